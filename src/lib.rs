@@ -1,0 +1,1 @@
+//! Scopeward: a policy decision service for OAuth scopes.
