@@ -1,0 +1,450 @@
+//! Scope tokens, the `scope` parameter, and lists of scopes: the words everything else is said in.
+//!
+//! Rules: RFC 6749 section 3.3 (a scope is tokens separated by single spaces, case-sensitive, in no
+//! particular order) and appendix A.4 (the characters of a token). Knows nothing about policies.
+
+use std::fmt;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+pub mod matching;
+
+/// Longest scope token in bytes. A longer one is malformed.
+pub const MAX_TOKEN_BYTES: usize = 512;
+
+/// Says why a text is not a scope token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TokenError {
+    /// There is no character at all; a token has one or more.
+    #[error("a scope has at least one character")]
+    Empty,
+    /// The text is longer than [`MAX_TOKEN_BYTES`].
+    #[error("a scope has at most {MAX_TOKEN_BYTES} bytes, this one has {length}")]
+    TooLong {
+        /// Length in bytes.
+        length: usize,
+    },
+    /// A byte outside `%x21 / %x23-5B / %x5D-7E`.
+    #[error("byte 0x{byte:02X} at offset {offset} is not allowed in a scope")]
+    Byte {
+        /// The first byte that is not allowed.
+        byte: u8,
+        /// Its 0-based offset in bytes.
+        offset: usize,
+    },
+}
+
+/// Checks one scope token against the grammar of RFC 6749 section 3.3.
+///
+/// # Errors
+/// [`TokenError`] for an empty text, one over [`MAX_TOKEN_BYTES`], or the first byte outside the grammar.
+pub fn check_token(token: &str) -> Result<(), TokenError> {
+    if token.is_empty() {
+        return Err(TokenError::Empty);
+    }
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(TokenError::TooLong {
+            length: token.len(),
+        });
+    }
+    match token.bytes().position(|byte| !is_token_byte(byte)) {
+        None => Ok(()),
+        Some(offset) => Err(TokenError::Byte {
+            byte: token.as_bytes().get(offset).copied().unwrap_or_default(),
+            offset,
+        }),
+    }
+}
+
+/// Tells whether a byte may stand in a scope token: `%x21 / %x23-5B / %x5D-7E` (RFC 6749 appendix A.4).
+#[must_use]
+pub const fn is_token_byte(byte: u8) -> bool {
+    matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E)
+}
+
+/// Splits a `scope` parameter into its tokens, as received, in order.
+///
+/// Splits on U+0020 only; leading, trailing and repeated spaces are tolerated, so no empty token
+/// comes out. A TAB or U+00A0 never separates: it stays inside its token, which is then malformed.
+/// Nothing comes out of `""` or `"  "`, which count as omitted (RFC 6749 section 3.1).
+pub fn tokens(scope: &str) -> impl Iterator<Item = &str> {
+    scope.split(' ').filter(|token| !token.is_empty())
+}
+
+/// Splits a `scope` parameter like [`tokens`] and collapses duplicates to the first.
+#[must_use]
+pub fn distinct_tokens(scope: &str) -> Vec<&str> {
+    let mut seen = Distinct::default();
+    for token in tokens(scope) {
+        seen.push(token);
+    }
+    seen.into_vec()
+}
+
+/// Scopes in the order in which they were first pushed, each once.
+///
+/// Compares linearly while it is small and through a hash table beyond that, so that a hostile
+/// request of thousands of tokens costs linear time.
+#[derive(Clone, Debug, Default)]
+pub struct Distinct<'a> {
+    list: Vec<&'a str>,
+    index: HashTable<u32>,
+}
+
+/// Up to this many entries a linear search beats a hash table.
+const LINEAR: usize = 16;
+
+impl<'a> Distinct<'a> {
+    /// An empty list with room for `capacity` scopes.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            list: Vec::with_capacity(capacity),
+            index: HashTable::new(),
+        }
+    }
+
+    /// Appends a scope unless it is there already; tells whether it was appended.
+    pub fn push(&mut self, scope: &'a str) -> bool {
+        if self.list.len() < LINEAR {
+            if self.list.contains(&scope) {
+                return false;
+            }
+            self.list.push(scope);
+            if self.list.len() == LINEAR {
+                for (at, known) in self.list.iter().enumerate() {
+                    self.index
+                        .insert_unique(hash(known), index_of(at), |at| rehash(&self.list, *at));
+                }
+            }
+            return true;
+        }
+        let list = &mut self.list;
+        match self.index.entry(
+            hash(scope),
+            |at| list.get(*at as usize).is_some_and(|known| *known == scope),
+            |at| rehash(list, *at),
+        ) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(vacant) => {
+                vacant.insert(index_of(list.len()));
+                list.push(scope);
+                true
+            }
+        }
+    }
+
+    /// Tells whether the scope is in the list, byte for byte.
+    #[must_use]
+    pub fn contains(&self, scope: &str) -> bool {
+        if self.list.len() < LINEAR {
+            self.list.contains(&scope)
+        } else {
+            let same = |at: &u32| {
+                self.list
+                    .get(*at as usize)
+                    .is_some_and(|known| *known == scope)
+            };
+            self.index.find(hash(scope), same).is_some()
+        }
+    }
+
+    /// The scopes so far, in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[&'a str] {
+        &self.list
+    }
+
+    /// The scopes, in order.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<&'a str> {
+        self.list
+    }
+}
+
+/// A fixed list of scopes of a policy: order kept, no duplicates, may be empty.
+///
+/// Stored as one text with the tokens separated by single spaces (the wire form of RFC 6749
+/// section 3.3) and the end of each, because a large policy holds millions of them.
+#[derive(Clone, Default)]
+pub struct ScopeList {
+    text: Box<str>,
+    ends: Box<[u32]>,
+    index: Option<Box<HashTable<u32>>>,
+}
+
+impl ScopeList {
+    /// Collects scopes in order and drops duplicates after the first.
+    ///
+    /// The caller has checked each token with [`check_token`].
+    pub fn new<'a>(scopes: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut distinct = Distinct::default();
+        for scope in scopes {
+            distinct.push(scope);
+        }
+        let list = distinct.into_vec();
+        let mut text = String::with_capacity(list.iter().map(|scope| scope.len() + 1).sum());
+        let mut ends = Vec::with_capacity(list.len());
+        for scope in &list {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(scope);
+            ends.push(index_of(text.len()));
+        }
+        let mut made = Self {
+            text: text.into_boxed_str(),
+            ends: ends.into_boxed_slice(),
+            index: None,
+        };
+        if list.len() > LINEAR {
+            let mut table = HashTable::with_capacity(list.len());
+            for at in 0..list.len() {
+                let key = |at: &u32| hash(made.get(*at as usize).unwrap_or_default());
+                table.insert_unique(key(&index_of(at)), index_of(at), key);
+            }
+            made.index = Some(Box::new(table));
+        }
+        made
+    }
+
+    /// The scope at a 0-based position, `None` past the end.
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<&str> {
+        let end = *self.ends.get(at)? as usize;
+        let start = match at.checked_sub(1) {
+            None => 0,
+            // One byte for the space between two tokens.
+            Some(before) => *self.ends.get(before)? as usize + 1,
+        };
+        self.text.get(start..end)
+    }
+
+    /// The position of a scope, byte for byte.
+    #[must_use]
+    pub fn position(&self, scope: &str) -> Option<usize> {
+        match &self.index {
+            None => self.iter().position(|entry| entry == scope),
+            Some(index) => index
+                .find(hash(scope), |at| self.get(*at as usize) == Some(scope))
+                .map(|at| *at as usize),
+        }
+    }
+
+    /// Tells whether the scope is in the list, byte for byte.
+    #[must_use]
+    pub fn contains(&self, scope: &str) -> bool {
+        self.position(scope).is_some()
+    }
+
+    /// The scopes in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let scope = self.text.get(start..*end as usize).unwrap_or_default();
+            start = *end as usize + 1;
+            scope
+        })
+    }
+
+    /// The wire form: the scopes separated by single spaces; `""` for an empty list.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// How many scopes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Tells whether there is no scope at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+impl fmt::Debug for ScopeList {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl PartialEq for ScopeList {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for ScopeList {}
+
+/// Joins scopes into the wire form: single spaces between, `""` for none.
+#[must_use]
+pub fn join(scopes: &[&str]) -> String {
+    scopes.join(" ")
+}
+
+/// Shows a text that a stranger chose, safely: printable ASCII stays, except `"`, `\` and `%`; every
+/// other byte becomes `%XX`. At most `limit` bytes come out, `...` marks a cut.
+///
+/// What comes out fits `error_description` (RFC 6749 section 5.2), a log line and a terminal.
+#[must_use]
+pub fn printable(text: &str, limit: usize) -> String {
+    let mut shown = String::with_capacity(text.len().min(limit));
+    for byte in text.bytes() {
+        let piece_len = if is_shown(byte) { 1 } else { 3 };
+        if shown.len() + piece_len > limit {
+            shown.truncate(limit.saturating_sub(3));
+            shown.push_str("...");
+            return shown;
+        }
+        if is_shown(byte) {
+            shown.push(char::from(byte));
+        } else {
+            for digit in [byte >> 4, byte & 0xF] {
+                shown.push(
+                    char::from_digit(u32::from(digit), 16)
+                        .unwrap_or('0')
+                        .to_ascii_uppercase(),
+                );
+            }
+            let hex_at = shown.len() - 2;
+            shown.insert(hex_at, '%');
+        }
+    }
+    shown
+}
+
+const fn is_shown(byte: u8) -> bool {
+    matches!(byte, 0x20..=0x7E) && !matches!(byte, b'"' | b'\\' | b'%')
+}
+
+fn hash(scope: &str) -> u64 {
+    use std::hash::BuildHasher;
+    use std::sync::OnceLock;
+    // One random state for the process: request texts are hashed, so the seed must not be guessable.
+    static STATE: OnceLock<hashbrown::DefaultHashBuilder> = OnceLock::new();
+    STATE
+        .get_or_init(hashbrown::DefaultHashBuilder::default)
+        .hash_one(scope)
+}
+
+fn rehash(list: &[&str], at: u32) -> u64 {
+    hash(list.get(at as usize).copied().unwrap_or_default())
+}
+
+/// Positions are kept in 32 bits; a text of 4 GiB cannot get here (policy files and requests are bounded).
+fn index_of(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // RFC 6749 appendix A.4, byte by byte: both sides of every range.
+    #[test]
+    fn every_byte_is_judged_by_the_grammar() {
+        for byte in 0u8..=0x7F {
+            let allowed =
+                byte == 0x21 || (0x23..=0x5B).contains(&byte) || (0x5D..=0x7E).contains(&byte);
+            let token = format!("a{}b", char::from(byte));
+            let expected = if allowed {
+                Ok(())
+            } else {
+                Err(TokenError::Byte { byte, offset: 1 })
+            };
+            assert_eq!(check_token(&token), expected, "byte 0x{byte:02X}");
+        }
+        // 0x80 to 0xFF come only inside UTF-8 sequences; each possible lead and continuation byte is refused.
+        for code in (0x80..=0x10FFFFu32).step_by(61).filter_map(char::from_u32) {
+            let mut buffer = [0; 4];
+            let text = code.encode_utf8(&mut buffer);
+            let byte = text.as_bytes()[0];
+            assert_eq!(
+                check_token(text),
+                Err(TokenError::Byte { byte, offset: 0 }),
+                "U+{:04X}",
+                u32::from(code)
+            );
+        }
+        for byte in 0x80..=0xFFu8 {
+            assert!(!is_token_byte(byte));
+        }
+    }
+
+    #[test]
+    fn a_token_has_one_to_512_bytes() {
+        assert_eq!(check_token(""), Err(TokenError::Empty));
+        assert_eq!(check_token(&"a".repeat(511)), Ok(()));
+        assert_eq!(check_token(&"a".repeat(512)), Ok(()));
+        assert_eq!(
+            check_token(&"a".repeat(513)),
+            Err(TokenError::TooLong { length: 513 })
+        );
+    }
+
+    #[test]
+    fn only_spaces_separate() {
+        #[track_caller]
+        fn check(scope: &str, expected: &[&str]) {
+            assert_eq!(distinct_tokens(scope), expected, "{scope:?}");
+        }
+        check("", &[]);
+        check("   ", &[]);
+        check(" offline_access", &["offline_access"]);
+        check("a  b ", &["a", "b"]);
+        check("a\tb", &["a\tb"]);
+        check("a\u{a0}b c", &["a\u{a0}b", "c"]);
+        check("a\nb", &["a\nb"]);
+        check("b a b a c", &["b", "a", "c"]);
+        check("A a", &["A", "a"]);
+    }
+
+    #[test]
+    fn distinct_keeps_first_places_below_and_above_the_linear_size() {
+        let names: Vec<String> = (0..100).map(|n| format!("s{n}")).collect();
+        let mut distinct = Distinct::default();
+        for _ in 0..3 {
+            for name in &names {
+                distinct.push(name);
+            }
+        }
+        assert_eq!(
+            distinct.as_slice(),
+            names.iter().map(String::as_str).collect::<Vec<_>>()
+        );
+        assert!(distinct.contains("s0") && distinct.contains("s15") && distinct.contains("s99"));
+        assert!(!distinct.contains("s100"));
+    }
+
+    #[test]
+    fn a_list_finds_its_scopes_by_place_and_by_name() {
+        for size in [0, 1, 2, 16, 17, 300] {
+            let names: Vec<String> = (0..size).map(|n| format!("scope:{n}")).collect();
+            let list = ScopeList::new(names.iter().map(String::as_str));
+            assert_eq!(list.len(), size);
+            assert_eq!(list.iter().collect::<Vec<_>>(), names);
+            for (at, name) in names.iter().enumerate() {
+                assert_eq!(list.get(at), Some(name.as_str()));
+                assert_eq!(list.position(name), Some(at));
+            }
+            assert_eq!(list.get(size), None);
+            assert!(!list.contains("scope"));
+            assert_eq!(list.as_str(), names.join(" "));
+        }
+    }
+
+    #[test]
+    fn strangers_text_is_shown_without_control_quotes_or_unicode() {
+        assert_eq!(printable("a b~", 100), "a b~");
+        assert_eq!(printable("a\0\t\"\\%", 100), "a%00%09%22%5C%25");
+        assert_eq!(printable("\u{202e}x", 100), "%E2%80%AEx");
+        assert_eq!(printable(&"x".repeat(1 << 20), 10), "xxxxxxx...");
+        assert_eq!(printable("xxxxxxxxxx", 10), "xxxxxxxxxx");
+        assert!(printable(&"\u{a0}".repeat(100), 20).len() <= 20);
+    }
+}
