@@ -5,4 +5,5 @@
 //! from it. None of these does I/O, waits, reads a clock or logs.
 
 pub mod audience;
+pub mod policy;
 pub mod scope;

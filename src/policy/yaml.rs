@@ -1,0 +1,553 @@
+//! YAML text as a tree with positions, read leniently and within bounds.
+//!
+//! Policy files are untrusted input: depth, nodes and what aliases expand to are limited, a tag or a
+//! second document is a finding. The tree keeps duplicate keys and wrong types, so that a later floor
+//! can report every one of them. Knows nothing about the policy format.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
+
+use super::finding::{Code, Position};
+
+/// Deepest nesting of mappings and lists; a policy needs 6.
+pub const MAX_DEPTH: usize = 32;
+/// Most nodes of one file, aliases counted as what they stand for.
+pub const MAX_NODES: usize = 2_000_000;
+/// Most nodes that the aliases of one file may stand for.
+pub const MAX_ALIAS_NODES: usize = 100_000;
+/// Longest plain key in characters: YAML allows 1024, an audience may have 2 KiB.
+const MAX_KEY_CHARS: usize = 4096;
+
+/// A node of the tree, with its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node<'t> {
+    /// What it is.
+    pub kind: Kind<'t>,
+    /// Where it stands; for an alias, where the alias stands.
+    pub position: Position,
+}
+
+/// The three kinds of YAML node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind<'t> {
+    /// A scalar.
+    Scalar {
+        /// Its value, escapes resolved.
+        text: Cow<'t, str>,
+        /// What the YAML 1.2 core schema makes of it.
+        schema: Schema,
+    },
+    /// A list.
+    Sequence(Vec<Node<'t>>),
+    /// A mapping: entries in file order, duplicates kept.
+    Mapping(Vec<(Node<'t>, Node<'t>)>),
+}
+
+/// The type of a scalar under the core schema of YAML 1.2 (section 10.3.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Schema {
+    /// Quoted, or plain and none of the others.
+    String,
+    /// Plain and empty, `~` or `null`.
+    Null,
+    /// Plain `true` or `false`.
+    Boolean,
+    /// A plain integer or decimal number.
+    Number,
+}
+
+impl Node<'_> {
+    /// The kind in words, for "expected a list, found ...".
+    #[must_use]
+    pub fn describe(&self) -> &'static str {
+        match &self.kind {
+            Kind::Scalar {
+                schema: Schema::String,
+                ..
+            } => "a string",
+            Kind::Scalar {
+                schema: Schema::Null,
+                ..
+            } => "nothing",
+            Kind::Scalar {
+                schema: Schema::Boolean,
+                ..
+            } => "a boolean",
+            Kind::Scalar {
+                schema: Schema::Number,
+                ..
+            } => "a number",
+            Kind::Sequence(_) => "a list",
+            Kind::Mapping(_) => "a mapping",
+        }
+    }
+
+    /// The text of a scalar, `""` for anything else.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match &self.kind {
+            Kind::Scalar { text, .. } => text,
+            Kind::Sequence(_) | Kind::Mapping(_) => "",
+        }
+    }
+}
+
+/// Why a text has no tree.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// The finding code.
+    pub code: Code,
+    /// Where it was noticed.
+    pub position: Position,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub suggestion: &'static str,
+}
+
+/// Reads a YAML text; `None` if it has no content.
+///
+/// # Errors
+/// The first syntax error, or the first limit that the text breaks: there is no tree after either.
+pub fn parse(text: &str) -> Result<Option<Node<'_>>, Problem> {
+    let mut options = Options::default();
+    options.simple_key_max_lookahead = MAX_KEY_CHARS;
+    options.flow_nesting_limit = MAX_DEPTH + 1;
+    options.block_nesting_limit = MAX_DEPTH + 1;
+    let mut parser = Parser::new_from_str_with_options(text, options);
+    let mut builder = Builder::default();
+    while let Some(event) = parser.next_event() {
+        match event {
+            Ok((event, span)) => builder.take(event, position(&span))?,
+            Err(error) => return Err(syntax(&error)),
+        }
+    }
+    Ok(builder.root)
+}
+
+fn syntax(error: &granit_parser::ScanError) -> Problem {
+    let marker = error.marker();
+    let start = narrow(marker.byte_offset().unwrap_or_default());
+    let position = Position {
+        line: narrow(marker.line()),
+        column: narrow(marker.col()).saturating_add(1),
+        start,
+        end: start,
+    };
+    let message = error.info();
+    if matches!(error.kind(), granit_parser::ErrorKind::RecursionLimitExceeded) {
+        return too_deep(position);
+    }
+    let suggestion = if message.contains("tab") {
+        "indent with spaces"
+    } else {
+        "check indentation, quotes and brackets on this line and the one before it"
+    };
+    Problem {
+        code: Code::YamlSyntax,
+        position,
+        message: format!("not valid YAML: {message}"),
+        suggestion,
+    }
+}
+
+fn too_deep(position: Position) -> Problem {
+    Problem {
+        code: Code::YamlTooDeep,
+        position,
+        message: format!("nested more than {MAX_DEPTH} levels deep"),
+        suggestion: "a policy needs no more than 6 levels",
+    }
+}
+
+/// A mapping or list that is still open.
+struct Open<'t> {
+    node: Node<'t>,
+    key: Option<Node<'t>>,
+    anchor: usize,
+}
+
+#[derive(Default)]
+struct Builder<'t> {
+    root: Option<Node<'t>>,
+    open: Vec<Open<'t>>,
+    anchors: HashMap<usize, (Node<'t>, usize)>,
+    nodes: usize,
+    alias_nodes: usize,
+    documents: usize,
+}
+
+impl<'t> Builder<'t> {
+    fn take(&mut self, event: Event<'t>, position: Position) -> Result<(), Problem> {
+        match event {
+            Event::DocumentStart(..) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return Err(Problem {
+                        code: Code::MultipleDocuments,
+                        position,
+                        message: "a second YAML document starts here, a policy file has one"
+                            .to_owned(),
+                        suggestion: "put it into a file of its own",
+                    });
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let forced = self.check_tag(tag.as_deref(), "str", position)?;
+                let schema = if style == ScalarStyle::Plain && !forced {
+                    core_schema(&text)
+                } else {
+                    Schema::String
+                };
+                self.count(1, position)?;
+                self.close(
+                    Node {
+                        kind: Kind::Scalar { text, schema },
+                        position,
+                    },
+                    anchor,
+                )?;
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.check_tag(tag.as_deref(), "seq", position)?;
+                self.start(Kind::Sequence(Vec::new()), anchor, position)?;
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.check_tag(tag.as_deref(), "map", position)?;
+                self.start(Kind::Mapping(Vec::new()), anchor, position)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(mut open) = self.open.pop() {
+                    open.node.position.end = open.node.position.end.max(position.end);
+                    self.close(open.node, open.anchor)?;
+                }
+            }
+            Event::Alias(anchor) => {
+                let Some((node, size)) = self.anchors.get(&anchor) else {
+                    // Inside its own anchor: a tree cannot hold itself.
+                    return Err(Problem {
+                        code: Code::YamlSyntax,
+                        position,
+                        message: "an alias stands inside the node that it names".to_owned(),
+                        suggestion: "write the value out",
+                    });
+                };
+                let size = *size;
+                self.alias_nodes = self.alias_nodes.saturating_add(size);
+                if self.alias_nodes > MAX_ALIAS_NODES {
+                    return Err(Problem {
+                        code: Code::YamlTooLarge,
+                        position,
+                        message: format!(
+                            "the aliases up to here stand for more than {MAX_ALIAS_NODES} nodes"
+                        ),
+                        suggestion: "write the values out or split the policy into files",
+                    });
+                }
+                let node = Node {
+                    position,
+                    ..node.clone()
+                };
+                self.count(size, position)?;
+                self.close(node, 0)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, nodes: usize, position: Position) -> Result<(), Problem> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > MAX_NODES {
+            return Err(Problem {
+                code: Code::YamlTooLarge,
+                position,
+                message: format!("more than {MAX_NODES} nodes in one file"),
+                suggestion: "split the policy into several files",
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses every tag except the one that says what the node is anyway; tells whether it was there.
+    fn check_tag(
+        &self,
+        tag: Option<&granit_parser::Tag>,
+        own: &str,
+        position: Position,
+    ) -> Result<bool, Problem> {
+        match tag {
+            None => Ok(false),
+            Some(tag) if tag.is_yaml_core_schema_tag(own) => Ok(true),
+            Some(tag) => Err(Problem {
+                code: Code::YamlTag,
+                position,
+                message: format!(
+                    "the tag `{}` is not allowed",
+                    super::finding::shown(&tag.original())
+                ),
+                suggestion: "remove the tag; quote the value if it is a string",
+            }),
+        }
+    }
+
+    fn start(&mut self, kind: Kind<'t>, anchor: usize, position: Position) -> Result<(), Problem> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(too_deep(position));
+        }
+        self.count(1, position)?;
+        self.open.push(Open {
+            node: Node { kind, position },
+            key: None,
+            anchor,
+        });
+        Ok(())
+    }
+
+    /// A node is complete: remembers it under its anchor and hands it to what is open around it.
+    fn close(&mut self, node: Node<'t>, anchor: usize) -> Result<(), Problem> {
+        if anchor > 0 {
+            let size = size(&node);
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        match self.open.last_mut() {
+            None => self.root = Some(node),
+            Some(Open {
+                node:
+                    Node {
+                        kind: Kind::Sequence(entries),
+                        ..
+                    },
+                ..
+            }) => entries.push(node),
+            Some(Open {
+                node:
+                    Node {
+                        kind: Kind::Mapping(entries),
+                        ..
+                    },
+                key,
+                ..
+            }) => match key.take() {
+                None => *key = Some(node),
+                Some(key) => entries.push((key, node)),
+            },
+            // A scalar is never open.
+            Some(Open {
+                node:
+                    Node {
+                        kind: Kind::Scalar { .. },
+                        ..
+                    },
+                ..
+            }) => {}
+        }
+        Ok(())
+    }
+}
+
+fn size(node: &Node<'_>) -> usize {
+    match &node.kind {
+        Kind::Scalar { .. } => 1,
+        Kind::Sequence(entries) => 1 + entries.iter().map(size).sum::<usize>(),
+        Kind::Mapping(entries) => {
+            1 + entries
+                .iter()
+                .map(|(key, value)| size(key) + size(value))
+                .sum::<usize>()
+        }
+    }
+}
+
+fn position(span: &Span) -> Position {
+    let (start, end) = (&span.start, &span.end);
+    let start_byte = narrow(start.byte_offset().unwrap_or_default());
+    Position {
+        line: narrow(start.line()),
+        column: narrow(start.col()).saturating_add(1),
+        start: start_byte,
+        end: narrow(end.byte_offset().unwrap_or_default()).max(start_byte),
+    }
+}
+
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// YAML 1.2 section 10.3.2.
+fn core_schema(text: &str) -> Schema {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Schema::Null,
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Schema::Boolean,
+        _ if is_number(text) => Schema::Number,
+        _ => Schema::String,
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    if let Some(digits) = text.strip_prefix("0x") {
+        return !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    }
+    if let Some(digits) = text.strip_prefix("0o") {
+        return !digits.is_empty() && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    }
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return true;
+    }
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (
+            mantissa,
+            Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)),
+        ),
+        None => (unsigned, None),
+    };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let mantissa_is_number = match mantissa.split_once('.') {
+        None => !mantissa.is_empty() && digits(mantissa),
+        Some((whole, fraction)) => {
+            whole.len() + fraction.len() > 0 && digits(whole) && digits(fraction)
+        }
+    };
+    mantissa_is_number && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str) -> Problem {
+        parse(text).expect_err("the text has no tree")
+    }
+
+    #[test]
+    fn positions_are_one_based_and_span_the_text() {
+        let text = "a: [b, \"c d\"]\n\u{e9}: x\n";
+        let Some(Node {
+            kind: Kind::Mapping(entries),
+            ..
+        }) = parse(text).unwrap()
+        else {
+            panic!("a mapping")
+        };
+        let Kind::Sequence(list) = &entries[0].1.kind else {
+            panic!("a list")
+        };
+        let at = list[1].position;
+        assert_eq!((at.line, at.column), (1, 8));
+        assert_eq!(&text[at.start as usize..at.end as usize], "\"c d\"");
+        let at = entries[1].1.position;
+        assert_eq!((at.line, at.column), (2, 4));
+        assert_eq!(&text[at.start as usize..at.end as usize], "x");
+    }
+
+    #[test]
+    fn scalars_follow_the_core_schema() {
+        for (text, expected) in [
+            ("~", Schema::Null),
+            ("null", Schema::Null),
+            ("true", Schema::Boolean),
+            ("yes", Schema::String),
+            ("on", Schema::String),
+            ("12", Schema::Number),
+            ("-1.5e3", Schema::Number),
+            ("0x1F", Schema::Number),
+            (".inf", Schema::Number),
+            ("1.2.3", Schema::String),
+            ("e", Schema::String),
+            ("1e", Schema::String),
+            ("\"12\"", Schema::String),
+            ("'null'", Schema::String),
+            ("!!str 12", Schema::String),
+            ("mcp:read", Schema::String),
+        ] {
+            let node = parse(text).unwrap().unwrap();
+            assert!(
+                matches!(node.kind, Kind::Scalar { schema, .. } if schema == expected),
+                "{text}: {node:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn comments_and_byte_order_marks_are_no_content() {
+        assert_eq!(parse("").unwrap(), None);
+        assert_eq!(parse("# nothing\n").unwrap(), None);
+        let text = "\u{feff}a: b";
+        let Some(Node { kind: Kind::Mapping(entries), .. }) = parse(text).unwrap() else { panic!("a mapping") };
+        let at = entries[0].1.position;
+        assert_eq!((entries[0].0.text(), &text[at.start as usize..at.end as usize]), ("a", "b"));
+    }
+
+    #[test]
+    fn an_alias_bomb_is_refused_quickly() {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..9 {
+            let below = format!("*a{}", level - 1);
+            text.push_str(&format!(
+                "a{level}: &a{level} [{}]\n",
+                [below.as_str(); 9].join(", ")
+            ));
+        }
+        assert_eq!(refused(&text).code, Code::YamlTooLarge);
+    }
+
+    #[test]
+    fn aliases_within_bounds_work() {
+        let node = parse("a: &x [b, c]\nd: *x\n").unwrap().unwrap();
+        let Kind::Mapping(entries) = node.kind else {
+            panic!("a mapping")
+        };
+        assert!(matches!(&entries[1].1.kind, Kind::Sequence(list) if list.len() == 2));
+        assert_eq!(entries[1].1.position.line, 2);
+        assert_eq!(refused("a: &x [*x]").code, Code::YamlSyntax);
+        assert_eq!(refused("a: *nowhere").code, Code::YamlSyntax);
+    }
+
+    #[test]
+    fn depth_is_bounded_in_both_styles() {
+        assert!(
+            parse(&format!(
+                "{}{}",
+                "[".repeat(MAX_DEPTH),
+                "]".repeat(MAX_DEPTH)
+            ))
+            .is_ok()
+        );
+        assert_eq!(refused(&"[".repeat(MAX_DEPTH + 1)).code, Code::YamlTooDeep);
+        assert_eq!(refused(&"[".repeat(100_000)).code, Code::YamlTooDeep);
+        assert_eq!(refused(&"- ".repeat(1000)).code, Code::YamlTooDeep);
+        let block: String = (0..1000)
+            .map(|level| format!("{}a:\n", " ".repeat(level)))
+            .collect();
+        assert_eq!(refused(&block).code, Code::YamlTooDeep);
+    }
+
+    #[test]
+    fn nodes_are_bounded() {
+        let text = format!("[{}]", "a,".repeat(MAX_NODES));
+        assert_eq!(refused(&text).code, Code::YamlTooLarge);
+    }
+
+    #[test]
+    fn tags_and_second_documents_are_refused() {
+        assert_eq!(refused("a: !!binary aGk=").code, Code::YamlTag);
+        assert_eq!(refused("a: !own x").code, Code::YamlTag);
+        let second = refused("a: b\n---\nc: d\n");
+        assert_eq!(
+            (second.code, second.position.line),
+            (Code::MultipleDocuments, 2)
+        );
+        assert!(parse("---\na: b\n...\n").is_ok());
+    }
+
+    #[test]
+    fn syntax_errors_have_a_place() {
+        let problem = refused("a:\n\tb: c\n");
+        assert_eq!((problem.code, problem.position.line), (Code::YamlSyntax, 2));
+        assert_eq!(refused("a: [b\n").code, Code::YamlSyntax);
+    }
+}
