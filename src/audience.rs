@@ -82,19 +82,13 @@ pub fn normalise(audience: &str) -> Result<Cow<'_, str>, AudienceError> {
         normal.push_str(&number.to_string());
     }
     normal.push_str(tail);
-    Ok(if normal == audience {
-        Cow::Borrowed(audience)
-    } else {
-        Cow::Owned(normal)
-    })
+    Ok(if normal == audience { Cow::Borrowed(audience) } else { Cow::Owned(normal) })
 }
 
 /// RFC 3986 section 3.1: a letter, then letters, digits, `+`, `-`, `.`.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
 /// Splits host and port; the colons inside `[::1]` belong to the host.
@@ -127,11 +121,7 @@ mod tests {
         fn check(audience: &str, expected: &str) {
             let normal = normalise(audience).unwrap();
             assert_eq!(normal, expected);
-            assert_eq!(
-                normalise(&normal).unwrap(),
-                expected,
-                "normalising twice changes nothing"
-            );
+            assert_eq!(normalise(&normal).unwrap(), expected, "normalising twice changes nothing");
         }
         check("https://mcp.example.com", "https://mcp.example.com");
         check("HTTPS://MCP.Example.COM", "https://mcp.example.com");
@@ -140,36 +130,18 @@ mod tests {
         check("https://mcp.example.com:443/", "https://mcp.example.com");
         check("https://mcp.example.com:", "https://mcp.example.com");
         check("https://mcp.example.com:0443", "https://mcp.example.com");
-        check(
-            "https://mcp.example.com:8443/",
-            "https://mcp.example.com:8443",
-        );
+        check("https://mcp.example.com:8443/", "https://mcp.example.com:8443");
         check("http://mcp.example.com:80/x", "http://mcp.example.com/x");
         check("http://mcp.example.com:443", "http://mcp.example.com:443");
         check("https://mcp.example.com/mcp", "https://mcp.example.com/mcp");
-        check(
-            "https://mcp.example.com/mcp/",
-            "https://mcp.example.com/mcp/",
-        );
+        check("https://mcp.example.com/mcp/", "https://mcp.example.com/mcp/");
         check("https://mcp.example.com//", "https://mcp.example.com//");
         check("https://mcp.example.com/MCP", "https://mcp.example.com/MCP");
-        check(
-            "https://mcp.example.com/a/../b",
-            "https://mcp.example.com/a/../b",
-        );
-        check(
-            "https://mcp.example.com/%7Euser",
-            "https://mcp.example.com/%7Euser",
-        );
-        check(
-            "https://mcp.example.com/?q=A",
-            "https://mcp.example.com?q=A",
-        );
+        check("https://mcp.example.com/a/../b", "https://mcp.example.com/a/../b");
+        check("https://mcp.example.com/%7Euser", "https://mcp.example.com/%7Euser");
+        check("https://mcp.example.com/?q=A", "https://mcp.example.com?q=A");
         check("https://mcp.example.com?q=A", "https://mcp.example.com?q=A");
-        check(
-            "https://mcp.example.com/x?q=/",
-            "https://mcp.example.com/x?q=/",
-        );
+        check("https://mcp.example.com/x?q=/", "https://mcp.example.com/x?q=/");
         check("https://[::1]:443/", "https://[::1]");
         check("https://[2001:DB8::1]", "https://[2001:db8::1]");
         check("https://User@Host/", "https://User@host");
@@ -200,13 +172,7 @@ mod tests {
 
     #[test]
     fn a_normal_audience_is_not_copied() {
-        assert!(matches!(
-            normalise("https://mcp.example.com/mcp"),
-            Ok(Cow::Borrowed(_))
-        ));
-        assert!(matches!(
-            normalise("https://MCP.example.com/mcp"),
-            Ok(Cow::Owned(_))
-        ));
+        assert!(matches!(normalise("https://mcp.example.com/mcp"), Ok(Cow::Borrowed(_))));
+        assert!(matches!(normalise("https://MCP.example.com/mcp"), Ok(Cow::Owned(_))));
     }
 }

@@ -44,16 +44,13 @@ pub fn check_token(token: &str) -> Result<(), TokenError> {
         return Err(TokenError::Empty);
     }
     if token.len() > MAX_TOKEN_BYTES {
-        return Err(TokenError::TooLong {
-            length: token.len(),
-        });
+        return Err(TokenError::TooLong { length: token.len() });
     }
     match token.bytes().position(|byte| !is_token_byte(byte)) {
         None => Ok(()),
-        Some(offset) => Err(TokenError::Byte {
-            byte: token.as_bytes().get(offset).copied().unwrap_or_default(),
-            offset,
-        }),
+        Some(offset) => {
+            Err(TokenError::Byte { byte: token.as_bytes().get(offset).copied().unwrap_or_default(), offset })
+        }
     }
 }
 
@@ -99,10 +96,7 @@ impl<'a> Distinct<'a> {
     /// An empty list with room for `capacity` scopes.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self {
-            list: Vec::with_capacity(capacity),
-            index: HashTable::new(),
-        }
+        Self { list: Vec::with_capacity(capacity), index: HashTable::new() }
     }
 
     /// Appends a scope unless it is there already; tells whether it was appended.
@@ -114,8 +108,7 @@ impl<'a> Distinct<'a> {
             self.list.push(scope);
             if self.list.len() == LINEAR {
                 for (at, known) in self.list.iter().enumerate() {
-                    self.index
-                        .insert_unique(hash(known), index_of(at), |at| rehash(&self.list, *at));
+                    self.index.insert_unique(hash(known), index_of(at), |at| rehash(&self.list, *at));
                 }
             }
             return true;
@@ -141,11 +134,7 @@ impl<'a> Distinct<'a> {
         if self.list.len() < LINEAR {
             self.list.contains(&scope)
         } else {
-            let same = |at: &u32| {
-                self.list
-                    .get(*at as usize)
-                    .is_some_and(|known| *known == scope)
-            };
+            let same = |at: &u32| self.list.get(*at as usize).is_some_and(|known| *known == scope);
             self.index.find(hash(scope), same).is_some()
         }
     }
@@ -193,11 +182,7 @@ impl ScopeList {
             text.push_str(scope);
             ends.push(index_of(text.len()));
         }
-        let mut made = Self {
-            text: text.into_boxed_str(),
-            ends: ends.into_boxed_slice(),
-            index: None,
-        };
+        let mut made = Self { text: text.into_boxed_str(), ends: ends.into_boxed_slice(), index: None };
         if list.len() > LINEAR {
             let mut table = HashTable::with_capacity(list.len());
             for at in 0..list.len() {
@@ -226,9 +211,9 @@ impl ScopeList {
     pub fn position(&self, scope: &str) -> Option<usize> {
         match &self.index {
             None => self.iter().position(|entry| entry == scope),
-            Some(index) => index
-                .find(hash(scope), |at| self.get(*at as usize) == Some(scope))
-                .map(|at| *at as usize),
+            Some(index) => {
+                index.find(hash(scope), |at| self.get(*at as usize) == Some(scope)).map(|at| *at as usize)
+            }
         }
     }
 
@@ -305,11 +290,7 @@ pub fn printable(text: &str, limit: usize) -> String {
             shown.push(char::from(byte));
         } else {
             for digit in [byte >> 4, byte & 0xF] {
-                shown.push(
-                    char::from_digit(u32::from(digit), 16)
-                        .unwrap_or('0')
-                        .to_ascii_uppercase(),
-                );
+                shown.push(char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase());
             }
             let hex_at = shown.len() - 2;
             shown.insert(hex_at, '%');
@@ -327,9 +308,7 @@ fn hash(scope: &str) -> u64 {
     use std::sync::OnceLock;
     // One random state for the process: request texts are hashed, so the seed must not be guessable.
     static STATE: OnceLock<hashbrown::DefaultHashBuilder> = OnceLock::new();
-    STATE
-        .get_or_init(hashbrown::DefaultHashBuilder::default)
-        .hash_one(scope)
+    STATE.get_or_init(hashbrown::DefaultHashBuilder::default).hash_one(scope)
 }
 
 fn rehash(list: &[&str], at: u32) -> u64 {
@@ -349,14 +328,9 @@ mod tests {
     #[test]
     fn every_byte_is_judged_by_the_grammar() {
         for byte in 0u8..=0x7F {
-            let allowed =
-                byte == 0x21 || (0x23..=0x5B).contains(&byte) || (0x5D..=0x7E).contains(&byte);
+            let allowed = byte == 0x21 || (0x23..=0x5B).contains(&byte) || (0x5D..=0x7E).contains(&byte);
             let token = format!("a{}b", char::from(byte));
-            let expected = if allowed {
-                Ok(())
-            } else {
-                Err(TokenError::Byte { byte, offset: 1 })
-            };
+            let expected = if allowed { Ok(()) } else { Err(TokenError::Byte { byte, offset: 1 }) };
             assert_eq!(check_token(&token), expected, "byte 0x{byte:02X}");
         }
         // 0x80 to 0xFF come only inside UTF-8 sequences; each possible lead and continuation byte is refused.
@@ -381,10 +355,7 @@ mod tests {
         assert_eq!(check_token(""), Err(TokenError::Empty));
         assert_eq!(check_token(&"a".repeat(511)), Ok(()));
         assert_eq!(check_token(&"a".repeat(512)), Ok(()));
-        assert_eq!(
-            check_token(&"a".repeat(513)),
-            Err(TokenError::TooLong { length: 513 })
-        );
+        assert_eq!(check_token(&"a".repeat(513)), Err(TokenError::TooLong { length: 513 }));
     }
 
     #[test]
@@ -413,10 +384,7 @@ mod tests {
                 distinct.push(name);
             }
         }
-        assert_eq!(
-            distinct.as_slice(),
-            names.iter().map(String::as_str).collect::<Vec<_>>()
-        );
+        assert_eq!(distinct.as_slice(), names.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(distinct.contains("s0") && distinct.contains("s15") && distinct.contains("s99"));
         assert!(!distinct.contains("s100"));
     }

@@ -80,11 +80,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", shown(&self.file))?;
         if self.position.line > 0 {
-            write!(
-                formatter,
-                ":{}:{}",
-                self.position.line, self.position.column
-            )?;
+            write!(formatter, ":{}:{}", self.position.line, self.position.column)?;
         }
         write!(formatter, ": {} ({})", self.message, self.code.as_str())
     }
@@ -247,12 +243,7 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     candidates
         .into_iter()
         .filter(|candidate| candidate.len() <= 64)
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -267,20 +258,14 @@ mod tests {
         let keys = ["scopesSupported", "baselineClientScopes", "forbiddenScopes"];
         assert_eq!(nearest("scopeSupported", keys), Some("scopesSupported"));
         assert_eq!(nearest("scopessupported", keys), Some("scopesSupported"));
-        assert_eq!(
-            nearest("basline_client_scopes", keys),
-            Some("baselineClientScopes")
-        );
+        assert_eq!(nearest("basline_client_scopes", keys), Some("baselineClientScopes"));
         assert_eq!(nearest("color", keys), None);
         assert_eq!(nearest(&"s".repeat(100_000), keys), None);
     }
 
     #[test]
     fn hostile_text_is_shown_on_one_line() {
-        assert_eq!(
-            shown("a\nb\0\u{202e}\u{1b}[31m"),
-            "a\\nb\\0\\u{202e}\\u{1b}[31m"
-        );
+        assert_eq!(shown("a\nb\0\u{202e}\u{1b}[31m"), "a\\nb\\0\\u{202e}\\u{1b}[31m");
         assert_eq!(shown("größe \"x\""), "größe \"x\"");
         assert_eq!(shown(&"x".repeat(1 << 20)).len(), 203);
         assert_eq!(value(&"é".repeat(1000)).len(), 255);

@@ -63,22 +63,10 @@ impl Node<'_> {
     #[must_use]
     pub fn describe(&self) -> &'static str {
         match &self.kind {
-            Kind::Scalar {
-                schema: Schema::String,
-                ..
-            } => "a string",
-            Kind::Scalar {
-                schema: Schema::Null,
-                ..
-            } => "nothing",
-            Kind::Scalar {
-                schema: Schema::Boolean,
-                ..
-            } => "a boolean",
-            Kind::Scalar {
-                schema: Schema::Number,
-                ..
-            } => "a number",
+            Kind::Scalar { schema: Schema::String, .. } => "a string",
+            Kind::Scalar { schema: Schema::Null, .. } => "nothing",
+            Kind::Scalar { schema: Schema::Boolean, .. } => "a boolean",
+            Kind::Scalar { schema: Schema::Number, .. } => "a number",
             Kind::Sequence(_) => "a list",
             Kind::Mapping(_) => "a mapping",
         }
@@ -114,8 +102,8 @@ pub struct Problem {
 pub fn parse(text: &str) -> Result<Option<Node<'_>>, Problem> {
     let mut options = Options::default();
     options.simple_key_max_lookahead = MAX_KEY_CHARS;
-    options.flow_nesting_limit = MAX_DEPTH + 1;
-    options.block_nesting_limit = MAX_DEPTH + 1;
+    options.flow_nesting_limit = MAX_DEPTH;
+    options.block_nesting_limit = MAX_DEPTH;
     let mut parser = Parser::new_from_str_with_options(text, options);
     let mut builder = Builder::default();
     while let Some(event) = parser.next_event() {
@@ -145,12 +133,7 @@ fn syntax(error: &granit_parser::ScanError) -> Problem {
     } else {
         "check indentation, quotes and brackets on this line and the one before it"
     };
-    Problem {
-        code: Code::YamlSyntax,
-        position,
-        message: format!("not valid YAML: {message}"),
-        suggestion,
-    }
+    Problem { code: Code::YamlSyntax, position, message: format!("not valid YAML: {message}"), suggestion }
 }
 
 fn too_deep(position: Position) -> Problem {
@@ -188,27 +171,17 @@ impl<'t> Builder<'t> {
                     return Err(Problem {
                         code: Code::MultipleDocuments,
                         position,
-                        message: "a second YAML document starts here, a policy file has one"
-                            .to_owned(),
+                        message: "a second YAML document starts here, a policy file has one".to_owned(),
                         suggestion: "put it into a file of its own",
                     });
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let forced = self.check_tag(tag.as_deref(), "str", position)?;
-                let schema = if style == ScalarStyle::Plain && !forced {
-                    core_schema(&text)
-                } else {
-                    Schema::String
-                };
+                let schema =
+                    if style == ScalarStyle::Plain && !forced { core_schema(&text) } else { Schema::String };
                 self.count(1, position)?;
-                self.close(
-                    Node {
-                        kind: Kind::Scalar { text, schema },
-                        position,
-                    },
-                    anchor,
-                )?;
+                self.close(Node { kind: Kind::Scalar { text, schema }, position }, anchor)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), "seq", position)?;
@@ -246,10 +219,7 @@ impl<'t> Builder<'t> {
                         suggestion: "write the values out or split the policy into files",
                     });
                 }
-                let node = Node {
-                    position,
-                    ..node.clone()
-                };
+                let node = Node { position, ..node.clone() };
                 self.count(size, position)?;
                 self.close(node, 0)?;
             }
@@ -284,10 +254,7 @@ impl<'t> Builder<'t> {
             Some(tag) => Err(Problem {
                 code: Code::YamlTag,
                 position,
-                message: format!(
-                    "the tag `{}` is not allowed",
-                    super::finding::shown(&tag.original())
-                ),
+                message: format!("the tag `{}` is not allowed", super::finding::shown(&tag.original())),
                 suggestion: "remove the tag; quote the value if it is a string",
             }),
         }
@@ -298,11 +265,7 @@ impl<'t> Builder<'t> {
             return Err(too_deep(position));
         }
         self.count(1, position)?;
-        self.open.push(Open {
-            node: Node { kind, position },
-            key: None,
-            anchor,
-        });
+        self.open.push(Open { node: Node { kind, position }, key: None, anchor });
         Ok(())
     }
 
@@ -314,35 +277,13 @@ impl<'t> Builder<'t> {
         }
         match self.open.last_mut() {
             None => self.root = Some(node),
-            Some(Open {
-                node:
-                    Node {
-                        kind: Kind::Sequence(entries),
-                        ..
-                    },
-                ..
-            }) => entries.push(node),
-            Some(Open {
-                node:
-                    Node {
-                        kind: Kind::Mapping(entries),
-                        ..
-                    },
-                key,
-                ..
-            }) => match key.take() {
+            Some(Open { node: Node { kind: Kind::Sequence(entries), .. }, .. }) => entries.push(node),
+            Some(Open { node: Node { kind: Kind::Mapping(entries), .. }, key, .. }) => match key.take() {
                 None => *key = Some(node),
                 Some(key) => entries.push((key, node)),
             },
             // A scalar is never open.
-            Some(Open {
-                node:
-                    Node {
-                        kind: Kind::Scalar { .. },
-                        ..
-                    },
-                ..
-            }) => {}
+            Some(Open { node: Node { kind: Kind::Scalar { .. }, .. }, .. }) => {}
         }
         Ok(())
     }
@@ -353,10 +294,7 @@ fn size(node: &Node<'_>) -> usize {
         Kind::Scalar { .. } => 1,
         Kind::Sequence(entries) => 1 + entries.iter().map(size).sum::<usize>(),
         Kind::Mapping(entries) => {
-            1 + entries
-                .iter()
-                .map(|(key, value)| size(key) + size(value))
-                .sum::<usize>()
+            1 + entries.iter().map(|(key, value)| size(key) + size(value)).sum::<usize>()
         }
     }
 }
@@ -398,18 +336,13 @@ fn is_number(text: &str) -> bool {
         return true;
     }
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (
-            mantissa,
-            Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)),
-        ),
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))),
         None => (unsigned, None),
     };
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let mantissa_is_number = match mantissa.split_once('.') {
         None => !mantissa.is_empty() && digits(mantissa),
-        Some((whole, fraction)) => {
-            whole.len() + fraction.len() > 0 && digits(whole) && digits(fraction)
-        }
+        Some((whole, fraction)) => whole.len() + fraction.len() > 0 && digits(whole) && digits(fraction),
     };
     mantissa_is_number && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent))
 }
@@ -426,16 +359,10 @@ mod tests {
     #[test]
     fn positions_are_one_based_and_span_the_text() {
         let text = "a: [b, \"c d\"]\n\u{e9}: x\n";
-        let Some(Node {
-            kind: Kind::Mapping(entries),
-            ..
-        }) = parse(text).unwrap()
-        else {
+        let Some(Node { kind: Kind::Mapping(entries), .. }) = parse(text).unwrap() else {
             panic!("a mapping")
         };
-        let Kind::Sequence(list) = &entries[0].1.kind else {
-            panic!("a list")
-        };
+        let Kind::Sequence(list) = &entries[0].1.kind else { panic!("a list") };
         let at = list[1].position;
         assert_eq!((at.line, at.column), (1, 8));
         assert_eq!(&text[at.start as usize..at.end as usize], "\"c d\"");
@@ -477,7 +404,9 @@ mod tests {
         assert_eq!(parse("").unwrap(), None);
         assert_eq!(parse("# nothing\n").unwrap(), None);
         let text = "\u{feff}a: b";
-        let Some(Node { kind: Kind::Mapping(entries), .. }) = parse(text).unwrap() else { panic!("a mapping") };
+        let Some(Node { kind: Kind::Mapping(entries), .. }) = parse(text).unwrap() else {
+            panic!("a mapping")
+        };
         let at = entries[0].1.position;
         assert_eq!((entries[0].0.text(), &text[at.start as usize..at.end as usize]), ("a", "b"));
     }
@@ -487,10 +416,7 @@ mod tests {
         let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
         for level in 1..9 {
             let below = format!("*a{}", level - 1);
-            text.push_str(&format!(
-                "a{level}: &a{level} [{}]\n",
-                [below.as_str(); 9].join(", ")
-            ));
+            text.push_str(&format!("a{level}: &a{level} [{}]\n", [below.as_str(); 9].join(", ")));
         }
         assert_eq!(refused(&text).code, Code::YamlTooLarge);
     }
@@ -498,9 +424,7 @@ mod tests {
     #[test]
     fn aliases_within_bounds_work() {
         let node = parse("a: &x [b, c]\nd: *x\n").unwrap().unwrap();
-        let Kind::Mapping(entries) = node.kind else {
-            panic!("a mapping")
-        };
+        let Kind::Mapping(entries) = node.kind else { panic!("a mapping") };
         assert!(matches!(&entries[1].1.kind, Kind::Sequence(list) if list.len() == 2));
         assert_eq!(entries[1].1.position.line, 2);
         assert_eq!(refused("a: &x [*x]").code, Code::YamlSyntax);
@@ -509,20 +433,11 @@ mod tests {
 
     #[test]
     fn depth_is_bounded_in_both_styles() {
-        assert!(
-            parse(&format!(
-                "{}{}",
-                "[".repeat(MAX_DEPTH),
-                "]".repeat(MAX_DEPTH)
-            ))
-            .is_ok()
-        );
+        assert!(parse(&format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH))).is_ok());
         assert_eq!(refused(&"[".repeat(MAX_DEPTH + 1)).code, Code::YamlTooDeep);
         assert_eq!(refused(&"[".repeat(100_000)).code, Code::YamlTooDeep);
         assert_eq!(refused(&"- ".repeat(1000)).code, Code::YamlTooDeep);
-        let block: String = (0..1000)
-            .map(|level| format!("{}a:\n", " ".repeat(level)))
-            .collect();
+        let block: String = (0..1000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
         assert_eq!(refused(&block).code, Code::YamlTooDeep);
     }
 
@@ -537,10 +452,7 @@ mod tests {
         assert_eq!(refused("a: !!binary aGk=").code, Code::YamlTag);
         assert_eq!(refused("a: !own x").code, Code::YamlTag);
         let second = refused("a: b\n---\nc: d\n");
-        assert_eq!(
-            (second.code, second.position.line),
-            (Code::MultipleDocuments, 2)
-        );
+        assert_eq!((second.code, second.position.line), (Code::MultipleDocuments, 2));
         assert!(parse("---\na: b\n...\n").is_ok());
     }
 

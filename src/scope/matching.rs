@@ -40,14 +40,10 @@ impl ScopeMatching {
         match self {
             Self::Exact => false,
             Self::Hierarchic => {
-                scope
-                    .strip_prefix(entry)
-                    .is_some_and(|rest| rest.starts_with('.'))
+                scope.strip_prefix(entry).is_some_and(|rest| rest.starts_with('.'))
                     && !has_empty_segment(scope)
             }
-            Self::Wildcard => {
-                has_star_segment(entry) && !has_empty_segment(scope) && wildcard(entry, scope)
-            }
+            Self::Wildcard => has_star_segment(entry) && !has_empty_segment(scope) && wildcard(entry, scope),
         }
     }
 
@@ -152,12 +148,7 @@ mod tests {
     #[test]
     fn exact_matches_equal_bytes_only() {
         assert!(Exact.matches("mcp:read", "mcp:read"));
-        for (entry, scope) in [
-            ("mcp", "mcp.read"),
-            ("mcp.*", "mcp.read"),
-            ("MCP", "mcp"),
-            ("*", "a"),
-        ] {
+        for (entry, scope) in [("mcp", "mcp.read"), ("mcp.*", "mcp.read"), ("MCP", "mcp"), ("*", "a")] {
             assert!(!Exact.matches(entry, scope), "{entry} {scope}");
         }
         assert!(Exact.matches("mcp.*", "mcp.*"));
@@ -168,11 +159,7 @@ mod tests {
     fn hierarchic_matches_segment_prefixes() {
         #[track_caller]
         fn check(entry: &str, scope: &str, expected: bool) {
-            assert_eq!(
-                Hierarchic.matches(entry, scope),
-                expected,
-                "entry {entry}, scope {scope}"
-            );
+            assert_eq!(Hierarchic.matches(entry, scope), expected, "entry {entry}, scope {scope}");
         }
         check("mcp", "mcp", true);
         check("mcp", "mcp.read", true);
@@ -197,11 +184,7 @@ mod tests {
     fn wildcard_stars_stand_for_whole_segments() {
         #[track_caller]
         fn check(entry: &str, scope: &str, expected: bool) {
-            assert_eq!(
-                Wildcard.matches(entry, scope),
-                expected,
-                "entry {entry}, scope {scope}"
-            );
+            assert_eq!(Wildcard.matches(entry, scope), expected, "entry {entry}, scope {scope}");
         }
         check("mcp.*", "mcp.read", true);
         check("mcp.*", "mcp.read.all", true);
@@ -233,16 +216,8 @@ mod tests {
     fn forbidden_entries_stop_in_both_directions() {
         #[track_caller]
         fn check(mode: ScopeMatching, entry: &str, scope: &str, expected: bool) {
-            assert_eq!(
-                mode.stops(entry, scope),
-                expected,
-                "{mode:?}: entry {entry}, scope {scope}"
-            );
-            assert_eq!(
-                mode.stops(scope, entry),
-                expected,
-                "{mode:?}: symmetric, {scope}, {entry}"
-            );
+            assert_eq!(mode.stops(entry, scope), expected, "{mode:?}: entry {entry}, scope {scope}");
+            assert_eq!(mode.stops(scope, entry), expected, "{mode:?}: symmetric, {scope}, {entry}");
         }
         check(Exact, "mcp.admin", "mcp.admin", true);
         check(Exact, "mcp.admin", "mcp", false);
