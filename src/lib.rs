@@ -2,8 +2,9 @@
 //!
 //! The floors, from the ground up (a module uses only what stands below it): [`scope`] and
 //! [`audience`] are the words, [`policy`] is what operators declare, [`decision`] answers questions
-//! from it. None of these does I/O, waits, reads a clock or logs.
+//! from it. None of these does I/O, waits, reads a clock or logs. [`rpc`] puts them on the wire.
 
 pub mod audience;
 pub mod policy;
+pub mod rpc;
 pub mod scope;

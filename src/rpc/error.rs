@@ -1,0 +1,417 @@
+//! Questions that could not be answered, and the gRPC status of each: one table.
+//!
+//! A denial is an answer and is not here. What went wrong inside is for the log; the caller gets what they can act on. Each
+//! status carries a `google.rpc.ErrorInfo` with domain `scopeward`, UNAVAILABLE a `RetryInfo`, INVALID_ARGUMENT a
+//! `BadRequest` that names the field. All of it stays under [`MAX_TRAILER_BYTES`], since clients in other languages fail on
+//! large trailers. Values that came from outside are escaped and cut, here and in the log.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use thiserror::Error;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::rpc::v1;
+
+/// The `domain` of every `ErrorInfo` of ours.
+pub const DOMAIN: &str = "scopeward";
+
+/// The most bytes that the status, its message and its details take as trailers, names and values together.
+pub const MAX_TRAILER_BYTES: usize = 3 * 1024;
+
+/// Why a question could not be answered.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum RpcError {
+    /// A field is over its limit. `unit` is what is counted, such as `bytes`.
+    #[error("`{}` has {actual} {unit}, the limit is {limit}", escape(.field))]
+    OverLimit {
+        /// The field as a path from the request, such as `checks[3].audiences`.
+        field: String,
+        /// What is counted, in the plural.
+        unit: &'static str,
+        /// The most that is allowed.
+        limit: usize,
+        /// What was sent.
+        actual: usize,
+    },
+    /// The message is over its limit.
+    #[error("the message has {} bytes, the limit is {limit}", shown_size(*actual))]
+    MessageTooLarge {
+        /// The most bytes that are allowed.
+        limit: usize,
+        /// The bytes that were announced, if known.
+        actual: Option<usize>,
+    },
+    /// The message is no protobuf of the type that the RPC takes.
+    #[error("the message could not be decoded: {}", escape(.cause))]
+    MalformedMessage {
+        /// What the decoder says.
+        cause: String,
+    },
+    /// The page size is negative.
+    #[error("`page_size` is {actual}, it must not be negative")]
+    InvalidPageSize {
+        /// What was sent.
+        actual: i32,
+    },
+    /// The page token is none of ours.
+    #[error("`page_token` was not issued by this service")]
+    InvalidPageToken,
+    /// A position in the audit log came without the log that it belongs to.
+    #[error("`after_sequence` needs `log_id`")]
+    MissingLogId,
+    /// A position in the audit log belongs to another log.
+    #[error("`log_id` is `{}`, but the log of this server is `{}`", escape(.given), escape(.actual))]
+    ForeignLogId {
+        /// The log that was asked for.
+        given: String,
+        /// The log of this server.
+        actual: String,
+    },
+    /// A position in the audit log is outside what is kept.
+    #[error("sequence {after} is outside what is kept: the oldest is {oldest}, the newest {newest}")]
+    CursorOutOfRange {
+        /// The position that was asked for.
+        after: u64,
+        /// The oldest sequence that is kept. 0 if the log is empty.
+        oldest: u64,
+        /// The newest sequence. 0 if the log is empty.
+        newest: u64,
+    },
+    /// The hash chain of the audit log is broken.
+    #[error("the audit log is damaged at sequence {sequence}; run `scopeward audit verify`")]
+    DataLoss {
+        /// The first record that does not fit.
+        sequence: u64,
+    },
+    /// The policy does not declare the audience to describe.
+    #[error("the policy does not declare audience `{}`", escape(.audience))]
+    AudienceNotFound {
+        /// The audience as asked for.
+        audience: String,
+    },
+    /// No policy has been loaded yet.
+    #[error("no policy is loaded yet; retry")]
+    NoPolicy,
+    /// The server is shutting down.
+    #[error("the server is shutting down; retry elsewhere")]
+    Draining,
+    /// More calls are in flight than the server takes.
+    #[error("the server is overloaded; retry later")]
+    Shedding,
+    /// The audit record of the answer could not be made durable, so there is no answer.
+    #[error("decision could not be recorded; retry")]
+    AuditNotDurable,
+    /// The caller is not known.
+    #[error("the caller is not authenticated")]
+    Unauthenticated,
+    /// The caller may not call this method.
+    #[error("the caller may not call `{}`", escape(.method))]
+    PermissionDenied {
+        /// The method, such as `/scopeward.v1.AuditService/StreamAuditEvents`.
+        method: String,
+    },
+    /// The caller's deadline passed before the answer was ready.
+    #[error("the deadline passed before the answer was ready")]
+    DeadlineExceeded,
+}
+
+/// One row of the table.
+struct Row {
+    code: Code,
+    reason: &'static str,
+    /// The request field that is to blame; makes a `BadRequest`.
+    field: Option<String>,
+    retry_after: Option<Duration>,
+    metadata: Vec<(&'static str, String)>,
+}
+
+impl RpcError {
+    /// The gRPC code.
+    pub fn code(&self) -> Code {
+        self.row().code
+    }
+
+    /// The reason of the `ErrorInfo`: UPPER_SNAKE, stable.
+    pub fn reason(&self) -> &'static str {
+        self.row().reason
+    }
+
+    /// The same as an item of a batch.
+    pub fn to_check_error(&self) -> v1::CheckError {
+        let Row { code, reason, .. } = self.row();
+        v1::CheckError { code: code.into(), reason: reason.to_owned(), message: self.to_string() }
+    }
+
+    /// The table. A new kind of error does not compile until it has a row.
+    fn row(&self) -> Row {
+        match self {
+            Self::OverLimit { field, unit, limit, actual } => {
+                Row::new(Code::InvalidArgument, "LIMIT_EXCEEDED")
+                    .field(field)
+                    .with("limit", limit)
+                    .with("actual", actual)
+                    .with("unit", unit)
+            }
+            Self::MessageTooLarge { limit, actual } => {
+                let row = Row::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE")
+                    .field("message")
+                    .with("limit", limit);
+                match actual {
+                    Some(actual) => row.with("actual", actual),
+                    None => row,
+                }
+            }
+            Self::MalformedMessage { cause: _ } => {
+                Row::new(Code::InvalidArgument, "MESSAGE_MALFORMED").field("message")
+            }
+            Self::InvalidPageSize { actual } => {
+                Row::new(Code::InvalidArgument, "PAGE_SIZE_INVALID").field("page_size").with("actual", actual)
+            }
+            Self::InvalidPageToken => {
+                Row::new(Code::InvalidArgument, "PAGE_TOKEN_INVALID").field("page_token")
+            }
+            Self::MissingLogId => Row::new(Code::InvalidArgument, "LOG_ID_REQUIRED").field("log_id"),
+            Self::ForeignLogId { given: _, actual } => {
+                Row::new(Code::InvalidArgument, "LOG_ID_FOREIGN").field("log_id").with("log_id", actual)
+            }
+            Self::CursorOutOfRange { after, oldest, newest } => {
+                Row::new(Code::OutOfRange, "SEQUENCE_OUT_OF_RANGE")
+                    .with("after_sequence", after)
+                    .with("oldest_sequence", oldest)
+                    .with("newest_sequence", newest)
+            }
+            Self::DataLoss { sequence } => {
+                Row::new(Code::DataLoss, "AUDIT_CHAIN_BROKEN").with("sequence", sequence)
+            }
+            Self::AudienceNotFound { audience } => {
+                Row::new(Code::NotFound, "AUDIENCE_NOT_FOUND").with("audience", audience)
+            }
+            Self::NoPolicy => {
+                Row::new(Code::Unavailable, "POLICY_NOT_LOADED").retry_after(Duration::from_secs(1))
+            }
+            Self::Draining => Row::new(Code::Unavailable, "DRAINING").retry_after(Duration::from_secs(1)),
+            Self::Shedding => Row::new(Code::Unavailable, "OVERLOADED").retry_after(Duration::from_secs(1)),
+            Self::AuditNotDurable => Row::new(Code::ResourceExhausted, "AUDIT_NOT_DURABLE"),
+            Self::Unauthenticated => Row::new(Code::Unauthenticated, "UNAUTHENTICATED"),
+            Self::PermissionDenied { method } => {
+                Row::new(Code::PermissionDenied, "PERMISSION_DENIED").with("method", method)
+            }
+            Self::DeadlineExceeded => Row::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        }
+    }
+}
+
+impl Row {
+    fn new(code: Code, reason: &'static str) -> Self {
+        Self { code, reason, field: None, retry_after: None, metadata: Vec::new() }
+    }
+
+    fn field(mut self, field: &str) -> Self {
+        self.field = Some(escape(field));
+        self
+    }
+
+    fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((key, escape(&value.to_string())));
+        self
+    }
+}
+
+impl From<RpcError> for Status {
+    fn from(error: RpcError) -> Self {
+        let Row { code, reason, field, retry_after, metadata } = error.row();
+        let message = error.to_string();
+        let metadata = metadata
+            .into_iter()
+            .chain(field.clone().map(|field| ("field", field)))
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect::<HashMap<_, _>>();
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+        if retry_after.is_some() {
+            details.set_retry_info(retry_after);
+        }
+        if let Some(field) = field {
+            details.add_bad_request_violation(field, message.clone());
+        }
+        Self::with_error_details(code, message, details)
+    }
+}
+
+fn shown_size(actual: Option<usize>) -> String {
+    actual.map_or_else(|| "too many".to_owned(), |actual| actual.to_string())
+}
+
+/// Shows a value that came from outside: printable ASCII as it is, all else as `\u{…}`, and cut at 128 bytes.
+///
+/// Backtick and backslash are escaped too, so that a value cannot end its own quotation. What was cut is marked with `...`.
+pub fn escape(value: &str) -> String {
+    const MAX_BYTES: usize = 128;
+    const MARK: &str = "...";
+    let mut shown = String::with_capacity(value.len().min(MAX_BYTES));
+    for char in value.chars() {
+        let before = shown.len();
+        match char {
+            '`' | '\\' => shown.extend(['\\', char]),
+            ' '..='~' => shown.push(char),
+            // Writing to a String does not fail.
+            _ => _ = write!(shown, "\\u{{{:x}}}", u32::from(char)),
+        }
+        if shown.len() > MAX_BYTES {
+            shown.truncate(before.min(MAX_BYTES - MARK.len()));
+            shown.push_str(MARK);
+            break;
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+
+    /// Text that is as bad as it gets: control characters, quotes, bidi, no-break space, and long.
+    fn hostile() -> String {
+        "\0\t\r\n\"\\`{%}\u{202e}\u{a0}".repeat(1000)
+    }
+
+    /// One of each kind, with the largest and worst values.
+    fn worst() -> Vec<RpcError> {
+        vec![
+            RpcError::OverLimit {
+                field: hostile(),
+                unit: "audiences",
+                limit: usize::MAX,
+                actual: usize::MAX,
+            },
+            RpcError::MessageTooLarge { limit: usize::MAX, actual: Some(usize::MAX) },
+            RpcError::MessageTooLarge { limit: usize::MAX, actual: None },
+            RpcError::MalformedMessage { cause: hostile() },
+            RpcError::InvalidPageSize { actual: i32::MIN },
+            RpcError::InvalidPageToken,
+            RpcError::MissingLogId,
+            RpcError::ForeignLogId { given: hostile(), actual: hostile() },
+            RpcError::CursorOutOfRange { after: u64::MAX, oldest: u64::MAX, newest: u64::MAX },
+            RpcError::DataLoss { sequence: u64::MAX },
+            RpcError::AudienceNotFound { audience: hostile() },
+            RpcError::NoPolicy,
+            RpcError::Draining,
+            RpcError::Shedding,
+            RpcError::AuditNotDurable,
+            RpcError::Unauthenticated,
+            RpcError::PermissionDenied { method: hostile() },
+            RpcError::DeadlineExceeded,
+        ]
+    }
+
+    #[track_caller]
+    fn check(error: RpcError, code: Code, reason: &str, message: &str, metadata: &[(&str, &str)]) {
+        let status = Status::from(error.clone());
+        assert_eq!((status.code(), status.message()), (code, message));
+        let info = status.get_details_error_info().expect("every error has an ErrorInfo");
+        assert_eq!((info.domain.as_str(), info.reason.as_str()), ("scopeward", reason));
+        let expected = metadata.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        assert_eq!(info.metadata, expected);
+        let item = error.to_check_error();
+        assert_eq!((item.code, item.reason.as_str(), item.message.as_str()), (code as i32, reason, message));
+    }
+
+    #[test]
+    fn over_limit_names_the_field_and_the_numbers() {
+        let error =
+            RpcError::OverLimit { field: "checks[3].scope".into(), unit: "scopes", limit: 256, actual: 257 };
+        let metadata =
+            [("field", "checks[3].scope"), ("limit", "256"), ("actual", "257"), ("unit", "scopes")];
+        let message = "`checks[3].scope` has 257 scopes, the limit is 256";
+        check(error.clone(), Code::InvalidArgument, "LIMIT_EXCEEDED", message, &metadata);
+        let violations = Status::from(error).get_details_bad_request().expect("a violation").field_violations;
+        assert_eq!(violations.len(), 1);
+        assert_eq!(
+            (violations[0].field.as_str(), violations[0].description.as_str()),
+            ("checks[3].scope", message)
+        );
+    }
+
+    #[test]
+    fn too_large_a_message_is_an_invalid_argument() {
+        let error = RpcError::MessageTooLarge { limit: 65536, actual: Some(65537) };
+        let metadata = [("field", "message"), ("limit", "65536"), ("actual", "65537")];
+        let message = "the message has 65537 bytes, the limit is 65536";
+        check(error, Code::InvalidArgument, "MESSAGE_TOO_LARGE", message, &metadata);
+    }
+
+    #[test]
+    fn audit_cursor_out_of_range_names_both_ends() {
+        let error = RpcError::CursorOutOfRange { after: 3, oldest: 10, newest: 20 };
+        let metadata = [("after_sequence", "3"), ("oldest_sequence", "10"), ("newest_sequence", "20")];
+        let message = "sequence 3 is outside what is kept: the oldest is 10, the newest 20";
+        check(error, Code::OutOfRange, "SEQUENCE_OUT_OF_RANGE", message, &metadata);
+    }
+
+    #[test]
+    fn values_from_outside_are_escaped() {
+        let error = RpcError::AudienceNotFound { audience: "a`b\u{202e}\n".into() };
+        let message = r"the policy does not declare audience `a\`b\u{202e}\u{a}`";
+        let metadata = [("audience", r"a\`b\u{202e}\u{a}")];
+        check(error, Code::NotFound, "AUDIENCE_NOT_FOUND", message, &metadata);
+    }
+
+    #[test]
+    fn long_values_are_cut_and_marked() {
+        assert_eq!(escape(&"a".repeat(128)), "a".repeat(128));
+        assert_eq!(escape(&"a".repeat(129)), format!("{}...", "a".repeat(125)));
+        assert!(hostile().len() > 128 && escape(&hostile()).len() <= 128);
+    }
+
+    #[test]
+    fn exactly_unavailable_says_when_to_retry() {
+        for error in worst() {
+            let status = Status::from(error);
+            let retry = status.get_details_retry_info().and_then(|info| info.retry_delay);
+            assert_eq!(retry.is_some(), status.code() == Code::Unavailable, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn exactly_invalid_argument_names_a_field() {
+        for error in worst() {
+            let status = Status::from(error);
+            let field = status.get_details_error_info().and_then(|info| info.metadata.get("field").cloned());
+            assert_eq!(field.is_some(), status.code() == Code::InvalidArgument, "{status:?}");
+            assert_eq!(status.get_details_bad_request().is_some(), field.is_some(), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_distinct_upper_snake() {
+        let mut reasons = worst().iter().map(RpcError::reason).collect::<Vec<_>>();
+        assert!(
+            reasons.iter().all(|reason| reason.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+        );
+        reasons.dedup();
+        let count = reasons.len();
+        reasons.sort_unstable();
+        reasons.dedup();
+        assert_eq!(reasons.len(), count);
+    }
+
+    #[test]
+    fn worst_case_stays_under_the_trailer_limit_and_is_plain_ascii() {
+        for error in worst() {
+            let status = Status::from(error);
+            assert!(status.message().bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{status:?}");
+            let mut trailers = HeaderMap::new();
+            status.add_header(&mut trailers).expect("a status fits into headers");
+            let bytes = trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+            assert!(bytes <= MAX_TRAILER_BYTES, "{bytes} bytes: {status:?}");
+        }
+    }
+}
