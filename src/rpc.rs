@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod error;
+pub mod json;
 pub mod limits;
 
 /// The messages, clients and servers of package `scopeward.v1`, generated from `proto/` with its comments.
