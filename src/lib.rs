@@ -5,6 +5,7 @@
 //! from it. None of these does I/O, waits, reads a clock or logs. [`rpc`] puts them on the wire.
 
 pub mod audience;
+pub mod decision;
 pub mod policy;
 pub mod rpc;
 pub mod scope;
