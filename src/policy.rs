@@ -12,6 +12,7 @@ use crate::audience::{self, AudienceError};
 use crate::scope::ScopeList;
 use crate::scope::matching::ScopeMatching;
 
+pub mod change;
 pub mod check;
 pub mod digest;
 pub mod document;
