@@ -9,3 +9,4 @@ pub mod decision;
 pub mod policy;
 pub mod rpc;
 pub mod scope;
+pub mod status;

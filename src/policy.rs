@@ -180,7 +180,7 @@ pub enum RedirectCondition {
 #[derive(Debug)]
 pub struct PolicySet {
     /// Sorted by normal audience.
-    audiences: Box<[Arc<AudiencePolicy>]>,
+    audiences: Arc<[Arc<AudiencePolicy>]>,
     index: HashTable<u32>,
     hasher: hashbrown::DefaultHashBuilder,
     default_audience: Option<u32>,
@@ -193,7 +193,7 @@ impl PolicySet {
         use std::hash::BuildHasher;
         audiences.sort_by(|one, other| one.normal().cmp(other.normal()));
         audiences.dedup_by(|one, other| one.normal() == other.normal());
-        let audiences = audiences.into_boxed_slice();
+        let audiences: Arc<[Arc<AudiencePolicy>]> = audiences.into();
         let hasher = hashbrown::DefaultHashBuilder::default();
         let key =
             |at: u32| hasher.hash_one(audiences.get(at as usize).map_or("", |audience| audience.normal()));
@@ -229,7 +229,7 @@ impl PolicySet {
 
     /// Every audience, sorted by its normal form.
     #[must_use]
-    pub fn audiences(&self) -> &[Arc<AudiencePolicy>] {
+    pub fn audiences(&self) -> &Arc<[Arc<AudiencePolicy>]> {
         &self.audiences
     }
 
