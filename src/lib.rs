@@ -10,3 +10,4 @@ pub mod policy;
 pub mod rpc;
 pub mod scope;
 pub mod status;
+pub mod store;

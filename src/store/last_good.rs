@@ -1,0 +1,161 @@
+//! The last good policy on disk: the files of the set that served last, for a start when the policy
+//! directory is broken.
+//!
+//! One JSON file in the state directory, replaced atomically and checked by digest when it is read: it
+//! holds the policy files as text, which go through the same check as any other policy.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::read::SourceFile;
+use crate::policy::PolicySet;
+use crate::policy::check::check;
+use crate::policy::document::Document;
+
+/// Name of the file in the state directory.
+pub const FILE_NAME: &str = "last-good.json";
+
+/// Why there is no last good policy to start from.
+#[derive(Debug, thiserror::Error)]
+pub enum LastGoodError {
+    /// None was kept.
+    #[error("no last good policy is kept in `{}`", path.display())]
+    None {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// It cannot be read or written.
+    #[error("last good policy `{}`: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not what was written.
+    #[error("last good policy `{}` is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Kept<'a> {
+    format: u32,
+    digest: &'a str,
+    files: Vec<KeptFile<'a>>,
+}
+
+#[derive(Serialize)]
+struct KeptFile<'a> {
+    path: &'a str,
+    text: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    format: u32,
+    digest: String,
+    files: Vec<FoundFile>,
+}
+
+#[derive(Deserialize)]
+struct FoundFile {
+    path: String,
+    text: String,
+}
+
+/// Keeps the files of a set, replacing what was kept before. Blocks; durable when it returns.
+///
+/// # Errors
+/// [`LastGoodError::Io`] if the state directory cannot be written; what was kept before is then intact.
+pub fn keep(state_dir: &Path, set: &PolicySet, files: &[SourceFile]) -> Result<(), LastGoodError> {
+    let path = state_dir.join(FILE_NAME);
+    let failed = |source| LastGoodError::Io { path: path.clone(), source };
+    let kept = Kept {
+        format: 1,
+        digest: set.digest().as_str(),
+        files: files.iter().map(|file| KeptFile { path: &file.path, text: &file.text }).collect(),
+    };
+    fs::create_dir_all(state_dir).map_err(failed)?;
+    let temporary = state_dir.join(format!("{FILE_NAME}.new"));
+    let file = File::create(&temporary).map_err(failed)?;
+    let mut writer = io::BufWriter::new(file);
+    serde_json::to_writer(&mut writer, &kept).map_err(|error| failed(error.into()))?;
+    writer.flush().map_err(failed)?;
+    writer.get_ref().sync_all().map_err(failed)?;
+    fs::rename(&temporary, &path).map_err(failed)?;
+    // The rename itself is durable only with its directory.
+    File::open(state_dir).and_then(|directory| directory.sync_all()).map_err(failed)
+}
+
+/// Reads what was kept and checks that it means what it meant.
+///
+/// # Errors
+/// [`LastGoodError`] if nothing was kept, or it cannot be read, or is not valid, or has another digest.
+pub fn restore(state_dir: &Path) -> Result<PolicySet, LastGoodError> {
+    let path = state_dir.join(FILE_NAME);
+    let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => LastGoodError::None { path: path.clone() },
+        io::ErrorKind::InvalidData => {
+            LastGoodError::Damaged { path: path.clone(), reason: "it is not UTF-8".to_owned() }
+        }
+        _ => LastGoodError::Io { path: path.clone(), source },
+    })?;
+    let damaged = |reason: String| LastGoodError::Damaged { path: path.clone(), reason };
+    let found: Found = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if found.format != 1 {
+        return Err(damaged(format!("format {} is not known to this version", found.format)));
+    }
+    let documents: Vec<Document> =
+        found.files.iter().map(|file| Document::read(&Arc::from(&*file.path), &file.text)).collect();
+    let accepted = check(&Arc::from("last good policy"), &documents).map_err(|findings| {
+        damaged(findings.first().map_or_else(|| "it is not valid".to_owned(), ToString::to_string))
+    })?;
+    if accepted.set.digest().as_str() != found.digest {
+        return Err(damaged(format!(
+            "it should have digest {} and has {}",
+            crate::policy::finding::shown(&found.digest),
+            accepted.set.digest()
+        )));
+    }
+    Ok(accepted.set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::Loader;
+    use super::super::read::ReadSettings;
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_restored_and_damage_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let policies = folder.path().join("policies");
+        let state = folder.path().join("state");
+        fs::create_dir(&policies).unwrap();
+        assert!(matches!(restore(&state), Err(LastGoodError::None { .. })));
+        fs::write(policies.join("a.yaml"), "audiences: {a: {scopesSupported: [x]}}").unwrap();
+        let loaded = Loader::new(vec![policies], ReadSettings::default()).load().unwrap();
+        let set = loaded.outcome.unwrap().set;
+        keep(&state, &set, &loaded.files).unwrap();
+        assert_eq!(restore(&state).unwrap().digest(), set.digest());
+        let path = state.join(FILE_NAME);
+        let text = fs::read_to_string(&path).unwrap();
+        for damaged in
+            [text.replace("[x]", "[y]"), text.replace("[x]", "x"), text[..text.len() / 2].to_owned()]
+        {
+            fs::write(&path, damaged).unwrap();
+            assert!(matches!(restore(&state), Err(LastGoodError::Damaged { .. })));
+        }
+        fs::write(&path, [0xFF]).unwrap();
+        assert!(matches!(restore(&state), Err(LastGoodError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,527 @@
+//! Reads a policy folder as one consistent picture of bytes, or says what is wrong with it.
+//!
+//! Which files belong to a policy, how much is read, and the proof that nothing moved meanwhile live
+//! here. What the bytes mean is not known here: nothing is parsed.
+//!
+//! # One picture
+//! The folder is listed, its files are read, and it is listed again: only if both listings are equal,
+//! and every file had its listed stamp before and after its bytes were taken, there is a picture.
+//! Stamps have the grain of the kernel's clock (some milliseconds before Linux 6.13), so a file that
+//! changed about that time is read a second time and compared by its bytes. A swap of the `..data`
+//! link of a Kubernetes volume in mid-read changes what every path resolves to, and so is noticed.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest, Sha256};
+
+use crate::policy::finding::shown;
+
+mod listing;
+
+pub use listing::{Stamp, is_hidden, is_policy_name};
+
+use listing::{Listed, Listing};
+
+/// Largest policy file in bytes.
+pub const MAX_FILE_BYTES: u64 = 16 << 20;
+/// Largest sum of all policy files in bytes.
+pub const MAX_TOTAL_BYTES: u64 = 256 << 20;
+/// Most files and folders of one policy.
+pub const MAX_FILES: usize = 100_000;
+/// Most folders between the named one and a file.
+pub const MAX_DEPTH: usize = 32;
+
+/// One policy file as it was read.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// The named path joined with the path below it, such as `policies/mcp.yaml`.
+    pub path: Arc<str>,
+    /// The whole content. Unchanged files share it with the picture before.
+    pub text: Arc<str>,
+    /// The state of the file that the content belongs to.
+    pub stamp: Stamp,
+    /// SHA-256 of the content.
+    pub content_hash: [u8; 32],
+    /// The file changed so shortly before it was read that an equal stamp proves nothing next time.
+    racy: bool,
+}
+
+/// All bytes of a policy at one moment.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// Sorted by path, no path twice; empty if there is no policy file.
+    pub files: Vec<SourceFile>,
+    /// What is wrong inside the folder, sorted by path; a file with a problem is not among `files`.
+    pub problems: Vec<ReadProblem>,
+    /// SHA-256 over all paths, contents and problems: equal exactly if a check must come out equal.
+    pub digest: [u8; 32],
+}
+
+/// Something inside a policy folder that cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReadProblem {
+    /// The file or folder, named like [`SourceFile::path`]; bytes outside UTF-8 are replaced.
+    pub path: Arc<str>,
+    /// What is wrong with it.
+    pub kind: ProblemKind,
+}
+
+/// What is wrong with a file or folder; the text goes on after its name.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ProblemKind {
+    /// The system refuses to list or read it.
+    #[error("cannot be read: {reason}")]
+    Unreadable {
+        /// The words of the system.
+        reason: String,
+    },
+    /// A symbolic link to nothing.
+    #[error("is a link to `{}`, which is not there", shown(target))]
+    DanglingLink {
+        /// What the link holds.
+        target: String,
+    },
+    /// Has the name of a policy file and is none.
+    #[error("is {kind}, not a regular file")]
+    NotRegular {
+        /// What it is instead.
+        kind: FileKind,
+    },
+    /// Over [`MAX_FILE_BYTES`]; it was not read.
+    #[error("has {size} bytes; at most {limit} are read")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes, itself allowed.
+        limit: u64,
+    },
+    /// The first file, in the order of the paths, that brings the sum over [`MAX_TOTAL_BYTES`].
+    #[error("brings the policy to {size} bytes; at most {limit} are read")]
+    SetTooLarge {
+        /// The size of all files in bytes.
+        size: u64,
+        /// The limit in bytes, itself allowed.
+        limit: u64,
+    },
+    /// Over [`MAX_FILES`]; the rest was not looked at.
+    #[error("holds the policy's files and folders beyond {limit}, which is the most")]
+    TooManyFiles {
+        /// The limit, itself allowed.
+        limit: usize,
+    },
+    /// Over [`MAX_DEPTH`]; the folder was not looked into.
+    #[error("is nested more than {limit} folders deep")]
+    TooDeep {
+        /// The limit, itself allowed.
+        limit: usize,
+    },
+    /// The name itself is not UTF-8, so no report could say it.
+    #[error("has a name that is not UTF-8")]
+    NameNotUtf8,
+    /// The content is not UTF-8.
+    #[error("is not UTF-8 at byte offset {offset} (line {line}, column {column})")]
+    NotUtf8 {
+        /// 1-based line of the first bad byte.
+        line: u32,
+        /// 1-based column of the first bad byte, in characters.
+        column: u32,
+        /// 0-based offset of the first bad byte.
+        offset: u64,
+    },
+    /// A link leads back to a folder that it stands in.
+    #[error("leads back to `{}`, which contains it", shown(leads_to))]
+    DirectoryLoop {
+        /// The path by which the folder was reached first.
+        leads_to: Arc<str>,
+    },
+}
+
+impl ProblemKind {
+    fn unreadable(error: &io::Error) -> Self {
+        Self::Unreadable { reason: plain(error) }
+    }
+}
+
+/// What stands where a regular file belongs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FileKind {
+    /// A folder.
+    Directory,
+    /// A named pipe; opening one would wait for a writer.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+    /// A character or block device.
+    Device,
+}
+
+impl std::fmt::Display for FileKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Directory => "a directory",
+            Self::Fifo => "a named pipe",
+            Self::Socket => "a socket",
+            Self::Device => "a device",
+        })
+    }
+}
+
+/// Why there is no picture at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A path that the operator named cannot be looked at or listed.
+    #[error("cannot read `{}`: {}", shown(&path.to_string_lossy()), plain(source))]
+    Named {
+        /// The path as named.
+        path: PathBuf,
+        /// Why; `NotFound` if it is not there.
+        source: io::Error,
+    },
+    /// A path that the operator named is neither a folder nor a regular file.
+    #[error("cannot read `{}`: it is {kind}", shown(&path.to_string_lossy()))]
+    NotRegular {
+        /// The path as named.
+        path: PathBuf,
+        /// What it is.
+        kind: FileKind,
+    },
+    /// Something moved during each attempt; the next quiet moment will do better.
+    #[error("the policy kept changing during {attempts} attempts to read it")]
+    Unstable {
+        /// How often it was tried.
+        attempts: u32,
+    },
+}
+
+impl ReadError {
+    /// Tells whether a named path is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Named { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// How much is read; all limits are themselves allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one file.
+    pub file_bytes: u64,
+    /// Bytes of all files.
+    pub total_bytes: u64,
+    /// Files and folders.
+    pub files: usize,
+    /// Folders below the named one.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { file_bytes: MAX_FILE_BYTES, total_bytes: MAX_TOTAL_BYTES, files: MAX_FILES, depth: MAX_DEPTH }
+    }
+}
+
+/// How hard it is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadSettings {
+    /// How much is read.
+    pub limits: Limits,
+    /// How often the whole is tried before [`ReadError::Unstable`]; none counts as one.
+    pub attempts: u32,
+    /// The wait between two attempts.
+    pub pause: Duration,
+    /// A file that changed this shortly before it was read is read again the next time, because
+    /// another change may have left the stamp as it was. Two seconds is the coarsest grain in use.
+    pub racy: Duration,
+}
+
+impl Default for ReadSettings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            attempts: 10,
+            pause: Duration::from_millis(15),
+            racy: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Reads the named folders and files as one picture. Blocks; call it where that is allowed.
+///
+/// Files whose stamp is the one in `previous` are not opened again. A named path that is missing gets
+/// a second and third chance, since replacing a link in two steps leaves such a moment.
+///
+/// # Errors
+/// [`ReadError`] if a named path cannot be read, or if nothing stood still. Everything wrong inside a
+/// folder is in [`Picture::problems`] instead.
+pub fn read_folder(
+    paths: &[PathBuf],
+    previous: Option<&Picture>,
+    settings: &ReadSettings,
+) -> Result<Picture, ReadError> {
+    read_with(paths, previous, settings, &mut |step| {
+        if step == Step::Pause {
+            thread::sleep(settings.pause);
+        }
+    })
+}
+
+/// The moments between which the world may move; tests move it there.
+#[derive(Debug, PartialEq)]
+enum Step<'a> {
+    Listed,
+    Opened(&'a str),
+    Read,
+    Pause,
+}
+
+fn read_with(
+    paths: &[PathBuf],
+    previous: Option<&Picture>,
+    settings: &ReadSettings,
+    hook: &mut dyn FnMut(Step<'_>),
+) -> Result<Picture, ReadError> {
+    let mut known: HashMap<Arc<str>, SourceFile> = previous
+        .map(|picture| &picture.files)
+        .into_iter()
+        .flatten()
+        .map(|file| (Arc::clone(&file.path), file.clone()))
+        .collect();
+    let attempts = settings.attempts.max(1);
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let outcome = Attempt { settings, known: &mut known, hook }.run(paths);
+        match outcome {
+            Ok(Some(picture)) => return Ok(picture),
+            Err(error) if !error.is_missing() || attempt >= attempts.min(3) => return Err(error),
+            Ok(None) if attempt >= attempts => return Err(ReadError::Unstable { attempts }),
+            Ok(None) | Err(_) => hook(Step::Pause),
+        }
+    }
+}
+
+struct Attempt<'a> {
+    settings: &'a ReadSettings,
+    /// The newest state of each file that was ever read; filled even by attempts that fail.
+    known: &'a mut HashMap<Arc<str>, SourceFile>,
+    hook: &'a mut dyn FnMut(Step<'_>),
+}
+
+/// What became of one listed file.
+enum Taken {
+    Kept(SourceFile),
+    Read(SourceFile),
+    Problem(ProblemKind),
+    Moved,
+}
+
+impl Attempt<'_> {
+    /// Tries once; nothing if something moved.
+    fn run(&mut self, paths: &[PathBuf]) -> Result<Option<Picture>, ReadError> {
+        let limits = &self.settings.limits;
+        let started = SystemTime::now();
+        let before = listing::list(paths, limits)?;
+        (self.hook)(Step::Listed);
+        if before.moved {
+            return Ok(None);
+        }
+        let mut files = Vec::with_capacity(before.files.len());
+        let mut problems = before.problems.clone();
+        let mut fresh = Vec::new();
+        let mut budget = Budget::of(&before, limits);
+        for listed in &before.files {
+            let taken = match budget.refusal(listed) {
+                Some(kind) => Taken::Problem(kind),
+                None if budget.spent => continue,
+                None => self.take(listed),
+            };
+            match taken {
+                Taken::Kept(file) => files.push(file),
+                Taken::Read(file) => {
+                    if listed.stamp.changed_near(started, CLOCK_GRAIN) {
+                        fresh.push((listed, file.content_hash));
+                    }
+                    self.known.insert(Arc::clone(&file.path), file.clone());
+                    files.push(file);
+                }
+                Taken::Problem(kind) => problems.push(ReadProblem { path: Arc::clone(&listed.shown), kind }),
+                Taken::Moved => return Ok(None),
+            }
+        }
+        (self.hook)(Step::Read);
+        if listing::list(paths, limits)? != before {
+            return Ok(None);
+        }
+        // Each fresh file held the same bytes before and after the moment between reading and listing,
+        // and the stamps vouch for all others; so the picture is that of this moment.
+        for (listed, hash) in fresh {
+            match bytes_of(&listed.path, &listed.stamp, &mut || ()) {
+                Ok(Some(bytes)) if hash_of(&bytes) == hash => {}
+                _ => return Ok(None),
+            }
+        }
+        problems.sort_by(|one, other| one.path.cmp(&other.path));
+        let digest = digest(&files, &problems);
+        Ok(Some(Picture { files, problems, digest }))
+    }
+
+    fn take(&mut self, listed: &Listed) -> Taken {
+        let known = self.known.get(&listed.shown);
+        if let Some(known) = known
+            && known.stamp == listed.stamp
+            && !known.racy
+        {
+            return Taken::Kept(known.clone());
+        }
+        let moment = SystemTime::now();
+        let hook = &mut self.hook;
+        let bytes = match bytes_of(&listed.path, &listed.stamp, &mut || hook(Step::Opened(&listed.shown))) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Taken::Moved,
+            Err(error) => return Taken::Problem(ProblemKind::unreadable(&error)),
+        };
+        let content_hash = hash_of(&bytes);
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                return Taken::Problem(not_utf8(error.as_bytes(), error.utf8_error().valid_up_to()));
+            }
+        };
+        // A caller that keeps what it made of a text finds it again by the text's address.
+        let text = match known {
+            Some(known) if known.content_hash == content_hash => Arc::clone(&known.text),
+            _ => text.into(),
+        };
+        let stamp = listed.stamp;
+        let racy = stamp.changed_near(moment, self.settings.racy);
+        Taken::Read(SourceFile { path: Arc::clone(&listed.shown), text, stamp, content_hash, racy })
+    }
+}
+
+/// Keeps the sizes within the limits, by what the listing says, before anything is opened.
+struct Budget<'a> {
+    limits: &'a Limits,
+    total: u64,
+    sum: u64,
+    /// The sum is over the limit, and that was said.
+    spent: bool,
+}
+
+impl<'a> Budget<'a> {
+    fn of(listing: &Listing, limits: &'a Limits) -> Self {
+        let sizes = listing.files.iter().map(|file| file.stamp.size());
+        let total = sizes.filter(|size| *size <= limits.file_bytes).fold(0, u64::saturating_add);
+        Self { limits, total, sum: 0, spent: false }
+    }
+
+    /// Says why a file is not read, once for the sum.
+    fn refusal(&mut self, listed: &Listed) -> Option<ProblemKind> {
+        let size = listed.stamp.size();
+        if size > self.limits.file_bytes {
+            return Some(ProblemKind::TooLarge { size, limit: self.limits.file_bytes });
+        }
+        self.sum = self.sum.saturating_add(size);
+        if self.sum > self.limits.total_bytes && !self.spent {
+            self.spent = true;
+            return Some(ProblemKind::SetTooLarge { size: self.total, limit: self.limits.total_bytes });
+        }
+        None
+    }
+}
+
+/// The content of the file in the state that `stamp` tells; nothing if it is in another by now.
+fn bytes_of(path: &Path, stamp: &Stamp, opened: &mut dyn FnMut()) -> io::Result<Option<Vec<u8>>> {
+    // Should a named pipe have taken the file's place, opening it must not wait for a writer, and a
+    // terminal must not become ours.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if Stamp::of(&file.metadata()?) != *stamp {
+        return Ok(None);
+    }
+    opened();
+    let mut bytes = Vec::with_capacity(usize::try_from(stamp.size()).unwrap_or_default());
+    match read_bounded(&mut file, stamp.size(), &mut bytes) {
+        Ok(()) => {}
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let whole = u64::try_from(bytes.len()).is_ok_and(|length| length == stamp.size());
+    Ok((whole && Stamp::of(&file.metadata()?) == *stamp).then_some(bytes))
+}
+
+/// Reads at most one byte more than the file had, which is enough to see that it grew.
+fn read_bounded(file: &mut File, size: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+    file.take(size.saturating_add(1)).read_to_end(bytes).map(drop)
+}
+
+/// The file was there when it was listed: that it is not now means that something moved.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
+}
+
+fn hash_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+fn digest(files: &[SourceFile], problems: &[ReadProblem]) -> [u8; 32] {
+    // Each part is preceded by its length, so that no two pictures run together into one text.
+    let mut hasher = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(bytes);
+    };
+    for file in files {
+        part(b"file");
+        part(file.path.as_bytes());
+        part(&file.content_hash);
+    }
+    for problem in problems {
+        part(b"problem");
+        part(problem.path.as_bytes());
+        part(problem.kind.to_string().as_bytes());
+    }
+    hasher.finalize().into()
+}
+
+fn not_utf8(bytes: &[u8], offset: usize) -> ProblemKind {
+    let text = bytes.get(..offset).and_then(|good| std::str::from_utf8(good).ok()).unwrap_or_default();
+    let mut line = 1u32;
+    let mut column = 1u32;
+    let mut after_return = false;
+    for character in text.chars() {
+        // YAML ends a line with CR LF, LF or CR (YAML 1.2.2 section 5.4).
+        match character {
+            '\n' if after_return => {}
+            '\n' | '\r' => (line, column) = (line.saturating_add(1), 1),
+            _ => column = column.saturating_add(1),
+        }
+        after_return = character == '\r';
+    }
+    ProblemKind::NotUtf8 { line, column, offset: u64::try_from(offset).unwrap_or(u64::MAX) }
+}
+
+/// The words of the system without its number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text,
+    }
+}
+
+/// Two changes within this time may leave equal stamps; twice the tick of the slowest common kernel.
+const CLOCK_GRAIN: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,526 @@
+//! What the reader does with good, bad and moving folders.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tempfile::TempDir;
+
+use super::*;
+
+const OLD: SystemTime = SystemTime::UNIX_EPOCH;
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    dir
+}
+
+/// Settings under which no file counts as fresh from the last read, so that stamps alone decide.
+fn trusting() -> ReadSettings {
+    ReadSettings { racy: Duration::ZERO, ..ReadSettings::default() }
+}
+
+fn limited(limits: Limits) -> ReadSettings {
+    ReadSettings { limits, ..ReadSettings::default() }
+}
+
+fn read(dir: &TempDir) -> Picture {
+    read_folder(&[dir.path().to_owned()], None, &ReadSettings::default()).unwrap()
+}
+
+fn names(dir: &TempDir, picture: &Picture) -> Vec<String> {
+    picture.files.iter().map(|file| below(dir, &file.path)).collect()
+}
+
+fn below(dir: &TempDir, path: &str) -> String {
+    path.strip_prefix(dir.path().to_str().unwrap()).unwrap().trim_start_matches('/').to_owned()
+}
+
+#[track_caller]
+fn assert_problems(dir: &TempDir, picture: &Picture, expected: &[(&str, &str)]) {
+    let found: Vec<_> = picture
+        .problems
+        .iter()
+        .map(|problem| {
+            (below(dir, &problem.path), problem.kind.to_string().replace(dir.path().to_str().unwrap(), "T"))
+        })
+        .collect();
+    let expected: Vec<_> =
+        expected.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+    assert_eq!(found, expected);
+}
+
+/// Counts which files are opened.
+fn opened(paths: &[PathBuf], previous: &Picture, settings: &ReadSettings) -> (Picture, Vec<String>) {
+    let mut opened = Vec::new();
+    let picture = read_with(paths, Some(previous), settings, &mut |step| {
+        if let Step::Opened(path) = step {
+            opened.push(path.rsplit('/').next().unwrap().to_owned());
+        }
+    });
+    (picture.unwrap(), opened)
+}
+
+#[test]
+fn policy_files_are_found_by_name_in_all_folders_and_sorted() {
+    let dir = folder(&[
+        ("b.yml", "b"),
+        ("a.yaml", "a"),
+        ("a_test.yaml", ""),
+        ("a_test.yml", ""),
+        (".hidden.yaml", ""),
+        (".git/config.yaml", ""),
+        ("README.md", ""),
+        ("c.YAML", ""),
+        ("d.yaml.bak", ""),
+        ("team/deep/c.yaml", "c"),
+        ("some_test.yaml.d/x.yaml", "x"),
+    ]);
+    let picture = read(&dir);
+    assert_eq!(names(&dir, &picture), ["a.yaml", "b.yml", "some_test.yaml.d/x.yaml", "team/deep/c.yaml"]);
+    assert_problems(&dir, &picture, &[]);
+    assert_eq!(&*picture.files[0].text, "a");
+}
+
+#[test]
+fn paths_are_shown_as_they_were_named() {
+    let dir = folder(&[("p/a.yaml", "a"), ("p/q/b.yaml", "b")]);
+    let mut path = dir.path().join("p/q/..").into_os_string();
+    path.push("/");
+    let picture = read_folder(&[path.clone().into()], None, &ReadSettings::default()).unwrap();
+    let path = path.to_str().unwrap();
+    assert_eq!(&*picture.files[0].path, format!("{path}a.yaml"));
+    assert_eq!(&*picture.files[1].path, format!("{path}q/b.yaml"));
+}
+
+#[test]
+fn an_empty_folder_is_a_picture_without_files() {
+    let dir = folder(&[("a_test.yaml", "")]);
+    let picture = read(&dir);
+    assert!(picture.files.is_empty() && picture.problems.is_empty());
+}
+
+#[test]
+fn a_named_file_is_read_whatever_its_name() {
+    let dir = folder(&[("policy.txt", "x"), ("a.yaml", "a"), ("p/b.yaml", "b")]);
+    let paths = ["policy.txt", "a.yaml", "a.yaml", "p", "p/b.yaml"].map(|name| dir.path().join(name));
+    let picture = read_folder(&paths, None, &ReadSettings::default()).unwrap();
+    assert_eq!(names(&dir, &picture), ["a.yaml", "p/b.yaml", "policy.txt"]);
+}
+
+#[test]
+fn a_named_path_that_cannot_be_read_is_an_error_of_its_own() {
+    let dir = folder(&[]);
+    let missing = dir.path().join("nowhere");
+    let error = read_folder(std::slice::from_ref(&missing), None, &ReadSettings::default()).unwrap_err();
+    assert!(error.is_missing());
+    assert_eq!(
+        error.to_string(),
+        format!("cannot read `{}`: no such file or directory", missing.to_str().unwrap())
+    );
+    let socket = dir.path().join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let error = read_folder(&[socket], None, &ReadSettings::default()).unwrap_err();
+    assert!(matches!(error, ReadError::NotRegular { kind: FileKind::Socket, .. }), "{error}");
+}
+
+#[test]
+fn a_kubernetes_volume_is_read_through_its_links() {
+    let dir = folder(&[("..2026_01/mcp.yaml", "new"), ("..2026_01/team/x.yaml", "x")]);
+    symlink("..2026_01", dir.path().join("..data")).unwrap();
+    symlink("..data/mcp.yaml", dir.path().join("mcp.yaml")).unwrap();
+    symlink("..data/team", dir.path().join("team")).unwrap();
+    let picture = read(&dir);
+    assert_eq!(names(&dir, &picture), ["mcp.yaml", "team/x.yaml"]);
+    assert_problems(&dir, &picture, &[]);
+    assert_eq!(&*picture.files[0].text, "new");
+}
+
+#[test]
+fn a_folder_that_two_links_reach_is_read_once() {
+    let dir = folder(&[("real/a.yaml", "a")]);
+    symlink("real", dir.path().join("again")).unwrap();
+    let picture = read(&dir);
+    assert_eq!(names(&dir, &picture), ["again/a.yaml"]);
+    assert_problems(&dir, &picture, &[]);
+}
+
+#[test]
+fn a_link_back_to_a_folder_above_is_a_problem_that_names_both() {
+    let dir = folder(&[("a/b/x.yaml", "x")]);
+    symlink("../..", dir.path().join("a/b/up")).unwrap();
+    symlink("self", dir.path().join("self")).unwrap();
+    let picture = read(&dir);
+    assert_eq!(names(&dir, &picture), ["a/b/x.yaml"]);
+    assert_problems(
+        &dir,
+        &picture,
+        &[
+            ("a/b/up", "leads back to `T`, which contains it"),
+            ("self", "cannot be read: too many levels of symbolic links"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_no_regular_file_is_a_problem_and_never_waited_for() {
+    let dir = folder(&[("good.yaml", "good")]);
+    let path = |name: &str| dir.path().join(name);
+    assert!(Command::new("mkfifo").arg(path("pipe.yaml")).status().unwrap().success());
+    let _listener = UnixListener::bind(path("socket.yaml")).unwrap();
+    fs::create_dir(path("folder.yaml")).unwrap();
+    symlink("/dev/zero", path("zero.yaml")).unwrap();
+    symlink("nowhere", path("dangling.yaml")).unwrap();
+    symlink("nowhere", path("team")).unwrap();
+    symlink("nowhere", path(".lock")).unwrap();
+    let picture = read(&dir);
+    assert_eq!(names(&dir, &picture), ["good.yaml"]);
+    assert_problems(
+        &dir,
+        &picture,
+        &[
+            ("dangling.yaml", "is a link to `nowhere`, which is not there"),
+            ("folder.yaml", "is a directory, not a regular file"),
+            ("pipe.yaml", "is a named pipe, not a regular file"),
+            ("socket.yaml", "is a socket, not a regular file"),
+            ("team", "is a link to `nowhere`, which is not there"),
+            ("zero.yaml", "is a device, not a regular file"),
+        ],
+    );
+}
+
+#[test]
+fn a_file_and_a_folder_that_are_refused_are_problems() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = folder(&[("a.yaml", "a"), ("closed/b.yaml", "b"), ("c.yaml", "c")]);
+    let closed = [dir.path().join("a.yaml"), dir.path().join("closed")];
+    for path in &closed {
+        fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+    }
+    // The superuser is refused nothing.
+    let refused = File::open(&closed[0]).is_err();
+    let picture = read(&dir);
+    for path in &closed {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    if refused {
+        assert_eq!(names(&dir, &picture), ["c.yaml"]);
+        let denied = "cannot be read: permission denied";
+        assert_problems(&dir, &picture, &[("a.yaml", denied), ("closed", denied)]);
+    } else {
+        assert_eq!(names(&dir, &picture), ["a.yaml", "c.yaml", "closed/b.yaml"]);
+    }
+}
+
+#[test]
+fn a_name_that_is_not_utf8_is_a_problem() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = folder(&[]);
+    fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.yaml")), "x").unwrap();
+    fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.txt")), "x").unwrap();
+    assert_problems(&dir, &read(&dir), &[("\u{fffd}.yaml", "has a name that is not UTF-8")]);
+}
+
+#[test]
+fn a_file_over_the_limit_is_named_with_its_size_and_not_opened() {
+    let dir = folder(&[("good.yaml", "good")]);
+    File::create(dir.path().join("huge.yaml")).unwrap().set_len(100 << 20).unwrap();
+    let empty = Picture { files: Vec::new(), problems: Vec::new(), digest: [0; 32] };
+    let (picture, opened) = opened(&[dir.path().to_owned()], &empty, &ReadSettings::default());
+    assert_eq!(opened, ["good.yaml"]);
+    assert_problems(&dir, &picture, &[("huge.yaml", "has 104857600 bytes; at most 16777216 are read")]);
+}
+
+#[test]
+fn each_limit_is_itself_allowed() {
+    let dir = folder(&[("a.yaml", "aaaa"), ("d/b.yaml", "bbbb")]);
+    let exact = Limits { file_bytes: 4, total_bytes: 8, files: 3, depth: 1 };
+    let read = |limits| read_folder(&[dir.path().to_owned()], None, &limited(limits)).unwrap();
+    assert_problems(&dir, &read(exact), &[]);
+    let large = "has 4 bytes; at most 3 are read";
+    assert_problems(
+        &dir,
+        &read(Limits { file_bytes: 3, ..exact }),
+        &[("a.yaml", large), ("d/b.yaml", large)],
+    );
+    let sum = "brings the policy to 8 bytes; at most 7 are read";
+    assert_problems(&dir, &read(Limits { total_bytes: 7, ..exact }), &[("d/b.yaml", sum)]);
+    let many = "holds the policy's files and folders beyond 2, which is the most";
+    assert_problems(&dir, &read(Limits { files: 2, ..exact }), &[("d", many)]);
+    let deep = "is nested more than 0 folders deep";
+    assert_problems(&dir, &read(Limits { depth: 0, ..exact }), &[("d", deep)]);
+}
+
+#[test]
+fn the_first_byte_that_is_not_utf8_is_placed() {
+    #[track_caller]
+    fn check(bytes: &[u8], line: u32, column: u32, offset: u64) {
+        let dir = folder(&[]);
+        fs::write(dir.path().join("a.yaml"), bytes).unwrap();
+        let picture = read(&dir);
+        assert!(picture.files.is_empty());
+        assert_eq!(picture.problems[0].kind, ProblemKind::NotUtf8 { line, column, offset });
+    }
+    check(b"\xff", 1, 1, 0);
+    check("größe: \u{1f600}".as_bytes().strip_suffix(b"\x80").unwrap(), 1, 8, 9);
+    check(b"a: b\nc: \xc3(", 2, 4, 8);
+    check(b"a\r\nb\r\rc\n\xfe", 5, 1, 8);
+}
+
+#[test]
+fn unchanged_files_are_not_opened_again_and_share_their_text() {
+    let dir = folder(&[("a.yaml", "a"), ("b.yaml", "b")]);
+    let paths = [dir.path().to_owned()];
+    let first = read_folder(&paths, None, &trusting()).unwrap();
+    let (second, seen) = opened(&paths, &first, &trusting());
+    assert_eq!(seen, Vec::<String>::new());
+    assert_eq!(first.digest, second.digest);
+    fs::write(dir.path().join("b.yaml"), "changed").unwrap();
+    let (third, seen) = opened(&paths, &second, &trusting());
+    assert_eq!(seen, ["b.yaml"]);
+    assert_ne!(first.digest, third.digest);
+    assert!(Arc::ptr_eq(&first.files[0].text, &third.files[0].text));
+    assert_eq!(&*third.files[1].text, "changed");
+}
+
+#[test]
+fn a_file_that_changed_just_before_it_was_read_is_read_again() {
+    let dir = folder(&[("a.yaml", "a")]);
+    let paths = [dir.path().to_owned()];
+    // The clock of a test cannot be set, so "just before" is made long.
+    let wary = ReadSettings { racy: Duration::from_secs(3600), ..ReadSettings::default() };
+    let first = read_folder(&paths, None, &wary).unwrap();
+    let (second, seen) = opened(&paths, &first, &wary);
+    assert_eq!(seen, ["a.yaml"]);
+    assert!(Arc::ptr_eq(&first.files[0].text, &second.files[0].text), "equal text is shared");
+}
+
+#[test]
+fn the_digest_tells_paths_contents_and_problems_apart() {
+    let digest_of = |files: &[(&str, &str)]| {
+        let dir = folder(files);
+        let mut picture = read(&dir);
+        for file in &mut picture.files {
+            file.path = below(&dir, &file.path).into();
+        }
+        for problem in &mut picture.problems {
+            problem.path = below(&dir, &problem.path).into();
+        }
+        digest(&picture.files, &picture.problems)
+    };
+    let one = digest_of(&[("a.yaml", "x"), ("b.yaml", "y")]);
+    assert_eq!(one, digest_of(&[("b.yaml", "y"), ("a.yaml", "x")]));
+    assert_ne!(one, digest_of(&[("a.yaml", "y"), ("b.yaml", "x")]));
+    assert_ne!(one, digest_of(&[("a.yaml", "x"), ("c.yaml", "y")]));
+    assert_ne!(one, digest_of(&[("a.yaml", "x")]));
+    assert_ne!(one, digest_of(&[("a.yaml", "x"), ("b.yaml", "y"), ("c.yaml/d", "")]));
+}
+
+/// Moves the world once, at the first step that `when` accepts, and reads on.
+fn read_while(dir: &TempDir, when: impl Fn(&Step<'_>) -> bool, change: impl FnOnce()) -> (Picture, usize) {
+    let mut change = Some(change);
+    let mut pauses = 0;
+    let picture = read_with(&[dir.path().to_owned()], None, &ReadSettings::default(), &mut |step| {
+        pauses += usize::from(step == Step::Pause);
+        if when(&step)
+            && let Some(change) = change.take()
+        {
+            change();
+        }
+    });
+    (picture.unwrap(), pauses)
+}
+
+#[track_caller]
+fn assert_moved(
+    dir: &TempDir,
+    when: impl Fn(&Step<'_>) -> bool,
+    change: impl FnOnce(),
+    expected: &[(&str, &str)],
+) {
+    let (picture, pauses) = read_while(dir, when, change);
+    let found: Vec<_> =
+        picture.files.iter().map(|file| (below(dir, &file.path), file.text.to_string())).collect();
+    let expected: Vec<_> =
+        expected.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+    assert_eq!(found, expected);
+    assert_eq!(pauses, 1, "one attempt failed, the next did not");
+    assert_problems(dir, &picture, &[]);
+}
+
+fn opened_is(name: &str) -> impl Fn(&Step<'_>) -> bool {
+    move |step| matches!(step, Step::Opened(path) if path.ends_with(name))
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_read_again() {
+    let files = [("a.yaml", "old"), ("b.yaml", "old")];
+    let dir = folder(&files);
+    let path = |name: &str| dir.path().join(name);
+    let write = |name: &str, text: &str| fs::write(path(name), text).unwrap();
+    let whole = [("a.yaml", "new, longer"), ("b.yaml", "old")];
+    assert_moved(&dir, |step| *step == Step::Listed, || write("a.yaml", "new, longer"), &whole);
+    assert_moved(
+        &dir,
+        opened_is("b.yaml"),
+        || write("a.yaml", "newer"),
+        &[("a.yaml", "newer"), ("b.yaml", "old")],
+    );
+    assert_moved(&dir, opened_is("a.yaml"), || write("a.yaml", "n"), &[("a.yaml", "n"), ("b.yaml", "old")]);
+    let last = || write("c.yaml", "c");
+    assert_moved(
+        &dir,
+        |step| *step == Step::Read,
+        last,
+        &[("a.yaml", "n"), ("b.yaml", "old"), ("c.yaml", "c")],
+    );
+    let gone = || fs::remove_file(path("c.yaml")).unwrap();
+    assert_moved(&dir, |step| *step == Step::Listed, gone, &[("a.yaml", "n"), ("b.yaml", "old")]);
+    let pipe = || {
+        fs::remove_file(path("b.yaml")).unwrap();
+        assert!(Command::new("mkfifo").arg(path("b.yaml")).status().unwrap().success());
+    };
+    let (picture, pauses) = read_while(&dir, |step| *step == Step::Listed, pipe);
+    assert_eq!((names(&dir, &picture), pauses), (vec!["a.yaml".to_owned()], 1));
+    assert_problems(&dir, &picture, &[("b.yaml", "is a named pipe, not a regular file")]);
+}
+
+#[test]
+fn equal_stamps_do_not_hide_that_a_fresh_file_changed() {
+    let dir = folder(&[("a.yaml", "old")]);
+    let path = dir.path().join("a.yaml");
+    let listed = Listed {
+        path: path.clone(),
+        shown: "a.yaml".into(),
+        stamp: Stamp::of(&fs::metadata(&path).unwrap()),
+    };
+    assert!(listed.stamp.changed_near(SystemTime::now(), Duration::from_secs(3600)));
+    assert!(listed.stamp.changed_near(OLD, CLOCK_GRAIN), "a time ahead of ours counts as near");
+    let later = SystemTime::now() + Duration::from_secs(60);
+    assert!(!listed.stamp.changed_near(later, Duration::from_secs(2)));
+}
+
+#[test]
+fn a_folder_that_never_stands_still_is_left_for_later() {
+    let dir = folder(&[("a.yaml", "")]);
+    let mut text = String::new();
+    let mut pauses = 0;
+    let error = read_with(&[dir.path().to_owned()], None, &ReadSettings::default(), &mut |step| match step {
+        Step::Read => {
+            text.push('x');
+            fs::write(dir.path().join("a.yaml"), &text).unwrap();
+        }
+        Step::Pause => pauses += 1,
+        _ => {}
+    })
+    .unwrap_err();
+    assert_eq!(error.to_string(), "the policy kept changing during 10 attempts to read it");
+    assert_eq!(pauses, 9);
+}
+
+#[test]
+fn a_named_folder_that_comes_back_at_once_was_never_missing() {
+    let dir = folder(&[("p/a.yaml", "a")]);
+    let (path, away) = (dir.path().join("p"), dir.path().join("away"));
+    fs::rename(&path, &away).unwrap();
+    let picture = read_with(std::slice::from_ref(&path), None, &ReadSettings::default(), &mut |step| {
+        if step == Step::Pause {
+            fs::rename(&away, &path).unwrap();
+        }
+    });
+    assert_eq!(names(&dir, &picture.unwrap()), ["p/a.yaml"]);
+}
+
+/// Twelve files that each hold the number of their volume.
+fn volume(dir: &Path, number: usize) -> String {
+    let name = format!("..2026_{number}");
+    fs::create_dir(dir.join(&name)).unwrap();
+    for file in 0..12 {
+        fs::write(dir.join(&name).join(format!("{file}.yaml")), number.to_string()).unwrap();
+    }
+    name
+}
+
+fn swap(dir: &Path, name: &str) {
+    symlink(name, dir.join("..data_tmp")).unwrap();
+    fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+}
+
+fn assert_whole(picture: &Picture) {
+    assert_eq!(picture.files.len(), 12);
+    assert!(picture.problems.is_empty(), "{:?}", picture.problems);
+    let numbers: Vec<_> = picture.files.iter().map(|file| &*file.text).collect();
+    assert!(numbers.iter().all(|number| *number == numbers[0]), "mixed: {numbers:?}");
+}
+
+#[test]
+fn a_swap_at_any_step_leaves_the_picture_whole() {
+    for stop in 0..14 {
+        let dir = folder(&[]);
+        swap(dir.path(), &volume(dir.path(), 1));
+        for file in 0..12 {
+            symlink(format!("..data/{file}.yaml"), dir.path().join(format!("{file}.yaml"))).unwrap();
+        }
+        let next = volume(dir.path(), 2);
+        let mut steps = 0;
+        let picture = read_with(&[dir.path().to_owned()], None, &ReadSettings::default(), &mut |_| {
+            if steps == stop {
+                swap(dir.path(), &next);
+                fs::remove_dir_all(dir.path().join("..2026_1")).unwrap();
+            }
+            steps += 1;
+        })
+        .unwrap();
+        assert_whole(&picture);
+        assert_eq!(&*picture.files[0].text, "2", "swapped at step {stop}");
+    }
+}
+
+#[test]
+fn volumes_swapped_all_the_time_are_never_mixed() {
+    let dir = folder(&[]);
+    swap(dir.path(), &volume(dir.path(), 0));
+    for file in 0..12 {
+        symlink(format!("..data/{file}.yaml"), dir.path().join(format!("{file}.yaml"))).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    let settings = ReadSettings { pause: Duration::from_micros(100), ..ReadSettings::default() };
+    let mut seen = std::collections::HashSet::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while !done.load(Ordering::Relaxed) {
+                number += 1;
+                swap(dir.path(), &volume(dir.path(), number));
+                fs::remove_dir_all(dir.path().join(format!("..2026_{}", number - 1))).unwrap();
+                // Without a breath for the reader there is nothing to see.
+                thread::sleep(Duration::from_micros(u64::try_from(number % 7).unwrap() * 300));
+            }
+        });
+        let mut previous = None;
+        while seen.len() < 50 {
+            match read_folder(&[dir.path().to_owned()], previous.as_ref(), &settings) {
+                Ok(picture) => {
+                    if picture.files.iter().zip(&picture.files[1..]).any(|(one, two)| one.text != two.text)
+                        || picture.files.len() != 12
+                        || !picture.problems.is_empty()
+                    {
+                        done.store(true, Ordering::Relaxed);
+                    }
+                    assert_whole(&picture);
+                    seen.insert(picture.digest);
+                    previous = Some(picture);
+                }
+                Err(error) => assert!(matches!(error, ReadError::Unstable { .. }), "{error}"),
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
