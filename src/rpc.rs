@@ -7,6 +7,7 @@ pub mod codec;
 pub mod error;
 pub mod json;
 pub mod limits;
+pub mod policy_status;
 
 /// The messages, clients and servers of package `scopeward.v1`, generated from `proto/` with its comments.
 #[allow(clippy::all, reason = "generated")]

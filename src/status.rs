@@ -304,6 +304,13 @@ impl Board {
         state.conditions.iter().any(|one| one.kind == kind::READY && one.status == ConditionStatus::True)
     }
 
+    /// What serves and the newest attempt, without building the lists of audiences.
+    #[must_use]
+    pub fn facts(&self) -> (Option<Serving>, Option<LastAttempt>) {
+        let state = self.lock();
+        (state.serving.clone(), state.last_attempt.clone())
+    }
+
     /// The conditions of the whole alone, without building the lists of audiences and findings.
     #[must_use]
     pub fn conditions(&self) -> Vec<Condition> {

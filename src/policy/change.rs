@@ -164,6 +164,9 @@ fn whole(policy: &AudiencePolicy, kind: ChangeKind) -> Change {
     Change { audience: policy.audience.to_string(), kind, widening: added, removal: !added }
 }
 
+/// Reads one setting of an audience.
+type Read<T> = fn(&AudiencePolicy) -> T;
+
 /// What a longer list means.
 #[derive(Clone, Copy, PartialEq)]
 enum Effect {
@@ -195,7 +198,7 @@ impl Walk<'_> {
         self.list("forbiddenScopes", &before.forbidden_scopes, &after.forbidden_scopes, Protects);
         let matching = |policy: &AudiencePolicy| policy.scope_matching.as_str();
         self.setting("scopeMatching", matching(before), matching(after), true);
-        let treatments: [(&str, fn(&AudiencePolicy) -> Treatment); 3] = [
+        let treatments: [(&str, Read<Treatment>); 3] = [
             ("registration.unsupportedScopes", |policy| policy.registration_unsupported_scopes),
             ("authorization.unsupportedScopes", |policy| policy.unsupported_scopes),
             ("authorization.unregisteredScopes", |policy| policy.unregistered_scopes),

@@ -71,7 +71,31 @@ impl Loader {
     /// [`ReadError`] if a named path cannot be read or nothing stood still. Everything wrong inside a
     /// folder is a finding instead.
     pub fn load(&mut self) -> Result<Loaded, ReadError> {
-        let picture = read_folder(&self.paths, self.picture.as_ref(), &self.settings)?;
+        let picture = self.read()?;
+        Ok(self.take(picture))
+    }
+
+    /// Reads, and checks unless the bytes are known by their digest; `None` if they are.
+    ///
+    /// # Errors
+    /// As for [`Loader::load`].
+    pub fn load_unless(
+        &mut self,
+        known: impl FnOnce(&[u8; 32]) -> bool,
+    ) -> Result<Option<Loaded>, ReadError> {
+        let picture = self.read()?;
+        if known(&picture.digest) {
+            self.picture = Some(picture);
+            return Ok(None);
+        }
+        Ok(Some(self.take(picture)))
+    }
+
+    fn read(&self) -> Result<Picture, ReadError> {
+        read_folder(&self.paths, self.picture.as_ref(), &self.settings)
+    }
+
+    fn take(&mut self, picture: Picture) -> Loaded {
         let others: Vec<Finding> = picture.problems.iter().map(finding).collect();
         let documents = self.check(&picture.files);
         let outcome = assemble(&self.source, documents.iter().map(Arc::as_ref), others);
@@ -83,7 +107,7 @@ impl Loader {
             .collect();
         let loaded = Loaded { bytes: picture.digest, outcome, files: picture.files.clone() };
         self.picture = Some(picture);
-        Ok(loaded)
+        loaded
     }
 
     /// Checks every file under the guardrails of the set, in the order of the files.

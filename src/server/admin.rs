@@ -1,0 +1,92 @@
+//! The admin HTTP endpoint: `/livez`, `/readyz`, `/metrics`, `/status.json`.
+//!
+//! Plain HTTP on its own address, for probes and monitoring; it answers no decisions. `/livez` never
+//! depends on the policy: restarting a process does not mend a file.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use super::metrics::{CONTENT_TYPE, Metrics};
+use crate::rpc::{json, policy_status};
+use crate::status::Board;
+
+/// What the endpoint shows.
+#[derive(Clone, Debug)]
+struct Shown {
+    board: Arc<Board>,
+    metrics: Metrics,
+}
+
+/// Serves until `stop`. Connections that are open then are cut off: nothing here is worth waiting for.
+///
+/// # Errors
+/// If serving ends by itself.
+pub async fn serve(
+    listener: TcpListener,
+    board: Arc<Board>,
+    metrics: Metrics,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let routes = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/status.json", get(status))
+        .route("/metrics", get(render))
+        .with_state(Shown { board, metrics });
+    tokio::select! {
+        ended = axum::serve(listener, routes).into_future() => ended,
+        () = stop => Ok(()),
+    }
+}
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// 200 while requests are answered, 503 otherwise; with `?verbose` every condition in a line.
+async fn readyz(State(shown): State<Shown>, RawQuery(query): RawQuery) -> impl IntoResponse {
+    let ready = shown.board.is_ready();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let verbose = query
+        .is_some_and(|query| query.split('&').any(|part| part == "verbose" || part.starts_with("verbose=")));
+    let mut text = String::new();
+    if verbose {
+        for condition in shown.board.conditions() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "{}={} {}: {}",
+                condition.kind,
+                condition.status.as_str(),
+                condition.reason,
+                condition.message
+            );
+        }
+    }
+    text.push_str(if ready { "ok\n" } else { "not ready\n" });
+    (code, text)
+}
+
+async fn status(State(shown): State<Shown>) -> impl IntoResponse {
+    match json::to_string_pretty(&policy_status::convert(&shown.board.snapshot())) {
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], text),
+        Err(error) => {
+            tracing::error!(%error, "status could not be printed as JSON");
+            let text = "{\"error\":\"status could not be printed\"}".to_owned();
+            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "application/json")], text)
+        }
+    }
+}
+
+async fn render(State(shown): State<Shown>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.metrics.render())
+}

@@ -1,0 +1,169 @@
+//! Metrics in the text format of Prometheus: what happened is counted here, what is now is read from
+//! its owner when somebody asks.
+//!
+//! Labels are small closed sets; client ids, scopes and digests of requests belong in the audit record.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::status::{Board, ConditionStatus};
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What came of an attempt to load a policy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reload {
+    /// A new set serves.
+    Accepted,
+    /// Other bytes, the same meaning.
+    Unchanged,
+    /// The files are not valid, or not there.
+    Rejected,
+}
+
+/// Everything that is counted. Cheap to clone; all clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    accepted: Counter,
+    unchanged: Counter,
+    rejected: Counter,
+    reload_duration: Histogram,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Registers everything; `extend` adds what other parts of the process count.
+    pub fn new(board: Arc<Board>, extend: impl FnOnce(&mut Registry)) -> Self {
+        let mut registry = Registry::with_prefix("scopeward");
+        let reloads: Family<Vec<(&'static str, &'static str)>, Counter> = Family::default();
+        let result = |result| reloads.get_or_create(&vec![("result", result)]).clone();
+        let (accepted, unchanged, rejected) = (result("accepted"), result("unchanged"), result("rejected"));
+        registry.register(
+            "policy_reloads",
+            "Attempts to load a policy whose bytes were new, by result",
+            reloads.clone(),
+        );
+        let reload_duration = Histogram::new([0.001, 0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0]);
+        registry.register_with_unit(
+            "policy_reload_duration",
+            "Time to read and check the policy files when something changed",
+            prometheus_client::registry::Unit::Seconds,
+            reload_duration.clone(),
+        );
+        registry.register_collector(Box::new(BoardCollector(board)));
+        extend(&mut registry);
+        Self { registry: Arc::new(registry), accepted, unchanged, rejected, reload_duration }
+    }
+
+    /// Counts an attempt to load a policy and how long it took.
+    pub fn reloaded(&self, reload: Reload, took: Duration) {
+        match reload {
+            Reload::Accepted => self.accepted.inc(),
+            Reload::Unchanged => self.unchanged.inc(),
+            Reload::Rejected => self.rejected.inc(),
+        };
+        self.reload_duration.observe(took.as_secs_f64());
+    }
+
+    /// All metrics as text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// Reads the board when metrics are asked for.
+#[derive(Debug)]
+struct BoardCollector(Arc<Board>);
+
+impl Collector for BoardCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (serving, last_attempt) = self.0.facts();
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            let gauge = ConstGauge::new(value);
+            let encoder = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(encoder)
+        };
+        let serving_number =
+            |number: fn(&crate::status::Serving) -> f64| serving.as_ref().map_or(0.0, number);
+        gauge(
+            "policy_generation",
+            "Generation of the policy that serves, 0 before the first",
+            serving_number(|serving| serving.generation as f64),
+        )?;
+        gauge(
+            "policy_audiences",
+            "Audiences of the policy that serves",
+            serving_number(|serving| serving.audiences.len() as f64),
+        )?;
+        gauge(
+            "policy_last_reload_success_timestamp_seconds",
+            "When the policy that serves began to serve, 0 before the first",
+            serving_number(|serving| seconds(serving.load_time)),
+        )?;
+        gauge(
+            "policy_last_reload_attempt_timestamp_seconds",
+            "When policy files were last judged, 0 before the first attempt",
+            last_attempt.as_ref().map_or(0.0, |attempt| seconds(attempt.attempt_time)),
+        )?;
+        gauge(
+            "policy_last_reload_successful",
+            "1 if the newest policy files are what serves",
+            last_attempt.as_ref().map_or(0.0, |attempt| f64::from(u8::from(attempt.accepted))),
+        )?;
+        gauge(
+            "policy_findings",
+            "Findings of the newest attempt, warnings included",
+            last_attempt.as_ref().map_or(0.0, |attempt| attempt.finding_count as f64),
+        )?;
+        let mut family = encoder.encode_descriptor(
+            "policy_info",
+            "The digest of the policy that serves",
+            None,
+            MetricType::Gauge,
+        )?;
+        if let Some(serving) = &serving {
+            let labels = [("digest", serving.digest.as_str())];
+            let encoder = family.encode_family(&labels)?;
+            ConstGauge::new(1i64).encode(encoder)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "condition",
+            "1 for the status that a condition has, 0 for the others",
+            None,
+            MetricType::Gauge,
+        )?;
+        for condition in self.0.conditions() {
+            for status in [ConditionStatus::True, ConditionStatus::False, ConditionStatus::Unknown] {
+                let labels = [("type", condition.kind), ("status", status.as_str())];
+                let encoder = family.encode_family(&labels)?;
+                ConstGauge::new(i64::from(condition.status == status)).encode(encoder)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
