@@ -9,5 +9,6 @@ pub mod decision;
 pub mod policy;
 pub mod rpc;
 pub mod scope;
+pub mod server;
 pub mod status;
 pub mod store;

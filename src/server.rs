@@ -1,0 +1,287 @@
+//! The assembly: takes settings, services and listeners, and serves until it is told to stop.
+//!
+//! Every limit of the HTTP/2 stack is set here by name. Every task that is started here is awaited here. What the services do is
+//! theirs; what the process prints and which code it exits with is the command line's.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{Request, Response};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tower::Service;
+use tracing::{info, warn};
+
+use crate::rpc::FILE_DESCRIPTOR_SET;
+use crate::rpc::limits::{DecoderLimitLayer, MAX_MESSAGE_BYTES};
+use crate::server::accept::{Connections, accept};
+use crate::server::admission::AdmissionLayer;
+use crate::server::config::{Config, Limits};
+use crate::server::health::HealthService;
+use crate::server::lifecycle::Lifecycle;
+
+mod accept;
+mod admission;
+pub mod config;
+mod health;
+pub mod lifecycle;
+
+/// Serves `services` on `listeners` until `shutdown`, then drains.
+///
+/// Health and reflection are added here, for all services by name. Health says NOT_SERVING until [`Lifecycle::serve`].
+/// Draining: health says NOT_SERVING, the listener is closed, new calls are refused, streams are told to end through
+/// [`Lifecycle::draining`], and calls in flight go on for at most [`Config::drain_deadline`]; what is left then is cut off.
+///
+/// # Errors
+///
+/// If a listener is reachable from other machines without permission ([`Config::insecure_allow_remote_plaintext`]), or if
+/// serving ends without `shutdown`.
+pub async fn run(
+    config: Config,
+    services: Services,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Drained, ServerError> {
+    let Config { listen: _, insecure_allow_remote_plaintext, drain_deadline, limits } = config;
+    let Listeners { grpc, grpc_addr } = listeners;
+    require_loopback(grpc_addr, insecure_allow_remote_plaintext)?;
+    let lifecycle = services.lifecycle.clone();
+    let routes = services.into_routes()?;
+
+    let connections = Connections::new(limits.max_connections, limits.first_frame_timeout);
+    let stop = CancellationToken::new();
+    let (accepted, incoming) = mpsc::channel(ACCEPTED_QUEUE);
+    let mut acceptor = tokio::spawn(accept(grpc, connections.clone(), accepted, stop.clone()));
+    let serving = builder(&limits)
+        .layer(AdmissionLayer::new(lifecycle.clone(), limits.max_calls_in_flight))
+        .layer(DecoderLimitLayer)
+        .serve_with_incoming_shutdown(routes, ReceiverStream::new(incoming), stop.clone().cancelled_owned());
+    tokio::pin!(serving, shutdown);
+
+    tokio::select! {
+        () = &mut shutdown => {}
+        ended = &mut acceptor => {
+            return Err(ServerError::AcceptEnded { cause: ended.err().map(|error| error.to_string()) });
+        }
+        ended = &mut serving => {
+            return Err(ServerError::ServeEnded(ended.err()));
+        }
+    }
+
+    info!(deadline = ?drain_deadline, "draining");
+    lifecycle.drain();
+    stop.cancel();
+    connections.close_silent();
+    let cut = tokio::select! {
+        _ = &mut serving => 0,
+        () = sleep(drain_deadline) => {
+            let cut = connections.close_all();
+            warn!(connections = cut, "drain deadline passed, connections cut off");
+            // Each connection's task ends once it sees that its socket is closed.
+            if timeout(CUT_DEADLINE, &mut serving).await.is_err() {
+                warn!("some connections did not end when cut off");
+            }
+            cut
+        }
+    };
+    // It saw `stop`, or it ended before; either way there is nothing left to accept.
+    _ = acceptor.await;
+    Ok(Drained { cut_connections: cut })
+}
+
+/// How a server ended that was told to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Drained {
+    /// The connections that were still open at the drain deadline. 0 if all calls ended in time.
+    pub cut_connections: usize,
+}
+
+/// The sockets to serve on, bound before anything else starts, so that a port in use is known at once.
+#[derive(Debug)]
+pub struct Listeners {
+    grpc: TcpListener,
+    grpc_addr: SocketAddr,
+}
+
+impl Listeners {
+    /// Binds what `config` names.
+    ///
+    /// # Errors
+    ///
+    /// If an address is reachable from other machines without permission, or cannot be bound.
+    pub async fn bind(config: &Config) -> Result<Self, ServerError> {
+        require_loopback(config.listen, config.insecure_allow_remote_plaintext)?;
+        let bind = |source| ServerError::Bind { addr: config.listen, source };
+        let grpc = TcpListener::bind(config.listen).await.map_err(bind)?;
+        let grpc_addr = grpc.local_addr().map_err(bind)?;
+        Ok(Self { grpc, grpc_addr })
+    }
+
+    /// The real address of the gRPC listener: has the port that was picked if port 0 was asked for.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+}
+
+/// The gRPC services to serve.
+pub struct Services {
+    lifecycle: Lifecycle,
+    routes: Routes,
+    names: Vec<&'static str>,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl Services {
+    /// None yet. Their health follows `lifecycle`.
+    pub fn new(lifecycle: &Lifecycle) -> Self {
+        Self { lifecycle: lifecycle.clone(), routes: Routes::default(), names: Vec::new() }
+    }
+
+    /// Adds a generated server, such as `ScopePolicyServiceServer`. Its message limits are its own to set.
+    #[must_use]
+    pub fn with<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.names.push(S::NAME);
+        self.routes = self.routes.add_service(service);
+        self
+    }
+
+    /// With health and reflection.
+    fn into_routes(self) -> Result<Routes, ServerError> {
+        let Self { lifecycle, routes, names } = self;
+        let health = HealthServer::new(HealthService::new(lifecycle, &names))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        // Only what is served is listed; descriptors of our other services would promise what nobody answers.
+        let reflection = || {
+            names.iter().copied().chain(BESIDES).fold(
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET),
+                tonic_reflection::server::Builder::with_service_name,
+            )
+        };
+        let v1 = reflection().build_v1().map_err(ServerError::Reflection)?;
+        let v1alpha = reflection().build_v1alpha().map_err(ServerError::Reflection)?;
+        Ok(routes
+            .add_service(health)
+            .add_service(v1.max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(v1alpha.max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .prepare())
+    }
+}
+
+/// Why the server could not start, or ended by itself.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The address cannot be bound.
+    #[error("could not listen on {addr}: {source}")]
+    Bind {
+        /// The address as configured.
+        addr: SocketAddr,
+        /// What the system says, such as that the port is in use.
+        source: io::Error,
+    },
+    /// The address can be reached from other machines, and nothing is encrypted.
+    #[error(
+        "{addr} can be reached from other machines in plaintext; listen on a loopback address, or allow it with \
+         `--insecure-allow-remote-plaintext`"
+    )]
+    RemotePlaintext {
+        /// The address as configured.
+        addr: SocketAddr,
+    },
+    /// The descriptors that were compiled in cannot be served.
+    #[error("descriptors could not be read")]
+    Reflection(#[source] tonic_reflection::server::Error),
+    /// The task that accepts connections ended.
+    #[error("connections are no longer accepted{}", cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default())]
+    AcceptEnded {
+        /// Why, if it is known.
+        cause: Option<String>,
+    },
+    /// Serving ended.
+    #[error("serving ended by itself")]
+    ServeEnded(#[source] Option<tonic::transport::Error>),
+}
+
+/// Completes when the process gets SIGTERM or SIGINT. The signals are caught from the call on, not only once it is awaited.
+///
+/// # Errors
+///
+/// If the system does not let us catch signals.
+pub fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM received"),
+            _ = interrupt.recv() => info!("SIGINT received"),
+        }
+    })
+}
+
+fn require_loopback(addr: SocketAddr, allow_remote: bool) -> Result<(), ServerError> {
+    if allow_remote || addr.ip().to_canonical().is_loopback() {
+        Ok(())
+    } else {
+        Err(ServerError::RemotePlaintext { addr })
+    }
+}
+
+fn builder(limits: &Limits) -> tonic::transport::Server {
+    let Limits {
+        max_connections: _,
+        max_calls_in_flight: _,
+        first_frame_timeout: _,
+        keepalive_interval,
+        keepalive_timeout,
+        max_concurrent_streams,
+        max_header_list_bytes,
+        max_pending_accept_reset_streams,
+        max_local_error_reset_streams,
+    } = *limits;
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(keepalive_interval))
+        .http2_keepalive_timeout(Some(keepalive_timeout))
+        .max_concurrent_streams(max_concurrent_streams)
+        .http2_max_header_list_size(max_header_list_bytes)
+        .http2_max_pending_accept_reset_streams(Some(max_pending_accept_reset_streams))
+        .http2_max_local_error_reset_streams(Some(max_local_error_reset_streams))
+}
+
+/// Served beside our own services.
+const BESIDES: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+/// Connections that were accepted and not yet taken over by a task.
+const ACCEPTED_QUEUE: usize = 64;
+/// How long connections may take to end once they are cut off.
+const CUT_DEADLINE: Duration = Duration::from_secs(1);
