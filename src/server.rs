@@ -34,10 +34,13 @@ use crate::server::health::HealthService;
 use crate::server::lifecycle::Lifecycle;
 
 mod accept;
+pub mod admin;
 mod admission;
 pub mod config;
 mod health;
 pub mod lifecycle;
+pub mod metrics;
+pub mod reload;
 
 /// Serves `services` on `listeners` until `shutdown`, then drains.
 ///

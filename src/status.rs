@@ -489,7 +489,8 @@ impl State {
         // Whether the newest files are accepted concerns every audience, and turns with the whole.
         let whole = self.conditions.iter().find(|condition| condition.kind == kind::POLICY_ACCEPTED);
         for condition in conditions.iter_mut().filter(|condition| condition.kind == kind::POLICY_ACCEPTED) {
-            condition.last_transition_time = whole.map_or(since, |whole| whole.last_transition_time.max(since));
+            condition.last_transition_time =
+                whole.map_or(since, |whole| whole.last_transition_time.max(since));
         }
         if accepted {
             for condition in &mut conditions {
