@@ -2,9 +2,11 @@
 //!
 //! The floors, from the ground up (a module uses only what stands below it): [`scope`] and
 //! [`audience`] are the words, [`policy`] is what operators declare, [`decision`] answers questions
-//! from it. None of these does I/O, waits, reads a clock or logs. [`rpc`] puts them on the wire.
+//! from it. None of these does I/O, waits, reads a clock or logs. [`store`] reads policies, [`rpc`]
+//! puts questions and answers on the wire, and [`cli`] is the door for people.
 
 pub mod audience;
+pub mod cli;
 pub mod decision;
 pub mod policy;
 pub mod rpc;
