@@ -1,0 +1,461 @@
+//! The rules within one file: guardrails, and each audience under them.
+//!
+//! Judges what one audience says by itself; whether two files agree is the business of the module
+//! above. Every problem becomes a finding and the rest is judged all the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Guardrails, Invalid, MAX_NAME_BYTES};
+use crate::audience::{MAX_AUDIENCE_BYTES, normalise};
+use crate::policy::document::{
+    AudienceDocument, GuardrailsDocument, List, RuleDocument, Spanned, Text, WhenDocument,
+};
+use crate::policy::finding::{self, Code, Finding, Position, nearest, shown};
+use crate::policy::{
+    AudiencePolicy, ClientCondition, ClientRule, IMPLIED_DEFAULT_SCOPES, MAX_BASELINE_CLIENT_SCOPES,
+    OmittedScope, RedirectCondition, Treatment, UnknownRegistration, digest,
+};
+use crate::scope::matching::{ScopeMatching, has_star_segment};
+use crate::scope::{ScopeList, check_token};
+
+/// The three lists that may be given to a client unasked, as findings name them.
+struct Given {
+    key: &'static str,
+    not_supported: Code,
+    privileged: Option<Code>,
+    forbidden: Code,
+    wildcard: Option<Code>,
+}
+
+const BASELINE: Given = Given {
+    key: "baselineClientScopes",
+    not_supported: Code::BaselineScopeNotSupported,
+    privileged: Some(Code::BaselineScopePrivileged),
+    forbidden: Code::BaselineScopeForbidden,
+    wildcard: Some(Code::BaselineScopeWildcard),
+};
+const DEFAULT: Given = Given {
+    key: "defaultClientScopes",
+    not_supported: Code::DefaultScopeNotSupported,
+    privileged: Some(Code::DefaultScopePrivileged),
+    forbidden: Code::DefaultScopeForbidden,
+    wildcard: Some(Code::DefaultScopeWildcard),
+};
+const STEP_UP: Given = Given {
+    key: "stepUpScopes",
+    not_supported: Code::StepUpScopeNotSupported,
+    privileged: None,
+    forbidden: Code::StepUpScopeForbidden,
+    wildcard: None,
+};
+
+/// What the lists of one audience are compared with.
+struct Ceiling<'a> {
+    /// `None` if the list was not written or is of the wrong type: nothing can be said then.
+    supported: Option<&'a ScopeList>,
+    privileged: &'a ScopeList,
+    forbidden: &'a ScopeList,
+    matching: ScopeMatching,
+}
+
+/// Judges one document; collects its findings.
+pub(super) struct Checker<'d> {
+    pub(super) file: &'d Arc<str>,
+    pub(super) audience: &'d str,
+    pub(super) guardrails: &'d Guardrails,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl<'d> Checker<'d> {
+    fn report(
+        &mut self,
+        code: Code,
+        position: Position,
+        value: &str,
+        message: String,
+        suggestion: impl Into<String>,
+    ) {
+        self.findings.push(Finding {
+            code,
+            file: Arc::clone(self.file),
+            position,
+            audience: self.audience.to_owned(),
+            value: finding::value(value),
+            message,
+            suggestion: suggestion.into(),
+        });
+    }
+
+    pub(super) fn guardrails(&mut self, document: &'d GuardrailsDocument) {
+        self.list("guardrails.forbiddenScopes", document.forbidden_scopes.as_ref());
+        self.list("guardrails.privilegedScopes", document.privileged_scopes.as_ref());
+        if let Some(Spanned { value, position }) = document.max_baseline_client_scopes
+            && value as usize > MAX_BASELINE_CLIENT_SCOPES
+        {
+            self.report(
+                Code::ValueTooLarge,
+                position,
+                &value.to_string(),
+                format!("`maxBaselineClientScopes` is {value}, it may only lower the limit of {MAX_BASELINE_CLIENT_SCOPES}"),
+                format!("a number from 0 to {MAX_BASELINE_CLIENT_SCOPES}"),
+            );
+        }
+    }
+
+    pub(super) fn audience(
+        &mut self,
+        document: &'d AudienceDocument,
+        shape_is_wrong: bool,
+    ) -> Result<Arc<AudiencePolicy>, Invalid> {
+        let before = self.findings.len();
+        let spelled = &document.audience;
+        let normal = match normalise(&spelled.value) {
+            Ok(normal) => Some(normal),
+            Err(error) => {
+                let message = format!("audience `{}`: {error}", shown(&spelled.value));
+                let suggestion = "an https URL without fragment, or a plain name";
+                self.report(Code::AudienceMalformed, spelled.position, &spelled.value, message, suggestion);
+                None
+            }
+        };
+        if spelled.value.len() > MAX_AUDIENCE_BYTES {
+            let message =
+                format!("the audience has {} bytes, at most {MAX_AUDIENCE_BYTES}", spelled.value.len());
+            self.report(Code::ValueTooLarge, spelled.position, &spelled.value, message, "use a shorter one");
+        }
+
+        let scope_matching = document.scope_matching.map_or(ScopeMatching::Exact, |matching| matching.value);
+        let supported = self.list("scopesSupported", document.scopes_supported.as_ref());
+        if let Some(list) = &document.scopes_supported
+            && list.entries.is_empty()
+            && !shape_is_wrong
+        {
+            let message = format!("`scopesSupported` of `{}` is empty", shown(&spelled.value));
+            self.report(
+                Code::EmptyValue,
+                list.position,
+                "",
+                message,
+                "list every scope that the audience knows",
+            );
+        }
+        let privileged = self.list("privilegedScopes", document.privileged_scopes.as_ref());
+        let forbidden = self.list("forbiddenScopes", document.forbidden_scopes.as_ref());
+        let scopes_supported = scopes(&supported);
+        let privileged_scopes = folded(&self.guardrails.privileged_scopes, &privileged);
+        let forbidden_scopes = folded(&self.guardrails.forbidden_scopes, &forbidden);
+        let ceiling = Ceiling {
+            supported: document.scopes_supported.as_ref().map(|_| &scopes_supported),
+            privileged: &privileged_scopes,
+            forbidden: &forbidden_scopes,
+            matching: scope_matching,
+        };
+
+        let baseline_client_scopes =
+            self.given(&BASELINE, document.baseline_client_scopes.as_ref(), &ceiling);
+        let declared_default =
+            document.default_client_scopes.as_ref().map(|list| self.given(&DEFAULT, Some(list), &ceiling));
+        let step_up_scopes = self.given(&STEP_UP, document.step_up_scopes.as_ref(), &ceiling);
+        let client_rules = self.rules(&document.client_rules, &ceiling);
+
+        let is_valid = !shape_is_wrong && !self.findings.iter().skip(before).any(Finding::is_error);
+        let Some(normal) = normal.as_deref().filter(|_| is_valid) else {
+            return Err(Invalid {
+                audience: spelled.value.clone(),
+                normal: normal.map(|normal| normal.as_ref().into()),
+            });
+        };
+        let default_is_declared = declared_default.is_some();
+        let default_client_scopes = declared_default.unwrap_or_else(|| {
+            let implied = IMPLIED_DEFAULT_SCOPES.into_iter().filter(|scope| {
+                scope_matching.find(&scopes_supported, scope).is_some()
+                    && scope_matching.find_stop(&privileged_scopes, scope).is_none()
+                    && scope_matching.find_stop(&forbidden_scopes, scope).is_none()
+            });
+            ScopeList::new(implied)
+        });
+        let treatment = |treatment: Option<Spanned<Treatment>>| {
+            treatment.map_or(Treatment::Reject, |treatment| treatment.value)
+        };
+        let mut policy = AudiencePolicy {
+            audience: spelled.value.clone(),
+            normal: (*normal != *spelled.value).then(|| normal.into()),
+            scopes_supported,
+            baseline_client_scopes,
+            default_client_scopes,
+            default_is_declared,
+            privileged_scopes,
+            forbidden_scopes,
+            step_up_scopes,
+            scope_matching,
+            registration_unsupported_scopes: treatment(document.registration_unsupported_scopes),
+            unsupported_scopes: treatment(document.unsupported_scopes),
+            unregistered_scopes: treatment(document.unregistered_scopes),
+            omitted_scope: document.omitted_scope.map_or(OmittedScope::Registered, |omitted| omitted.value),
+            baseline_for_existing_clients: document
+                .baseline_for_existing_clients
+                .is_none_or(|flag| flag.value),
+            unknown_registration: document
+                .unknown_registration
+                .map_or(UnknownRegistration::Omitted, |unknown| unknown.value),
+            client_rules,
+            digest: [0; 32],
+        };
+        policy.digest = digest::of_audience(&policy);
+        Ok(Arc::new(policy))
+    }
+
+    /// Checks the entries of a scope list by themselves; returns those that are tokens, each once.
+    fn list(&mut self, key: &str, list: Option<&'d List>) -> Vec<&'d Text> {
+        let mut valid: Vec<&Text> = Vec::new();
+        let mut seen: HashMap<&str, Position> = HashMap::new();
+        let entries = list.map_or(&[][..], |list| &list.entries);
+        // A map for two entries would cost more than the rest of the file.
+        let many = entries.len() > 32;
+        for entry in entries {
+            if let Err(error) = check_token(&entry.value) {
+                let suggestion = if entry.value.trim().contains(' ') {
+                    "one list entry is one scope; split it".to_owned()
+                } else if entry.value.trim() != &*entry.value {
+                    format!("remove the white space: `{}`", shown(entry.value.trim()))
+                } else {
+                    "printable ASCII without space, `\"` and `\\` (RFC 6749 section 3.3)".to_owned()
+                };
+                let message = format!("`{key}`: scope `{}`: {error}", shown(&entry.value));
+                self.report(Code::ScopeMalformed, entry.position, &entry.value, message, suggestion);
+                continue;
+            }
+            let first = if many {
+                seen.get(&*entry.value).copied()
+            } else {
+                valid.iter().find(|known| known.value == entry.value).map(|known| known.position)
+            };
+            if let Some(first) = first {
+                let message = format!("`{key}` holds `{}` twice, first on line {}", entry.value, first.line);
+                self.report(Code::DuplicateEntry, entry.position, &entry.value, message, "remove it");
+                continue;
+            }
+            if many {
+                seen.insert(&entry.value, entry.position);
+            }
+            valid.push(entry);
+        }
+        valid
+    }
+
+    /// Checks a list of scopes that clients are given against the ceiling of the audience.
+    fn given(&mut self, rule: &Given, list: Option<&'d List>, ceiling: &Ceiling<'_>) -> ScopeList {
+        let entries = self.list(rule.key, list);
+        let audience = shown(self.audience);
+        let key = rule.key;
+        let max = self.guardrails.max_baseline_client_scopes;
+        if rule.key == BASELINE.key
+            && let Some(first_over) = list.and_then(|list| list.entries.get(max))
+        {
+            let count = list.map_or(0, |list| list.entries.len());
+            let message = format!("`{key}` of `{audience}` has {count} scopes, at most {max} are allowed");
+            let suggestion = "keep what nearly every client needs; more can come from `clientRules`";
+            self.report(
+                Code::TooManyBaselineScopes,
+                first_over.position,
+                &first_over.value,
+                message,
+                suggestion,
+            );
+        }
+        for entry in &entries {
+            let scope = &*entry.value;
+            if let Some(supported) = ceiling.supported
+                && ceiling.matching.find(supported, scope).is_none()
+            {
+                let message = format!("`{key}` of `{audience}`: `{scope}` is not in `scopesSupported`");
+                let suggestion = match nearest(scope, supported.iter()) {
+                    Some(near) => {
+                        format!("did you mean `{near}`? otherwise add `{scope}` to `scopesSupported`")
+                    }
+                    None => format!("add `{scope}` to `scopesSupported` or remove it here"),
+                };
+                self.report(rule.not_supported, entry.position, scope, message, suggestion);
+            }
+            if let Some(code) = rule.privileged
+                && let Some(stop) = stop(ceiling.matching, ceiling.privileged, scope)
+            {
+                let message = format!(
+                    "`{key}` of `{audience}`: `{scope}` is privileged (`{stop}` in `privilegedScopes`)"
+                );
+                let suggestion = "a privileged scope is never given unasked; remove it here";
+                self.report(code, entry.position, scope, message, suggestion);
+            }
+            if let Some(stop) = stop(ceiling.matching, ceiling.forbidden, scope) {
+                let message = format!(
+                    "`{key}` of `{audience}`: `{scope}` is forbidden (`{stop}` in `forbiddenScopes`)"
+                );
+                self.report(rule.forbidden, entry.position, scope, message, "remove it here");
+            }
+            if let Some(code) = rule.wildcard
+                && ceiling.matching == ScopeMatching::Wildcard
+                && has_star_segment(scope)
+            {
+                let message = format!(
+                    "`{key}` of `{audience}`: `{scope}` is a pattern, clients are given plain scopes"
+                );
+                self.report(code, entry.position, scope, message, "list the scopes that it stands for");
+            }
+        }
+        scopes(&entries)
+    }
+
+    fn rules(&mut self, documents: &'d [RuleDocument], ceiling: &Ceiling<'_>) -> Box<[ClientRule]> {
+        let mut rules = Vec::with_capacity(documents.len());
+        let mut names: HashMap<&str, Position> = HashMap::new();
+        for document in documents {
+            if let Some(name) = &document.name {
+                self.rule_name(name, &mut names);
+            }
+            let when = document.when.as_ref().map(|when| self.when(when)).unwrap_or_default();
+            let list = document.baseline_client_scopes.as_ref();
+            if let Some(List { position, entries }) = list
+                && entries.is_empty()
+            {
+                let message = "a client rule that gives no scope has no effect".to_owned();
+                self.report(Code::EmptyValue, *position, "", message, "list the scopes that the rule gives");
+            }
+            let baseline_client_scopes = self.given(&BASELINE, list, ceiling);
+            let name = document.name.as_ref().map(|name| name.value.clone()).unwrap_or_default();
+            rules.push(ClientRule { name, when, baseline_client_scopes });
+        }
+        rules.into_boxed_slice()
+    }
+
+    fn rule_name(&mut self, name: &'d Text, names: &mut HashMap<&'d str, Position>) {
+        if name.value.is_empty() {
+            let message = "the `name` of a client rule is empty".to_owned();
+            let suggestion = "name the rule: the audit record says which rule gave a scope";
+            self.report(Code::EmptyValue, name.position, "", message, suggestion);
+        } else if name.value.len() > MAX_NAME_BYTES {
+            let message = format!("the `name` has {} bytes, at most {MAX_NAME_BYTES}", name.value.len());
+            self.report(Code::ValueTooLarge, name.position, &name.value, message, "use a shorter name");
+        } else if let Some(first) = names.get(&*name.value) {
+            let message =
+                format!("a client rule is named `{}` already, on line {}", shown(&name.value), first.line);
+            self.report(
+                Code::DuplicateRuleName,
+                name.position,
+                &name.value,
+                message,
+                "give each rule its own name",
+            );
+        } else {
+            names.insert(&name.value, name.position);
+        }
+    }
+
+    fn when(&mut self, document: &'d WhenDocument) -> ClientCondition {
+        if document.written == 0 {
+            let message = "`when` has no member, so the rule would never be looked at".to_owned();
+            let suggestion = "add one, or move the scopes to the audience's own `baselineClientScopes`";
+            self.report(Code::EmptyValue, document.position, "", message, suggestion);
+        }
+        let mut text = |key: &str, text: &Option<Text>| {
+            let text = text.as_ref()?;
+            if text.value.is_empty() {
+                let message = format!("`{key}` is empty, and an empty value never holds");
+                self.report(
+                    Code::EmptyValue,
+                    text.position,
+                    "",
+                    message,
+                    "write a value or remove the member",
+                );
+            }
+            Some(text.value.clone())
+        };
+        let software_id = text("softwareId", &document.software_id);
+        let application_type = text("applicationType", &document.application_type);
+        let client_name = text("clientName", &document.client_name);
+        let redirect_uri = text("redirectUri", &document.redirect_uri).map(|uri| match &*uri {
+            "loopback" => RedirectCondition::Loopback,
+            _ => RedirectCondition::Exact(uri),
+        });
+        if let Some(name) = document.client_name.as_ref().filter(|name| name.value.len() > MAX_NAME_BYTES) {
+            let message =
+                format!("`clientName` has {} bytes, no name over {MAX_NAME_BYTES} matches", name.value.len());
+            self.report(Code::ValueTooLarge, name.position, &name.value, message, "use a shorter pattern");
+        }
+        ClientCondition {
+            source: document.source.map(|source| source.value),
+            client_id_host: document.client_id_host.as_ref().map(|host| self.host(host)),
+            software_id,
+            client_name,
+            redirect_uri,
+            grant_types: document.grant_types.as_ref().map(|list| self.grant_types(list)),
+            application_type,
+        }
+    }
+
+    fn host(&mut self, host: &Text) -> Box<str> {
+        let lower = host.value.to_ascii_lowercase();
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        let is_address = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+        let well_formed = match lower.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(address) => !address.is_empty() && address.bytes().all(is_address),
+            None => !lower.is_empty() && lower.bytes().all(is_name),
+        };
+        if !well_formed {
+            let bare = lower.split_once("://").map_or(&*lower, |(_, rest)| rest);
+            let bare = bare.split(['/', '?', '#', ':']).next().unwrap_or_default();
+            let suggestion = if !bare.is_empty() && bare.bytes().all(is_name) && bare != lower {
+                format!("did you mean `{bare}`?")
+            } else {
+                "a host alone, without scheme, port and path; international names in their xn-- form"
+                    .to_owned()
+            };
+            let message = format!("`clientIdHost` `{}` is not a host name", shown(&host.value));
+            self.report(Code::HostMalformed, host.position, &host.value, message, suggestion);
+        }
+        lower.into()
+    }
+
+    fn grant_types(&mut self, list: &List) -> Box<[Box<str>]> {
+        if list.entries.is_empty() {
+            let message = "`grantTypes` is empty".to_owned();
+            self.report(
+                Code::EmptyValue,
+                list.position,
+                "",
+                message,
+                "list a grant type or remove the member",
+            );
+        }
+        let mut grant_types: Vec<Box<str>> = Vec::with_capacity(list.entries.len());
+        for entry in &list.entries {
+            if entry.value.is_empty() {
+                let message = "`grantTypes` holds an empty entry".to_owned();
+                self.report(Code::EmptyValue, entry.position, "", message, "remove it");
+            } else if grant_types.contains(&entry.value) {
+                let message = format!("`grantTypes` holds `{}` twice", shown(&entry.value));
+                self.report(Code::DuplicateEntry, entry.position, &entry.value, message, "remove it");
+            } else {
+                grant_types.push(entry.value.clone());
+            }
+        }
+        grant_types.into_boxed_slice()
+    }
+}
+
+fn stop<'l>(matching: ScopeMatching, list: &'l ScopeList, scope: &str) -> Option<&'l str> {
+    matching.find_stop(list, scope).and_then(|at| list.get(at))
+}
+
+fn scopes(entries: &[&Text]) -> ScopeList {
+    ScopeList::new(entries.iter().map(|entry| &*entry.value))
+}
+
+/// The audience's own entries behind those of the guardrails; shared where it has none of its own.
+fn folded(guardrails: &Arc<ScopeList>, own: &[&Text]) -> Arc<ScopeList> {
+    if own.is_empty() {
+        return Arc::clone(guardrails);
+    }
+    Arc::new(ScopeList::new(guardrails.iter().chain(own.iter().map(|entry| &*entry.value))))
+}
