@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
 
-use super::finding::{Code, Position};
+use super::finding::{Code, Position, shown};
 
 /// Deepest nesting of mappings and lists; a policy needs 6.
 pub const MAX_DEPTH: usize = 32;
@@ -17,6 +17,12 @@ pub const MAX_DEPTH: usize = 32;
 pub const MAX_NODES: usize = 2_000_000;
 /// Most nodes that the aliases of one file may stand for.
 pub const MAX_ALIAS_NODES: usize = 100_000;
+/// Most bytes of text that the aliases of one file may stand for.
+pub const MAX_ALIAS_BYTES: usize = 16 << 20;
+/// Most nodes that the anchors of one file may hold; one inside another counts for both.
+pub const MAX_ANCHOR_NODES: usize = MAX_NODES;
+/// Most bytes of text that the anchors of one file may hold, counted likewise.
+pub const MAX_ANCHOR_BYTES: usize = 64 << 20;
 /// Longest plain key in characters: YAML allows 1024, an audience may have 2 KiB.
 const MAX_KEY_CHARS: usize = 4096;
 
@@ -133,7 +139,8 @@ fn syntax(error: &granit_parser::ScanError) -> Problem {
     } else {
         "check indentation, quotes and brackets on this line and the one before it"
     };
-    Problem { code: Code::YamlSyntax, position, message: format!("not valid YAML: {message}"), suggestion }
+    let message = format!("not valid YAML: {}", shown(&message.replace("\\'", "`")));
+    Problem { code: Code::YamlSyntax, position, message, suggestion }
 }
 
 fn too_deep(position: Position) -> Problem {
@@ -156,9 +163,10 @@ struct Open<'t> {
 struct Builder<'t> {
     root: Option<Node<'t>>,
     open: Vec<Open<'t>>,
-    anchors: HashMap<usize, (Node<'t>, usize)>,
+    anchors: HashMap<usize, (Node<'t>, Weight)>,
     nodes: usize,
-    alias_nodes: usize,
+    aliased: Weight,
+    anchored: Weight,
     documents: usize,
 }
 
@@ -180,6 +188,9 @@ impl<'t> Builder<'t> {
                 let forced = self.check_tag(tag.as_deref(), "str", position)?;
                 let schema =
                     if style == ScalarStyle::Plain && !forced { core_schema(&text) } else { Schema::String };
+                // The parser says `~` where nothing is written.
+                let nothing = schema == Schema::Null && position.start == position.end;
+                let text = if nothing { Cow::Borrowed("") } else { text };
                 self.count(1, position)?;
                 self.close(Node { kind: Kind::Scalar { text, schema }, position }, anchor)?;
             }
@@ -198,7 +209,7 @@ impl<'t> Builder<'t> {
                 }
             }
             Event::Alias(anchor) => {
-                let Some((node, size)) = self.anchors.get(&anchor) else {
+                let Some((node, weight)) = self.anchors.get(&anchor) else {
                     // Inside its own anchor: a tree cannot hold itself.
                     return Err(Problem {
                         code: Code::YamlSyntax,
@@ -207,20 +218,21 @@ impl<'t> Builder<'t> {
                         suggestion: "write the value out",
                     });
                 };
-                let size = *size;
-                self.alias_nodes = self.alias_nodes.saturating_add(size);
-                if self.alias_nodes > MAX_ALIAS_NODES {
+                self.aliased = self.aliased.plus(*weight);
+                if self.aliased.nodes > MAX_ALIAS_NODES || self.aliased.bytes > MAX_ALIAS_BYTES {
                     return Err(Problem {
                         code: Code::YamlTooLarge,
                         position,
                         message: format!(
-                            "the aliases up to here stand for more than {MAX_ALIAS_NODES} nodes"
+                            "the aliases up to here stand for more than {MAX_ALIAS_NODES} nodes or \
+                             {MAX_ALIAS_BYTES} bytes"
                         ),
                         suggestion: "write the values out or split the policy into files",
                     });
                 }
+                let nodes = weight.nodes;
                 let node = Node { position, ..node.clone() };
-                self.count(size, position)?;
+                self.count(nodes, position)?;
                 self.close(node, 0)?;
             }
             _ => {}
@@ -254,7 +266,7 @@ impl<'t> Builder<'t> {
             Some(tag) => Err(Problem {
                 code: Code::YamlTag,
                 position,
-                message: format!("the tag `{}` is not allowed", super::finding::shown(&tag.original())),
+                message: format!("the tag `{}` is not allowed", shown(&tag.original())),
                 suggestion: "remove the tag; quote the value if it is a string",
             }),
         }
@@ -272,8 +284,20 @@ impl<'t> Builder<'t> {
     /// A node is complete: remembers it under its anchor and hands it to what is open around it.
     fn close(&mut self, node: Node<'t>, anchor: usize) -> Result<(), Problem> {
         if anchor > 0 {
-            let size = size(&node);
-            self.anchors.insert(anchor, (node.clone(), size));
+            let weight = Weight::of(&node);
+            self.anchored = self.anchored.plus(weight);
+            if self.anchored.nodes > MAX_ANCHOR_NODES || self.anchored.bytes > MAX_ANCHOR_BYTES {
+                return Err(Problem {
+                    code: Code::YamlTooLarge,
+                    position: node.position,
+                    message: format!(
+                        "the anchors up to here hold more than {MAX_ANCHOR_NODES} nodes or \
+                         {MAX_ANCHOR_BYTES} bytes"
+                    ),
+                    suggestion: "remove the anchors that no alias uses",
+                });
+            }
+            self.anchors.insert(anchor, (node.clone(), weight));
         }
         match self.open.last_mut() {
             None => self.root = Some(node),
@@ -289,13 +313,27 @@ impl<'t> Builder<'t> {
     }
 }
 
-fn size(node: &Node<'_>) -> usize {
-    match &node.kind {
-        Kind::Scalar { .. } => 1,
-        Kind::Sequence(entries) => 1 + entries.iter().map(size).sum::<usize>(),
-        Kind::Mapping(entries) => {
-            1 + entries.iter().map(|(key, value)| size(key) + size(value)).sum::<usize>()
+/// What a node costs when it is copied.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Weight {
+    fn of(node: &Node<'_>) -> Self {
+        let one = Self { nodes: 1, bytes: node.text().len() };
+        match &node.kind {
+            Kind::Scalar { .. } => one,
+            Kind::Sequence(entries) => entries.iter().fold(one, |sum, entry| sum.plus(Self::of(entry))),
+            Kind::Mapping(entries) => {
+                entries.iter().fold(one, |sum, (key, value)| sum.plus(Self::of(key)).plus(Self::of(value)))
+            }
         }
+    }
+
+    const fn plus(self, other: Self) -> Self {
+        Self { nodes: self.nodes.saturating_add(other.nodes), bytes: self.bytes.saturating_add(other.bytes) }
     }
 }
 
@@ -419,6 +457,24 @@ mod tests {
             text.push_str(&format!("a{level}: &a{level} [{}]\n", [below.as_str(); 9].join(", ")));
         }
         assert_eq!(refused(&text).code, Code::YamlTooLarge);
+    }
+
+    #[test]
+    fn aliases_of_a_long_text_are_refused() {
+        let long = "x".repeat(1 << 20);
+        assert!(parse(&format!("a: &a {long}\nb: [{}]\n", "*a,".repeat(16))).is_ok());
+        assert_eq!(refused(&format!("a: &a {long}\nb: [{}]\n", "*a,".repeat(17))).code, Code::YamlTooLarge);
+    }
+
+    #[test]
+    fn anchors_inside_anchors_are_refused() {
+        let list = "x,".repeat(MAX_ANCHOR_NODES / 10);
+        let nested = |depth: usize| {
+            let open: String = (0..depth).map(|level| format!("&a{level} [")).collect();
+            format!("{open}{list}{}", "]".repeat(depth))
+        };
+        assert!(parse(&nested(9)).is_ok());
+        assert_eq!(refused(&nested(10)).code, Code::YamlTooLarge);
     }
 
     #[test]
