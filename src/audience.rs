@@ -35,7 +35,12 @@ pub fn normalise(audience: &str) -> Result<Cow<'_, str>, AudienceError> {
     if audience.is_empty() {
         return Err(AudienceError::Empty);
     }
-    if audience.chars().any(char::is_control) {
+    let has_control = if audience.is_ascii() {
+        audience.bytes().any(|byte| byte.is_ascii_control())
+    } else {
+        audience.chars().any(char::is_control)
+    };
+    if has_control {
         return Err(AudienceError::Control);
     }
     let Some((scheme, rest)) = audience.split_once("://") else {
@@ -57,7 +62,12 @@ pub fn normalise(audience: &str) -> Result<Cow<'_, str>, AudienceError> {
     if host.is_empty() {
         return Ok(Cow::Borrowed(audience));
     }
-    let port = match port {
+    // A colon in a host outside `[::1]` belongs to a second port or a bare IPv6 address.
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return Err(AudienceError::Port);
+    }
+    let port_text = port;
+    let port = match port_text {
         None | Some("") => None,
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
             let number: u16 = digits.parse().map_err(|_| AudienceError::Port)?;
@@ -65,10 +75,19 @@ pub fn normalise(audience: &str) -> Result<Cow<'_, str>, AudienceError> {
         }
         Some(_) => return Err(AudienceError::Port),
     };
-    let tail = match tail.strip_prefix('/') {
+    let normal_tail = match tail.strip_prefix('/') {
         Some(query) if query.is_empty() || query.starts_with('?') => query,
         _ => tail,
     };
+    // Nearly every audience comes in normal form; no copy is made of that.
+    let is_lower = |text: &str| !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    let port_is_normal = match port_text {
+        None => true,
+        Some(digits) => port.is_some() && (digits == "0" || !digits.starts_with('0')),
+    };
+    if is_lower(scheme) && is_lower(host) && port_is_normal && normal_tail.len() == tail.len() {
+        return Ok(Cow::Borrowed(audience));
+    }
     let mut normal = String::with_capacity(audience.len());
     normal.push_str(&scheme.to_ascii_lowercase());
     normal.push_str("://");
@@ -81,8 +100,8 @@ pub fn normalise(audience: &str) -> Result<Cow<'_, str>, AudienceError> {
         normal.push(':');
         normal.push_str(&number.to_string());
     }
-    normal.push_str(tail);
-    Ok(if normal == audience { Cow::Borrowed(audience) } else { Cow::Owned(normal) })
+    normal.push_str(normal_tail);
+    Ok(Cow::Owned(normal))
 }
 
 /// RFC 3986 section 3.1: a letter, then letters, digits, `+`, `-`, `.`.
@@ -166,6 +185,9 @@ mod tests {
         check("https://mcp.example.com:port", AudienceError::Port);
         check("https://mcp.example.com:65536", AudienceError::Port);
         check("https://mcp.example.com:+443", AudienceError::Port);
+        check("https://mcp.example.com:80:443", AudienceError::Port);
+        check("https://::1", AudienceError::Port);
+        check("http://[::80", AudienceError::Port);
         check("https://mcp.example.com/\0", AudienceError::Control);
         check("api\n", AudienceError::Control);
     }
