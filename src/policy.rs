@@ -19,6 +19,9 @@ pub mod document;
 pub mod finding;
 pub mod yaml;
 
+#[cfg(test)]
+pub(crate) mod sample;
+
 pub use digest::Digest;
 
 /// Most scopes in a baseline list; guardrails may lower it.

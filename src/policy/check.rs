@@ -38,13 +38,15 @@ impl Default for Guardrails {
 }
 
 impl Guardrails {
-    /// The guardrails of a set: those of the first document that has any (a second one is a finding).
+    /// The guardrails of a set: those of the first file by name that has any (a second one is a finding).
     #[must_use]
     pub fn of<'d>(documents: impl IntoIterator<Item = &'d Document>) -> Self {
+        // By name: the order in which files are found has no meaning.
         documents
             .into_iter()
-            .find_map(|document| document.guardrails.as_ref())
-            .map(Self::new)
+            .filter_map(|document| Some((&document.file, document.guardrails.as_ref()?)))
+            .min_by_key(|(file, _)| *file)
+            .map(|(_, guardrails)| Self::new(guardrails))
             .unwrap_or_default()
     }
 
@@ -133,8 +135,13 @@ pub fn check(source: &Arc<str>, documents: &[Document]) -> Result<Accepted, Vec<
 /// Judges one document under the guardrails of its set.
 #[must_use]
 pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDocument {
-    let mut checker =
-        Checker { file: &document.file, audience: "", guardrails, findings: document.findings.clone() };
+    let mut checker = Checker {
+        file: &document.file,
+        audience: "",
+        guardrails,
+        findings: document.findings.clone(),
+        guesses: 0,
+    };
     if let Some(document) = &document.guardrails {
         checker.guardrails(document);
     }
@@ -147,7 +154,7 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
     let mut declared = Vec::with_capacity(document.audiences.len());
     for audience in &document.audiences {
         checker.audience = &audience.audience.value;
-        let shape_is_wrong = misshapen.contains(&*audience.audience.value);
+        let shape_is_wrong = misshapen.contains(&*finding::audience(&audience.audience.value));
         let policy = checker.audience(audience, shape_is_wrong);
         declared.push(Declared { position: audience.audience.position, policy });
     }
@@ -254,7 +261,7 @@ pub fn assemble<'d>(
                     format!("`defaultAudience` `{}` is not declared in any file", shown(&text.value)),
                     near.map_or_else(
                         || "declare it under `audiences`".to_owned(),
-                        |near| format!("did you mean `{near}`?"),
+                        |near| format!("did you mean `{}`?", shown(near)),
                     ),
                 ));
             }
@@ -323,6 +330,9 @@ fn duplicate_audience(
         message,
         "declare an audience once; merge the two entries".to_owned(),
     );
-    finding.audience = audience.to_owned();
+    finding.audience = finding::audience(audience);
     finding
 }
+
+#[cfg(test)]
+mod tests;

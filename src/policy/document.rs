@@ -28,7 +28,9 @@ pub type Text = Spanned<Box<str>>;
 pub struct List {
     /// Where the list stands.
     pub position: Position,
-    /// Its entries.
+    /// How many entries were written, wrong ones counted.
+    pub written: usize,
+    /// Its entries that are strings.
     pub entries: Vec<Text>,
 }
 
@@ -221,7 +223,7 @@ impl<'f> Reader<'f> {
             code,
             file: Arc::clone(self.file),
             position,
-            audience: self.audience.to_owned(),
+            audience: finding::audience(self.audience),
             value: finding::value(value),
             message: message.into(),
             suggestion: suggestion.into(),
@@ -229,7 +231,12 @@ impl<'f> Reader<'f> {
     }
 
     fn wrong_type(&mut self, node: &Node<'_>, key: &str, expected: &str) {
-        let found = node.describe();
+        let found = match &node.kind {
+            Kind::Scalar { text, schema: Schema::Number } if expected == WHOLE_NUMBER => {
+                format!("`{}`", shown(text))
+            }
+            _ => node.describe().to_owned(),
+        };
         let suggestion = match (&node.kind, expected) {
             (Kind::Scalar { text, schema: Schema::Boolean | Schema::Number | Schema::Null }, "a string") => {
                 if text.is_empty() {
@@ -298,14 +305,25 @@ impl<'f> Reader<'f> {
         document.default_audience =
             fields.get("defaultAudience").and_then(|node| self.text(node, "defaultAudience"));
         document.guardrails = fields.entry("guardrails").map(|(key, node)| self.guardrails(key, node));
-        let Some(node) = fields.get("audiences") else { return };
+        // A second `audiences` is a finding already; what stands in it is judged all the same.
+        let Kind::Mapping(root) = &root.kind else { return };
+        for (_, node) in root.iter().filter(|(key, _)| key.text() == "audiences") {
+            self.audiences(node, document);
+        }
+    }
+
+    fn audiences(&mut self, node: &Node<'_>, document: &mut Document) {
         let Kind::Mapping(entries) = &node.kind else {
             self.wrong_type(node, "audiences", "a mapping");
+            document.unreadable = true;
             return;
         };
         document.audiences.reserve(entries.len());
         for (key, value) in entries {
-            let Some(audience) = self.text(key, "audience") else { continue };
+            let Some(audience) = self.text(key, "audience") else {
+                document.unreadable = true;
+                continue;
+            };
             let mut reader = Reader {
                 file: self.file,
                 audience: &audience.value,
@@ -435,8 +453,9 @@ impl<'f> Reader<'f> {
             self.wrong_type(node, key, "a list of strings");
             return None;
         };
+        let written = entries.len();
         let entries = entries.iter().filter_map(|entry| self.text(entry, key)).collect();
-        Some(List { position: node.position, entries })
+        Some(List { position: node.position, written, entries })
     }
 
     fn choice<T: Copy>(
@@ -475,10 +494,12 @@ impl<'f> Reader<'f> {
         {
             return Some(Spanned { value, position: node.position });
         }
-        self.wrong_type(node, key, "a whole number");
+        self.wrong_type(node, key, WHOLE_NUMBER);
         None
     }
 }
+
+const WHOLE_NUMBER: &str = "a whole number from 0 to 10";
 
 /// The known entries of one mapping.
 #[derive(Default)]

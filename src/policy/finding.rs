@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::audience::MAX_AUDIENCE_BYTES;
+
 /// Where something stands in a file.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Position {
@@ -48,7 +50,8 @@ pub struct Finding {
     pub file: Arc<str>,
     /// Where in the file.
     pub position: Position,
-    /// The audience it belongs to, as spelled in the policy; empty if none.
+    /// The audience it belongs to, as spelled in the policy; empty if none. One over
+    /// [`MAX_AUDIENCE_BYTES`] is cut and ends in `...`.
     pub audience: String,
     /// The offending text as written, at most [`MAX_VALUE_BYTES`]; may be empty.
     pub value: String,
@@ -222,10 +225,20 @@ pub fn shown(text: &str) -> String {
 
 /// Cuts a text to [`MAX_VALUE_BYTES`] for the `value` of a finding.
 pub(crate) fn value(text: &str) -> String {
-    if text.len() <= MAX_VALUE_BYTES {
+    cut(text, MAX_VALUE_BYTES)
+}
+
+/// Cuts an audience that is too long to be one, for the `audience` of a finding: a file may have many
+/// findings about it. One that may be valid stays whole, since others look it up.
+pub(crate) fn audience(text: &str) -> String {
+    cut(text, MAX_AUDIENCE_BYTES)
+}
+
+fn cut(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
         return text.to_owned();
     }
-    let mut end = MAX_VALUE_BYTES - 3;
+    let mut end = limit - 3;
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -244,7 +257,10 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .into_iter()
         .filter(|candidate| candidate.len() <= 64)
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        // Of a short text something must be left, or any letter would be near any other.
+        .filter(|(distance, candidate)| {
+            *distance <= (candidate.len() / 3).max(1) && *distance < lower.chars().count()
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -260,6 +276,8 @@ mod tests {
         assert_eq!(nearest("scopessupported", keys), Some("scopesSupported"));
         assert_eq!(nearest("basline_client_scopes", keys), Some("baselineClientScopes"));
         assert_eq!(nearest("color", keys), None);
+        assert_eq!(nearest("a", ["b"]), None);
+        assert_eq!(nearest("", ["b"]), None);
         assert_eq!(nearest(&"s".repeat(100_000), keys), None);
     }
 

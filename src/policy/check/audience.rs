@@ -3,7 +3,7 @@
 //! Judges what one audience says by itself; whether two files agree is the business of the module
 //! above. Every problem becomes a finding and the rest is judged all the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Guardrails, Invalid, MAX_NAME_BYTES};
@@ -65,7 +65,12 @@ pub(super) struct Checker<'d> {
     pub(super) audience: &'d str,
     pub(super) guardrails: &'d Guardrails,
     pub(super) findings: Vec<Finding>,
+    /// How many scopes have been compared for a "did you mean".
+    pub(super) guesses: usize,
 }
+
+/// Most comparisons for a "did you mean" in one file: each is slow, and a long list may be all wrong.
+const MAX_GUESSES: usize = 100_000;
 
 impl<'d> Checker<'d> {
     fn report(
@@ -80,7 +85,7 @@ impl<'d> Checker<'d> {
             code,
             file: Arc::clone(self.file),
             position,
-            audience: self.audience.to_owned(),
+            audience: finding::audience(self.audience),
             value: finding::value(value),
             message,
             suggestion: suggestion.into(),
@@ -128,8 +133,7 @@ impl<'d> Checker<'d> {
         let scope_matching = document.scope_matching.map_or(ScopeMatching::Exact, |matching| matching.value);
         let supported = self.list("scopesSupported", document.scopes_supported.as_ref());
         if let Some(list) = &document.scopes_supported
-            && list.entries.is_empty()
-            && !shape_is_wrong
+            && list.written == 0
         {
             let message = format!("`scopesSupported` of `{}` is empty", shown(&spelled.value));
             self.report(
@@ -270,7 +274,7 @@ impl<'d> Checker<'d> {
                 && ceiling.matching.find(supported, scope).is_none()
             {
                 let message = format!("`{key}` of `{audience}`: `{scope}` is not in `scopesSupported`");
-                let suggestion = match nearest(scope, supported.iter()) {
+                let suggestion = match self.guess(scope, supported) {
                     Some(near) => {
                         format!("did you mean `{near}`? otherwise add `{scope}` to `scopesSupported`")
                     }
@@ -281,16 +285,16 @@ impl<'d> Checker<'d> {
             if let Some(code) = rule.privileged
                 && let Some(stop) = stop(ceiling.matching, ceiling.privileged, scope)
             {
-                let message = format!(
-                    "`{key}` of `{audience}`: `{scope}` is privileged (`{stop}` in `privilegedScopes`)"
-                );
+                let list = listed(&self.guardrails.privileged_scopes, stop, "privilegedScopes");
+                let message =
+                    format!("`{key}` of `{audience}`: `{scope}` is privileged (`{stop}` in `{list}`)");
                 let suggestion = "a privileged scope is never given unasked; remove it here";
                 self.report(code, entry.position, scope, message, suggestion);
             }
             if let Some(stop) = stop(ceiling.matching, ceiling.forbidden, scope) {
-                let message = format!(
-                    "`{key}` of `{audience}`: `{scope}` is forbidden (`{stop}` in `forbiddenScopes`)"
-                );
+                let list = listed(&self.guardrails.forbidden_scopes, stop, "forbiddenScopes");
+                let message =
+                    format!("`{key}` of `{audience}`: `{scope}` is forbidden (`{stop}` in `{list}`)");
                 self.report(rule.forbidden, entry.position, scope, message, "remove it here");
             }
             if let Some(code) = rule.wildcard
@@ -306,6 +310,12 @@ impl<'d> Checker<'d> {
         scopes(&entries)
     }
 
+    /// The supported scope that was probably meant.
+    fn guess<'l>(&mut self, scope: &str, supported: &'l ScopeList) -> Option<&'l str> {
+        self.guesses = self.guesses.saturating_add(supported.len());
+        if self.guesses > MAX_GUESSES { None } else { nearest(scope, supported.iter()) }
+    }
+
     fn rules(&mut self, documents: &'d [RuleDocument], ceiling: &Ceiling<'_>) -> Box<[ClientRule]> {
         let mut rules = Vec::with_capacity(documents.len());
         let mut names: HashMap<&str, Position> = HashMap::new();
@@ -315,11 +325,12 @@ impl<'d> Checker<'d> {
             }
             let when = document.when.as_ref().map(|when| self.when(when)).unwrap_or_default();
             let list = document.baseline_client_scopes.as_ref();
-            if let Some(List { position, entries }) = list
-                && entries.is_empty()
+            if let Some(list) = list
+                && list.written == 0
             {
                 let message = "a client rule that gives no scope has no effect".to_owned();
-                self.report(Code::EmptyValue, *position, "", message, "list the scopes that the rule gives");
+                let suggestion = "list the scopes that the rule gives";
+                self.report(Code::EmptyValue, list.position, "", message, suggestion);
             }
             let baseline_client_scopes = self.given(&BASELINE, list, ceiling);
             let name = document.name.as_ref().map(|name| name.value.clone()).unwrap_or_default();
@@ -418,7 +429,7 @@ impl<'d> Checker<'d> {
     }
 
     fn grant_types(&mut self, list: &List) -> Box<[Box<str>]> {
-        if list.entries.is_empty() {
+        if list.written == 0 {
             let message = "`grantTypes` is empty".to_owned();
             self.report(
                 Code::EmptyValue,
@@ -428,12 +439,13 @@ impl<'d> Checker<'d> {
                 "list a grant type or remove the member",
             );
         }
+        let mut seen = HashSet::with_capacity(list.entries.len());
         let mut grant_types: Vec<Box<str>> = Vec::with_capacity(list.entries.len());
         for entry in &list.entries {
             if entry.value.is_empty() {
                 let message = "`grantTypes` holds an empty entry".to_owned();
                 self.report(Code::EmptyValue, entry.position, "", message, "remove it");
-            } else if grant_types.contains(&entry.value) {
+            } else if !seen.insert(&*entry.value) {
                 let message = format!("`grantTypes` holds `{}` twice", shown(&entry.value));
                 self.report(Code::DuplicateEntry, entry.position, &entry.value, message, "remove it");
             } else {
@@ -446,6 +458,11 @@ impl<'d> Checker<'d> {
 
 fn stop<'l>(matching: ScopeMatching, list: &'l ScopeList, scope: &str) -> Option<&'l str> {
     matching.find_stop(list, scope).and_then(|at| list.get(at))
+}
+
+/// Which list holds an entry that stops a scope; those of the guardrails may stand in another file.
+fn listed(guardrails: &ScopeList, entry: &str, key: &'static str) -> String {
+    if guardrails.contains(entry) { format!("guardrails.{key}") } else { key.to_owned() }
 }
 
 fn scopes(entries: &[&Text]) -> ScopeList {

@@ -1,0 +1,676 @@
+//! Every code of a finding, provoked by a policy, with its exact place, value and suggestion.
+
+use std::collections::HashSet;
+
+use super::MAX_NAME_BYTES;
+use crate::audience::MAX_AUDIENCE_BYTES;
+use crate::policy::finding::{Code, Finding};
+use crate::policy::sample::{api, read};
+
+fn findings(files: &[(&str, &str)]) -> Vec<Finding> {
+    match read(files) {
+        Ok(accepted) => accepted.warnings,
+        Err(findings) => findings,
+    }
+}
+
+/// `file:line:column Code value -> suggestion`.
+fn brief(finding: &Finding) -> String {
+    format!(
+        "{}:{}:{} {} {:?} -> {}",
+        finding.file,
+        finding.position.line,
+        finding.position.column,
+        finding.code.as_str(),
+        finding.value,
+        finding.suggestion
+    )
+}
+
+/// What holds for every finding, whatever it is about.
+#[track_caller]
+fn sound(files: &[(&str, &str)], finding: &Finding) {
+    assert!(!finding.message.is_empty() && !finding.message.ends_with('.'), "{finding:?}");
+    assert!(!finding.suggestion.is_empty() && !finding.suggestion.ends_with('.'), "{finding:?}");
+    assert!(finding.message.chars().all(|character| !character.is_control()), "{finding:?}");
+    let Some((_, text)) = files.iter().find(|(name, _)| *name == &*finding.file) else {
+        assert_eq!((finding.position.line, finding.position.column), (0, 0), "{finding:?}");
+        return;
+    };
+    let (start, end) = (finding.position.start as usize, finding.position.end as usize);
+    if finding.position.line == 0 {
+        return;
+    }
+    let before = &text[..start];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+    assert_eq!(
+        (finding.position.line as usize, finding.position.column as usize),
+        (line, column),
+        "{finding:?}"
+    );
+    let value = finding.value.strip_suffix("...").unwrap_or(&finding.value);
+    if end > start && !text[start..end].contains('\\') && !text[start..end].starts_with('*') {
+        assert!(text[start..end].contains(value), "{finding:?} underlines {:?}", &text[start..end]);
+    }
+}
+
+#[track_caller]
+fn check_files(files: &[(&str, &str)], expected: &[&str]) {
+    let findings = findings(files);
+    for finding in &findings {
+        sound(files, finding);
+    }
+    let found: Vec<String> = findings.iter().map(brief).collect();
+    assert_eq!(found, expected, "{files:#?}");
+}
+
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    check_files(&[("a.yaml", text)], expected);
+}
+
+#[track_caller]
+fn valid(text: &str) {
+    check(text, &[]);
+    assert!(read(&[("a.yaml", text)]).is_ok());
+}
+
+/// A policy file for each code, or two; the name of the file is the code. What the store reports
+/// about files that it cannot read is not here.
+const CASES: &[(&str, &[(&str, &str)], &[&str])] = &[
+    (
+        "YamlSyntax",
+        &[("a.yaml", "audiences:\n  api:\n    scopesSupported: [a\n")],
+        &[
+            r#"a.yaml:3:22 YamlSyntax "" -> check indentation, quotes and brackets on this line and the one before it"#,
+        ],
+    ),
+    (
+        "YamlSyntax",
+        &[("a.yaml", "audiences:\n\tapi: {}\n")],
+        &[r#"a.yaml:2:2 YamlSyntax "" -> indent with spaces"#],
+    ),
+    (
+        "YamlTooDeep",
+        &[("a.yaml", "audiences: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n")],
+        &[r#"a.yaml:1:43 YamlTooDeep "" -> a policy needs no more than 6 levels"#],
+    ),
+    (
+        "YamlTag",
+        &[("a.yaml", "audiences:\n  api: {scopesSupported: [!!binary YQ==]}\n")],
+        &[r#"a.yaml:2:36 YamlTag "" -> remove the tag; quote the value if it is a string"#],
+    ),
+    (
+        "MultipleDocuments",
+        &[("a.yaml", "audiences: {api: {scopesSupported: [a]}}\n---\naudiences: {}\n")],
+        &[r#"a.yaml:2:1 MultipleDocuments "" -> put it into a file of its own"#],
+    ),
+    (
+        "UnknownKey",
+        &[(
+            "a.yaml",
+            "audience: {}\naudiences:\n  api:\n    scopesSupported: [a]\n    baselineClientScope: [a]\n    colour: red\n    registration: {unsupportedScope: drop}\n    authorization: {omitted: reject}\n    clientRules:\n      - name: r\n        when: {clientID: x, source: dcr}\n        baselineClientScopes: [a]\n        <<: {}\nguardrails: {forbidenScopes: [x]}\n",
+        )],
+        &[
+            r#"a.yaml:1:1 UnknownKey "audience" -> did you mean `audiences`?"#,
+            r#"a.yaml:5:5 UnknownKey "baselineClientScope" -> did you mean `baselineClientScopes`?"#,
+            r#"a.yaml:6:5 UnknownKey "colour" -> one of: scopesSupported, baselineClientScopes, defaultClientScopes, privilegedScopes, forbiddenScopes, scopeMatching, registration, authorization, clientRules"#,
+            r#"a.yaml:7:20 UnknownKey "unsupportedScope" -> did you mean `unsupportedScopes`?"#,
+            r#"a.yaml:8:21 UnknownKey "omitted" -> one of: unsupportedScopes, unregisteredScopes, omittedScope, baselineForExistingClients, stepUpScopes, unknownRegistration"#,
+            r#"a.yaml:11:16 UnknownKey "clientID" -> did you mean `clientIdHost`?"#,
+            r#"a.yaml:13:9 UnknownKey "<<" -> one of: name, when, baselineClientScopes"#,
+            r#"a.yaml:14:14 UnknownKey "forbidenScopes" -> did you mean `forbiddenScopes`?"#,
+        ],
+    ),
+    (
+        "DuplicateKey",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a]\n    scopeMatching: exact\n    scopesSupported: [b]\n",
+        )],
+        &[r#"a.yaml:5:5 DuplicateKey "scopesSupported" -> keep one of them"#],
+    ),
+    (
+        "WrongType",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [openid, 404, ~, [x], true]\n    baselineClientScopes: openid\n    defaultClientScopes:\n    authorization: {baselineForExistingClients: yes, stepUpScopes: {a: b}}\n    registration: drop\n    clientRules: {name: r}\nguardrails: {maxBaselineClientScopes: -1}\n",
+        )],
+        &[
+            r#"a.yaml:3:31 WrongType "404" -> quote it: "404""#,
+            r#"a.yaml:3:36 WrongType "~" -> quote it: "~""#,
+            r#"a.yaml:3:39 WrongType "" -> write a string"#,
+            r#"a.yaml:3:44 WrongType "true" -> quote it: "true""#,
+            r#"a.yaml:4:27 WrongType "openid" -> write a list: [openid]"#,
+            r#"a.yaml:5:24 WrongType "" -> write a list of strings, or leave the key out"#,
+            r#"a.yaml:6:49 WrongType "yes" -> write true or false"#,
+            r#"a.yaml:6:68 WrongType "" -> write a list of strings"#,
+            r#"a.yaml:7:19 WrongType "drop" -> write a mapping"#,
+            r#"a.yaml:8:18 WrongType "" -> write a list of rules"#,
+            r#"a.yaml:9:39 WrongType "-1" -> write a whole number from 0 to 10"#,
+        ],
+    ),
+    ("WrongType", &[("a.yaml", "- audiences\n")], &[r#"a.yaml:1:1 WrongType "" -> write a mapping"#]),
+    (
+        "WrongType",
+        &[("a.yaml", "defaultAudience: 7\naudiences:\n  7: {}\n  ? [x]\n  : {}\n  api: x\n")],
+        &[
+            r#"a.yaml:1:18 WrongType "7" -> quote it: "7""#,
+            r#"a.yaml:3:3 WrongType "7" -> quote it: "7""#,
+            r#"a.yaml:4:5 WrongType "" -> write a string"#,
+            r#"a.yaml:6:8 WrongType "x" -> write a mapping"#,
+        ],
+    ),
+    (
+        "UnknownValue",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a]\n    scopeMatching: hierarchical\n    registration: {unsupportedScopes: Reject}\n    authorization: {omittedScope: allow, unknownRegistration: nothing}\n",
+        )],
+        &[
+            r#"a.yaml:4:20 UnknownValue "hierarchical" -> did you mean `hierarchic`?"#,
+            r#"a.yaml:5:39 UnknownValue "Reject" -> did you mean `reject`?"#,
+            r#"a.yaml:6:35 UnknownValue "allow" -> one of: registered, default, reject"#,
+            r#"a.yaml:6:63 UnknownValue "nothing" -> one of: omitted, none, supported"#,
+        ],
+    ),
+    (
+        "MissingKey",
+        &[("a.yaml", "audiences:\n  api:\n    clientRules:\n      - {}\n")],
+        &[
+            r#"a.yaml:2:3 MissingKey "api" -> list every scope that the audience knows"#,
+            r#"a.yaml:4:9 MissingKey "" -> name the rule: the audit record says which rule gave a scope"#,
+            r#"a.yaml:4:9 MissingKey "" -> say for which clients, for example `when: {source: cimd}`"#,
+            r#"a.yaml:4:9 MissingKey "" -> list the scopes that the rule gives"#,
+        ],
+    ),
+    (
+        "EmptyValue",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: []\n    clientRules:\n      - name: \"\"\n        when: {}\n        baselineClientScopes: []\n      - name: r\n        when: {clientName: \"\", softwareId: '', grantTypes: [], applicationType: \"\", redirectUri: \"\"}\n        baselineClientScopes: []\n      - name: s\n        when: {grantTypes: [\"\"]}\n        baselineClientScopes: []\n",
+        )],
+        &[
+            r#"a.yaml:3:22 EmptyValue "" -> list every scope that the audience knows"#,
+            r#"a.yaml:5:15 EmptyValue "" -> name the rule: the audit record says which rule gave a scope"#,
+            r#"a.yaml:6:15 EmptyValue "" -> add one, or move the scopes to the audience's own `baselineClientScopes`"#,
+            r#"a.yaml:7:31 EmptyValue "" -> list the scopes that the rule gives"#,
+            r#"a.yaml:9:28 EmptyValue "" -> write a value or remove the member"#,
+            r#"a.yaml:9:44 EmptyValue "" -> write a value or remove the member"#,
+            r#"a.yaml:9:60 EmptyValue "" -> list a grant type or remove the member"#,
+            r#"a.yaml:9:81 EmptyValue "" -> write a value or remove the member"#,
+            r#"a.yaml:9:98 EmptyValue "" -> write a value or remove the member"#,
+            r#"a.yaml:10:31 EmptyValue "" -> list the scopes that the rule gives"#,
+            r#"a.yaml:12:29 EmptyValue "" -> remove it"#,
+            r#"a.yaml:13:31 EmptyValue "" -> list the scopes that the rule gives"#,
+        ],
+    ),
+    (
+        "ValueTooLarge",
+        &[(
+            "a.yaml",
+            "audiences: {api: {scopesSupported: [a]}}\nguardrails:\n  maxBaselineClientScopes: 11\n",
+        )],
+        &[r#"a.yaml:3:28 ValueTooLarge "11" -> a number from 0 to 10"#],
+    ),
+    (
+        "ScopeMalformed",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a, \"mcp:read mcp:write\", \" b\", \"\", \"a\\\\b\", größe, \"x\\ty\"]\n",
+        )],
+        &[
+            r#"a.yaml:3:26 ScopeMalformed "mcp:read mcp:write" -> one list entry is one scope; split it"#,
+            r#"a.yaml:3:48 ScopeMalformed " b" -> remove the white space: `b`"#,
+            r#"a.yaml:3:54 ScopeMalformed "" -> printable ASCII without space, `"` and `\` (RFC 6749 section 3.3)"#,
+            r#"a.yaml:3:58 ScopeMalformed "a\\b" -> printable ASCII without space, `"` and `\` (RFC 6749 section 3.3)"#,
+            r#"a.yaml:3:66 ScopeMalformed "größe" -> printable ASCII without space, `"` and `\` (RFC 6749 section 3.3)"#,
+            r#"a.yaml:3:73 ScopeMalformed "x\ty" -> printable ASCII without space, `"` and `\` (RFC 6749 section 3.3)"#,
+        ],
+    ),
+    (
+        "DuplicateEntry",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a, b, a]\n    clientRules:\n      - name: r\n        when: {grantTypes: [x, x]}\n        baselineClientScopes: [b, b]\nguardrails: {forbiddenScopes: [z, z], privilegedScopes: [y, y]}\n",
+        )],
+        &[
+            r#"a.yaml:3:29 DuplicateEntry "a" -> remove it"#,
+            r#"a.yaml:6:32 DuplicateEntry "x" -> remove it"#,
+            r#"a.yaml:7:35 DuplicateEntry "b" -> remove it"#,
+            r#"a.yaml:8:35 DuplicateEntry "z" -> remove it"#,
+            r#"a.yaml:8:61 DuplicateEntry "y" -> remove it"#,
+        ],
+    ),
+    (
+        "BaselineScopeNotSupported",
+        &[(
+            "mcp.yaml",
+            "audiences:\n  https://mcp.example.com:\n    scopesSupported: [openid]\n    baselineClientScopes: [offline_access]\n",
+        )],
+        &[
+            r#"mcp.yaml:4:28 BaselineScopeNotSupported "offline_access" -> add `offline_access` to `scopesSupported` or remove it here"#,
+        ],
+    ),
+    (
+        "BaselineScopeNotSupported",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [\"mcp:read\"]\n    baselineClientScopes: [\"mcp:raed\"]\n    clientRules:\n      - {name: r, when: {source: cimd}, baselineClientScopes: [other]}\n",
+        )],
+        &[
+            r#"a.yaml:4:28 BaselineScopeNotSupported "mcp:raed" -> did you mean `mcp:read`? otherwise add `mcp:raed` to `scopesSupported`"#,
+            r#"a.yaml:6:64 BaselineScopeNotSupported "other" -> add `other` to `scopesSupported` or remove it here"#,
+        ],
+    ),
+    (
+        "BaselineScopePrivileged",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [mcp, admin]\n    scopeMatching: hierarchic\n    privilegedScopes: [mcp.admin]\n    baselineClientScopes: [mcp]\n    clientRules:\n      - {name: r, when: {source: dcr}, baselineClientScopes: [admin]}\nguardrails: {privilegedScopes: [admin]}\n",
+        )],
+        &[
+            r#"a.yaml:6:28 BaselineScopePrivileged "mcp" -> a privileged scope is never given unasked; remove it here"#,
+            r#"a.yaml:8:63 BaselineScopePrivileged "admin" -> a privileged scope is never given unasked; remove it here"#,
+        ],
+    ),
+    (
+        "BaselineScopeForbidden",
+        &[(
+            "a.yaml",
+            "guardrails: {forbiddenScopes: [\"*.admin\"]}\naudiences:\n  api:\n    scopesSupported: [\"mcp.*\"]\n    scopeMatching: wildcard\n    baselineClientScopes: [mcp.admin]\n    clientRules:\n      - {name: r, when: {source: dcr}, baselineClientScopes: [mcp.admin]}\n",
+        )],
+        &[
+            r#"a.yaml:6:28 BaselineScopeForbidden "mcp.admin" -> remove it here"#,
+            r#"a.yaml:8:63 BaselineScopeForbidden "mcp.admin" -> remove it here"#,
+        ],
+    ),
+    (
+        "TooManyBaselineScopes",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a, b, c]\n    baselineClientScopes: [a, b, c]\n    clientRules:\n      - {name: r, when: {source: dcr}, baselineClientScopes: [c, b, a]}\nguardrails: {maxBaselineClientScopes: 2}\n",
+        )],
+        &[
+            r#"a.yaml:4:34 TooManyBaselineScopes "c" -> keep what nearly every client needs; more can come from `clientRules`"#,
+            r#"a.yaml:6:69 TooManyBaselineScopes "a" -> keep what nearly every client needs; more can come from `clientRules`"#,
+        ],
+    ),
+    (
+        "BaselineScopeWildcard",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [\"mcp.*\"]\n    scopeMatching: wildcard\n    baselineClientScopes: [\"mcp.*\"]\n    clientRules:\n      - {name: r, when: {source: dcr}, baselineClientScopes: [\"mcp.*.x\"]}\n",
+        )],
+        &[
+            r#"a.yaml:5:28 BaselineScopeWildcard "mcp.*" -> list the scopes that it stands for"#,
+            r#"a.yaml:7:63 BaselineScopeWildcard "mcp.*.x" -> list the scopes that it stands for"#,
+        ],
+    ),
+    (
+        "DefaultScopeNotSupported",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [openid]\n    defaultClientScopes: [open_id, x]\n",
+        )],
+        &[
+            r#"a.yaml:4:27 DefaultScopeNotSupported "open_id" -> did you mean `openid`? otherwise add `open_id` to `scopesSupported`"#,
+            r#"a.yaml:4:36 DefaultScopeNotSupported "x" -> add `x` to `scopesSupported` or remove it here"#,
+        ],
+    ),
+    (
+        "DefaultScopePrivileged",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [openid]\n    defaultClientScopes: [openid]\n    privilegedScopes: [openid]\n",
+        )],
+        &[
+            r#"a.yaml:4:27 DefaultScopePrivileged "openid" -> a privileged scope is never given unasked; remove it here"#,
+        ],
+    ),
+    (
+        "DefaultScopeForbidden",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [openid]\n    defaultClientScopes: [openid]\n    forbiddenScopes: [openid]\n",
+        )],
+        &[r#"a.yaml:4:27 DefaultScopeForbidden "openid" -> remove it here"#],
+    ),
+    (
+        "DefaultScopeWildcard",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [\"*\"]\n    scopeMatching: wildcard\n    defaultClientScopes: [\"*\"]\n",
+        )],
+        &[r#"a.yaml:5:27 DefaultScopeWildcard "*" -> list the scopes that it stands for"#],
+    ),
+    (
+        "StepUpScopeNotSupported",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a]\n    authorization: {stepUpScopes: [b]}\n",
+        )],
+        &[r#"a.yaml:4:36 StepUpScopeNotSupported "b" -> add `b` to `scopesSupported` or remove it here"#],
+    ),
+    (
+        "StepUpScopeForbidden",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a]\n    forbiddenScopes: [a]\n    authorization: {stepUpScopes: [a]}\n",
+        )],
+        &[r#"a.yaml:5:36 StepUpScopeForbidden "a" -> remove it here"#],
+    ),
+    (
+        "AudienceMalformed",
+        &[(
+            "a.yaml",
+            "audiences:\n  https://mcp.example.com/#x: {scopesSupported: [a]}\n  https://mcp.example.com:x: {scopesSupported: [a]}\n  \"\": {scopesSupported: [a]}\n  \"a\\tb\": {scopesSupported: [a]}\ndefaultAudience: https://mcp.example.com/#y\n",
+        )],
+        &[
+            r#"a.yaml:2:3 AudienceMalformed "https://mcp.example.com/#x" -> an https URL without fragment, or a plain name"#,
+            r#"a.yaml:3:3 AudienceMalformed "https://mcp.example.com:x" -> an https URL without fragment, or a plain name"#,
+            r#"a.yaml:4:3 AudienceMalformed "" -> an https URL without fragment, or a plain name"#,
+            r#"a.yaml:5:3 AudienceMalformed "a\tb" -> an https URL without fragment, or a plain name"#,
+            r#"a.yaml:6:18 AudienceMalformed "https://mcp.example.com/#y" -> name a declared audience"#,
+        ],
+    ),
+    (
+        "DuplicateAudience",
+        &[
+            (
+                "a.yaml",
+                "audiences:\n  https://mcp.example.com: {scopesSupported: [a]}\n  HTTPS://MCP.example.com:443/: {scopesSupported: [b]}\n",
+            ),
+            ("b.yaml", "audiences:\n  https://mcp.example.com: {scopesSupported: [c]}\n"),
+        ],
+        &[
+            r#"a.yaml:3:3 DuplicateAudience "HTTPS://MCP.example.com:443/" -> declare an audience once; merge the two entries"#,
+            r#"b.yaml:2:3 DuplicateAudience "https://mcp.example.com" -> declare an audience once; merge the two entries"#,
+        ],
+    ),
+    (
+        "NoAudience",
+        &[("a.yaml", "guardrails: {forbiddenScopes: [admin]}\n")],
+        &[
+            r#"policies:0:0 NoAudience "" -> declare at least one under `audiences` in a `.yaml` or `.yml` file"#,
+        ],
+    ),
+    (
+        "NoAudience",
+        &[("a.yaml", "audiences: {}\n")],
+        &[
+            r#"policies:0:0 NoAudience "" -> declare at least one under `audiences` in a `.yaml` or `.yml` file"#,
+        ],
+    ),
+    (
+        "DefaultAudienceNotDeclared",
+        &[(
+            "a.yaml",
+            "audiences:\n  https://mcp.example.com: {scopesSupported: [a]}\ndefaultAudience: https://mcp.example.org\n",
+        )],
+        &[
+            r#"a.yaml:3:18 DefaultAudienceNotDeclared "https://mcp.example.org" -> did you mean `https://mcp.example.com`?"#,
+        ],
+    ),
+    (
+        "DuplicateDefaultAudience",
+        &[
+            ("a.yaml", "audiences: {api: {scopesSupported: [a]}}\ndefaultAudience: api\n"),
+            ("b.yaml", "defaultAudience: api\n"),
+        ],
+        &[r#"b.yaml:1:18 DuplicateDefaultAudience "api" -> set it in one file"#],
+    ),
+    (
+        "DuplicateGuardrails",
+        &[
+            ("a.yaml", "audiences: {api: {scopesSupported: [a]}}\nguardrails: {}\n"),
+            ("b.yaml", "# a second team\nguardrails: {}\n"),
+        ],
+        &[r#"b.yaml:2:1 DuplicateGuardrails "guardrails" -> keep all guardrails in one file"#],
+    ),
+    (
+        "DuplicateRuleName",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a]\n    clientRules:\n      - {name: r, when: {source: dcr}, baselineClientScopes: [a]}\n      - {name: r, when: {source: cimd}, baselineClientScopes: [a]}\n",
+        )],
+        &[r#"a.yaml:6:16 DuplicateRuleName "r" -> give each rule its own name"#],
+    ),
+    (
+        "HostMalformed",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a]\n    clientRules:\n      - {name: r, when: {clientIdHost: \"https://app.example.com/x\"}, baselineClientScopes: [a]}\n      - {name: s, when: {clientIdHost: \"app.example.com:8443\"}, baselineClientScopes: [a]}\n      - {name: t, when: {clientIdHost: \"\"}, baselineClientScopes: [a]}\n",
+        )],
+        &[
+            r#"a.yaml:5:40 HostMalformed "https://app.example.com/x" -> did you mean `app.example.com`?"#,
+            r#"a.yaml:6:40 HostMalformed "app.example.com:8443" -> did you mean `app.example.com`?"#,
+            r#"a.yaml:7:40 HostMalformed "" -> a host alone, without scheme, port and path; international names in their xn-- form"#,
+        ],
+    ),
+    (
+        "EmptyFile",
+        &[("a.yaml", "# nothing yet\n"), ("b.yaml", "audiences: {api: {scopesSupported: [a]}}\n")],
+        &[r#"a.yaml:0:0 EmptyFile "" -> declare `audiences` or delete the file"#],
+    ),
+];
+
+#[test]
+fn each_code_has_a_case_with_its_place_value_and_suggestion() {
+    let mut seen = HashSet::new();
+    for (code, files, expected) in CASES {
+        check_files(files, expected);
+        let codes: Vec<&str> = findings(files).iter().map(|finding| finding.code.as_str()).collect();
+        assert!(codes.contains(code), "{code} is not among {codes:?}");
+        seen.insert(*code);
+    }
+    let list = "x, ".repeat(1000);
+    let bomb = format!("a: &a [{list}]\nb: [{}]\n", "*a, ".repeat(100));
+    let found = findings(&[("a.yaml", &bomb)]);
+    assert_eq!((found[0].code, found[0].position.line, found.len()), (Code::YamlTooLarge, 2, 1));
+    sound(&[("a.yaml", &bomb)], &found[0]);
+    seen.insert("YamlTooLarge");
+    let of_the_store = ["FileUnreadable", "FileTooLarge", "FileNotUtf8", "FileNotRegular", "DirectoryLoop"];
+    for code in Code::ALL {
+        let name = code.as_str();
+        assert!(seen.contains(name) != of_the_store.contains(&name), "{name} has no case");
+    }
+}
+
+#[test]
+fn every_mistake_of_every_file_is_reported_at_once() {
+    let files = [
+        ("c.yaml", "audiences:\n  c:\n    scopesSupported: [a\n"),
+        (
+            "b.yaml",
+            "audiences:\n  b:\n    scopesSupported: [a]\n    baselineClientScopes: [b1]\n    bogus: 1\n  \
+             b2:\n    scopesSupported: a\n  b3:\n    scopesSupported: [a]\n    baselineClientScopes: [b3]\n\
+             audiences:\n  b4:\n    scopesSupported: []\n    defaultClientScopes: [\" x\"]\n",
+        ),
+        ("a.yaml", "audiences:\n  b:\n    scopesSupported: [a]\n    authorization: {stepUpScopes: [a, a]}\n"),
+        ("d.yaml", "guardrails: {forbiddenScopes: [\"a b\"]}\n"),
+    ];
+    let expected = [
+        "a.yaml:4:39 DuplicateEntry",
+        "b.yaml:2:3 DuplicateAudience",
+        "b.yaml:4:28 BaselineScopeNotSupported",
+        "b.yaml:5:5 UnknownKey",
+        "b.yaml:7:22 WrongType",
+        "b.yaml:10:28 BaselineScopeNotSupported",
+        "b.yaml:11:1 DuplicateKey",
+        "b.yaml:13:22 EmptyValue",
+        "b.yaml:14:27 ScopeMalformed",
+        "c.yaml:3:22 YamlSyntax",
+        "d.yaml:1:32 ScopeMalformed",
+    ];
+    let found = findings(&files);
+    let places: Vec<String> =
+        found.iter().map(|one| brief(one).split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(places, expected);
+    let mut turned = files;
+    turned.reverse();
+    assert_eq!(findings(&turned), found, "the order of files has no meaning");
+}
+
+#[test]
+fn a_wrong_key_or_type_hides_no_other_finding_of_its_audience() {
+    check(
+        "audiences:\n  api:\n    scopesSupported: []\n    baselineClientScopes: [x]\n    colour: 1\n    \
+         privilegedScopes: {}\n",
+        &[
+            "a.yaml:3:22 EmptyValue \"\" -> list every scope that the audience knows",
+            "a.yaml:4:28 BaselineScopeNotSupported \"x\" -> add `x` to `scopesSupported` or remove it here",
+            "a.yaml:5:5 UnknownKey \"colour\" -> one of: scopesSupported, baselineClientScopes, \
+             defaultClientScopes, privilegedScopes, forbiddenScopes, scopeMatching, registration, \
+             authorization, clientRules",
+            "a.yaml:6:23 WrongType \"\" -> write a list of strings",
+        ],
+    );
+}
+
+#[test]
+fn a_list_of_wrong_entries_is_not_called_empty() {
+    check(
+        "audiences:\n  api:\n    scopesSupported: [1]\n",
+        &["a.yaml:3:23 WrongType \"1\" -> quote it: \"1\""],
+    );
+}
+
+#[test]
+fn nothing_is_said_to_be_undeclared_while_a_file_cannot_be_read() {
+    check_files(
+        &[("a.yaml", "audiences: [api]\n"), ("b.yaml", "defaultAudience: api\n")],
+        &["a.yaml:1:12 WrongType \"\" -> write a mapping"],
+    );
+}
+
+#[test]
+fn the_guardrails_are_those_of_the_first_file_by_name() {
+    let files = [
+        ("c.yaml", "guardrails: {forbiddenScopes: [b]}\n"),
+        ("b.yaml", "guardrails: {forbiddenScopes: [a]}\n"),
+        ("a.yaml", "audiences: {api: {scopesSupported: [a, b], baselineClientScopes: [a, b]}}\n"),
+    ];
+    check_files(
+        &files,
+        &[
+            "a.yaml:1:67 BaselineScopeForbidden \"a\" -> remove it here",
+            "c.yaml:1:1 DuplicateGuardrails \"guardrails\" -> keep all guardrails in one file",
+        ],
+    );
+}
+
+#[test]
+fn warnings_leave_a_set_valid() {
+    let accepted = read(&[("a.yaml", ""), ("b.yaml", &api("scopesSupported: [a]"))]).unwrap();
+    assert_eq!(accepted.warnings.len(), 1);
+    assert_eq!(accepted.set.audiences().len(), 1);
+}
+
+#[test]
+fn stars_and_empty_segments_are_plain_text_where_no_pattern_is_meant() {
+    for matching in ["exact", "hierarchic"] {
+        valid(&api(&format!(
+            "scopeMatching: {matching}, scopesSupported: [\"mcp.*\", \"a..b\", \"*\"], \
+             baselineClientScopes: [\"mcp.*\", \"a..b\"], defaultClientScopes: [\"*\"]"
+        )));
+    }
+    valid(&api("scopeMatching: wildcard, scopesSupported: [\"mcp:*\", \"a..b\", \"mcp.*\"], \
+         baselineClientScopes: [\"mcp:*\", \"a..b\"], authorization: {stepUpScopes: [\"mcp.*\"]}"));
+}
+
+#[test]
+fn a_step_up_scope_may_be_privileged() {
+    valid(&api(
+        "scopesSupported: [admin], privilegedScopes: [admin], authorization: {stepUpScopes: [admin]}",
+    ));
+}
+
+#[test]
+fn limits_of_a_policy_hold_at_below_and_above() {
+    #[track_caller]
+    fn check(text: &str, expected: Option<Code>) {
+        let found = findings(&[("a.yaml", text)]);
+        for finding in &found {
+            sound(&[("a.yaml", text)], finding);
+        }
+        assert_eq!(found.iter().map(|finding| finding.code).collect::<Vec<_>>(), Vec::from_iter(expected));
+    }
+    for (length, expected) in [(511, None), (512, None), (513, Some(Code::ScopeMalformed))] {
+        check(&api(&format!("scopesSupported: [{}]", "a".repeat(length))), expected);
+    }
+    for (over, expected) in [(-1, None), (0, None), (1, Some(Code::ValueTooLarge))] {
+        let length = MAX_AUDIENCE_BYTES.saturating_add_signed(over);
+        check(&format!("audiences: {{{}: {{scopesSupported: [a]}}}}", "a".repeat(length)), expected);
+        let length = MAX_NAME_BYTES.saturating_add_signed(over);
+        let rule = |name: &str, pattern: &str| {
+            api(&format!(
+                "scopesSupported: [a], clientRules: [{{name: {name}, when: {{clientName: {pattern}}}, \
+                 baselineClientScopes: [a]}}]"
+            ))
+        };
+        check(&rule(&"n".repeat(length), "x"), expected);
+        check(&rule("n", &"x".repeat(length)), expected);
+    }
+    for (count, expected) in [(9, None), (10, None), (11, Some(Code::TooManyBaselineScopes))] {
+        let list = (0..count).map(|at| format!("s{at}")).collect::<Vec<_>>().join(", ");
+        check(&api(&format!("scopesSupported: [{list}], baselineClientScopes: [{list}]")), expected);
+        check(
+            &api(&format!(
+                "scopesSupported: [{list}], clientRules: [{{name: n, when: {{source: dcr}}, \
+                 baselineClientScopes: [{list}]}}]"
+            )),
+            expected,
+        );
+    }
+    for (count, expected) in [(2, None), (3, None), (4, Some(Code::TooManyBaselineScopes))] {
+        let list = (0..count).map(|at| format!("s{at}")).collect::<Vec<_>>().join(", ");
+        let text = api(&format!("scopesSupported: [{list}], baselineClientScopes: [{list}]"));
+        check(&format!("{text}\nguardrails: {{maxBaselineClientScopes: 3}}"), expected);
+    }
+    for (max, expected) in [
+        ("0", None),
+        ("10", None),
+        ("11", Some(Code::ValueTooLarge)),
+        ("-1", Some(Code::WrongType)),
+        ("1.5", Some(Code::WrongType)),
+        ("99999999999", Some(Code::WrongType)),
+    ] {
+        let text = api("scopesSupported: [a]");
+        check(&format!("{text}\nguardrails: {{maxBaselineClientScopes: {max}}}"), expected);
+    }
+}
+
+#[test]
+fn hostile_text_never_reaches_a_message_raw() {
+    let mega = "x".repeat(1 << 20);
+    for hostile in ["\\0", "\\t", "\\r\\n", "\\u202E", "\\u00A0", "\\u2028", "\\uFEFF", "\\e[31m", &mega] {
+        let text = format!(
+            "\"k{hostile}\": 1\ndefaultAudience: \"d{hostile}\"\naudiences:\n  \"a{hostile}\":\n    \
+             scopesSupported: [\"s{hostile}\", b]\n    scopeMatching: \"m{hostile}\"\n    \
+             \"u{hostile}\": {{}}\n    clientRules:\n      - {{name: \"n{hostile}\", when: \
+             {{clientIdHost: \"h{hostile}\", grantTypes: [\"g{hostile}\", \"g{hostile}\"]}}, \
+             baselineClientScopes: [b]}}\n      - {{name: \"n{hostile}\", when: {{source: dcr}}, \
+             baselineClientScopes: [b]}}\n"
+        );
+        let found = findings(&[("a.yaml", &text)]);
+        assert!(found.len() >= 6, "{found:#?}");
+        for finding in &found {
+            let shown = format!("{finding} {}", finding.suggestion);
+            assert!(shown.len() < 2000, "{} bytes", shown.len());
+            let is_plain = |character: char| matches!(character, ' '..='~');
+            assert!(shown.chars().all(is_plain), "{shown:?}");
+            assert!(finding.value.len() <= 256 && finding.audience.len() <= MAX_AUDIENCE_BYTES);
+        }
+    }
+}
+
+#[test]
+fn a_list_that_is_all_wrong_is_judged_in_bounded_time() {
+    // Each entry compared with each supported scope for a "did you mean" would take minutes.
+    let supported = (0..20_000).map(|at| format!("supported.scope{at}")).collect::<Vec<_>>().join(", ");
+    let default = (0..20_000).map(|at| format!("supported_scope{at}")).collect::<Vec<_>>().join(", ");
+    let text = api(&format!("scopesSupported: [{supported}], defaultClientScopes: [{default}]"));
+    assert_eq!(findings(&[("a.yaml", &text)]).len(), 20_000);
+}

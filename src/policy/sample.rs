@@ -1,0 +1,32 @@
+//! Policies for tests, from YAML text in memory.
+
+use std::sync::Arc;
+
+use super::PolicySet;
+use super::check::{Accepted, check};
+use super::document::Document;
+use super::finding::Finding;
+
+/// Reads and checks files as a store would.
+pub(crate) fn read(files: &[(&str, &str)]) -> Result<Accepted, Vec<Finding>> {
+    let documents: Vec<Document> =
+        files.iter().map(|(name, text)| Document::read(&Arc::from(*name), text)).collect();
+    check(&Arc::from("policies"), &documents)
+}
+
+/// A valid set from one file.
+#[track_caller]
+pub(crate) fn set(yaml: &str) -> PolicySet {
+    match read(&[("policy.yaml", yaml)]) {
+        Ok(accepted) => accepted.set,
+        Err(findings) => {
+            let shown: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            panic!("the policy is not valid:\n{}\n{yaml}", shown.join("\n"))
+        }
+    }
+}
+
+/// A file with one audience `api` that has these entries, written as in `a: [b], c: d`.
+pub(crate) fn api(entries: &str) -> String {
+    format!("audiences: {{api: {{{entries}}}}}")
+}
