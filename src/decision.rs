@@ -432,7 +432,7 @@ fn denial<'a>(
 fn describe(offenders: &[(Reason, &str)]) -> String {
     const LONGEST_NAME: usize = 120;
     const ROOM_FOR_REST: usize = " and 65535 more".len();
-    let mut text = String::new();
+    let mut text = String::with_capacity(128);
     let mut last = None;
     // Grouped by reason, in the order in which the reasons first appear.
     let mut reasons: Vec<Reason> = Vec::new();

@@ -161,6 +161,7 @@ pub struct ScopeList {
     text: Box<str>,
     ends: Box<[u32]>,
     index: Option<Box<HashTable<u32>>>,
+    has_patterns: bool,
 }
 
 impl ScopeList {
@@ -182,7 +183,12 @@ impl ScopeList {
             text.push_str(scope);
             ends.push(index_of(text.len()));
         }
-        let mut made = Self { text: text.into_boxed_str(), ends: ends.into_boxed_slice(), index: None };
+        let mut made = Self {
+            has_patterns: list.iter().any(|scope| matching::has_star_segment(scope)),
+            text: text.into_boxed_str(),
+            ends: ends.into_boxed_slice(),
+            index: None,
+        };
         if list.len() > LINEAR {
             let mut table = HashTable::with_capacity(list.len());
             for at in 0..list.len() {
@@ -210,7 +216,18 @@ impl ScopeList {
     #[must_use]
     pub fn position(&self, scope: &str) -> Option<usize> {
         match &self.index {
-            None => self.iter().position(|entry| entry == scope),
+            None => {
+                let text = self.text.as_bytes();
+                let mut start = 0;
+                // Most entries differ in length already, so they are not even looked at.
+                self.ends.iter().position(|end| {
+                    let end = *end as usize;
+                    let is_equal =
+                        end - start == scope.len() && text.get(start..end) == Some(scope.as_bytes());
+                    start = end + 1;
+                    is_equal
+                })
+            }
             Some(index) => {
                 index.find(hash(scope), |at| self.get(*at as usize) == Some(scope)).map(|at| *at as usize)
             }
@@ -221,6 +238,12 @@ impl ScopeList {
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
         self.position(scope).is_some()
+    }
+
+    /// Tells whether an entry has a `*` segment, and so acts as a pattern under `wildcard`.
+    #[must_use]
+    pub const fn has_patterns(&self) -> bool {
+        self.has_patterns
     }
 
     /// The scopes in order.
@@ -278,6 +301,9 @@ pub fn join(scopes: &[&str]) -> String {
 /// What comes out fits `error_description` (RFC 6749 section 5.2), a log line and a terminal.
 #[must_use]
 pub fn printable(text: &str, limit: usize) -> String {
+    if text.len() <= limit && text.bytes().all(is_shown) {
+        return text.to_owned();
+    }
     let mut shown = String::with_capacity(text.len().min(limit));
     for byte in text.bytes() {
         let piece_len = if is_shown(byte) { 1 } else { 3 };

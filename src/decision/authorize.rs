@@ -92,11 +92,8 @@ pub fn check<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> {
         _ => true,
     };
     if scope.is_empty() || refused.iter().any(|one| rejects(one.reason)) {
-        return Answer {
-            audiences: audiences.clone(),
-            trail,
-            ..denial(Moment::Authorize, omitted, refused, rejects)
-        };
+        let answer = denial(Moment::Authorize, omitted, refused, rejects);
+        return Answer { audiences, trail, ..answer };
     }
     let registered_scope = updated(&audiences, registered.as_deref().unwrap_or_default(), &scope);
     let audience_grants = grants(&audiences, &scope, &trail);
@@ -135,7 +132,10 @@ fn updated<'a>(audiences: &[&AudiencePolicy], registered: &[&'a str], granted: &
         let supported = |audience: &&AudiencePolicy| {
             audience.scope_matching.find(&audience.scopes_supported, token).is_some()
         };
-        if audiences.iter().any(supported) && !is_forbidden(audiences, token) {
+        // What is granted is supported and not forbidden; no need to look again.
+        let stays =
+            || granted.contains(token) || audiences.iter().any(supported) && !is_forbidden(audiences, token);
+        if stays() {
             scope.push(token);
         }
     }

@@ -62,11 +62,8 @@ pub fn expand<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> 
         _ => true,
     };
     if refused.iter().any(|one| rejects(one.reason)) {
-        return Answer {
-            audiences: audiences.clone(),
-            trail,
-            ..denial(Moment::Registration, omitted, refused, rejects)
-        };
+        let answer = denial(Moment::Registration, omitted, refused, rejects);
+        return Answer { audiences, trail, ..answer };
     }
 
     for audience in &audiences {
@@ -88,11 +85,8 @@ pub fn expand<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> 
 
     let scope = scope.into_vec();
     if scope.is_empty() {
-        return Answer {
-            audiences: audiences.clone(),
-            trail,
-            ..denial(Moment::Registration, omitted, refused, rejects)
-        };
+        let answer = denial(Moment::Registration, omitted, refused, rejects);
+        return Answer { audiences, trail, ..answer };
     }
     Answer {
         reason: None,

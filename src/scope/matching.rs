@@ -43,7 +43,7 @@ impl ScopeMatching {
                 scope.strip_prefix(entry).is_some_and(|rest| rest.starts_with('.'))
                     && !has_empty_segment(scope)
             }
-            Self::Wildcard => has_star_segment(entry) && !has_empty_segment(scope) && wildcard(entry, scope),
+            Self::Wildcard => wildcard(entry, scope),
         }
     }
 
@@ -64,19 +64,32 @@ impl ScopeMatching {
     #[must_use]
     pub fn find(self, list: &ScopeList, scope: &str) -> Option<usize> {
         let equal = list.position(scope);
-        if equal.is_some() || self == Self::Exact {
+        if equal.is_some() {
             return equal;
         }
-        list.iter().position(|entry| self.matches(entry, scope))
+        match self {
+            Self::Exact => None,
+            Self::Hierarchic if has_empty_segment(scope) => None,
+            Self::Hierarchic => {
+                // What may match is known: the scope cut before a dot. Looking these few up is quicker
+                // than comparing every entry of a long list.
+                let prefixes = scope.match_indices('.').filter_map(|(dot, _)| scope.get(..dot));
+                prefixes.filter_map(|prefix| list.position(prefix)).min()
+            }
+            Self::Wildcard if !list.has_patterns() => None,
+            Self::Wildcard => list.iter().position(|entry| wildcard(entry, scope)),
+        }
     }
 
     /// The position of the first entry that stops the scope (see [`ScopeMatching::stops`]).
     #[must_use]
     pub fn find_stop(self, list: &ScopeList, scope: &str) -> Option<usize> {
-        if self == Self::Exact {
-            return list.position(scope);
+        match self {
+            Self::Exact => list.position(scope),
+            // Two different scopes overlap only if one of them is a pattern.
+            Self::Wildcard if !list.has_patterns() && !has_star_segment(scope) => list.position(scope),
+            Self::Hierarchic | Self::Wildcard => list.iter().position(|entry| self.stops(entry, scope)),
         }
-        list.iter().position(|entry| self.stops(entry, scope))
     }
 }
 
@@ -85,24 +98,32 @@ impl ScopeMatching {
 /// `mcp:*` has one segment, which is not `*`: it is plain text.
 #[must_use]
 pub fn has_star_segment(scope: &str) -> bool {
-    scope.split('.').any(|segment| segment == "*")
+    segments(scope).any(|segment| segment == b"*")
 }
 
 fn has_empty_segment(scope: &str) -> bool {
-    scope.split('.').any(str::is_empty)
+    segments(scope).any(<[u8]>::is_empty)
 }
 
-// INVARIANT: `scope` has no empty segment.
+/// Segments are short, so a plain walk over the bytes beats a search for the next dot.
+fn segments(scope: &str) -> impl Iterator<Item = &[u8]> {
+    scope.as_bytes().split(|byte| *byte == b'.')
+}
+
+/// Tells whether a pattern matches a scope that differs from it and has no empty segment.
 fn wildcard(entry: &str, scope: &str) -> bool {
-    let mut entries = entry.split('.').peekable();
-    let mut segments = scope.split('.');
+    let mut entries = segments(entry).peekable();
+    let mut segments = segments(scope);
     while let Some(pattern) = entries.next() {
         let Some(segment) = segments.next() else {
             return false;
         };
-        if pattern == "*" {
+        if segment.is_empty() {
+            return false;
+        }
+        if pattern == b"*" {
             if entries.peek().is_none() {
-                return true;
+                return segments.all(|segment| !segment.is_empty());
             }
         } else if pattern != segment {
             return false;
@@ -111,26 +132,27 @@ fn wildcard(entry: &str, scope: &str) -> bool {
     segments.next().is_none()
 }
 
-/// Tells whether some scope is matched by both patterns (each may also be a plain scope).
+/// Tells whether some scope is matched by both patterns, which differ; each may also be a plain scope.
+///
+/// A pattern with an empty segment matches nothing but itself.
 fn overlap(left: &str, right: &str) -> bool {
-    // A pattern with an empty segment matches nothing but itself, and equality was looked at before.
-    if has_empty_segment(left) || has_empty_segment(right) {
-        return false;
-    }
-    let mut left = left.split('.').peekable();
-    let mut right = right.split('.').peekable();
+    let mut left = segments(left).peekable();
+    let mut right = segments(right).peekable();
     loop {
         match (left.next(), right.next()) {
             (None, None) => return true,
             (None, Some(_)) | (Some(_), None) => return false,
             (Some(one), Some(other)) => {
-                let left_tail = one == "*" && left.peek().is_none();
-                let right_tail = other == "*" && right.peek().is_none();
+                if one.is_empty() || other.is_empty() {
+                    return false;
+                }
+                let left_tail = one == b"*" && left.peek().is_none();
+                let right_tail = other == b"*" && right.peek().is_none();
                 // A trailing `*` takes everything that is left, which has at least this segment.
                 if left_tail || right_tail {
-                    return true;
+                    return left.chain(right).all(|segment| !segment.is_empty());
                 }
-                if one != other && one != "*" && other != "*" {
+                if one != other && one != b"*" && other != b"*" {
                     return false;
                 }
             }
