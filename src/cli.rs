@@ -12,7 +12,9 @@ use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcomman
 use self::output::{bad, clean, print, print_error};
 
 mod check;
+mod explain;
 mod output;
+mod question;
 mod report;
 
 /// Decide OAuth scopes by policy
@@ -28,6 +30,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
 }
 
 /// How a verb ended; the contract of the command line.
@@ -39,6 +42,8 @@ enum Exit {
     No = 1,
     /// It could not run.
     CouldNotRun = 2,
+    /// The decision is a denial.
+    Denied = 3,
 }
 
 impl From<Exit> for ExitCode {
@@ -64,6 +69,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
     let done = match cli.verb {
         None => help(),
         Some(Verb::Check(args)) => check::run(args),
+        Some(Verb::Explain(args)) => explain::run(args),
     };
     let exit = done.unwrap_or_else(|error| {
         print_error(&format!("{}: {}\n", bad("error"), clean(&chain(&error))));

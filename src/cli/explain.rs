@@ -1,0 +1,360 @@
+//! `explain`: the answer to one question under the policy in a folder, and the grounds of it.
+//!
+//! Offline: asks no server and leaves no trace. The decision is the one that a server makes; here its
+//! trail is printed, with the lines of the files that led there.
+
+use std::fmt::{Display, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use prost::Message;
+use serde::Serialize;
+use serde_json::Value;
+
+use self::sources::{Entry, Place, Sources};
+use self::trail::{Asked, Explanation, Fact, Rule, Setting};
+use super::output::{Format, bad, bold, clean, dim, good, notable, print, print_error};
+use super::question::{AuthorizeArgs, ExpandArgs};
+use super::{Exit, report};
+use crate::decision::{Answer, Client, authorize, check_limits, registration};
+use crate::policy::PolicySet;
+use crate::policy::finding::shown;
+use crate::rpc::json;
+use crate::rpc::limits::MAX_MESSAGE_BYTES;
+use crate::store::load::Loader;
+use crate::store::read::ReadSettings;
+
+mod message;
+mod sources;
+mod trail;
+
+/// Explain one decision, offline
+///
+/// Prints for each scope where it comes from or what stops it, with file and line; the answer that an
+/// authorization server would send; and how to ask a running server the same. Exits with 0 if the
+/// request is allowed, 3 if it is denied.
+#[derive(Args, Debug)]
+pub(super) struct ExplainArgs {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Debug, Subcommand)]
+enum Question {
+    /// Which scopes shall a client hold that registers like this?
+    Expand {
+        #[command(flatten)]
+        policy: PolicyArgs,
+        #[command(flatten)]
+        question: ExpandArgs,
+    },
+    /// Which scopes may an authorize request like this get?
+    Authorize {
+        #[command(flatten)]
+        policy: PolicyArgs,
+        #[command(flatten)]
+        question: AuthorizeArgs,
+    },
+}
+
+#[derive(Args, Debug)]
+struct PolicyArgs {
+    /// Policy folder
+    #[arg(long, value_name = "DIR", default_value = "policies")]
+    policies: PathBuf,
+    /// How to print the explanation
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If the folder cannot be read, or the question is over a limit.
+pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
+    match args.question {
+        Question::Expand { policy, question } => {
+            let wire = question.to_wire();
+            within_limits(&wire, &question.audiences, question.scope.as_deref(), None)?;
+            let core = question.to_core();
+            let case = Case {
+                method: "ExpandRegistrationScopes",
+                request: question.to_json(),
+                client: &core.client,
+                asked: Asked::Registration,
+            };
+            let loaded = Policy::load(&policy.policies)?;
+            let answer = registration::expand(&loaded.set, &core);
+            let message = json::to_string_pretty(&message::expand(&loaded.set, &answer))?;
+            show(&loaded, &answer, &message, &case, policy.output)
+        }
+        Question::Authorize { policy, question } => {
+            let wire = question.to_wire();
+            let common = &question.common;
+            let registered_scope = question.registered_scope.as_deref();
+            within_limits(&wire, &common.audiences, common.scope.as_deref(), registered_scope)?;
+            let core = question.to_core();
+            let case = Case {
+                method: "CheckAuthorizeScopes",
+                request: question.to_json(),
+                client: &core.client,
+                asked: Asked::Authorize {
+                    scope_omitted: common
+                        .scope
+                        .as_deref()
+                        .is_none_or(|scope| scope.trim_matches(' ').is_empty()),
+                    registration_known: registered_scope.is_some(),
+                },
+            };
+            let loaded = Policy::load(&policy.policies)?;
+            let answer = authorize::check(&loaded.set, &core);
+            let message = json::to_string_pretty(&message::authorize(&loaded.set, &answer))?;
+            show(&loaded, &answer, &message, &case, policy.output)
+        }
+    }
+}
+
+/// What is printed of a question besides its answer.
+struct Case<'q> {
+    method: &'static str,
+    request: Value,
+    client: &'q Client<'q>,
+    asked: Asked,
+}
+
+/// A valid policy and its files as data.
+struct Policy {
+    set: PolicySet,
+    sources: Sources,
+}
+
+impl Policy {
+    fn load(folder: &Path) -> anyhow::Result<Self> {
+        let loaded = Loader::new(vec![folder.to_owned()], ReadSettings::default()).load()?;
+        match loaded.outcome {
+            Ok(accepted) => Ok(Self { set: accepted.set, sources: Sources::new(&loaded.files) }),
+            Err(findings) => {
+                print_error(&report::findings(&findings, &loaded.files));
+                let folder = folder.to_string_lossy();
+                anyhow::bail!("the policy in `{}` is not valid, so it decides nothing", shown(&folder))
+            }
+        }
+    }
+}
+
+/// Prints an answer; `message` is its JSON form.
+fn show(
+    policy: &Policy,
+    answer: &Answer<'_>,
+    message: &str,
+    case: &Case<'_>,
+    output: Format,
+) -> anyhow::Result<Exit> {
+    let explanation = Explanation::new(&policy.sources, answer, case.client, case.asked);
+    print(&match output {
+        Format::Text => text(policy, answer, &explanation, case),
+        Format::Json => json_text(message, &explanation, &grpcurl(case))?,
+    })?;
+    Ok(if answer.is_allowed() { Exit::Yes } else { Exit::Denied })
+}
+
+/// What a server would refuse to answer is refused here in the same words.
+fn within_limits(
+    message: &impl Message,
+    audiences: &[String],
+    scope: Option<&str>,
+    registered_scope: Option<&str>,
+) -> anyhow::Result<()> {
+    let length = message.encoded_len();
+    if length > MAX_MESSAGE_BYTES {
+        anyhow::bail!("the message has {length} bytes, the limit is {MAX_MESSAGE_BYTES}");
+    }
+    check_limits(audiences, scope, registered_scope).context("the question is over a limit")
+}
+
+/// The command that asks a running server the same. Needs no proto file, since the server has reflection.
+fn grpcurl(case: &Case<'_>) -> String {
+    // In a shell nothing is special between single quotes but the quote that ends them.
+    let request = ascii(&case.request.to_string()).replace('\'', r"'\''");
+    let method = case.method;
+    format!("grpcurl -plaintext -d '{request}' 127.0.0.1:50551 scopeward.v1.ScopePolicyService/{method}")
+}
+
+/// JSON with everything outside of printable ASCII escaped, so that a terminal shows what a shell gets.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            ' '..='~' => text.push(character),
+            // JSON has such characters in strings only.
+            _ => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    // Writing to a String does not fail.
+                    _ = write!(text, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    text
+}
+
+/// The message with the explanation as further members.
+fn json_text(message: &str, explanation: &Explanation, grpcurl: &str) -> anyhow::Result<String> {
+    #[derive(Serialize)]
+    struct More<'e> {
+        #[serde(flatten)]
+        explanation: &'e Explanation,
+        grpcurl: &'e str,
+    }
+    let more = serde_json::to_string_pretty(&More { explanation, grpcurl })?;
+    // Both are objects with at least one member, indented alike.
+    let message = message.trim_end().strip_suffix('}').unwrap_or(message).trim_end();
+    let more = more.strip_prefix('{').unwrap_or(&more);
+    Ok(format!("{message},{more}\n"))
+}
+
+fn text(loaded: &Policy, answer: &Answer<'_>, explanation: &Explanation, case: &Case<'_>) -> String {
+    let Policy { set, sources } = loaded;
+    let mut text = String::new();
+    let mut line = |line: &dyn Display| {
+        // Writing to a String does not fail.
+        _ = writeln!(text, "{line}");
+    };
+    match answer.reason {
+        None => line(&format_args!("{} {}", good("ALLOW"), answer.scope.join(" "))),
+        Some(reason) => line(&format_args!("{} {}", bad("DENY"), reason.as_str())),
+    }
+    for policy in &answer.audiences {
+        let audience = &*policy.audience;
+        let place = sources.find(policy).map(|declared| declared.place());
+        line(&format_args!("\n{} {}", bold(&clean(audience)), dim(&in_brackets(place.as_ref()))));
+        for scope in scopes(explanation, audience) {
+            line(&scope);
+        }
+        for rule in explanation.client_rules.iter().filter(|rule| rule.audience == audience) {
+            line(&rule_text(rule));
+        }
+        for setting in explanation.settings.iter().filter(|setting| setting.audience == audience) {
+            line(&setting_text(setting));
+        }
+    }
+    if !answer.refused.is_empty() {
+        line(&format_args!("\n{}", bold("refused")));
+        for refused in &answer.refused {
+            line(&format_args!("  {}: {}", bad(refused.reason.as_str()), refused.message));
+        }
+    }
+    line(&format_args!("\n{}", bold("the client gets")));
+    match (&answer.oauth_error, case.asked) {
+        (Some(error), _) => {
+            line(&format_args!("  error={}", error.error));
+            line(&format_args!("  error_description={}", error.error_description));
+        }
+        (None, Asked::Registration) => {
+            line(&format_args!("  scope={} (RFC 7591 section 3.2.1)", answer.scope.join(" ")));
+        }
+        (None, Asked::Authorize { .. }) => {
+            line(&format_args!("  scope={} (RFC 6749 section 3.3)", answer.scope.join(" ")));
+            for grant in &answer.audience_grants {
+                line(&format_args!("  at {}: {}", clean(grant.audience), grant.scope.join(" ")));
+            }
+        }
+    }
+    line(&format_args!("\n{}\n  {}", bold("policy"), set.digest()));
+    line(&format_args!("\n{}\n  {}", bold("ask a server"), grpcurl(case)));
+    text
+}
+
+/// How each scope fared at one audience, a paragraph each, in the order of the trail.
+fn scopes(explanation: &Explanation, audience: &str) -> Vec<String> {
+    let facts: Vec<&Fact> = explanation.trail.iter().filter(|fact| fact.audience == audience).collect();
+    let mut scopes: Vec<&str> = Vec::new();
+    for fact in &facts {
+        if !scopes.contains(&&*fact.scope) {
+            scopes.push(&fact.scope);
+        }
+    }
+    scopes
+        .into_iter()
+        .map(|scope| scope_text(scope, facts.iter().copied().filter(|fact| fact.scope == scope)))
+        .collect()
+}
+
+/// One scope may have several facts: asked for, given by the baseline, given by a rule.
+fn scope_text<'f>(scope: &str, facts: impl Iterator<Item = &'f Fact> + Clone) -> String {
+    let asked = facts.clone().any(|fact| fact.asked);
+    let mut text = format!("  {}: ", bold(scope));
+    let decisive = facts.clone().next();
+    _ = match decisive.map(|fact| (fact.outcome, fact.reason)) {
+        Some(("GRANTED", _)) if asked => write!(text, "{}", good("granted")),
+        Some(("GRANTED", _)) => write!(text, "{}", notable("added")),
+        Some(("WITHHELD", reason)) => write!(text, "{}", notable(&format!("not given, {reason}"))),
+        Some((_, reason)) => write!(text, "{}", bad(&format!("refused, {reason}"))),
+        None => Ok(()),
+    };
+    let mut ground = |ground: String| {
+        text.push_str("\n    ");
+        text.push_str(&ground);
+    };
+    ground(if asked { "asked for" } else { "not asked for" }.to_owned());
+    if let Some(fact) = decisive {
+        ground(match &fact.supported {
+            Some(entry) => format!("supported: {}", entry_text(entry)),
+            None => "in no entry of scopesSupported".to_owned(),
+        });
+        if let Some(entry) = &fact.forbidden {
+            ground(format!("forbidden: {}", entry_text(entry)));
+        }
+        if let Some(entry) = &fact.privileged {
+            ground(format!("privileged, never given unasked: {}", entry_text(entry)));
+        }
+        if fact.reason == "UNREGISTERED" || fact.reason == "NOT_HELD" {
+            ground("not held: not registered, and nothing in the policy gives it".to_owned());
+        }
+    }
+    for holding in facts.filter_map(|fact| fact.held.as_ref()) {
+        let entry = &holding.entry;
+        ground(match (holding.origin, &*holding.rule) {
+            ("REGISTERED", _) => format!("registered: `{}`", entry.entry),
+            ("ANY_SUPPORTED", _) => {
+                format!("registration unknown, which counts as any supported scope: {}", entry_text(entry))
+            }
+            (origin, "") => format!("held by {origin}: {}", entry_text(entry)),
+            (origin, rule) => {
+                format!("held by {origin}, client rule `{}`: {}", shown(rule), entry_text(entry))
+            }
+        });
+    }
+    text
+}
+
+fn entry_text(entry: &Entry) -> String {
+    let Entry { list, entry, place } = entry;
+    match place {
+        Some(place) => format!("`{}` in {list}, {}", clean(entry), dim(&place.to_string())),
+        None if *list == "defaultClientScopes" => {
+            format!("`{}` in {list}, which is not declared and filled in", clean(entry))
+        }
+        None => format!("`{}` in {list}", clean(entry)),
+    }
+}
+
+fn rule_text(rule: &Rule) -> String {
+    let Rule { audience: _, name, holds, not_met, place } = rule;
+    let outcome = match holds {
+        true => good("holds").to_string(),
+        false => format!("does not hold for this client: {}", not_met.join(", ")),
+    };
+    format!("  client rule `{}` {}: {outcome}", shown(name), dim(&in_brackets(place.as_ref())))
+}
+
+fn setting_text(setting: &Setting) -> String {
+    let Setting { audience: _, key, value, place } = setting;
+    let place = place.as_ref().map_or_else(|| "default".to_owned(), Place::to_string);
+    format!("  {key}: {value} {}", dim(&format!("({place})")))
+}
+
+fn in_brackets(place: Option<&Place>) -> String {
+    place.map(|place| format!("({place})")).unwrap_or_default()
+}

@@ -1,0 +1,239 @@
+//! The trail of an answer as facts with their grounds in the files: what `explain` prints and writes.
+
+use serde::Serialize;
+
+use super::sources::{Declared, Entry, Place, Sources};
+use crate::decision::client::holds;
+use crate::decision::{Answer, Client, Held, Outcome, Step, Withheld};
+use crate::policy::{AudiencePolicy, ClientCondition};
+
+/// What there is to say about one answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Explanation {
+    /// How each scope fared at each audience.
+    pub(super) trail: Vec<Fact>,
+    /// Which client rules hold, at each audience.
+    pub(super) client_rules: Vec<Rule>,
+    /// The settings that had a part in the answer, at each audience.
+    pub(super) settings: Vec<Setting>,
+}
+
+/// How one scope fared at one audience.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Fact {
+    pub(super) audience: String,
+    pub(super) scope: String,
+    /// Whether the request named it.
+    pub(super) asked: bool,
+    /// `GRANTED`, `REFUSED` or `WITHHELD` (not given unasked).
+    pub(super) outcome: &'static str,
+    /// Why it was refused or withheld; empty if granted.
+    pub(super) reason: &'static str,
+    pub(super) supported: Option<Entry>,
+    pub(super) forbidden: Option<Entry>,
+    pub(super) privileged: Option<Entry>,
+    /// What covers it; at registration, what gives it.
+    pub(super) held: Option<Holding>,
+}
+
+/// What covers a scope.
+#[derive(Debug, Serialize)]
+pub(super) struct Holding {
+    /// `REGISTERED`, `DEFAULT`, `BASELINE`, `STEP_UP`, or `ANY_SUPPORTED` for an unknown registration
+    /// that is taken as everything.
+    pub(super) origin: &'static str,
+    /// Name of the client rule; empty if none gives it.
+    pub(super) rule: String,
+    /// The entry; at `REGISTERED` the registered scope, in no list of the policy.
+    #[serde(flatten)]
+    pub(super) entry: Entry,
+}
+
+/// A client rule and whether it holds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Rule {
+    pub(super) audience: String,
+    pub(super) name: String,
+    pub(super) holds: bool,
+    /// The members of `when` that do not hold.
+    pub(super) not_met: Vec<&'static str>,
+    #[serde(flatten)]
+    pub(super) place: Option<Place>,
+}
+
+/// A setting of an audience.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Setting {
+    pub(super) audience: String,
+    pub(super) key: &'static str,
+    pub(super) value: &'static str,
+    /// Where it was written; nowhere if it is the default.
+    #[serde(flatten)]
+    pub(super) place: Option<Place>,
+}
+
+/// Which question was asked, with what matters of it here.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    Registration,
+    Authorize { scope_omitted: bool, registration_known: bool },
+}
+
+impl Explanation {
+    /// Collects the grounds of an answer.
+    pub(super) fn new(sources: &Sources, answer: &Answer<'_>, client: &Client<'_>, asked: Asked) -> Self {
+        let mut explanation = Self { trail: Vec::new(), client_rules: Vec::new(), settings: Vec::new() };
+        for policy in &answer.audiences {
+            let Some(declared) = sources.find(policy) else { continue };
+            let steps = answer.trail.iter().filter(|step| std::ptr::eq(step.audience, *policy));
+            explanation.trail.extend(steps.map(|step| fact(&declared, step)));
+            explanation.client_rules.extend(rules(&declared, policy, client));
+            explanation.settings.extend(settings(&declared, policy, asked));
+        }
+        explanation
+    }
+}
+
+fn fact(declared: &Declared<'_>, step: &Step<'_>) -> Fact {
+    let policy = step.audience;
+    let (outcome, reason) = match step.outcome {
+        Outcome::Granted => ("GRANTED", ""),
+        Outcome::Refused(reason) => ("REFUSED", reason.as_str()),
+        Outcome::Withheld(why) => ("WITHHELD", withheld(why)),
+    };
+    Fact {
+        audience: policy.audience.to_string(),
+        scope: step.scope.to_owned(),
+        asked: step.asked,
+        outcome,
+        reason,
+        supported: step.supported.map(|at| declared.supported(policy, at)),
+        forbidden: step.forbidden.map(|at| declared.forbidden(policy, at)),
+        privileged: policy
+            .scope_matching
+            .find_stop(&policy.privileged_scopes, step.scope)
+            .map(|at| declared.privileged(policy, at)),
+        held: step.held.map(|held| holding(declared, step, held)),
+    }
+}
+
+fn holding(declared: &Declared<'_>, step: &Step<'_>, held: Held<'_>) -> Holding {
+    let policy = step.audience;
+    let mut name = String::new();
+    let (origin, entry) = match held {
+        Held::Registered(token) => {
+            ("REGISTERED", Entry { list: "registered_scope", entry: token.to_owned(), place: None })
+        }
+        Held::AnySupported => {
+            let key = "authorization.unknownRegistration";
+            let value = policy.unknown_registration.as_str().to_owned();
+            ("ANY_SUPPORTED", Entry { list: key, entry: value, place: declared.setting(key) })
+        }
+        Held::Default(at) => ("DEFAULT", declared.default(policy, at)),
+        Held::Baseline(at) => ("BASELINE", declared.baseline(policy, at)),
+        Held::Rule(rule, at) => {
+            name = policy.client_rules.get(rule).map(|rule| rule.name.to_string()).unwrap_or_default();
+            ("BASELINE", declared.of_rule(policy, rule, at))
+        }
+        Held::StepUp(at) => ("STEP_UP", declared.step_up(policy, at)),
+    };
+    Holding { origin, rule: name, entry }
+}
+
+const fn withheld(why: Withheld) -> &'static str {
+    match why {
+        Withheld::Forbidden => "FORBIDDEN",
+        Withheld::Unsupported => "UNSUPPORTED",
+        Withheld::Privileged => "PRIVILEGED",
+        Withheld::StepUp => "STEP_UP",
+        Withheld::Wildcard => "WILDCARD",
+        Withheld::NotHeld => "NOT_HELD",
+    }
+}
+
+fn rules<'a>(
+    declared: &'a Declared<'_>,
+    policy: &'a AudiencePolicy,
+    client: &'a Client<'_>,
+) -> impl Iterator<Item = Rule> {
+    policy.client_rules.iter().enumerate().map(move |(at, rule)| {
+        let not_met: Vec<_> = members(&rule.when)
+            .into_iter()
+            .filter(|(_, member)| !holds(member, client))
+            .map(|(key, _)| key)
+            .collect();
+        Rule {
+            audience: policy.audience.to_string(),
+            name: rule.name.to_string(),
+            holds: not_met.is_empty(),
+            not_met,
+            place: declared.rule(at),
+        }
+    })
+}
+
+/// Each member of a condition as a condition of its own. A member that is not there always holds.
+fn members(when: &ClientCondition) -> [(&'static str, ClientCondition); 7] {
+    let ClientCondition {
+        source,
+        client_id_host,
+        software_id,
+        client_name,
+        redirect_uri,
+        grant_types,
+        application_type,
+    } = when.clone();
+    let none = ClientCondition::default;
+    [
+        ("source", ClientCondition { source, ..none() }),
+        ("clientIdHost", ClientCondition { client_id_host, ..none() }),
+        ("softwareId", ClientCondition { software_id, ..none() }),
+        ("clientName", ClientCondition { client_name, ..none() }),
+        ("redirectUri", ClientCondition { redirect_uri, ..none() }),
+        ("grantTypes", ClientCondition { grant_types, ..none() }),
+        ("applicationType", ClientCondition { application_type, ..none() }),
+    ]
+}
+
+/// The settings that can change the answer to a question of this kind.
+fn settings<'a>(
+    declared: &'a Declared<'_>,
+    policy: &'a AudiencePolicy,
+    asked: Asked,
+) -> impl Iterator<Item = Setting> {
+    let baseline = if policy.baseline_for_existing_clients { "true" } else { "false" };
+    let matching = ("scopeMatching", policy.scope_matching.as_str());
+    let list = match asked {
+        Asked::Registration => {
+            vec![
+                matching,
+                ("registration.unsupportedScopes", policy.registration_unsupported_scopes.as_str()),
+            ]
+        }
+        Asked::Authorize { scope_omitted, registration_known } => {
+            let mut list = vec![matching];
+            if scope_omitted {
+                list.push(("authorization.omittedScope", policy.omitted_scope.as_str()));
+            } else {
+                list.push(("authorization.unsupportedScopes", policy.unsupported_scopes.as_str()));
+                list.push(("authorization.unregisteredScopes", policy.unregistered_scopes.as_str()));
+            }
+            list.push(if registration_known {
+                ("authorization.baselineForExistingClients", baseline)
+            } else {
+                ("authorization.unknownRegistration", policy.unknown_registration.as_str())
+            });
+            list
+        }
+    };
+    list.into_iter().map(|(key, value)| Setting {
+        audience: policy.audience.to_string(),
+        key,
+        value,
+        place: declared.setting(key),
+    })
+}
