@@ -12,6 +12,7 @@ use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcomman
 use self::output::{bad, clean, print, print_error};
 
 mod check;
+mod client;
 mod explain;
 mod output;
 mod question;
@@ -31,6 +32,9 @@ struct Cli {
 enum Verb {
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
+    Expand(client::ExpandVerb),
+    Authorize(client::AuthorizeVerb),
+    Describe(client::DescribeVerb),
 }
 
 /// How a verb ended; the contract of the command line.
@@ -70,6 +74,9 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         None => help(),
         Some(Verb::Check(args)) => check::run(args),
         Some(Verb::Explain(args)) => explain::run(args),
+        Some(Verb::Expand(args)) => client::expand(args),
+        Some(Verb::Authorize(args)) => client::authorize(args),
+        Some(Verb::Describe(args)) => client::describe(args),
     };
     let exit = done.unwrap_or_else(|error| {
         print_error(&format!("{}: {}\n", bad("error"), clean(&chain(&error))));
