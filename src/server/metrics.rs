@@ -12,7 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -40,6 +40,7 @@ pub struct Metrics {
     unchanged: Counter,
     rejected: Counter,
     reload_duration: Histogram,
+    watching: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -67,9 +68,15 @@ impl Metrics {
             prometheus_client::registry::Unit::Seconds,
             reload_duration.clone(),
         );
+        let watching = Gauge::default();
+        registry.register(
+            "policy_file_events",
+            "1 if file events announce changes, 0 if only the rescan finds them",
+            watching.clone(),
+        );
         registry.register_collector(Box::new(BoardCollector(board)));
         extend(&mut registry);
-        Self { registry: Arc::new(registry), accepted, unchanged, rejected, reload_duration }
+        Self { registry: Arc::new(registry), accepted, unchanged, rejected, reload_duration, watching }
     }
 
     /// Counts an attempt to load a policy and how long it took.
@@ -80,6 +87,11 @@ impl Metrics {
             Reload::Rejected => self.rejected.inc(),
         };
         self.reload_duration.observe(took.as_secs_f64());
+    }
+
+    /// Notes whether file events come.
+    pub fn watching(&self, events: bool) {
+        self.watching.set(i64::from(events));
     }
 
     /// All metrics as text.

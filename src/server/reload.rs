@@ -97,6 +97,12 @@ impl Reloader {
         Self { loader, keeper, board, metrics, observer, state_dir, starts_from_last_good }
     }
 
+    /// The named paths.
+    #[must_use]
+    pub fn paths(&self) -> &[PathBuf] {
+        self.loader.paths()
+    }
+
     /// Loads the first set. Blocks.
     ///
     /// # Errors

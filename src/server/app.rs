@@ -1,0 +1,322 @@
+//! The whole service, put together: policy, reload, status, metrics, gRPC and admin endpoint.
+//!
+//! Every long-lived task is awaited here; if one ends by itself, the process ends with the reason.
+
+use std::fs;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::config::Config;
+use super::lifecycle::Lifecycle;
+use super::metrics::Metrics;
+use super::reload::{Reloader, StartError};
+use super::{Drained, Listeners, ServerError, Services, admin, require_loopback, run};
+use crate::policy::finding::shown;
+use crate::rpc::policy_status::PolicyStatus;
+use crate::rpc::scope_policy::ScopePolicy;
+use crate::rpc::v1::policy_status_service_server::PolicyStatusServiceServer;
+use crate::status::{Board, kind};
+use crate::store::load::Loader;
+use crate::store::read::ReadSettings;
+use crate::store::watch::{FolderWatch, Hint, Hints, WatchState, static_source};
+use crate::store::{Current, Keeper};
+
+/// Everything that the operator can set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The gRPC server.
+    pub server: Config,
+    /// Where the admin endpoint listens. Port 0 picks a free one. Default `127.0.0.1:50552`.
+    pub admin_listen: SocketAddr,
+    /// The policy directory. Default `policies`.
+    pub policies: PathBuf,
+    /// Where state is kept: last good policy and audit log. Default `.scopeward`.
+    pub state_dir: PathBuf,
+    /// How long file events must pause before a look. Default 150 ms.
+    pub debounce: Duration,
+    /// How long a policy that takes something away must stand still. Default 2 s.
+    pub removal_quiet: Duration,
+    /// How often to look without events. Default 30 s.
+    pub rescan_interval: Duration,
+    /// Whether a start with a broken policy serves the last good one. Default false.
+    pub start_from_last_good: bool,
+}
+
+/// Why the service could not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// There is no policy to serve.
+    #[error(transparent)]
+    Policy(#[from] StartError),
+    /// The gRPC server.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The state directory cannot be used.
+    #[error("could not use the state directory `{}`: {source}", shown(&path.to_string_lossy()))]
+    StateDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The admin endpoint ended.
+    #[error("the admin endpoint ended by itself: {0}")]
+    Admin(std::io::Error),
+    /// A task ended that must not.
+    #[error("{task} ended by itself: {source}")]
+    Task {
+        /// Which one.
+        task: &'static str,
+        /// How.
+        source: JoinError,
+    },
+    /// Signals cannot be caught.
+    #[error("could not catch signals: {0}")]
+    Signal(std::io::Error),
+}
+
+/// A service that is loaded and bound and not yet running.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    listeners: Listeners,
+    admin: TcpListener,
+    admin_addr: SocketAddr,
+    board: Arc<Board>,
+    current: Current,
+    metrics: Metrics,
+    lifecycle: Lifecycle,
+    reloader: Reloader,
+    folders: FolderWatch,
+    hints: Hints,
+}
+
+impl App {
+    /// Binds the addresses and loads the policy.
+    ///
+    /// # Errors
+    /// [`AppError`] if an address cannot be bound, the state directory cannot be used, or there is no
+    /// valid policy.
+    pub async fn start(settings: Settings) -> Result<Self, AppError> {
+        let Settings {
+            server: config,
+            admin_listen,
+            policies,
+            state_dir,
+            debounce,
+            removal_quiet,
+            rescan_interval,
+            start_from_last_good,
+        } = settings;
+        let listeners = Listeners::bind(&config).await?;
+        require_loopback(admin_listen, config.insecure_allow_remote_plaintext)?;
+        let bind = |source| ServerError::Bind { addr: admin_listen, source };
+        let admin = TcpListener::bind(admin_listen).await.map_err(bind)?;
+        let admin_addr = admin.local_addr().map_err(bind)?;
+        let unusable = |source| AppError::StateDir { path: state_dir.clone(), source };
+        fs::create_dir_all(&state_dir).map_err(unusable)?;
+
+        let paths = vec![policies];
+        let loader = Loader::new(paths.clone(), ReadSettings::default());
+        let board = Arc::new(Board::new(Arc::clone(loader.source()), start_from_last_good, SystemTime::now()));
+        let metrics = Metrics::new(Arc::clone(&board), |_| {});
+        let current = Current::default();
+        let keeper = Keeper::new(Arc::clone(&current), removal_quiet);
+        let hints = Hints::new(debounce, rescan_interval);
+        let mut reloader = Reloader::new(
+            loader,
+            keeper,
+            Arc::clone(&board),
+            metrics.clone(),
+            Box::new(|_| {}),
+            state_dir,
+            start_from_last_good,
+        );
+        let mut folders = FolderWatch::new(paths, hints.clone());
+        let (reloader, folders) = blocking("the first load", move || {
+            // Watched before it is read, so that no edit falls in between.
+            folders.arm();
+            reloader.start().map(|()| (reloader, folders))
+        })
+        .await??;
+        let lifecycle = Lifecycle::new();
+        Ok(Self {
+            config,
+            listeners,
+            admin,
+            admin_addr,
+            board,
+            current,
+            metrics,
+            lifecycle,
+            reloader,
+            folders,
+            hints,
+        })
+    }
+
+    /// The real address of the gRPC server.
+    #[must_use]
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.listeners.grpc_addr()
+    }
+
+    /// The real address of the admin endpoint.
+    #[must_use]
+    pub const fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// The digest and the number of audiences of the policy that serves.
+    #[must_use]
+    pub fn policy(&self) -> (String, usize) {
+        let active = self.current.load();
+        active.as_ref().map_or_else(Default::default, |active| {
+            (active.set.digest().to_string(), active.set.audiences().len())
+        })
+    }
+
+    /// Serves until `shutdown`, then drains.
+    ///
+    /// # Errors
+    /// [`AppError`] if a part of the service ends by itself.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Drained, AppError> {
+        let Self {
+            config,
+            listeners,
+            admin,
+            admin_addr: _,
+            board,
+            current,
+            metrics,
+            lifecycle,
+            reloader,
+            folders,
+            hints,
+        } = self;
+        let stop = CancellationToken::new();
+        let status = PolicyStatus::new(Arc::clone(&board), lifecycle.draining().clone());
+        let services = Services::new(&lifecycle)
+            .with(ScopePolicy::new(current).into_server())
+            .with(PolicyStatusServiceServer::new(status));
+        lifecycle.serve();
+
+        let reload = Reload { reloader, folders, hints, board: Arc::clone(&board), metrics: metrics.clone() };
+        let mut reload = tokio::spawn(reload.run(stop.clone()));
+        let mut admin =
+            tokio::spawn(admin::serve(admin, Arc::clone(&board), metrics, stop.clone().cancelled_owned()));
+        let shutdown = async {
+            shutdown.await;
+            board.drain(SystemTime::now());
+        };
+        let mut ended = None;
+        let drained = tokio::select! {
+            drained = run(config, services, listeners, shutdown) => drained.map_err(AppError::from),
+            result = &mut reload => { ended = Some("reload"); Err(early("reload", result)) }
+            result = &mut admin => {
+                ended = Some("admin");
+                Err(match result {
+                    Ok(Err(error)) => AppError::Admin(error),
+                    result => early("the admin endpoint", result),
+                })
+            }
+        };
+        stop.cancel();
+        if ended != Some("reload")
+            && let Err(source) = reload.await
+        {
+            warn!(%source, "reload did not end in order");
+        }
+        if ended != Some("admin")
+            && let Err(source) = admin.await
+        {
+            warn!(%source, "the admin endpoint did not end in order");
+        }
+        drained
+    }
+}
+
+fn early<T, E: std::fmt::Display>(task: &'static str, result: Result<Result<T, E>, JoinError>) -> AppError {
+    match result {
+        Err(source) => AppError::Task { task, source },
+        Ok(Ok(_)) => AppError::Admin(std::io::Error::other(format!("{task} stopped"))),
+        Ok(Err(error)) => AppError::Admin(std::io::Error::other(error.to_string())),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    task: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, AppError> {
+    tokio::task::spawn_blocking(work).await.map_err(|source| AppError::Task { task, source })
+}
+
+/// The task that looks at the policy files.
+#[derive(Debug)]
+struct Reload {
+    reloader: Reloader,
+    folders: FolderWatch,
+    hints: Hints,
+    board: Arc<Board>,
+    metrics: Metrics,
+}
+
+/// How often a look is repeated at once because a new folder came up; after that the hints decide.
+const MAX_LOOKS: usize = 5;
+
+impl Reload {
+    async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
+        let Self { mut reloader, mut folders, hints, board, metrics } = self;
+        let mut hangup = signal(SignalKind::hangup()).map_err(AppError::Signal)?;
+        let mut state = WatchState::Events;
+        // The folders were armed by the first load already: look once more for what happened since.
+        hints.hint();
+        let mut planned = None;
+        loop {
+            if *folders.state() != state {
+                state = folders.state().clone();
+                match &state {
+                    WatchState::Events => info!("file events are back"),
+                    WatchState::PollingOnly(reason) => {
+                        warn!(reason, "no file events, changes are found by the rescan only");
+                    }
+                }
+            }
+            metrics.watching(state == WatchState::Events);
+            let hint = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                hint = hints.next(planned) => hint,
+                _ = hangup.recv() => Hint::Event,
+            };
+            let board = Arc::clone(&board);
+            (reloader, folders, planned) = blocking("a look at the policy", move || {
+                let mut planned = None;
+                if hint != Hint::Planned {
+                    folders.arm();
+                }
+                for _ in 0..MAX_LOOKS {
+                    planned = reloader.look();
+                    // A folder that came up while we looked may hold what we have not seen.
+                    if !folders.arm() {
+                        break;
+                    }
+                }
+                let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+                let fixed = static_source(reloader.paths(), &mounts);
+                let fixed = fixed.map(|message| ("SingleFileMount", message));
+                board.toggle(kind::POLICY_SOURCE_STATIC, fixed, SystemTime::now());
+                (reloader, folders, planned)
+            })
+            .await?;
+        }
+    }
+}
