@@ -4,10 +4,14 @@
 //! connections are accepted.
 
 pub mod codec;
+pub mod convert;
 pub mod error;
 pub mod json;
 pub mod limits;
+mod page;
 pub mod policy_status;
+pub mod record;
+pub mod scope_policy;
 
 /// The messages, clients and servers of package `scopeward.v1`, generated from `proto/` with its comments.
 #[allow(clippy::all, reason = "generated")]

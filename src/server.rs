@@ -36,6 +36,7 @@ use crate::server::lifecycle::Lifecycle;
 mod accept;
 pub mod admin;
 mod admission;
+pub mod app;
 pub mod config;
 mod health;
 pub mod lifecycle;

@@ -1,7 +1,8 @@
 //! How large a question may be, and the layer that gives the one size error that is tonic's the code and the details of ours.
 //!
-//! The numbers are part of the contract. What is over a limit is INVALID_ARGUMENT and names the field; the size of a
-//! single scope is not here but in the core, since clients choose it: one that is too long is malformed, which is an answer.
+//! Here is what counts bytes of messages and items of lists; how many scopes and audiences a question may have is the
+//! core's to say ([`decision::check_limits`](crate::decision::check_limits)). What is over a limit is INVALID_ARGUMENT
+//! and names the field. A single scope that is too long is none of that: clients choose it, so it is an answer.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,14 +22,14 @@ pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
 /// What tonic's decoder lets through. The slack above [`MAX_BATCH_BYTES`] is for a message that is a little too large to be
 /// told its exact size by [`codec`](crate::rpc::codec); one that is far too large is refused before it is buffered.
 pub const MAX_DECODING_BYTES: usize = MAX_BATCH_BYTES + 64 * 1024;
-/// The most bytes of one audience.
-pub const MAX_AUDIENCE_BYTES: usize = 2048;
-/// The most audiences of one request.
-pub const MAX_AUDIENCES: usize = 16;
-/// The most scopes in one scope string, repeated ones counted.
-pub const MAX_SCOPES: usize = 256;
 /// The most checks of one batch.
 pub const MAX_BATCH_ITEMS: usize = 100;
+/// The most audiences of one page of `DescribeAudience`; more are not an error but are not sent.
+pub const MAX_PAGE_SIZE: usize = 1000;
+/// The audiences of one page if the request does not say.
+pub const DEFAULT_PAGE_SIZE: usize = 100;
+/// A page ends once its descriptions have this many bytes, so that it fits what clients accept by default (4 MiB).
+pub const MAX_PAGE_BYTES: usize = 1024 * 1024;
 
 /// How many bytes a message may have when it is received.
 pub trait WireLimit {

@@ -127,7 +127,8 @@ impl App {
 
         let paths = vec![policies];
         let loader = Loader::new(paths.clone(), ReadSettings::default());
-        let board = Arc::new(Board::new(Arc::clone(loader.source()), start_from_last_good, SystemTime::now()));
+        let board =
+            Arc::new(Board::new(Arc::clone(loader.source()), start_from_last_good, SystemTime::now()));
         let metrics = Metrics::new(Arc::clone(&board), |_| {});
         let current = Current::default();
         let keeper = Keeper::new(Arc::clone(&current), removal_quiet);

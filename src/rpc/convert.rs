@@ -1,0 +1,217 @@
+//! Between the wire and the core, in both directions. Knows no rules: what a field means is the core's to say.
+
+use uuid::Uuid;
+
+use crate::audience::MAX_AUDIENCE_BYTES;
+use crate::decision::{self, Answer, AudienceGrant, LimitError, MAX_AUDIENCES, MAX_SCOPES};
+use crate::policy::{AudiencePolicy, ClientSource};
+use crate::rpc::error::RpcError;
+use crate::rpc::v1;
+use crate::scope::{ScopeList, join};
+use crate::store::Active;
+
+/// The client of a question, borrowed. `None` says nothing about the client, like one with no field set.
+pub(super) fn client(client: Option<&v1::Client>) -> decision::Client<'_> {
+    let Some(client) = client else {
+        return decision::Client::default();
+    };
+    // Taken apart in full, so that a new field is not forgotten.
+    let v1::Client {
+        client_id,
+        source: _,
+        client_name,
+        software_id,
+        software_version: _,
+        redirect_uris,
+        grant_types,
+        application_type,
+    } = client;
+    decision::Client {
+        client_id,
+        source: client_source(client.source()),
+        client_name,
+        software_id,
+        redirect_uris,
+        grant_types,
+        application_type,
+    }
+}
+
+/// `None` for one that is not said, or that a newer caller knows and we do not.
+fn client_source(source: v1::ClientSource) -> Option<ClientSource> {
+    match source {
+        v1::ClientSource::Unspecified => None,
+        v1::ClientSource::Dcr => Some(ClientSource::Dcr),
+        v1::ClientSource::Cimd => Some(ClientSource::Cimd),
+        v1::ClientSource::Static => Some(ClientSource::Static),
+    }
+}
+
+/// The answer to a registration.
+pub(super) fn expand_response(
+    answer: Answer<'_>,
+    policy: &Active,
+    decision_id: Uuid,
+) -> v1::ExpandRegistrationScopesResponse {
+    v1::ExpandRegistrationScopesResponse {
+        decision: decision(&answer).into(),
+        scope: join(&answer.scope),
+        added: added(&answer),
+        reason: reason(answer.reason).into(),
+        oauth_error: answer.oauth_error.map(oauth_error),
+        refused: refused(answer.refused),
+        policy: Some(policy_version(policy)),
+        decision_id: decision_id.to_string(),
+    }
+}
+
+/// The answer to an authorize request.
+pub(super) fn check_response(
+    answer: Answer<'_>,
+    policy: &Active,
+    decision_id: Uuid,
+) -> v1::CheckAuthorizeScopesResponse {
+    v1::CheckAuthorizeScopesResponse {
+        decision: decision(&answer).into(),
+        scope: join(&answer.scope),
+        added: added(&answer),
+        reason: reason(answer.reason).into(),
+        oauth_error: answer.oauth_error.map(oauth_error),
+        refused: refused(answer.refused),
+        policy: Some(policy_version(policy)),
+        decision_id: decision_id.to_string(),
+        registered_scope: join(&answer.registered_scope),
+        audience_grants: answer.audience_grants.iter().map(audience_grant).collect(),
+    }
+}
+
+/// What the policy says about one audience, for discovery documents.
+pub(super) fn audience_description(audience: &AudiencePolicy) -> v1::AudienceDescription {
+    let owned = |scopes: &ScopeList| scopes.iter().map(str::to_owned).collect();
+    v1::AudienceDescription {
+        audience: audience.audience.to_string(),
+        scopes_supported: audience.published_scopes().map(str::to_owned).collect(),
+        baseline_client_scopes: owned(&audience.baseline_client_scopes),
+        default_client_scopes: owned(&audience.default_client_scopes),
+        scope_matching: audience.scope_matching.as_str().to_owned(),
+    }
+}
+
+/// Names the set that decided.
+pub(super) fn policy_version(policy: &Active) -> v1::PolicyVersion {
+    v1::PolicyVersion { generation: policy.generation, digest: policy.set.digest().as_str().to_owned() }
+}
+
+/// A limit of the core as an error of ours. `prefix` leads to the question inside of the request, such as `checks[3].`.
+pub(super) fn limit_error(error: &LimitError, prefix: &str) -> RpcError {
+    let (field, unit, limit, actual) = match error {
+        LimitError::Audiences { count } => ("audiences".to_owned(), "audiences", MAX_AUDIENCES, *count),
+        LimitError::AudienceLength { index, length } => {
+            (format!("audiences[{index}]"), "bytes", MAX_AUDIENCE_BYTES, *length)
+        }
+        LimitError::Scopes { field, count } => ((*field).to_owned(), "scopes", MAX_SCOPES, *count),
+    };
+    RpcError::OverLimit { field: format!("{prefix}{field}"), unit, limit, actual }
+}
+
+fn decision(answer: &Answer<'_>) -> v1::Decision {
+    if answer.is_allowed() { v1::Decision::Allow } else { v1::Decision::Deny }
+}
+
+fn added(answer: &Answer<'_>) -> Vec<v1::AddedScope> {
+    let wire = |added: &decision::Added<'_>| v1::AddedScope {
+        scope: added.scope.to_owned(),
+        origin: origin(added.origin).into(),
+        rule: added.rule.to_owned(),
+    };
+    answer.added.iter().map(wire).collect()
+}
+
+fn refused(refused: Vec<decision::Refused<'_>>) -> Vec<v1::RefusedScope> {
+    let wire = |refused: decision::Refused<'_>| v1::RefusedScope {
+        scope: refused.scope.to_owned(),
+        reason: reason(Some(refused.reason)).into(),
+        message: refused.message,
+    };
+    refused.into_iter().map(wire).collect()
+}
+
+fn oauth_error(error: decision::OAuthError) -> v1::OAuthError {
+    v1::OAuthError { error: error.error.to_owned(), error_description: error.error_description }
+}
+
+fn audience_grant(grant: &AudienceGrant<'_>) -> v1::AudienceGrant {
+    v1::AudienceGrant { audience: grant.audience.to_owned(), scope: join(&grant.scope) }
+}
+
+fn reason(reason: Option<decision::Reason>) -> v1::Reason {
+    match reason {
+        None => v1::Reason::Unspecified,
+        Some(decision::Reason::Malformed) => v1::Reason::Malformed,
+        Some(decision::Reason::Forbidden) => v1::Reason::Forbidden,
+        Some(decision::Reason::Unsupported) => v1::Reason::Unsupported,
+        Some(decision::Reason::Unregistered) => v1::Reason::Unregistered,
+        Some(decision::Reason::ScopeRequired) => v1::Reason::ScopeRequired,
+        Some(decision::Reason::NothingGranted) => v1::Reason::NothingGranted,
+        Some(decision::Reason::AudienceUnknown) => v1::Reason::AudienceUnknown,
+        Some(decision::Reason::AudienceMalformed) => v1::Reason::AudienceMalformed,
+        Some(decision::Reason::AudienceRequired) => v1::Reason::AudienceRequired,
+    }
+}
+
+fn origin(origin: decision::Origin) -> v1::Origin {
+    match origin {
+        decision::Origin::Registered => v1::Origin::Registered,
+        decision::Origin::Default => v1::Origin::Default,
+        decision::Origin::Baseline => v1::Origin::Baseline,
+        decision::Origin::StepUp => v1::Origin::StepUp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::{Origin, Reason};
+
+    #[test]
+    fn reasons_and_origins_have_equal_names_on_both_sides() {
+        for core in [
+            Reason::Malformed,
+            Reason::Forbidden,
+            Reason::Unsupported,
+            Reason::Unregistered,
+            Reason::ScopeRequired,
+            Reason::NothingGranted,
+            Reason::AudienceUnknown,
+            Reason::AudienceMalformed,
+            Reason::AudienceRequired,
+        ] {
+            assert_eq!(reason(Some(core)).as_str_name(), format!("REASON_{}", core.as_str()));
+        }
+        for core in [Origin::Registered, Origin::Default, Origin::Baseline, Origin::StepUp] {
+            assert_eq!(origin(core).as_str_name(), format!("ORIGIN_{}", core.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_source_that_we_do_not_know_is_not_said() {
+        let wire = v1::Client { source: 99, ..Default::default() };
+        assert_eq!(client(Some(&wire)).source, None);
+        for (number, core) in [(1, ClientSource::Dcr), (2, ClientSource::Cimd), (3, ClientSource::Static)] {
+            let wire = v1::Client { source: number, ..Default::default() };
+            assert_eq!(client(Some(&wire)).source, Some(core));
+        }
+    }
+
+    #[test]
+    fn limits_of_the_core_name_the_field_with_its_path() {
+        let error = LimitError::AudienceLength { index: 2, length: 2049 };
+        let expected = "`checks[7].audiences[2]` has 2049 bytes, the limit is 2048";
+        assert_eq!(limit_error(&error, "checks[7].").to_string(), expected);
+        let error = LimitError::Scopes { field: "registered_scope", count: 257 };
+        assert_eq!(
+            limit_error(&error, "").to_string(),
+            "`registered_scope` has 257 scopes, the limit is 256"
+        );
+    }
+}

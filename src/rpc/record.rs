@@ -1,0 +1,201 @@
+//! The seam between deciding and answering: what is to be recorded of an answer, and what the answer waits for.
+//!
+//! Which answers are recorded is decided here, by the rules of the audit: expansions and denials. How they are kept, and
+//! whether an answer waits for it, is up to the [`Recorder`]. Parsing of what only the audit wants to know about a call
+//! happens here too, and only when it is asked for.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use http::Extensions;
+use tonic::metadata::MetadataMap;
+use tonic::transport::server::TcpConnectInfo;
+use uuid::Uuid;
+
+use crate::decision::Answer;
+use crate::rpc::v1;
+use crate::store::Active;
+
+/// Keeps a record of answers.
+pub trait Recorder: fmt::Debug + Send + Sync {
+    /// Takes over what it needs of an answer that is about to be given.
+    ///
+    /// Returns what the answer has to wait for, or `None` if it may leave at once. If that fails there is no answer.
+    fn record(&self, record: Record<'_>) -> Option<Durable>;
+}
+
+/// Completes when a record is durable, or cannot be made so.
+pub type Durable = Pin<Box<dyn Future<Output = Result<(), NotDurable>> + Send>>;
+
+/// A record could not be made durable. Why is for the log, and the recorder has written it there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the record could not be made durable")]
+pub struct NotDurable;
+
+/// What an audit record tells.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// The client got a scope that it did not ask for or did not hold.
+    Expansion,
+    /// The request was denied.
+    Denial,
+}
+
+impl Kind {
+    /// `None` for an answer that gives what was asked and held, which is not recorded.
+    #[must_use]
+    pub fn of(answer: &Answer<'_>) -> Option<Self> {
+        if !answer.is_allowed() {
+            Some(Self::Denial)
+        } else if answer.is_expansion() {
+            Some(Self::Expansion)
+        } else {
+            None
+        }
+    }
+}
+
+/// An answer and what it answers, borrowed from the call that is going on.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Why it is recorded.
+    pub kind: Kind,
+    /// The RPC, such as `/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes`.
+    pub method: &'static str,
+    /// The audiences as asked. Those that decided are in `answer`.
+    pub asked_audiences: &'a [String],
+    /// The client as claimed; `None` if the request had none.
+    pub client: Option<&'a v1::Client>,
+    /// The requested scope as received.
+    pub requested_scope: Option<&'a str>,
+    /// The registered scope as received; always `None` at registration.
+    pub registered_scope: Option<&'a str>,
+    /// The answer.
+    pub answer: &'a Answer<'a>,
+    /// The policy that decided.
+    pub policy: &'a Active,
+    /// The id that the caller gets.
+    pub decision_id: Uuid,
+    /// The call.
+    pub call: Call<'a>,
+}
+
+/// What is known about a call beside its message.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The headers.
+    pub metadata: &'a MetadataMap,
+    /// What the connection left.
+    pub extensions: &'a Extensions,
+}
+
+impl Call<'_> {
+    /// The caller's network address; `None` if the call did not come over TCP.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.extensions.get::<TcpConnectInfo>()?.remote_addr
+    }
+
+    /// The trace id of the `traceparent` header: 32 hex digits in lower case (W3C Trace Context section 3.2.2.3).
+    ///
+    /// `""` if there is none or it is not well-formed.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        self.header("traceparent").and_then(trace_id).unwrap_or_default()
+    }
+
+    /// How often the caller tried before, by its own count. 0 if it does not say, or not in a number.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.header("grpc-previous-rpc-attempts").and_then(|count| count.parse().ok()).unwrap_or_default()
+    }
+
+    /// How long the caller is willing to wait, from the start of the call.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.header("grpc-timeout").and_then(timeout)
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.metadata.get(name)?.to_str().ok()
+    }
+}
+
+/// W3C Trace Context section 3.2: `version-trace_id-parent_id-flags`; later versions may append to it.
+fn trace_id(header: &str) -> Option<&str> {
+    let mut parts = header.split('-');
+    let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let is_hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let fits = is_hex(version, 2) && is_hex(trace_id, 32) && is_hex(parent_id, 16) && is_hex(flags, 2);
+    let ends = version != "00" || parts.next().is_none();
+    // Version ff and the zero id are invalid by definition.
+    (fits && ends && version != "ff" && trace_id.bytes().any(|byte| byte != b'0')).then_some(trace_id)
+}
+
+/// gRPC over HTTP/2, `Timeout`: at most 8 digits and a unit.
+fn timeout(header: &str) -> Option<Duration> {
+    let (digits, unit) = header.split_at_checked(header.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count = digits.parse::<u64>().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_id_is_read_from_a_well_formed_traceparent_only() {
+        #[track_caller]
+        fn check(header: &str, expected: Option<&str>) {
+            assert_eq!(trace_id(header), expected, "{header}");
+        }
+        const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Some(ID));
+        check(
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-the-future-will-be-like",
+            Some(ID),
+        );
+        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", None);
+        check("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None);
+        check("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", None);
+        check("00-00000000000000000000000000000000-00f067aa0ba902b7-01", None);
+        check("00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01", None);
+        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", None);
+        check("", None);
+    }
+
+    #[test]
+    fn timeout_is_read_in_every_unit() {
+        #[track_caller]
+        fn check(header: &str, expected: Option<Duration>) {
+            assert_eq!(timeout(header), expected, "{header}");
+        }
+        check("2H", Some(Duration::from_secs(7200)));
+        check("3M", Some(Duration::from_secs(180)));
+        check("4S", Some(Duration::from_secs(4)));
+        check("5m", Some(Duration::from_millis(5)));
+        check("6u", Some(Duration::from_micros(6)));
+        check("7n", Some(Duration::from_nanos(7)));
+        check("99999999H", Some(Duration::from_secs(99_999_999 * 3600)));
+        check("0S", Some(Duration::ZERO));
+        for bad in ["", "S", "1", "123456789S", "-1S", "1 S", "1x", "1\u{e9}"] {
+            check(bad, None);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! `ScopePolicyService`: check limits, convert, decide, record, reply. Knows neither rules nor where policies come from.
+//!
+//! A handler takes one snapshot of the policy and uses it to the end, a batch too. All that borrows from it happens before
+//! the first await; what an answer may wait for after that is its record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::audience::MAX_AUDIENCE_BYTES;
+use crate::decision::{Answer, authorize, check_limits, registration};
+use crate::rpc::convert;
+use crate::rpc::error::RpcError;
+use crate::rpc::limits::{
+    DEFAULT_PAGE_SIZE, MAX_BATCH_ITEMS, MAX_DECODING_BYTES, MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
+};
+use crate::rpc::page;
+use crate::rpc::record::{Call, Durable, Kind, Record, Recorder};
+use crate::rpc::v1;
+use crate::rpc::v1::batch_check_result::Result as ItemResult;
+use crate::rpc::v1::scope_policy_service_server::{ScopePolicyService, ScopePolicyServiceServer};
+use crate::store::{Active, Current};
+
+/// Answers from the policy that serves.
+#[derive(Debug)]
+pub struct ScopePolicy {
+    current: Current,
+    recorder: Option<Arc<dyn Recorder>>,
+}
+
+impl ScopePolicy {
+    /// Answers from `current` and keeps no record.
+    pub fn new(current: Current) -> Self {
+        Self { current, recorder: None }
+    }
+
+    /// Records expansions and denials with `recorder` before they are answered.
+    #[must_use]
+    pub fn with_recorder(mut self, recorder: Arc<dyn Recorder>) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    /// The service to serve, with its message limit.
+    pub fn into_server(self) -> ScopePolicyServiceServer<Self> {
+        ScopePolicyServiceServer::new(self).max_decoding_message_size(MAX_DECODING_BYTES)
+    }
+
+    /// Calls `answer` with the policy that serves.
+    fn with_policy<T>(&self, answer: impl FnOnce(&Active) -> Result<T, RpcError>) -> Result<T, RpcError> {
+        let current = self.current.load();
+        answer(current.as_ref().ok_or(RpcError::NoPolicy)?)
+    }
+
+    fn record<'a>(&self, answer: &'a Answer<'a>, record: impl FnOnce(Kind) -> Record<'a>) -> Option<Durable> {
+        let recorder = self.recorder.as_ref()?;
+        recorder.record(record(Kind::of(answer)?))
+    }
+
+    fn expand(
+        &self,
+        request: &v1::ExpandRegistrationScopesRequest,
+        policy: &Active,
+        call: Call<'_>,
+    ) -> Result<Answered<v1::ExpandRegistrationScopesResponse>, RpcError> {
+        let v1::ExpandRegistrationScopesRequest { audiences, scope, client } = request;
+        let scope = scope.as_deref();
+        check_limits(audiences, scope, None).map_err(|error| convert::limit_error(&error, ""))?;
+        let question = registration::Question { audiences, scope, client: convert::client(client.as_ref()) };
+        let answer = registration::expand(&policy.set, &question);
+        let decision_id = Uuid::now_v7();
+        let durable = self.record(&answer, |kind| Record {
+            kind,
+            method: EXPAND,
+            asked_audiences: audiences,
+            client: client.as_ref(),
+            requested_scope: scope,
+            registered_scope: None,
+            answer: &answer,
+            policy,
+            decision_id,
+            call,
+        });
+        Ok(Answered { response: convert::expand_response(answer, policy, decision_id), durable })
+    }
+
+    /// `path` leads to the question inside of the request, for errors.
+    fn check(
+        &self,
+        request: &v1::CheckAuthorizeScopesRequest,
+        policy: &Active,
+        call: Call<'_>,
+        method: &'static str,
+        path: impl FnOnce() -> String,
+    ) -> Result<Answered<v1::CheckAuthorizeScopesResponse>, RpcError> {
+        let v1::CheckAuthorizeScopesRequest { audiences, scope, registered_scope, client } = request;
+        let (scope, registered_scope) = (scope.as_deref(), registered_scope.as_deref());
+        check_limits(audiences, scope, registered_scope)
+            .map_err(|error| convert::limit_error(&error, &path()))?;
+        let question = authorize::Question {
+            audiences,
+            scope,
+            registered_scope,
+            client: convert::client(client.as_ref()),
+        };
+        let answer = authorize::check(&policy.set, &question);
+        let decision_id = Uuid::now_v7();
+        let durable = self.record(&answer, |kind| Record {
+            kind,
+            method,
+            asked_audiences: audiences,
+            client: client.as_ref(),
+            requested_scope: scope,
+            registered_scope,
+            answer: &answer,
+            policy,
+            decision_id,
+            call,
+        });
+        Ok(Answered { response: convert::check_response(answer, policy, decision_id), durable })
+    }
+
+    fn check_item(
+        &self,
+        at: usize,
+        request: &v1::CheckAuthorizeScopesRequest,
+        policy: &Active,
+        call: Call<'_>,
+    ) -> Result<Answered<v1::CheckAuthorizeScopesResponse>, RpcError> {
+        // The bytes of an item as received are not known here; unknown fields, which this leaves out, cost an item nothing.
+        let actual = request.encoded_len();
+        if actual > MAX_MESSAGE_BYTES {
+            let field = format!("checks[{at}]");
+            return Err(RpcError::OverLimit { field, unit: "bytes", limit: MAX_MESSAGE_BYTES, actual });
+        }
+        self.check(request, policy, call, BATCH_CHECK, || format!("checks[{at}]."))
+    }
+}
+
+#[tonic::async_trait]
+impl ScopePolicyService for ScopePolicy {
+    async fn expand_registration_scopes(
+        &self,
+        request: Request<v1::ExpandRegistrationScopesRequest>,
+    ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = Call { metadata: &metadata, extensions: &extensions };
+        let answered = self.with_policy(|policy| self.expand(&request, policy, call))?;
+        Ok(Response::new(answered.wait(call).await?))
+    }
+
+    async fn check_authorize_scopes(
+        &self,
+        request: Request<v1::CheckAuthorizeScopesRequest>,
+    ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = Call { metadata: &metadata, extensions: &extensions };
+        let answered = self.with_policy(|policy| self.check(&request, policy, call, CHECK, String::new))?;
+        Ok(Response::new(answered.wait(call).await?))
+    }
+
+    async fn batch_check_authorize_scopes(
+        &self,
+        request: Request<v1::BatchCheckAuthorizeScopesRequest>,
+    ) -> Result<Response<v1::BatchCheckAuthorizeScopesResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let call = Call { metadata: &metadata, extensions: &extensions };
+        let v1::BatchCheckAuthorizeScopesRequest { checks } = request;
+        if checks.len() > MAX_BATCH_ITEMS {
+            let (field, actual) = ("checks".to_owned(), checks.len());
+            return Err(RpcError::OverLimit { field, unit: "checks", limit: MAX_BATCH_ITEMS, actual }.into());
+        }
+        // All are decided, and handed to the recorder, before the first is waited for: they share its next write.
+        let answered: Vec<_> = self.with_policy(|policy| {
+            let items = checks.iter().enumerate();
+            Ok(items.map(|(at, check)| self.check_item(at, check, policy, call)).collect())
+        })?;
+        let mut results = Vec::with_capacity(answered.len());
+        for item in answered {
+            let result = match item {
+                Ok(answered) => answered.wait(call).await,
+                Err(error) => Err(error),
+            };
+            let result = match result {
+                Ok(response) => ItemResult::Response(response),
+                Err(error) => ItemResult::Error(error.to_check_error()),
+            };
+            results.push(v1::BatchCheckResult { result: Some(result) });
+        }
+        Ok(Response::new(v1::BatchCheckAuthorizeScopesResponse { results }))
+    }
+
+    async fn describe_audience(
+        &self,
+        request: Request<v1::DescribeAudienceRequest>,
+    ) -> Result<Response<v1::DescribeAudienceResponse>, Status> {
+        let request = request.into_inner();
+        let describe = |policy: &Active| {
+            let (audiences, next_page_token) =
+                if request.audience.is_empty() { page_of(policy, &request)? } else { one(policy, &request)? };
+            let policy = Some(convert::policy_version(policy));
+            Ok(v1::DescribeAudienceResponse { audiences, next_page_token, policy })
+        };
+        Ok(Response::new(self.with_policy(describe)?))
+    }
+}
+
+/// A response, and what it has to wait for.
+struct Answered<T> {
+    response: T,
+    durable: Option<Durable>,
+}
+
+impl<T> Answered<T> {
+    /// The response once its record is durable.
+    async fn wait(self, call: Call<'_>) -> Result<T, RpcError> {
+        let Self { response, durable } = self;
+        if let Some(durable) = durable {
+            let recorded = match call.timeout() {
+                // A little early: at the deadline itself tonic ends the call with CANCELLED.
+                Some(timeout) => timeout_at(Instant::now() + timeout.saturating_sub(DEADLINE_LEAD), durable)
+                    .await
+                    .map_err(|_| RpcError::DeadlineExceeded)?,
+                None => durable.await,
+            };
+            recorded.map_err(|_| RpcError::AuditNotDurable)?;
+        }
+        Ok(response)
+    }
+}
+
+type Descriptions = (Vec<v1::AudienceDescription>, String);
+
+fn one(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Descriptions, RpcError> {
+    let name = &request.audience;
+    if name.len() > MAX_AUDIENCE_BYTES {
+        let (field, actual) = ("audience".to_owned(), name.len());
+        return Err(RpcError::OverLimit { field, unit: "bytes", limit: MAX_AUDIENCE_BYTES, actual });
+    }
+    // What cannot name an audience names none of this policy.
+    let found = policy.set.audience(name).ok().flatten();
+    let audience = found.ok_or_else(|| RpcError::AudienceNotFound { audience: name.clone() })?;
+    Ok((vec![convert::audience_description(audience)], String::new()))
+}
+
+fn page_of(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Descriptions, RpcError> {
+    let size = match usize::try_from(request.page_size) {
+        Err(_) => return Err(RpcError::InvalidPageSize { actual: request.page_size }),
+        Ok(0) => DEFAULT_PAGE_SIZE,
+        Ok(size) => size.min(MAX_PAGE_SIZE),
+    };
+    let all = policy.set.audiences();
+    let start = if request.page_token.is_empty() {
+        0
+    } else {
+        let last = page::last_of(&request.page_token).ok_or(RpcError::InvalidPageToken)?;
+        all.partition_point(|audience| audience.normal() <= last.as_str())
+    };
+    let rest = all.get(start..).unwrap_or_default();
+    let mut descriptions = Vec::with_capacity(size.min(rest.len()));
+    let mut bytes = 0;
+    for audience in rest.iter().take(size) {
+        let description = convert::audience_description(audience);
+        bytes += description.encoded_len();
+        // Even one that is too long alone is sent, or there would be no way past it.
+        if bytes > MAX_PAGE_BYTES && !descriptions.is_empty() {
+            break;
+        }
+        descriptions.push(description);
+    }
+    let is_last_page = descriptions.len() == rest.len();
+    let last = descriptions.len().checked_sub(1).and_then(|at| rest.get(at)).filter(|_| !is_last_page);
+    Ok((descriptions, last.map(|last| page::token_after(last.normal())).unwrap_or_default()))
+}
+
+const EXPAND: &str = "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes";
+const CHECK: &str = "/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes";
+const BATCH_CHECK: &str = "/scopeward.v1.ScopePolicyService/BatchCheckAuthorizeScopes";
+const DEADLINE_LEAD: Duration = Duration::from_millis(5);
