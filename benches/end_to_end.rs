@@ -8,6 +8,7 @@
 //! Without a name all of them run.
 
 #![allow(
+    clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
     clippy::expect_used,

@@ -677,7 +677,7 @@ mod tests {
         }
         let mut conditions = Vec::new();
         assert!(set_condition(&mut conditions, old.clone()), "a new type is appended");
-        assert_eq!(conditions, [old.clone()]);
+        assert_eq!(conditions, std::slice::from_ref(&old));
         let other = Condition { kind: "Other", ..old };
         assert!(set_condition(&mut conditions, other.clone()));
         assert_eq!(conditions.len(), 2);

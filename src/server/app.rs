@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -49,6 +49,21 @@ pub struct Settings {
     pub rescan_interval: Duration,
     /// Whether a start with a broken policy serves the last good one. Default false.
     pub start_from_last_good: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server: Config::default(),
+            admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50552)),
+            policies: PathBuf::from("policies"),
+            state_dir: PathBuf::from(".scopeward"),
+            debounce: Duration::from_millis(150),
+            removal_quiet: Duration::from_secs(2),
+            rescan_interval: Duration::from_secs(30),
+            start_from_last_good: false,
+        }
+    }
 }
 
 /// Why the service could not start, or ended by itself.

@@ -202,7 +202,7 @@ fn a_file_and_a_folder_that_are_refused_are_problems() {
     let dir = folder(&[("a.yaml", "a"), ("closed/b.yaml", "b"), ("c.yaml", "c")]);
     let closed = [dir.path().join("a.yaml"), dir.path().join("closed")];
     for path in &closed {
-        fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     }
     // The superuser is refused nothing.
     let refused = File::open(&closed[0]).is_err();

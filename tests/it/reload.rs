@@ -1,0 +1,448 @@
+//! Hot reload: every way in which files change, every way in which they are broken, and an edit storm.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use scopeward::rpc::v1;
+use scopeward::server::app::AppError;
+use scopeward::server::reload::StartError;
+
+use crate::service::{POLICY, Service, condition, settings};
+
+fn policy(scopes: &str) -> String {
+    format!("audiences:\n  https://mcp.example.com:\n    scopesSupported: [{scopes}]\n")
+}
+
+fn generation(status: &v1::PolicyStatus) -> u64 {
+    status.active.as_ref().unwrap().generation
+}
+
+/// Waits for the generation and asks whether the scope is supported then.
+#[track_caller]
+fn serves(service: &Service, generation: u64, scope: &'static str) -> impl Future<Output = ()> {
+    let seen = service.status_when("the next generation", move |status| {
+        status.active.as_ref().is_some_and(|active| active.generation == generation)
+    });
+    async move {
+        seen.await;
+        let answer = service.ask(scope).await;
+        assert_eq!(answer.decision(), v1::Decision::Allow, "{scope}: {answer:?}");
+        assert_eq!(answer.policy.unwrap().generation, generation);
+    }
+}
+
+#[tokio::test]
+async fn an_edit_in_place_and_a_rename_over_are_served() {
+    let service = Service::start(&policy("a")).await;
+    service.write("mcp.yaml", &policy("a, b"));
+    serves(&service, 2, "b").await;
+    let temporary = service.folder.path().join("new");
+    fs::write(&temporary, policy("a, b, c")).unwrap();
+    fs::rename(&temporary, service.policies().join("mcp.yaml")).unwrap();
+    serves(&service, 3, "c").await;
+    // Again: the watch is on the folder, not on the file that was replaced.
+    fs::write(&temporary, policy("a, b, c, d")).unwrap();
+    fs::rename(&temporary, service.policies().join("mcp.yaml")).unwrap();
+    serves(&service, 4, "d").await;
+}
+
+#[tokio::test]
+async fn new_moved_and_deleted_files_and_folders_are_served() {
+    let service = Service::start(&policy("a")).await;
+    let count = |wanted: u32| {
+        service.status_when("the number of audiences", move |status| status.audience_count == wanted)
+    };
+    let other = "audiences: {https://other.example.com: {scopesSupported: [x]}}";
+    service.write("other.yml", other);
+    count(2).await;
+    fs::create_dir(service.policies().join("team")).unwrap();
+    fs::rename(service.policies().join("other.yml"), service.policies().join("team/other.yml")).unwrap();
+    service.write("team/third.yaml", "audiences: {third: {scopesSupported: [x]}}");
+    count(3).await;
+    service.write("team/third_test.yaml", "not: a policy");
+    service.write(".hidden.yaml", "not: a policy");
+    fs::remove_file(service.policies().join("team/third.yaml")).unwrap();
+    count(2).await;
+    fs::rename(service.policies().join("team"), service.folder.path().join("away")).unwrap();
+    count(1).await;
+    fs::rename(service.folder.path().join("away"), service.policies().join("back")).unwrap();
+    let status = count(2).await;
+    assert_eq!(condition(&status.conditions, "PolicyAccepted"), Some(("True", "PolicyAccepted")));
+}
+
+/// What the kubelet does: a new folder with a timestamp, `..data` renamed over, the old folder removed.
+fn project(volume: &Path, version: u32, text: &str) {
+    let folder = format!("..2026_11_21_{version:04}");
+    fs::create_dir(volume.join(&folder)).unwrap();
+    fs::write(volume.join(&folder).join("mcp.yaml"), text).unwrap();
+    let old = fs::read_link(volume.join("..data")).ok();
+    symlink(&folder, volume.join("..data_tmp")).unwrap();
+    fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+    if !volume.join("mcp.yaml").is_symlink() {
+        symlink("..data/mcp.yaml", volume.join("mcp.yaml")).unwrap();
+    }
+    if let Some(old) = old {
+        fs::remove_dir_all(volume.join(old)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_config_map_swap_is_served_every_time() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    project(&folder.path().join("policies"), 0, &policy("a"));
+    let settings = settings(folder.path());
+    let service = Service::start_in(folder, settings).await.unwrap();
+    for (version, scopes, scope) in [(1, "a, b", "b"), (2, "a, b, c", "c"), (3, "a, b, c, d", "d")] {
+        project(&service.policies(), version, &policy(scopes));
+        serves(&service, u64::from(version) + 1, scope).await;
+    }
+}
+
+#[tokio::test]
+async fn a_linked_policy_folder_is_followed_to_its_new_target() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, scopes) in [("one", "a"), ("two", "a, b"), ("three", "a, b, c")] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("mcp.yaml"), policy(scopes)).unwrap();
+    }
+    symlink("one", folder.path().join("policies")).unwrap();
+    let settings = settings(folder.path());
+    let service = Service::start_in(folder, settings).await.unwrap();
+    for (target, generation, scope) in [("two", 2, "b"), ("three", 3, "c")] {
+        let temporary = service.folder.path().join("temporary");
+        symlink(target, &temporary).unwrap();
+        fs::rename(&temporary, service.policies()).unwrap();
+        serves(&service, generation, scope).await;
+    }
+    fs::write(service.folder.path().join("three/mcp.yaml"), policy("a, b, c, d")).unwrap();
+    serves(&service, 4, "d").await;
+}
+
+#[tokio::test]
+async fn a_vanished_folder_leaves_the_last_good_set_and_recovers() {
+    let service = Service::start(&policy("a")).await;
+    fs::rename(service.policies(), service.folder.path().join("away")).unwrap();
+    let status = service
+        .status_when("the source is missing", |status| {
+            condition(&status.conditions, "PolicyAccepted") == Some(("False", "PolicySourceMissing"))
+        })
+        .await;
+    assert_eq!(condition(&status.conditions, "Ready"), Some(("True", "PolicyLoaded")));
+    assert_eq!(service.ask("a").await.decision(), v1::Decision::Allow);
+    assert_eq!(service.get("/readyz").await.0, 200);
+    // Deleted and made again, with other content.
+    fs::create_dir(service.policies()).unwrap();
+    service.write("mcp.yaml", &policy("a, b"));
+    serves(&service, 2, "b").await;
+}
+
+#[tokio::test]
+async fn a_removal_is_served_after_quiet_and_a_touch_changes_nothing() {
+    let service = Service::start(&policy("a, b")).await;
+    service.write("other.yaml", "audiences: {other: {scopesSupported: [x]}}");
+    service.status_when("two audiences", |status| status.audience_count == 2).await;
+    let before = service.status().await;
+    let temporary = service.folder.path().join("same");
+    fs::write(&temporary, policy("a, b")).unwrap();
+    fs::rename(&temporary, service.policies().join("mcp.yaml")).unwrap();
+    fs::remove_file(service.policies().join("other.yaml")).unwrap();
+    let after = service.status_when("one audience", |status| status.audience_count == 1).await;
+    assert_eq!(generation(&after), generation(&before) + 1, "the touch made no generation");
+    let moved = |status: &v1::PolicyStatus| {
+        status.conditions.iter().map(|condition| condition.last_transition_time).collect::<Vec<_>>()
+    };
+    assert_eq!(moved(&before), moved(&after), "no condition changed its status");
+}
+
+#[tokio::test]
+async fn sighup_free_rescan_finds_changes_without_events() {
+    // A debounce longer than the test keeps every event from coming through; the rescan has to find it.
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    fs::write(folder.path().join("policies/mcp.yaml"), policy("a")).unwrap();
+    let mut settings = settings(folder.path());
+    settings.rescan_interval = Duration::from_millis(300);
+    let service = Service::start_in(folder, settings).await.unwrap();
+    service.write("mcp.yaml", &policy("a, b"));
+    serves(&service, 2, "b").await;
+}
+
+/// Every kind of broken edit: what is written, and the code of the finding that must be there.
+const BROKEN: [(&str, &str); 7] = [
+    ("audiences: [", "YamlSyntax"),
+    ("audiences: {a: {scopesSupported: [x], colour: red}}", "UnknownKey"),
+    (
+        "audiences: {a: {scopesSupported: [openid], baselineClientScopes: [offline_access]}}",
+        "BaselineScopeNotSupported",
+    ),
+    (
+        "audiences: {a: {scopesSupported: [x], baselineClientScopes: [x], privilegedScopes: [x]}}",
+        "BaselineScopePrivileged",
+    ),
+    ("audiences: {HTTPS://MCP.example.com/: {scopesSupported: [x]}}", "DuplicateAudience"),
+    ("audiences: {a: {scopesSupported: [null]}}", "WrongType"),
+    ("defaultAudience: nowhere", "DefaultAudienceNotDeclared"),
+];
+
+#[tokio::test]
+async fn a_broken_edit_leaves_the_last_good_set_and_says_so_everywhere() {
+    let service = Service::start(POLICY).await;
+    for (text, code) in BROKEN {
+        service.write("broken.yaml", text);
+        let status = service
+            .status_when("the finding", |status| {
+                let attempt = status.last_attempt.as_ref().unwrap();
+                !attempt.accepted && attempt.findings.iter().any(|finding| finding.code == code)
+            })
+            .await;
+        let finding = &status.last_attempt.as_ref().unwrap().findings[0];
+        // Of two declarations the first in the order of the files stands, and the other is the finding.
+        let (file, line) = if code == "DuplicateAudience" { ("mcp.yaml", 2) } else { ("broken.yaml", 1) };
+        assert!(finding.file.ends_with(file) && finding.line == line, "{finding:?}");
+        assert_eq!(
+            condition(&status.conditions, "PolicyAccepted"),
+            Some(("False", "PolicyRejected")),
+            "{code}"
+        );
+        assert_eq!(
+            condition(&status.conditions, "ServingLastGood"),
+            Some(("True", "PolicyNotAccepted")),
+            "{code}"
+        );
+        if code.starts_with("Baseline") {
+            assert_eq!(condition(&status.conditions, "BaselineScopesValid"), Some(("False", code)), "{code}");
+        }
+        let accepted =
+            status.conditions.iter().find(|condition| condition.r#type == "PolicyAccepted").unwrap();
+        assert!(accepted.message.contains("the next restart would fail"), "{}", accepted.message);
+
+        assert_eq!(service.ask("openid offline_access").await.decision(), v1::Decision::Allow);
+        assert_eq!(service.get("/livez").await.0, 200);
+        assert_eq!(service.get("/readyz").await.0, 200, "a bad new policy leaves readiness true");
+        let (_, verbose) = service.get("/readyz?verbose").await;
+        assert!(verbose.contains(&accepted.message), "equal words: {verbose}");
+        let (_, json) = service.get("/status.json").await;
+        assert!(json.contains(code), "{json}");
+        assert_eq!(service.metric("scopeward_policy_last_reload_successful ").await, Some(0.0));
+        let line = "scopeward_condition{type=\"PolicyAccepted\",status=\"False\"} ";
+        assert_eq!(service.metric(line).await, Some(1.0));
+
+        // A restart would not come up.
+        let refused = Service::start_in(tempfile::tempdir().unwrap(), {
+            let mut other = settings(service.folder.path());
+            other.state_dir = service.folder.path().join("other-state");
+            other
+        });
+        match refused.await {
+            Err(AppError::Policy(StartError::Invalid { findings, .. })) => {
+                assert!(findings.iter().any(|finding| finding.code.as_str() == code));
+            }
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("{code}: the restart came up"),
+        }
+    }
+    fs::remove_file(service.policies().join("broken.yaml")).unwrap();
+    let status = service
+        .status_when("going back", |status| {
+            condition(&status.conditions, "PolicyAccepted") == Some(("True", "PolicyAccepted"))
+        })
+        .await;
+    assert_eq!(generation(&status), 1, "going back to what serves is no new generation");
+    assert!(status.last_attempt.unwrap().findings.is_empty());
+    assert_eq!(service.metric("scopeward_policy_reloads_total{result=\"accepted\"} ").await, Some(1.0));
+}
+
+#[tokio::test]
+async fn unreadable_files_and_an_empty_folder_are_broken_edits_too() {
+    let service = Service::start(POLICY).await;
+    let path = service.policies().join("odd.yaml");
+    for (make, code) in [
+        (Box::new(|path: &Path| fs::write(path, [0x61, 0xFF]).unwrap()) as Box<dyn Fn(&Path)>, "FileNotUtf8"),
+        (Box::new(|path: &Path| fs::create_dir(path).unwrap()), "FileNotRegular"),
+        (Box::new(|path: &Path| symlink("nowhere", path).unwrap()), "FileUnreadable"),
+    ] {
+        make(&path);
+        service
+            .status_when(code, |status| {
+                let findings = &status.last_attempt.as_ref().unwrap().findings;
+                findings.iter().any(|finding| finding.code == code)
+            })
+            .await;
+        assert_eq!(service.ask("openid").await.decision(), v1::Decision::Allow);
+        if path.is_dir() { fs::remove_dir(&path).unwrap() } else { fs::remove_file(&path).unwrap() }
+    }
+    fs::remove_file(service.policies().join("mcp.yaml")).unwrap();
+    service
+        .status_when("the empty folder", |status| {
+            let findings = &status.last_attempt.as_ref().unwrap().findings;
+            findings.iter().any(|finding| finding.code == "NoAudience")
+        })
+        .await;
+    assert_eq!(service.ask("openid").await.decision(), v1::Decision::Allow);
+}
+
+#[tokio::test]
+async fn a_start_from_last_good_serves_it_and_says_so() {
+    let service = Service::start(POLICY).await;
+    let digest = service.status().await.active.unwrap().digest;
+    let folder = service.stop().await;
+    fs::write(folder.path().join("policies/mcp.yaml"), "audiences: [").unwrap();
+    let mut settings = settings(folder.path());
+    settings.start_from_last_good = true;
+    let service = Service::start_in(folder, settings).await.unwrap();
+    let status = service.status().await;
+    assert_eq!(status.active.as_ref().unwrap().digest, digest);
+    assert_eq!(condition(&status.conditions, "ServingLastGood"), Some(("True", "PolicyNotAccepted")));
+    assert_eq!(condition(&status.conditions, "PolicyAccepted"), Some(("False", "PolicyRejected")));
+    assert_eq!(service.ask("openid offline_access").await.decision(), v1::Decision::Allow);
+    service.write("mcp.yaml", POLICY);
+    let status = service
+        .status_when("mended", |status| {
+            condition(&status.conditions, "PolicyAccepted") == Some(("True", "PolicyAccepted"))
+        })
+        .await;
+    assert_eq!(condition(&status.conditions, "ServingLastGood"), None);
+    // A damaged copy is no policy.
+    let folder = service.stop().await;
+    fs::write(folder.path().join("policies/mcp.yaml"), "audiences: [").unwrap();
+    fs::write(folder.path().join("state/last-good.json"), "{}").unwrap();
+    let mut settings = crate::service::settings(folder.path());
+    settings.start_from_last_good = true;
+    match Service::start_in(folder, settings).await {
+        Err(AppError::Policy(StartError::NoLastGood { .. })) => {}
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("a damaged copy came up"),
+    }
+}
+
+/// Equal, changed and broken content and ConfigMap swaps under full decision load: each answer is wholly
+/// that of one set, told by its generation and digest, and nothing broken is ever served.
+///
+/// `SCOPEWARD_STORM_EDITS` makes it longer; see docs/performance.md.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_storm_gives_no_wrong_answer() {
+    let edits: u32 =
+        std::env::var("SCOPEWARD_STORM_EDITS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    // Version n supports `v0` to `v7` and has `v{n % 8}` as its baseline, so an answer tells its version.
+    let text = |version: u32| {
+        format!(
+            "audiences:\n  https://mcp.example.com:\n    scopesSupported: [openid, v0, v1, v2, v3, v4, v5, v6, v7]\n    \
+             baselineClientScopes: [v{}]\n",
+            version % 8
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let volume = folder.path().join("policies");
+    fs::create_dir(&volume).unwrap();
+    project(&volume, 0, &text(0));
+    let settings = settings(folder.path());
+    let service = Service::start_in(folder, settings).await.unwrap();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let answers = Arc::new(AtomicU64::new(0));
+    let mut askers = Vec::new();
+    for _ in 0..8 {
+        let (mut client, stop, answers) = (service.scopes(), Arc::clone(&stop), Arc::clone(&answers));
+        askers.push(tokio::spawn(async move {
+            let mut seen: Vec<(u64, String, String)> = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let request = v1::ExpandRegistrationScopesRequest {
+                    audiences: vec!["https://mcp.example.com".to_owned()],
+                    scope: Some("openid".to_owned()),
+                    client: None,
+                };
+                let answer = client.expand_registration_scopes(request).await.unwrap().into_inner();
+                assert_eq!(answer.decision(), v1::Decision::Allow, "{answer:?}");
+                let policy = answer.policy.unwrap();
+                answers.fetch_add(1, Ordering::Relaxed);
+                if seen.last().is_none_or(|(generation, ..)| *generation != policy.generation) {
+                    seen.push((policy.generation, policy.digest, answer.scope));
+                } else {
+                    let (_, digest, scope) = seen.last().unwrap();
+                    assert_eq!(
+                        (digest, scope),
+                        (&policy.digest, &answer.scope),
+                        "one generation, one answer"
+                    );
+                }
+            }
+            seen
+        }));
+    }
+
+    let writer = {
+        let volume = service.policies();
+        tokio::task::spawn_blocking(move || {
+            let mut version = 0;
+            for edit in 1..=edits {
+                match edit % 5 {
+                    // A new meaning, as the kubelet brings it.
+                    0 | 2 => {
+                        version += 1;
+                        project(&volume, edit, &text(version));
+                    }
+                    // The same meaning again.
+                    1 => project(&volume, edit, &text(version)),
+                    // Broken: a file beside it, and gone again.
+                    3 => fs::write(volume.join("broken.yaml"), "audiences: [").unwrap(),
+                    _ => fs::remove_file(volume.join("broken.yaml")).unwrap(),
+                }
+                std::thread::sleep(Duration::from_millis(u64::from(edit % 4) * 15));
+            }
+            let _ = fs::remove_file(volume.join("broken.yaml"));
+            version
+        })
+    };
+    let version = writer.await.unwrap();
+    let last = service
+        .status_when("the last version", |status| {
+            condition(&status.conditions, "PolicyAccepted") == Some(("True", "PolicyAccepted"))
+                && status.last_attempt.as_ref().is_some_and(|attempt| attempt.accepted)
+        })
+        .await;
+    // The last version is served in the end.
+    let wanted = format!("openid v{}", version % 8);
+    let deadline = tokio::time::Instant::now() + crate::service::DEADLINE;
+    loop {
+        let request = v1::ExpandRegistrationScopesRequest {
+            audiences: vec!["https://mcp.example.com".to_owned()],
+            scope: Some("openid".to_owned()),
+            client: None,
+        };
+        if service.scopes().expand_registration_scopes(request).await.unwrap().into_inner().scope == wanted {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the last version is not served: {last:?}");
+        tokio::task::yield_now().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+
+    let mut by_generation: std::collections::BTreeMap<u64, (String, String)> =
+        std::collections::BTreeMap::new();
+    for asker in askers {
+        let mut before = 0;
+        for (generation, digest, scope) in asker.await.unwrap() {
+            assert!(generation > before, "generations only grow");
+            before = generation;
+            let known = by_generation.entry(generation).or_insert_with(|| (digest.clone(), scope.clone()));
+            assert_eq!(*known, (digest, scope), "generation {generation} is one set");
+        }
+    }
+    // Equal digests exactly where the meaning is equal.
+    let mut meaning = std::collections::HashMap::new();
+    for (digest, scope) in by_generation.values() {
+        assert_eq!(*meaning.entry(digest).or_insert(scope), scope);
+    }
+    let accepted = generation(&service.status().await);
+    println!(
+        "{edits} edits, {accepted} generations, {} answers, {} generations seen by callers",
+        answers.load(Ordering::Relaxed),
+        by_generation.len()
+    );
+    assert!(by_generation.len() > 1, "the storm was seen");
+}
