@@ -529,3 +529,6 @@ fn is_forbidden(audiences: &[&AudiencePolicy], scope: &str) -> bool {
         .iter()
         .any(|audience| audience.scope_matching.find_stop(&audience.forbidden_scopes, scope).is_some())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+//! Decisions as tables: a policy, a question, the expected answer in one line.
+//!
+//! What holds for every answer is checked beside each row.
+
+use super::{Answer, Client, MAX_AUDIENCES, MAX_DESCRIPTION_BYTES, MAX_SCOPES, Reason, check_limits};
+use crate::audience::MAX_AUDIENCE_BYTES;
+use crate::policy::PolicySet;
+use crate::policy::sample::{api, set};
+use crate::scope::{join, tokens};
+
+mod audiences;
+mod authorize;
+mod properties;
+mod registration;
+
+fn strings(list: &[&str]) -> Vec<String> {
+    list.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// `ALLOW scope | added scope=ORIGIN@rule | refused scope=REASON | registered scope | grants audience=scope`,
+/// parts without content left out, `grants` only where several audiences decided; or `DENY REASON error`.
+fn brief(answer: &Answer<'_>) -> String {
+    let mut parts = Vec::new();
+    match (answer.reason, &answer.oauth_error) {
+        (None, None) => parts.push(format!("ALLOW {}", join(&answer.scope))),
+        (Some(reason), Some(error)) => parts.push(format!("DENY {} {}", reason.as_str(), error.error)),
+        (reason, error) => panic!("{reason:?} does not go with {error:?}"),
+    }
+    if !answer.added.is_empty() {
+        let added = answer.added.iter().map(|added| {
+            let rule = if added.rule.is_empty() { String::new() } else { format!("@{}", added.rule) };
+            format!(" {}={}{rule}", added.scope, added.origin.as_str())
+        });
+        parts.push(format!("added{}", added.collect::<String>()));
+    }
+    if !answer.refused.is_empty() {
+        let refused = answer.refused.iter().map(|one| format!(" {}={}", one.scope, one.reason.as_str()));
+        parts.push(format!("refused{}", refused.collect::<String>()));
+    }
+    if !answer.registered_scope.is_empty() {
+        parts.push(format!("registered {}", join(&answer.registered_scope)));
+    }
+    if answer.audiences.len() > 1 && !answer.audience_grants.is_empty() {
+        let grants = answer.audience_grants.iter();
+        let grants: Vec<String> =
+            grants.map(|grant| format!("{}={}", grant.audience, join(&grant.scope))).collect();
+        parts.push(format!("grants {}", grants.join(", ")));
+    }
+    parts.join(" | ")
+}
+
+/// What holds for every answer.
+#[track_caller]
+fn sound(answer: &Answer<'_>) {
+    let is_plain =
+        |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~' if byte != b'"' && byte != b'\\'));
+    for refused in &answer.refused {
+        assert!(is_plain(&refused.message) && refused.message.len() < 1000, "{:?}", refused.message);
+    }
+    let distinct = |scopes: &[&str]| {
+        let mut sorted = scopes.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        sorted.len() == scopes.len()
+    };
+    assert!(distinct(&answer.scope) && distinct(&answer.registered_scope), "{answer:?}");
+    if let Some(error) = &answer.oauth_error {
+        let description = &error.error_description;
+        assert!(!answer.is_allowed() && !answer.is_expansion());
+        assert!(!description.is_empty() && description.len() <= MAX_DESCRIPTION_BYTES, "{description}");
+        assert!(is_plain(description), "{description:?}");
+        assert!(answer.scope.is_empty() && answer.added.is_empty(), "{answer:?}");
+        assert!(answer.registered_scope.is_empty() && answer.audience_grants.is_empty(), "{answer:?}");
+    } else {
+        assert!(answer.is_allowed() && !answer.scope.is_empty(), "{answer:?}");
+        let places: Vec<_> = answer
+            .added
+            .iter()
+            .map(|added| answer.scope.iter().position(|scope| *scope == added.scope))
+            .collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{answer:?}");
+    }
+}
+
+/// A registration; a second one with the scope of the first changes nothing.
+#[track_caller]
+fn expand<'a>(
+    set: &'a PolicySet,
+    audiences: &'a [String],
+    scope: Option<&'a str>,
+    client: Client<'a>,
+) -> Answer<'a> {
+    let question = |scope| super::registration::Question { audiences, scope, client };
+    let answer = super::registration::expand(set, &question(scope));
+    sound(&answer);
+    if answer.is_allowed() {
+        let own = join(&answer.scope);
+        let again = super::registration::expand(
+            set,
+            &super::registration::Question { audiences, scope: Some(&own), client: Client { ..client } },
+        );
+        sound(&again);
+        assert_eq!(again.scope, answer.scope, "deciding on its own output changes nothing");
+        assert!(again.added.is_empty() && again.refused.is_empty(), "{again:?}");
+    }
+    answer
+}
+
+#[track_caller]
+fn check<'a>(
+    set: &'a PolicySet,
+    audiences: &'a [String],
+    registered_scope: Option<&'a str>,
+    scope: Option<&'a str>,
+    client: Client<'a>,
+) -> Answer<'a> {
+    let answer = super::authorize::check(
+        set,
+        &super::authorize::Question { audiences, scope, registered_scope, client },
+    );
+    sound(&answer);
+    for scope in &answer.scope {
+        assert!(answer.registered_scope.contains(scope), "{answer:?}");
+        assert!(answer.audience_grants.iter().any(|grant| grant.scope.contains(scope)), "{answer:?}");
+    }
+    for grant in &answer.audience_grants {
+        assert!(!grant.scope.is_empty() && grant.scope.iter().all(|scope| answer.scope.contains(scope)));
+    }
+    answer
+}
+
+#[test]
+fn limits_of_a_question_hold_at_below_and_above() {
+    #[track_caller]
+    fn limits(audiences: &[String], scope: &str, field: Option<&str>) {
+        for (scope, registered_scope, field) in [
+            (Some(scope), None, field),
+            (None, Some(scope), field.map(|field| field.replace("scope", "registered_scope")).as_deref()),
+        ] {
+            let error = check_limits(audiences, scope, registered_scope).err();
+            assert_eq!(error.as_ref().map(super::LimitError::field), field, "{error:?}");
+            if let (Some(error), Some(field)) = (error, field) {
+                assert!(error.to_string().contains(field), "{error}");
+            }
+        }
+    }
+    limits(&[], "", None);
+    for (count, field) in [(MAX_SCOPES - 1, None), (MAX_SCOPES, None), (MAX_SCOPES + 1, Some("scope"))] {
+        // Duplicates count; spaces around tokens do not.
+        limits(&[], &vec!["a"; count].join(" "), field);
+        limits(&[], &format!("   {}   ", vec!["a"; count].join("   ")), field);
+        limits(&[], &(0..count).map(|at| format!("scope{at}")).collect::<Vec<_>>().join(" "), field);
+    }
+    for (count, field) in
+        [(MAX_AUDIENCES - 1, None), (MAX_AUDIENCES, None), (MAX_AUDIENCES + 1, Some("audiences"))]
+    {
+        limits(&vec!["api".to_owned(); count], "", field);
+    }
+    for (over, field) in [(-1, None), (0, None), (1, Some("audiences"))] {
+        let audience = "a".repeat(MAX_AUDIENCE_BYTES.saturating_add_signed(over));
+        limits(&[audience.clone()], "", field);
+        limits(&["api".to_owned(), audience], "", field);
+    }
+    // A long scope is no matter of limits: the client chose it, and it is malformed.
+    limits(&[], &"a".repeat(1 << 20), None);
+    limits(&[], &" ".repeat(1 << 20), None);
+}
+
+#[test]
+fn a_token_of_512_bytes_is_judged_and_a_longer_one_is_malformed() {
+    let set = set(&api("scopesSupported: [openid]"));
+    for (length, reason) in [(511, Reason::Unsupported), (512, Reason::Unsupported), (513, Reason::Malformed)]
+    {
+        let scope = "x".repeat(length);
+        assert_eq!(expand(&set, &[], Some(&scope), Client::default()).reason, Some(reason));
+        let answer = check(&set, &[], Some(""), Some(&scope), Client::default());
+        assert_eq!((answer.reason, answer.refused[0].scope), (Some(reason), &*scope));
+    }
+}
+
+#[test]
+fn hostile_text_is_refused_whole_and_shown_safely() {
+    let mega = "x".repeat(1 << 20);
+    let set = set(&api("scopesSupported: [openid]"));
+    for hostile in [
+        "a\0b",
+        "a\tb",
+        "a\nb",
+        "a\rb",
+        "a\"b",
+        "a\\b",
+        "a\u{202e}b",
+        "a\u{a0}b",
+        "\u{feff}a",
+        "a\u{1b}[31m",
+        "é",
+        &mega,
+    ] {
+        let scope = format!("openid {hostile}");
+        for answer in [
+            expand(&set, &[], Some(&scope), Client::default()),
+            check(&set, &[], None, Some(&scope), Client::default()),
+        ] {
+            assert_eq!(answer.reason, Some(Reason::Malformed), "{hostile:?}");
+            assert_eq!(answer.refused.len(), 1);
+            assert_eq!(answer.refused[0].scope, hostile, "the token as received");
+        }
+        let audiences = strings(&[hostile]);
+        let answer = check(&set, &audiences, None, Some("openid"), Client::default());
+        assert_eq!(answer.oauth_error.unwrap().error, "invalid_target");
+        // A registered token outside the grammar is ignored.
+        let answer = check(&set, &[], Some(&scope), Some("openid"), Client::default());
+        assert_eq!(brief(&answer), "ALLOW openid | registered openid");
+    }
+}
+
+#[test]
+fn a_description_names_as_many_offenders_as_fit_and_counts_the_rest() {
+    let set = set(&api("scopesSupported: [openid]"));
+    for (count, length) in [(1, 4), (2, 512), (3, 100), (5, 100), (40, 12), (255, 4), (256, 512), (256, 1)] {
+        // No offender is a part of another one.
+        let names: Vec<String> = (0..count)
+            .map(|at| {
+                if length == 1 {
+                    char::from(b'#' + (at % 50) as u8).to_string()
+                } else {
+                    format!("<{at:03}{}", "y".repeat(length - 4))
+                }
+            })
+            .collect();
+        let scope = names.join(" ");
+        let answer = expand(&set, &[], Some(&scope), Client::default());
+        let description = &answer.oauth_error.as_ref().unwrap().error_description;
+        let shown = tokens(description.split_once(": ").unwrap().1);
+        let rest = description.rsplit_once(" and ").and_then(|(_, rest)| rest.strip_suffix(" more"));
+        let rest: usize = rest.map_or(0, |rest| rest.parse().unwrap());
+        let named = shown.count() - if rest > 0 { 3 } else { 0 };
+        assert_eq!(named + rest, answer.refused.len(), "{description}");
+        assert!(rest == 0 || description.len() > 350, "there was room for more: {description}");
+    }
+}
+
+#[test]
+fn a_description_groups_by_reason() {
+    let set = set(&api("scopesSupported: [openid], forbiddenScopes: [root]"));
+    let answer = expand(&set, &[], Some("admin root other a\tb"), Client::default());
+    assert_eq!(
+        answer.oauth_error.unwrap().error_description,
+        "scope not supported: admin other; scope forbidden: root; scope malformed: a%09b"
+    );
+}
