@@ -7,10 +7,13 @@
 
 pub mod audience;
 pub mod cli;
+pub mod call;
 pub mod decision;
 pub mod policy;
+pub mod report;
 pub mod rpc;
 pub mod scope;
 pub mod server;
 pub mod status;
 pub mod store;
+pub mod suite;

@@ -107,6 +107,14 @@ macro_rules! codes {
                 match self { $(Self::$name => stringify!($name),)+ }
             }
 
+            /// The page about it, from the root of the repository.
+            #[must_use]
+            pub const fn page(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!("docs/reference/findings/", stringify!($name), ".md"),)+
+                }
+            }
+
             /// The severity, fixed for each code.
             #[must_use]
             pub const fn severity(self) -> Severity {
@@ -199,6 +207,12 @@ codes! {
     DuplicateRuleName: Error,
     /// A `clientIdHost` that is not a bare host name.
     HostMalformed: Error,
+    /// An audience in a test file that the policy does not declare.
+    TestAudienceNotDeclared: Error,
+    /// Two test cases of one file with the same name.
+    DuplicateTestName: Error,
+    /// An expectation of a test case that no answer can meet.
+    ImpossibleExpectation: Error,
     /// A file without any content.
     EmptyFile: Warning,
 }
