@@ -203,15 +203,15 @@ impl Document {
     }
 }
 
-/// Collects findings while a file is read.
-struct Reader<'f> {
-    file: &'f Arc<str>,
-    audience: &'f str,
-    findings: Vec<Finding>,
+/// Collects findings while a file is read; test suites are read through it too.
+pub(crate) struct Reader<'f> {
+    pub(crate) file: &'f Arc<str>,
+    pub(crate) audience: &'f str,
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl<'f> Reader<'f> {
-    fn report(
+    pub(crate) fn report(
         &mut self,
         code: Code,
         position: Position,
@@ -230,7 +230,7 @@ impl<'f> Reader<'f> {
         });
     }
 
-    fn wrong_type(&mut self, node: &Node<'_>, key: &str, expected: &str) {
+    pub(crate) fn wrong_type(&mut self, node: &Node<'_>, key: &str, expected: &str) {
         let found = match &node.kind {
             Kind::Scalar { text, schema: Schema::Number } if expected == WHOLE_NUMBER => {
                 format!("`{}`", shown(text))
@@ -260,7 +260,12 @@ impl<'f> Reader<'f> {
     }
 
     /// The entries of a mapping, each known key once; reports every other one.
-    fn fields<'n, 't>(&mut self, node: &'n Node<'t>, what: &str, known: &[&'static str]) -> Fields<'n, 't> {
+    pub(crate) fn fields<'n, 't>(
+        &mut self,
+        node: &'n Node<'t>,
+        what: &str,
+        known: &[&'static str],
+    ) -> Fields<'n, 't> {
         let mut fields = Fields { entries: Vec::new() };
         let Kind::Mapping(entries) = &node.kind else {
             self.wrong_type(node, what, "a mapping");
@@ -435,7 +440,7 @@ impl<'f> Reader<'f> {
         }
     }
 
-    fn text(&mut self, node: &Node<'_>, key: &str) -> Option<Text> {
+    pub(crate) fn text(&mut self, node: &Node<'_>, key: &str) -> Option<Text> {
         match &node.kind {
             Kind::Scalar { text, schema: Schema::String } => {
                 Some(Spanned { value: text.as_ref().into(), position: node.position })
@@ -447,7 +452,7 @@ impl<'f> Reader<'f> {
         }
     }
 
-    fn list(&mut self, fields: &Fields<'_, '_>, key: &str) -> Option<List> {
+    pub(crate) fn list(&mut self, fields: &Fields<'_, '_>, key: &str) -> Option<List> {
         let node = fields.get(key)?;
         let Kind::Sequence(entries) = &node.kind else {
             self.wrong_type(node, key, "a list of strings");
@@ -458,7 +463,7 @@ impl<'f> Reader<'f> {
         Some(List { position: node.position, written, entries })
     }
 
-    fn choice<T: Copy>(
+    pub(crate) fn choice<T: Copy>(
         &mut self,
         fields: &Fields<'_, '_>,
         key: &str,
@@ -503,16 +508,16 @@ const WHOLE_NUMBER: &str = "a whole number from 0 to 10";
 
 /// The known entries of one mapping.
 #[derive(Default)]
-struct Fields<'n, 't> {
+pub(crate) struct Fields<'n, 't> {
     entries: Vec<(&'n str, &'n Node<'t>, &'n Node<'t>)>,
 }
 
 impl<'n, 't> Fields<'n, 't> {
-    fn entry(&self, key: &str) -> Option<(&'n Node<'t>, &'n Node<'t>)> {
+    pub(crate) fn entry(&self, key: &str) -> Option<(&'n Node<'t>, &'n Node<'t>)> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(_, key, value)| (*key, *value))
     }
 
-    fn get(&self, key: &str) -> Option<&'n Node<'t>> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'n Node<'t>> {
         self.entry(key).map(|(_, value)| value)
     }
 }

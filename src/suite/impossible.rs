@@ -1,0 +1,285 @@
+//! Expectations that no answer can meet, whatever the policy says.
+//!
+//! Such a case would fail for ever, or hide that it was never looked at; it is a mistake in the test
+//! file, not a failed test. Only what follows from the question and the contract of the API is here.
+
+use super::{Case, Decision, ExpectedAdded, ExpectedRefused};
+use crate::call::Moment;
+use crate::decision::{Origin, Reason};
+use crate::policy::finding::{Position, shown};
+use crate::scope::{check_token, distinct_tokens};
+
+/// One expectation that cannot be met.
+pub(super) struct Problem {
+    pub(super) position: Position,
+    pub(super) value: String,
+    pub(super) message: String,
+    pub(super) suggestion: &'static str,
+}
+
+/// Every expectation of a case that cannot be met, in the order of the format.
+pub(super) fn problems(case: &Case) -> Vec<Problem> {
+    let asked = distinct_tokens(case.call.scope.as_deref().unwrap_or_default());
+    let mut judge = Judge { case, asked, problems: Vec::new() };
+    judge.decision();
+    judge.scope();
+    judge.added();
+    judge.refused();
+    judge.error();
+    judge.reason();
+    judge.moment();
+    judge.problems
+}
+
+struct Judge<'c> {
+    case: &'c Case,
+    /// The tokens of the requested scope; empty if it is omitted.
+    asked: Vec<&'c str>,
+    problems: Vec<Problem>,
+}
+
+impl<'c> Judge<'c> {
+    fn report(&mut self, position: Position, value: &str, message: String, suggestion: &'static str) {
+        self.problems.push(Problem { position, value: value.to_owned(), message, suggestion });
+    }
+
+    fn moment_is(&self, moment: Moment) -> bool {
+        self.case.call.moment == moment
+    }
+
+    /// What is expected must not mean ALLOW in one place and DENY in another.
+    fn decision(&mut self) {
+        let expect = &self.case.expect;
+        let mut signs: Vec<(Position, &'static str, Decision)> = Vec::new();
+        if let Some(decision) = expect.decision {
+            signs.push((decision.position, "`decision`", decision.value));
+        }
+        // An allowed answer has at least one scope, a denied one has none.
+        let by_content = |is_empty: bool| if is_empty { Decision::Deny } else { Decision::Allow };
+        for (what, text) in [("`scope`", &expect.scope), ("`registeredScope`", &expect.registered_scope)] {
+            if let Some(text) = text {
+                signs.push((text.position, what, by_content(distinct_tokens(&text.value).is_empty())));
+            }
+        }
+        if let Some(first) = expect.added.as_ref().and_then(|added| added.first()) {
+            signs.push((first.scope.position, "an entry of `added`", Decision::Allow));
+        }
+        if let Some(first) = expect.audience_grants.as_ref().and_then(|grants| grants.first()) {
+            signs.push((first.audience.position, "an entry of `audienceGrants`", Decision::Allow));
+        }
+        if let Some(error) = expect.error {
+            signs.push((error.position, "`error`", Decision::Deny));
+        }
+        if let Some(reason) = expect.reason {
+            signs.push((reason.position, "`reason`", Decision::Deny));
+        }
+        let Some((_, first, decision)) = signs.first().copied() else { return };
+        if let Some((position, what, other)) = signs.iter().find(|(.., other)| *other != decision) {
+            let message =
+                format!("{what} here means {}, but {first} means {}", other.as_str(), decision.as_str());
+            self.report(*position, "", message, "keep one of the two");
+            return;
+        }
+        // A token outside the grammar rejects the whole request, whatever the policy says.
+        if decision == Decision::Allow
+            && let Some(token) = self.asked.iter().find(|token| check_token(token).is_err())
+            && let Some((position, ..)) = signs.first()
+        {
+            let message =
+                format!("`{}` in the request is no scope token, which is always denied", shown(token));
+            self.report(*position, token, message, "expect a denial with `reason: MALFORMED`");
+        }
+    }
+
+    fn scope(&mut self) {
+        let expect = &self.case.expect;
+        for text in [&expect.scope, &expect.registered_scope].into_iter().flatten() {
+            for token in distinct_tokens(&text.value) {
+                if let Err(error) = check_token(token) {
+                    let message = format!("`{}` is in no answer: {error}", shown(token));
+                    self.report(text.position, token, message, "remove it");
+                }
+            }
+        }
+        let Some(scope) = expect.scope.as_ref().filter(|_| self.moment_is(Moment::Authorize)) else { return };
+        for token in distinct_tokens(&scope.value) {
+            if !self.asked.is_empty() && !self.asked.contains(&token) {
+                let message =
+                    format!("`{}` is not asked for, so no authorize answer grants it", shown(token));
+                self.report(scope.position, token, message, "ask for it or remove it");
+            }
+        }
+    }
+
+    fn added(&mut self) {
+        let expect = &self.case.expect;
+        let granted = expect.scope.as_ref().map(|scope| distinct_tokens(&scope.value));
+        let omitted = self.asked.is_empty();
+        let mut seen: Vec<&str> = Vec::new();
+        for ExpectedAdded { scope, origin, rule } in expect.added.iter().flatten() {
+            let (token, position) = (&*scope.value, scope.position);
+            let name = shown(token);
+            if let Err(error) = check_token(token) {
+                let message = format!("`added`: `{name}` is in no answer: {error}");
+                self.report(position, token, message, "name one scope");
+                continue;
+            }
+            if seen.contains(&token) {
+                self.report(position, token, format!("`added` holds `{name}` twice"), "remove it");
+            }
+            seen.push(token);
+            if granted.as_ref().is_some_and(|granted| !granted.contains(&token)) {
+                let message = format!("`{name}` is in `added` but not in `scope`");
+                self.report(position, token, message, "what is added is granted: add it to `scope`");
+            }
+            let asked = self.asked.contains(&token);
+            if self.moment_is(Moment::Register) && asked {
+                let message = format!("`{name}` is asked for, so a registration does not add it");
+                self.report(position, token, message, "remove it");
+            } else if self.moment_is(Moment::Authorize) && !omitted && !asked {
+                let message = format!("`{name}` is not asked for, so no authorize answer adds it");
+                self.report(position, token, message, "ask for it or remove it");
+            }
+            let Some(origin) = origin else { continue };
+            let problem = match (origin.value, self.case.call.moment) {
+                (Origin::Registered | Origin::StepUp, Moment::Register) => {
+                    Some("never comes from a registration")
+                }
+                (Origin::Default, Moment::Register) if !omitted => Some("needs a request without scope"),
+                (Origin::Registered, Moment::Authorize) if !omitted => Some("needs a request without scope"),
+                (Origin::StepUp, Moment::Authorize) if omitted => Some("needs the scope to be asked for"),
+                (Origin::Registered, Moment::Authorize) if self.case.call.registered_scope.is_none() => {
+                    Some("needs a `registeredScope`")
+                }
+                _ => None,
+            };
+            if let Some(problem) = problem {
+                let message = format!("the origin {} {problem}", origin.value.as_str());
+                self.report(origin.position, origin.value.as_str(), message, "expect another origin");
+            }
+            if let Some(rule) = rule
+                && !rule.value.is_empty()
+                && origin.value != Origin::Baseline
+            {
+                let message =
+                    format!("a client rule adds with origin BASELINE, not {}", origin.value.as_str());
+                self.report(rule.position, &rule.value, message, "remove the rule or expect BASELINE");
+            }
+        }
+    }
+
+    fn refused(&mut self) {
+        let expect = &self.case.expect;
+        let granted = expect.scope.as_ref().map(|scope| distinct_tokens(&scope.value)).unwrap_or_default();
+        let mut seen: Vec<&str> = Vec::new();
+        for ExpectedRefused { scope, reason } in expect.refused.iter().flatten() {
+            let (token, position) = (&*scope.value, scope.position);
+            let name = shown(token);
+            if !self.asked.contains(&token) {
+                let message = format!("`{name}` is not asked for, so it is not refused");
+                self.report(position, token, message, "ask for it or remove it");
+                continue;
+            }
+            if seen.contains(&token) {
+                self.report(position, token, format!("`refused` holds `{name}` twice"), "remove it");
+            }
+            seen.push(token);
+            if granted.contains(&token) {
+                let message = format!("`{name}` is in `refused` and in `scope`");
+                self.report(position, token, message, "keep it in one of them");
+            }
+            let Some(reason) = reason else { continue };
+            let malformed = check_token(token).is_err();
+            let message = match reason.value {
+                Reason::Malformed if !malformed => {
+                    Some(format!("`{name}` is a scope token, so it is not MALFORMED"))
+                }
+                other if malformed && other != Reason::Malformed => {
+                    Some(format!("`{name}` is no scope token, so it is refused as MALFORMED"))
+                }
+                Reason::Unregistered if self.moment_is(Moment::Register) => {
+                    Some("UNREGISTERED is no reason at a registration".to_owned())
+                }
+                Reason::Malformed | Reason::Forbidden | Reason::Unsupported | Reason::Unregistered => None,
+                other => Some(format!("{} is why a request is denied, not one scope", other.as_str())),
+            };
+            if let Some(message) = message {
+                let suggestion = "expect another reason";
+                self.report(reason.position, reason.value.as_str(), message, suggestion);
+            }
+        }
+    }
+
+    fn error(&mut self) {
+        let expect = &self.case.expect;
+        let Some(error) = expect.error else { return };
+        let wrong = match (error.value, self.case.call.moment) {
+            ("invalid_scope", Moment::Register) => {
+                Some("a registration is refused with `invalid_client_metadata` (RFC 7591 section 3.2.2)")
+            }
+            ("invalid_client_metadata", Moment::Authorize) => {
+                Some("an authorize request is refused with `invalid_scope` (RFC 6749 section 4.1.2.1)")
+            }
+            _ => None,
+        };
+        if let Some(message) = wrong {
+            self.report(error.position, error.value, message.to_owned(), "expect that error");
+        }
+        let is_target = error.value == "invalid_target";
+        if let Some(reason) = expect.reason
+            && is_about_audience(reason.value) != is_target
+        {
+            let message = format!("`{}` does not go with the reason {}", error.value, reason.value.as_str());
+            self.report(error.position, error.value, message, "`invalid_target` goes with AUDIENCE_* only");
+        }
+        if is_target && let Some(refused) = expect.refused.as_ref().and_then(|refused| refused.first()) {
+            let message = "`invalid_target` is decided before any scope, so none is refused".to_owned();
+            self.report(refused.scope.position, &refused.scope.value, message, "remove it");
+        }
+    }
+
+    fn reason(&mut self) {
+        let Some(reason) = self.case.expect.reason else { return };
+        let omitted = self.asked.is_empty();
+        let unnamed = self.case.call.audiences.is_empty();
+        let problem = match reason.value {
+            Reason::Unregistered if self.moment_is(Moment::Register) => "is no reason at a registration",
+            Reason::ScopeRequired if !omitted => "needs a request without scope",
+            Reason::NothingGranted
+            | Reason::Malformed
+            | Reason::Forbidden
+            | Reason::Unsupported
+            | Reason::Unregistered
+                if omitted =>
+            {
+                "needs a request with a scope"
+            }
+            Reason::Malformed if self.asked.iter().all(|token| check_token(token).is_ok()) => {
+                "needs a scope that is no token"
+            }
+            Reason::AudienceUnknown | Reason::AudienceMalformed if unnamed => "needs a named audience",
+            Reason::AudienceRequired if !unnamed => "needs a request without audience",
+            _ => return,
+        };
+        let message = format!("the reason {} {problem}", reason.value.as_str());
+        self.report(reason.position, reason.value.as_str(), message, "expect another reason");
+    }
+
+    fn moment(&mut self) {
+        if !self.moment_is(Moment::Register) {
+            return;
+        }
+        let expect = &self.case.expect;
+        let message = |key: &str| format!("the answer to a registration has no `{key}`");
+        if let Some(text) = &expect.registered_scope {
+            self.report(text.position, &text.value, message("registeredScope"), "compare `scope`");
+        }
+        if expect.audience_grants.is_some() {
+            self.report(expect.position, "", message("audienceGrants"), "compare `scope`");
+        }
+    }
+}
+
+const fn is_about_audience(reason: Reason) -> bool {
+    matches!(reason, Reason::AudienceUnknown | Reason::AudienceMalformed | Reason::AudienceRequired)
+}

@@ -1,0 +1,191 @@
+//! The table form of a test: many inputs under shared ones.
+//!
+//! A column names a place in the case (`scope`, `client.clientName`, `expect.decision`), a cell puts a
+//! value there, `~` takes away what is shared. Each row becomes the tree of a case of its own, so that
+//! the same reader reads both forms.
+
+use std::borrow::Cow;
+
+use super::read::{CALL_KEYS, CLIENT_KEYS, EXPECT_KEYS, REGISTER_KEYS, TABLE_KEYS, point};
+use crate::call::Moment;
+use crate::policy::document::Reader;
+use crate::policy::finding::{Code, Position, nearest, shown};
+use crate::policy::yaml::{Kind, MAX_NODES, Node, Schema};
+
+/// Most rows of one table.
+pub const MAX_ROWS: usize = 10_000;
+
+/// One row, as the parts of a case.
+pub(super) struct Row<'t> {
+    pub(super) name: Option<Node<'t>>,
+    pub(super) position: Position,
+    pub(super) call: Node<'t>,
+    pub(super) expect: Node<'t>,
+}
+
+/// What a column may name.
+pub(crate) fn columns(moment: Moment) -> Vec<String> {
+    let own = match moment {
+        Moment::Register => REGISTER_KEYS,
+        Moment::Authorize => CALL_KEYS,
+    };
+    let mut names = vec!["name".to_owned()];
+    names.extend(own.iter().filter(|key| **key != "client").map(|key| (*key).to_owned()));
+    names.extend(CLIENT_KEYS.iter().map(|key| format!("client.{key}")));
+    names.extend(EXPECT_KEYS.iter().map(|key| format!("expect.{key}")));
+    names
+}
+
+struct Column {
+    name: String,
+    position: Position,
+}
+
+/// The rows of a table as cases; what is wrong with the table itself is reported.
+pub(super) fn rows<'t>(
+    reader: &mut Reader<'_>,
+    table: &Node<'t>,
+    moment: Moment,
+    call: &Node<'t>,
+    expect: Option<&Node<'t>>,
+) -> Vec<Row<'t>> {
+    let fields = reader.fields(table, "table", TABLE_KEYS);
+    if matches!(table.kind, Kind::Mapping(_)) {
+        for (key, suggestion) in [
+            ("columns", "name what the cells are, for example `[scope, expect.decision]`"),
+            ("rows", "list the rows, each a list with one cell for each column"),
+        ] {
+            if fields.get(key).is_none() {
+                let message = format!("a `table` has no `{key}`");
+                reader.report(Code::MissingKey, point(table), "", message, suggestion);
+            }
+        }
+    }
+    let columns = self::known(reader, &fields, moment);
+    let (Some(columns), Some(rows)) = (columns, fields.get("rows")) else { return Vec::new() };
+    let Kind::Sequence(rows) = &rows.kind else {
+        reader.wrong_type(rows, "rows", "a list of rows");
+        return Vec::new();
+    };
+    if rows.is_empty() {
+        let message = "the table has no row";
+        reader.report(Code::EmptyValue, table.position, "", message, "add a row or delete the case");
+    }
+    let shared = size(call) + expect.map_or(0, size);
+    if rows.len() > MAX_ROWS || rows.len().saturating_mul(shared) > MAX_NODES {
+        let message = format!("the table has {} rows, which is too much to spell out", rows.len());
+        let suggestion = format!("at most {MAX_ROWS} rows, and little that is shared; split the table");
+        reader.report(Code::ValueTooLarge, point(table), "", message, suggestion);
+        return Vec::new();
+    }
+    let nothing = Node { kind: Kind::Mapping(Vec::new()), position: point(table) };
+    rows.iter().filter_map(|row| self::row(reader, row, &columns, call, expect.unwrap_or(&nothing))).collect()
+}
+
+fn known(
+    reader: &mut Reader<'_>,
+    fields: &crate::policy::document::Fields<'_, '_>,
+    moment: Moment,
+) -> Option<Vec<Option<Column>>> {
+    let list = reader.list(fields, "columns")?;
+    let names = columns(moment);
+    let mut seen: Vec<String> = Vec::new();
+    let mut columns = Vec::with_capacity(list.entries.len());
+    for entry in list.entries {
+        let name = entry.value.into_string();
+        if !names.contains(&name) {
+            let message = format!("`{}` is not a column of a `{}` table", shown(&name), moment.as_str());
+            let suggestion = match nearest(&name, names.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("one of: {}", names.join(", ")),
+            };
+            reader.report(Code::UnknownKey, entry.position, &name, message, suggestion);
+            columns.push(None);
+        } else if seen.contains(&name) {
+            let message = format!("the column `{name}` stands twice");
+            reader.report(Code::DuplicateEntry, entry.position, &name, message, "remove it");
+            columns.push(None);
+        } else {
+            seen.push(name.clone());
+            columns.push(Some(Column { name, position: entry.position }));
+        }
+    }
+    if columns.is_empty() {
+        let suggestion = "name what the cells are, for example `[scope, expect.decision]`";
+        reader.report(Code::EmptyValue, list.position, "", "`columns` is empty", suggestion);
+    }
+    Some(columns)
+}
+
+fn row<'t>(
+    reader: &mut Reader<'_>,
+    row: &Node<'t>,
+    columns: &[Option<Column>],
+    call: &Node<'t>,
+    expect: &Node<'t>,
+) -> Option<Row<'t>> {
+    let Kind::Sequence(cells) = &row.kind else {
+        reader.wrong_type(row, "rows", "a list of cells");
+        return None;
+    };
+    if cells.len() != columns.len() {
+        let message = format!("a row has {} cells, the table has {} columns", cells.len(), columns.len());
+        let suggestion = "one cell for each column; `~` leaves one out";
+        reader.report(Code::WrongType, row.position, "", message, suggestion);
+        return None;
+    }
+    let mut made = Row { name: None, position: point(row), call: call.clone(), expect: expect.clone() };
+    for (column, cell) in columns.iter().zip(cells) {
+        let Some(Column { name, position }) = column else { continue };
+        if name == "name" {
+            made.name = (!is_null(cell)).then(|| cell.clone());
+        } else if let Some(key) = name.strip_prefix("expect.") {
+            put(&mut made.expect, &[key], *position, cell);
+        } else if let Some(key) = name.strip_prefix("client.") {
+            put(&mut made.call, &["client", key], *position, cell);
+        } else {
+            put(&mut made.call, &[name], *position, cell);
+        }
+    }
+    Some(made)
+}
+
+/// Puts a cell to its place. What is no mapping stays as it is and is reported when it is read.
+fn put<'t>(node: &mut Node<'t>, path: &[&str], at: Position, cell: &Node<'t>) {
+    let (Kind::Mapping(entries), [key, rest @ ..]) = (&mut node.kind, path) else { return };
+    let found = entries.iter().position(|(name, _)| name.text() == *key);
+    let name = || Node {
+        kind: Kind::Scalar { text: Cow::Owned((*key).to_owned()), schema: Schema::String },
+        position: at,
+    };
+    if rest.is_empty() {
+        if let Some(found) = found {
+            entries.remove(found);
+        }
+        if !is_null(cell) {
+            entries.push((name(), cell.clone()));
+        }
+        return;
+    }
+    match found.and_then(|found| entries.get_mut(found)) {
+        Some((_, inner)) => put(inner, rest, at, cell),
+        None if is_null(cell) => {}
+        None => {
+            let mut inner = Node { kind: Kind::Mapping(Vec::new()), position: at };
+            put(&mut inner, rest, at, cell);
+            entries.push((name(), inner));
+        }
+    }
+}
+
+fn is_null(node: &Node<'_>) -> bool {
+    matches!(node.kind, Kind::Scalar { schema: Schema::Null, .. })
+}
+
+fn size(node: &Node<'_>) -> usize {
+    match &node.kind {
+        Kind::Scalar { .. } => 1,
+        Kind::Sequence(entries) => 1 + entries.iter().map(size).sum::<usize>(),
+        Kind::Mapping(entries) => entries.iter().map(|(_, value)| 1 + size(value)).sum::<usize>() + 1,
+    }
+}
