@@ -1,0 +1,58 @@
+// Follows the audit stream, one JSON line for each event, and resumes after the last one.
+//
+//     node examples/node/audit.mjs --cursor-file audit.cursor [--no-follow]
+//
+// At least once: the cursor is written after an event was handled, so a crash repeats one and loses none.
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+
+const proto = fileURLToPath(new URL("../../proto", import.meta.url));
+const names = { includeDirs: [proto], keepCase: false, enums: String, longs: String, bytes: String, oneofs: true };
+const { scopeward } = grpc.loadPackageDefinition(loadSync("scopeward/v1/audit.proto", names));
+
+const { values } = parseArgs({ options: { "cursor-file": { type: "string" }, "no-follow": { type: "boolean" } } });
+const path = values["cursor-file"];
+if (!path) throw new Error("--cursor-file is required");
+const follow = !values["no-follow"];
+const server = (process.env.SCOPEWARD_SERVER ?? "http://127.0.0.1:50551").replace("http://", "");
+const keepalive = { "grpc.keepalive_time_ms": 30_000 }; // notices a server that is gone without a word
+const audit = new scopeward.v1.AuditService(server, grpc.credentials.createInsecure(), keepalive);
+
+// Replaces the cursor in one step: a new file, synced, renamed over the old one.
+function save(log_id, after_sequence) {
+  const file = openSync(`${path}.new`, "w");
+  writeSync(file, JSON.stringify({ log_id, after_sequence }));
+  fsyncSync(file);
+  closeSync(file);
+  renameSync(`${path}.new`, path);
+}
+
+async function read() {
+  const cursor = existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : undefined;
+  const start = cursor ? { logId: cursor.log_id, afterSequence: cursor.after_sequence } : {};
+  for await (const answer of audit.streamAuditEvents({ ...start, follow })) {
+    const kind = answer.message;
+    const step = answer[kind];
+    // An event, or a gap: events that could not be recorded.
+    if (kind !== "checkpoint") console.log(JSON.stringify({ [kind]: step }));
+    save(step.logId, (kind === "checkpoint" ? step.durableSequence : step.sequence) ?? "0");
+  }
+}
+
+for (let done = false; !done; ) {
+  try {
+    await read();
+    done = true;
+  } catch (problem) {
+    console.error(problem.details ? `${grpc.status[problem.code]}: ${problem.details}` : problem);
+    // Only this mends itself; the others want a person (OUT_OF_RANGE, DATA_LOSS, ...).
+    done = !follow || problem.code !== grpc.status.UNAVAILABLE;
+    if (done) process.exitCode = 1;
+    else await sleep(1000);
+  }
+}
+audit.close();

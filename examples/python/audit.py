@@ -1,0 +1,58 @@
+"""Follows the audit stream, one JSON line for each event, and resumes after the last one.
+
+At least once: the cursor is written after an event was handled, so a crash repeats one and loses none.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import time
+
+import grpc
+from google.protobuf.json_format import MessageToDict, ParseDict
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "proto"))
+pb, services = grpc.protos_and_services("scopeward/v1/audit.proto")
+
+SERVER = os.environ.get("SCOPEWARD_SERVER", "http://127.0.0.1:50551").removeprefix("http://")
+OPTIONS = [("grpc.keepalive_time_ms", 30_000)]  # notices a server that is gone without a word
+
+
+def save(path, log_id, sequence):
+    """Replaces the cursor in one step: a new file, synced, renamed over the old one."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("w") as file:
+        json.dump({"log_id": log_id, "after_sequence": sequence}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def read(audit, path, follow):
+    cursor = json.loads(path.read_text()) if path.exists() else {}
+    for answer in audit.StreamAuditEvents(ParseDict(cursor, pb.StreamAuditEventsRequest(follow=follow))):
+        kind = answer.WhichOneof("message")
+        step = getattr(answer, kind)
+        if kind != "checkpoint":  # an event, or a gap: events that could not be recorded
+            print(json.dumps({kind: MessageToDict(step)}), flush=True)
+        save(path, step.log_id, step.durable_sequence if kind == "checkpoint" else step.sequence)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cursor-file", type=pathlib.Path, required=True)
+    parser.add_argument("--no-follow", action="store_true")
+    options = parser.parse_args()
+    with grpc.insecure_channel(SERVER, OPTIONS) as channel:
+        audit = services.AuditServiceStub(channel)
+        while True:
+            try:
+                sys.exit(read(audit, options.cursor_file, not options.no_follow))
+            except grpc.RpcError as problem:
+                print(f"{problem.code().name}: {problem.details()}", file=sys.stderr)
+                # Only this mends itself; the others want a person (OUT_OF_RANGE, DATA_LOSS, ...).
+                if options.no_follow or problem.code() != grpc.StatusCode.UNAVAILABLE:
+                    sys.exit(1)
+                time.sleep(1)
