@@ -1,4 +1,4 @@
-//! The integration tests, one binary: a file for each feature.
+//! The integration tests: one binary, one file for each feature.
 
 #![allow(
     clippy::expect_used,
@@ -8,8 +8,9 @@
     clippy::unwrap_used,
     missing_docs,
     unreachable_pub,
-    reason = "tests"
+    reason = "a test that meets something unexpected has failed, and says where"
 )]
 
+mod reference;
 mod reload;
 mod service;
