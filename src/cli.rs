@@ -7,9 +7,11 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::{bad, clean, print, print_error};
+use self::serve::ServeArgs;
+use self::serve::settings::{ConfigError, ConfigFile};
 
 mod check;
 mod client;
@@ -17,6 +19,8 @@ mod explain;
 mod output;
 mod question;
 mod report;
+mod serve;
+mod value;
 
 /// Decide OAuth scopes by policy
 ///
@@ -30,6 +34,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Serve(serve::ServeArgs),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
     Expand(client::ExpandVerb),
@@ -57,32 +62,68 @@ impl From<Exit> for ExitCode {
 }
 
 /// Runs one command line, the name of the program included, and returns the exit code.
-pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
-    let parsed = with_environment(Cli::command())
-        .try_get_matches_from(args)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are "errors" that are meant for standard output.
-            let exit = if error.use_stderr() { Exit::CouldNotRun } else { Exit::Yes };
-            _ = error.print();
-            return exit.into();
-        }
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = with_environment(Cli::command());
+    let parsed = command
+        .clone()
+        .try_get_matches_from(&args)
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return unparsed(&error).into(),
     };
     let done = match cli.verb {
         None => help(),
+        Some(Verb::Serve(serve)) => run_serve(serve, &command, args, &matches),
         Some(Verb::Check(args)) => check::run(args),
         Some(Verb::Explain(args)) => explain::run(args),
         Some(Verb::Expand(args)) => client::expand(args),
         Some(Verb::Authorize(args)) => client::authorize(args),
         Some(Verb::Describe(args)) => client::describe(args),
     };
-    let exit = done.unwrap_or_else(|error| {
-        print_error(&format!("{}: {}\n", bad("error"), clean(&chain(&error))));
-        Exit::CouldNotRun
-    });
-    exit.into()
+    done.unwrap_or_else(|error| failed(&error)).into()
+}
+
+/// Help and version are "errors" that are meant for standard output.
+fn unparsed(error: &clap::Error) -> Exit {
+    _ = error.print();
+    if error.use_stderr() { Exit::CouldNotRun } else { Exit::Yes }
+}
+
+fn failed(error: &anyhow::Error) -> Exit {
+    if let Some(ConfigError { report }) = error.downcast_ref() {
+        print_error(report);
+    }
+    print_error(&format!("{}: {}\n", bad("error"), clean(&chain(error))));
+    Exit::CouldNotRun
+}
+
+/// Adds what the configuration file says to the command line, then serves.
+fn run_serve(
+    serve: ServeArgs,
+    command: &Command,
+    mut args: Vec<OsString>,
+    matches: &ArgMatches,
+) -> anyhow::Result<Exit> {
+    let (Some(verb), Some(("serve", given))) = (command.find_subcommand("serve"), matches.subcommand())
+    else {
+        // Not reached: the verb was parsed from there.
+        return serve::run(serve);
+    };
+    let file = match &serve.config {
+        None => ConfigFile::default(),
+        Some(path) => ConfigFile::read(path, verb)?,
+    };
+    args.extend(file.flags(given, verb));
+    let complete = command.clone().try_get_matches_from(&args)?;
+    let Some((_, complete)) = complete.subcommand() else { return serve::run(serve) };
+    let serve = ServeArgs::from_arg_matches(complete)?;
+    if serve.print_config {
+        print(&file.print(verb, given, complete))?;
+        return Ok(Exit::Yes);
+    }
+    serve::run(serve)
 }
 
 fn help() -> anyhow::Result<Exit> {

@@ -102,9 +102,9 @@ struct Excerpt {
 
 /// Cuts the line of a position out of a file. Of what lies over several lines only the first is underlined.
 fn excerpt(text: &str, position: &Position) -> Excerpt {
-    let start = text.floor_char_boundary(position.start as usize);
-    let from = text.floor_char_boundary(start.saturating_sub(MOST_BEFORE));
-    let to = text.ceil_char_boundary(start.saturating_add(MOST_BEHIND));
+    let start = boundary(text, position.start as usize);
+    let from = boundary(text, start.saturating_sub(MOST_BEFORE));
+    let to = boundary(text, start.saturating_add(MOST_BEHIND));
     let before = text.get(from..start).unwrap_or_default();
     let behind = text.get(start..to).unwrap_or_default();
     let mut source = String::new();
@@ -122,7 +122,7 @@ fn excerpt(text: &str, position: &Position) -> Excerpt {
     let is_cut = line_end.is_none() && to < text.len();
     let behind = behind.get(..line_end.unwrap_or(behind.len())).unwrap_or_default();
     let length = (position.end.saturating_sub(position.start) as usize).min(behind.len());
-    let (inside, behind) = behind.split_at(behind.floor_char_boundary(length));
+    let (inside, behind) = behind.split_at(boundary(behind, length));
 
     let push = |source: &mut String, part: &str| source.extend(part.chars().map(kept));
     push(&mut source, before.trim_start_matches('\u{feff}'));
@@ -134,6 +134,15 @@ fn excerpt(text: &str, position: &Position) -> Excerpt {
         source.push_str(CUT);
     }
     Excerpt { source, span }
+}
+
+/// The last place up to `at` where the text may be cut.
+fn boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
 }
 
 /// Tabs are left to the renderer, which knows how wide it draws them.
