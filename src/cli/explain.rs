@@ -5,12 +5,13 @@
 
 use std::fmt::{Display, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use prost::Message;
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 use self::sources::{Entry, Place, Sources};
 use self::trail::{Asked, Explanation, Fact, Rule, Setting};
@@ -18,14 +19,16 @@ use super::output::{Format, bad, bold, clean, dim, good, notable, print, print_e
 use super::question::{AuthorizeArgs, ExpandArgs};
 use super::{Exit, report};
 use crate::decision::{Answer, Client, authorize, check_limits, registration};
-use crate::policy::PolicySet;
+use crate::policy::check::Accepted;
 use crate::policy::finding::shown;
-use crate::rpc::json;
+use crate::rpc::convert;
+use crate::rpc::error::RpcError;
+use crate::rpc::json::{self, JsonError};
 use crate::rpc::limits::MAX_MESSAGE_BYTES;
+use crate::store::Active;
 use crate::store::load::Loader;
 use crate::store::read::ReadSettings;
 
-mod message;
 mod sources;
 mod trail;
 
@@ -85,9 +88,13 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
                 asked: Asked::Registration,
             };
             let loaded = Policy::load(&policy.policies)?;
-            let answer = registration::expand(&loaded.set, &core);
-            let message = json::to_string_pretty(&message::expand(&loaded.set, &answer))?;
-            show(&loaded, &answer, &message, &case, policy.output)
+            let answer = || registration::expand(&loaded.active.set, &core);
+            let message = || {
+                let mut message = convert::expand_response(answer(), &loaded.active, Uuid::nil());
+                message.decision_id.clear();
+                json::to_string_pretty(&message)
+            };
+            show(&loaded, &answer(), message, &case, policy.output)
         }
         Question::Authorize { policy, question } => {
             let wire = question.to_wire();
@@ -108,9 +115,13 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
                 },
             };
             let loaded = Policy::load(&policy.policies)?;
-            let answer = authorize::check(&loaded.set, &core);
-            let message = json::to_string_pretty(&message::authorize(&loaded.set, &answer))?;
-            show(&loaded, &answer, &message, &case, policy.output)
+            let answer = || authorize::check(&loaded.active.set, &core);
+            let message = || {
+                let mut message = convert::check_response(answer(), &loaded.active, Uuid::nil());
+                message.decision_id.clear();
+                json::to_string_pretty(&message)
+            };
+            show(&loaded, &answer(), message, &case, policy.output)
         }
     }
 }
@@ -125,7 +136,7 @@ struct Case<'q> {
 
 /// A valid policy and its files as data.
 struct Policy {
-    set: PolicySet,
+    active: Active,
     sources: Sources,
 }
 
@@ -133,7 +144,11 @@ impl Policy {
     fn load(folder: &Path) -> anyhow::Result<Self> {
         let loaded = Loader::new(vec![folder.to_owned()], ReadSettings::default()).load()?;
         match loaded.outcome {
-            Ok(accepted) => Ok(Self { set: accepted.set, sources: Sources::new(&loaded.files) }),
+            // No process serves the set, so it has no generation; and no answer from it has an id.
+            Ok(Accepted { set, warnings: _ }) => Ok(Self {
+                active: Active { set, generation: 0, load_time: SystemTime::UNIX_EPOCH },
+                sources: Sources::new(&loaded.files),
+            }),
             Err(findings) => {
                 print_error(&report::findings(&findings, &loaded.files));
                 let folder = folder.to_string_lossy();
@@ -143,18 +158,18 @@ impl Policy {
     }
 }
 
-/// Prints an answer; `message` is its JSON form.
+/// Prints an answer; `message` makes its JSON form.
 fn show(
     policy: &Policy,
     answer: &Answer<'_>,
-    message: &str,
+    message: impl FnOnce() -> Result<String, JsonError>,
     case: &Case<'_>,
     output: Format,
 ) -> anyhow::Result<Exit> {
     let explanation = Explanation::new(&policy.sources, answer, case.client, case.asked);
     print(&match output {
         Format::Text => text(policy, answer, &explanation, case),
-        Format::Json => json_text(message, &explanation, &grpcurl(case))?,
+        Format::Json => json_text(&message()?, &explanation, &grpcurl(case))?,
     })?;
     Ok(if answer.is_allowed() { Exit::Yes } else { Exit::Denied })
 }
@@ -168,9 +183,9 @@ fn within_limits(
 ) -> anyhow::Result<()> {
     let length = message.encoded_len();
     if length > MAX_MESSAGE_BYTES {
-        anyhow::bail!("the message has {length} bytes, the limit is {MAX_MESSAGE_BYTES}");
+        return Err(RpcError::MessageTooLarge { limit: MAX_MESSAGE_BYTES, actual: Some(length) }.into());
     }
-    check_limits(audiences, scope, registered_scope).context("the question is over a limit")
+    check_limits(audiences, scope, registered_scope).map_err(|error| convert::limit_error(&error, "").into())
 }
 
 /// The command that asks a running server the same. Needs no proto file, since the server has reflection.
@@ -215,7 +230,7 @@ fn json_text(message: &str, explanation: &Explanation, grpcurl: &str) -> anyhow:
 }
 
 fn text(loaded: &Policy, answer: &Answer<'_>, explanation: &Explanation, case: &Case<'_>) -> String {
-    let Policy { set, sources } = loaded;
+    let Policy { active, sources } = loaded;
     let mut text = String::new();
     let mut line = |line: &dyn Display| {
         // Writing to a String does not fail.
@@ -261,7 +276,7 @@ fn text(loaded: &Policy, answer: &Answer<'_>, explanation: &Explanation, case: &
             }
         }
     }
-    line(&format_args!("\n{}\n  {}", bold("policy"), set.digest()));
+    line(&format_args!("\n{}\n  {}", bold("policy"), active.set.digest()));
     line(&format_args!("\n{}\n  {}", bold("ask a server"), grpcurl(case)));
     text
 }

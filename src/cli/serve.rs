@@ -6,33 +6,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::spawn_blocking;
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-use super::output::{print, print_error};
+use super::output::{bad, print, print_error};
 use super::value::{duration, positive_duration, size};
 use super::{Exit, report};
-use crate::policy::finding::Finding;
-use crate::rpc::policy_status::PolicyStatus;
-use crate::rpc::v1::policy_status_service_server::PolicyStatusServiceServer;
+use crate::server::app::{App, AppError, Settings};
 use crate::server::config::Config;
-use crate::server::lifecycle::Lifecycle;
-use crate::server::metrics::Metrics;
-use crate::server::reload::{Reloader, StartError};
-use crate::server::{Listeners, Services, admin, run as serve, shutdown_signal};
-use crate::status::Board;
-use crate::store::load::Loader;
-use crate::store::read::{ReadSettings, SourceFile};
-use crate::store::{Current, Keeper};
+use crate::server::reload::StartError;
+use crate::server::shutdown_signal;
 
 pub(super) mod settings;
 
@@ -147,141 +134,60 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
         state_dir,
         listen,
         admin_listen,
-        // They gain their meaning with the watcher and the audit log.
-        debounce: _,
+        debounce,
+        removal_quiet,
+        rescan_interval,
+        // They gain their meaning with the audit log.
         audit_mode: _,
         audit_retention: _,
         audit_max_size: _,
         audit_jsonl: _,
-        removal_quiet,
-        rescan_interval,
         start_from_last_good,
         insecure_allow_remote_plaintext,
         log_format: _,
         log: _,
     } = args;
     let shutdown = shutdown_signal().context("could not catch signals")?;
-    let config = Config { listen, insecure_allow_remote_plaintext, ..Config::default() };
-    let listeners = Listeners::bind(&config).await?;
-    let admin_listener = bind_admin(admin_listen, insecure_allow_remote_plaintext).await?;
-
-    let lifecycle = Lifecycle::new();
-    let current = Current::default();
-    let loader = Loader::new(vec![policies], ReadSettings::default());
-    let board = Arc::new(Board::new(Arc::clone(loader.source()), start_from_last_good, SystemTime::now()));
-    let metrics = Metrics::new(Arc::clone(&board), |_| {});
-    let mut reloader = Reloader::new(
-        loader,
-        Keeper::new(Arc::clone(&current), removal_quiet),
-        Arc::clone(&board),
-        metrics.clone(),
-        Box::new(|_| {}),
+    let settings = Settings {
+        server: Config { listen, insecure_allow_remote_plaintext, ..Config::default() },
+        admin_listen,
+        policies,
         state_dir,
+        debounce,
+        removal_quiet,
+        rescan_interval,
         start_from_last_good,
-    );
-    let (reloader, started) = spawn_blocking(move || {
-        let started = reloader.start();
-        (reloader, started)
-    })
-    .await?;
-    if let Err(error) = started {
-        return not_started(error);
-    }
-    lifecycle.serve();
-    let addresses = (listeners.grpc_addr(), admin_listener.local_addr()?);
-    announce(addresses, &current)?;
-
-    let status = PolicyStatus::new(Arc::clone(&board), lifecycle.draining().clone());
-    let services = Services::new(&lifecycle).with(PolicyStatusServiceServer::new(status));
-    let stop = CancellationToken::new();
-    let mut admin = tokio::spawn(admin::serve(
-        admin_listener,
-        Arc::clone(&board),
-        metrics,
-        stop.clone().cancelled_owned(),
-    ));
-    let mut reloads = tokio::spawn(reload(reloader, rescan_interval, stop.clone()));
-    // A part that ends by itself takes the process with it: half a server is worse than none.
-    let mut ended_early = None;
-    let until_stopped = async {
-        tokio::select! {
-            () = shutdown => {}
-            ended = &mut admin => ended_early = Some(("the admin endpoint", flat(ended))),
-            ended = &mut reloads => ended_early = Some(("the reload task", flat(ended))),
-        }
-        board.drain(SystemTime::now());
     };
-    let drained = serve(config, services, listeners, until_stopped).await;
-    stop.cancel();
-    if let Some((part, ended)) = ended_early {
-        return Err(ended.err().unwrap_or_else(|| anyhow!("it stopped")).context(format!("{part} ended")));
-    }
-    flat(admin.await).context("the admin endpoint ended")?;
-    flat(reloads.await).context("the reload task ended")?;
-    info!(cut_connections = drained?.cut_connections, "stopped");
+    let app = match App::start(settings).await {
+        Ok(app) => app,
+        Err(AppError::Policy(error)) => return not_started(error),
+        Err(error) => return Err(error.into()),
+    };
+    announce(&app)?;
+    let drained = app.run(shutdown).await?;
+    info!(cut_connections = drained.cut_connections, "stopped");
     Ok(Exit::Yes)
 }
 
-fn flat<E>(ended: Result<Result<(), E>, tokio::task::JoinError>) -> anyhow::Result<()>
-where
-    anyhow::Error: From<E>,
-{
-    Ok(ended??)
-}
-
-async fn bind_admin(addr: SocketAddr, allow_remote: bool) -> anyhow::Result<TcpListener> {
-    if !allow_remote && !addr.ip().to_canonical().is_loopback() {
-        bail!(
-            "`--admin-listen` {addr} can be reached from other machines in plaintext; listen on a loopback \
-             address, or allow it with `--insecure-allow-remote-plaintext`"
-        );
-    }
-    TcpListener::bind(addr).await.with_context(|| format!("could not listen on {addr}"))
-}
-
-/// Says on standard output that questions are answered from now on.
-fn announce((grpc, admin): (SocketAddr, SocketAddr), current: &Current) -> anyhow::Result<()> {
-    let active = current.load_full().context("no policy is loaded")?;
-    let audiences = active.set.audiences().len();
-    let digest = active.set.digest();
-    print(&format!("scopeward ready: grpc={grpc} admin={admin} digest={digest} audiences={audiences}\n"))?;
-    Ok(())
+/// Says on standard output that questions are answered from now on: the addresses are bound, so a
+/// call that comes at once waits for its answer.
+fn announce(app: &App) -> io::Result<()> {
+    let (grpc, admin) = (app.grpc_addr(), app.admin_addr());
+    let (digest, audiences) = app.policy();
+    print(&format!("scopeward ready: grpc={grpc} admin={admin} digest={digest} audiences={audiences}\n"))
 }
 
 /// Prints why there is nothing to serve. A policy that is not valid is an answer, not a failure to run.
 fn not_started(error: StartError) -> anyhow::Result<Exit> {
-    let show = |findings: &[Finding], files: &[SourceFile]| {
-        if !findings.is_empty() {
-            print_error(&report::findings(findings, files));
+    let (findings, files) = match &error {
+        StartError::Read(_) => return Err(error.into()),
+        StartError::Invalid { findings, files } | StartError::NoLastGood { findings, files, .. } => {
+            (findings, files)
         }
     };
-    match &error {
-        StartError::Read(_) => return Err(error.into()),
-        StartError::Invalid { findings, files } => show(findings, files),
-        StartError::NoLastGood { findings, files, .. } => show(findings, files),
+    if !findings.is_empty() {
+        print_error(&report::findings(findings, files));
     }
-    print_error(&format!("{}: {error}\n", super::output::bad("error")));
+    print_error(&format!("{}: {error}\n", bad("error")));
     Ok(Exit::No)
-}
-
-/// Looks at the policy files on SIGHUP, every `rescan`, and when the last look asked for another one.
-async fn reload(mut reloader: Reloader, rescan: Duration, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut wait = rescan;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(wait) => {}
-            _ = hangup.recv() => info!("SIGHUP received, looking at the policy"),
-        }
-        let (back, again) = spawn_blocking(move || {
-            let again = reloader.look();
-            (reloader, again)
-        })
-        .await?;
-        reloader = back;
-        wait = again
-            .map(|again| again.duration_since(SystemTime::now()).unwrap_or_default())
-            .map_or(rescan, |again| again.min(rescan));
-    }
 }

@@ -48,7 +48,7 @@ fn client_source(source: v1::ClientSource) -> Option<ClientSource> {
 }
 
 /// The answer to a registration.
-pub(super) fn expand_response(
+pub fn expand_response(
     answer: Answer<'_>,
     policy: &Active,
     decision_id: Uuid,
@@ -66,7 +66,7 @@ pub(super) fn expand_response(
 }
 
 /// The answer to an authorize request.
-pub(super) fn check_response(
+pub fn check_response(
     answer: Answer<'_>,
     policy: &Active,
     decision_id: Uuid,
@@ -103,7 +103,7 @@ pub(super) fn policy_version(policy: &Active) -> v1::PolicyVersion {
 }
 
 /// A limit of the core as an error of ours. `prefix` leads to the question inside of the request, such as `checks[3].`.
-pub(super) fn limit_error(error: &LimitError, prefix: &str) -> RpcError {
+pub fn limit_error(error: &LimitError, prefix: &str) -> RpcError {
     let (field, unit, limit, actual) = match error {
         LimitError::Audiences { count } => ("audiences".to_owned(), "audiences", MAX_AUDIENCES, *count),
         LimitError::AudienceLength { index, length } => {
