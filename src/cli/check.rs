@@ -21,7 +21,7 @@ pub(super) struct CheckArgs {
     #[arg(value_name = "PATH", default_value = "policies")]
     paths: Vec<PathBuf>,
     /// How to print the findings
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Format,
 }
 

@@ -61,7 +61,7 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server_uri)]
     server: Uri,
     /// How to print the answer
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Format,
 }
 

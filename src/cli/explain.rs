@@ -67,7 +67,7 @@ struct PolicyArgs {
     #[arg(long, value_name = "DIR", default_value = "policies")]
     policies: PathBuf,
     /// How to print the explanation
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Format,
 }
 

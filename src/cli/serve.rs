@@ -58,7 +58,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_duration)]
     rescan_interval: Duration,
     /// Whether an answer that adds scopes waits until its audit record is durable
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     audit_mode: AuditMode,
     /// How long audit records are kept
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = positive_duration)]
@@ -76,7 +76,7 @@ pub(super) struct ServeArgs {
     #[arg(long)]
     insecure_allow_remote_plaintext: bool,
     /// How to write the log, which goes to standard error
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
     /// What to log, such as info or scopeward=debug; if it is not given, RUST_LOG counts, then info
     #[arg(long, value_name = "FILTER")]

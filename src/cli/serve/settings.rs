@@ -146,7 +146,8 @@ impl Reader<'_> {
             self.report(Code::WrongType, root.position, "", message, "write `listen: ADDR`".to_owned());
             return Vec::new();
         };
-        let mut settings: Vec<FileSetting> = Vec::new();
+        let mut settings = Vec::new();
+        let mut seen = Vec::new();
         for (name, value) in entries {
             let text = name.text();
             let Some(arg) = settings_by_key(self.serve, text) else {
@@ -161,7 +162,9 @@ impl Reader<'_> {
                 continue;
             };
             let long = arg.get_long().unwrap_or_default().to_owned();
-            if settings.iter().any(|known| known.long == long) {
+            let is_second = seen.contains(&text);
+            seen.push(text);
+            if is_second {
                 let message = format!("`{}` stands twice", shown(text));
                 self.report(Code::DuplicateKey, name.position, text, message, "keep one of them".to_owned());
                 continue;
@@ -180,10 +183,10 @@ impl Reader<'_> {
             if let Err(message) = check(arg, value_text) {
                 let possible: Vec<_> =
                     arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
-                let suggestion = if possible.is_empty() {
-                    String::new()
-                } else {
-                    format!("one of: {}", possible.join(", "))
+                let suggestion = match &*possible {
+                    _ if is_switch(arg) => "write true or false".to_owned(),
+                    [] => String::new(),
+                    possible => format!("one of: {}", possible.join(", ")),
                 };
                 self.report(Code::UnknownValue, value.position, value_text, message, suggestion);
                 continue;
@@ -213,7 +216,7 @@ fn check(arg: &Arg, value: &str) -> Result<(), String> {
     if is_switch(arg) {
         return match value {
             "true" | "false" => Ok(()),
-            _ => Err("it needs true or false".to_owned()),
+            _ => Err(format!("`{}` is neither true nor false", shown(value))),
         };
     }
     let flag = format!("--{}={value}", arg.get_long().unwrap_or_default());

@@ -1,0 +1,585 @@
+//! The command line, driven as the real binary: what it prints and how it exits.
+//!
+//! Each test works in a folder of its own, without any variable of ours in its environment.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use insta::assert_snapshot;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const MCP: &str = "https://mcp.example.com";
+
+/// A policy with one mistake of DESIGN's must-pass table: a baseline that is not supported.
+const UNSUPPORTED_BASELINE: &str = "\
+audiences:
+  https://mcp.example.com:
+    scopesSupported: [openid]
+    baselineClientScopes: [offline_access]
+";
+
+/// What a run of the binary left.
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    /// Everything in one text, with the digests made equal.
+    fn shown(&self) -> String {
+        let Self { code, stdout, stderr } = self;
+        let mut text = format!("exit {code}\n");
+        for (name, stream) in [("stdout", stdout), ("stderr", stderr)] {
+            if !stream.is_empty() {
+                text.push_str(&format!("--- {name}\n{}", stable(stream)));
+            }
+        }
+        text
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).expect("JSON on standard output")
+    }
+}
+
+/// Replaces what differs from run to run: the hexadecimal digits of digests.
+fn stable(text: &str) -> String {
+    let mut parts = text.split("sha256:");
+    let mut stable = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        stable.push_str("sha256:DIGEST");
+        stable.push_str(part.trim_start_matches(|digit: char| digit.is_ascii_hexdigit()));
+    }
+    stable
+}
+
+/// A folder to run in.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(TempDir::new().expect("a temporary folder"))
+    }
+
+    /// A folder with these files.
+    fn with(files: &[(&str, &str)]) -> Self {
+        let place = Self::new();
+        for (path, text) in files {
+            place.write(path, text);
+        }
+        place
+    }
+
+    /// A folder with a copy of the example policies.
+    fn with_examples() -> Self {
+        let place = Self::new();
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            place.write(&format!("policies/{name}"), &fs::read_to_string(&path).unwrap());
+        }
+        place
+    }
+
+    fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scopeward"));
+        command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("SCOPEWARD_") || name.starts_with("CLICOLOR") || name == "RUST_LOG" {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        ran(self.command(args))
+    }
+}
+
+fn ran(mut command: Command) -> Ran {
+    let output = command.output().expect("the binary runs");
+    Ran {
+        code: output.status.code().expect("an exit code"),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+/// A running server; ended when it is dropped.
+struct Server {
+    child: Child,
+    url: String,
+    ready: String,
+    // Kept open: a server whose reader went away would lose its standard output.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start(place: &Place) -> Self {
+        let args = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let mut child = place
+            .command(&args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary runs");
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut ready = String::new();
+        stdout.read_line(&mut ready).unwrap();
+        let address = word(&ready, "grpc=");
+        Self { child, url: format!("http://{address}"), ready, _stdout: stdout }
+    }
+
+    fn ask(&self, place: &Place, args: &[&str]) -> Ran {
+        place.run(&[args, &["--server", &self.url]].concat())
+    }
+
+    /// Sends a signal by the name that `kill` takes, and waits for the end.
+    fn end(mut self, signal: &str) -> Option<i32> {
+        let sent = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// The word that follows a name in a line.
+fn word<'l>(line: &'l str, name: &str) -> &'l str {
+    let (_, rest) = line.split_once(name).unwrap_or_else(|| panic!("`{name}` in `{line}`"));
+    rest.split_whitespace().next().unwrap()
+}
+
+#[test]
+fn without_arguments_it_helps() {
+    let ran = Place::new().run(&[]);
+    assert_eq!((ran.code, &*ran.stderr), (0, ""));
+    for verb in ["serve", "check", "explain", "expand", "authorize", "describe"] {
+        assert!(ran.stdout.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
+    }
+}
+
+#[test]
+fn usage_errors_exit_with_2_and_say_so_on_stderr() {
+    for args in [
+        &["nonsense"][..],
+        &["check", "--nonsense"],
+        &["check", "--output", "xml"],
+        &["explain"],
+        &["explain", "nonsense"],
+        &["expand", "--source", "word-of-mouth"],
+        &["expand", "--server", "127.0.0.1:50551"],
+        &["serve", "--debounce", "2"],
+        &["serve", "--rescan-interval", "0s"],
+        &["serve", "--audit-max-size", "1"],
+    ] {
+        let ran = Place::new().run(args);
+        assert_eq!((ran.code, &*ran.stdout), (2, ""), "{args:?}");
+        assert!(!ran.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn the_example_policies_are_valid() {
+    let ran = Place::with_examples().run(&["check"]);
+    assert_snapshot!(ran.shown(), @r"
+    exit 0
+    --- stdout
+    valid: 4 audiences in 4 files, sha256:DIGEST
+    ");
+}
+
+#[test]
+fn check_shows_the_line_with_a_caret() {
+    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
+    let ran = place.run(&["check"]);
+    assert_snapshot!(ran.shown());
+}
+
+#[test]
+fn check_reports_every_finding_of_every_file() {
+    let place = Place::with(&[
+        (
+            "p/a.yaml",
+            "audiences:\n  https://a.example:\n    scopesSuported: [openid]\n    scopesSupported: [\"a b\", x, x]\n",
+        ),
+        ("p/b.yml", "audiences:\n  HTTPS://A.example:443/:\n    scopesSupported: openid\n"),
+        ("p/sub/c.yaml", "audiences: [\n"),
+        ("p/d_test.yaml", "not a policy: ["),
+        ("p/.e.yaml", "not a policy: ["),
+        ("p/f.yaml", ""),
+    ]);
+    place.write("p/g.yaml", b"a: \xff\n");
+    assert_snapshot!(place.run(&["check", "p"]).shown());
+}
+
+#[test]
+fn check_writes_json_with_all_members() {
+    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
+    let ran = place.run(&["check", "--output", "json"]);
+    assert_snapshot!(ran.shown());
+    let finding = &ran.json()["findings"][0];
+    assert_eq!(finding["file"], "policies/mcp.yaml");
+    assert_eq!((&finding["line"], &finding["column"]), (&4.into(), &28.into()));
+    assert_eq!(finding["value"], "offline_access");
+    let ran = Place::with_examples().run(&["check", "--output", "json"]);
+    assert_eq!((ran.code, ran.json()), (0, serde_json::json!({"findings": []})));
+}
+
+#[test]
+fn check_takes_several_paths_as_one_set() {
+    let audience = |name: &str| format!("audiences: {{{name}: {{scopesSupported: [x]}}}}\n");
+    let place = Place::with(&[("one/a.yaml", &audience("a")), ("two.txt", &audience("b"))]);
+    let ran = place.run(&["check", "one", "two.txt"]);
+    assert!(ran.stdout.starts_with("valid: 2 audiences in 2 files"), "{}", ran.stdout);
+    place.write("two.txt", audience("a"));
+    let ran = place.run(&["check", "one", "two.txt"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("DuplicateAudience"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_named_path_that_cannot_be_read_is_2_and_an_empty_folder_1() {
+    let place = Place::new();
+    let ran = place.run(&["check"]);
+    assert_eq!((ran.code, &*ran.stdout), (2, ""));
+    assert_eq!(ran.stderr, "error: cannot read `policies`: no such file or directory\n");
+    fs::create_dir(place.0.path().join("policies")).unwrap();
+    let ran = place.run(&["check"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("NoAudience"));
+}
+
+#[test]
+fn nothing_of_a_file_reaches_the_terminal_raw() {
+    let hostile = "\u{1b}[31m\u{9b}2J\u{7}\u{202e}\u{2028}";
+    let text = format!(
+        "audiences:\n  # {hostile}\n  \"a{hostile}\": {{scopesSupported: 5}} # {hostile}\n  x: {{}}\n"
+    );
+    let place = Place::with(&[("policies/a.yaml", &text), ("policies/b\u{1b}[0m.yaml", "audiences: 5\n")]);
+    for args in [&["check"][..], &["check", "nothing\u{1b}[31m"], &["explain", "expand"]] {
+        let ran = place.run(args);
+        assert_ne!(ran.code, 0);
+        let all = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(!all.is_empty());
+        for character in all.chars().filter(|character| *character != '\n') {
+            assert!(!character.is_control() && !"\u{202e}\u{2028}".contains(character), "{all:?}");
+        }
+    }
+}
+
+#[test]
+fn colour_is_for_terminals_unless_it_is_forced() {
+    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
+    assert!(!place.run(&["check"]).stdout.contains('\u{1b}'));
+    let mut forced = place.command(&["check"]);
+    forced.env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR");
+    assert!(ran(forced).stdout.contains("\u{1b}["));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let findings: String = (0..5000).map(|n| format!("  a{n}: {{scopesSupported: 5}}\n")).collect();
+    let place = Place::with(&[("policies/a.yaml", &format!("audiences:\n{findings}"))]);
+    let mut child = place.command(&["check"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!((child.wait().unwrap().code(), &*stderr), (Some(1), ""));
+}
+
+#[test]
+fn explain_says_why_a_scope_was_added() {
+    let place = Place::with_examples();
+    let ran = place.run(&[
+        "explain",
+        "expand",
+        "--audience",
+        MCP,
+        "--scope",
+        "openid",
+        "--redirect-uri",
+        "http://127.0.0.1:33418/callback",
+        "--grant-type",
+        "authorization_code",
+        "--grant-type",
+        "refresh_token",
+        "--client-name",
+        "it's \u{e9}",
+    ]);
+    assert_snapshot!(ran.shown());
+}
+
+#[test]
+fn explain_says_why_a_request_is_denied() {
+    let ran = Place::with_examples().run(&[
+        "explain",
+        "authorize",
+        "--audience",
+        MCP,
+        "--registered-scope",
+        "openid",
+        "--scope",
+        "openid mcp:write mcp:read root imperson\u{7}ate superuser",
+    ]);
+    assert_snapshot!(ran.shown());
+}
+
+#[test]
+fn explain_knows_a_default_that_was_filled_in() {
+    let policy = "audiences: {a: {scopesSupported: [openid, x], forbiddenScopes: [x]}}\n";
+    let place = Place::with(&[("policies/a.yaml", policy)]);
+    assert_snapshot!(place.run(&["explain", "expand"]).shown());
+}
+
+#[test]
+fn explain_tells_no_scope_from_an_empty_one() {
+    let place = Place::with_examples();
+    let grpcurl = |args: &[&str]| place.run(args).json()["grpcurl"].as_str().unwrap().to_owned();
+    let base = ["explain", "authorize", "--audience", MCP, "--output", "json"];
+    assert!(!grpcurl(&base).contains("\"registeredScope\""));
+    let empty = grpcurl(&[&base[..], &["--registered-scope", "", "--scope", ""]].concat());
+    assert!(empty.contains("\"registeredScope\":\"\"") && empty.contains("\"scope\":\"\""), "{empty}");
+    // Unknown holds the defaults and the baseline, registered with nothing only the baseline.
+    let scope = |args: &[&str]| place.run(args).json()["scope"].as_str().unwrap().to_owned();
+    assert_eq!(scope(&base), "openid mcp:read offline_access");
+    assert_eq!(scope(&[&base[..], &["--registered-scope", ""]].concat()), "offline_access");
+}
+
+#[test]
+fn explain_writes_the_message_and_its_trail_as_json() {
+    let ran = Place::with_examples().run(&[
+        "explain",
+        "authorize",
+        "--audience",
+        MCP,
+        "--registered-scope",
+        "openid",
+        "--scope",
+        "openid admin",
+        "--output",
+        "json",
+    ]);
+    assert_eq!(ran.code, 3);
+    let json = ran.json();
+    assert_eq!(json["decision"], "DECISION_DENY");
+    assert_eq!(json["oauthError"]["error"], "invalid_scope");
+    assert_eq!(json["decisionId"], "");
+    let facts = json["trail"].as_array().unwrap();
+    assert_eq!(facts.len(), 2);
+    assert_eq!(facts[0]["outcome"], "GRANTED");
+    assert_eq!(facts[0]["supported"]["file"], "policies/mcp-server.yaml");
+    assert_eq!(facts[0]["held"]["origin"], "REGISTERED");
+    assert_eq!(facts[1]["reason"], "UNSUPPORTED");
+    assert_eq!(facts[1]["privileged"]["file"], "policies/guardrails.yaml");
+    assert_eq!(facts[1]["supported"], Value::Null);
+}
+
+#[test]
+fn explain_refuses_what_a_server_would_refuse_to_answer() {
+    let place = Place::with_examples();
+    let at = "x ".repeat(256);
+    assert_eq!(place.run(&["explain", "expand", "--scope", &at]).code, 3);
+    let over = "x ".repeat(257);
+    let ran = place.run(&["explain", "expand", "--scope", &over]);
+    assert_eq!(ran.code, 2);
+    assert_eq!(ran.stderr, "error: `scope` has 257 scopes, the limit is 256\n");
+    let ran = place.run(&["explain", "authorize", "--registered-scope", &over]);
+    assert_eq!(ran.stderr, "error: `registered_scope` has 257 scopes, the limit is 256\n");
+}
+
+#[test]
+fn explain_needs_a_valid_policy() {
+    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
+    let ran = place.run(&["explain", "expand"]);
+    assert_eq!((ran.code, &*ran.stdout), (2, ""));
+    assert!(ran.stderr.contains("BaselineScopeNotSupported"), "{}", ran.stderr);
+}
+
+#[test]
+fn no_server_is_2_and_says_which() {
+    // Port 1 of a loopback address that nobody uses.
+    let ran = Place::new().run(&["expand", "--server", "http://127.217.3.9:1"]);
+    assert_eq!((ran.code, &*ran.stdout), (2, ""));
+    assert!(ran.stderr.contains("http://127.217.3.9:1"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("scopeward serve"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_server_answers_the_client_verbs() {
+    let place = Place::with_examples();
+    let server = Server::start(&place);
+    assert!(server.ready.starts_with("scopeward ready: grpc=127.0.0.1:"), "{}", server.ready);
+    assert!(word(&server.ready, "digest=").starts_with("sha256:"));
+    assert_eq!(word(&server.ready, "audiences="), "4");
+
+    let ran = server.ask(&place, &["expand", "--audience", MCP, "--scope", "openid"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("ALLOW openid offline_access\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("offline_access (BASELINE)"), "{}", ran.stdout);
+
+    let base = ["authorize", "--audience", MCP, "--registered-scope", "openid", "--scope"];
+    let ran = server.ask(&place, &[&base[..], &["openid offline_access"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ran = server.ask(&place, &[&base[..], &["openid admin", "--output", "json"]].concat());
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert_eq!(ran.json()["refused"][0]["reason"], "REASON_UNSUPPORTED");
+    assert_eq!(ran.json()["policy"]["generation"], "1");
+
+    let ran = server.ask(&place, &["describe"]);
+    assert!(ran.stdout.contains(MCP) && ran.stdout.contains("https://notes.example.com"), "{}", ran.stdout);
+    let ran = server.ask(&place, &["describe", "--audience", MCP, "--output", "json"]);
+    assert_eq!(ran.json()["audiences"][0]["baselineClientScopes"], serde_json::json!(["offline_access"]));
+
+    let ran = server.ask(&place, &["describe", "--audience", "https://nobody.example"]);
+    assert_eq!((ran.code, &*ran.stdout), (2, ""));
+    assert!(ran.stderr.contains("NOT_FOUND (AUDIENCE_NOT_FOUND)"), "{}", ran.stderr);
+    let ran = server.ask(&place, &["expand", "--scope", &"x ".repeat(257)]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("INVALID_ARGUMENT (LIMIT_EXCEEDED): `scope`"), "{}", ran.stderr);
+}
+
+#[test]
+fn explain_and_a_server_give_the_same_answer() {
+    let place = Place::with_examples();
+    let server = Server::start(&place);
+    let question =
+        ["authorize", "--audience", "https://notes.example.com", "--source", "cimd", "--output", "json"];
+    let client = ["--client-id", "https://editor.example.com/client.json", "--scope", "openid notes:share"];
+    let question = [&question[..], &client].concat();
+    let mut offline = place.run(&[&["explain"], &question[..]].concat()).json();
+    let mut online = server.ask(&place, &question).json();
+    let offline = offline.as_object_mut().unwrap();
+    for extra in ["trail", "clientRules", "settings", "grpcurl"] {
+        assert!(offline.remove(extra).is_some(), "{extra}");
+    }
+    let online = online.as_object_mut().unwrap();
+    assert_eq!(online["decision"], "DECISION_ALLOW");
+    for answer in [&mut *offline, &mut *online] {
+        answer.remove("decisionId").unwrap();
+        answer["policy"].as_object_mut().unwrap().remove("generation").unwrap();
+    }
+    assert_eq!(offline, online);
+}
+
+#[test]
+fn a_server_ends_with_0_when_it_is_told_to() {
+    let place = Place::with_examples();
+    for signal in ["TERM", "INT"] {
+        assert_eq!(Server::start(&place).end(signal), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_2() {
+    let place = Place::with_examples();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (flag, other) in [("--listen", "--admin-listen"), ("--admin-listen", "--listen")] {
+        let ran = place.run(&["serve", flag, &address, other, "127.0.0.1:0"]);
+        assert_eq!((ran.code, &*ran.stdout), (2, ""));
+        assert!(
+            ran.stderr.contains(&address) && ran.stderr.to_lowercase().contains("in use"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn plaintext_for_other_machines_needs_permission() {
+    let place = Place::with_examples();
+    for flags in [
+        ["--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"],
+        ["--listen", "127.0.0.1:0", "--admin-listen", "[::]:0"],
+    ] {
+        let ran = place.run(&[&["serve"], &flags[..]].concat());
+        assert_eq!((ran.code, &*ran.stdout), (2, ""));
+        assert!(ran.stderr.contains("--insecure-allow-remote-plaintext"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_server_with_an_invalid_policy_reports_it_and_exits_with_1() {
+    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
+    let flags = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let ran = place.run(&flags);
+    assert_eq!((ran.code, &*ran.stdout), (1, ""));
+    assert!(ran.stderr.contains("policies/mcp.yaml:4:28"), "{}", ran.stderr);
+    let ran = Place::new().run(&flags);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("cannot read `policies`"), "{}", ran.stderr);
+}
+
+#[test]
+fn settings_come_from_flags_environment_file_and_defaults_in_this_order() {
+    let place = Place::with(&[(
+        "scopeward.yaml",
+        "listen: 127.0.0.1:1\ndebounce: 1s\nremovalQuiet: 7s\nstartFromLastGood: true\nlog: \"a=b,c\"\n",
+    )]);
+    let mut command = place.command(&["serve", "--print-config", "--listen", "127.0.0.1:3"]);
+    command
+        .env("SCOPEWARD_CONFIG", "scopeward.yaml")
+        .env("SCOPEWARD_LISTEN", "127.0.0.1:2")
+        .env("SCOPEWARD_DEBOUNCE", "2s")
+        .env("SCOPEWARD_INSECURE_ALLOW_REMOTE_PLAINTEXT", "0");
+    let printed = ran(command);
+    assert_snapshot!(printed.shown());
+
+    // What is printed is itself a configuration with the same values.
+    place.write("printed.yaml", &printed.stdout);
+    let again = place.run(&["serve", "--print-config", "--config", "printed.yaml"]);
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split("  #").next().unwrap().trim_end().to_owned()).collect()
+    };
+    assert_eq!(values(&again.stdout), values(&printed.stdout));
+}
+
+#[test]
+fn a_configuration_file_is_checked_as_a_whole() {
+    let place = Place::with(&[(
+        "c.yaml",
+        "listn: 127.0.0.1:1\nlisten: 5\ndebounce: [1s]\nauditMode: never\nstartFromLastGood: yes\nlog:\nlisten: 6\n",
+    )]);
+    assert_snapshot!(place.run(&["serve", "--config", "c.yaml"]).shown());
+    let ran = place.run(&["serve", "--config", "nothing.yaml"]);
+    assert_eq!(
+        (ran.code, &*ran.stderr),
+        (2, "error: cannot read `nothing.yaml`: no such file or directory\n")
+    );
+}
+
+#[test]
+fn every_flag_has_its_variable_and_goes_before_it() {
+    let place = Place::with_examples();
+    let run = |variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = place.command(args);
+        command.envs(variables.iter().copied());
+        ran(command)
+    };
+    let json = [("SCOPEWARD_OUTPUT", "json")];
+    assert!(run(&json, &["check"]).stdout.starts_with('{'));
+    assert!(run(&json, &["check", "--output", "text"]).stdout.starts_with("valid"));
+    let variables =
+        [("SCOPEWARD_AUDIENCE", MCP), ("SCOPEWARD_SCOPE", "openid"), ("SCOPEWARD_OUTPUT", "json")];
+    assert_eq!(run(&variables, &["explain", "expand"]).json()["scope"], "openid offline_access");
+    assert_eq!(run(&[("SCOPEWARD_SERVER", "http://127.217.3.9:1")], &["describe"]).code, 2);
+}
