@@ -133,12 +133,14 @@ fn help() -> anyhow::Result<Exit> {
 
 /// What went wrong, from the outside to the inside; a cause that was said already is not said again.
 fn chain(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1) {
+    let mut text = String::new();
+    for cause in error.chain() {
         let cause = cause.to_string();
         // The number of a system error says nothing that its words do not.
         let words = cause.split(" (os error").next().unwrap_or_default();
-        if !text.to_lowercase().contains(&words.to_lowercase()) {
+        if text.is_empty() {
+            text.push_str(words);
+        } else if !text.to_lowercase().contains(&words.to_lowercase()) {
             text.push_str(": ");
             text.push_str(words);
         }

@@ -6,8 +6,8 @@
 //! puts questions and answers on the wire, and [`cli`] is the door for people.
 
 pub mod audience;
-pub mod cli;
 pub mod call;
+pub mod cli;
 pub mod decision;
 pub mod policy;
 pub mod report;

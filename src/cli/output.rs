@@ -25,6 +25,7 @@ pub(super) enum Format {
 /// A reader that went away is no failure: it has seen what it wanted.
 pub(super) fn print(text: &str) -> io::Result<()> {
     written(anstream::stdout().lock(), text)
+        .map_err(|error| io::Error::new(error.kind(), format!("could not write to standard output: {error}")))
 }
 
 /// Writes to standard error. There is nowhere to report a failure to, so there is none.

@@ -81,7 +81,7 @@ impl Place {
         for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")).unwrap() {
             let path = file.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
-            place.write(&format!("policies/{name}"), &fs::read_to_string(&path).unwrap());
+            place.write(&format!("policies/{name}"), fs::read_to_string(&path).unwrap());
         }
         place
     }
@@ -304,6 +304,19 @@ fn a_reader_that_goes_away_is_no_failure() {
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert_eq!((child.wait().unwrap().code(), &*stderr), (Some(1), ""));
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_2() {
+    let place = Place::with_examples();
+    let mut command = place.command(&["check"]);
+    command.stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), &*stderr),
+        (Some(2), "error: could not write to standard output: No space left on device\n")
+    );
 }
 
 #[test]
@@ -565,6 +578,8 @@ fn a_configuration_file_is_checked_as_a_whole() {
         (ran.code, &*ran.stderr),
         (2, "error: cannot read `nothing.yaml`: no such file or directory\n")
     );
+    let ran = place.run(&["serve", "--config", "."]);
+    assert_eq!((ran.code, &*ran.stderr), (2, "error: the configuration `.` is a folder, not a file\n"));
 }
 
 #[test]

@@ -48,6 +48,9 @@ impl ConfigFile {
     /// # Errors
     /// If the file cannot be read, or has findings ([`ConfigError`]).
     pub(in crate::cli) fn read(path: &Path, serve: &Command) -> anyhow::Result<Self> {
+        if path.is_dir() {
+            anyhow::bail!("the configuration `{}` is a folder, not a file", shown(&path.to_string_lossy()));
+        }
         let picture = read_folder(&[path.to_owned()], None, &ReadSettings::default())?;
         let mut findings: Vec<Finding> = picture.problems.iter().map(finding).collect();
         let mut settings = Vec::new();
