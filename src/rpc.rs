@@ -21,3 +21,76 @@ pub mod v1 {
 
 /// The encoded `google.protobuf.FileDescriptorSet` of package `scopeward.v1` and its imports, without comments.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::{Cardinality, DescriptorPool, Kind};
+
+    use super::*;
+
+    /// Every message and enum of ours, as `Name: field = number type, …`.
+    fn contract() -> String {
+        let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("descriptors can be read");
+        let mut lines = Vec::new();
+        for message in pool.all_messages().filter(|message| message.package_name() == "scopeward.v1") {
+            let field = |field: prost_reflect::FieldDescriptor| {
+                let kind = match field.kind() {
+                    Kind::Message(message) => message.name().to_owned(),
+                    Kind::Enum(kind) => kind.name().to_owned(),
+                    scalar => format!("{scalar:?}").to_lowercase(),
+                };
+                let label = match (field.cardinality(), field.containing_oneof()) {
+                    (Cardinality::Repeated, _) => "repeated ",
+                    (_, Some(oneof)) if oneof.is_synthetic() => "optional ",
+                    (_, Some(_)) => "oneof ",
+                    _ => "",
+                };
+                format!("{label}{kind} {}={}", field.name(), field.number())
+            };
+            let fields = message.fields().map(field).collect::<Vec<_>>().join(", ");
+            lines.push(format!("{}: {fields}", message.name()));
+        }
+        for kind in pool.all_enums().filter(|kind| kind.package_name() == "scopeward.v1") {
+            let value =
+                |value: prost_reflect::EnumValueDescriptor| format!("{}={}", value.name(), value.number());
+            let values = kind.values().map(value).collect::<Vec<_>>().join(", ");
+            lines.push(format!("{}: {values}", kind.name()));
+        }
+        for service in pool.services() {
+            let method = |method: prost_reflect::MethodDescriptor| {
+                let stream = if method.is_server_streaming() { "stream " } else { "" };
+                format!("{}({}) {stream}{}", method.name(), method.input().name(), method.output().name())
+            };
+            let methods = service.methods().map(method).collect::<Vec<_>>().join(", ");
+            lines.push(format!("{}: {methods}", service.full_name()));
+        }
+        lines.sort();
+        lines.join("\n")
+    }
+
+    // Clients are written against these names and numbers: a change here breaks them.
+    #[test]
+    fn names_and_numbers_stay_as_clients_know_them() {
+        insta::assert_snapshot!(contract());
+    }
+
+    #[test]
+    fn everything_in_the_protos_is_commented() {
+        for proto in [
+            include_str!("../proto/scopeward/v1/audit.proto"),
+            include_str!("../proto/scopeward/v1/policy_status.proto"),
+            include_str!("../proto/scopeward/v1/scope_policy.proto"),
+        ] {
+            let (_, body) = proto.split_once("option java_package").expect("a package");
+            let mut before = "";
+            for line in body.lines().skip(1).map(str::trim) {
+                let is_comment = line.starts_with("//");
+                if !is_comment && !line.is_empty() && line != "}" {
+                    assert!(before.starts_with("// "), "not commented: {line}");
+                }
+                assert!(line.len() <= 128, "too long: {line}");
+                before = line;
+            }
+        }
+    }
+}

@@ -281,3 +281,22 @@ const EXPAND: &str = "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes"
 const CHECK: &str = "/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes";
 const BATCH_CHECK: &str = "/scopeward.v1.ScopePolicyService/BatchCheckAuthorizeScopes";
 const DEADLINE_LEAD: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use tonic::Extensions;
+    use tonic::metadata::MetadataMap;
+
+    #[tokio::test]
+    async fn deadline_that_passes_before_the_record_is_durable_is_an_error() {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", "10m".parse().expect("a header"));
+        let call = Call { metadata: &metadata, extensions: &Extensions::default() };
+        let answered = Answered { response: (), durable: Some(Box::pin(pending())) };
+        assert_eq!(answered.wait(call).await, Err(RpcError::DeadlineExceeded));
+        // An answer that waits for nothing is not held to it.
+        assert_eq!(Answered { response: 7, durable: None }.wait(call).await, Ok(7));
+    }
+}

@@ -12,6 +12,13 @@
 )]
 
 mod cli;
+mod connections;
+mod decisions;
+mod describe;
+mod drain;
+mod harness;
+mod limits;
+mod records;
 mod reference;
 mod reload;
 mod service;

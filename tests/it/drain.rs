@@ -1,0 +1,122 @@
+//! Health and reflection, and how the server ends.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
+
+use crate::harness::{Service, Wire, channel, one_audience, reason, registration, within};
+
+const SERVICE: &str = "scopeward.v1.ScopePolicyService";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+fn ask(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.to_owned() }
+}
+
+#[tokio::test]
+async fn without_a_policy_health_says_not_serving_and_calls_are_unavailable() {
+    let wire = Wire::start(None, |_| {}).await;
+    let mut health = HealthClient::new(channel(wire.addr).await);
+    let mut client = wire.client().await;
+    for name in ["", SERVICE] {
+        let status = health.check(ask(name)).await.expect("the name is known").into_inner().status();
+        assert_eq!(status, ServingStatus::NotServing, "{name}");
+    }
+    let error = client.expand_registration_scopes(registration(Some("a"))).await.expect_err("no policy");
+    assert_eq!((error.code(), reason(&error).as_str()), (Code::Unavailable, "POLICY_NOT_LOADED"));
+    let retry = error.get_details_retry_info().and_then(|info| info.retry_delay);
+    assert_eq!(retry, Some(Duration::from_secs(1)));
+
+    wire.serve(&one_audience("scopesSupported: [a]"));
+    for name in ["", SERVICE] {
+        let status = health.check(ask(name)).await.expect("the name is known").into_inner().status();
+        assert_eq!(status, ServingStatus::Serving, "{name}");
+    }
+    client.expand_registration_scopes(registration(Some("a"))).await.expect("an answer");
+    let error = health.check(ask("scopeward.v1.Other")).await.expect_err("the name is not known");
+    assert_eq!(error.code(), Code::NotFound);
+    wire.stop().await;
+}
+
+#[tokio::test]
+async fn every_service_has_health() {
+    let service = Service::start(&one_audience("scopesSupported: [a]")).await;
+    let mut health = HealthClient::new(channel(service.grpc).await);
+    for name in ["", SERVICE, "scopeward.v1.PolicyStatusService"] {
+        let status = health.check(ask(name)).await.expect("the name is known").into_inner().status();
+        assert_eq!(status, ServingStatus::Serving, "{name}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn reflection_lists_and_describes_exactly_what_is_served() {
+    let wire = Wire::start(None, |_| {}).await;
+    let expected = [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+        SERVICE,
+    ];
+    macro_rules! check {
+        ($version:ident) => {{
+            use tonic_reflection::pb::$version::ServerReflectionRequest;
+            use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+            use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+            use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+            let ask = |message_request| ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(message_request),
+            };
+            let requests = tokio_stream::iter([
+                ask(MessageRequest::ListServices(String::new())),
+                ask(MessageRequest::FileContainingSymbol(SERVICE.to_owned())),
+            ]);
+            let mut client = ServerReflectionClient::new(channel(wire.addr).await);
+            let mut answers = client.server_reflection_info(requests).await.expect("an answer").into_inner();
+            let answer = answers.message().await.expect("no error").expect("an answer").message_response;
+            let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
+            let mut names = list.service.into_iter().map(|service| service.name).collect::<Vec<_>>();
+            names.sort();
+            assert_eq!(names, expected);
+            let answer = answers.message().await.expect("no error").expect("an answer").message_response;
+            assert!(matches!(answer, Some(MessageResponse::FileDescriptorResponse(_))), "{answer:?}");
+        }};
+    }
+    check!(v1);
+    check!(v1alpha);
+    wire.stop().await;
+}
+
+#[tokio::test]
+async fn drain_does_not_wait_for_watchers_idle_clients_or_silent_connections() {
+    let wire = Wire::start(None, |config| config.drain_deadline = Duration::from_secs(600)).await;
+    wire.serve(&one_audience("scopesSupported: [a]"));
+    let mut health = HealthClient::new(channel(wire.addr).await);
+    let mut watch = health.watch(ask("")).await.expect("a stream").into_inner();
+    let status = watch.message().await.expect("no error").expect("a status").status();
+    assert_eq!(status, ServingStatus::Serving);
+    let mut idle = wire.client().await;
+    idle.expand_registration_scopes(registration(Some("a"))).await.expect("an answer");
+    let mut silent = TcpStream::connect(wire.addr).await.expect("a connection");
+    let mut half = TcpStream::connect(wire.addr).await.expect("a connection");
+    half.write_all(&PREFACE[..10]).await.expect("the server reads");
+
+    let addr = wire.addr;
+    let drained = wire.stop().await;
+    assert_eq!(drained.cut_connections, 0);
+    let status = watch.message().await.expect("no error").expect("a status").status();
+    assert_eq!(status, ServingStatus::NotServing);
+    assert_eq!(watch.message().await.expect("the stream ends in order"), None);
+    for stream in [&mut silent, &mut half] {
+        // Closed or reset, whichever the system makes of bytes that nobody read; the server's settings may come first.
+        _ = within("the connection is closed", stream.read_to_end(&mut Vec::new())).await;
+    }
+    assert!(TcpStream::connect(addr).await.is_err(), "the listener is closed");
+}

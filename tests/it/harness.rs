@@ -1,0 +1,205 @@
+//! What the tests share: a server on a free port of the loopback address, with a policy given as text, and clients for it.
+//!
+//! [`Service`] is the whole service over a policy directory. [`Wire`] is the gRPC server alone, with a policy put into place
+//! by hand, for tests of what stands between the caller and the decision.
+
+use std::fs;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use scopeward::policy::check::check;
+use scopeward::policy::document::Document;
+use scopeward::rpc::record::Recorder;
+use scopeward::rpc::scope_policy::ScopePolicy;
+use scopeward::rpc::v1;
+use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
+use scopeward::server::app::{App, Settings};
+use scopeward::server::config::Config;
+use scopeward::server::lifecycle::Lifecycle;
+use scopeward::server::{Drained, Listeners, Services, run};
+use scopeward::store::{Active, Current};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+use tonic_types::StatusExt;
+
+/// The audience of most tests.
+pub(crate) const AUDIENCE: &str = "https://mcp.example.com";
+
+/// Waits for an event that is sure to come. The deadline is generous: passing it is a failure, not slowness.
+pub(crate) async fn within<T>(event: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(30), future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited in vain: {event}"),
+    }
+}
+
+/// A policy of one audience from the members of its mapping.
+pub(crate) fn one_audience(members: &str) -> String {
+    format!("audiences:\n  {AUDIENCE}: {{{members}}}\n")
+}
+
+/// The whole service, running over a policy directory of its own.
+pub(crate) struct Service {
+    pub(crate) grpc: SocketAddr,
+    /// Holds `policies/` and `state/`.
+    _folder: TempDir,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Drained>,
+}
+
+impl Service {
+    /// Starts with this text as the only policy file.
+    pub(crate) async fn start(policy: &str) -> Self {
+        Self::start_with(policy, |_| {}).await
+    }
+
+    /// Starts with other settings than the usual ones.
+    pub(crate) async fn start_with(policy: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(folder.path().join("policies")).expect("a policy folder");
+        fs::write(folder.path().join("policies/policy.yaml"), policy).expect("a policy file");
+        let mut settings = settings(&folder);
+        change(&mut settings);
+        let app = App::start(settings).await.expect("the service starts");
+        let grpc = app.grpc_addr();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(async move {
+            // An error means that the handle was dropped, which is the end too.
+            app.run(async { _ = stopped.await }).await.expect("the service ends in order")
+        });
+        Self { grpc, _folder: folder, stop, running }
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) async fn client(&self) -> ScopePolicyServiceClient<Channel> {
+        ScopePolicyServiceClient::new(channel(self.grpc).await)
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) async fn stop(self) -> Drained {
+        _ = self.stop.send(());
+        within("the service ends", self.running).await.expect("the service did not panic")
+    }
+}
+
+fn settings(folder: &TempDir) -> Settings {
+    Settings {
+        server: Config { listen: any_port(), ..Config::default() },
+        admin_listen: any_port(),
+        policies: folder.path().join("policies"),
+        state_dir: folder.path().join("state"),
+        debounce: Duration::from_millis(20),
+        removal_quiet: Duration::from_millis(200),
+        rescan_interval: Duration::from_secs(1),
+        start_from_last_good: false,
+    }
+}
+
+/// The gRPC server alone.
+pub(crate) struct Wire {
+    pub(crate) addr: SocketAddr,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) current: Current,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Drained>,
+}
+
+impl Wire {
+    /// Starts without a policy: health says NOT_SERVING.
+    pub(crate) async fn start(recorder: Option<Arc<dyn Recorder>>, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { listen: any_port(), ..Config::default() };
+        change(&mut config);
+        let current = Current::default();
+        let lifecycle = Lifecycle::new();
+        let mut policy = ScopePolicy::new(Arc::clone(&current));
+        if let Some(recorder) = recorder {
+            policy = policy.with_recorder(recorder);
+        }
+        let services = Services::new(&lifecycle).with(policy.into_server());
+        let listeners = Listeners::bind(&config).await.expect("a free port");
+        let addr = listeners.grpc_addr();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(async move {
+            let shutdown = async { _ = stopped.await };
+            run(config, services, listeners, shutdown).await.expect("the server ends in order")
+        });
+        Self { addr, lifecycle, current, stop, running }
+    }
+
+    /// Puts a policy into place.
+    pub(crate) fn serve(&self, policy: &str) {
+        let file: Arc<str> = "policy.yaml".into();
+        let accepted = check(&file, &[Document::read(&file, policy)]).expect("the policy is valid");
+        let generation = self.current.load().as_ref().map_or(0, |active| active.generation) + 1;
+        let active = Active { set: accepted.set, generation, load_time: SystemTime::now() };
+        self.current.store(Some(Arc::new(active)));
+        self.lifecycle.serve();
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) async fn client(&self) -> ScopePolicyServiceClient<Channel> {
+        ScopePolicyServiceClient::new(channel(self.addr).await)
+    }
+
+    /// Asks it to end, without waiting.
+    pub(crate) fn begin_stop(self) -> JoinHandle<Drained> {
+        _ = self.stop.send(());
+        self.running
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) async fn stop(self) -> Drained {
+        within("the server ends", self.begin_stop()).await.expect("the server did not panic")
+    }
+}
+
+/// A connection to a server.
+pub(crate) async fn channel(addr: SocketAddr) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{addr}")).expect("an address makes a URL");
+    endpoint.connect().await.expect("the server accepts connections")
+}
+
+/// A registration for [`AUDIENCE`].
+pub(crate) fn registration(scope: Option<&str>) -> v1::ExpandRegistrationScopesRequest {
+    v1::ExpandRegistrationScopesRequest {
+        audiences: vec![AUDIENCE.to_owned()],
+        scope: scope.map(str::to_owned),
+        client: None,
+    }
+}
+
+/// An authorize request for [`AUDIENCE`].
+pub(crate) fn authorize(scope: Option<&str>, registered: Option<&str>) -> v1::CheckAuthorizeScopesRequest {
+    v1::CheckAuthorizeScopesRequest {
+        audiences: vec![AUDIENCE.to_owned()],
+        scope: scope.map(str::to_owned),
+        registered_scope: registered.map(str::to_owned),
+        client: None,
+    }
+}
+
+/// The reason of an error of ours.
+pub(crate) fn reason(status: &Status) -> String {
+    match status.get_details_error_info() {
+        Some(info) => {
+            assert_eq!(info.domain, "scopeward");
+            info.reason
+        }
+        None => panic!("an error without ErrorInfo: {status:?}"),
+    }
+}
+
+/// One entry of the `ErrorInfo` of an error; `""` if it is not there.
+pub(crate) fn info(status: &Status, key: &str) -> String {
+    let info = status.get_details_error_info().expect("an ErrorInfo");
+    info.metadata.get(key).cloned().unwrap_or_default()
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}

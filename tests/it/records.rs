@@ -1,0 +1,154 @@
+//! The order of record and answer, with recorders of the tests' own.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use scopeward::rpc::record::{Durable, Kind, NotDurable, Record, Recorder};
+use scopeward::rpc::v1;
+use tokio::sync::{Semaphore, mpsc};
+use tonic::{Code, Request};
+
+use crate::harness::{AUDIENCE, Wire, authorize, one_audience, reason, registration, within};
+
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// Tells what it was given, and lets expansions wait for a permit: an error once the semaphore is closed.
+#[derive(Debug)]
+struct Gate {
+    seen: mpsc::UnboundedSender<String>,
+    permits: Arc<Semaphore>,
+    ids: Mutex<Vec<String>>,
+}
+
+impl Recorder for Gate {
+    fn record(&self, record: Record<'_>) -> Option<Durable> {
+        let decided = record.answer.audiences.iter().map(|audience| &*audience.audience).collect::<Vec<_>>();
+        let told = format!(
+            "{:?} {} {:?} {:?} {:?} peer={} trace={} attempt={}",
+            record.kind,
+            record.method.rsplit('/').next().unwrap_or_default(),
+            decided,
+            record.requested_scope,
+            record.registered_scope,
+            record.call.peer().is_some_and(|peer| peer.ip().is_loopback()),
+            record.call.trace_id(),
+            record.call.attempt(),
+        );
+        self.ids.lock().unwrap().push(record.decision_id.to_string());
+        self.seen.send(told).expect("the test listens");
+        if record.kind == Kind::Denial {
+            return None;
+        }
+        let permits = Arc::clone(&self.permits);
+        Some(Box::pin(async move {
+            permits.acquire().await.map(|permit| permit.forget()).map_err(|_| NotDurable)
+        }))
+    }
+}
+
+async fn start() -> (Wire, Arc<Gate>, mpsc::UnboundedReceiver<String>) {
+    let (seen, told) = mpsc::unbounded_channel();
+    let gate = Arc::new(Gate { seen, permits: Arc::new(Semaphore::new(0)), ids: Mutex::default() });
+    let wire = Wire::start(Some(Arc::clone(&gate) as Arc<dyn Recorder>), |_| {}).await;
+    wire.serve(&one_audience("scopesSupported: [a, b], baselineClientScopes: [b]"));
+    (wire, gate, told)
+}
+
+#[tokio::test]
+async fn expansion_is_answered_only_once_its_record_is_durable() {
+    let (wire, gate, mut told) = start().await;
+    let mut client = wire.client().await;
+    let mut request = Request::new(registration(Some("a")));
+    let header = format!("00-{TRACE_ID}-00f067aa0ba902b7-01").parse().expect("a header");
+    request.metadata_mut().insert("traceparent", header);
+    request.metadata_mut().insert("grpc-previous-rpc-attempts", "2".parse().expect("a header"));
+    let mut call = tokio::spawn(async move { client.expand_registration_scopes(request).await });
+    let expected = format!(
+        "Expansion ExpandRegistrationScopes [{AUDIENCE:?}] Some(\"a\") None peer=true trace={TRACE_ID} attempt=2"
+    );
+    assert_eq!(within("the record is made", told.recv()).await, Some(expected));
+    // It is not durable yet, so the answer cannot be there, however long one waits.
+    tokio::task::yield_now().await;
+    assert!(!call.is_finished());
+    gate.permits.add_permits(1);
+    let answer =
+        within("the answer comes", &mut call).await.expect("no panic").expect("an answer").into_inner();
+    assert_eq!(answer.scope, "a b");
+    assert_eq!(*gate.ids.lock().unwrap(), [answer.decision_id]);
+    wire.stop().await;
+}
+
+#[tokio::test]
+async fn denial_is_recorded_and_does_not_wait() {
+    let (wire, _gate, mut told) = start().await;
+    let mut client = wire.client().await;
+    let answer = client.check_authorize_scopes(authorize(Some("c"), Some(""))).await.expect("an answer");
+    assert_eq!(answer.into_inner().decision(), v1::Decision::Deny);
+    let expected = format!(
+        "Denial CheckAuthorizeScopes [{AUDIENCE:?}] Some(\"c\") Some(\"\") peer=true trace= attempt=0"
+    );
+    assert_eq!(told.recv().await, Some(expected));
+    wire.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_asked_and_held_is_not_recorded() {
+    let (wire, _gate, mut told) = start().await;
+    let mut client = wire.client().await;
+    let answer = client.expand_registration_scopes(registration(Some("a b"))).await.expect("an answer");
+    assert_eq!(answer.into_inner().scope, "a b");
+    let answer =
+        client.check_authorize_scopes(authorize(None, Some("a b"))).await.expect("an answer").into_inner();
+    assert_eq!((answer.scope.as_str(), answer.added.len()), ("a b", 2));
+    assert!(told.try_recv().is_err());
+    wire.stop().await;
+}
+
+#[tokio::test]
+async fn expansion_that_cannot_be_recorded_is_not_answered() {
+    let (wire, gate, _told) = start().await;
+    gate.permits.close();
+    let mut client = wire.client().await;
+    let error = client.expand_registration_scopes(registration(Some("a"))).await.expect_err("no record");
+    assert_eq!((error.code(), reason(&error).as_str()), (Code::ResourceExhausted, "AUDIT_NOT_DURABLE"));
+    assert_eq!(error.message(), "decision could not be recorded; retry");
+
+    use v1::batch_check_result::Result::{Error, Response};
+    let checks = vec![authorize(Some("b"), Some("a")), authorize(Some("a"), Some("a"))];
+    let request = v1::BatchCheckAuthorizeScopesRequest { checks };
+    let results = client.batch_check_authorize_scopes(request).await.expect("an answer").into_inner().results;
+    let Some(Error(error)) = &results[0].result else { panic!("{results:?}") };
+    assert_eq!((error.code, error.reason.as_str()), (8, "AUDIT_NOT_DURABLE"));
+    assert!(matches!(results[1].result, Some(Response(_))), "an item that expands nothing is answered");
+    wire.stop().await;
+}
+
+#[tokio::test]
+async fn stuck_call_is_cut_off_at_the_drain_deadline() {
+    let (seen, mut told) = mpsc::unbounded_channel();
+    let gate = Gate { seen, permits: Arc::new(Semaphore::new(0)), ids: Mutex::default() };
+    let wire =
+        Wire::start(Some(Arc::new(gate)), |config| config.drain_deadline = Duration::from_millis(50)).await;
+    wire.serve(&one_audience("scopesSupported: [a, b], baselineClientScopes: [b]"));
+    let mut client = wire.client().await;
+    let call = tokio::spawn(async move { client.expand_registration_scopes(registration(Some("a"))).await });
+    within("the call is in flight", told.recv()).await;
+    assert_eq!(wire.stop().await.cut_connections, 1);
+    within("the call ends", call).await.expect("no panic").expect_err("it was cut off");
+}
+
+#[tokio::test]
+async fn call_in_flight_is_answered_while_draining() {
+    let (wire, gate, mut told) = start().await;
+    let mut client = wire.client().await;
+    let draining = wire.lifecycle.draining().clone();
+    let call = tokio::spawn(async move { client.expand_registration_scopes(registration(Some("a"))).await });
+    within("the call is in flight", told.recv()).await;
+    let ended = wire.begin_stop();
+    within("draining begins", draining.cancelled()).await;
+    gate.permits.add_permits(1);
+    let answer = within("the answer comes", call).await.expect("no panic").expect("an answer");
+    assert_eq!(answer.into_inner().scope, "a b");
+    let drained = within("the server ends", ended).await.expect("no panic");
+    assert_eq!(drained.cut_connections, 0);
+}
