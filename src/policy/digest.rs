@@ -171,3 +171,179 @@ impl Encoder {
         self.text(list.as_str());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::sample::{FULL as BASE, read, set};
+
+    fn digest(text: &str) -> String {
+        set(text).digest().as_str().to_owned()
+    }
+
+    /// The base with one text replaced, which must be there once.
+    #[track_caller]
+    fn edited(from: &str, to: &str) -> String {
+        assert_eq!(BASE.matches(from).count(), 1, "{from}");
+        BASE.replace(from, to)
+    }
+
+    #[track_caller]
+    fn differs(from: &str, to: &str) {
+        assert_ne!(digest(&edited(from, to)), digest(BASE), "{from} -> {to}");
+    }
+
+    #[track_caller]
+    fn stays(from: &str, to: &str) {
+        assert_eq!(digest(&edited(from, to)), digest(BASE), "{from} -> {to}");
+    }
+
+    #[test]
+    fn a_digest_is_a_name_and_64_hexadecimal_digits() {
+        let digest = digest(BASE);
+        let digits = digest.strip_prefix("sha256:").unwrap();
+        assert_eq!(digits.len(), 64);
+        assert!(digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
+    }
+
+    // Audit records keep digests: one that changes under an unchanged policy must be meant.
+    #[test]
+    fn the_digest_of_a_small_policy_is_known() {
+        assert_eq!(
+            digest("audiences: {api: {scopesSupported: [openid]}}"),
+            "sha256:96e2fc367b9021bb26091d58c765fc1e9906874f92b7f75c0bd4d4ff716b8822"
+        );
+    }
+
+    macro_rules! each_key {
+        ($($name:ident: $from:literal -> $to:literal,)+) => {$(
+            #[test]
+            fn $name() {
+                differs($from, $to);
+            }
+        )+};
+    }
+
+    each_key! {
+        guardrails_forbidden_scopes_count: "[root]" -> "[root, admin]",
+        guardrails_privileged_scopes_count: "[sudo]" -> "[sudo, admin]",
+        the_audience_counts: "https://mcp.example.com:" -> "https://mcp.example.com/mcp:",
+        another_audience_counts: "  api: {scopesSupported: [x]}" -> "  api: {scopesSupported: [x]}\n  api2: {scopesSupported: [x]}",
+        scopes_supported_count: "profile, a, b, c]" -> "profile, a, b, c, d]",
+        baseline_client_scopes_count: "[a, b]" -> "[a]",
+        default_client_scopes_count: "[openid, profile]" -> "[openid]",
+        no_default_client_scopes_is_something_else: "[openid, profile]" -> "[]",
+        privileged_scopes_count: "[p, q]" -> "[p]",
+        forbidden_scopes_count: "[f, g]" -> "[f]",
+        scope_matching_counts: "scopeMatching: exact" -> "scopeMatching: hierarchic",
+        scope_matching_counts_again: "scopeMatching: exact" -> "scopeMatching: wildcard",
+        registration_unsupported_scopes_counts: "registration:\n      unsupportedScopes: reject" -> "registration:\n      unsupportedScopes: drop",
+        authorization_unsupported_scopes_counts: "authorization:\n      unsupportedScopes: reject" -> "authorization:\n      unsupportedScopes: drop",
+        unregistered_scopes_counts: "unregisteredScopes: reject" -> "unregisteredScopes: drop",
+        omitted_scope_counts: "omittedScope: registered" -> "omittedScope: default",
+        omitted_scope_counts_again: "omittedScope: registered" -> "omittedScope: reject",
+        baseline_for_existing_clients_counts: "ExistingClients: true" -> "ExistingClients: false",
+        step_up_scopes_count: "stepUpScopes: [b, c]" -> "stepUpScopes: [c]",
+        unknown_registration_counts: "unknownRegistration: omitted" -> "unknownRegistration: none",
+        unknown_registration_counts_again: "unknownRegistration: omitted" -> "unknownRegistration: supported",
+        the_name_of_a_rule_counts: "name: first" -> "name: primary",
+        source_counts: "source: dcr" -> "source: static",
+        no_source_counts: "          source: dcr\n" -> "",
+        client_id_host_counts: "app.example.com" -> "app2.example.com",
+        software_id_counts: "abc" -> "abd",
+        no_software_id_counts: "          softwareId: abc\n" -> "",
+        client_name_counts: "Claude*" -> "Claude",
+        redirect_uri_counts: "redirectUri: loopback" -> "redirectUri: \"http://localhost/\"",
+        no_redirect_uri_counts: "          redirectUri: loopback\n" -> "",
+        grant_types_count: "[authorization_code, refresh_token]" -> "[refresh_token]",
+        no_grant_types_count: "          grantTypes: [authorization_code, refresh_token]\n" -> "",
+        application_type_counts: "native" -> "web",
+        a_value_under_another_member_counts: "softwareId: abc\n          clientName: Claude*" -> "softwareId: Claude*\n          clientName: abc",
+        the_baseline_of_a_rule_counts: "        baselineClientScopes: [b, c]" -> "        baselineClientScopes: [c]",
+        a_rule_less_counts: "      - name: second\n        when: {source: cimd}\n        baselineClientScopes: [c]\n" -> "",
+        the_default_audience_counts: "defaultAudience: api" -> "defaultAudience: https://mcp.example.com",
+        no_default_audience_counts: "defaultAudience: api\n" -> "",
+        the_order_of_supported_scopes_counts: "profile, a, b, c]" -> "profile, a, c, b]",
+        the_order_of_the_baseline_counts: "[a, b]" -> "[b, a]",
+        the_order_of_the_defaults_counts: "[openid, profile]" -> "[profile, openid]",
+        the_order_of_privileged_scopes_counts: "[p, q]" -> "[q, p]",
+        the_order_of_forbidden_scopes_counts: "[f, g]" -> "[g, f]",
+        the_order_of_step_up_scopes_counts: "stepUpScopes: [b, c]" -> "stepUpScopes: [c, b]",
+        the_order_of_grant_types_counts: "[authorization_code, refresh_token]" -> "[refresh_token, authorization_code]",
+    }
+
+    #[test]
+    fn the_order_of_rules_counts() {
+        let first = BASE.find("      - name: first").unwrap();
+        let second = BASE.find("      - name: second").unwrap();
+        let end = BASE.find("  api:").unwrap();
+        let turned = [&BASE[..first], &BASE[second..end], &BASE[first..second], &BASE[end..]].concat();
+        assert_ne!(digest(&turned), digest(BASE));
+    }
+
+    #[test]
+    fn two_lists_do_not_run_into_one_another() {
+        let one =
+            "audiences: {api: {scopesSupported: [a, b], baselineClientScopes: [], defaultClientScopes: [a]}}";
+        let other =
+            "audiences: {api: {scopesSupported: [a, b], baselineClientScopes: [a], defaultClientScopes: []}}";
+        assert_ne!(digest(one), digest(other));
+    }
+
+    #[test]
+    fn comments_and_spelling_do_not_count() {
+        stays("guardrails:", "# what nobody gets\nguardrails:");
+        stays("https://mcp.example.com:", "HTTPS://MCP.Example.com:443/:");
+        stays("clientIdHost: app.example.com", "clientIdHost: App.Example.COM");
+        stays("[a, b]", "\n    - 'a'\n    - \"b\"\n");
+        stays("defaultAudience: api", "\"defaultAudience\": !!str api");
+    }
+
+    #[test]
+    fn the_order_of_keys_and_of_audiences_does_not_count() {
+        let audiences = BASE.find("audiences:").unwrap();
+        let default = BASE.find("defaultAudience").unwrap();
+        let turned = [&BASE[default..], &BASE[audiences..default], &BASE[..audiences]].concat();
+        assert_eq!(digest(&turned), digest(BASE));
+        assert_eq!(
+            digest("audiences: {one: {scopesSupported: [a]}, two: {scopesSupported: [b]}}"),
+            digest("audiences: {two: {scopesSupported: [b]}, one: {scopesSupported: [a]}}"),
+        );
+    }
+
+    #[test]
+    fn what_is_written_as_the_default_does_not_count() {
+        let short = "audiences: {api: {scopesSupported: [openid, x, email], privilegedScopes: [email]}}";
+        let long = "audiences: {api: {scopesSupported: [openid, x, email], baselineClientScopes: [], \
+            defaultClientScopes: [openid], privilegedScopes: [email], forbiddenScopes: [], scopeMatching: exact, \
+            registration: {unsupportedScopes: reject}, authorization: {unsupportedScopes: reject, \
+            unregisteredScopes: reject, omittedScope: registered, baselineForExistingClients: true, \
+            stepUpScopes: [], unknownRegistration: omitted}, clientRules: []}}\n\
+            guardrails: {forbiddenScopes: [], privilegedScopes: [], maxBaselineClientScopes: 10}\n";
+        assert_eq!(digest(short), digest(long));
+    }
+
+    #[test]
+    fn guardrails_are_folded_in() {
+        let apart = "audiences: {api: {scopesSupported: [a], forbiddenScopes: [x]}}\nguardrails: {forbiddenScopes: [root]}";
+        let own = "audiences: {api: {scopesSupported: [a], forbiddenScopes: [root, x]}}";
+        assert_eq!(digest(apart), digest(own));
+        // What only decides validity has no part in the answers.
+        stays("  forbiddenScopes: [root]", "  maxBaselineClientScopes: 3\n  forbiddenScopes: [root]");
+    }
+
+    #[test]
+    fn files_do_not_count() {
+        let one = "audiences: {one: {scopesSupported: [a]}}\n";
+        let two = "audiences: {two: {scopesSupported: [b]}}\ndefaultAudience: one\n";
+        let digests: Vec<String> = [
+            vec![("a.yaml", one), ("b.yaml", two)],
+            vec![("b.yaml", two), ("a.yaml", one)],
+            vec![("z.yml", one), ("b/c.yaml", two)],
+            vec![("a.yaml", "audiences: {two: {scopesSupported: [b]}, one: {scopesSupported: [a]}}\ndefaultAudience: one\n")],
+        ]
+        .iter()
+        .map(|files| read(files).unwrap().set.digest().as_str().to_owned())
+        .collect();
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    }
+}

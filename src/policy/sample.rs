@@ -30,3 +30,43 @@ pub(crate) fn set(yaml: &str) -> PolicySet {
 pub(crate) fn api(entries: &str) -> String {
     format!("audiences: {{api: {{{entries}}}}}")
 }
+
+/// A policy that uses every key.
+pub(crate) const FULL: &str = "\
+guardrails:
+  forbiddenScopes: [root]
+  privilegedScopes: [sudo]
+audiences:
+  https://mcp.example.com:
+    scopesSupported: [openid, profile, a, b, c]
+    baselineClientScopes: [a, b]
+    defaultClientScopes: [openid, profile]
+    privilegedScopes: [p, q]
+    forbiddenScopes: [f, g]
+    scopeMatching: exact
+    registration:
+      unsupportedScopes: reject
+    authorization:
+      unsupportedScopes: reject
+      unregisteredScopes: reject
+      omittedScope: registered
+      baselineForExistingClients: true
+      stepUpScopes: [b, c]
+      unknownRegistration: omitted
+    clientRules:
+      - name: first
+        when:
+          source: dcr
+          clientIdHost: app.example.com
+          softwareId: abc
+          clientName: Claude*
+          redirectUri: loopback
+          grantTypes: [authorization_code, refresh_token]
+          applicationType: native
+        baselineClientScopes: [b, c]
+      - name: second
+        when: {source: cimd}
+        baselineClientScopes: [c]
+  api: {scopesSupported: [x]}
+defaultAudience: api
+";
