@@ -17,6 +17,7 @@ pub mod check;
 pub mod digest;
 pub mod document;
 pub mod finding;
+pub mod manifest;
 pub mod yaml;
 
 #[cfg(test)]

@@ -172,6 +172,11 @@ impl Document {
     /// Reads one file. Never fails: what is wrong is in `findings`, in file order.
     #[must_use]
     pub fn read(file: &Arc<str>, text: &str) -> Self {
+        Self::from_tree(file, yaml::parse(text))
+    }
+
+    /// Reads the tree of a file, or reports why there is none.
+    pub(super) fn from_tree(file: &Arc<str>, tree: Result<Option<Node<'_>>, yaml::Problem>) -> Self {
         let mut reader = Reader { file, audience: "", findings: Vec::new() };
         let mut document = Self {
             file: Arc::clone(file),
@@ -181,7 +186,7 @@ impl Document {
             findings: Vec::new(),
             unreadable: false,
         };
-        match yaml::parse(text) {
+        match tree {
             Err(problem) => {
                 reader.report(problem.code, problem.position, "", problem.message, problem.suggestion);
                 document.unreadable = true;
