@@ -15,6 +15,7 @@ use crate::audience::normalise;
 use crate::scope::{ScopeList, check_token};
 
 mod audience;
+pub mod warning;
 
 /// Longest name of a client rule and longest `clientName` pattern in bytes.
 pub const MAX_NAME_BYTES: usize = 256;

@@ -215,6 +215,16 @@ codes! {
     ImpossibleExpectation: Error,
     /// A file without any content.
     EmptyFile: Warning,
+    /// An audience where a request without a scope would be denied.
+    OmittedScopeDenied: Warning,
+    /// A scope in a baseline that reads like a privilege, such as `admin`, `mcp:write` or `sudo`.
+    BaselineScopeLooksPrivileged: Warning,
+    /// `offline_access` in the baseline of an audience without a client rule on the refresh grant.
+    OfflineAccessForEveryClient: Warning,
+    /// A baseline scope that no client could lack: it has the scope without it.
+    RedundantBaselineScope: Warning,
+    /// A client rule that can never add a scope.
+    UnusedClientRule: Warning,
 }
 
 /// Makes a stranger's text fit for one line of a terminal or log: control characters, line and bidi

@@ -1,0 +1,485 @@
+//! What is allowed and probably not meant: warnings about a valid policy set.
+//!
+//! Asked for by the tools of policy authors only. They change nothing that a server does, so a server
+//! does not look for them. Each has a way to say "this is meant", named in its suggestion or its page.
+
+use std::sync::Arc;
+
+use crate::policy::document::{AudienceDocument, Document, List, RuleDocument, Text};
+use crate::policy::finding::{self, Code, Finding, Position, shown};
+use crate::policy::{
+    AudiencePolicy, ClientCondition, ClientSource, OmittedScope, PolicySet, RedirectCondition, Treatment,
+};
+use crate::scope::matching::ScopeMatching;
+
+/// Every warning about a set that was made of these documents, by file and position.
+#[must_use]
+pub fn warnings<'d>(set: &PolicySet, documents: impl IntoIterator<Item = &'d Document>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for document in documents {
+        for written in &document.audiences {
+            if let Ok(Some(policy)) = set.audience(&written.audience.value) {
+                Judge { file: &document.file, policy, written, found: &mut found }.audience();
+            }
+        }
+    }
+    found.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
+    found
+}
+
+struct Judge<'j> {
+    file: &'j Arc<str>,
+    policy: &'j AudiencePolicy,
+    written: &'j AudienceDocument,
+    found: &'j mut Vec<Finding>,
+}
+
+impl Judge<'_> {
+    fn report(
+        &mut self,
+        code: Code,
+        position: Position,
+        value: &str,
+        message: String,
+        suggestion: impl Into<String>,
+    ) {
+        self.found.push(Finding {
+            code,
+            file: Arc::clone(self.file),
+            position,
+            audience: self.policy.audience.to_string(),
+            value: finding::value(value),
+            message,
+            suggestion: suggestion.into(),
+        });
+    }
+
+    fn audience(&mut self) {
+        self.omitted_scope();
+        let baseline = self.written.baseline_client_scopes.as_ref();
+        self.looks_privileged(baseline);
+        self.offline_access(baseline);
+        self.redundant_baseline(baseline);
+        for (at, written) in self.written.client_rules.iter().enumerate() {
+            self.rule(at, written);
+        }
+    }
+
+    /// A request without scope that nothing stands in for is denied (RFC 6749 section 3.3).
+    fn omitted_scope(&mut self) {
+        let (policy, written) = (self.policy, self.written);
+        let audience = shown(&policy.audience);
+        if !policy.default_client_scopes.is_empty() {
+            return;
+        }
+        if policy.baseline_client_scopes.is_empty() && !policy.default_is_declared {
+            let spelled = &written.audience;
+            let message = format!("a client that registers at `{audience}` without a scope is denied");
+            let suggestion = "set `defaultClientScopes`; an empty list says that the denial is meant";
+            self.report(Code::OmittedScopeDenied, spelled.position, &spelled.value, message, suggestion);
+        }
+        if policy.omitted_scope == OmittedScope::Default
+            && let Some(omitted) = written.omitted_scope
+        {
+            let message = format!(
+                "an authorize request at `{audience}` without a scope is denied: there is no default scope"
+            );
+            let suggestion =
+                "set `defaultClientScopes`; `omittedScope: reject` says that the denial is meant";
+            self.report(
+                Code::OmittedScopeDenied,
+                omitted.position,
+                omitted.value.as_str(),
+                message,
+                suggestion,
+            );
+        }
+    }
+
+    /// A scope that reads like a privilege, in a list that any client may get.
+    fn looks_privileged(&mut self, list: Option<&List>) {
+        for Text { value, position } in list.iter().flat_map(|list| &list.entries) {
+            let Some(word) = privileged_word(value) else { continue };
+            let message = format!("every client is given `{value}`, and `{word}` sounds like a privilege");
+            let suggestion = "remove it; clients may still ask for it, or get it by a rule on `clientIdHost`";
+            self.report(Code::BaselineScopeLooksPrivileged, *position, value, message, suggestion);
+        }
+    }
+
+    /// Not every client has use for a refresh token.
+    fn offline_access(&mut self, list: Option<&List>) {
+        const OFFLINE_ACCESS: &str = "offline_access";
+        let has_rule = self.policy.client_rules.iter().any(|rule| {
+            let grant_types = rule.when.grant_types.iter().flatten();
+            grant_types.into_iter().any(|grant_type| &**grant_type == "refresh_token")
+        });
+        let entry = list.and_then(|list| list.entries.iter().find(|entry| &*entry.value == OFFLINE_ACCESS));
+        if let Some(Text { position, .. }) = entry
+            && !has_rule
+        {
+            let message =
+                "every client is given `offline_access`, also those without the refresh grant".to_owned();
+            let suggestion = "give it by a client rule with `when: {grantTypes: [refresh_token]}`";
+            self.report(Code::OfflineAccessForEveryClient, *position, OFFLINE_ACCESS, message, suggestion);
+        }
+    }
+
+    /// A baseline scope that every client has without it.
+    fn redundant_baseline(&mut self, list: Option<&List>) {
+        let policy = self.policy;
+        for (at, Text { value, position }) in list.iter().flat_map(|list| &list.entries).enumerate() {
+            let covering = policy
+                .baseline_client_scopes
+                .iter()
+                .enumerate()
+                .find(|(other, entry)| *other != at && policy.scope_matching.matches(entry, value));
+            let message = match covering {
+                Some((_, entry)) => {
+                    format!("no client could lack `{value}`: `{entry}` of the same baseline covers it")
+                }
+                None if self.is_only_scope(value) => {
+                    format!("no client could lack `{value}`: it is the only scope, and the default one")
+                }
+                None => continue,
+            };
+            self.report(Code::RedundantBaselineScope, *position, value, message, "remove it");
+        }
+    }
+
+    /// Whether each registration that is allowed has this scope: there is nothing else to ask for,
+    /// and it stands in for an omitted scope.
+    fn is_only_scope(&self, scope: &str) -> bool {
+        let policy = self.policy;
+        let mut published = policy.published_scopes();
+        policy.scope_matching == ScopeMatching::Exact
+            && policy.registration_unsupported_scopes == Treatment::Reject
+            && published.next() == Some(scope)
+            && published.next().is_none()
+            && policy.default_client_scopes.contains(scope)
+    }
+
+    fn rule(&mut self, at: usize, written: &RuleDocument) {
+        let policy = self.policy;
+        let Some(rule) = policy.client_rules.get(at) else { return };
+        let position = written.name.as_ref().map_or(written.position, |name| name.position);
+        let name = shown(&rule.name);
+        // The host of a CIMD client is proven and a static client is known; the rest is hearsay.
+        if rule.when.client_id_host.is_none() && rule.when.source != Some(ClientSource::Static) {
+            for Text { value, position } in
+                written.baseline_client_scopes.iter().flat_map(|list| &list.entries)
+            {
+                let Some(word) = privileged_word(value) else { continue };
+                let message = format!(
+                    "rule `{name}` gives `{value}` on the client's own word, and `{word}` sounds like a privilege"
+                );
+                let suggestion = "remove it, or add `clientIdHost`, which a client cannot make up";
+                self.report(Code::BaselineScopeLooksPrivileged, *position, value, message, suggestion);
+            }
+        }
+        if let Some(source) = rule.when.source
+            && source != ClientSource::Cimd
+            && rule.when.client_id_host.is_some()
+        {
+            let source = source.as_str();
+            let message =
+                format!("rule `{name}` never holds: `clientIdHost` needs the source `cimd`, not `{source}`");
+            self.report(Code::UnusedClientRule, position, &rule.name, message, "write `source: cimd`");
+            return;
+        }
+        let gives = &rule.baseline_client_scopes;
+        let covered =
+            |scope: &str| policy.scope_matching.find(&policy.baseline_client_scopes, scope).is_some();
+        if gives.iter().all(covered) {
+            let message =
+                format!("rule `{name}` never adds a scope: the baseline of the audience has all of them");
+            self.report(Code::UnusedClientRule, position, &rule.name, message, "remove the rule");
+            return;
+        }
+        let wider = policy.client_rules.iter().enumerate().find(|(other, wider)| {
+            let adds_all = gives.iter().all(|scope| {
+                covered(scope) || policy.scope_matching.find(&wider.baseline_client_scopes, scope).is_some()
+            });
+            // Of two rules that give the same to the same clients, the second one is idle.
+            *other != at
+                && adds_all
+                && implies(&rule.when, &wider.when)
+                && (*other < at
+                    || !implies(&wider.when, &rule.when)
+                    || wider.baseline_client_scopes.len() > gives.len())
+        });
+        if let Some((_, wider)) = wider {
+            let wider = shown(&wider.name);
+            let message = format!(
+                "rule `{name}` never adds a scope: rule `{wider}` gives the same to all of its clients"
+            );
+            self.report(Code::UnusedClientRule, position, &rule.name, message, "remove the rule");
+            return;
+        }
+        for Text { value, position } in written.baseline_client_scopes.iter().flat_map(|list| &list.entries) {
+            if covered(value) {
+                let message = format!(
+                    "no client of rule `{name}` could lack `{value}`: the baseline of the audience has it"
+                );
+                self.report(Code::RedundantBaselineScope, *position, value, message, "remove it");
+            }
+        }
+    }
+}
+
+/// Whether each client for which the first holds is one for which the second does.
+fn implies(narrow: &ClientCondition, wide: &ClientCondition) -> bool {
+    let ClientCondition {
+        source,
+        client_id_host,
+        software_id,
+        client_name,
+        redirect_uri,
+        grant_types,
+        application_type,
+    } = wide;
+    // A condition on the host is one on the source, too.
+    let narrow_source =
+        narrow.source.or_else(|| narrow.client_id_host.is_some().then_some(ClientSource::Cimd));
+    let any_name = |pattern: &str| !pattern.is_empty() && pattern.bytes().all(|byte| byte == b'*');
+    (source.is_none() || *source == narrow_source)
+        && (client_id_host.is_none() || *client_id_host == narrow.client_id_host)
+        && (software_id.is_none() || *software_id == narrow.software_id)
+        && client_name.as_ref().is_none_or(|pattern| {
+            narrow.client_name.as_ref().is_some_and(|own| own == pattern || any_name(pattern))
+        })
+        && redirect_uri.as_ref().is_none_or(|wanted| match (wanted, &narrow.redirect_uri) {
+            (RedirectCondition::Loopback, Some(RedirectCondition::Loopback)) => true,
+            (RedirectCondition::Exact(one), Some(RedirectCondition::Exact(other))) => one == other,
+            _ => false,
+        })
+        && grant_types.as_ref().is_none_or(|wanted| {
+            narrow.grant_types.as_ref().is_some_and(|own| wanted.iter().all(|grant| own.contains(grant)))
+        })
+        && (application_type.is_none() || *application_type == narrow.application_type)
+}
+
+/// The part of a scope that sounds like more than reading, as in `mcp:write` or `admin`.
+fn privileged_word(scope: &str) -> Option<&'static str> {
+    const WORDS: [&str; 13] = [
+        "admin",
+        "administrator",
+        "delete",
+        "impersonate",
+        "manage",
+        "owner",
+        "root",
+        "su",
+        "sudo",
+        "superuser",
+        "write",
+        "full_access",
+        "*",
+    ];
+    scope
+        .split([':', '.', '/', '-'])
+        .flat_map(|part| std::iter::once(part).chain(part.split('_')))
+        .find_map(|part| WORDS.into_iter().find(|word| word.eq_ignore_ascii_case(part)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::check::check;
+
+    /// The warnings about one audience `api` at line 2, as `line:column Code value: message`.
+    #[track_caller]
+    fn judged(lines: &[&str], expected: &[&str]) {
+        let text = format!("audiences:\n  api:\n    {}\n", lines.join("\n    "));
+        let documents = [Document::read(&"policy.yaml".into(), &text)];
+        let accepted = check(&"policy.yaml".into(), &documents).unwrap();
+        let found = warnings(&accepted.set, &documents);
+        let brief = |finding: &Finding| {
+            let Finding { code, position, value, message, suggestion, .. } = finding;
+            assert!(!finding.is_error() && !suggestion.is_empty());
+            let underlined = &text[position.start as usize..position.end as usize];
+            assert!(underlined.contains(value.as_str()), "{underlined} has no {value}");
+            format!("{}:{} {} {value}: {message}", position.line, position.column, code.as_str())
+        };
+        assert_eq!(found.iter().map(brief).collect::<Vec<_>>(), expected, "{text}");
+    }
+
+    #[test]
+    fn an_omitted_scope_that_would_be_denied_is_doubtful() {
+        judged(
+            &["scopesSupported: [mcp:read]"],
+            &["2:3 OmittedScopeDenied api: a client that registers at `api` without a scope is denied"],
+        );
+        judged(&["scopesSupported: [mcp:read]", "defaultClientScopes: []"], &[]);
+        judged(&["scopesSupported: [mcp:read]", "defaultClientScopes: [mcp:read]"], &[]);
+        judged(&["scopesSupported: [mcp:read, mcp:list]", "baselineClientScopes: [mcp:read]"], &[]);
+        judged(&["scopesSupported: [mcp:read, openid]"], &[]);
+        judged(
+            &[
+                "scopesSupported: [a, b]",
+                "baselineClientScopes: [a]",
+                "authorization: {omittedScope: default}",
+            ],
+            &[
+                "5:35 OmittedScopeDenied default: an authorize request at `api` without a scope is denied: there is no default scope",
+            ],
+        );
+        judged(&["scopesSupported: [a, openid]", "authorization: {omittedScope: default}"], &[]);
+        judged(
+            &["scopesSupported: [a, b]", "defaultClientScopes: []", "authorization: {omittedScope: reject}"],
+            &[],
+        );
+    }
+
+    #[test]
+    fn privileges_in_a_baseline_are_doubtful() {
+        judged(
+            &[
+                "scopesSupported: [openid, admin, 'mcp:write', 'repo.delete_all', 'keys/*', sudo, rewrite, sum, Root]",
+                "baselineClientScopes: [admin, 'mcp:write', repo.delete_all, 'keys/*', sudo, rewrite, sum, Root]",
+            ],
+            &[
+                "4:28 BaselineScopeLooksPrivileged admin: every client is given `admin`, and `admin` sounds like a privilege",
+                "4:35 BaselineScopeLooksPrivileged mcp:write: every client is given `mcp:write`, and `write` sounds like a privilege",
+                "4:48 BaselineScopeLooksPrivileged repo.delete_all: every client is given `repo.delete_all`, and `delete` sounds like a privilege",
+                "4:65 BaselineScopeLooksPrivileged keys/*: every client is given `keys/*`, and `*` sounds like a privilege",
+                "4:75 BaselineScopeLooksPrivileged sudo: every client is given `sudo`, and `sudo` sounds like a privilege",
+                "4:95 BaselineScopeLooksPrivileged Root: every client is given `Root`, and `root` sounds like a privilege",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_rule_may_give_privileges_to_clients_that_are_known() {
+        let rule = |when: &str| {
+            format!("clientRules: [{{name: r, when: {{{when}}}, baselineClientScopes: ['a:write']}}]")
+        };
+        let supported = "scopesSupported: [openid, 'a:write']";
+        judged(
+            &[supported, &rule("clientName: x")],
+            &[
+                "4:75 BaselineScopeLooksPrivileged a:write: rule `r` gives `a:write` on the client's own word, and `write` sounds like a privilege",
+            ],
+        );
+        judged(&[supported, &rule("clientIdHost: app.example.com")], &[]);
+        judged(&[supported, &rule("source: static")], &[]);
+    }
+
+    #[test]
+    fn offline_access_wants_the_refresh_grant() {
+        let supported = "scopesSupported: [openid, profile, offline_access]";
+        let baseline = "baselineClientScopes: [offline_access]";
+        judged(
+            &[supported, baseline],
+            &[
+                "4:28 OfflineAccessForEveryClient offline_access: every client is given `offline_access`, also those without the refresh grant",
+            ],
+        );
+        judged(
+            &[
+                supported,
+                baseline,
+                "clientRules: [{name: r, when: {grantTypes: [refresh_token]}, baselineClientScopes: [profile]}]",
+            ],
+            &[],
+        );
+        judged(
+            &[
+                supported,
+                "clientRules: [{name: r, when: {grantTypes: [refresh_token]}, baselineClientScopes: [offline_access]}]",
+            ],
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_baseline_scope_that_no_client_could_lack_is_doubtful() {
+        judged(
+            &["scopesSupported: [openid]", "baselineClientScopes: [openid]"],
+            &[
+                "4:28 RedundantBaselineScope openid: no client could lack `openid`: it is the only scope, and the default one",
+            ],
+        );
+        judged(&["scopesSupported: [a]", "baselineClientScopes: [a]"], &[]);
+        judged(
+            &[
+                "scopesSupported: [openid]",
+                "baselineClientScopes: [openid]",
+                "registration: {unsupportedScopes: drop}",
+            ],
+            &[],
+        );
+        judged(
+            &["scopesSupported: [mcp]", "scopeMatching: hierarchic", "baselineClientScopes: [mcp.read, mcp]"],
+            &[
+                "5:28 RedundantBaselineScope mcp.read: no client could lack `mcp.read`: `mcp` of the same baseline covers it",
+            ],
+        );
+        judged(
+            &[
+                "scopesSupported: [openid, a, b]",
+                "baselineClientScopes: [a]",
+                "clientRules: [{name: r, when: {source: dcr}, baselineClientScopes: [a, b]}]",
+            ],
+            &[
+                "5:73 RedundantBaselineScope a: no client of rule `r` could lack `a`: the baseline of the audience has it",
+            ],
+        );
+    }
+
+    #[test]
+    fn rules_that_never_add_a_scope_are_doubtful() {
+        let rules = |rules: &[&str]| format!("clientRules: [{}]", rules.join(", "));
+        let check = |list: &[&str], expected: &[&str]| {
+            judged(&["scopesSupported: [openid, a, b]", "baselineClientScopes: [a]", &rules(list)], expected);
+        };
+        check(
+            &["{name: r, when: {source: dcr}, baselineClientScopes: [a]}"],
+            &[
+                "5:26 UnusedClientRule r: rule `r` never adds a scope: the baseline of the audience has all of them",
+            ],
+        );
+        check(
+            &["{name: r, when: {source: dcr, clientIdHost: h}, baselineClientScopes: [b]}"],
+            &[
+                "5:26 UnusedClientRule r: rule `r` never holds: `clientIdHost` needs the source `cimd`, not `dcr`",
+            ],
+        );
+        let twice = "{name: r, when: {source: dcr}, baselineClientScopes: [b]}";
+        check(
+            &[twice, "{name: s, when: {source: dcr}, baselineClientScopes: [b]}"],
+            &[
+                "5:85 UnusedClientRule s: rule `s` never adds a scope: rule `r` gives the same to all of its clients",
+            ],
+        );
+        check(
+            &[
+                "{name: s, when: {source: dcr, clientName: x, grantTypes: [y, z]}, baselineClientScopes: [b]}",
+                twice,
+            ],
+            &[
+                "5:26 UnusedClientRule s: rule `s` never adds a scope: rule `r` gives the same to all of its clients",
+            ],
+        );
+        check(
+            &[
+                "{name: s, when: {clientIdHost: h}, baselineClientScopes: [b]}",
+                "{name: t, when: {source: cimd}, baselineClientScopes: [b, openid]}",
+            ],
+            &[
+                "5:26 UnusedClientRule s: rule `s` never adds a scope: rule `t` gives the same to all of its clients",
+            ],
+        );
+        check(
+            &[
+                "{name: s, when: {clientName: 'x*'}, baselineClientScopes: [b]}",
+                "{name: t, when: {clientName: 'x'}, baselineClientScopes: [b]}",
+                "{name: u, when: {redirectUri: loopback}, baselineClientScopes: [b]}",
+                "{name: v, when: {redirectUri: 'https://a'}, baselineClientScopes: [b]}",
+                "{name: w, when: {grantTypes: [x]}, baselineClientScopes: [b]}",
+                "{name: y, when: {softwareId: x}, baselineClientScopes: [b]}",
+                "{name: z, when: {applicationType: web}, baselineClientScopes: [b]}",
+            ],
+            &[],
+        );
+    }
+}
