@@ -19,6 +19,7 @@ mod drain;
 mod harness;
 mod limits;
 mod records;
+mod docs;
 mod reference;
 mod reload;
 mod service;
