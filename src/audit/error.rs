@@ -1,0 +1,120 @@
+//! What can go wrong with the audit log, in words for the log and in variants for the wire.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::Problem;
+
+/// Why an operation on the audit log failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The event is not durable; the answer that depends on it must not leave.
+    #[error("audit event could not be made durable: {cause}")]
+    NotDurable {
+        /// What the store said.
+        cause: String,
+    },
+    /// The encoded event is over the size of a record.
+    #[error("audit event has {bytes} bytes, more than the {limit} that a record may have")]
+    TooLarge {
+        /// Bytes of the encoded event.
+        bytes: usize,
+        /// The most that is taken.
+        limit: usize,
+    },
+    /// The log was closed.
+    #[error("audit log is closed")]
+    Closed,
+    /// The asked sequence is older than what is kept, or newer than what was ever written.
+    #[error("audit cursor {requested} is outside what is kept: oldest {oldest}, newest {newest}")]
+    OutOfRange {
+        /// The sequence after which events were asked.
+        requested: u64,
+        /// The first sequence that is kept; `newest` + 1 if nothing is.
+        oldest: u64,
+        /// The last sequence that was written; 0 if none was.
+        newest: u64,
+    },
+    /// The cursor belongs to another log.
+    #[error("log id `{given}` is not that of this audit log, which is `{actual}`")]
+    ForeignLog {
+        /// What was sent.
+        given: String,
+        /// The id of this log.
+        actual: String,
+    },
+    /// A sequence says nothing without the log it counts in.
+    #[error("a log id is required with a sequence to start after")]
+    LogIdRequired,
+    /// The chain does not hold.
+    #[error("audit chain is broken at record {sequence}: {problem}")]
+    DataLoss {
+        /// The first bad record.
+        sequence: u64,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// Another process writes in the state directory.
+    #[error("state directory `{}` is in use by another process", path.display())]
+    InUse {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// The file is something else than an audit store, or damaged as a whole.
+    #[error("`{}` is not an audit log: {detail}", path.display())]
+    NotAnAuditLog {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        detail: String,
+    },
+    /// The store was written by a newer program.
+    #[error("`{}` has format version {found}, this program knows {known}", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The version of the file.
+        found: i64,
+        /// The version that is known.
+        known: i64,
+    },
+    /// The size limit leaves no room to work.
+    #[error("audit size limit of {given} bytes is below the least, {least} bytes")]
+    LimitTooSmall {
+        /// What was asked for.
+        given: u64,
+        /// The least that works.
+        least: u64,
+    },
+    /// A file operation failed.
+    #[error("could not {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The store failed.
+    #[error("could not {action}: {source}")]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        source: rusqlite::Error,
+    },
+}
+
+impl AuditError {
+    /// Wraps a file error.
+    pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Wraps an error of the store.
+    pub(super) fn database(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| Self::Database { action, source }
+    }
+}

@@ -1,0 +1,599 @@
+//! The store's own seam: what the writer needs of a ledger, and SQLite as one.
+//!
+//! Knows rows and transactions, nothing of queues, events or readers. Tests put a failing ledger
+//! in its place.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use uuid::Uuid;
+
+use super::chain::{GENESIS_HASH, Hash, Head, Row, from_nanos, time_of, to_nanos};
+use super::{AuditError, wal};
+
+/// The format of the store that this program reads and writes.
+const FORMAT_VERSION: i64 = 1;
+/// Marks the file as ours; the letters `SWAL`.
+const APPLICATION_ID: i64 = 0x5357_414c;
+/// The most rows that one step of retention deletes.
+pub(super) const TRIM_ROWS: u64 = 1000;
+/// A time further ahead than this says that the clock was wrong when the event was recorded.
+const CLOCK_SLACK: Duration = Duration::from_secs(24 * 60 * 60);
+
+const SCHEMA: &str = "
+    CREATE TABLE log (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        log_id BLOB NOT NULL,
+        base_sequence INTEGER NOT NULL,
+        base_hash BLOB NOT NULL,
+        base_latest_time INTEGER NOT NULL,
+        accounted INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE record (
+        sequence INTEGER PRIMARY KEY,
+        latest_time INTEGER NOT NULL,
+        content BLOB NOT NULL,
+        hash BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE damaged (
+        id INTEGER PRIMARY KEY,
+        sequence INTEGER NOT NULL,
+        latest_time INTEGER NOT NULL,
+        content BLOB NOT NULL,
+        hash BLOB NOT NULL,
+        found_time INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE probe (filler BLOB NOT NULL) STRICT;
+";
+
+/// One end of the chain as the store has it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Tip {
+    /// Sequence and hash.
+    pub(super) head: Head,
+    /// The greatest time of any record up to here, nanoseconds since 1970.
+    pub(super) latest_time: i64,
+}
+
+/// The space that the store takes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Usage {
+    /// Pages in the main file that hold something.
+    pub(super) used_bytes: u64,
+    /// The main file, free pages included.
+    pub(super) main_bytes: u64,
+    /// The write-ahead file.
+    pub(super) wal_bytes: u64,
+}
+
+/// What retention may delete in one step, always from the oldest on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cut {
+    /// Records until this many bytes of content are gone, but never the newest record.
+    Bytes(u64),
+    /// Records from before the first time, by a clock that shows the second (nanoseconds since
+    /// 1970).
+    OlderThan(i64, i64),
+}
+
+/// Why the ledger failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LedgerError {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("`{}` was removed or replaced", .0.display())]
+    Replaced(PathBuf),
+    #[error("the store does not continue what was acknowledged")]
+    Diverged,
+    #[error("the store is not open")]
+    NotOpen,
+    #[cfg(test)]
+    #[error("{0}")]
+    Injected(&'static str),
+}
+
+/// What the writer needs of a store. All calls come from one thread.
+///
+/// After any error the caller calls `rollback` and reads `tip` anew before it appends again: a
+/// failed `commit` may or may not have happened.
+pub(super) trait Ledger: Send {
+    /// The newest record, or the base if there is none.
+    fn tip(&mut self) -> Result<Tip, LedgerError>;
+    /// What is known of the record before the oldest.
+    fn base(&mut self) -> Result<Tip, LedgerError>;
+    /// How many events of the queue are in records or counted by gaps.
+    fn accounted(&mut self) -> Result<u64, LedgerError>;
+    /// Records after a sequence, in order.
+    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<Row>, LedgerError>;
+
+    /// Starts a transaction.
+    fn begin(&mut self) -> Result<(), LedgerError>;
+    /// Adds a record.
+    fn append(&mut self, tip: Tip, content: &[u8]) -> Result<(), LedgerError>;
+    /// Sets what `accounted` reads.
+    fn account(&mut self, accounted: u64) -> Result<(), LedgerError>;
+    /// Ends the transaction; when it returns without error everything in it is durable.
+    fn commit(&mut self) -> Result<(), LedgerError>;
+    /// Gives the transaction up, if there is one.
+    fn rollback(&mut self);
+
+    /// Writes something durable that takes space, and removes it again.
+    fn probe(&mut self) -> Result<(), LedgerError>;
+    /// The space taken.
+    fn usage(&mut self) -> Result<Usage, LedgerError>;
+    /// Deletes the oldest records, at most 1000, and says how many. The last of them becomes the
+    /// base.
+    fn trim(&mut self, cut: Cut) -> Result<u64, LedgerError>;
+    /// Gives free pages back to the file system.
+    fn vacuum(&mut self, pages: u64) -> Result<(), LedgerError>;
+    /// Moves the write-ahead file into the main file. With `wait` it waits for readers, so that
+    /// the file starts anew. Returns how many frames the file has.
+    fn checkpoint(&mut self, wait: bool) -> Result<u64, LedgerError>;
+    /// Closes the store and opens it again.
+    fn reopen(&mut self) -> Result<(), LedgerError>;
+}
+
+/// The store in a SQLite file.
+#[derive(Debug)]
+pub(super) struct SqliteLedger {
+    path: PathBuf,
+    log_id: Uuid,
+    created: bool,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    main: Identity,
+    wal: Identity,
+}
+
+impl SqliteLedger {
+    /// Opens the store, or makes one. The caller holds the lock of the state directory.
+    pub(super) fn open(path: &Path) -> Result<Self, AuditError> {
+        create_file(path).map_err(AuditError::io("create", path))?;
+        let connection = connect(path).map_err(|error| not_ours(path, error))?;
+        let created = is_empty(&connection).map_err(|error| not_ours(path, error))?;
+        let log_id = if created {
+            create(&connection).map_err(AuditError::database("create the audit log"))?
+        } else {
+            identify(&connection, path)?
+        };
+        let opened = Open::new(connection, path)
+            .map_err(|error| AuditError::NotDurable { cause: error.to_string() })?;
+        Ok(Self { path: path.to_owned(), log_id, created, open: Some(opened) })
+    }
+
+    /// The id of the log.
+    pub(super) const fn log_id(&self) -> Uuid {
+        self.log_id
+    }
+
+    /// Whether `open` made the store.
+    pub(super) const fn created(&self) -> bool {
+        self.created
+    }
+
+    /// Moves damaged records from the end of the chain to a table of their own. Part of the
+    /// running transaction.
+    pub(super) fn set_aside(&mut self, from: u64, now: i64) -> Result<(), LedgerError> {
+        let connection = self.connection()?;
+        connection.execute(
+            "INSERT INTO damaged (sequence, latest_time, content, hash, found_time)
+             SELECT sequence, latest_time, content, hash, ?2 FROM record WHERE sequence >= ?1",
+            params![signed(from), now],
+        )?;
+        connection.execute("DELETE FROM record WHERE sequence >= ?1", [signed(from)])?;
+        Ok(())
+    }
+
+    /// Limits the size of the main file, as a full disk would.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&mut self, pages: u64) {
+        let connection = self.connection().unwrap();
+        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+    }
+
+    fn connection(&self) -> Result<&Connection, LedgerError> {
+        self.open.as_ref().map(|open| &open.connection).ok_or(LedgerError::NotOpen)
+    }
+
+    /// Runs a transaction of its own.
+    fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let open = self.open.as_mut().ok_or(LedgerError::NotOpen)?;
+        let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = work(&transaction)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+}
+
+impl Ledger for SqliteLedger {
+    fn tip(&mut self) -> Result<Tip, LedgerError> {
+        let connection = self.connection()?;
+        Ok(match read_newest(connection)? {
+            Some(tip) => tip,
+            None => read_base(connection)?,
+        })
+    }
+
+    fn base(&mut self) -> Result<Tip, LedgerError> {
+        Ok(read_base(self.connection()?)?)
+    }
+
+    fn accounted(&mut self) -> Result<u64, LedgerError> {
+        let accounted: i64 =
+            self.connection()?.query_row("SELECT accounted FROM log", [], |row| row.get(0))?;
+        Ok(unsigned(accounted))
+    }
+
+    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<Row>, LedgerError> {
+        Ok(read_rows(self.connection()?, sequence, limit)?)
+    }
+
+    fn begin(&mut self) -> Result<(), LedgerError> {
+        let open = self.open.as_ref().ok_or(LedgerError::NotOpen)?;
+        // A file that was unlinked can still be written, but nobody will find what is in it.
+        open.check_identity(&self.path)?;
+        open.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
+    }
+
+    fn append(&mut self, tip: Tip, content: &[u8]) -> Result<(), LedgerError> {
+        self.connection()?
+            .prepare_cached(
+                "INSERT INTO record (sequence, latest_time, content, hash) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![signed(tip.head.sequence), tip.latest_time, content, tip.head.hash])?;
+        Ok(())
+    }
+
+    fn account(&mut self, accounted: u64) -> Result<(), LedgerError> {
+        self.connection()?.prepare_cached("UPDATE log SET accounted = ?1")?.execute([signed(accounted)])?;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), LedgerError> {
+        self.connection()?.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        if let Some(open) = &self.open
+            && !open.connection.is_autocommit()
+        {
+            // An error here leaves the transaction open; the next `begin` then fails and the
+            // store is opened anew.
+            let _ = open.connection.execute_batch("ROLLBACK");
+        }
+    }
+
+    fn probe(&mut self) -> Result<(), LedgerError> {
+        let open = self.open.as_ref().ok_or(LedgerError::NotOpen)?;
+        open.check_identity(&self.path)?;
+        // Two transactions, since pages that come and go in one are never written.
+        self.transaction(|connection| {
+            connection.execute("INSERT INTO probe (filler) VALUES (zeroblob(65536))", [])?;
+            Ok(())
+        })?;
+        self.transaction(|connection| {
+            connection.execute("DELETE FROM probe", [])?;
+            Ok(())
+        })
+    }
+
+    fn usage(&mut self) -> Result<Usage, LedgerError> {
+        let connection = self.connection()?;
+        let pragma = |name: &str| -> rusqlite::Result<u64> {
+            let value: i64 =
+                connection.prepare_cached(&format!("PRAGMA {name}"))?.query_row([], |row| row.get(0))?;
+            Ok(unsigned(value))
+        };
+        let page_bytes = pragma("page_size")?;
+        let pages = pragma("page_count")?;
+        let free = pragma("freelist_count")?;
+        Ok(Usage {
+            used_bytes: pages.saturating_sub(free) * page_bytes,
+            main_bytes: pages * page_bytes,
+            wal_bytes: std::fs::metadata(wal_path(&self.path)).map_or(0, |data| data.len()),
+        })
+    }
+
+    fn trim(&mut self, cut: Cut) -> Result<u64, LedgerError> {
+        self.transaction(|connection| {
+            let Some((last, rows)) = last_to_trim(connection, cut)? else {
+                return Ok(0);
+            };
+            connection.execute(
+                "UPDATE log SET (base_sequence, base_hash, base_latest_time) =
+                 (SELECT sequence, hash, latest_time FROM record WHERE sequence = ?1)",
+                [last],
+            )?;
+            connection.execute("DELETE FROM record WHERE sequence <= ?1", [last])?;
+            Ok(rows)
+        })
+    }
+
+    fn vacuum(&mut self, pages: u64) -> Result<(), LedgerError> {
+        let connection = self.connection()?;
+        // One page is freed each time the statement is stepped.
+        let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, wait: bool) -> Result<u64, LedgerError> {
+        let mode = if wait { "RESTART" } else { "PASSIVE" };
+        let (busy, frames, moved): (i64, i64, i64) =
+            self.connection()?.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        // When all frames are moved the next transaction starts the file anew.
+        let anew = busy == 0 && frames == moved;
+        Ok(if anew { 0 } else { unsigned(frames.max(0)) })
+    }
+
+    fn reopen(&mut self) -> Result<(), LedgerError> {
+        self.open = None;
+        // Opening reads the write-ahead file again, and with it what may never have reached the
+        // disk.
+        wal::rewrite_in_place(&wal_path(&self.path))?;
+        if !self.path.exists() {
+            return Err(LedgerError::Replaced(self.path.clone()));
+        }
+        let connection = connect(&self.path)?;
+        let found: Option<Uuid> = read_log_id(&connection)?;
+        if found != Some(self.log_id) {
+            return Err(LedgerError::Replaced(self.path.clone()));
+        }
+        self.open = Some(Open::new(connection, &self.path)?);
+        Ok(())
+    }
+}
+
+impl Open {
+    fn new(connection: Connection, path: &Path) -> Result<Self, LedgerError> {
+        // The first read makes the write-ahead file.
+        connection.query_row("SELECT count(*) FROM log", [], |_| Ok(()))?;
+        let main = Identity::of(path)?;
+        let wal = Identity::of(&wal_path(path))?;
+        Ok(Self { connection, main, wal })
+    }
+
+    fn check_identity(&self, path: &Path) -> Result<(), LedgerError> {
+        for (file, known) in [(path.to_owned(), self.main), (wal_path(path), self.wal)] {
+            if Identity::of(&file).ok() != Some(known) {
+                return Err(LedgerError::Replaced(file));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells a file from another of the same name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let data: Metadata = std::fs::metadata(path)?;
+        Ok(Self { device: data.dev(), inode: data.ino() })
+    }
+}
+
+/// The last record that one step of retention deletes, and how many go.
+fn last_to_trim(connection: &Connection, cut: Cut) -> rusqlite::Result<Option<(i64, u64)>> {
+    let newest: Option<i64> =
+        connection.query_row("SELECT max(sequence) FROM record", [], |row| row.get(0))?;
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, length(content), substr(content, 1, 66) FROM record
+         ORDER BY sequence LIMIT ?1",
+    )?;
+    let mut rows = statement.query([signed(TRIM_ROWS)])?;
+    let mut last = None;
+    let mut count = 0;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let sequence: i64 = row.get(0)?;
+        count += 1;
+        match cut {
+            Cut::Bytes(wanted) => {
+                if bytes >= wanted || Some(sequence) == newest {
+                    break;
+                }
+                bytes += unsigned(row.get(1)?);
+                last = Some((sequence, count));
+            }
+            Cut::OlderThan(cutoff, now) => {
+                let header: Vec<u8> = row.get(2)?;
+                let time = time_of(&header).unwrap_or(0);
+                let ahead = to_nanos(from_nanos(now) + CLOCK_SLACK);
+                if time < cutoff {
+                    last = Some((sequence, count));
+                } else if time <= ahead {
+                    break;
+                }
+                // A time that the clock has not reached says nothing: its neighbours decide.
+            }
+        }
+    }
+    Ok(last)
+}
+
+/// The path of the write-ahead file.
+pub(super) fn wal_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
+fn create_file(path: &Path) -> io::Result<()> {
+    // Only the owner may read what clients asked for.
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    drop(file);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(Duration::from_secs(2))?;
+    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON")?;
+    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    // FULL syncs the write-ahead file at each commit; NORMAL would lose the last commits when the
+    // power fails.
+    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    // The writer moves pages itself, after it has answered.
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(objects == 0 && version == 0)
+}
+
+fn create(connection: &Connection) -> rusqlite::Result<Uuid> {
+    let log_id = Uuid::new_v4();
+    let mode: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
+    if mode != 2 {
+        // The file got its first page in an attempt that ended before this setting.
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")?;
+    }
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {SCHEMA}
+         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION};"
+    ))?;
+    connection.execute(
+        "INSERT INTO log (one, log_id, base_sequence, base_hash, base_latest_time, accounted)
+         VALUES (1, ?1, 0, ?2, ?3, 0)",
+        params![log_id.as_bytes().as_slice(), GENESIS_HASH, i64::MIN],
+    )?;
+    connection.execute_batch("COMMIT")?;
+    Ok(log_id)
+}
+
+/// Checks that the file is an audit log that this program understands, and reads its id.
+pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Uuid, AuditError> {
+    let number = |pragma: &str| -> rusqlite::Result<i64> {
+        connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))
+    };
+    let application = number("application_id").map_err(|error| not_ours(path, error))?;
+    if application != APPLICATION_ID {
+        return Err(AuditError::NotAnAuditLog {
+            path: path.to_owned(),
+            detail: format!("application id is {application:#x}, not {APPLICATION_ID:#x}"),
+        });
+    }
+    let version = number("user_version").map_err(|error| not_ours(path, error))?;
+    if version != FORMAT_VERSION {
+        return Err(AuditError::UnknownFormat {
+            path: path.to_owned(),
+            found: version,
+            known: FORMAT_VERSION,
+        });
+    }
+    read_log_id(connection).map_err(|error| not_ours(path, error))?.ok_or_else(|| AuditError::NotAnAuditLog {
+        path: path.to_owned(),
+        detail: "it has no log id".to_owned(),
+    })
+}
+
+/// Turns an error of the first look at a file into one that says what the file is.
+pub(super) fn not_ours(path: &Path, error: rusqlite::Error) -> AuditError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            AuditError::NotAnAuditLog { path: path.to_owned(), detail: error.to_string() }
+        }
+        _ => AuditError::Database { action: "open the audit log", source: error },
+    }
+}
+
+fn read_log_id(connection: &Connection) -> rusqlite::Result<Option<Uuid>> {
+    let bytes: Vec<u8> = connection.query_row("SELECT log_id FROM log", [], |row| row.get(0))?;
+    Ok(Uuid::from_slice(&bytes).ok())
+}
+
+/// Reads what retention left of the records before the oldest.
+pub(super) fn read_base(connection: &Connection) -> rusqlite::Result<Tip> {
+    connection.prepare_cached("SELECT base_sequence, base_hash, base_latest_time FROM log")?.query_row(
+        [],
+        |row| {
+            Ok(Tip {
+                head: Head { sequence: unsigned(row.get(0)?), hash: hash(row, 1)? },
+                latest_time: row.get(2)?,
+            })
+        },
+    )
+}
+
+/// Reads the newest record; `None` if there is none.
+pub(super) fn read_newest(connection: &Connection) -> rusqlite::Result<Option<Tip>> {
+    let mut statement = connection
+        .prepare_cached("SELECT sequence, hash, latest_time FROM record ORDER BY sequence DESC LIMIT 1")?;
+    let mut rows = statement.query([])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    Ok(Some(Tip {
+        head: Head { sequence: unsigned(row.get(0)?), hash: hash(row, 1)? },
+        latest_time: row.get(2)?,
+    }))
+}
+
+/// Reads records after a sequence, in order.
+pub(super) fn read_rows(connection: &Connection, after: u64, limit: u64) -> rusqlite::Result<Vec<Row>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, latest_time, content, hash FROM record WHERE sequence > ?1
+         ORDER BY sequence LIMIT ?2",
+    )?;
+    let rows = statement.query_map([signed(after), signed(limit)], read_row)?;
+    rows.collect()
+}
+
+/// Reads one row of the columns sequence, `latest_time`, content, hash.
+pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        sequence: unsigned(row.get(0)?),
+        latest_time: row.get(1)?,
+        content: row.get(2)?,
+        hash: hash(row, 3)?,
+    })
+}
+
+/// A hash column. One of another length is no hash of anything, hence zeros.
+fn hash(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Hash> {
+    let bytes: Vec<u8> = row.get(column)?;
+    Ok(bytes.try_into().unwrap_or(GENESIS_HASH))
+}
+
+/// SQLite counts in signed numbers; sequences never come near the difference.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The inverse of [`signed`].
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,378 @@
+//! The handle of an audit log: open, append, read, look at, close.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Semaphore, oneshot, watch};
+use uuid::Uuid;
+
+use super::chain::{Content, GapReason, Head};
+use super::event::AuditEvent;
+use super::ledger::Ledger;
+use super::read::{Filter, Page, Reader};
+use super::retention::{Clock, Retention};
+use super::shared::{AuditHealth, AuditStatus, Shared};
+use super::start::{StartReport, Started, start};
+use super::stream::{AuditStream, Query};
+use super::writer::{Entry, Job, Settings, Writer};
+use super::{AuditError, STORE_FILE};
+
+/// Is told, on the writer's thread, how long each transaction took and how many records it had.
+pub type CommitObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
+
+/// The most bytes that one encoded record may have.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
+
+/// Room in a queue is given out in pieces of this size; a record takes at least one.
+const ROOM_BYTES: usize = 1024;
+
+/// How a log is opened. [`AuditOptions::new`] has the defaults.
+#[derive(Clone)]
+pub struct AuditOptions {
+    /// The folder of the store; made if it is not there.
+    pub state_dir: PathBuf,
+    /// Records older than this are deleted; `None` keeps them.
+    pub max_age: Option<Duration>,
+    /// The store stays under this many bytes by deleting the oldest records; `None`: no limit. At
+    /// least 16 MiB.
+    pub max_bytes: Option<u64>,
+    /// How many KiB of events may wait to be written, once for those that somebody waits for and
+    /// once for those that nobody does. A smaller event counts as 1 KiB.
+    pub queue_kib: usize,
+    /// How often a stream sends a checkpoint.
+    pub checkpoint_interval: Duration,
+    /// The clock that retention and checkpoints go by.
+    pub clock: Clock,
+    /// Told about each transaction.
+    pub commit_observer: Option<CommitObserver>,
+}
+
+impl AuditOptions {
+    /// No limits, 16 MiB for each queue, a checkpoint every 15 s, the clock of the system.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            max_age: None,
+            max_bytes: None,
+            queue_kib: 16 * 1024,
+            checkpoint_interval: Duration::from_secs(15),
+            clock: Arc::new(SystemTime::now),
+            commit_observer: None,
+        }
+    }
+}
+
+impl fmt::Debug for AuditOptions {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("AuditOptions")
+            .field("state_dir", &self.state_dir)
+            .field("max_age", &self.max_age)
+            .field("max_bytes", &self.max_bytes)
+            .field("queue_kib", &self.queue_kib)
+            .field("checkpoint_interval", &self.checkpoint_interval)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The place that an event got in the chain. It is durable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Recorded {
+    /// Its sequence and hash.
+    pub head: Head,
+}
+
+/// An open audit log. Clones are handles of the same log.
+///
+/// One thread writes; it ends when [`AuditLog::close`] was called or the last handle is gone, and
+/// gives the state directory free only then.
+#[derive(Clone, Debug)]
+pub struct AuditLog {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    log_id: Uuid,
+    report: StartReport,
+    max_bytes: Option<u64>,
+    checkpoint_interval: Duration,
+    clock: DebugClock,
+    jobs: Sender<Job>,
+    closing: AtomicBool,
+    /// The room of events that somebody waits for.
+    durable_room: Room,
+    /// The room of events that nobody waits for.
+    queue_room: Room,
+    shared: Arc<Shared>,
+    reader: Reader,
+}
+
+impl AuditLog {
+    /// Opens the log of a state directory, or makes one. Blocks while it reads the store.
+    ///
+    /// # Errors
+    ///
+    /// Another process has the directory ([`AuditError::InUse`]), the file is not ours or newer
+    /// than this program, the chain is broken anywhere but at its end
+    /// ([`AuditError::DataLoss`]), or the files cannot be read and written.
+    pub fn open(options: AuditOptions) -> Result<Self, AuditError> {
+        Self::open_with(options, |ledger| Box::new(ledger))
+    }
+
+    /// Opens the log with something between the writer and the store.
+    pub(super) fn open_with(
+        options: AuditOptions,
+        wrap: impl FnOnce(super::ledger::SqliteLedger) -> Box<dyn Ledger>,
+    ) -> Result<Self, AuditError> {
+        let AuditOptions {
+            state_dir,
+            max_age,
+            max_bytes,
+            queue_kib,
+            checkpoint_interval,
+            clock,
+            commit_observer,
+        } = options;
+        let retention = Retention::new(max_age, max_bytes, Arc::clone(&clock))?;
+        let Started { ledger, lock, mark, tip, base, accounted, unwritten, report } =
+            start(&state_dir, clock())?;
+        let log_id = ledger.log_id();
+        let shared = Arc::new(Shared::new(mark, tip.head, base.head.sequence + 1));
+        shared.figures.lost(report.unwritten + report.lost + report.damaged);
+        shared.losses.merge(unwritten.into_iter().collect());
+
+        let (jobs, receiver) = mpsc::channel();
+        let settings = Settings { log_id, retention, observer: commit_observer };
+        let writer =
+            Writer::new(wrap(ledger), Arc::clone(&shared), receiver, settings, tip, accounted, Some(lock));
+        std::thread::Builder::new()
+            .name("audit-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(AuditError::io("start the writer of", &state_dir))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                log_id,
+                report,
+                max_bytes,
+                checkpoint_interval,
+                clock: DebugClock(clock),
+                jobs,
+                closing: AtomicBool::new(false),
+                durable_room: Room::new(queue_kib),
+                queue_room: Room::new(queue_kib),
+                shared,
+                reader: Reader::new(state_dir.join(STORE_FILE), log_id),
+            }),
+        })
+    }
+
+    /// The id of the log, born with the store.
+    #[must_use]
+    pub fn log_id(&self) -> Uuid {
+        self.inner.log_id
+    }
+
+    /// What the start found.
+    #[must_use]
+    pub fn start_report(&self) -> StartReport {
+        self.inner.report
+    }
+
+    /// Records an event and returns when it is durable. Waits if the queue is full.
+    ///
+    /// Dropping the future never leaves half an event: before it is queued nothing is recorded,
+    /// afterwards all of it is. An event whose append failed is normally not in the log; it is
+    /// there at most once.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::NotDurable`] if the store cannot be written, [`AuditError::TooLarge`], or
+    /// [`AuditError::Closed`].
+    pub async fn append_durable(&self, event: AuditEvent) -> Result<Recorded, AuditError> {
+        let inner = &self.inner;
+        let content = Content::event(inner.log_id, &event);
+        drop(event);
+        if content.len() > MAX_RECORD_BYTES {
+            return Err(AuditError::TooLarge { bytes: content.len(), limit: MAX_RECORD_BYTES });
+        }
+        let room = inner.durable_room.wait(content.len()).await?;
+        let (reply, done) = oneshot::channel();
+        self.send(Entry { content, reply: Some(reply), _room: room })?;
+        // The writer drops the sender only when it ends without having written.
+        done.await.unwrap_or(Err(AuditError::Closed))
+    }
+
+    /// Records an event without waiting. What cannot be queued is counted by a gap record.
+    pub fn enqueue(&self, event: &AuditEvent) {
+        let inner = &self.inner;
+        if let Err(error) = inner.shared.mark.count_queued() {
+            inner.shared.figures.error();
+            tracing::warn!(%error, "audit mark not written");
+        }
+        let content = Content::event(inner.log_id, event);
+        if content.len() > MAX_RECORD_BYTES {
+            return self.lose(GapReason::TooLarge, event.event_time);
+        }
+        let Some(room) = inner.queue_room.take(content.len()) else {
+            let reason =
+                if inner.shared.is_degraded() { GapReason::WriteFailed } else { GapReason::QueueFull };
+            return self.lose(reason, event.event_time);
+        };
+        // After the end of the writer the mark has counted the event, and the next start says so.
+        let _ = self.send(Entry { content, reply: None, _room: room });
+    }
+
+    /// One page of the records after a sequence that fit the filter, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::OutOfRange`] if records after `sequence` are gone already or `sequence` was
+    /// never reached; [`AuditError::DataLoss`] if the chain does not hold; an error of the store.
+    pub async fn read_after(&self, sequence: u64, filter: &Filter, limit: usize) -> Result<Page, AuditError> {
+        self.inner.reader.page(sequence, None, filter.clone(), limit, u64::MAX).await
+    }
+
+    /// The first sequence whose event is from this time or later; the next sequence to be written
+    /// if there is none.
+    ///
+    /// # Errors
+    ///
+    /// An error of the store.
+    pub async fn sequence_at(&self, time: SystemTime) -> Result<u64, AuditError> {
+        self.inner.reader.sequence_at(time).await
+    }
+
+    /// Streams records from a start on.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::OutOfRange`], [`AuditError::ForeignLog`], [`AuditError::LogIdRequired`] if
+    /// the start is not one of this log; an error of the store.
+    pub async fn stream(&self, query: Query) -> Result<AuditStream, AuditError> {
+        AuditStream::open(self.clone(), query).await
+    }
+
+    /// The end of what is durable.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        *self.inner.shared.head.borrow()
+    }
+
+    /// Follows the end of what is durable.
+    #[must_use]
+    pub fn watch_head(&self) -> watch::Receiver<Head> {
+        self.inner.shared.head.subscribe()
+    }
+
+    /// Follows whether the log can do its work.
+    #[must_use]
+    pub fn watch_health(&self) -> watch::Receiver<AuditHealth> {
+        self.inner.shared.health.subscribe()
+    }
+
+    /// A snapshot for metrics and status.
+    #[must_use]
+    pub fn status(&self) -> AuditStatus {
+        self.inner.shared.status(self.inner.log_id, self.inner.max_bytes)
+    }
+
+    /// Writes what is queued, ends the writer and gives the state directory free. Streams end.
+    /// Closing twice does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::NotDurable`] if queued events could not be written. The next start then
+    /// counts them in a gap record.
+    pub async fn close(&self) -> Result<(), AuditError> {
+        let inner = &self.inner;
+        inner.reader.close();
+        if inner.closing.swap(true, Ordering::AcqRel) {
+            inner.shared.closed.cancelled().await;
+            return Ok(());
+        }
+        let (reply, done) = oneshot::channel();
+        if inner.jobs.send(Job::Close(reply)).is_err() {
+            return Ok(());
+        }
+        done.await.unwrap_or(Ok(()))
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.inner.reader
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    pub(super) fn checkpoint_interval(&self) -> Duration {
+        self.inner.checkpoint_interval
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        (self.inner.clock.0)()
+    }
+
+    fn send(&self, entry: Entry) -> Result<(), AuditError> {
+        if self.inner.closing.load(Ordering::Acquire) {
+            return Err(AuditError::Closed);
+        }
+        self.inner.shared.figures.entered_queue();
+        self.inner.jobs.send(Job::Append(entry)).map_err(|_| {
+            self.inner.shared.figures.left_queue();
+            AuditError::Closed
+        })
+    }
+
+    fn lose(&self, reason: GapReason, time: SystemTime) {
+        let shared = &self.inner.shared;
+        shared.figures.lost(1);
+        if shared.losses.add(reason, time) {
+            // The first loss after the writer last looked; it may be asleep.
+            let _ = self.inner.jobs.send(Job::Wake);
+        }
+    }
+}
+
+/// Bounded room, in pieces of [`ROOM_BYTES`].
+#[derive(Debug)]
+struct Room {
+    free: Arc<Semaphore>,
+    pieces: usize,
+}
+
+impl Room {
+    fn new(kib: usize) -> Self {
+        let pieces = kib.clamp(1, Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(pieces)), pieces }
+    }
+
+    /// The pieces for so many bytes. What is larger than all the room takes all of it.
+    fn pieces(&self, bytes: usize) -> u32 {
+        let pieces = bytes.div_ceil(ROOM_BYTES).clamp(1, self.pieces);
+        u32::try_from(pieces).unwrap_or(u32::MAX)
+    }
+
+    async fn wait(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, AuditError> {
+        let pieces = self.pieces(bytes);
+        Arc::clone(&self.free).acquire_many_owned(pieces).await.map_err(|_| AuditError::Closed)
+    }
+
+    fn take(&self, bytes: usize) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_many_owned(self.pieces(bytes)).ok()
+    }
+}
+
+/// A clock that can stand in a struct that derives `Debug`.
+struct DebugClock(Clock);
+
+impl fmt::Debug for DebugClock {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Clock")
+    }
+}

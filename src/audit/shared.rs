@@ -1,0 +1,190 @@
+//! What the writer, the callers and the readers of one log share: where the chain ends, how the
+//! store is, and figures for monitoring.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::chain::Head;
+use super::loss::Losses;
+use super::mark::Mark;
+use super::retention::Space;
+
+/// Whether the log can do its work.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AuditHealth {
+    /// Set while the store cannot be written.
+    pub degraded: Option<Degraded>,
+    /// The store has reached 80 % of its size limit.
+    pub storage_low: bool,
+}
+
+/// Since when and why the store cannot be written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Degraded {
+    /// When the first attempt failed.
+    pub since: SystemTime,
+    /// What the last attempt said.
+    pub error: String,
+}
+
+/// A snapshot of the log for metrics and status.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AuditStatus {
+    /// The id of the log.
+    pub log_id: Uuid,
+    /// Events that were taken and are not yet written.
+    pub queue_length: u64,
+    /// Records written by this process, gaps included.
+    pub appended: u64,
+    /// The last durable sequence; 0 if there is none.
+    pub durable: u64,
+    /// The oldest sequence that is kept; `durable` + 1 if nothing is.
+    pub oldest: u64,
+    /// Bytes of the store on disk, up to a second old.
+    pub bytes: u64,
+    /// The limit of these bytes, if there is one.
+    pub limit: Option<u64>,
+    /// Failed operations on the store since the process started.
+    pub errors: u64,
+    /// Events that were lost since the process started; gap records count them, or will.
+    pub lost: u64,
+    /// Whether the log can do its work.
+    pub health: AuditHealth,
+    /// Transactions of this process.
+    pub commits: u64,
+    /// The time that they took in all; each includes one sync of the disk.
+    pub commit_time: Duration,
+    /// Streams that are open.
+    pub readers: u64,
+    /// How many records the slowest of them has before it; 0 if there is none.
+    pub largest_lag: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) losses: Losses,
+    pub(super) mark: Mark,
+    /// The end of what is durable.
+    pub(super) head: watch::Sender<Head>,
+    pub(super) health: watch::Sender<AuditHealth>,
+    pub(super) figures: Figures,
+    /// Cancelled when the writer has ended.
+    pub(super) closed: CancellationToken,
+    readers: Mutex<Vec<Weak<AtomicU64>>>,
+}
+
+impl Shared {
+    pub(super) fn new(mark: Mark, head: Head, oldest: u64) -> Self {
+        let figures = Figures::default();
+        figures.oldest.store(oldest, Ordering::Relaxed);
+        Self {
+            losses: Losses::default(),
+            mark,
+            head: watch::Sender::new(head),
+            health: watch::Sender::default(),
+            figures,
+            closed: CancellationToken::new(),
+            readers: Mutex::default(),
+        }
+    }
+
+    pub(super) fn set_degraded(&self, degraded: Option<Degraded>) {
+        self.health.send_if_modified(|health| {
+            let changed = health.degraded != degraded;
+            health.degraded = degraded;
+            changed
+        });
+    }
+
+    pub(super) fn is_degraded(&self) -> bool {
+        self.health.borrow().degraded.is_some()
+    }
+
+    pub(super) fn set_space(&self, space: &Space) {
+        self.figures.bytes.store(space.bytes, Ordering::Relaxed);
+        self.figures.oldest.store(space.oldest, Ordering::Relaxed);
+        self.health.send_if_modified(|health| {
+            let changed = health.storage_low != space.low;
+            health.storage_low = space.low;
+            changed
+        });
+    }
+
+    /// Registers a reader by its position, for as long as it keeps the returned value.
+    pub(super) fn register(&self, position: u64) -> Arc<AtomicU64> {
+        let reader = Arc::new(AtomicU64::new(position));
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.retain(|known| known.strong_count() > 0);
+        readers.push(Arc::downgrade(&reader));
+        reader
+    }
+
+    pub(super) fn status(&self, log_id: Uuid, limit: Option<u64>) -> AuditStatus {
+        let durable = self.head.borrow().sequence;
+        let positions: Vec<u64> = {
+            let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            readers.iter().filter_map(Weak::upgrade).map(|at| at.load(Ordering::Relaxed)).collect()
+        };
+        let slowest = positions.iter().min().copied().unwrap_or(durable);
+        let figures = &self.figures;
+        AuditStatus {
+            log_id,
+            queue_length: figures.queued.load(Ordering::Relaxed),
+            appended: figures.appended.load(Ordering::Relaxed),
+            durable,
+            oldest: figures.oldest.load(Ordering::Relaxed),
+            bytes: figures.bytes.load(Ordering::Relaxed),
+            limit,
+            errors: figures.errors.load(Ordering::Relaxed),
+            lost: figures.lost.load(Ordering::Relaxed),
+            health: self.health.borrow().clone(),
+            commits: figures.commits.load(Ordering::Relaxed),
+            commit_time: Duration::from_nanos(figures.commit_nanos.load(Ordering::Relaxed)),
+            readers: positions.len() as u64,
+            largest_lag: durable.saturating_sub(slowest),
+        }
+    }
+}
+
+/// Counters that anyone may read at any time.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    queued: AtomicU64,
+    appended: AtomicU64,
+    errors: AtomicU64,
+    lost: AtomicU64,
+    bytes: AtomicU64,
+    oldest: AtomicU64,
+    commits: AtomicU64,
+    commit_nanos: AtomicU64,
+}
+
+impl Figures {
+    pub(super) fn entered_queue(&self) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn left_queue(&self) {
+        self.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn lost(&self, count: u64) {
+        self.lost.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn committed(&self, records: u64, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.appended.fetch_add(records, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.commit_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+}

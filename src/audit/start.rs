@@ -1,0 +1,263 @@
+//! The start of a log: the lock, what a crash left behind, and what is done about it.
+//!
+//! Only an end of the chain is ever repaired, and every repair is a record of the chain itself.
+//! Damage anywhere else stops the start.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::chain::{Content, Gap, GapReason, from_nanos, to_nanos};
+use super::ledger::{Ledger, LedgerError, SqliteLedger, Tip, wal_path};
+use super::mark::{MARK_FILE, Mark, Remembered};
+use super::{AuditError, Problem, STORE_FILE, wal};
+
+/// The file in the state directory whose lock one process holds.
+const LOCK_FILE: &str = "lock";
+/// How many of the newest records a start checks.
+const CHECKED_ROWS: u64 = 1000;
+/// How many records a repair writes in one transaction.
+const REPAIR_ROWS: u64 = 1000;
+
+/// What a start found, and did about it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StartReport {
+    /// The store did not exist before.
+    pub created: bool,
+    /// Bytes at the end of the write-ahead file that belong to no complete transaction. They were
+    /// cut off. Nothing in them was acknowledged, unless `lost` says so.
+    pub torn_bytes: u64,
+    /// Complete frames among these bytes.
+    pub torn_frames: u64,
+    /// Records at the end of the chain whose content was damaged. They were set aside in the table
+    /// `damaged`, and a gap record has the sequence of each.
+    pub damaged: u64,
+    /// Records that were acknowledged but are gone from the end of the store. A gap record has the
+    /// sequence of each.
+    pub lost: u64,
+    /// Events that waited in memory when the last process ended; one gap record counts them.
+    pub unwritten: u64,
+}
+
+impl StartReport {
+    /// Whether the last process ended without leaving a trace.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.torn_bytes == 0 && self.damaged == 0 && self.lost == 0 && self.unwritten == 0
+    }
+}
+
+/// All that a log works with.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) ledger: SqliteLedger,
+    pub(super) lock: File,
+    pub(super) mark: Mark,
+    pub(super) tip: Tip,
+    pub(super) base: Tip,
+    pub(super) accounted: u64,
+    /// Not yet in the chain; the writer puts it there.
+    pub(super) unwritten: Option<Gap>,
+    pub(super) report: StartReport,
+}
+
+/// Takes the lock, opens the store and brings its end in order.
+pub(super) fn start(state_dir: &Path, now: SystemTime) -> Result<Started, AuditError> {
+    let lock = lock(state_dir)?;
+    let path = state_dir.join(STORE_FILE);
+    let wal = wal_path(&path);
+    let torn = wal::torn_tail(&wal).map_err(AuditError::io("read", &wal))?;
+    wal::rewrite_in_place(&wal).map_err(AuditError::io("refresh", &wal))?;
+
+    let mut ledger = SqliteLedger::open(&path)?;
+    let mark_path = state_dir.join(MARK_FILE);
+    let (mark, remembered) =
+        Mark::open(&mark_path, ledger.log_id()).map_err(AuditError::io("open", &mark_path))?;
+    let mut report = StartReport {
+        created: ledger.created(),
+        torn_bytes: torn.bytes,
+        torn_frames: torn.frames,
+        ..StartReport::default()
+    };
+
+    if let Some(last_good) = check_tail(&mut ledger)? {
+        report.damaged = repair_damage(&mut ledger, last_good, now)?;
+    }
+    let tip = ledger.tip().map_err(unusable)?;
+    if let Some(durable) = remembered.durable.filter(|durable| *durable > tip.head.sequence) {
+        report.lost = fill_lost(&mut ledger, tip, durable, now)?;
+    }
+
+    let tip = ledger.tip().map_err(unusable)?;
+    let base = ledger.base().map_err(unusable)?;
+    let accounted = ledger.accounted().map_err(unusable)?;
+    let unwritten = unwritten(&remembered, accounted, tip, now);
+    report.unwritten = unwritten.as_ref().map_or(0, |gap| gap.count);
+    mark.reset(tip.head.sequence, accounted + report.unwritten)
+        .map_err(AuditError::io("write", &mark_path))?;
+    Ok(Started { ledger, lock, mark, tip, base, accounted, unwritten, report })
+}
+
+/// Makes the state directory and takes its lock for as long as the file is open.
+fn lock(state_dir: &Path) -> Result<File, AuditError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state_dir)
+        .map_err(AuditError::io("create", state_dir))?;
+    let path = state_dir.join(LOCK_FILE);
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(AuditError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AuditError::InUse { path: state_dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(AuditError::Io { action: "lock", path, source }),
+    }
+}
+
+/// Checks the newest records. `Some` is the last good place, if all records after it have damaged
+/// content; anything else that is wrong is an error.
+fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<Tip>, AuditError> {
+    let log_id = ledger.log_id();
+    let base = ledger.base().map_err(unusable)?;
+    let newest = ledger.tip().map_err(unusable)?.head.sequence;
+    let from = newest.saturating_sub(CHECKED_ROWS).max(base.head.sequence);
+    let unreadable = |sequence: u64| {
+        move |error: LedgerError| AuditError::DataLoss {
+            sequence,
+            problem: Problem::Unreadable(error.to_string()),
+        }
+    };
+    // The record before those that are checked is only trusted for what the next one says of it.
+    let mut last = if from == base.head.sequence {
+        base
+    } else {
+        let rows = ledger.rows_after(from - 1, 1).map_err(unreadable(from))?;
+        match rows.first() {
+            Some(row) if row.sequence == from => {
+                Tip { head: super::Head { sequence: from, hash: row.hash }, latest_time: row.latest_time }
+            }
+            row => return Err(missing(from, row.map_or(newest, |row| row.sequence))),
+        }
+    };
+
+    let mut sequence = from;
+    let mut damaged_from: Option<(u64, Problem)> = None;
+    for row in ledger.rows_after(from, CHECKED_ROWS).map_err(unreadable(from + 1))? {
+        sequence += 1;
+        if row.sequence != sequence {
+            return Err(missing(sequence, row.sequence));
+        }
+        let record = match row.check_alone(log_id) {
+            Ok(record) => record,
+            Err(problem @ Problem::ContentChanged) => {
+                damaged_from.get_or_insert((sequence, problem));
+                continue;
+            }
+            Err(problem) => return Err(AuditError::DataLoss { sequence, problem }),
+        };
+        // A good record behind a bad one: the damage is not at the end.
+        if let Some((sequence, problem)) = damaged_from {
+            return Err(AuditError::DataLoss { sequence, problem });
+        }
+        if record.prev_hash != last.head.hash {
+            return Err(AuditError::DataLoss { sequence, problem: Problem::LinkBroken });
+        }
+        let latest_time = last.latest_time.max(to_nanos(record.time()));
+        if row.latest_time != latest_time {
+            return Err(AuditError::DataLoss { sequence, problem: Problem::TimeColumn });
+        }
+        last = Tip { head: record.head(), latest_time };
+    }
+    Ok(damaged_from.map(|_| last))
+}
+
+const fn missing(sequence: u64, next: u64) -> AuditError {
+    AuditError::DataLoss { sequence, problem: Problem::Missing { next } }
+}
+
+/// Sets damaged records aside and gives each of their sequences to a gap, so that no sequence
+/// ever means two things to a reader.
+fn repair_damage(ledger: &mut SqliteLedger, last_good: Tip, now: SystemTime) -> Result<u64, AuditError> {
+    let newest = ledger.tip().map_err(unusable)?.head.sequence;
+    let mut tip = last_good;
+    let mut work = || {
+        ledger.begin()?;
+        ledger.set_aside(last_good.head.sequence + 1, to_nanos(now))?;
+        while tip.head.sequence < newest {
+            tip = append_gap(ledger, tip, GapReason::TailDamaged, now)?;
+        }
+        ledger.commit()
+    };
+    let result = work();
+    ledger.rollback();
+    result.map_err(unusable)?;
+    Ok(newest - last_good.head.sequence)
+}
+
+/// Gives the sequence of each lost record to a gap.
+fn fill_lost(
+    ledger: &mut SqliteLedger,
+    mut tip: Tip,
+    durable: u64,
+    now: SystemTime,
+) -> Result<u64, AuditError> {
+    let lost = durable - tip.head.sequence;
+    while tip.head.sequence < durable {
+        let until = durable.min(tip.head.sequence + REPAIR_ROWS);
+        let mut work = || {
+            ledger.begin()?;
+            while tip.head.sequence < until {
+                tip = append_gap(ledger, tip, GapReason::TailLost, now)?;
+            }
+            ledger.commit()
+        };
+        let result = work();
+        ledger.rollback();
+        result.map_err(unusable)?;
+    }
+    Ok(lost)
+}
+
+fn append_gap(
+    ledger: &mut SqliteLedger,
+    tip: Tip,
+    reason: GapReason,
+    now: SystemTime,
+) -> Result<Tip, LedgerError> {
+    let gap = Gap { count: 1, reason, first_time: known_time(tip).unwrap_or(now).min(now), last_time: now };
+    let mut content = Content::gap(ledger.log_id(), &gap);
+    let hash = content.seal(tip.head);
+    let next = Tip {
+        head: super::Head { sequence: tip.head.sequence + 1, hash },
+        latest_time: tip.latest_time.max(content.time()),
+    };
+    ledger.append(next, content.bytes())?;
+    Ok(next)
+}
+
+/// The gap for what waited in memory when the last process ended.
+fn unwritten(remembered: &Remembered, accounted: u64, tip: Tip, now: SystemTime) -> Option<Gap> {
+    let count = remembered.queued?.checked_sub(accounted).filter(|count| *count > 0)?;
+    let last_time = remembered.time.unwrap_or(now);
+    Some(Gap {
+        count,
+        reason: GapReason::ProcessEnded,
+        first_time: known_time(tip).unwrap_or(last_time).min(last_time),
+        last_time,
+    })
+}
+
+fn known_time(tip: Tip) -> Option<SystemTime> {
+    (tip.latest_time > i64::MIN).then(|| from_nanos(tip.latest_time))
+}
+
+fn unusable(error: LedgerError) -> AuditError {
+    AuditError::NotDurable { cause: error.to_string() }
+}

@@ -1,0 +1,196 @@
+//! What the tests of this floor share: events, a log in a temporary folder, a ledger that fails on demand.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use uuid::Uuid;
+
+use super::chain::Row;
+use super::ledger::{Cut, Ledger, LedgerError, SqliteLedger, Tip, Usage};
+use super::*;
+
+/// Longer than anything here takes on the slowest machine.
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// An event that names a client and an audience.
+pub(super) fn event(kind: EventKind, client_id: &str) -> AuditEvent {
+    let mut event = AuditEvent::new(kind, SystemTime::now());
+    event.decision_id = Some(Uuid::now_v7());
+    event.method = "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes".to_owned();
+    event.audiences = vec!["https://mcp.example.com".to_owned()];
+    event.claim(Client { client_id: client_id.to_owned(), ..Client::default() });
+    event.requested_scope = Some("openid mcp:read".to_owned());
+    event.effective_scope = "openid mcp:read offline_access".to_owned();
+    event.added = vec![AddedScope {
+        scope: "offline_access".to_owned(),
+        origin: Origin::Baseline,
+        rule: String::new(),
+    }];
+    event.policy = PolicyVersion { generation: 3, digest: format!("sha256:{}", "ab".repeat(32)) };
+    event
+}
+
+pub(super) fn expansion(client_id: &str) -> AuditEvent {
+    event(EventKind::Expansion, client_id)
+}
+
+pub(super) fn denial(client_id: &str) -> AuditEvent {
+    event(EventKind::Denial, client_id)
+}
+
+/// All records of a log.
+pub(super) async fn all(log: &AuditLog) -> Vec<Record> {
+    let mut after = 0;
+    let mut records = Vec::new();
+    loop {
+        let page = log.read_after(after, &Filter::default(), 1000).await.unwrap();
+        records.extend(page.records);
+        if page.through == page.head {
+            return records;
+        }
+        after = page.through.sequence;
+    }
+}
+
+/// Waits until the status of a log is as wanted.
+pub(super) async fn until(log: &AuditLog, wanted: impl Fn(&AuditStatus) -> bool) {
+    let reached = async {
+        while !wanted(&log.status()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    if tokio::time::timeout(DEADLINE, reached).await.is_err() {
+        panic!("not reached: {:?}", log.status());
+    }
+}
+
+/// The chain of a store that nobody has open holds; returns the report.
+#[track_caller]
+pub(super) fn assert_holds(state_dir: &std::path::Path) -> VerifyReport {
+    let report = verify(&state_dir.join(STORE_FILE), &VerifyOptions::default()).unwrap();
+    assert_eq!(report.bad, None);
+    report
+}
+
+/// What a [`FaultyLedger`] is to do wrong.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// Commits fail and leave nothing.
+    pub(super) lose_commits: bool,
+    /// The next commits fail although they happened; counted down.
+    pub(super) hide_commits: u32,
+    /// Probes fail.
+    pub(super) fail_probes: bool,
+    /// The main file may not grow.
+    pub(super) full: bool,
+    pub(super) reopened: u32,
+}
+
+/// SQLite with faults that a test turns on and off.
+pub(super) struct FaultyLedger {
+    ledger: SqliteLedger,
+    faults: Arc<Mutex<Faults>>,
+    gate: Option<Receiver<()>>,
+}
+
+/// Opens a log with faults.
+pub(super) fn open_faulty(options: AuditOptions) -> (AuditLog, Arc<Mutex<Faults>>) {
+    let faults = Arc::new(Mutex::new(Faults::default()));
+    let shared = Arc::clone(&faults);
+    let log =
+        AuditLog::open_with(options, |ledger| Box::new(FaultyLedger { ledger, faults: shared, gate: None }));
+    (log.unwrap(), faults)
+}
+
+/// Opens a log that begins a transaction only when it is sent a `()`, or the sender is dropped.
+pub(super) fn open_gated(options: AuditOptions) -> (AuditLog, Sender<()>) {
+    let (sender, gate) = channel();
+    let log = AuditLog::open_with(options, |ledger| {
+        Box::new(FaultyLedger { ledger, faults: Arc::default(), gate: Some(gate) })
+    });
+    (log.unwrap(), sender)
+}
+
+impl Ledger for FaultyLedger {
+    fn tip(&mut self) -> Result<Tip, LedgerError> {
+        self.ledger.tip()
+    }
+
+    fn base(&mut self) -> Result<Tip, LedgerError> {
+        self.ledger.base()
+    }
+
+    fn accounted(&mut self) -> Result<u64, LedgerError> {
+        self.ledger.accounted()
+    }
+
+    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<Row>, LedgerError> {
+        self.ledger.rows_after(sequence, limit)
+    }
+
+    fn begin(&mut self) -> Result<(), LedgerError> {
+        if let Some(gate) = &self.gate {
+            let _ = gate.recv();
+        }
+        let full = self.faults.lock().unwrap().full;
+        // SQLite does not go below the present size.
+        self.ledger.limit_pages(if full { 1 } else { u64::from(u32::MAX) - 1 });
+        self.ledger.begin()
+    }
+
+    fn append(&mut self, tip: Tip, content: &[u8]) -> Result<(), LedgerError> {
+        self.ledger.append(tip, content)
+    }
+
+    fn account(&mut self, accounted: u64) -> Result<(), LedgerError> {
+        self.ledger.account(accounted)
+    }
+
+    fn commit(&mut self) -> Result<(), LedgerError> {
+        let mut faults = self.faults.lock().unwrap();
+        if faults.lose_commits {
+            return Err(LedgerError::Injected("disk I/O error"));
+        }
+        self.ledger.commit()?;
+        if faults.hide_commits > 0 {
+            faults.hide_commits -= 1;
+            return Err(LedgerError::Injected("disk I/O error after all"));
+        }
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        self.ledger.rollback();
+    }
+
+    fn probe(&mut self) -> Result<(), LedgerError> {
+        let faults = self.faults.lock().unwrap();
+        if faults.fail_probes || faults.lose_commits {
+            return Err(LedgerError::Injected("disk I/O error"));
+        }
+        self.ledger.limit_pages(if faults.full { 1 } else { u64::from(u32::MAX) - 1 });
+        self.ledger.probe()
+    }
+
+    fn usage(&mut self) -> Result<Usage, LedgerError> {
+        self.ledger.usage()
+    }
+
+    fn trim(&mut self, cut: Cut) -> Result<u64, LedgerError> {
+        self.ledger.trim(cut)
+    }
+
+    fn vacuum(&mut self, pages: u64) -> Result<(), LedgerError> {
+        self.ledger.vacuum(pages)
+    }
+
+    fn checkpoint(&mut self, wait: bool) -> Result<u64, LedgerError> {
+        self.ledger.checkpoint(wait)
+    }
+
+    fn reopen(&mut self) -> Result<(), LedgerError> {
+        self.faults.lock().unwrap().reopened += 1;
+        self.ledger.reopen()
+    }
+}

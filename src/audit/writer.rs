@@ -1,0 +1,443 @@
+//! The one thread that writes: group commit, failure and recovery, retention.
+//!
+//! Everything that waits is written in one transaction, so that many answers share one sync.
+//! Knows records as bytes; what they mean is not its business.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::AuditError;
+use super::chain::{Body, Content, Gap, Head, event_id_of};
+use super::ledger::{Ledger, LedgerError, Tip};
+use super::log::{CommitObserver, Recorded};
+use super::retention::Retention;
+use super::shared::{Degraded, Shared};
+
+/// The most records in one transaction.
+const BATCH_RECORDS: usize = 1024;
+/// How long nothing may happen before retention is looked after.
+const CARE_INTERVAL: Duration = Duration::from_secs(1);
+/// The wait after a first failure, doubled up to the longest.
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// After so many failures in a row the store is opened anew, and then again.
+const FAILURES_TO_REOPEN: u32 = 3;
+/// A guess at the pages that a transaction writes beside its contents.
+const COMMIT_OVERHEAD: u64 = 3 * 4096;
+
+/// What the writer is asked for.
+pub(super) enum Job {
+    /// Write a record.
+    Append(Entry),
+    /// Look at the losses.
+    Wake,
+    /// Write what waits, then end.
+    Close(oneshot::Sender<Result<(), AuditError>>),
+}
+
+/// A record that waits to be written.
+pub(super) struct Entry {
+    pub(super) content: Content,
+    /// Who waits for it; `None` if nobody does, and then it is kept until it can be written.
+    pub(super) reply: Option<oneshot::Sender<Result<Recorded, AuditError>>>,
+    /// The room it takes in its queue.
+    pub(super) _room: OwnedSemaphorePermit,
+}
+
+/// The settings of a writer.
+pub(super) struct Settings {
+    pub(super) log_id: Uuid,
+    pub(super) retention: Retention,
+    /// Told how long each transaction took and how many records it had.
+    pub(super) observer: Option<CommitObserver>,
+}
+
+/// The state of the thread.
+pub(super) struct Writer {
+    ledger: Box<dyn Ledger>,
+    shared: Arc<Shared>,
+    jobs: Receiver<Job>,
+    settings: Settings,
+    waiting: VecDeque<Entry>,
+    tip: Tip,
+    accounted: u64,
+    trouble: Option<Trouble>,
+    /// A transaction failed since `tip` was last read from the store.
+    unsure: bool,
+    /// A guess at the bytes in the write-ahead file that are not yet in the main file.
+    wal_guess: u64,
+    next_care: Instant,
+    closing: bool,
+    closed: Option<oneshot::Sender<Result<(), AuditError>>>,
+    /// Held until the thread ends.
+    _lock: Option<File>,
+}
+
+/// The store cannot be written at the moment.
+struct Trouble {
+    since: SystemTime,
+    error: String,
+    failures: u32,
+    delay: Duration,
+    retry_at: Instant,
+}
+
+impl Writer {
+    pub(super) fn new(
+        ledger: Box<dyn Ledger>,
+        shared: Arc<Shared>,
+        jobs: Receiver<Job>,
+        settings: Settings,
+        tip: Tip,
+        accounted: u64,
+        lock: Option<File>,
+    ) -> Self {
+        Self {
+            ledger,
+            shared,
+            jobs,
+            settings,
+            waiting: VecDeque::new(),
+            tip,
+            accounted,
+            trouble: None,
+            unsure: false,
+            wal_guess: 0,
+            next_care: Instant::now(),
+            closing: false,
+            closed: None,
+            _lock: lock,
+        }
+    }
+
+    /// Works until it is told to close, or nobody is left who could tell it.
+    pub(super) fn run(mut self) {
+        loop {
+            self.receive();
+            if !self.closing && self.in_backoff() {
+                self.refuse();
+                continue;
+            }
+            let written = self.write_batch();
+            if self.next_care <= Instant::now() || self.wal_guess >= self.settings.retention.wal_bytes {
+                self.care();
+            }
+            if self.closing && (!written || (self.waiting.is_empty() && self.shared.losses.count() == 0)) {
+                break;
+            }
+        }
+        self.finish();
+    }
+
+    /// Waits for the next thing to do and takes all jobs that are there.
+    fn receive(&mut self) {
+        let first = match self.idle_for() {
+            Some(wait) => match self.jobs.recv_timeout(wait) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.closing = true;
+                    None
+                }
+            },
+            None => None,
+        };
+        if let Some(job) = first {
+            self.accept(job);
+        }
+        // The queues are bounded, hence so is this.
+        while let Ok(job) = self.jobs.try_recv() {
+            self.accept(job);
+        }
+    }
+
+    /// How long to wait for a job; `None` if there is work already.
+    fn idle_for(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let until = match &self.trouble {
+            Some(trouble) => trouble.retry_at,
+            None if self.closing || !self.waiting.is_empty() => return None,
+            None => self.next_care,
+        };
+        Some(until.saturating_duration_since(now))
+    }
+
+    fn accept(&mut self, job: Job) {
+        match job {
+            Job::Append(entry) => self.waiting.push_back(entry),
+            Job::Wake => {}
+            Job::Close(closed) => {
+                self.closing = true;
+                self.closed = Some(closed);
+            }
+        }
+    }
+
+    fn in_backoff(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| Instant::now() < trouble.retry_at)
+    }
+
+    /// Fails those who wait for an answer, while the store is known not to work.
+    fn refuse(&mut self) {
+        let Some(cause) = self.trouble.as_ref().map(|trouble| trouble.error.clone()) else {
+            return;
+        };
+        self.waiting.retain_mut(|entry| match entry.reply.take() {
+            None => true,
+            Some(reply) => {
+                self.shared.figures.left_queue();
+                // Nobody listens if the caller has gone.
+                let _ = reply.send(Err(AuditError::NotDurable { cause: cause.clone() }));
+                false
+            }
+        });
+    }
+
+    /// Writes one batch, or probes a store that failed. False if the store failed.
+    fn write_batch(&mut self) -> bool {
+        if self.unsure {
+            match self.reconcile() {
+                Ok(()) => self.unsure = false,
+                Err(error) => return self.failed(&error),
+            }
+        }
+        let gaps = self.shared.losses.take();
+        if self.waiting.is_empty() && gaps.is_empty() {
+            if self.trouble.is_some() {
+                match self.ledger.probe() {
+                    Ok(()) => self.recovered(),
+                    Err(error) => return self.failed(&error),
+                }
+            }
+            return true;
+        }
+
+        let count = self.batch_len();
+        let started = Instant::now();
+        match self.commit(count, &gaps) {
+            Ok(tips) => {
+                self.acknowledge(count, &tips, started.elapsed());
+                self.recovered();
+                true
+            }
+            Err(error) => {
+                self.shared.losses.merge(gaps);
+                self.failed(&error)
+            }
+        }
+    }
+
+    /// How many of those that wait fit into one transaction; at least one if any waits.
+    fn batch_len(&self) -> usize {
+        let mut bytes = 0;
+        self.waiting
+            .iter()
+            .take(BATCH_RECORDS)
+            .take_while(|entry| {
+                let fits = bytes == 0 || bytes + entry.content.len() <= self.settings.retention.batch_bytes;
+                bytes += entry.content.len();
+                fits
+            })
+            .count()
+    }
+
+    /// Writes the first records that wait and the gaps after them. Returns the place of each.
+    fn commit(&mut self, count: usize, gaps: &[Gap]) -> Result<Vec<Tip>, LedgerError> {
+        let mut tip = self.tip;
+        let mut tips = Vec::with_capacity(count + gaps.len());
+        let mut accounted = self.accounted;
+        let mut bytes = 0;
+        self.ledger.begin()?;
+        for entry in self.waiting.iter_mut().take(count) {
+            tip = place(&mut entry.content, tip);
+            self.ledger.append(tip, entry.content.bytes())?;
+            accounted += u64::from(entry.reply.is_none());
+            bytes += entry.content.len() as u64;
+            tips.push(tip);
+        }
+        for gap in gaps {
+            let mut content = Content::gap(self.settings.log_id, gap);
+            tip = place(&mut content, tip);
+            self.ledger.append(tip, content.bytes())?;
+            accounted += gap.count;
+            tips.push(tip);
+        }
+        if accounted != self.accounted {
+            self.ledger.account(accounted)?;
+        }
+        self.ledger.commit()?;
+        self.accounted = accounted;
+        self.wal_guess += COMMIT_OVERHEAD + bytes + bytes / 4;
+        Ok(tips)
+    }
+
+    /// Tells everyone that a batch is durable.
+    fn acknowledge(&mut self, count: usize, tips: &[Tip], took: Duration) {
+        if let Some(last) = tips.last() {
+            self.advance(*last);
+        }
+        self.shared.figures.committed(tips.len() as u64, took);
+        if let Some(observer) = &self.settings.observer {
+            observer(took, tips.len());
+        }
+        for (entry, tip) in self.waiting.drain(..count).zip(tips) {
+            self.shared.figures.left_queue();
+            if let Some(reply) = entry.reply {
+                // Nobody listens if the caller has gone; the record stays.
+                let _ = reply.send(Ok(Recorded { head: tip.head }));
+            }
+        }
+    }
+
+    fn advance(&mut self, tip: Tip) {
+        self.tip = tip;
+        // Before anyone can know of the record, so that a later start knows that one may.
+        if let Err(error) = self.shared.mark.acknowledge(tip.head.sequence) {
+            self.shared.figures.error();
+            warn!(%error, "audit mark not written");
+        }
+        self.shared.head.send_replace(tip.head);
+    }
+
+    /// After a failure: finds out from the store what was written.
+    ///
+    /// A failed commit normally left nothing. If it did (the store was opened anew and recovered
+    /// the transaction), its records must not be written a second time.
+    fn reconcile(&mut self) -> Result<(), LedgerError> {
+        let found = self.ledger.tip()?;
+        if found.head == self.tip.head {
+            return Ok(());
+        }
+        let mut tip = self.tip;
+        let mut known = HashSet::new();
+        while tip.head.sequence < found.head.sequence {
+            for row in self.ledger.rows_after(tip.head.sequence, 1000)? {
+                let Ok(record) = row.check(self.settings.log_id, &tip.head.hash) else {
+                    return Err(LedgerError::Diverged);
+                };
+                tip = Tip { head: record.head(), latest_time: row.latest_time };
+                match record.body {
+                    Body::Event(event) => {
+                        known.insert(event.event_id);
+                    }
+                    Body::Gap(gap) => self.shared.losses.subtract(&gap),
+                }
+            }
+        }
+        if tip.head != found.head {
+            return Err(LedgerError::Diverged);
+        }
+        self.waiting.retain(|entry| {
+            let written = event_id_of(entry.content.bytes()).is_some_and(|id| known.contains(&id));
+            if written {
+                self.shared.figures.left_queue();
+            }
+            !written
+        });
+        self.accounted = self.ledger.accounted()?;
+        self.advance(tip);
+        Ok(())
+    }
+
+    /// Notes a failure and fails those who wait. Returns false for the caller to pass on.
+    fn failed(&mut self, error: &LedgerError) -> bool {
+        self.ledger.rollback();
+        self.unsure = true;
+        self.shared.figures.error();
+        let now = Instant::now();
+        let text = error.to_string();
+        let trouble = self.trouble.get_or_insert_with(|| {
+            warn!(%error, "audit log cannot be written");
+            Trouble {
+                since: (self.settings.retention.clock)(),
+                error: String::new(),
+                failures: 0,
+                delay: FIRST_RETRY / 2,
+                retry_at: now,
+            }
+        });
+        trouble.error = text;
+        trouble.failures += 1;
+        trouble.delay = (trouble.delay * 2).min(LONGEST_RETRY);
+        trouble.retry_at = now + trouble.delay;
+        let degraded = Degraded { since: trouble.since, error: trouble.error.clone() };
+        let reopen = trouble.failures.is_multiple_of(FAILURES_TO_REOPEN);
+        self.shared.set_degraded(Some(degraded));
+        self.refuse();
+        if reopen && let Err(error) = self.ledger.reopen() {
+            self.shared.figures.error();
+            warn!(%error, "audit log cannot be opened anew");
+        }
+        false
+    }
+
+    fn recovered(&mut self) {
+        if let Some(trouble) = self.trouble.take() {
+            info!(failures = trouble.failures, "audit log is written again");
+            self.shared.set_degraded(None);
+        }
+    }
+
+    /// Looks after the size and age of the store.
+    fn care(&mut self) {
+        let move_wal = self.wal_guess >= self.settings.retention.wal_bytes;
+        // Also after an error: otherwise every batch would try again.
+        self.wal_guess = 0;
+        let more = match self.settings.retention.tidy(self.ledger.as_mut(), move_wal) {
+            Ok(tidied) => {
+                self.wal_guess = tidied.steps * COMMIT_OVERHEAD;
+                self.shared.set_space(&tidied.space);
+                tidied.more
+            }
+            Err(error) => {
+                self.ledger.rollback();
+                self.shared.figures.error();
+                warn!(%error, "audit log could not be tidied up");
+                false
+            }
+        };
+        self.next_care = Instant::now() + if more { Duration::ZERO } else { CARE_INTERVAL };
+    }
+
+    /// Closes the store and gives the lock back.
+    fn finish(self) {
+        let Self { ledger, shared, jobs, waiting, trouble, closed, _lock: lock, .. } = self;
+        // What is sent from here on fails at once, and what was sent and not taken is counted by
+        // the mark.
+        drop(jobs);
+        let unwritten = waiting.len() as u64 + shared.losses.count();
+        let result = match trouble {
+            Some(trouble) if unwritten > 0 => {
+                warn!(unwritten, error = trouble.error, "audit log closed with events not written");
+                Err(AuditError::NotDurable { cause: trouble.error })
+            }
+            _ => Ok(()),
+        };
+        drop(waiting);
+        drop(ledger);
+        drop(lock);
+        shared.closed.cancel();
+        if let Some(closed) = closed {
+            let _ = closed.send(result);
+        }
+    }
+}
+
+/// Gives a record the place after `tip`.
+fn place(content: &mut Content, tip: Tip) -> Tip {
+    let hash = content.seal(tip.head);
+    Tip {
+        head: Head { sequence: tip.head.sequence + 1, hash },
+        latest_time: tip.latest_time.max(content.time()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,387 @@
+//! Group commit, failure and recovery, losses, retention.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::super::testing::*;
+use super::super::*;
+use super::*;
+
+fn options(folder: &tempfile::TempDir) -> AuditOptions {
+    AuditOptions::new(folder.path().join("state"))
+}
+
+fn state(folder: &tempfile::TempDir) -> std::path::PathBuf {
+    folder.path().join("state")
+}
+
+fn client_ids(records: &[Record]) -> Vec<&str> {
+    records
+        .iter()
+        .filter_map(|record| match &record.body {
+            Body::Event(event) => event.client().map(|client| client.client_id.as_str()),
+            Body::Gap(_) => None,
+        })
+        .collect()
+}
+
+fn gaps(records: &[Record]) -> Vec<(GapReason, u64)> {
+    records
+        .iter()
+        .filter_map(|record| match &record.body {
+            Body::Event(_) => None,
+            Body::Gap(gap) => Some((gap.reason, gap.count)),
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_appends_share_commits_and_get_contiguous_sequences() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, gate) = open_gated(options(&folder));
+    let appends: Vec<_> = (0..300)
+        .map(|n| {
+            let log = log.clone();
+            tokio::spawn(async move { log.append_durable(expansion(&n.to_string())).await.unwrap() })
+        })
+        .collect();
+    until(&log, |status| status.queue_length == 300).await;
+    drop(gate);
+    let mut sequences = Vec::new();
+    for append in appends {
+        sequences.push(append.await.unwrap().head.sequence);
+    }
+    sequences.sort_unstable();
+    assert_eq!(sequences, (1..=300).collect::<Vec<u64>>());
+    assert!(log.status().commits <= 2, "{:?}", log.status());
+    log.close().await.unwrap();
+    assert_eq!(assert_holds(&state(&folder)).records, 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_place_is_where_the_event_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(options(&folder)).unwrap();
+    let event = expansion("a");
+    let recorded = log.append_durable(event.clone()).await.unwrap();
+    assert_eq!(log.head(), recorded.head);
+    let records = all(&log).await;
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].head(), recorded.head);
+    assert_eq!(records[0].prev_hash, GENESIS_HASH);
+    assert_eq!(records[0].body, Body::Event(Box::new(event)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_commit_fails_who_waits_keeps_the_queue_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, faults) = open_faulty(options(&folder));
+    log.append_durable(expansion("before")).await.unwrap();
+    faults.lock().unwrap().lose_commits = true;
+    log.enqueue(&denial("queued"));
+    let error = log.append_durable(expansion("refused")).await.unwrap_err();
+    assert!(matches!(&error, AuditError::NotDurable { cause } if cause == "disk I/O error"), "{error}");
+    let degraded = log.status().health.degraded.unwrap();
+    assert_eq!(degraded.error, "disk I/O error");
+    assert!(log.status().errors > 0);
+    until(&log, |_| faults.lock().unwrap().reopened > 0).await;
+
+    faults.lock().unwrap().lose_commits = false;
+    until(&log, |status| status.health.degraded.is_none()).await;
+    log.append_durable(expansion("after")).await.unwrap();
+    let records = all(&log).await;
+    assert_eq!(client_ids(&records), ["before", "queued", "after"]);
+    log.close().await.unwrap();
+    assert_holds(&state(&folder));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commit_that_failed_and_happened_is_not_chained_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, faults) = open_faulty(options(&folder));
+    for round in 0..5 {
+        faults.lock().unwrap().hide_commits = 1 + round % 2;
+        log.enqueue(&denial(&format!("queued-{round}")));
+        let mut outcomes = Vec::new();
+        for n in 0..3 {
+            outcomes.push(log.append_durable(expansion(&format!("{round}-{n}"))).await.is_ok());
+        }
+        faults.lock().unwrap().hide_commits = 0;
+        until(&log, |status| status.health.degraded.is_none() && status.queue_length == 0).await;
+    }
+    log.append_durable(expansion("last")).await.unwrap();
+    let records = all(&log).await;
+    let ids = client_ids(&records);
+    let distinct: HashSet<_> = ids.iter().collect();
+    assert_eq!(distinct.len(), ids.len(), "{ids:?}");
+    for round in 0..5 {
+        assert!(ids.contains(&format!("queued-{round}").as_str()), "{ids:?}");
+    }
+    assert_eq!(gaps(&records), []);
+    log.close().await.unwrap();
+    assert_holds(&state(&folder));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gap_that_failed_and_was_written_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, faults) = open_faulty(options(&folder));
+    faults.lock().unwrap().hide_commits = 1;
+    let mut large = denial("large");
+    large.effective_scope = "x".repeat(MAX_RECORD_BYTES);
+    log.enqueue(&large);
+    until(&log, |status| status.durable == 1 && status.health.degraded.is_none()).await;
+    log.append_durable(expansion("last")).await.unwrap();
+    assert_eq!(gaps(&all(&log).await), [(GapReason::TooLarge, 1)]);
+    log.close().await.unwrap();
+    drop(log);
+    assert!(AuditLog::open(options(&folder)).unwrap().start_report().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_the_queue_becomes_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, gate) = open_gated(AuditOptions { queue_kib: 4, ..options(&folder) });
+    let first = SystemTime::now();
+    for n in 0..10 {
+        log.enqueue(&denial(&n.to_string()));
+    }
+    assert_eq!(log.status().lost, 6);
+    drop(gate);
+    until(&log, |status| status.durable == 5).await;
+    let records = all(&log).await;
+    assert_eq!(client_ids(&records), ["0", "1", "2", "3"]);
+    let Body::Gap(gap) = &records[4].body else { panic!("{records:?}") };
+    assert_eq!((gap.count, gap.reason), (6, GapReason::QueueFull));
+    assert!(first <= gap.first_time && gap.first_time <= gap.last_time);
+    log.close().await.unwrap();
+    let report = assert_holds(&state(&folder));
+    assert_eq!((report.gaps, report.missing_events), (1, 6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn losses_while_the_store_fails_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, faults) = open_faulty(AuditOptions { queue_kib: 4, ..options(&folder) });
+    faults.lock().unwrap().lose_commits = true;
+    log.append_durable(expansion("refused")).await.unwrap_err();
+    for n in 0..10 {
+        log.enqueue(&denial(&n.to_string()));
+    }
+    faults.lock().unwrap().lose_commits = false;
+    until(&log, |status| status.durable == 5).await;
+    assert_eq!(gaps(&all(&log).await), [(GapReason::WriteFailed, 6)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_an_event_is_refused_or_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(options(&folder)).unwrap();
+    let mut large = denial("large");
+    large.effective_scope = "x".repeat(MAX_RECORD_BYTES);
+    let error = log.append_durable(large.clone()).await.unwrap_err();
+    assert!(matches!(error, AuditError::TooLarge { .. }), "{error}");
+    log.enqueue(&large);
+    until(&log, |status| status.durable == 1).await;
+    assert_eq!(gaps(&all(&log).await), [(GapReason::TooLarge, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_disk_under_load_loses_nothing_acknowledged_and_recovers_without_traffic() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, faults) = open_faulty(options(&folder));
+    let acknowledged = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let refused = Arc::new(AtomicU64::new(0));
+    let tasks: Vec<_> = (0..32)
+        .map(|task| {
+            let (log, acknowledged, refused) = (log.clone(), Arc::clone(&acknowledged), Arc::clone(&refused));
+            let faults = Arc::clone(&faults);
+            tokio::spawn(async move {
+                for n in 0..60 {
+                    if task == 0 && n == 20 {
+                        faults.lock().unwrap().full = true;
+                    }
+                    let id = format!("{task}-{n}");
+                    match log.append_durable(expansion(&id)).await {
+                        Ok(_) => acknowledged.lock().unwrap().push(id),
+                        Err(AuditError::NotDurable { cause }) => {
+                            assert_eq!(cause, "database or disk is full");
+                            refused.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(refused.load(Ordering::Relaxed) > 0);
+    assert!(log.status().health.degraded.is_some());
+
+    faults.lock().unwrap().full = false;
+    until(&log, |status| status.health.degraded.is_none()).await;
+    log.append_durable(expansion("after")).await.unwrap();
+    let records = all(&log).await;
+    let mut stored = client_ids(&records);
+    assert_eq!(stored.pop(), Some("after"));
+    stored.sort_unstable();
+    let mut acknowledged = acknowledged.lock().unwrap().clone();
+    acknowledged.sort_unstable();
+    assert_eq!(stored, acknowledged);
+    log.close().await.unwrap();
+    assert_holds(&state(&folder));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_could_not_be_written_before_the_end_are_counted_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, faults) = open_faulty(AuditOptions { queue_kib: 4, ..options(&folder) });
+    log.enqueue(&denial("written"));
+    until(&log, |status| status.durable == 1).await;
+    faults.lock().unwrap().lose_commits = true;
+    for n in 0..7 {
+        log.enqueue(&denial(&n.to_string()));
+    }
+    log.close().await.unwrap_err();
+    log.enqueue(&denial("after the end"));
+    drop(log);
+
+    let log = AuditLog::open(options(&folder)).unwrap();
+    assert_eq!(log.start_report().unwritten, 8);
+    until(&log, |status| status.durable == 2).await;
+    assert_eq!(gaps(&all(&log).await), [(GapReason::ProcessEnded, 8)]);
+    log.close().await.unwrap();
+    drop(log);
+    assert!(AuditLog::open(options(&folder)).unwrap().start_report().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_append_leaves_a_whole_event_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, gate) = open_gated(options(&folder));
+    // Queued, then given up.
+    let append = log.append_durable(expansion("queued"));
+    let given_up = tokio::time::timeout(Duration::ZERO, append).await;
+    assert!(given_up.is_err());
+    // Never begun.
+    drop(log.append_durable(expansion("never")));
+    drop(gate);
+    log.append_durable(expansion("last")).await.unwrap();
+    assert_eq!(client_ids(&all(&log).await), ["queued", "last"]);
+    log.close().await.unwrap();
+    assert_holds(&state(&folder));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_log_of_the_same_directory_is_refused_until_the_first_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(options(&folder)).unwrap();
+    let error = AuditLog::open(options(&folder)).unwrap_err();
+    assert!(matches!(error, AuditError::InUse { .. }), "{error}");
+    log.append_durable(expansion("a")).await.unwrap();
+    log.close().await.unwrap();
+    log.close().await.unwrap();
+    let error = log.append_durable(expansion("late")).await.unwrap_err();
+    assert!(matches!(error, AuditError::Closed), "{error}");
+    let again = AuditLog::open(options(&folder)).unwrap();
+    assert_eq!(again.log_id(), log.log_id());
+    assert_eq!(again.head(), log.head());
+    assert!(!again.start_report().created);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_that_was_removed_acknowledges_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(options(&folder)).unwrap();
+    log.append_durable(expansion("a")).await.unwrap();
+    std::fs::rename(state(&folder).join(STORE_FILE), state(&folder).join("elsewhere")).unwrap();
+    let error = log.append_durable(expansion("b")).await.unwrap_err();
+    assert!(error.to_string().contains("was removed or replaced"), "{error}");
+    std::fs::rename(state(&folder).join("elsewhere"), state(&folder).join(STORE_FILE)).unwrap();
+    until(&log, |status| status.health.degraded.is_none()).await;
+    log.append_durable(expansion("c")).await.unwrap();
+    assert_eq!(client_ids(&all(&log).await), ["a", "c"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn age_deletes_the_oldest_and_the_chain_still_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let ahead = Arc::new(AtomicU64::new(0));
+    let clock = Arc::clone(&ahead);
+    let log = AuditLog::open(AuditOptions {
+        max_age: Some(Duration::from_secs(3600)),
+        clock: Arc::new(move || SystemTime::now() + Duration::from_secs(clock.load(Ordering::Relaxed))),
+        ..options(&folder)
+    })
+    .unwrap();
+    let dated = |seconds: u64| {
+        let mut event = expansion(&seconds.to_string());
+        event.event_time = SystemTime::now() + Duration::from_secs(seconds);
+        event
+    };
+    for n in 0..2500 {
+        log.enqueue(&dated(n));
+    }
+    until(&log, |status| status.durable == 2500).await;
+    assert_eq!(log.status().oldest, 1);
+    ahead.store(3600 + 2000, Ordering::Relaxed);
+    until(&log, |status| status.oldest > 2000).await;
+    let oldest = log.status().oldest;
+    assert!((2001..2100).contains(&oldest), "{oldest}");
+    let error = log.read_after(100, &Filter::default(), 10).await.unwrap_err();
+    assert!(matches!(error, AuditError::OutOfRange { requested: 100, newest: 2500, .. }), "{error}");
+    ahead.store(100_000, Ordering::Relaxed);
+    until(&log, |status| status.oldest == 2501).await;
+    log.append_durable(dated(100_000)).await.unwrap();
+    log.close().await.unwrap();
+    let report = assert_holds(&state(&folder));
+    assert_eq!((report.base.sequence, report.head.sequence, report.records), (2500, 2501, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn size_limit_is_kept_by_deleting_the_oldest() {
+    let folder = tempfile::tempdir().unwrap();
+    let limit = Retention::LEAST_BYTES;
+    let log = AuditLog::open(AuditOptions { max_bytes: Some(limit), ..options(&folder) }).unwrap();
+    let path = state(&folder).join(STORE_FILE);
+    let size = || {
+        let wal = super::super::ledger::wal_path(&path);
+        std::fs::metadata(&path).unwrap().len() + std::fs::metadata(wal).map_or(0, |data| data.len())
+    };
+    let mut large = expansion("large");
+    large.requested_scope = Some("scope ".repeat(8000));
+    let mut low = false;
+    for _ in 0..50 {
+        let appends: Vec<_> = (0..16)
+            .map(|_| {
+                let (log, large) = (log.clone(), large.clone());
+                tokio::spawn(async move { log.append_durable(large).await.unwrap() })
+            })
+            .collect();
+        for append in appends {
+            append.await.unwrap();
+        }
+        low |= log.status().health.storage_low;
+        assert!(size() <= limit, "{} bytes", size());
+    }
+    assert!(low);
+    assert!(log.status().oldest > 1);
+    log.close().await.unwrap();
+    let report = assert_holds(&state(&folder));
+    assert_eq!(report.head.sequence, 800);
+    assert_eq!(report.records, 800 - report.base.sequence);
+
+    // A lower limit would shrink the file; here age does.
+    let log = AuditLog::open(AuditOptions { max_age: Some(Duration::ZERO), ..options(&folder) }).unwrap();
+    until(&log, |status| status.oldest == 801 && status.bytes < 8 << 20).await;
+    log.close().await.unwrap();
+    assert_holds(&state(&folder));
+}
+
+#[test]
+fn limit_without_room_to_work_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = AuditLog::open(AuditOptions { max_bytes: Some(1 << 20), ..options(&folder) }).unwrap_err();
+    assert!(matches!(error, AuditError::LimitTooSmall { .. }), "{error}");
+}
