@@ -2,9 +2,8 @@
 //!
 //! The floors, from the ground up (a module uses only what stands below it): [`scope`] and
 //! [`audience`] are the words, [`policy`] is what operators declare, [`decision`] answers questions
-//! from it. None of these does I/O, waits, reads a clock or logs. [`store`] reads policies, [`audit`]
-//! keeps what was decided, [`rpc`] puts questions and answers on the wire, and [`cli`] is the door
-//! for people.
+//! from it. None of these does I/O, waits, reads a clock or logs. [`store`] reads policies, [`rpc`]
+//! puts questions and answers on the wire, and [`cli`] is the door for people.
 
 pub mod audience;
 pub mod audit;

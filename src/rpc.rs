@@ -3,6 +3,7 @@
 //! Knows messages, limits and gRPC codes. Does not know where policies come from, how audit records are kept, or how
 //! connections are accepted.
 
+pub mod audit;
 pub mod codec;
 pub mod convert;
 pub mod error;

@@ -41,6 +41,7 @@ pub mod config;
 mod health;
 pub mod lifecycle;
 pub mod metrics;
+pub mod recorder;
 pub mod reload;
 
 /// Serves `services` on `listeners` until `shutdown`, then drains.

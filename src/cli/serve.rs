@@ -16,8 +16,9 @@ use tracing_subscriber::EnvFilter;
 use super::output::{bad, print, print_error};
 use super::value::{duration, positive_duration, size};
 use super::{Exit, report};
-use crate::server::app::{App, AppError, Settings};
+use crate::server::app::{App, AppError, AuditSettings, Settings};
 use crate::server::config::Config;
+use crate::server::recorder;
 use crate::server::reload::StartError;
 use crate::server::shutdown_signal;
 
@@ -137,10 +138,9 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
         debounce,
         removal_quiet,
         rescan_interval,
-        // They gain their meaning with the audit log.
-        audit_mode: _,
-        audit_retention: _,
-        audit_max_size: _,
+        audit_mode,
+        audit_retention,
+        audit_max_size,
         audit_jsonl: _,
         start_from_last_good,
         insecure_allow_remote_plaintext,
@@ -157,6 +157,14 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
         removal_quiet,
         rescan_interval,
         start_from_last_good,
+        audit: AuditSettings {
+            mode: match audit_mode {
+                AuditMode::Blocking => recorder::AuditMode::Blocking,
+                AuditMode::Batch => recorder::AuditMode::Batch,
+            },
+            retention: Some(audit_retention),
+            max_bytes: Some(audit_max_size),
+        },
     };
     let app = match App::start(settings).await {
         Ok(app) => app,

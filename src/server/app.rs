@@ -17,12 +17,16 @@ use tracing::{info, warn};
 
 use super::config::Config;
 use super::lifecycle::Lifecycle;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, commit_histogram};
+use super::recorder::{AuditMode, AuditRecorder};
 use super::reload::{Reloader, StartError};
 use super::{Drained, Listeners, ServerError, Services, admin, require_loopback, run};
+use crate::audit::{AuditError, AuditHealth, AuditLog, AuditOptions};
 use crate::policy::finding::shown;
+use crate::rpc::audit::Audit;
 use crate::rpc::policy_status::PolicyStatus;
 use crate::rpc::scope_policy::ScopePolicy;
+use crate::rpc::v1::audit_service_server::AuditServiceServer;
 use crate::rpc::v1::policy_status_service_server::PolicyStatusServiceServer;
 use crate::status::{Board, kind};
 use crate::store::load::Loader;
@@ -49,6 +53,29 @@ pub struct Settings {
     pub rescan_interval: Duration,
     /// Whether a start with a broken policy serves the last good one. Default false.
     pub start_from_last_good: bool,
+    /// The audit log.
+    pub audit: AuditSettings,
+}
+
+/// What the operator can set for the audit log.
+#[derive(Clone, Debug)]
+pub struct AuditSettings {
+    /// Whether expansions wait until their record is durable. Default: they do.
+    pub mode: AuditMode,
+    /// Records older than this are deleted; `None` keeps them. Default 30 days.
+    pub retention: Option<Duration>,
+    /// The store stays under this many bytes; `None` means no limit. Default 1 GiB.
+    pub max_bytes: Option<u64>,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self {
+            mode: AuditMode::Blocking,
+            retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            max_bytes: Some(1 << 30),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -62,6 +89,7 @@ impl Default for Settings {
             removal_quiet: Duration::from_secs(2),
             rescan_interval: Duration::from_secs(30),
             start_from_last_good: false,
+            audit: AuditSettings::default(),
         }
     }
 }
@@ -83,6 +111,9 @@ pub enum AppError {
         /// Why.
         source: std::io::Error,
     },
+    /// The audit log cannot be opened.
+    #[error("could not open the audit log: {0}")]
+    Audit(#[from] AuditError),
     /// The admin endpoint ended.
     #[error("the admin endpoint ended by itself: {0}")]
     Admin(std::io::Error),
@@ -113,6 +144,8 @@ pub struct App {
     reloader: Reloader,
     folders: FolderWatch,
     hints: Hints,
+    log: AuditLog,
+    recorder: AuditRecorder,
 }
 
 impl App {
@@ -131,6 +164,7 @@ impl App {
             removal_quiet,
             rescan_interval,
             start_from_last_good,
+            audit,
         } = settings;
         let listeners = Listeners::bind(&config).await?;
         require_loopback(admin_listen, config.insecure_allow_remote_plaintext)?;
@@ -144,7 +178,19 @@ impl App {
         let loader = Loader::new(paths.clone(), ReadSettings::default());
         let board =
             Arc::new(Board::new(Arc::clone(loader.source()), start_from_last_good, SystemTime::now()));
-        let metrics = Metrics::new(Arc::clone(&board), |_| {});
+        let AuditSettings { mode, retention, max_bytes } = audit;
+        let commits = commit_histogram();
+        let observed = commits.clone();
+        let options = AuditOptions {
+            max_age: retention,
+            max_bytes,
+            commit_observer: Some(Arc::new(move |took, _| observed.observe(took.as_secs_f64()))),
+            ..AuditOptions::new(&state_dir)
+        };
+        let log = blocking("opening the audit log", move || AuditLog::open(options)).await??;
+        log_start(&log);
+        let recorder = AuditRecorder::new(log.clone(), mode);
+        let metrics = Metrics::new(Arc::clone(&board), &log, commits);
         let current = Current::default();
         let keeper = Keeper::new(Arc::clone(&current), removal_quiet);
         let hints = Hints::new(debounce, rescan_interval);
@@ -153,7 +199,10 @@ impl App {
             keeper,
             Arc::clone(&board),
             metrics.clone(),
-            Box::new(|_| {}),
+            {
+                let recorder = recorder.clone();
+                Box::new(move |change| recorder.policy_change(change))
+            },
             state_dir,
             start_from_last_good,
         );
@@ -177,6 +226,8 @@ impl App {
             reloader,
             folders,
             hints,
+            log,
+            recorder,
         })
     }
 
@@ -218,16 +269,20 @@ impl App {
             reloader,
             folders,
             hints,
+            log,
+            recorder,
         } = self;
         let stop = CancellationToken::new();
         let status = PolicyStatus::new(Arc::clone(&board), lifecycle.draining().clone());
         let services = Services::new(&lifecycle)
-            .with(ScopePolicy::new(current).into_server())
+            .with(ScopePolicy::new(current).with_recorder(Arc::new(recorder)).into_server())
+            .with(AuditServiceServer::new(Audit::new(log.clone(), lifecycle.draining().clone())))
             .with(PolicyStatusServiceServer::new(status));
         lifecycle.serve();
 
         let reload = Reload { reloader, folders, hints, board: Arc::clone(&board), metrics: metrics.clone() };
         let mut reload = tokio::spawn(reload.run(stop.clone()));
+        let health = tokio::spawn(show_health(log.clone(), Arc::clone(&board), stop.clone()));
         let mut admin =
             tokio::spawn(admin::serve(admin, Arc::clone(&board), metrics, stop.clone().cancelled_owned()));
         let shutdown = async {
@@ -257,7 +312,58 @@ impl App {
         {
             warn!(%source, "the admin endpoint did not end in order");
         }
+        if let Err(source) = health.await {
+            warn!(%source, "the audit's health was not shown to the end");
+        }
+        // Last: everything that may still record has ended.
+        if let Err(error) = log.close().await {
+            warn!(%error, "audit events were not written, the next start counts them in a gap");
+        }
         drained
+    }
+}
+
+/// Says what the start of the audit log found.
+fn log_start(log: &AuditLog) {
+    let report = log.start_report();
+    let head = log.head();
+    info!(log_id = %log.log_id(), sequence = head.sequence, created = report.created, "audit log open");
+    if report.torn_bytes > 0 || report.damaged > 0 || report.lost > 0 || report.unwritten > 0 {
+        warn!(
+            torn_bytes = report.torn_bytes,
+            torn_frames = report.torn_frames,
+            damaged = report.damaged,
+            lost = report.lost,
+            unwritten = report.unwritten,
+            "the audit log did not end in order: its tail was cut off, and what is missing is counted in a gap"
+        );
+    }
+}
+
+/// Shows the health of the audit log as conditions.
+async fn show_health(log: AuditLog, board: Arc<Board>, stop: CancellationToken) {
+    let mut health = log.watch_health();
+    loop {
+        let AuditHealth { degraded, storage_low } = health.borrow_and_update().clone();
+        let now = SystemTime::now();
+        let degraded = degraded.map(|degraded| {
+            let message = format!(
+                "audit records cannot be made durable, so expansions are refused: {}",
+                degraded.error
+            );
+            ("AuditAppendFailed", message)
+        });
+        board.toggle(kind::AUDIT_DEGRADED, degraded, now);
+        let low = storage_low.then(|| {
+            let message =
+                "the audit store is over 80 % of its size limit; the oldest records are deleted at the limit";
+            ("AuditStorageNearLimit", message.to_owned())
+        });
+        board.toggle(kind::AUDIT_STORAGE_LOW, low, now);
+        tokio::select! {
+            changed = health.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
     }
 }
 

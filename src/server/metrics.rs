@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::audit::AuditLog;
 use crate::status::{Board, ConditionStatus};
 
 /// The content type of [`Metrics::render`].
@@ -50,8 +51,8 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Registers everything; `extend` adds what other parts of the process count.
-    pub fn new(board: Arc<Board>, extend: impl FnOnce(&mut Registry)) -> Self {
+    /// Registers everything; `commits` is observed by the audit log itself.
+    pub fn new(board: Arc<Board>, log: &AuditLog, commits: Histogram) -> Self {
         let mut registry = Registry::with_prefix("scopeward");
         let reloads: Family<Vec<(&'static str, &'static str)>, Counter> = Family::default();
         let result = |result| reloads.get_or_create(&vec![("result", result)]).clone();
@@ -75,7 +76,13 @@ impl Metrics {
             watching.clone(),
         );
         registry.register_collector(Box::new(BoardCollector(board)));
-        extend(&mut registry);
+        registry.register_with_unit(
+            "audit_commit_duration",
+            "Time that a transaction of the audit store took, its fsync included",
+            prometheus_client::registry::Unit::Seconds,
+            commits,
+        );
+        registry.register_collector(Box::new(AuditCollector(log.clone())));
         Self { registry: Arc::new(registry), accepted, unchanged, rejected, reload_duration, watching }
     }
 
@@ -171,6 +178,55 @@ impl Collector for BoardCollector {
                 let encoder = family.encode_family(&labels)?;
                 ConstGauge::new(i64::from(condition.status == status)).encode(encoder)?;
             }
+        }
+        Ok(())
+    }
+}
+
+/// The histogram of [`Metrics::new`].
+#[must_use]
+pub fn commit_histogram() -> Histogram {
+    Histogram::new([0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0])
+}
+
+/// Reads the audit log when metrics are asked for.
+#[derive(Debug)]
+struct AuditCollector(AuditLog);
+
+impl Collector for AuditCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let status = self.0.status();
+        let counters = [
+            ("audit_appended", "Audit events taken over for writing", status.appended),
+            ("audit_errors", "Failures of the audit store", status.errors),
+            ("audit_lost", "Audit events that a gap counts instead of recording", status.lost),
+            ("audit_commits", "Transactions of the audit store", status.commits),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let health = [
+            ("audit_durable_sequence", "Newest sequence that is durable", status.durable),
+            ("audit_oldest_sequence", "Oldest sequence that retention keeps", status.oldest),
+            ("audit_queue_length", "Audit events that wait to be written", status.queue_length),
+            ("audit_store_bytes", "Bytes of the audit store", status.bytes),
+            (
+                "audit_store_limit_bytes",
+                "Most bytes of the audit store, 0 for no limit",
+                status.limit.unwrap_or(0),
+            ),
+            ("audit_readers", "Open streams of the audit log", status.readers),
+            ("audit_reader_lag", "Sequences that the slowest open stream is behind", status.largest_lag),
+            (
+                "audit_degraded",
+                "1 while audit records cannot be made durable",
+                u64::from(status.health.degraded.is_some()),
+            ),
+        ];
+        for (name, help, value) in health {
+            let gauge = ConstGauge::new(value as f64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         Ok(())
     }

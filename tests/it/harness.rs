@@ -96,7 +96,7 @@ fn settings(folder: &TempDir) -> Settings {
         debounce: Duration::from_millis(20),
         removal_quiet: Duration::from_millis(200),
         rescan_interval: Duration::from_secs(1),
-        start_from_last_good: false,
+        ..Settings::default()
     }
 }
 

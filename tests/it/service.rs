@@ -45,7 +45,6 @@ pub fn settings(folder: &Path) -> Settings {
         debounce: Duration::from_millis(20),
         removal_quiet: Duration::from_millis(200),
         rescan_interval: Duration::from_secs(30),
-        start_from_last_good: false,
         ..Settings::default()
     }
 }
