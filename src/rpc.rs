@@ -74,24 +74,4 @@ mod tests {
     fn names_and_numbers_stay_as_clients_know_them() {
         insta::assert_snapshot!(contract());
     }
-
-    #[test]
-    fn everything_in_the_protos_is_commented() {
-        for proto in [
-            include_str!("../proto/scopeward/v1/audit.proto"),
-            include_str!("../proto/scopeward/v1/policy_status.proto"),
-            include_str!("../proto/scopeward/v1/scope_policy.proto"),
-        ] {
-            let (_, body) = proto.split_once("option java_package").expect("a package");
-            let mut before = "";
-            for line in body.lines().skip(1).map(str::trim) {
-                let is_comment = line.starts_with("//");
-                if !is_comment && !line.is_empty() && line != "}" {
-                    assert!(before.starts_with("// "), "not commented: {line}");
-                }
-                assert!(line.len() <= 128, "too long: {line}");
-                before = line;
-            }
-        }
-    }
 }

@@ -3,7 +3,8 @@
 use scopeward::rpc::v1;
 use scopeward::rpc::v1::{Decision, Origin, Reason};
 
-use crate::harness::{AUDIENCE, Service, authorize, one_audience, registration};
+use crate::harness::{AUDIENCE, authorize, one_audience, registration};
+use crate::service::Service;
 
 /// Registers under a policy of one audience.
 async fn register(
@@ -13,7 +14,7 @@ async fn register(
 ) -> v1::ExpandRegistrationScopesResponse {
     let members = format!("scopesSupported: [{supported}], baselineClientScopes: [{baseline}]");
     let service = Service::start(&one_audience(&members)).await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     let answer =
         client.expand_registration_scopes(registration(scope)).await.expect("an answer").into_inner();
     let policy = answer.policy.as_ref().expect("an answer names its policy");
@@ -70,7 +71,7 @@ async fn registration_is_denied_with_every_offender_named() {
 async fn authorize_grants_what_used_to_fail_and_still_refuses_the_rest() {
     let members = "scopesSupported: [openid, offline_access], baselineClientScopes: [offline_access]";
     let service = Service::start(&one_audience(members)).await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     let mut ask = async |scope, registered| {
         client
             .check_authorize_scopes(authorize(Some(scope), Some(registered)))
@@ -109,7 +110,7 @@ async fn authorize_grants_what_used_to_fail_and_still_refuses_the_rest() {
 async fn batch_answers_each_check_in_order_under_one_policy() {
     use v1::batch_check_result::Result::{Error, Response};
     let service = Service::start(&one_audience("scopesSupported: [a, b]")).await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     let too_many = vec!["a"; 257].join(" ");
     let checks = vec![
         authorize(Some("a"), Some("a")),

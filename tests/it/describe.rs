@@ -3,7 +3,8 @@
 use scopeward::rpc::v1;
 use tonic::Code;
 
-use crate::harness::{AUDIENCE, Service, Wire, info, one_audience, reason};
+use crate::harness::{AUDIENCE, Wire, info, one_audience, reason};
+use crate::service::Service;
 
 fn ask(audience: &str, page_size: i32, page_token: &str) -> v1::DescribeAudienceRequest {
     v1::DescribeAudienceRequest {
@@ -24,7 +25,7 @@ async fn one_audience_is_described_without_forbidden_scopes() {
     let members =
         "scopesSupported: [b, openid, a, admin], baselineClientScopes: [a], forbiddenScopes: [admin]";
     let service = Service::start(&one_audience(members)).await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     // Found by any spelling of the same audience, told in the policy's.
     let answer =
         client.describe_audience(ask("HTTPS://mcp.example.com:443/", 0, "")).await.expect("an answer");
@@ -95,7 +96,7 @@ async fn pages_have_a_hundred_audiences_unless_asked_and_never_over_a_thousand()
 #[tokio::test]
 async fn a_bad_page_is_an_invalid_argument() {
     let service = Service::start(&one_audience("scopesSupported: [a]")).await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     let error = client.describe_audience(ask("", -1, "")).await.expect_err("the size is negative");
     assert_eq!((error.code(), reason(&error).as_str()), (Code::InvalidArgument, "PAGE_SIZE_INVALID"));
     assert_eq!((info(&error, "field"), info(&error, "actual")), ("page_size".to_owned(), "-1".to_owned()));

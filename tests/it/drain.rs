@@ -10,7 +10,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::harness::{Service, Wire, channel, one_audience, reason, registration, within};
+use crate::harness::{Wire, channel, one_audience, reason, registration, within};
+use crate::service::Service;
 
 const SERVICE: &str = "scopeward.v1.ScopePolicyService";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -47,7 +48,7 @@ async fn without_a_policy_health_says_not_serving_and_calls_are_unavailable() {
 #[tokio::test]
 async fn every_service_has_health() {
     let service = Service::start(&one_audience("scopesSupported: [a]")).await;
-    let mut health = HealthClient::new(channel(service.grpc).await);
+    let mut health = HealthClient::new(service.channel.clone());
     for name in ["", SERVICE, "scopeward.v1.PolicyStatusService"] {
         let status = health.check(ask(name)).await.expect("the name is known").into_inner().status();
         assert_eq!(status, ServingStatus::Serving, "{name}");

@@ -1,9 +1,6 @@
-//! What the tests share: a server on a free port of the loopback address, with a policy given as text, and clients for it.
-//!
-//! [`Service`] is the whole service over a policy directory. [`Wire`] is the gRPC server alone, with a policy put into place
-//! by hand, for tests of what stands between the caller and the decision.
+//! The gRPC server alone, on a free port of the loopback address, with a policy put into place by hand: for tests of what
+//! stands between the caller and the decision. `service.rs` has the whole service over a policy folder.
 
-use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,12 +12,10 @@ use scopeward::rpc::record::Recorder;
 use scopeward::rpc::scope_policy::ScopePolicy;
 use scopeward::rpc::v1;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
-use scopeward::server::app::{App, Settings};
 use scopeward::server::config::Config;
 use scopeward::server::lifecycle::Lifecycle;
 use scopeward::server::{Drained, Listeners, Services, run};
 use scopeward::store::{Active, Current};
-use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -41,63 +36,6 @@ pub(crate) async fn within<T>(event: &str, future: impl Future<Output = T>) -> T
 /// A policy of one audience from the members of its mapping.
 pub(crate) fn one_audience(members: &str) -> String {
     format!("audiences:\n  {AUDIENCE}: {{{members}}}\n")
-}
-
-/// The whole service, running over a policy directory of its own.
-pub(crate) struct Service {
-    pub(crate) grpc: SocketAddr,
-    /// Holds `policies/` and `state/`.
-    _folder: TempDir,
-    stop: oneshot::Sender<()>,
-    running: JoinHandle<Drained>,
-}
-
-impl Service {
-    /// Starts with this text as the only policy file.
-    pub(crate) async fn start(policy: &str) -> Self {
-        Self::start_with(policy, |_| {}).await
-    }
-
-    /// Starts with other settings than the usual ones.
-    pub(crate) async fn start_with(policy: &str, change: impl FnOnce(&mut Settings)) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::create_dir(folder.path().join("policies")).expect("a policy folder");
-        fs::write(folder.path().join("policies/policy.yaml"), policy).expect("a policy file");
-        let mut settings = settings(&folder);
-        change(&mut settings);
-        let app = App::start(settings).await.expect("the service starts");
-        let grpc = app.grpc_addr();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(async move {
-            // An error means that the handle was dropped, which is the end too.
-            app.run(async { _ = stopped.await }).await.expect("the service ends in order")
-        });
-        Self { grpc, _folder: folder, stop, running }
-    }
-
-    /// A client with a connection of its own.
-    pub(crate) async fn client(&self) -> ScopePolicyServiceClient<Channel> {
-        ScopePolicyServiceClient::new(channel(self.grpc).await)
-    }
-
-    /// Asks it to end, and waits until it has.
-    pub(crate) async fn stop(self) -> Drained {
-        _ = self.stop.send(());
-        within("the service ends", self.running).await.expect("the service did not panic")
-    }
-}
-
-fn settings(folder: &TempDir) -> Settings {
-    Settings {
-        server: Config { listen: any_port(), ..Config::default() },
-        admin_listen: any_port(),
-        policies: folder.path().join("policies"),
-        state_dir: folder.path().join("state"),
-        debounce: Duration::from_millis(20),
-        removal_quiet: Duration::from_millis(200),
-        rescan_interval: Duration::from_secs(1),
-        ..Settings::default()
-    }
 }
 
 /// The gRPC server alone.

@@ -7,7 +7,8 @@ use scopeward::rpc::v1::{Decision, Reason};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::harness::{Service, authorize, channel, info, one_audience, reason, registration};
+use crate::harness::{authorize, info, one_audience, reason, registration};
+use crate::service::Service;
 
 const MESSAGE: usize = 64 * 1024;
 const BATCH: usize = 1024 * 1024;
@@ -47,7 +48,7 @@ fn assert_too_large(error: &Status, limit: usize, actual: usize) {
 #[tokio::test]
 async fn message_of_64_kib_is_answered_and_one_byte_more_is_not() {
     let service = start().await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     for bytes in [MESSAGE - 1, MESSAGE] {
         let answer = client.expand_registration_scopes(registration_of(bytes)).await.expect("an answer");
         assert_eq!(answer.into_inner().decision(), Decision::Allow);
@@ -62,7 +63,7 @@ async fn message_of_64_kib_is_answered_and_one_byte_more_is_not() {
 #[tokio::test]
 async fn message_far_over_the_decoder_limit_has_the_same_error() {
     let service = start().await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     let bytes = 3 * BATCH;
     let error = client.expand_registration_scopes(registration_of(bytes)).await.expect_err("too large");
     assert_too_large(&error, BATCH, bytes);
@@ -74,7 +75,7 @@ async fn message_far_over_the_decoder_limit_has_the_same_error() {
 #[tokio::test]
 async fn batch_of_1_mib_is_answered_and_one_byte_more_is_not() {
     let service = start().await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     for (bytes, fits) in [(BATCH, true), (BATCH + 1, false)] {
         let padding = |length| v1::CheckAuthorizeScopesRequest {
             client: Some(v1::Client { client_name: "x".repeat(length), ..Default::default() }),
@@ -106,7 +107,7 @@ async fn batch_of_1_mib_is_answered_and_one_byte_more_is_not() {
 async fn batch_has_at_most_100_checks_each_within_the_limit_of_one() {
     use v1::batch_check_result::Result::{Error, Response};
     let service = start().await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     let mut batch = async |checks| {
         let request = v1::BatchCheckAuthorizeScopesRequest { checks };
         client.batch_check_authorize_scopes(request).await.map(|answer| answer.into_inner().results)
@@ -130,7 +131,7 @@ async fn batch_has_at_most_100_checks_each_within_the_limit_of_one() {
 #[tokio::test]
 async fn question_has_at_most_256_scopes_and_16_audiences_of_2_kib() {
     let service = start().await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     let scopes = |count: usize| vec!["a"; count].join(" ");
 
     let answer =
@@ -171,7 +172,7 @@ async fn question_has_at_most_256_scopes_and_16_audiences_of_2_kib() {
 #[tokio::test]
 async fn scope_over_512_bytes_is_malformed_which_is_an_answer() {
     let service = start().await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     for (length, expected) in [(512, Reason::Unsupported), (513, Reason::Malformed)] {
         let request = registration(Some(&"s".repeat(length)));
         let answer = client.expand_registration_scopes(request).await.expect("an answer").into_inner();
@@ -210,7 +211,7 @@ async fn send<M: Message + 'static>(
 #[tokio::test]
 async fn unknown_fields_count_towards_the_size_as_received() {
     let service = start().await;
-    let channel = channel(service.grpc).await;
+    let channel = service.channel.clone();
     let newer = |length| Newer { scope: Some("a".to_owned()), unknown: "x".repeat(length) };
     assert_eq!(send(&channel, newer(100)).await.expect("an answer").scope, "a");
     let bytes = newer(MESSAGE).encoded_len();
@@ -221,7 +222,7 @@ async fn unknown_fields_count_towards_the_size_as_received() {
 #[tokio::test]
 async fn message_that_cannot_be_decoded_is_an_invalid_argument() {
     let service = start().await;
-    let channel = channel(service.grpc).await;
+    let channel = service.channel.clone();
     let error = send(&channel, NotText { scope: vec![0xff, 0xfe] }).await.expect_err("not UTF-8");
     assert_eq!((error.code(), reason(&error).as_str()), (Code::InvalidArgument, "MESSAGE_MALFORMED"));
     assert_eq!(info(&error, "field"), "message");
@@ -233,7 +234,7 @@ async fn message_that_cannot_be_decoded_is_an_invalid_argument() {
 #[tokio::test]
 async fn hostile_text_is_answered_and_never_echoed_raw() {
     let service = start().await;
-    let mut client = service.client().await;
+    let mut client = service.scopes();
     for text in ["a\0b", "a\tb", "a\"b", "a\\b", "a\u{202e}b", "a\u{a0}b", "\u{7f}", "a\r\nb"] {
         let answer = client.expand_registration_scopes(registration(Some(text))).await.expect("an answer");
         let answer = answer.into_inner();
