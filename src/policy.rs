@@ -18,6 +18,7 @@ pub mod digest;
 pub mod document;
 pub mod finding;
 pub mod manifest;
+pub mod reference;
 pub mod yaml;
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::policy::finding::{self, Code, Finding, Position, nearest, shown};
 mod impossible;
 pub mod output;
 mod read;
+pub mod reference;
 pub mod run;
 mod table;
 pub mod trail;
