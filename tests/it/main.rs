@@ -18,6 +18,7 @@ mod decisions;
 mod describe;
 mod docs;
 mod drain;
+mod findings;
 mod harness;
 mod limits;
 mod records;
