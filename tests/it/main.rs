@@ -22,6 +22,8 @@ mod findings;
 mod harness;
 mod limits;
 mod records;
+mod docs;
+mod layering;
 mod reference;
 mod reload;
 mod service;
