@@ -10,8 +10,8 @@
 //! - ```` ```console no-run ````: not run
 //! - ```` ```yaml file=PATH ````: written to that file
 //!
-//! Commands that need packages for Python or Node run only with `SCOPEWARD_DOCS_CLIENTS=1`, since those packages have
-//! to come from somewhere.
+//! Commands that need more than a shell (Python, Node and their packages, `curl`) run only if `SCOPEWARD_DOCS_CLIENTS` is
+//! set, so that the tests pass where there is Rust alone.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -194,7 +194,7 @@ impl Scene {
             }
             Step::Serve { command } => self.serve(command),
             Step::Run { line, command, output, exit, patient } => {
-                if needs_packages(command) && env::var_os("SCOPEWARD_DOCS_CLIENTS").is_none() {
+                if needs_more_than_a_shell(command) && env::var_os("SCOPEWARD_DOCS_CLIENTS").is_none() {
                     return;
                 }
                 let deadline = Instant::now() + DEADLINE;
@@ -268,8 +268,8 @@ impl Scene {
     }
 }
 
-fn needs_packages(command: &str) -> bool {
-    ["python", "pip", "npm", "node "].iter().any(|word| command.contains(word))
+fn needs_more_than_a_shell(command: &str) -> bool {
+    ["python", "pip", "npm", "node ", "curl "].iter().any(|word| command.contains(word))
 }
 
 fn copy(from: &Path, to: &Path) {
