@@ -2,7 +2,7 @@
 //!
 //! A [`Suite`] is one such file: named cases, each a question as on the wire and what the answer must
 //! be. [`Suite::read`] and [`Suite::check`] report everything that is wrong with the file itself (a
-//! broken case is never skipped), [`run`] asks the decision core. Knows nothing about folders, flags
+//! broken case is never skipped), [`run()`] asks the decision core. Knows nothing about folders, flags
 //! and exit codes.
 //!
 //! # What is compared

@@ -158,7 +158,7 @@ fn limits_of_a_question_hold_at_below_and_above() {
     }
     for (over, field) in [(-1, None), (0, None), (1, Some("audiences"))] {
         let audience = "a".repeat(MAX_AUDIENCE_BYTES.saturating_add_signed(over));
-        limits(&[audience.clone()], "", field);
+        limits(std::slice::from_ref(&audience), "", field);
         limits(&["api".to_owned(), audience], "", field);
     }
     // A long scope is no matter of limits: the client chose it, and it is malformed.

@@ -83,9 +83,12 @@ fn valid(text: &str) {
     assert!(read(&[("a.yaml", text)]).is_ok());
 }
 
+/// A code, the files (path, text), and the findings that they must give.
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
 /// A policy file for each code, or two; the name of the file is the code. What the store reports
 /// about files that it cannot read is not here.
-const CASES: &[(&str, &[(&str, &str)], &[&str])] = &[
+const CASES: &[Case] = &[
     (
         "YamlSyntax",
         &[("a.yaml", "audiences:\n  api:\n    scopesSupported: [a\n")],
