@@ -18,6 +18,7 @@ mod client;
 mod explain;
 mod output;
 mod question;
+mod remote;
 mod report;
 mod serve;
 mod value;

@@ -1,0 +1,126 @@
+//! A server on the other side: its address, the way there, and its errors in words.
+//!
+//! For all verbs that ask one. What is asked is theirs.
+
+use std::fmt::Write;
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use http::Uri;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::output::Format;
+
+/// Which server, and how its answer is printed.
+#[derive(Args, Debug)]
+pub(super) struct ServerArgs {
+    /// Where the server listens
+    #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server_uri)]
+    pub(super) server: Uri,
+    /// How to print the answer
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(super) output: Format,
+}
+
+/// Connects to a server.
+///
+/// # Errors
+/// If no server answers there.
+pub(super) async fn connect(server: &Uri) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from(server.clone()).timeout(DEADLINE);
+    endpoint.connect().await.map_err(|error| unreachable(server, &error))
+}
+
+/// Runs one call to its end on a runtime of its own, for at most [`DEADLINE`].
+///
+/// # Errors
+/// Those of the call, or that there was no answer in time.
+pub(super) fn wait<T>(call: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::time::timeout(DEADLINE, call)
+            .await
+            .unwrap_or_else(|_| Err(anyhow!("no answer within {} s", DEADLINE.as_secs())))
+    })
+}
+
+fn unreachable(server: &Uri, error: &dyn std::error::Error) -> anyhow::Error {
+    // The innermost cause is what the system says; the ones around it only say that it was a transport.
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let cause = cause.to_string();
+    let cause = cause.split(" (os error").next().unwrap_or_default().to_lowercase();
+    anyhow!(
+        "no server answers at {server}: {cause}; start one with `scopeward serve`, or name another with `--server`"
+    )
+}
+
+/// A gRPC error in one line: code, reason and message.
+pub(super) fn said(status: &Status) -> String {
+    let mut text = code_name(status.code());
+    if let Some(info) = status.get_details_error_info() {
+        // Writing to a String does not fail.
+        _ = write!(text, " ({})", info.reason);
+    }
+    _ = write!(text, ": {}", status.message());
+    text
+}
+
+/// The name of a code as the gRPC documentation has it, such as INVALID_ARGUMENT.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+/// Reads `--server`.
+fn server_uri(text: &str) -> Result<Uri, String> {
+    let hint = "write it as http://HOST:PORT";
+    let uri: Uri = text.parse().map_err(|error| format!("{error}; {hint}"))?;
+    match uri.scheme_str() {
+        Some("http") if matches!(uri.path(), "" | "/") && uri.query().is_none() => Ok(uri),
+        Some("http") => Err(format!("a server has no path; {hint}")),
+        Some("https") => Err(format!("TLS is not supported; {hint}")),
+        _ => Err(hint.to_owned()),
+    }
+}
+
+const DEFAULT_SERVER: &str = "http://127.0.0.1:50551";
+/// How long one verb waits for its answer, connecting included.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The largest answer that is taken: a page of descriptions can be long.
+pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_their_documented_names() {
+        assert_eq!(code_name(Code::InvalidArgument), "INVALID_ARGUMENT");
+        assert_eq!(code_name(Code::Unavailable), "UNAVAILABLE");
+        assert_eq!(code_name(Code::OutOfRange), "OUT_OF_RANGE");
+        assert_eq!(code_name(Code::DataLoss), "DATA_LOSS");
+    }
+
+    #[test]
+    fn a_server_is_an_http_address() {
+        assert!(server_uri("http://127.0.0.1:50551").is_ok());
+        assert!(server_uri("http://[::1]:50551/").is_ok());
+        for text in ["127.0.0.1:50551", "https://a:1", "http://a:1/x", "http://a:1/?x", "", "http://", "a b"]
+        {
+            assert!(server_uri(text).is_err(), "{text}");
+        }
+    }
+}
