@@ -161,8 +161,8 @@ pub fn record_message(record: Record) -> Message {
         Body::Event(event) => Message::Event(v1::AuditEvent {
             log_id,
             sequence,
-            prev_hash: prev_hash.to_vec().into(),
-            hash: hash.to_vec().into(),
+            prev_hash: prev_hash.to_vec(),
+            hash: hash.to_vec(),
             ..event_message(*event)
         }),
     }
