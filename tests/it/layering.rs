@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// Each module of the crate with its floor.
-const FLOORS: [(&str, u32); 14] = [
+const FLOORS: [(&str, u32); 15] = [
     ("scope", 0),
     ("audience", 0),
     ("policy", 1),
@@ -14,6 +14,7 @@ const FLOORS: [(&str, u32); 14] = [
     ("call", 2),
     ("report", 2),
     ("suite", 2),
+    ("replay", 2),
     ("store", 3),
     ("status", 3),
     ("audit", 3),
