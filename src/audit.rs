@@ -11,6 +11,7 @@
 mod chain;
 mod error;
 mod event;
+pub mod json;
 mod ledger;
 mod log;
 mod loss;

@@ -84,17 +84,17 @@ wire_enum! {
     /// Why events are missing.
     GapReason {
         /// The queue of events waiting to be written was full.
-        QueueFull = 1, "QUEUE_FULL";
+        QueueFull = 1, "queue_full";
         /// The store could not be written and the queue had filled up.
-        WriteFailed = 2, "WRITE_FAILED";
+        WriteFailed = 2, "write_failed";
         /// The event was over the size of a record.
-        TooLarge = 3, "TOO_LARGE";
+        TooLarge = 3, "too_large";
         /// The process ended before the events in its queue were written.
-        ProcessEnded = 4, "PROCESS_ENDED";
+        ProcessEnded = 4, "process_ended";
         /// The record that had this sequence was damaged, and so were all after it.
-        TailDamaged = 5, "TAIL_DAMAGED";
+        TailDamaged = 5, "tail_damaged";
         /// The record that had this sequence was acknowledged, but is gone from the store.
-        TailLost = 6, "TAIL_LOST";
+        TailLost = 6, "tail_lost";
     }
 }
 
@@ -160,7 +160,7 @@ impl Content {
         out.optional(event.policy_change.as_ref(), |out, change| {
             out.byte(u8::from(change.accepted));
             out.text(&change.previous_digest);
-            out.number(change.finding_count);
+            out.number(u64::from(change.finding_count));
         });
         out.text(&event.caller.name);
         out.text(&event.caller.authenticated_by);
@@ -454,13 +454,13 @@ impl<'a> Bytes<'a> {
             Ok(PolicyChange {
                 accepted: bytes.flag()?,
                 previous_digest: bytes.text()?,
-                finding_count: bytes.number()?,
+                finding_count: bytes.number32()?,
             })
         })?;
         event.caller = Caller { name: self.text()?, authenticated_by: self.text()? };
         event.peer = self.text()?;
         event.trace_id = self.text()?;
-        event.attempt = u32::try_from(self.number()?).map_err(|_| "attempt is over 32 bits".to_owned())?;
+        event.attempt = self.number32()?;
         let truncated = self.flag()?;
         event.claim_stored(client, truncated);
         Ok(event)
@@ -538,6 +538,10 @@ impl<'a> Bytes<'a> {
             }
         }
         Err("number is over 64 bits".to_owned())
+    }
+
+    fn number32(&mut self) -> Result<u32, String> {
+        u32::try_from(self.number()?).map_err(|_| "number is over 32 bits".to_owned())
     }
 
     fn length(&mut self) -> Result<usize, String> {

@@ -364,7 +364,7 @@ pub struct PolicyChange {
     /// Digest of the set that served before; empty if none did.
     pub previous_digest: String,
     /// How many findings the attempt had.
-    pub finding_count: u64,
+    pub finding_count: u32,
 }
 
 /// Who called us.

@@ -45,7 +45,7 @@ fn scopes() -> impl Strategy<Value = (Vec<AddedScope>, Vec<RefusedScope>)> {
 fn event() -> impl Strategy<Value = AuditEvent> {
     let head = (any::<u128>(), prop::sample::select(EventKind::ALL), any::<i64>(), option::of(any::<u128>()));
     let texts = (vec(".{0,9}", 0..3), option::of(".{0,9}"), option::of(".{0,9}"), vec(".{0,9}", 6));
-    let policy = (any::<u64>(), option::of((any::<bool>(), ".{0,9}", any::<u64>())));
+    let policy = (any::<u64>(), option::of((any::<bool>(), ".{0,9}", any::<u32>())));
     let rest = (option::of(prop::sample::select(Reason::ALL)), any::<u32>(), any::<bool>());
     (head, texts, option::of(client()), scopes(), policy, rest).prop_map(
         |(
