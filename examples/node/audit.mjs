@@ -1,7 +1,5 @@
 // Follows the audit stream, one JSON line for each event, and resumes after the last one.
 //
-//     node examples/node/audit.mjs --cursor-file audit.cursor [--no-follow]
-//
 // At least once: the cursor is written after an event was handled, so a crash repeats one and loses none.
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -11,7 +9,7 @@ import grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 
 const proto = fileURLToPath(new URL("../../proto", import.meta.url));
-const names = { includeDirs: [proto], keepCase: false, enums: String, longs: String, bytes: String, oneofs: true };
+const names = { includeDirs: [proto], keepCase: false, enums: String, longs: String, bytes: String };
 const { scopeward } = grpc.loadPackageDefinition(loadSync("scopeward/v1/audit.proto", names));
 
 const { values } = parseArgs({ options: { "cursor-file": { type: "string" }, "no-follow": { type: "boolean" } } });
@@ -31,28 +29,30 @@ function save(log_id, after_sequence) {
   renameSync(`${path}.new`, path);
 }
 
+// Times as text.
+function readable(name, value) {
+  return name.endsWith("Time") ? new Date(value.seconds * 1e3 + (value.nanos ?? 0) / 1e6).toISOString() : value;
+}
+
 async function read() {
   const cursor = existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : undefined;
   const start = cursor ? { logId: cursor.log_id, afterSequence: cursor.after_sequence } : {};
   for await (const answer of audit.streamAuditEvents({ ...start, follow })) {
-    const kind = answer.message;
-    const step = answer[kind];
+    const [[kind, step]] = Object.entries(answer);
     // An event, or a gap: events that could not be recorded.
-    if (kind !== "checkpoint") console.log(JSON.stringify({ [kind]: step }));
+    if (kind !== "checkpoint") console.log(JSON.stringify({ [kind]: step }, readable));
     save(step.logId, (kind === "checkpoint" ? step.durableSequence : step.sequence) ?? "0");
   }
 }
 
-for (let done = false; !done; ) {
+do {
   try {
-    await read();
-    done = true;
+    await read(); // when following it ends only with the server
   } catch (problem) {
-    console.error(problem.details ? `${grpc.status[problem.code]}: ${problem.details}` : problem);
+    console.error(problem.message);
     // Only this mends itself; the others want a person (OUT_OF_RANGE, DATA_LOSS, ...).
-    done = !follow || problem.code !== grpc.status.UNAVAILABLE;
-    if (done) process.exitCode = 1;
-    else await sleep(1000);
+    if (!follow || problem.code !== grpc.status.UNAVAILABLE) process.exit(1);
   }
-}
+  if (follow) await sleep(1000);
+} while (follow);
 audit.close();

@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "proto"))
 pb, services = grpc.protos_and_services("scopeward/v1/audit.proto")
 
 SERVER = os.environ.get("SCOPEWARD_SERVER", "http://127.0.0.1:50551").removeprefix("http://")
-OPTIONS = [("grpc.keepalive_time_ms", 30_000)]  # notices a server that is gone without a word
+KEEPALIVE = [("grpc.keepalive_time_ms", 30_000)]  # notices a server that is gone without a word
 
 
 def save(path, log_id, sequence):
@@ -33,8 +33,7 @@ def save(path, log_id, sequence):
 def read(audit, path, follow):
     cursor = json.loads(path.read_text()) if path.exists() else {}
     for answer in audit.StreamAuditEvents(ParseDict(cursor, pb.StreamAuditEventsRequest(follow=follow))):
-        kind = answer.WhichOneof("message")
-        step = getattr(answer, kind)
+        step = getattr(answer, kind := answer.WhichOneof("message"))
         if kind != "checkpoint":  # an event, or a gap: events that could not be recorded
             print(json.dumps({kind: MessageToDict(step)}), flush=True)
         save(path, step.log_id, step.durable_sequence if kind == "checkpoint" else step.sequence)
@@ -45,14 +44,16 @@ if __name__ == "__main__":
     parser.add_argument("--cursor-file", type=pathlib.Path, required=True)
     parser.add_argument("--no-follow", action="store_true")
     options = parser.parse_args()
-    with grpc.insecure_channel(SERVER, OPTIONS) as channel:
-        audit = services.AuditServiceStub(channel)
+    with grpc.insecure_channel(SERVER, KEEPALIVE) as channel:
+        follow, audit = not options.no_follow, services.AuditServiceStub(channel)
         while True:
             try:
-                sys.exit(read(audit, options.cursor_file, not options.no_follow))
+                read(audit, options.cursor_file, follow)  # when following it ends only with the server
             except grpc.RpcError as problem:
                 print(f"{problem.code().name}: {problem.details()}", file=sys.stderr)
                 # Only this mends itself; the others want a person (OUT_OF_RANGE, DATA_LOSS, ...).
-                if options.no_follow or problem.code() != grpc.StatusCode.UNAVAILABLE:
+                if not follow or problem.code() != grpc.StatusCode.UNAVAILABLE:
                     sys.exit(1)
-                time.sleep(1)
+            if not follow:
+                break
+            time.sleep(1)
