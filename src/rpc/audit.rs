@@ -212,7 +212,7 @@ fn event_message(event: AuditEvent) -> v1::AuditEvent {
         policy_change: event.policy_change.map(|change| v1::PolicyChange {
             accepted: change.accepted,
             previous_digest: change.previous_digest,
-            finding_count: u32::try_from(change.finding_count).unwrap_or(u32::MAX),
+            finding_count: change.finding_count,
         }),
         caller: Some(v1::Caller { name: event.caller.name, authenticated_by: event.caller.authenticated_by }),
         peer: event.peer,

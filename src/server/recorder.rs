@@ -40,7 +40,7 @@ impl AuditRecorder {
         let PolicyChange { accepted, generation, digest, previous_digest, finding_count } = change;
         let mut event = AuditEvent::new(EventKind::PolicyChange, SystemTime::now());
         event.policy = audit::PolicyVersion { generation, digest };
-        let finding_count = finding_count as u64;
+        let finding_count = u32::try_from(finding_count).unwrap_or(u32::MAX);
         event.policy_change = Some(audit::PolicyChange { accepted, previous_digest, finding_count });
         self.log.enqueue(&event);
     }
