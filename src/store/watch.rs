@@ -2,28 +2,32 @@
 //!
 //! Events get lost on network filesystems, when the system's limits are reached, and for names that
 //! come and go between two looks; so there is a rescan too, and every hint may be a false one. Knows
-//! nothing about policies.
+//! nothing about policies but the names of their files.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{ErrorKind, Event, EventHandler, EventKind, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
+
+mod mount;
+mod way;
+
+pub use mount::static_source;
+
+use way::{Identity, Visitor, identity, survey};
 
 /// Longest time that a stream of events may put off a look.
 pub const MAX_DEBOUNCE: Duration = Duration::from_secs(1);
 /// Most folders that are watched; beyond, the rescan alone finds changes.
-const MAX_WATCHES: usize = 10_000;
-/// Most links that are followed from one path.
-const MAX_HOPS: usize = 40;
+pub const MAX_WATCHES: usize = 10_000;
 
 /// Why to look.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,26 +91,59 @@ impl Hints {
 pub enum WatchState {
     /// They do.
     Events,
-    /// They do not, for this reason; only the rescan finds changes.
+    /// They do not, or not for all folders, for this reason; only the rescan finds all changes.
     PollingOnly(String),
 }
 
 /// Watches the folders that a policy is made of.
-#[derive(Debug)]
 pub struct FolderWatch {
     paths: Vec<PathBuf>,
-    hints: Hints,
-    watcher: Option<RecommendedWatcher>,
-    /// What is watched, by path: the identity that the folder had then.
-    armed: HashMap<PathBuf, (u64, u64)>,
+    make: Make,
+    watcher: Option<Box<dyn Watcher + Send>>,
+    shared: Arc<Shared>,
+    /// What is watched, by path free of links: the identity that the folder had then.
+    armed: HashMap<PathBuf, Identity>,
     state: WatchState,
+}
+
+/// Makes a watcher that reports to this listener.
+type Make = Box<dyn FnMut(Listener) -> notify::Result<Box<dyn Watcher + Send>> + Send>;
+
+impl fmt::Debug for FolderWatch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("FolderWatch")
+            .field("paths", &self.paths)
+            .field("armed", &self.armed)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FolderWatch {
     /// Prepares to watch; nothing is watched before [`FolderWatch::arm`].
     #[must_use]
     pub fn new(paths: Vec<PathBuf>, hints: Hints) -> Self {
-        Self { paths, hints, watcher: None, armed: HashMap::new(), state: WatchState::Events }
+        Self::with_watcher(
+            paths,
+            hints,
+            Box::new(|listener| {
+                let watcher = notify::recommended_watcher(listener)?;
+                Ok(Box::new(watcher) as Box<dyn Watcher + Send>)
+            }),
+        )
+    }
+
+    fn with_watcher(paths: Vec<PathBuf>, hints: Hints, make: Make) -> Self {
+        let shared = Shared { hints, interests: Mutex::default(), is_broken: AtomicBool::new(false) };
+        Self {
+            paths,
+            make,
+            watcher: None,
+            shared: Arc::new(shared),
+            armed: HashMap::new(),
+            state: WatchState::Events,
+        }
     }
 
     /// Whether events come, as of the last [`FolderWatch::arm`].
@@ -115,15 +152,19 @@ impl FolderWatch {
         &self.state
     }
 
-    /// Watches what the named paths lead to now: each folder below them, the folder above them, and the
-    /// folder of every link on the way. Blocks.
+    /// Watches what the named paths lead to now: each folder below them, and each folder on the way to
+    /// them and to what links below them stand for. Blocks.
     ///
-    /// Tells whether a folder is watched that was not watched before: something may have happened in it
-    /// in between, so look once more.
+    /// Whoever reads after this misses nothing: what happens from now on has an event. Tells whether a
+    /// folder is watched that was not before; who has read already has to read again then.
     pub fn arm(&mut self) -> bool {
-        let wanted = wanted(&self.paths);
+        if self.shared.is_broken.swap(false, Ordering::Relaxed) {
+            self.watcher = None;
+        }
         if self.watcher.is_none() {
-            match self.watcher_for_hints() {
+            self.armed.clear();
+            let listener = Listener { shared: Arc::clone(&self.shared) };
+            match (self.make)(listener) {
                 Ok(watcher) => self.watcher = Some(watcher),
                 Err(error) => {
                     self.state = WatchState::PollingOnly(plain(&error));
@@ -132,204 +173,224 @@ impl FolderWatch {
             }
         }
         let Some(watcher) = &mut self.watcher else { return false };
-        let gone: Vec<PathBuf> = self
-            .armed
-            .iter()
-            .filter(|(path, id)| wanted.get(*path) != Some(*id))
-            .map(|(path, _)| path.clone())
-            .collect();
-        for path in gone {
-            // A folder that was deleted has no watch any more; that it cannot be taken away is no news.
-            let _ = watcher.unwatch(&path);
-            self.armed.remove(&path);
-        }
-        let mut state = WatchState::Events;
-        if wanted.len() > MAX_WATCHES {
-            state = WatchState::PollingOnly(format!("the policy has more than {MAX_WATCHES} folders"));
-        }
-        let mut is_new = false;
-        for (path, id) in wanted.into_iter().take(MAX_WATCHES) {
-            if self.armed.contains_key(&path) {
-                continue;
-            }
-            match watcher.watch(&path, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.armed.insert(path, id);
-                    is_new = true;
-                }
-                // Gone again: the next event or rescan sees that.
-                Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
-                Err(error) if path_is_gone(&path) => drop(error),
-                Err(error) => state = WatchState::PollingOnly(plain(&error)),
-            }
-        }
-        self.state = state;
+        let mut pass = Pass {
+            watcher: watcher.as_mut(),
+            shared: &self.shared,
+            by_identity: self.armed.iter().map(|(path, id)| (*id, path.clone())).collect(),
+            armed: &mut self.armed,
+            wanted: HashMap::new(),
+            wanted_by_identity: HashMap::new(),
+            failure: None,
+            is_new: false,
+        };
+        survey(&self.paths, &mut pass);
+        let is_new = pass.finish();
+        self.state = pass.failure.take().map_or(WatchState::Events, WatchState::PollingOnly);
         is_new
     }
+}
 
-    fn watcher_for_hints(&self) -> notify::Result<RecommendedWatcher> {
-        let hints = self.hints.clone();
-        notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let is_change = match &event {
-                // Reading a file is reported too, and would make every look the reason for the next.
-                Ok(event) => match event.kind {
-                    EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-                    EventKind::Access(_) => false,
-                    _ => true,
-                },
-                // Events were lost.
-                Err(_) => true,
-            };
-            if is_change {
-                hints.hint();
+/// One round of watching what there is now.
+struct Pass<'a> {
+    watcher: &'a mut (dyn Watcher + Send),
+    shared: &'a Shared,
+    armed: &'a mut HashMap<PathBuf, Identity>,
+    /// What was armed before this pass.
+    by_identity: HashMap<Identity, PathBuf>,
+    wanted: HashMap<PathBuf, Interest>,
+    wanted_by_identity: HashMap<Identity, PathBuf>,
+    failure: Option<String>,
+    is_new: bool,
+}
+
+impl Visitor for Pass<'_> {
+    fn folder(&mut self, folder: &Path, name: Option<&OsStr>) {
+        if let Some(interest) = self.wanted.get_mut(folder) {
+            if interest.add(name) {
+                self.shared.interests().entry(folder.to_owned()).or_default().add(name);
             }
+            return;
+        }
+        let Some(identity) = identity(folder) else { return };
+        // The system has one watch for each folder, however many paths (of bind mounts) lead there.
+        if let Some(first) = self.wanted_by_identity.get(&identity)
+            && *first != folder
+        {
+            let first = first.clone();
+            return self.folder(&first, name);
+        }
+        if self.wanted.len() == MAX_WATCHES {
+            self.failure.get_or_insert_with(|| format!("the policy has more than {MAX_WATCHES} folders"));
+            return;
+        }
+        self.wanted.insert(folder.to_owned(), Interest::of(name));
+        self.wanted_by_identity.insert(identity, folder.to_owned());
+        self.shared.interests().entry(folder.to_owned()).or_default().add(name);
+        self.watch(folder, identity);
+    }
+}
+
+impl Pass<'_> {
+    fn watch(&mut self, folder: &Path, identity: Identity) {
+        // A folder that moved still has its watch, under the old name. It goes first, since to take it
+        // away after the new one would take that.
+        if let Some(old) = self.by_identity.get(&identity)
+            && old != folder
+        {
+            let old = old.clone();
+            self.unwatch(&old);
+        }
+        if self.armed.get(folder).is_some_and(|other| *other != identity) {
+            self.unwatch(folder);
+        }
+        // Also where it is watched already, which costs next to nothing: an event about the folder itself
+        // (it was moved away and back, or its inode was used again at once) makes the watcher drop it
+        // without a word.
+        match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+            Ok(()) => self.is_new |= self.armed.insert(folder.to_owned(), identity).is_none(),
+            // It is gone again, which has an event in the folder above; or it is not ours to list, and
+            // reading reports that where it matters.
+            Err(error) if is_gone_or_closed(&error) => {
+                self.armed.remove(folder);
+            }
+            Err(error) => {
+                self.armed.remove(folder);
+                self.failure.get_or_insert_with(|| plain(&error));
+            }
+        }
+    }
+
+    fn unwatch(&mut self, folder: &Path) {
+        // A folder that was deleted has no watch any more; that it cannot be taken away is no news.
+        let _ = self.watcher.unwatch(folder);
+        self.armed.remove(folder);
+    }
+
+    /// Lets go of what is not wanted any more; tells whether a folder is watched that was not before.
+    fn finish(&mut self) -> bool {
+        let gone: Vec<PathBuf> =
+            self.armed.keys().filter(|folder| !self.wanted.contains_key(*folder)).cloned().collect();
+        for folder in gone {
+            self.unwatch(&folder);
+        }
+        *self.shared.interests() = std::mem::take(&mut self.wanted);
+        self.is_new
+    }
+}
+
+/// Which entries of a watched folder matter.
+#[derive(Debug, Eq, PartialEq)]
+enum Interest {
+    All,
+    Names(HashSet<OsString>),
+}
+
+impl Default for Interest {
+    fn default() -> Self {
+        Self::Names(HashSet::new())
+    }
+}
+
+impl Interest {
+    fn of(name: Option<&OsStr>) -> Self {
+        let mut interest = Self::default();
+        interest.add(name);
+        interest
+    }
+
+    /// Tells whether there was anything to add.
+    fn add(&mut self, name: Option<&OsStr>) -> bool {
+        match (self, name) {
+            (Self::All, _) => false,
+            (Self::Names(names), Some(name)) => !names.contains(name) && names.insert(name.to_owned()),
+            (this, None) => {
+                *this = Self::All;
+                true
+            }
+        }
+    }
+
+    fn covers(&self, name: &OsStr) -> bool {
+        match self {
+            Self::All => true,
+            Self::Names(names) => names.contains(name),
+        }
+    }
+}
+
+/// What the watcher's thread and the rounds share.
+struct Shared {
+    hints: Hints,
+    interests: Mutex<HashMap<PathBuf, Interest>>,
+    /// The watcher reported an error: it is replaced in the next round.
+    is_broken: AtomicBool,
+}
+
+impl Shared {
+    /// Held for a moment only, and never while the watcher is called: its thread waits here.
+    fn interests(&self) -> MutexGuard<'_, HashMap<PathBuf, Interest>> {
+        self.interests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whether an event can have to do with the policy. The folders above it are shared with
+    /// others, whose doings must not put off a look.
+    fn concerns(&self, event: &Event) -> bool {
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
+            // Reading is reported too, and would make every look the reason for the next.
+            EventKind::Access(_) => return false,
+            _ => {}
+        }
+        // Events were lost.
+        if event.need_rescan() || event.paths.is_empty() {
+            return true;
+        }
+        let interests = self.interests();
+        event.paths.iter().any(|path| {
+            let above = path.parent().and_then(|folder| interests.get(folder));
+            let entry = above.zip(path.file_name()).is_some_and(|(interest, name)| interest.covers(name));
+            entry || interests.contains_key(path)
         })
     }
 }
 
-fn path_is_gone(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_err()
+/// Turns events into hints, on the watcher's thread.
+struct Listener {
+    shared: Arc<Shared>,
+}
+
+impl EventHandler for Listener {
+    fn handle_event(&mut self, event: notify::Result<Event>) {
+        let is_news = match event {
+            Ok(event) => self.shared.concerns(&event),
+            Err(_) => {
+                self.shared.is_broken.store(true, Ordering::Relaxed);
+                true
+            }
+        };
+        if is_news {
+            self.shared.hints.hint();
+        }
+    }
+}
+
+fn is_gone_or_closed(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::PathNotFound | ErrorKind::WatchNotFound => true,
+        ErrorKind::Io(error) => {
+            matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied)
+        }
+        _ => false,
+    }
 }
 
 fn plain(error: &notify::Error) -> String {
     match &error.kind {
-        notify::ErrorKind::Io(error) => error.to_string(),
-        notify::ErrorKind::MaxFilesWatch => "the system's limit of watches is reached".to_owned(),
+        ErrorKind::Io(error) => error.to_string(),
+        ErrorKind::MaxFilesWatch => "the system's limit of watches is reached".to_owned(),
         _ => error.to_string(),
     }
 }
 
-/// Every folder to watch with its identity.
-fn wanted(paths: &[PathBuf]) -> HashMap<PathBuf, (u64, u64)> {
-    let mut found = Wanted { folders: HashMap::new(), walked: HashSet::new() };
-    for path in paths {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        found.way(&path);
-        found.walk(&path);
-    }
-    found.folders
-}
-
-struct Wanted {
-    folders: HashMap<PathBuf, (u64, u64)>,
-    walked: HashSet<(u64, u64)>,
-}
-
-impl Wanted {
-    fn add(&mut self, folder: &Path) {
-        if let Ok(metadata) = fs::metadata(folder)
-            && metadata.is_dir()
-        {
-            self.folders.insert(folder.to_owned(), (metadata.dev(), metadata.ino()));
-        }
-    }
-
-    /// The folder that holds each name on the way from a path to what it stands for: where one of them
-    /// is replaced, that folder has the event. While one is missing, the nearest folder that is there.
-    fn way(&mut self, path: &Path) {
-        let mut path = path.to_owned();
-        for _ in 0..MAX_HOPS {
-            for above in path.ancestors().skip(1) {
-                if above.is_dir() {
-                    self.add(above);
-                    break;
-                }
-            }
-            // A link may also stand higher up: `/etc/policies` where `/etc` is one.
-            for above in path.ancestors().skip(1) {
-                if fs::symlink_metadata(above).is_ok_and(|metadata| metadata.is_symlink())
-                    && let Some(holder) = above.parent()
-                {
-                    self.add(holder);
-                }
-            }
-            match fs::read_link(&path) {
-                Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// The folders below a path, links followed, each once.
-    fn walk(&mut self, path: &Path) {
-        let mut open = vec![path.to_owned()];
-        while let Some(folder) = open.pop() {
-            if self.folders.len() > MAX_WATCHES {
-                return;
-            }
-            let Ok(metadata) = fs::metadata(&folder) else { continue };
-            if !metadata.is_dir() || !self.walked.insert((metadata.dev(), metadata.ino())) {
-                continue;
-            }
-            self.folders.insert(folder.clone(), (metadata.dev(), metadata.ino()));
-            let Ok(entries) = fs::read_dir(&folder) else { continue };
-            for entry in entries.flatten() {
-                let Ok(kind) = entry.file_type() else { continue };
-                let name = entry.file_name();
-                if is_hidden(&name) {
-                    continue;
-                }
-                if kind.is_symlink() {
-                    self.way(&entry.path());
-                    open.push(entry.path());
-                } else if kind.is_dir() {
-                    open.push(entry.path());
-                }
-            }
-        }
-    }
-}
-
-fn is_hidden(name: &OsStr) -> bool {
-    name.as_bytes().first() == Some(&b'.')
-}
-
-/// Tells whether a named path is a single mounted file, as a `subPath` volume of Kubernetes is: it
-/// never changes while the process runs. Returns the words for people.
-///
-/// `mountinfo` is the text of `/proc/self/mountinfo` (proc(5)); paths are the named ones, absolute.
-#[must_use]
-pub fn static_source(paths: &[PathBuf], mountinfo: &str) -> Option<String> {
-    let mounts: HashSet<PathBuf> =
-        mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped).collect();
-    for path in paths {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let files = if path.is_dir() {
-            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path()).filter(|file| file.is_file()).collect()
-        } else {
-            vec![path]
-        };
-        if let Some(file) = files.iter().find(|file| mounts.contains(*file)) {
-            let file = crate::policy::finding::shown(&file.to_string_lossy());
-            return Some(format!(
-                "`{file}` is mounted as a single file (`subPath`), which is never updated; mount its folder"
-            ));
-        }
-    }
-    None
-}
-
-/// Spaces and such are written as `\040` in mountinfo.
-fn unescaped(field: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((first, more)) = rest.split_first() {
-        let code = (*first == b'\\')
-            .then(|| more.get(..3))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = more.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = more;
-            }
-        }
-    }
-    PathBuf::from(OsStr::from_bytes(&bytes))
-}
+#[cfg(test)]
+mod tests;
