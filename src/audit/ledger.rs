@@ -582,10 +582,10 @@ pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-/// A hash column. One of another length is no hash of anything, hence zeros.
+/// A hash column. One of another length stands for no hash, hence a value that nothing has (zeros are the genesis).
 fn hash(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Hash> {
     let bytes: Vec<u8> = row.get(column)?;
-    Ok(bytes.try_into().unwrap_or(GENESIS_HASH))
+    Ok(bytes.try_into().unwrap_or([0xff; 32]))
 }
 
 /// SQLite counts in signed numbers; sequences never come near the difference.

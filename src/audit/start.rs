@@ -261,3 +261,6 @@ fn known_time(tip: Tip) -> Option<SystemTime> {
 fn unusable(error: LedgerError) -> AuditError {
     AuditError::NotDurable { cause: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

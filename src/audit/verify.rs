@@ -219,3 +219,6 @@ fn unexpected(expected: Option<Head>, place: Head) -> Option<BadRecord> {
 const fn bad(sequence: u64, problem: Problem) -> Option<BadRecord> {
     Some(BadRecord { sequence, problem })
 }
+
+#[cfg(test)]
+mod tests;

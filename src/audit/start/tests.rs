@@ -1,0 +1,190 @@
+//! What a start finds after a crash, and after worse.
+
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+
+use super::super::testing::*;
+use super::super::*;
+use super::*;
+
+/// A state directory as a crash leaves it: the files of a running log, copied after the last
+/// acknowledgement. Returns how long the write-ahead file was after each acknowledged sequence.
+async fn crashed(folder: &tempfile::TempDir, events: u64) -> (PathBuf, Vec<u64>) {
+    let live = folder.path().join("live");
+    let log = AuditLog::open(AuditOptions::new(&live)).unwrap();
+    let wal = wal_path(&live.join(STORE_FILE));
+    let mut lengths = vec![std::fs::metadata(&wal).unwrap().len()];
+    for n in 0..events {
+        log.append_durable(expansion(&n.to_string())).await.unwrap();
+        lengths.push(std::fs::metadata(&wal).unwrap().len());
+    }
+    // Copied by another program: closing a file that SQLite has open would drop its locks.
+    let copy = folder.path().join("crashed");
+    let done = std::process::Command::new("cp").arg("-r").arg(&live).arg(&copy).status().unwrap();
+    assert!(done.success());
+    log.close().await.unwrap();
+    (copy, lengths)
+}
+
+/// Starts on a fresh copy of a directory whose files were changed.
+async fn restarted(
+    from: &Path,
+    change: impl FnOnce(&Path),
+) -> Result<(AuditLog, Vec<Record>, tempfile::TempDir), AuditError> {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if !entry.file_name().to_string_lossy().ends_with("-shm") {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+    }
+    change(folder.path());
+    let log = AuditLog::open(AuditOptions::new(folder.path()))?;
+    let records = all(&log).await;
+    Ok((log, records, folder))
+}
+
+fn is_gap(record: &Record, wanted: GapReason) -> bool {
+    matches!(&record.body, Body::Gap(gap) if gap.reason == wanted)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_right_after_an_acknowledgement_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, _) = crashed(&folder, 20).await;
+    let (log, records, _folder) = restarted(&copy, |_| {}).await.unwrap();
+    assert!(log.start_report().is_clean(), "{:?}", log.start_report());
+    assert_eq!(records.len(), 20);
+    log.append_durable(expansion("next")).await.unwrap();
+    assert_eq!(log.head().sequence, 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_torn_anywhere_keeps_what_is_before_and_gives_no_sequence_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, lengths) = crashed(&folder, 12).await;
+    let whole = *lengths.last().unwrap();
+    for length in (lengths[0]..whole).step_by(1031).chain([whole - 1, lengths[5], lengths[5] - 1]) {
+        let kept = lengths.iter().filter(|end| **end <= length).count() as u64 - 1;
+        let (log, records, folder) = restarted(&copy, |state| {
+            let wal = File::options().write(true).open(wal_path(&state.join(STORE_FILE))).unwrap();
+            wal.set_len(length).unwrap();
+        })
+        .await
+        .unwrap();
+        let report = log.start_report();
+        assert_eq!(report.lost, 12 - kept, "cut at {length}: {report:?}");
+        assert_eq!(report.torn_bytes, length - lengths[kept as usize], "cut at {length}");
+        assert_eq!(records.len(), 12);
+        for record in &records {
+            assert_eq!(is_gap(record, GapReason::TailLost), record.sequence > kept, "cut at {length}");
+        }
+        assert_eq!(log.append_durable(expansion("next")).await.unwrap().head.sequence, 13);
+        log.close().await.unwrap();
+        assert_holds(folder.path());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn torn_tail_of_what_was_never_acknowledged_is_reported_and_leaves_no_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, lengths) = crashed(&folder, 5).await;
+    let (log, records, _folder) = restarted(&copy, |state| {
+        let path = wal_path(&state.join(STORE_FILE));
+        let bytes = std::fs::read(&path).unwrap();
+        // Half a transaction more: the frames of the last one without their end.
+        let (start, end) = (lengths[4] as usize, lengths[5] as usize);
+        let mut torn = bytes.clone();
+        torn.extend_from_slice(&bytes[start..start + (end - start) / 2]);
+        std::fs::write(&path, torn).unwrap();
+    })
+    .await
+    .unwrap();
+    let report = log.start_report();
+    assert!(report.torn_bytes > 0 && !report.is_clean());
+    assert_eq!((report.lost, report.damaged, records.len()), (0, 0, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_end_is_set_aside_and_its_sequences_become_gaps() {
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, _) = crashed(&folder, 10).await;
+    let damage = "UPDATE record SET content = zeroblob(length(content)) WHERE sequence > 8";
+    let (log, records, folder) = restarted(&copy, |state| {
+        Connection::open(state.join(STORE_FILE)).unwrap().execute_batch(damage).unwrap();
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.start_report().damaged, 2);
+    assert_eq!(records.len(), 10);
+    for record in &records {
+        assert_eq!(is_gap(record, GapReason::TailDamaged), record.sequence > 8);
+    }
+    log.close().await.unwrap();
+    assert_holds(folder.path());
+    let aside: i64 = Connection::open(folder.path().join(STORE_FILE))
+        .unwrap()
+        .query_row("SELECT count(*) FROM damaged WHERE sequence IN (9, 10)", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(aside, 2);
+    // The next start has nothing to do.
+    let again = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
+    assert!(again.start_report().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_before_the_end_stops_the_start_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, _) = crashed(&folder, 10).await;
+    let cases = [
+        ("UPDATE record SET content = x'00' WHERE sequence = 5", 5),
+        ("DELETE FROM record WHERE sequence = 7", 7),
+        ("UPDATE record SET hash = x'00' WHERE sequence IN (3, 10)", 3),
+        ("UPDATE record SET latest_time = 0 WHERE sequence = 10", 10),
+        ("UPDATE log SET base_hash = x'00'", 1),
+    ];
+    for (damage, expected) in cases {
+        let mut path = PathBuf::new();
+        let error = restarted(&copy, |state| {
+            path = state.join(STORE_FILE);
+            Connection::open(&path).unwrap().execute_batch(damage).unwrap();
+        })
+        .await
+        .unwrap_err();
+        assert!(
+            matches!(error, AuditError::DataLoss { sequence, .. } if sequence == expected),
+            "{damage}: {error}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_queued_at_a_crash_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = folder.path().join("live");
+    let (log, gate) = open_gated(AuditOptions::new(&live));
+    for n in 0..3 {
+        log.enqueue(&denial(&n.to_string()));
+    }
+    let (log, records, _folder) = restarted(&live, |_| {}).await.unwrap();
+    assert_eq!(log.start_report().unwritten, 3);
+    drop(gate);
+    until(&log, |status| status.durable == 1).await;
+    assert!(records.is_empty() || is_gap(&records[0], GapReason::ProcessEnded));
+    assert!(is_gap(&all(&log).await[0], GapReason::ProcessEnded));
+}
+
+#[test]
+fn file_of_another_program_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(STORE_FILE);
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = AuditLog::open(AuditOptions::new(folder.path())).unwrap_err();
+    assert!(matches!(error, AuditError::NotAnAuditLog { .. }), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap().len(), before.len());
+    std::fs::write(&path, b"not a database at all, just some text that is long enough").unwrap();
+    let error = AuditLog::open(AuditOptions::new(folder.path())).unwrap_err();
+    assert!(matches!(error, AuditError::NotAnAuditLog { .. }), "{error}");
+}
