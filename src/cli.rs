@@ -21,6 +21,7 @@ mod question;
 mod remote;
 mod report;
 mod serve;
+mod status;
 mod value;
 
 /// Decide OAuth scopes by policy
@@ -41,6 +42,7 @@ enum Verb {
     Expand(client::ExpandVerb),
     Authorize(client::AuthorizeVerb),
     Describe(client::DescribeVerb),
+    Status(status::StatusVerb),
 }
 
 /// How a verb ended; the contract of the command line.
@@ -82,6 +84,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Expand(args)) => client::expand(args),
         Some(Verb::Authorize(args)) => client::authorize(args),
         Some(Verb::Describe(args)) => client::describe(args),
+        Some(Verb::Status(args)) => status::run(args),
     };
     done.unwrap_or_else(|error| failed(&error)).into()
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
@@ -24,8 +24,20 @@ pub(super) enum Format {
 ///
 /// A reader that went away is no failure: it has seen what it wanted.
 pub(super) fn print(text: &str) -> io::Result<()> {
+    print_to_reader(text).map(drop)
+}
+
+/// Writes to standard output, and tells whether somebody still reads it: whoever prints again and
+/// again ends when nobody does.
+pub(super) fn print_to_reader(text: &str) -> io::Result<bool> {
     written(anstream::stdout().lock(), text)
         .map_err(|error| io::Error::new(error.kind(), format!("could not write to standard output: {error}")))
+}
+
+/// Tells whether standard output is a screen that can be drawn anew.
+pub(super) fn is_screen() -> bool {
+    let stdout = io::stdout();
+    stdout.is_terminal() && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never
 }
 
 /// Writes to standard error. There is nowhere to report a failure to, so there is none.
@@ -33,10 +45,11 @@ pub(super) fn print_error(text: &str) {
     _ = written(anstream::stderr().lock(), text);
 }
 
-fn written(mut stream: impl Write, text: &str) -> io::Result<()> {
+/// Tells whether there was a reader.
+fn written(mut stream: impl Write, text: &str) -> io::Result<bool> {
     match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true),
     }
 }
 

@@ -31,7 +31,12 @@ pub(super) struct ServerArgs {
 /// # Errors
 /// If no server answers there.
 pub(super) async fn connect(server: &Uri) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from(server.clone()).timeout(DEADLINE);
+    let endpoint = Endpoint::from(server.clone())
+        .connect_timeout(DEADLINE)
+        .timeout(DEADLINE)
+        // A stream may be silent for long; a server that went away without a word must not look like one.
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(DEADLINE);
     endpoint.connect().await.map_err(|error| unreachable(server, &error))
 }
 
@@ -98,7 +103,9 @@ fn server_uri(text: &str) -> Result<Uri, String> {
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50551";
 /// How long one verb waits for its answer, connecting included.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+/// How often a silent connection is asked whether it lives; servers take more often for abuse.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// The largest answer that is taken: a page of descriptions can be long.
 pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 

@@ -11,6 +11,8 @@ use insta::assert_snapshot;
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod status;
+
 const MCP: &str = "https://mcp.example.com";
 
 /// A policy with one mistake of DESIGN's must-pass table: a baseline that is not supported.
@@ -129,7 +131,11 @@ struct Server {
 
 impl Server {
     fn start(place: &Place) -> Self {
-        let args = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        Self::start_at(place, "127.0.0.1:0")
+    }
+
+    fn start_at(place: &Place, listen: &str) -> Self {
+        let args = ["serve", "--listen", listen, "--admin-listen", "127.0.0.1:0"];
         let mut child = place
             .command(&args)
             .stdout(Stdio::piped())
@@ -172,7 +178,7 @@ fn word<'l>(line: &'l str, name: &str) -> &'l str {
 fn without_arguments_it_helps() {
     let ran = Place::new().run(&[]);
     assert_eq!((ran.code, &*ran.stderr), (0, ""));
-    for verb in ["serve", "check", "explain", "expand", "authorize", "describe"] {
+    for verb in ["serve", "check", "explain", "expand", "authorize", "describe", "status"] {
         assert!(ran.stdout.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
     }
 }

@@ -1,0 +1,228 @@
+//! `status`: what a running server serves, and whether it would take over the files as they are.
+//!
+//! Asks once, or watches and survives a restart of the server. What it looks like on a screen is in
+//! [`table`].
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use http::Uri;
+use tokio::time::timeout;
+use tonic::{Code, Response, Status};
+
+use super::Exit;
+use super::output::{Format, clean, is_screen, notable, print, print_error, print_to_reader};
+use super::remote::{DEADLINE, MAX_ANSWER_BYTES, ServerArgs, connect, said, wait};
+use crate::rpc::json;
+use crate::rpc::policy_status::REPEAT_INTERVAL;
+use crate::rpc::v1;
+use crate::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
+
+mod table;
+
+/// Show which policy a server serves, and what is wrong with the newest one
+///
+/// Exits with 0 if the server answered, whatever its state; 2 if it did not.
+#[derive(Args, Debug)]
+pub(super) struct StatusVerb {
+    /// Keep running and show each change; with JSON one line for each
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If there is no answer, or no server any more.
+pub(super) fn run(verb: StatusVerb) -> anyhow::Result<Exit> {
+    let StatusVerb { watch: is_watch, server: ServerArgs { server, output } } = verb;
+    if is_watch {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(watch(&server, output))?;
+        return Ok(Exit::Yes);
+    }
+    let status = wait(async {
+        let mut client = PolicyStatusServiceClient::new(connect(&server).await?)
+            .max_decoding_message_size(MAX_ANSWER_BYTES);
+        let answer = client.get_policy_status(v1::GetPolicyStatusRequest {}).await;
+        let answer = answer.map(Response::into_inner).map_err(|status| anyhow!("{}", said(&status)))?;
+        answer.status.ok_or_else(|| anyhow!("the server answered without a status"))
+    })?;
+    print(&match output {
+        Format::Text => table::text(&status),
+        Format::Json => json::to_string_pretty(&status)? + "\n",
+    })?;
+    Ok(Exit::Yes)
+}
+
+/// Shows each change until nobody reads any more. A server that goes away is waited for, for a while;
+/// one that was never there is not.
+async fn watch(server: &Uri, output: Format) -> anyhow::Result<()> {
+    let mut display = Display { output, is_screen: is_screen(), shown: None };
+    let mut backoff = Backoff::default();
+    loop {
+        match follow(server, &mut display, &mut backoff).await {
+            End::NoReader => return Ok(()),
+            End::Failed(error) => return Err(error),
+            End::Lost(error) if display.shown.is_none() => return Err(error),
+            End::Lost(error) => {
+                let Some(delay) = backoff.next() else { return Err(error) };
+                if backoff.is_first() {
+                    let error = error.to_string();
+                    let error = clean(&error);
+                    print_error(&format!("{}: {error}; trying again\n", notable("warning")));
+                }
+                tokio::time::sleep(delay).await;
+            }
+        }
+    }
+}
+
+/// Why a stream of states ended.
+enum End {
+    /// Nobody reads what is printed.
+    NoReader,
+    /// The connection is gone or was never there. It may come back.
+    Lost(anyhow::Error),
+    /// Trying again would not help.
+    Failed(anyhow::Error),
+}
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        let error = anyhow!("{}", said(&status));
+        match status.code() {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Unimplemented
+            | Code::OutOfRange => Self::Failed(error),
+            _ => Self::Lost(error),
+        }
+    }
+}
+
+async fn follow(server: &Uri, display: &mut Display, backoff: &mut Backoff) -> End {
+    let opened = async {
+        let channel = connect(server).await.map_err(End::Lost)?;
+        let mut client = PolicyStatusServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+        Ok(client.watch_policy_status(v1::WatchPolicyStatusRequest {}).await?.into_inner())
+    };
+    let mut stream = match timeout(DEADLINE, opened).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(end)) => return end,
+        Err(_) => return End::Lost(anyhow!("no answer within {} s", DEADLINE.as_secs())),
+    };
+    loop {
+        let message = match timeout(LONGEST_SILENCE, stream.message()).await {
+            Ok(Ok(Some(message))) => message,
+            Ok(Ok(None)) => return End::Lost(anyhow!("the server at {server} ended the stream")),
+            Ok(Err(status)) => return status.into(),
+            Err(_) => return End::Lost(anyhow!("the server at {server} fell silent")),
+        };
+        let Some(status) = message.status else { continue };
+        backoff.reset();
+        match display.show(status) {
+            Ok(true) => {}
+            Ok(false) => return End::NoReader,
+            Err(error) => return End::Failed(error),
+        }
+    }
+}
+
+/// Where states are shown, and the one that is.
+struct Display {
+    output: Format,
+    is_screen: bool,
+    shown: Option<v1::PolicyStatus>,
+}
+
+impl Display {
+    /// Shows a state unless it is shown already: a server repeats it now and then. Tells whether there
+    /// is a reader.
+    fn show(&mut self, status: v1::PolicyStatus) -> anyhow::Result<bool> {
+        if self.shown.as_ref() == Some(&status) {
+            return Ok(true);
+        }
+        let text = match self.output {
+            Format::Json => json::to_string(&status)? + "\n",
+            Format::Text if self.is_screen => format!("{CLEAR}{}", table::text(&status)),
+            Format::Text if self.shown.is_some() => format!("\n{}", table::text(&status)),
+            Format::Text => table::text(&status),
+        };
+        self.shown = Some(status);
+        Ok(print_to_reader(&text)?)
+    }
+}
+
+/// How long to wait before each try to connect again, and when to give up.
+#[derive(Debug, Default)]
+struct Backoff {
+    tries: u32,
+}
+
+impl Backoff {
+    /// The time before the next try: doubled from try to try up to [`LONGEST_DELAY`]; `None` after
+    /// [`MOST_TRIES`].
+    fn next(&mut self) -> Option<Duration> {
+        if self.tries == MOST_TRIES {
+            return None;
+        }
+        let delay = FIRST_DELAY.saturating_mul(2u32.saturating_pow(self.tries));
+        self.tries += 1;
+        Some(delay.min(LONGEST_DELAY))
+    }
+
+    /// Tells whether the newest try is the first one.
+    const fn is_first(&self) -> bool {
+        self.tries == 1
+    }
+
+    fn reset(&mut self) {
+        self.tries = 0;
+    }
+}
+
+/// Erases the screen and goes to its upper left corner (ECMA-48 sections 8.3.39 and 8.3.21).
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
+/// A server repeats its state; one that leaves out two in a row is gone.
+const LONGEST_SILENCE: Duration = REPEAT_INTERVAL.saturating_mul(3);
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// Together some two minutes: enough for a server to be replaced.
+const MOST_TRIES: u32 = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_grows_and_ends() {
+        let mut backoff = Backoff::default();
+        let delays: Vec<Duration> = std::iter::from_fn(|| backoff.next()).collect();
+        assert_eq!(delays[..3], [250, 500, 1000].map(Duration::from_millis));
+        assert!(delays.is_sorted());
+        assert_eq!(delays.last(), Some(&LONGEST_DELAY));
+        let whole: Duration = delays.iter().sum();
+        assert!((120..150).contains(&whole.as_secs()), "{whole:?}");
+        backoff.reset();
+        assert_eq!(backoff.next(), Some(FIRST_DELAY));
+        assert!(backoff.is_first());
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        for code in
+            [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::Internal, Code::DeadlineExceeded]
+        {
+            assert!(matches!(End::from(Status::new(code, "x")), End::Lost(_)), "{code:?}");
+        }
+        for code in [Code::Unimplemented, Code::PermissionDenied, Code::Unauthenticated] {
+            assert!(matches!(End::from(Status::new(code, "x")), End::Failed(_)), "{code:?}");
+        }
+    }
+}

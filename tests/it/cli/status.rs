@@ -1,0 +1,167 @@
+//! `status`: asks a server, and watches it through changes and restarts.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+
+/// A `status --watch` whose lines are read one by one.
+struct Watching {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Watching {
+    fn start(place: &Place, server: &Server, args: &[&str]) -> Self {
+        let all = [&["status", "--watch", "--server", &server.url], args].concat();
+        let mut command = place.command(&all);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = Lines::of(child.stdout.take().unwrap());
+        let stderr = Lines::of(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// The next line with this in it.
+    #[track_caller]
+    fn line(&mut self, part: &str) -> String {
+        self.stdout.next_with(part)
+    }
+
+    /// The next state with this in it; for `--output json`.
+    #[track_caller]
+    fn state(&mut self, part: &str) -> Value {
+        serde_json::from_str(&self.line(part)).expect("one document a line")
+    }
+}
+
+/// The lines of a stream as they come, so that one that never comes fails the test.
+struct Lines(mpsc::Receiver<String>);
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                let Ok(()) = sender.send(line.expect("UTF-8")) else { return };
+            }
+        });
+        Self(receiver)
+    }
+
+    #[track_caller]
+    fn next_with(&mut self, part: &str) -> String {
+        let mut before = Vec::new();
+        loop {
+            match self.0.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) if line.contains(part) => return line,
+                Ok(line) => before.push(line),
+                Err(error) => panic!("no line with `{part}` ({error}) but {before:#?}"),
+            }
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[test]
+fn status_tells_what_serves() {
+    let place = Place::with_examples();
+    let server = Server::start(&place);
+    let ran = server.ask(&place, &["status"]);
+    assert_eq!((ran.code, &*ran.stderr), (0, ""));
+    let digest = word(&server.ready, "digest=");
+    assert!(
+        ran.stdout.starts_with(&format!("✔ ready\n  policy    generation 1, {digest}\n")),
+        "{}",
+        ran.stdout
+    );
+    for line in ["  source    policies", "  audiences 4", "  attempt   ✔ accepted"] {
+        assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
+    }
+    let json = server.ask(&place, &["status", "--output", "json"]).json();
+    assert_eq!((&json["active"]["digest"], &json["audienceCount"]), (&digest.into(), &4.into()));
+    assert_eq!((&json["source"], &json["lastAttempt"]["accepted"]), (&"policies".into(), &true.into()));
+    let types: Vec<&Value> = json["conditions"].as_array().unwrap().iter().map(|one| &one["type"]).collect();
+    assert_eq!(types, ["Ready", "PolicyAccepted", "BaselineScopesValid"]);
+}
+
+#[test]
+fn status_needs_a_server() {
+    for args in [&["status"][..], &["status", "--watch"], &["status", "--output", "json"]] {
+        let ran = Place::new().run(&[args, &["--server", "http://127.217.3.9:1"]].concat());
+        assert_eq!((ran.code, &*ran.stdout), (2, ""));
+        assert!(ran.stderr.starts_with("error: no server answers at http://127.217.3.9:1"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_watcher_sees_a_mistake_and_its_repair() {
+    let place = Place::with_examples();
+    let server = Server::start(&place);
+    let mut text = Watching::start(&place, &server, &[]);
+    let mut json = Watching::start(&place, &server, &["--output", "json"]);
+    text.line("✔ accepted");
+    assert_eq!(json.state("").pointer("/active/generation").unwrap(), "1");
+
+    place.write("policies/new.yaml", UNSUPPORTED_BASELINE.replace("mcp.", "new."));
+    text.line("✘ rejected");
+    text.line("✘ BaselineScopesValid");
+    text.line("! ServingLastGood");
+    let finding = text.line("policies/new.yaml:4:28");
+    assert!(finding.starts_with("  ✘ policies/new.yaml:4:28 BaselineScopeNotSupported"), "{finding}");
+    text.line("audiences in trouble: 1 of ");
+    text.line("https://new.example.com");
+    let state = json.state("\"accepted\":false");
+    assert_eq!(state["lastAttempt"]["findings"][0]["code"], "BaselineScopeNotSupported");
+
+    // Asked once, the server says the same.
+    let ran = server.ask(&place, &["status"]);
+    assert!(ran.code == 0 && ran.stdout.contains(&finding), "{}", ran.stdout);
+
+    place.write(
+        "policies/new.yaml",
+        UNSUPPORTED_BASELINE.replace("[openid]", "[openid, offline_access]").replace("mcp.", "new."),
+    );
+    text.line("generation 2, sha256:");
+    text.line("✔ accepted");
+    let state = json.state("\"accepted\":true");
+    assert_eq!(state["audienceCount"], 5);
+}
+
+#[test]
+fn a_watcher_outlives_the_server() {
+    let place = Place::with_examples();
+    let server = Server::start(&place);
+    let mut watching = Watching::start(&place, &server, &["--output", "json"]);
+    let before = watching.state("")["loadTime"].clone();
+    let address = word(&server.ready, "grpc=").to_owned();
+    assert_eq!(server.end("TERM"), Some(0));
+    watching.stderr.next_with("trying again");
+    let _server = Server::start_at(&place, &address);
+    loop {
+        let state = watching.state("\"PolicyLoaded\"");
+        if state["loadTime"] != before {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_watcher_ends_when_nobody_reads() {
+    let place = Place::with_examples();
+    let server = Server::start(&place);
+    let args = ["status", "--watch", "--server", &server.url];
+    let mut child = place.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "✔ ready\n");
+    // Nothing is noticed before there is something to print.
+    place.write("policies/new.yaml", UNSUPPORTED_BASELINE.replace("mcp.", "new."));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
