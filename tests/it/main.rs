@@ -26,3 +26,4 @@ mod records;
 mod reference;
 mod reload;
 mod service;
+mod suites;
