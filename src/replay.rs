@@ -42,7 +42,7 @@ pub struct Report {
     pub not_as_recorded: usize,
     /// How many calls had client metadata that was cut, so that a client rule may judge them otherwise.
     pub cut: usize,
-    /// How many events the log says were not recorded.
+    /// How many events the log says are missing: not recorded, or deleted since.
     pub lost: u64,
     /// How many records are no calls: policy changes and checkpoints.
     pub others: usize,

@@ -46,7 +46,7 @@ pub fn text(report: &Report) -> String {
         );
     }
     if *lost > 0 {
-        _ = writeln!(out, "note: {lost} events were never recorded");
+        _ = writeln!(out, "note: {lost} events are missing in the log");
     }
     _ = writeln!(out, "note: {CAVEAT}");
     out
@@ -216,7 +216,7 @@ allowed with more scopes: 1
 9 recorded calls, 4 flip
 note: 1 were answered otherwise when they were recorded; OLD is not the policy of that time
 note: 2 have client metadata that was cut; client rules may judge them otherwise
-note: 3 events were never recorded
+note: 3 events are missing in the log
 note: {CAVEAT}
 "
         );

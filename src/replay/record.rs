@@ -14,7 +14,7 @@ use crate::policy::ClientSource;
 pub enum Line {
     /// A call.
     Call(Box<Recorded>),
-    /// Events that were not recorded.
+    /// Events that are missing.
     Gap {
         /// How many.
         count: u64,
