@@ -12,6 +12,7 @@ mod chain;
 mod error;
 mod event;
 pub mod json;
+pub mod jsonl;
 mod ledger;
 mod log;
 mod loss;
