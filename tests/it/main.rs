@@ -12,6 +12,7 @@
 )]
 
 mod audit;
+mod audit_store;
 mod cli;
 mod connections;
 mod decisions;
