@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use scopeward::audit::{
-    AuditEvent, AuditLog, AuditOptions, Body, Client, EventKind, Filter, GapReason, STORE_FILE, VerifyOptions, verify,
+    AuditEvent, AuditLog, AuditOptions, Body, Client, EventKind, Filter, GapReason, STORE_FILE,
+    VerifyOptions, verify,
 };
 
 /// Names the state directory for the process that dies.
