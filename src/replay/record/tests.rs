@@ -1,0 +1,113 @@
+//! What the service prints is read back.
+
+use super::*;
+use crate::rpc::{json, v1};
+
+fn event() -> v1::AuditEvent {
+    v1::AuditEvent {
+        log_id: "7f3c".into(),
+        sequence: 18_000_000_000_000_000_000,
+        kind: v1::AuditEventKind::Denial.into(),
+        method: "/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes".into(),
+        audiences: vec!["https://mcp.example.com".into()],
+        client: Some(v1::Client {
+            client_id: "https://app.example.com/c".into(),
+            source: v1::ClientSource::Cimd.into(),
+            client_name: "App".into(),
+            software_id: "s".into(),
+            software_version: "1".into(),
+            redirect_uris: vec!["http://localhost/cb".into()],
+            grant_types: vec!["refresh_token".into()],
+            application_type: "native".into(),
+        }),
+        requested_scope: Some(" openid  admin".into()),
+        registered_scope: Some(String::new()),
+        client_truncated: true,
+        ..v1::AuditEvent::default()
+    }
+}
+
+/// What the service prints is read back member for member.
+#[test]
+fn events_come_back_from_the_json_of_the_service() {
+    let expected = Recorded {
+        sequence: 18_000_000_000_000_000_000,
+        call: Call {
+            moment: Moment::Authorize,
+            audiences: vec!["https://mcp.example.com".into()],
+            scope: Some(" openid  admin".into()),
+            registered_scope: Some(String::new()),
+            client: OwnedClient {
+                client_id: "https://app.example.com/c".into(),
+                source: Some(ClientSource::Cimd),
+                client_name: "App".into(),
+                software_id: "s".into(),
+                software_version: "1".into(),
+                redirect_uris: vec!["http://localhost/cb".into()],
+                grant_types: vec!["refresh_token".into()],
+                application_type: "native".into(),
+            },
+        },
+        allowed: false,
+        scope: String::new(),
+        client_truncated: true,
+    };
+    let text = json::to_string(&event()).unwrap();
+    assert_eq!(Line::read(&text).unwrap(), Line::Call(Box::new(expected.clone())));
+    let streamed = v1::StreamAuditEventsResponse {
+        message: Some(v1::stream_audit_events_response::Message::Event(event())),
+    };
+    let text = json::to_string(&streamed).unwrap();
+    assert_eq!(Line::read(&text).unwrap(), Line::Call(Box::new(expected)));
+
+    let unset = v1::AuditEvent {
+        kind: v1::AuditEventKind::Expansion.into(),
+        method: "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes".into(),
+        requested_scope: None,
+        registered_scope: None,
+        client: None,
+        effective_scope: "openid".into(),
+        client_truncated: false,
+        ..event()
+    };
+    let Line::Call(recorded) = Line::read(&json::to_string(&unset).unwrap()).unwrap() else {
+        panic!("a call")
+    };
+    assert_eq!((recorded.call.scope, recorded.call.registered_scope), (None, None));
+    assert_eq!((recorded.allowed, &*recorded.scope), (true, "openid"));
+    assert_eq!(recorded.call.client, OwnedClient::default());
+}
+
+#[test]
+fn both_spellings_of_names_are_read() {
+    let text = r#"{"kind":"AUDIT_EVENT_KIND_DENIAL","method":"x/ExpandRegistrationScopes","requested_scope":"a","sequence":7,"client":{"client_name":"n"}}"#;
+    let Line::Call(recorded) = Line::read(text).unwrap() else { panic!("a call") };
+    assert_eq!((recorded.sequence, recorded.call.scope.as_deref()), (7, Some("a")));
+    assert_eq!(recorded.call.client.client_name, "n");
+}
+
+#[test]
+fn what_is_no_record_says_why() {
+    #[track_caller]
+    fn check(line: &str, expected: &str) {
+        let error = Line::read(line).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    check("{", "not JSON: ");
+    check("[]", "not an audit record: not an object");
+    check("{}", "not an audit record: no `kind`");
+    check(r#"{"kind":"X"}"#, "not an audit record: unknown `kind`");
+    check(
+        r#"{"kind":"AUDIT_EVENT_KIND_DENIAL","method":"DescribeAudience"}"#,
+        "not an audit record: unknown `method`",
+    );
+    check(r#"{"kind":7}"#, "`kind` is not a string");
+    check(r#"{"gap":{"count":-1}}"#, "`count` is not a whole number");
+    let with = |rest: &str| {
+        format!(r#"{{"kind":"AUDIT_EVENT_KIND_DENIAL","method":"ExpandRegistrationScopes",{rest}}}"#)
+    };
+    check(&with(r#""audiences":"api""#), "`audiences` is not a list of strings");
+    check(&with(r#""client":[]"#), "`client` is not an object");
+    check(&with(r#""clientTruncated":"no""#), "`clientTruncated` is not a boolean");
+    assert_eq!(Line::read("  ").unwrap(), Line::Other);
+}
