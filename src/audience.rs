@@ -149,6 +149,11 @@ mod tests {
         check("https://mcp.example.com:443/", "https://mcp.example.com");
         check("https://mcp.example.com:", "https://mcp.example.com");
         check("https://mcp.example.com:0443", "https://mcp.example.com");
+        check("https://mcp.example.com:08443", "https://mcp.example.com:8443");
+        check("https://mcp.example.com:00", "https://mcp.example.com:0");
+        check("https://mcp.example.com:0", "https://mcp.example.com:0");
+        check("HTTPS://mcp.example.com/mcp", "https://mcp.example.com/mcp");
+        check("https://MCP.example.com/mcp", "https://mcp.example.com/mcp");
         check("https://mcp.example.com:8443/", "https://mcp.example.com:8443");
         check("http://mcp.example.com:80/x", "http://mcp.example.com/x");
         check("http://mcp.example.com:443", "http://mcp.example.com:443");

@@ -100,6 +100,11 @@ fn the_implied_defaults_are_those_that_may_be_given() {
         None,
         "ALLOW openid | added openid=DEFAULT",
     );
+    check(
+        "scopeMatching: hierarchic, scopesSupported: [openid, email], privilegedScopes: [email.secret]",
+        None,
+        "ALLOW openid | added openid=DEFAULT",
+    );
 }
 
 #[test]
