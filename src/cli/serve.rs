@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 use super::output::{bad, print, print_error};
 use super::value::{duration, positive_duration, size};
 use super::{Exit, report};
+use crate::audit::jsonl::JsonlTarget;
 use crate::server::app::{App, AppError, AuditSettings, Settings};
 use crate::server::config::Config;
 use crate::server::recorder;
@@ -141,7 +142,7 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
         audit_mode,
         audit_retention,
         audit_max_size,
-        audit_jsonl: _,
+        audit_jsonl,
         start_from_last_good,
         insecure_allow_remote_plaintext,
         log_format: _,
@@ -164,6 +165,9 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
             },
             retention: Some(audit_retention),
             max_bytes: Some(audit_max_size),
+            jsonl: audit_jsonl.map(|path| {
+                if path.as_os_str() == "-" { JsonlTarget::Stdout } else { JsonlTarget::File(path) }
+            }),
         },
     };
     let app = match App::start(settings).await {

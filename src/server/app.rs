@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::config::Config;
 use super::lifecycle::Lifecycle;
@@ -21,6 +21,7 @@ use super::metrics::{Metrics, commit_histogram};
 use super::recorder::{AuditMode, AuditRecorder};
 use super::reload::{Reloader, StartError};
 use super::{Drained, Listeners, ServerError, Services, admin, require_loopback, run};
+use crate::audit::jsonl::{Jsonl, JsonlOptions, JsonlTarget};
 use crate::audit::{AuditError, AuditHealth, AuditLog, AuditOptions};
 use crate::policy::finding::shown;
 use crate::rpc::audit::Audit;
@@ -66,6 +67,8 @@ pub struct AuditSettings {
     pub retention: Option<Duration>,
     /// The store stays under this many bytes; `None` means no limit. Default 1 GiB.
     pub max_bytes: Option<u64>,
+    /// Where records are also written as JSON lines. Default: nowhere.
+    pub jsonl: Option<JsonlTarget>,
 }
 
 impl Default for AuditSettings {
@@ -74,6 +77,7 @@ impl Default for AuditSettings {
             mode: AuditMode::Blocking,
             retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
             max_bytes: Some(1 << 30),
+            jsonl: None,
         }
     }
 }
@@ -146,6 +150,7 @@ pub struct App {
     hints: Hints,
     log: AuditLog,
     recorder: AuditRecorder,
+    jsonl: Option<Jsonl>,
 }
 
 impl App {
@@ -178,7 +183,7 @@ impl App {
         let loader = Loader::new(paths.clone(), ReadSettings::default());
         let board =
             Arc::new(Board::new(Arc::clone(loader.source()), start_from_last_good, SystemTime::now()));
-        let AuditSettings { mode, retention, max_bytes } = audit;
+        let AuditSettings { mode, retention, max_bytes, jsonl } = audit;
         let commits = commit_histogram();
         let observed = commits.clone();
         let options = AuditOptions {
@@ -189,6 +194,13 @@ impl App {
         };
         let log = blocking("opening the audit log", move || AuditLog::open(options)).await??;
         log_start(&log);
+        let jsonl = match jsonl {
+            None => None,
+            Some(target) => {
+                let (log, options) = (log.clone(), JsonlOptions::new(target, &state_dir));
+                Some(blocking("opening the audit lines", move || Jsonl::open(log, options)).await??)
+            }
+        };
         let recorder = AuditRecorder::new(log.clone(), mode);
         let metrics = Metrics::new(Arc::clone(&board), &log, commits);
         let current = Current::default();
@@ -228,6 +240,7 @@ impl App {
             hints,
             log,
             recorder,
+            jsonl,
         })
     }
 
@@ -271,6 +284,7 @@ impl App {
             hints,
             log,
             recorder,
+            jsonl,
         } = self;
         let stop = CancellationToken::new();
         let status = PolicyStatus::new(Arc::clone(&board), lifecycle.draining().clone());
@@ -285,6 +299,16 @@ impl App {
         let health = tokio::spawn(show_health(log.clone(), Arc::clone(&board), stop.clone()));
         let mut admin =
             tokio::spawn(admin::serve(admin, Arc::clone(&board), metrics, stop.clone().cancelled_owned()));
+        // Trouble of a shipper is no reason to refuse logins: the store has every record, and the lines go
+        // on where they ended at the next start.
+        let lines = jsonl.map(|jsonl| {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                if let Err(error) = jsonl.run(stop).await {
+                    error!(%error, "audit lines are no longer written; they go on at the next start");
+                }
+            })
+        });
         let shutdown = async {
             shutdown.await;
             board.drain(SystemTime::now());
@@ -314,6 +338,11 @@ impl App {
         }
         if let Err(source) = health.await {
             warn!(%source, "the audit's health was not shown to the end");
+        }
+        if let Some(lines) = lines
+            && let Err(source) = lines.await
+        {
+            warn!(%source, "the audit lines did not end in order");
         }
         // Last: everything that may still record has ended.
         if let Err(error) = log.close().await {

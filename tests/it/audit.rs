@@ -349,3 +349,29 @@ async fn a_full_disk_refuses_expansions_and_loses_none() {
     println!("{} acknowledged before the disk was full, {} recorded", ids.len(), recorded.len());
     assert_eq!(missing, 0, "acknowledged and not recorded");
 }
+
+#[tokio::test]
+async fn json_lines_hold_every_record_once_over_a_restart() {
+    let folder = policies();
+    let path = folder.path().join("audit.jsonl");
+    let settings = |folder: &Path| {
+        let mut settings = crate::service::settings(folder);
+        settings.audit.jsonl = Some(scopeward::audit::jsonl::JsonlTarget::File(path.clone()));
+        settings
+    };
+    let first = settings(folder.path());
+    let service = Service::start_in(folder, first).await.unwrap();
+    for _ in 0..3 {
+        service.scopes().expand_registration_scopes(registration(Some("openid"))).await.unwrap();
+    }
+    let folder = service.stop().await;
+    let again = settings(folder.path());
+    let service = Service::start_in(folder, again).await.unwrap();
+    service.scopes().expand_registration_scopes(registration(None)).await.unwrap();
+    let expected = events(all(&service.channel, Default::default()).await.unwrap());
+    let _folder = service.stop().await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ids: Vec<&str> = lines.iter().map(|line| line["eventId"].as_str().unwrap()).collect();
+    assert_eq!(ids, expected.iter().map(|event| &*event.event_id).collect::<Vec<_>>(), "{text}");
+}
