@@ -15,6 +15,8 @@ use tonic_types::StatusExt;
 
 use super::output::Format;
 
+pub(super) mod backoff;
+
 /// Which server, and how its answer is printed.
 #[derive(Args, Debug)]
 pub(super) struct ServerArgs {

@@ -9,10 +9,11 @@ use anyhow::anyhow;
 use clap::Args;
 use http::Uri;
 use tokio::time::timeout;
-use tonic::{Code, Response, Status};
+use tonic::{Response, Status};
 
 use super::Exit;
 use super::output::{Format, clean, is_screen, notable, print, print_error, print_to_reader};
+use super::remote::backoff::{Backoff, may_pass};
 use super::remote::{DEADLINE, MAX_ANSWER_BYTES, ServerArgs, connect, said, wait};
 use crate::rpc::json;
 use crate::rpc::policy_status::REPEAT_INTERVAL;
@@ -94,15 +95,7 @@ enum End {
 impl From<Status> for End {
     fn from(status: Status) -> Self {
         let error = anyhow!("{}", said(&status));
-        match status.code() {
-            Code::InvalidArgument
-            | Code::NotFound
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::Unimplemented
-            | Code::OutOfRange => Self::Failed(error),
-            _ => Self::Lost(error),
-        }
+        if may_pass(status.code()) { Self::Lost(error) } else { Self::Failed(error) }
     }
 }
 
@@ -159,70 +152,7 @@ impl Display {
     }
 }
 
-/// How long to wait before each try to connect again, and when to give up.
-#[derive(Debug, Default)]
-struct Backoff {
-    tries: u32,
-}
-
-impl Backoff {
-    /// The time before the next try: doubled from try to try up to [`LONGEST_DELAY`]; `None` after
-    /// [`MOST_TRIES`].
-    fn next(&mut self) -> Option<Duration> {
-        if self.tries == MOST_TRIES {
-            return None;
-        }
-        let delay = FIRST_DELAY.saturating_mul(2u32.saturating_pow(self.tries));
-        self.tries += 1;
-        Some(delay.min(LONGEST_DELAY))
-    }
-
-    /// Tells whether the newest try is the first one.
-    const fn is_first(&self) -> bool {
-        self.tries == 1
-    }
-
-    fn reset(&mut self) {
-        self.tries = 0;
-    }
-}
-
 /// Erases the screen and goes to its upper left corner (ECMA-48 sections 8.3.39 and 8.3.21).
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 /// A server repeats its state; one that leaves out two in a row is gone.
 const LONGEST_SILENCE: Duration = REPEAT_INTERVAL.saturating_mul(3);
-const FIRST_DELAY: Duration = Duration::from_millis(250);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
-/// Together some two minutes: enough for a server to be replaced.
-const MOST_TRIES: u32 = 30;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waiting_grows_and_ends() {
-        let mut backoff = Backoff::default();
-        let delays: Vec<Duration> = std::iter::from_fn(|| backoff.next()).collect();
-        assert_eq!(delays[..3], [250, 500, 1000].map(Duration::from_millis));
-        assert!(delays.is_sorted());
-        assert_eq!(delays.last(), Some(&LONGEST_DELAY));
-        let whole: Duration = delays.iter().sum();
-        assert!((120..150).contains(&whole.as_secs()), "{whole:?}");
-        backoff.reset();
-        assert_eq!(backoff.next(), Some(FIRST_DELAY));
-        assert!(backoff.is_first());
-    }
-
-    #[test]
-    fn only_what_may_pass_is_tried_again() {
-        for code in
-            [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::Internal, Code::DeadlineExceeded]
-        {
-            assert!(matches!(End::from(Status::new(code, "x")), End::Lost(_)), "{code:?}");
-        }
-        for code in [Code::Unimplemented, Code::PermissionDenied, Code::Unauthenticated] {
-            assert!(matches!(End::from(Status::new(code, "x")), End::Failed(_)), "{code:?}");
-        }
-    }
-}
