@@ -25,7 +25,7 @@ use crate::policy::finding::shown;
 
 mod listing;
 
-pub use listing::{Stamp, is_hidden, is_policy_name};
+pub use listing::{Stamp, Wanted, is_hidden, is_policy_name, is_test_name};
 
 use listing::{Listed, Listing};
 
@@ -230,6 +230,8 @@ impl Default for Limits {
 /// How hard it is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadSettings {
+    /// Which files of a folder are read; a named file is read whatever its name is.
+    pub wanted: Wanted,
     /// How much is read.
     pub limits: Limits,
     /// How often the whole is tried before [`ReadError::Unstable`]; none counts as one.
@@ -244,6 +246,7 @@ pub struct ReadSettings {
 impl Default for ReadSettings {
     fn default() -> Self {
         Self {
+            wanted: Wanted::Policies,
             limits: Limits::default(),
             attempts: 10,
             pause: Duration::from_millis(15),
@@ -327,7 +330,7 @@ impl Attempt<'_> {
     fn run(&mut self, paths: &[PathBuf]) -> Result<Option<Picture>, ReadError> {
         let limits = &self.settings.limits;
         let started = SystemTime::now();
-        let before = listing::list(paths, limits)?;
+        let before = listing::list(paths, self.settings.wanted, limits)?;
         (self.hook)(Step::Listed);
         if before.moved {
             return Ok(None);
@@ -356,7 +359,7 @@ impl Attempt<'_> {
             }
         }
         (self.hook)(Step::Read);
-        if listing::list(paths, limits)? != before {
+        if listing::list(paths, self.settings.wanted, limits)? != before {
             return Ok(None);
         }
         // Each fresh file held the same bytes before and after the moment between reading and listing,

@@ -59,6 +59,25 @@ impl Stamp {
 /// Device and inode: the same folder, whatever path led to it.
 type Identity = (u64, u64);
 
+/// Which files of a folder are read.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Wanted {
+    /// Those of a policy: see [`is_policy_name`].
+    #[default]
+    Policies,
+    /// The tests beside a policy: see [`is_test_name`].
+    Tests,
+}
+
+impl Wanted {
+    fn takes(self, name: &OsStr) -> bool {
+        match self {
+            Self::Policies => is_policy_name(name),
+            Self::Tests => is_test_name(name),
+        }
+    }
+}
+
 /// A policy file that was found; not opened yet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Listed {
@@ -83,7 +102,14 @@ pub(super) struct Listing {
 /// `_test.yml` or a name that starts with a dot.
 #[must_use]
 pub fn is_policy_name(name: &OsStr) -> bool {
-    has_policy_suffix(name) && !is_hidden(name) && !is_test_name(name)
+    has_policy_suffix(name) && !is_hidden(name) && !has_test_suffix(name)
+}
+
+/// Tells whether a file of this name is a test file beside a policy: `*_test.yaml` or `*_test.yml`,
+/// but not a name that starts with a dot.
+#[must_use]
+pub fn is_test_name(name: &OsStr) -> bool {
+    has_test_suffix(name) && !is_hidden(name)
 }
 
 /// Tells whether a name starts with a dot; neither files nor folders of such a name are looked at.
@@ -97,15 +123,21 @@ fn has_policy_suffix(name: &OsStr) -> bool {
     name.ends_with(b".yaml") || name.ends_with(b".yml")
 }
 
-fn is_test_name(name: &OsStr) -> bool {
+fn has_test_suffix(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.ends_with(b"_test.yaml") || name.ends_with(b"_test.yml")
 }
 
 /// Lists what the named paths hold. A named file is taken whatever its name is.
-pub(super) fn list(paths: &[PathBuf], limits: &Limits) -> Result<Listing, ReadError> {
-    let mut walk =
-        Walk { limits, listing: Listing::default(), seen: HashSet::new(), above: Vec::new(), count: 0 };
+pub(super) fn list(paths: &[PathBuf], wanted: Wanted, limits: &Limits) -> Result<Listing, ReadError> {
+    let mut walk = Walk {
+        limits,
+        wanted,
+        listing: Listing::default(),
+        seen: HashSet::new(),
+        above: Vec::new(),
+        count: 0,
+    };
     let mut named_files = Vec::new();
     for path in paths {
         let named = |source| ReadError::Named { path: path.clone(), source };
@@ -132,6 +164,7 @@ pub(super) fn list(paths: &[PathBuf], limits: &Limits) -> Result<Listing, ReadEr
 
 struct Walk<'a> {
     limits: &'a Limits,
+    wanted: Wanted,
     listing: Listing,
     seen: HashSet<Identity>,
     /// The folders from the named one down to the current one, with the paths that led there.
@@ -190,7 +223,7 @@ impl Walk<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            if !is_policy_name(&name) && !file_type.is_dir() && !file_type.is_symlink() {
+            if !self.wanted.takes(&name) && !file_type.is_dir() && !file_type.is_symlink() {
                 continue;
             }
             if self.count == self.limits.files {
@@ -213,13 +246,13 @@ impl Walk<'_> {
             Ok(metadata) => metadata,
             Err(error) => return self.lost(path, name, &error),
         };
-        let takes_part = is_policy_name(name) || (metadata.is_dir() && !is_hidden(name));
+        let takes_part = self.wanted.takes(name) || (metadata.is_dir() && !is_hidden(name));
         if !takes_part {
             return;
         }
         if name.to_str().is_none() {
             self.problem(path, ProblemKind::NameNotUtf8);
-        } else if is_policy_name(name) {
+        } else if self.wanted.takes(name) {
             // A folder with the name of a file is what container runtimes leave when the source of a
             // file mount is missing; to walk it would hide that the policy is not there.
             if metadata.is_file() {
@@ -236,7 +269,8 @@ impl Walk<'_> {
     /// Handles an entry that cannot be looked at. Links are a problem whatever their name: one that
     /// leads nowhere may have led to a folder with guardrails in it.
     fn lost(&mut self, path: &Path, name: &OsStr, error: &io::Error) {
-        if is_test_name(name) {
+        let is_test = has_test_suffix(name);
+        if is_test != (self.wanted == Wanted::Tests) {
             return;
         }
         if error.kind() != io::ErrorKind::NotFound {

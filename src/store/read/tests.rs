@@ -88,6 +88,25 @@ fn policy_files_are_found_by_name_in_all_folders_and_sorted() {
 }
 
 #[test]
+fn tests_beside_a_policy_are_found_by_name() {
+    let dir = folder(&[
+        ("a.yaml", ""),
+        ("a_test.yaml", "a"),
+        ("b_test.yml", "b"),
+        (".hidden_test.yaml", ""),
+        ("c_test.yaml.bak", ""),
+        ("team/deep/_test.yaml", "c"),
+    ]);
+    std::os::unix::fs::symlink("nowhere", dir.path().join("gone.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.path().join("gone_test.yaml")).unwrap();
+    let settings = ReadSettings { wanted: Wanted::Tests, ..ReadSettings::default() };
+    let picture = read_folder(&[dir.path().to_owned()], None, &settings).unwrap();
+    assert_eq!(names(&dir, &picture), ["a_test.yaml", "b_test.yml", "team/deep/_test.yaml"]);
+    assert_eq!(picture.problems.len(), 1, "{:?}", picture.problems);
+    assert!(picture.problems[0].path.ends_with("/gone_test.yaml"));
+}
+
+#[test]
 fn paths_are_shown_as_they_were_named() {
     let dir = folder(&[("p/a.yaml", "a"), ("p/q/b.yaml", "b")]);
     let mut path = dir.path().join("p/q/..").into_os_string();
