@@ -212,7 +212,7 @@ fn is_subsequence(part: &[&str], whole: &[&str]) -> bool {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
