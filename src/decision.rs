@@ -487,8 +487,14 @@ fn malformed<'a>(scope: &'a str, error: TokenError) -> Refused<'a> {
 
 /// The refusal of a scope that no audience grants, from how it fared at each.
 fn refusal<'a>(scope: &'a str, steps: &[Step<'a>]) -> Refused<'a> {
-    // A scope that one audience forbids is forbidden; otherwise the reason closest to a grant counts.
-    let reason = [Reason::Forbidden, Reason::Unregistered, Reason::Unsupported]
+    // Where one audience would grant, another forbids it. A scope that all refuse has the reason closest to
+    // a grant.
+    let reasons = if steps.iter().any(|step| step.outcome == Outcome::Granted) {
+        [Reason::Forbidden, Reason::Unregistered, Reason::Unsupported]
+    } else {
+        [Reason::Unregistered, Reason::Unsupported, Reason::Forbidden]
+    };
+    let reason = reasons
         .into_iter()
         .find(|reason| steps.iter().any(|step| step.outcome == Outcome::Refused(*reason)))
         .unwrap_or(Reason::Unsupported);

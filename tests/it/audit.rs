@@ -371,7 +371,8 @@ async fn json_lines_hold_every_record_once_over_a_restart() {
     let expected = events(all(&service.channel, Default::default()).await.unwrap());
     let _folder = service.stop().await;
     let text = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let ids: Vec<&str> = lines.iter().map(|line| line["eventId"].as_str().unwrap()).collect();
     assert_eq!(ids, expected.iter().map(|event| &*event.event_id).collect::<Vec<_>>(), "{text}");
 }

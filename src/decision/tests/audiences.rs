@@ -143,6 +143,18 @@ fn a_scope_that_all_refuse_has_the_reason_closest_to_a_grant() {
 }
 
 #[test]
+fn a_forbidden_scope_is_unregistered_where_another_audience_is_closer_to_a_grant() {
+    let policy = "audiences:\n  one: {scopesSupported: [a, b], forbiddenScopes: [b]}\n  \
+        two: {scopesSupported: [b]}\n  three: {scopesSupported: [c]}\n";
+    let denied = |reason: &str| format!("DENY {reason} invalid_scope | refused b={reason}");
+    authorizes(policy, &["one", "two"], Some("a"), Some("b"), &denied("UNREGISTERED"));
+    authorizes(policy, &["one", "three"], Some("a"), Some("b"), &denied("UNSUPPORTED"));
+    authorizes(policy, &["one"], Some("a"), Some("b"), &denied("FORBIDDEN"));
+    // Where one would grant it, what stands in the way is that another forbids it.
+    authorizes(policy, &["one", "two"], Some("b"), Some("b"), &denied("FORBIDDEN"));
+}
+
+#[test]
 fn each_audience_matches_in_its_own_way() {
     let policy = "audiences:\n  tree: {scopeMatching: hierarchic, scopesSupported: [mcp]}\n  \
         plain: {scopesSupported: [mcp, mcp.read]}\n";
