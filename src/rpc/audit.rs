@@ -24,7 +24,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Serves `log`; streams end when `draining` is cancelled.
+    /// Serves `log`; streams end with UNAVAILABLE when `draining` is cancelled.
     #[must_use]
     pub const fn new(log: AuditLog, draining: CancellationToken) -> Self {
         Self { log, draining }
@@ -48,25 +48,29 @@ impl v1::audit_service_server::AuditService for Audit {
             Err(error) => Err(refused(error).into()),
         });
         let draining = self.draining.clone().cancelled_owned();
-        Ok(Response::new(Box::pin(Until { stream: Box::pin(stream), end: Box::pin(draining) })))
+        Ok(Response::new(Box::pin(Until { stream: Box::pin(stream), end: Some(Box::pin(draining)) })))
     }
 }
 
-/// A stream that ends when something happens, even while it waits.
+/// A stream that ends when the server drains, even while it waits. It ends with an error, so that a
+/// reader that does not follow does not take it for the end of the log.
 struct Until<S, F> {
     stream: Pin<Box<S>>,
-    end: Pin<Box<F>>,
+    /// `None` after the end.
+    end: Option<Pin<Box<F>>>,
 }
 
-impl<S: Stream, F: Future<Output = ()>> Stream for Until<S, F> {
+impl<T, S: Stream<Item = Result<T, Status>>, F: Future<Output = ()>> Stream for Until<S, F> {
     type Item = S::Item;
 
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<S::Item>> {
-        if self.end.as_mut().poll(context).is_ready() {
-            return std::task::Poll::Ready(None);
+        let Some(end) = &mut self.end else { return std::task::Poll::Ready(None) };
+        if end.as_mut().poll(context).is_ready() {
+            self.end = None;
+            return std::task::Poll::Ready(Some(Err(RpcError::Draining.into())));
         }
         self.stream.as_mut().poll_next(context)
     }

@@ -186,6 +186,30 @@ async fn a_restart_goes_on_with_the_same_log() {
 }
 
 #[tokio::test]
+async fn a_stream_that_the_drain_ends_does_not_look_like_the_end_of_the_log() {
+    let service = Service::start(POLICY).await;
+    let request = v1::StreamAuditEventsRequest { follow: true, ..Default::default() };
+    let mut stream = AuditServiceClient::new(service.channel.clone())
+        .stream_audit_events(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(stream.message().await.unwrap().is_some(), "the stream has begun");
+    let reading = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                end => return end,
+            }
+        }
+    };
+    let (_folder, end) = tokio::time::timeout(DEADLINE, async { tokio::join!(service.stop(), reading) })
+        .await
+        .expect("the stream ends with the server");
+    assert_eq!(end.expect_err("an error").code(), Code::Unavailable);
+}
+
+#[tokio::test]
 async fn a_second_process_on_the_same_state_directory_is_refused() {
     let service = Service::start(POLICY).await;
     let mut settings = crate::service::settings(service.folder.path());
