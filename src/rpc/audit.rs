@@ -16,6 +16,8 @@ use crate::audit::{
     StreamItem,
 };
 
+pub mod received;
+
 /// Serves an audit log.
 #[derive(Clone, Debug)]
 pub struct Audit {
