@@ -3,15 +3,18 @@
 //! Keeps what it made of each file, so that after an edit only the changed files are parsed again.
 //! Knows nothing about serving: what a rejected attempt means is decided in [`super`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use super::read::{Picture, ProblemKind, ReadError, ReadProblem, ReadSettings, SourceFile, read_folder};
-use crate::policy::check::{Accepted, CheckedDocument, Guardrails, assemble, check_document};
+use super::read::{
+    Picture, ProblemKind, ReadError, ReadProblem, ReadSettings, SourceFile, read_folder, source_file,
+};
+use crate::policy::check::{Accepted, CheckedDocument, Guardrails, assemble, check_document, warning};
 use crate::policy::document::Document;
 use crate::policy::finding::{Code, Finding, Position};
+use crate::policy::manifest;
 
 /// Reads and checks one policy again and again.
 #[derive(Debug)]
@@ -19,10 +22,20 @@ pub struct Loader {
     paths: Vec<PathBuf>,
     source: Arc<str>,
     settings: ReadSettings,
+    /// Names of files that may be manifests.
+    manifests: HashSet<String>,
+    /// Look for what is allowed and probably not meant.
+    warns: bool,
+    inputs: Vec<Input>,
     picture: Option<Picture>,
     guardrails: Guardrails,
-    checked: HashMap<Arc<str>, ([u8; 32], Arc<CheckedDocument>)>,
+    checked: HashMap<Arc<str>, ([u8; 32], Checked)>,
 }
+
+/// What a text gave that is in no file.
+type Input = Result<SourceFile, ReadProblem>;
+/// What a file gave: one document, or those in a manifest.
+type Checked = Arc<[CheckedDocument]>;
 
 /// What one look at the files gave.
 #[derive(Debug)]
@@ -47,10 +60,32 @@ impl Loader {
             paths,
             source: names.join(", ").into(),
             settings,
+            manifests: HashSet::new(),
+            warns: false,
+            inputs: Vec::new(),
             picture: None,
             guardrails: Guardrails::default(),
             checked: HashMap::new(),
         }
+    }
+
+    /// Reads as authors of policies want it, not as a server does: each file that is named may be a
+    /// ConfigMap manifest, for what it holds, and a valid set comes with every warning.
+    #[must_use]
+    pub fn for_authors(mut self) -> Self {
+        self.manifests.extend(self.paths.iter().map(|path| path.to_string_lossy().into_owned()));
+        self.manifests.insert(STANDARD_INPUT.to_owned());
+        self.warns = true;
+        self
+    }
+
+    /// Adds what came through standard input, as a file of the name [`STANDARD_INPUT`].
+    #[must_use]
+    pub fn with_input(mut self, bytes: Vec<u8>) -> Self {
+        self.inputs.push(source_file(STANDARD_INPUT, bytes, &self.settings.limits));
+        let sources = [&*self.source, STANDARD_INPUT].into_iter().filter(|source| !source.is_empty());
+        self.source = sources.collect::<Vec<_>>().join(", ").into();
+        self
     }
 
     /// The named paths as text, for findings and status.
@@ -96,22 +131,38 @@ impl Loader {
     }
 
     fn take(&mut self, picture: Picture) -> Loaded {
-        let others: Vec<Finding> = picture.problems.iter().map(finding).collect();
-        let documents = self.check(&picture.files);
-        let outcome = assemble(&self.source, documents.iter().map(Arc::as_ref), others);
-        self.checked = picture
-            .files
+        let mut others: Vec<Finding> = picture.problems.iter().map(finding).collect();
+        let mut files = picture.files.clone();
+        // Inputs never change, so the digest of the files still says whether anything did.
+        for input in &self.inputs {
+            match input {
+                Ok(file) => files.push(file.clone()),
+                Err(problem) => others.push(finding(problem)),
+            }
+        }
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        let documents = self.check(&files);
+        let all = documents.iter().flat_map(|checked| checked.iter());
+        let mut outcome = assemble(&self.source, all, others);
+        if let Ok(Accepted { set, warnings }) = &mut outcome
+            && self.warns
+        {
+            let documents: Vec<Document> = files.iter().flat_map(|file| self.documents(file)).collect();
+            warnings.extend(warning::warnings(set, &documents));
+            warnings.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
+        }
+        self.checked = files
             .iter()
             .zip(documents)
-            .map(|(file, document)| (Arc::clone(&file.path), (file.content_hash, document)))
+            .map(|(file, documents)| (Arc::clone(&file.path), (file.content_hash, documents)))
             .collect();
-        let loaded = Loaded { bytes: picture.digest, outcome, files: picture.files.clone() };
+        let loaded = Loaded { bytes: picture.digest, outcome, files };
         self.picture = Some(picture);
         loaded
     }
 
     /// Checks every file under the guardrails of the set, in the order of the files.
-    fn check(&mut self, files: &[SourceFile]) -> Vec<Arc<CheckedDocument>> {
+    fn check(&mut self, files: &[SourceFile]) -> Vec<Checked> {
         let mut assumed = self.guessed_guardrails(files);
         for _ in 0..MAX_PASSES {
             if assumed != self.guardrails {
@@ -119,7 +170,8 @@ impl Loader {
                 self.guardrails = assumed;
             }
             let documents = self.check_changed(files);
-            let declared = documents.iter().find_map(|document| document.guardrails.as_ref());
+            let all = documents.iter().flat_map(|checked| checked.iter());
+            let declared = all.filter_map(|document| document.guardrails.as_ref()).next();
             assumed = declared.map(Guardrails::new).unwrap_or_default();
             if assumed == self.guardrails {
                 return documents;
@@ -135,25 +187,37 @@ impl Loader {
         files
             .iter()
             .find_map(|file| match self.known(file) {
-                Some(known) => known.guardrails.clone(),
-                None if file.text.contains("guardrails") => Document::read(&file.path, &file.text).guardrails,
+                Some(known) => known.iter().find_map(|document| document.guardrails.clone()),
+                None if file.text.contains("guardrails") => {
+                    self.documents(file).into_iter().find_map(|document| document.guardrails)
+                }
                 None => None,
             })
             .map(|document| Guardrails::new(&document))
             .unwrap_or_default()
     }
 
-    fn known(&self, file: &SourceFile) -> Option<&Arc<CheckedDocument>> {
+    /// What a file says: a policy file is one document, a manifest may hold any number.
+    fn documents(&self, file: &SourceFile) -> Vec<Document> {
+        let is_manifest = !self.manifests.is_empty() && self.manifests.contains(&*file.path);
+        let inside = is_manifest.then(|| manifest::read(&file.path, &file.text)).flatten();
+        inside.unwrap_or_else(|| vec![Document::read(&file.path, &file.text)])
+    }
+
+    fn known(&self, file: &SourceFile) -> Option<&Checked> {
         self.checked
             .get(&file.path)
             .filter(|(hash, _)| *hash == file.content_hash)
-            .map(|(_, document)| document)
+            .map(|(_, documents)| documents)
     }
 
-    fn check_changed(&self, files: &[SourceFile]) -> Vec<Arc<CheckedDocument>> {
+    fn check_changed(&self, files: &[SourceFile]) -> Vec<Checked> {
         let one = |file: &SourceFile| match self.known(file) {
             Some(known) => Arc::clone(known),
-            None => Arc::new(check_document(&Document::read(&file.path, &file.text), &self.guardrails)),
+            None => {
+                let documents = self.documents(file);
+                documents.iter().map(|document| check_document(document, &self.guardrails)).collect()
+            }
         };
         let changed = files.iter().filter(|file| self.known(file).is_none()).count();
         let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
@@ -174,6 +238,9 @@ impl Loader {
         })
     }
 }
+
+/// The name of standard input among files.
+pub const STANDARD_INPUT: &str = "-";
 
 /// A problem of reading, as a finding.
 #[must_use]
@@ -283,6 +350,42 @@ mod tests {
         write(folder.path(), "99.yaml", "audiences: {a7: {scopesSupported: [x]}}");
         let findings = loader(folder.path()).load().unwrap().outcome.unwrap_err();
         assert_eq!(findings[0].code, Code::DuplicateAudience);
+    }
+
+    const MANIFEST: &str = "kind: ConfigMap\ndata:\n  a.yaml: |\n    audiences: {a: {scopesSupported: [x]}}\n  \
+                            g.yaml: |\n    guardrails: {forbiddenScopes: [y]}\n";
+
+    #[test]
+    fn a_named_manifest_is_read_and_one_in_a_folder_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "policy.yaml", MANIFEST);
+        let named = || Loader::new(vec![folder.path().join("policy.yaml")], ReadSettings::default());
+        let set = named().for_authors().load().unwrap().outcome.unwrap().set;
+        assert_eq!(set.audiences()[0].forbidden_scopes.as_str(), "y");
+        for mut loader in [named(), loader(folder.path()).for_authors()] {
+            let findings = loader.load().unwrap().outcome.unwrap_err();
+            assert!(findings.iter().any(|finding| finding.code == Code::UnknownKey), "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn standard_input_is_one_more_file() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "b.yaml", "audiences: {b: {scopesSupported: [x, y]}}");
+        let text = "guardrails: {forbiddenScopes: [y]}";
+        let loaded = loader(folder.path()).with_input(text.into()).load().unwrap();
+        assert_eq!(loaded.outcome.unwrap().set.audiences()[0].forbidden_scopes.as_str(), "y");
+        assert_eq!(loaded.files.iter().map(|file| &*file.path).min(), Some(STANDARD_INPUT));
+        let alone = |bytes: &[u8]| {
+            let loader = Loader::new(Vec::new(), ReadSettings::default()).for_authors();
+            loader.with_input(bytes.to_vec()).load().unwrap().outcome
+        };
+        assert_eq!(alone(MANIFEST.as_bytes()).unwrap().set.audiences().len(), 1);
+        let findings = alone(b"a: b\nc: \xff").unwrap_err();
+        let place = (&*findings[0].file, findings[0].position.line, findings[0].position.column);
+        assert_eq!((findings[0].code, place), (Code::FileNotUtf8, (STANDARD_INPUT, 2, 4)));
+        let findings = alone(&vec![b' '; (16 << 20) + 1]).unwrap_err();
+        assert_eq!(findings[0].code, Code::FileTooLarge);
     }
 
     #[test]

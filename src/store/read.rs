@@ -275,6 +275,27 @@ pub fn read_folder(
     })
 }
 
+/// Takes bytes that are in no file for one.
+///
+/// # Errors
+/// [`ReadProblem`] if a file with these bytes could not be used.
+pub(super) fn source_file(name: &str, bytes: Vec<u8>, limits: &Limits) -> Result<SourceFile, ReadProblem> {
+    let path: Arc<str> = name.into();
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let content_hash = hash_of(&bytes);
+    let problem = |kind| ReadProblem { path: Arc::clone(&path), kind };
+    if size > limits.file_bytes {
+        return Err(problem(ProblemKind::TooLarge { size, limit: limits.file_bytes }));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => {
+            let (text, stamp) = (text.into(), Stamp::none(size));
+            Ok(SourceFile { path, text, stamp, content_hash, racy: false })
+        }
+        Err(error) => Err(problem(not_utf8(error.as_bytes(), error.utf8_error().valid_up_to()))),
+    }
+}
+
 /// The moments between which the world may move; tests move it there.
 #[derive(Debug, PartialEq)]
 enum Step<'a> {

@@ -36,6 +36,11 @@ impl Stamp {
         }
     }
 
+    /// The stamp of what is no file.
+    pub(super) const fn none(size: u64) -> Self {
+        Self { device: 0, inode: 0, size, modified: (0, 0), changed: (0, 0) }
+    }
+
     const fn identity(&self) -> Identity {
         (self.device, self.inode)
     }

@@ -118,6 +118,28 @@ fn paths_are_shown_as_they_were_named() {
 }
 
 #[test]
+fn suites_are_found_by_name_as_policies_are() {
+    let dir = folder(&[
+        ("a.yaml", "a"),
+        ("b_test.yml", "b"),
+        ("team/a_test.yaml", "a"),
+        (".hidden_test.yaml", ""),
+        (".git/a_test.yaml", ""),
+        ("test.yaml", ""),
+        ("a_test.yaml.bak", ""),
+    ]);
+    symlink("nowhere", dir.path().join("gone.yaml")).unwrap();
+    let settings = ReadSettings { wanted: Wanted::Tests, ..ReadSettings::default() };
+    let picture = read_folder(&[dir.path().to_owned()], None, &settings).unwrap();
+    assert_eq!(names(&dir, &picture), ["b_test.yml", "team/a_test.yaml"]);
+    // What is wrong with a policy file is for those to say who read the policy.
+    assert_problems(&dir, &picture, &[]);
+    fs::write(dir.path().join("c_test.yaml"), b"\xff").unwrap();
+    let picture = read_folder(&[dir.path().to_owned()], None, &settings).unwrap();
+    assert_problems(&dir, &picture, &[("c_test.yaml", "is not UTF-8 at byte offset 0 (line 1, column 1)")]);
+}
+
+#[test]
 fn an_empty_folder_is_a_picture_without_files() {
     let dir = folder(&[("a_test.yaml", "")]);
     let picture = read(&dir);
