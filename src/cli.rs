@@ -16,6 +16,7 @@ use self::serve::settings::{ConfigError, ConfigFile};
 mod check;
 mod client;
 mod explain;
+mod input;
 mod output;
 mod question;
 mod remote;

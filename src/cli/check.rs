@@ -1,28 +1,49 @@
 //! `check`: is this policy valid, and if not, everything that is wrong with it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::output::{Format, print};
-use super::{Exit, report};
+use super::output::{bad, print};
+use super::{Exit, input, report};
 use crate::policy::finding::Finding;
-use crate::store::load::{Loaded, Loader};
-use crate::store::read::ReadSettings;
+use crate::report::{Texts, github, junit, sarif};
+use crate::store::load::Loaded;
 
 /// Check policy files
 ///
-/// All files of all paths together are one policy. Every finding is reported. Exits with 0 if the
-/// policy is valid, 1 if it is not, 2 if a named path cannot be read.
+/// All files of all paths together are one policy. A file may be a Kubernetes ConfigMap manifest with
+/// policy files in its data. Every finding is reported. Exits with 0 if the policy is valid, 1 if it is
+/// not, 2 if a named path cannot be read.
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
-    /// Policy folders and files
+    /// Policy folders and files; - is standard input
     #[arg(value_name = "PATH", default_value = "policies")]
     paths: Vec<PathBuf>,
+    /// Exit with 1 on warnings, too
+    #[arg(long)]
+    deny_warnings: bool,
     /// How to print the findings
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    output: Format,
+    output: CheckFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum CheckFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// Annotations of a GitHub workflow
+    Github,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// JUnit XML, for CI servers
+    Junit,
 }
 
 /// Runs the verb.
@@ -30,25 +51,39 @@ pub(super) struct CheckArgs {
 /// # Errors
 /// If a named path cannot be read.
 pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
-    let CheckArgs { paths, output } = args;
-    let loaded = Loader::new(paths, ReadSettings::default()).load()?;
+    let CheckArgs { paths, deny_warnings, output } = args;
+    let started = SystemTime::now();
+    let loaded = input::loader(paths)?.load()?;
     let (is_valid, findings) = match &loaded.outcome {
         Ok(accepted) => (true, &accepted.warnings),
         Err(findings) => (false, findings),
     };
+    let is_denied = is_valid && deny_warnings && !findings.is_empty();
+    let texts = || -> Texts {
+        loaded.files.iter().map(|file| (Arc::clone(&file.path), Arc::clone(&file.text))).collect()
+    };
     print(&match output {
-        Format::Text => text(&loaded, findings),
-        Format::Json => json(findings)?,
+        CheckFormat::Text => text(&loaded, findings, is_denied),
+        CheckFormat::Json => json(findings)?,
+        CheckFormat::Github => github::annotations(findings, &texts()),
+        CheckFormat::Sarif => sarif::log(findings, &texts())?,
+        CheckFormat::Junit => {
+            let files: Vec<_> = loaded.files.iter().map(|file| Arc::clone(&file.path)).collect();
+            junit::findings(&files, findings, deny_warnings, started)
+        }
     })?;
-    Ok(if is_valid { Exit::Yes } else { Exit::No })
+    Ok(if is_valid && !is_denied { Exit::Yes } else { Exit::No })
 }
 
-fn text(loaded: &Loaded, findings: &[Finding]) -> String {
+fn text(loaded: &Loaded, findings: &[Finding], is_denied: bool) -> String {
     let mut text =
         if findings.is_empty() { String::new() } else { report::findings(findings, &loaded.files) };
     if let Ok(accepted) = &loaded.outcome {
         let set = &accepted.set;
         text.push_str(&report::valid(loaded.files.len(), set.audiences().len(), set.digest().as_str()));
+    }
+    if is_denied {
+        text.push_str(&format!("{}: warnings are denied\n", bad("error")));
     }
     text
 }
@@ -75,6 +110,7 @@ struct JsonFinding<'f> {
     value: &'f str,
     message: &'f str,
     suggestion: &'f str,
+    page: &'f str,
 }
 
 impl<'f> From<&'f Finding> for JsonFinding<'f> {
@@ -90,6 +126,7 @@ impl<'f> From<&'f Finding> for JsonFinding<'f> {
             value,
             message,
             suggestion,
+            page: code.page(),
         }
     }
 }

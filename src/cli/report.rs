@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::output::{bad, clean, good, notable, stand_in};
+use super::output::{bad, clean, dim, good, notable, stand_in};
 use crate::policy::finding::{Finding, Position, Severity};
 use crate::store::read::SourceFile;
 
@@ -22,6 +22,14 @@ pub(super) fn findings(findings: &[Finding], files: &[SourceFile]) -> String {
         let text = file.and_then(|at| files.get(at)).map(|file| &*file.text);
         report.push_str(&renderer.render(&groups(finding, text)));
         report.push_str("\n\n");
+    }
+    // Each code has a page that says more than fits here.
+    let mut pages: Vec<&str> = findings.iter().map(|finding| finding.code.page()).collect();
+    pages.sort_unstable();
+    pages.dedup();
+    for page in pages {
+        // Writing to a String does not fail.
+        _ = writeln!(report, "{}", dim(&format!("see {page}")));
     }
     report.push_str(&summary(findings));
     report.push('\n');

@@ -11,6 +11,7 @@ use insta::assert_snapshot;
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod check;
 mod status;
 
 const MCP: &str = "https://mcp.example.com";
@@ -252,7 +253,7 @@ fn check_writes_json_with_all_members() {
 
 #[test]
 fn check_takes_several_paths_as_one_set() {
-    let audience = |name: &str| format!("audiences: {{{name}: {{scopesSupported: [x]}}}}\n");
+    let audience = |name: &str| format!("audiences: {{{name}: {{scopesSupported: [openid]}}}}\n");
     let place = Place::with(&[("one/a.yaml", &audience("a")), ("two.txt", &audience("b"))]);
     let ran = place.run(&["check", "one", "two.txt"]);
     assert!(ran.stdout.starts_with("valid: 2 audiences in 2 files"), "{}", ran.stdout);
