@@ -23,6 +23,7 @@ mod remote;
 mod report;
 mod serve;
 mod status;
+mod test;
 mod value;
 
 /// Decide OAuth scopes by policy
@@ -39,6 +40,7 @@ struct Cli {
 enum Verb {
     Serve(serve::ServeArgs),
     Check(check::CheckArgs),
+    Test(test::TestArgs),
     Explain(explain::ExplainArgs),
     Expand(client::ExpandVerb),
     Authorize(client::AuthorizeVerb),
@@ -57,6 +59,8 @@ enum Exit {
     CouldNotRun = 2,
     /// The decision is a denial.
     Denied = 3,
+    /// A policy test failed.
+    TestsFailed = 4,
 }
 
 impl From<Exit> for ExitCode {
@@ -81,6 +85,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         None => help(),
         Some(Verb::Serve(serve)) => run_serve(serve, &command, args, &matches),
         Some(Verb::Check(args)) => check::run(args),
+        Some(Verb::Test(args)) => test::run(args),
         Some(Verb::Explain(args)) => explain::run(args),
         Some(Verb::Expand(args)) => client::expand(args),
         Some(Verb::Authorize(args)) => client::authorize(args),

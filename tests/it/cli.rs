@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 mod check;
 mod status;
+mod test;
 
 const MCP: &str = "https://mcp.example.com";
 
@@ -179,7 +180,7 @@ fn word<'l>(line: &'l str, name: &str) -> &'l str {
 fn without_arguments_it_helps() {
     let ran = Place::new().run(&[]);
     assert_eq!((ran.code, &*ran.stderr), (0, ""));
-    for verb in ["serve", "check", "explain", "expand", "authorize", "describe", "status"] {
+    for verb in ["serve", "check", "explain", "expand", "authorize", "describe", "status", "test"] {
         assert!(ran.stdout.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
     }
 }
