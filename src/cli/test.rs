@@ -15,7 +15,7 @@ use super::{Exit, input};
 use crate::policy::PolicySet;
 use crate::policy::finding::{Finding, shown};
 use crate::store::load::finding;
-use crate::store::read::{ReadSettings, Selection, is_suite_name, read_folder};
+use crate::store::read::{ReadSettings, Wanted, is_test_name, read_folder};
 use crate::suite::{self, Suite, output};
 
 /// Run policy tests
@@ -87,7 +87,7 @@ struct Named {
 impl Named {
     /// A folder has both, a file is what its name says.
     fn new(paths: Vec<PathBuf>) -> anyhow::Result<Self> {
-        let is_suite = |path: &Path| path.file_name().is_some_and(is_suite_name) && !path.is_dir();
+        let is_suite = |path: &Path| path.file_name().is_some_and(is_test_name) && !path.is_dir();
         let suites = paths.iter().filter(|path| path.is_dir() || is_suite(path)).cloned().collect();
         let policy: Vec<_> = paths.into_iter().filter(|path| !is_suite(path)).collect();
         if policy.is_empty() {
@@ -107,7 +107,7 @@ fn load_policy(paths: Vec<PathBuf>) -> anyhow::Result<PolicySet> {
 }
 
 fn load_suites(paths: &[PathBuf], policy: &PolicySet) -> anyhow::Result<Vec<Suite>> {
-    let settings = ReadSettings { selection: Selection::Suites, ..ReadSettings::default() };
+    let settings = ReadSettings { wanted: Wanted::Tests, ..ReadSettings::default() };
     let picture = read_folder(paths, None, &settings)?;
     let suites: Vec<Suite> = picture.files.iter().map(|file| Suite::read(&file.path, &file.text)).collect();
     let mut findings: Vec<Finding> = picture.problems.iter().map(finding).collect();
