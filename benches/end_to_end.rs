@@ -223,7 +223,7 @@ async fn decisions() {
             let measured = load(&our_channels, streams, duration, Question::Plain).await;
             let ratio = measured.per_second / reference.per_second;
             println!(
-                "  {connections} x {streams}, pass {pass}: bare {:.0}/s (p50 {:.2} ms, p99 {:.2} ms), scopeward {:.0}/s (p50 {:.2} ms, p99 {:.2} ms), ratio {ratio:.3}",
+                "  {connections} x {streams}, pass {pass}: bare {:.0}/s (p50 {:.3} ms, p99 {:.3} ms), scopeward {:.0}/s (p50 {:.3} ms, p99 {:.3} ms), ratio {ratio:.3}",
                 reference.per_second,
                 reference.p50,
                 reference.p99,
@@ -257,7 +257,7 @@ async fn audit() {
             let plain_batch = load(&batch_channels, streams, duration, Question::Plain).await;
             let fsyncs = fsync_rate(one.path());
             println!(
-                "  {callers} callers, pass {pass}: blocking {:.0}/s (p50 {:.2} ms, p99 {:.2} ms), batch {:.0}/s (p50 {:.2} ms, p99 {:.2} ms), no expansion {:.0}/s (in batch mode {:.0}/s), disk {fsyncs:.0} fsync/s",
+                "  {callers} callers, pass {pass}: blocking {:.0}/s (p50 {:.3} ms, p99 {:.3} ms), batch {:.0}/s (p50 {:.3} ms, p99 {:.3} ms), no expansion {:.0}/s (in batch mode {:.0}/s), disk {fsyncs:.0} fsync/s",
                 durable.per_second,
                 durable.p50,
                 durable.p99,
