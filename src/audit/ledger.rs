@@ -197,8 +197,15 @@ impl SqliteLedger {
     /// Limits the size of the main file, as a full disk would.
     #[cfg(test)]
     pub(super) fn limit_pages(&mut self, pages: u64) {
-        let connection = self.connection().unwrap();
-        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+        if let Ok(connection) = self.connection() {
+            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+        }
+    }
+
+    /// Closes the store, as a failed attempt to open it anew does.
+    #[cfg(test)]
+    pub(super) fn close(&mut self) {
+        self.open = None;
     }
 
     fn connection(&self) -> Result<&Connection, LedgerError> {

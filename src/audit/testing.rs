@@ -84,6 +84,8 @@ pub(super) struct Faults {
     pub(super) fail_probes: bool,
     /// The main file may not grow.
     pub(super) full: bool,
+    /// The store cannot be opened anew, which also leaves it closed.
+    pub(super) fail_reopen: bool,
     pub(super) reopened: u32,
 }
 
@@ -190,7 +192,12 @@ impl Ledger for FaultyLedger {
     }
 
     fn reopen(&mut self) -> Result<(), LedgerError> {
-        self.faults.lock().unwrap().reopened += 1;
+        let mut faults = self.faults.lock().unwrap();
+        faults.reopened += 1;
+        if faults.fail_reopen {
+            self.ledger.close();
+            return Err(LedgerError::Injected("disk I/O error on opening"));
+        }
         self.ledger.reopen()
     }
 }

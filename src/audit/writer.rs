@@ -27,6 +27,9 @@ const CARE_INTERVAL: Duration = Duration::from_secs(1);
 /// The wait after a first failure, doubled up to the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// Until the wait is longer than this, events that somebody waits for stay in the queue for the next
+/// attempt, so that one failure refuses one batch. After that they are refused at once.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// After so many failures in a row the store is opened anew, and then again.
 const FAILURES_TO_REOPEN: u32 = 3;
 /// A guess at the pages that a transaction writes beside its contents.
@@ -71,6 +74,8 @@ pub(super) struct Writer {
     trouble: Option<Trouble>,
     /// A transaction failed since `tip` was last read from the store.
     unsure: bool,
+    /// The store is to be opened anew before the next attempt.
+    reopen: bool,
     /// A guess at the bytes in the write-ahead file that are not yet in the main file.
     wal_guess: u64,
     next_care: Instant,
@@ -109,6 +114,7 @@ impl Writer {
             accounted,
             trouble: None,
             unsure: false,
+            reopen: false,
             wal_guess: 0,
             next_care: Instant::now(),
             closing: false,
@@ -121,8 +127,12 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             self.receive();
-            if !self.closing && self.in_backoff() {
-                self.refuse();
+            if !self.closing
+                && let Some(delay) = self.backoff()
+            {
+                if delay > PATIENCE {
+                    self.refuse();
+                }
                 continue;
             }
             let written = self.write_batch();
@@ -180,8 +190,10 @@ impl Writer {
         }
     }
 
-    fn in_backoff(&self) -> bool {
-        self.trouble.as_ref().is_some_and(|trouble| Instant::now() < trouble.retry_at)
+    /// How long the wait after the last failure is, while it lasts.
+    fn backoff(&self) -> Option<Duration> {
+        let trouble = self.trouble.as_ref()?;
+        (Instant::now() < trouble.retry_at).then_some(trouble.delay)
     }
 
     /// Fails those who wait for an answer, while the store is known not to work.
@@ -202,11 +214,8 @@ impl Writer {
 
     /// Writes one batch, or probes a store that failed. False if the store failed.
     fn write_batch(&mut self) -> bool {
-        if self.unsure {
-            match self.reconcile() {
-                Ok(()) => self.unsure = false,
-                Err(error) => return self.failed(&error),
-            }
+        if let Err(error) = self.make_sure() {
+            return self.failed(&error);
         }
         let gaps = self.shared.losses.take();
         if self.waiting.is_empty() && gaps.is_empty() {
@@ -232,6 +241,19 @@ impl Writer {
                 self.failed(&error)
             }
         }
+    }
+
+    /// After failures: opens the store anew if it is time to, and finds out what it has.
+    fn make_sure(&mut self) -> Result<(), LedgerError> {
+        if self.reopen {
+            self.ledger.reopen()?;
+            self.reopen = false;
+        }
+        if self.unsure {
+            self.reconcile()?;
+            self.unsure = false;
+        }
+        Ok(())
     }
 
     /// How many of those that wait fit into one transaction; at least one if any waits.
@@ -368,13 +390,9 @@ impl Writer {
         trouble.delay = (trouble.delay * 2).min(LONGEST_RETRY);
         trouble.retry_at = now + trouble.delay;
         let degraded = Degraded { since: trouble.since, error: trouble.error.clone() };
-        let reopen = trouble.failures.is_multiple_of(FAILURES_TO_REOPEN);
+        self.reopen |= trouble.failures.is_multiple_of(FAILURES_TO_REOPEN);
         self.shared.set_degraded(Some(degraded));
         self.refuse();
-        if reopen && let Err(error) = self.ledger.reopen() {
-            self.shared.figures.error();
-            warn!(%error, "audit log cannot be opened anew");
-        }
         false
     }
 

@@ -95,6 +95,25 @@ async fn failed_commit_fails_who_waits_keeps_the_queue_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn store_that_cannot_be_opened_anew_at_once_is_opened_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, faults) = open_faulty(options(&folder));
+    {
+        let mut faults = faults.lock().unwrap();
+        faults.lose_commits = true;
+        faults.fail_reopen = true;
+    }
+    log.enqueue(&denial("queued"));
+    until(&log, |_| faults.lock().unwrap().reopened >= 2).await;
+    assert_eq!(log.status().health.degraded.unwrap().error, "disk I/O error on opening");
+    *faults.lock().unwrap() = Faults::default();
+    until(&log, |status| status.durable == 1).await;
+    assert_eq!(log.status().health.degraded, None);
+    log.close().await.unwrap();
+    assert_holds(&state(&folder));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commit_that_failed_and_happened_is_not_chained_twice() {
     let folder = tempfile::tempdir().unwrap();
     let (log, faults) = open_faulty(options(&folder));
