@@ -318,6 +318,10 @@ impl Ledger for SqliteLedger {
 
     fn trim(&mut self, cut: Cut) -> Result<u64, LedgerError> {
         self.transaction(|connection| {
+            if let Cut::OlderThan(cutoff, _) = cut {
+                // What was set aside is as personal as what was not.
+                connection.prepare_cached("DELETE FROM damaged WHERE found_time < ?1")?.execute([cutoff])?;
+            }
             let Some((last, rows)) = last_to_trim(connection, cut)? else {
                 return Ok(0);
             };

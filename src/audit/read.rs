@@ -20,6 +20,8 @@ use super::{AuditError, Problem};
 const PARALLEL: usize = 4;
 /// The most records that one query looks at.
 const SCAN_ROWS: u64 = 4096;
+/// The most content that one query looks at; one record may have more.
+const SCAN_BYTES: usize = 8 << 20;
 /// The most content that one page holds; one record may have more.
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -127,7 +129,7 @@ impl Reader {
             }
             let mut through = Head { sequence: after, hash: stored };
             let mut records = Vec::new();
-            let mut bytes = 0;
+            let (mut scanned, mut bytes) = (0, 0);
             let mut statement = connection.prepare_cached(
                 "SELECT sequence, latest_time, content, hash FROM record
                  WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
@@ -135,6 +137,7 @@ impl Reader {
             let mut rows = statement.query((signed(after), signed(until), signed(SCAN_ROWS)))?;
             while records.len() < limit
                 && bytes < PAGE_BYTES
+                && scanned < SCAN_BYTES
                 && let Some(row) = rows.next()?
             {
                 let row = read_row(row)?;
@@ -144,6 +147,7 @@ impl Reader {
                 }
                 let record = row.check(log_id, &through.hash).map_err(|problem| lost(sequence, problem))?;
                 through = record.head();
+                scanned += row.content.len();
                 if filter.wants(&record) {
                     bytes += row.content.len();
                     records.push(record);

@@ -131,6 +131,18 @@ async fn damaged_end_is_set_aside_and_its_sequences_become_gaps() {
     // The next start has nothing to do.
     let again = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
     assert!(again.start_report().is_clean());
+    again.close().await.unwrap();
+    // What was set aside gets no older than the rest.
+    let options =
+        AuditOptions { max_age: Some(std::time::Duration::ZERO), ..AuditOptions::new(folder.path()) };
+    let aged = AuditLog::open(options).unwrap();
+    until(&aged, |status| status.oldest == 11).await;
+    aged.close().await.unwrap();
+    let aside: i64 = Connection::open(folder.path().join(STORE_FILE))
+        .unwrap()
+        .query_row("SELECT count(*) FROM damaged", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(aside, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
