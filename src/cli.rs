@@ -15,12 +15,14 @@ use self::serve::settings::{ConfigError, ConfigFile};
 
 mod check;
 mod client;
+mod completions;
 mod explain;
 mod input;
 mod output;
 mod question;
 mod remote;
 mod report;
+mod schema;
 mod serve;
 mod status;
 mod test;
@@ -46,6 +48,8 @@ enum Verb {
     Authorize(client::AuthorizeVerb),
     Describe(client::DescribeVerb),
     Status(status::StatusVerb),
+    Schema(schema::SchemaArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// How a verb ended; the contract of the command line.
@@ -91,6 +95,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Authorize(args)) => client::authorize(args),
         Some(Verb::Describe(args)) => client::describe(args),
         Some(Verb::Status(args)) => status::run(args),
+        Some(Verb::Schema(args)) => schema::run(args),
+        Some(Verb::Completions(args)) => completions::run(args, Cli::command()),
     };
     done.unwrap_or_else(|error| failed(&error)).into()
 }

@@ -180,8 +180,56 @@ fn word<'l>(line: &'l str, name: &str) -> &'l str {
 fn without_arguments_it_helps() {
     let ran = Place::new().run(&[]);
     assert_eq!((ran.code, &*ran.stderr), (0, ""));
-    for verb in ["serve", "check", "explain", "expand", "authorize", "describe", "status", "test"] {
+    for verb in [
+        "serve",
+        "check",
+        "explain",
+        "expand",
+        "authorize",
+        "describe",
+        "status",
+        "test",
+        "schema",
+        "completions",
+    ] {
         assert!(ran.stdout.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
+    }
+}
+
+#[test]
+fn schema_prints_what_the_reference_has() {
+    let place = Place::new();
+    let shipped = |name: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
+        fs::read_to_string(folder.join(name)).unwrap()
+    };
+    for (args, name) in [
+        (&["schema"][..], "policy.schema.json"),
+        (&["schema", "policy"], "policy.schema.json"),
+        (&["schema", "test"], "test.schema.json"),
+    ] {
+        let ran = place.run(args);
+        assert_eq!((ran.code, ran.stdout), (0, shipped(name)), "{args:?}");
+    }
+}
+
+#[test]
+fn completions_know_every_verb() {
+    let place = Place::new();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let ran = place.run(&["completions", shell]);
+        assert_eq!((ran.code, &*ran.stderr), (0, ""), "{shell}");
+        for word in ["authorize", "completions", "deny-warnings"] {
+            assert!(ran.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+    // Where there is a bash, it takes the script and completes with it.
+    let script = "eval \"$(\"$0\" completions bash)\" && COMP_WORDS=(scopeward des) COMP_CWORD=1 && \
+                  _scopeward scopeward des scopeward && echo \"${COMPREPLY[*]}\"";
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script, env!("CARGO_BIN_EXE_scopeward")]);
+    if let Ok(output) = bash.output() {
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "describe\n", "{:?}", output.stderr);
     }
 }
 
@@ -191,6 +239,8 @@ fn usage_errors_exit_with_2_and_say_so_on_stderr() {
         &["nonsense"][..],
         &["check", "--nonsense"],
         &["check", "--output", "xml"],
+        &["schema", "audit"],
+        &["completions"],
         &["explain"],
         &["explain", "nonsense"],
         &["expand", "--source", "word-of-mouth"],

@@ -1,0 +1,40 @@
+//! `schema`: the formats of policy and test files as JSON Schema, for editors and for programs.
+
+use clap::{Args, ValueEnum};
+
+use super::Exit;
+use super::output::print;
+use crate::policy::reference::policy_schema;
+use crate::suite::reference::suite_schema;
+
+/// Print the JSON Schema of policy files or of test files
+///
+/// Draft 2020-12. An editor checks and completes with it; see the first line of the files in policies/.
+#[derive(Args, Debug)]
+pub(super) struct SchemaArgs {
+    /// Of which files
+    #[arg(value_name = "WHICH", value_enum, default_value_t)]
+    which: Which,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Which {
+    /// Policy files
+    #[default]
+    Policy,
+    /// Test files beside a policy
+    Test,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub(super) fn run(args: SchemaArgs) -> anyhow::Result<Exit> {
+    let schema = match args.which {
+        Which::Policy => policy_schema(),
+        Which::Test => suite_schema(),
+    };
+    print(&(serde_json::to_string_pretty(&schema)? + "\n"))?;
+    Ok(Exit::Yes)
+}
