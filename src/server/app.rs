@@ -5,6 +5,7 @@
 use std::fs;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -177,7 +178,8 @@ impl App {
         let admin = TcpListener::bind(admin_listen).await.map_err(bind)?;
         let admin_addr = admin.local_addr().map_err(bind)?;
         let unusable = |source| AppError::StateDir { path: state_dir.clone(), source };
-        fs::create_dir_all(&state_dir).map_err(unusable)?;
+        // Only for the owner: the audit log holds what clients said of themselves.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&state_dir).map_err(unusable)?;
 
         let paths = vec![policies];
         let loader = Loader::new(paths.clone(), ReadSettings::default());
