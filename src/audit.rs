@@ -19,6 +19,7 @@ mod loss;
 mod mark;
 mod read;
 mod retention;
+mod scan;
 mod shared;
 mod start;
 mod stream;
@@ -36,6 +37,7 @@ pub use event::{
 };
 pub use log::{AuditLog, AuditOptions, CommitObserver, MAX_RECORD_BYTES, Recorded};
 pub use read::{Filter, Page};
+pub use scan::scan;
 pub use shared::{AuditHealth, AuditStatus, Degraded};
 pub use start::StartReport;
 pub use stream::{AuditStream, Checkpoint, ItemStream, Query, Start, StreamItem};
