@@ -16,6 +16,7 @@ use self::serve::settings::{ConfigError, ConfigFile};
 mod check;
 mod client;
 mod completions;
+mod diff;
 mod explain;
 mod input;
 mod output;
@@ -43,6 +44,7 @@ enum Verb {
     Serve(serve::ServeArgs),
     Check(check::CheckArgs),
     Test(test::TestArgs),
+    Diff(diff::DiffArgs),
     Explain(explain::ExplainArgs),
     Expand(client::ExpandVerb),
     Authorize(client::AuthorizeVerb),
@@ -90,6 +92,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Serve(serve)) => run_serve(serve, &command, args, &matches),
         Some(Verb::Check(args)) => check::run(args),
         Some(Verb::Test(args)) => test::run(args),
+        Some(Verb::Diff(args)) => diff::run(args),
         Some(Verb::Explain(args)) => explain::run(args),
         Some(Verb::Expand(args)) => client::expand(args),
         Some(Verb::Authorize(args)) => client::authorize(args),

@@ -7,6 +7,7 @@ use std::fmt::{Display, Write};
 
 use anyhow::anyhow;
 use clap::Args;
+use http::Uri;
 use prost::{Message, Name};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -57,7 +58,7 @@ pub(super) struct DescribeVerb {
 /// If there is no answer.
 pub(super) fn expand(args: ExpandVerb) -> anyhow::Result<Exit> {
     let ExpandVerb { server, question } = args;
-    let answer = call(&server, async |mut client| {
+    let answer = call(&server.server, async |mut client| {
         client.expand_registration_scopes(question.to_wire()).await.map(Response::into_inner)
     })?;
     let v1::ExpandRegistrationScopesResponse {
@@ -73,7 +74,7 @@ pub(super) fn expand(args: ExpandVerb) -> anyhow::Result<Exit> {
 /// If there is no answer.
 pub(super) fn authorize(args: AuthorizeVerb) -> anyhow::Result<Exit> {
     let AuthorizeVerb { server, question } = args;
-    let answer = call(&server, async |mut client| {
+    let answer = call(&server.server, async |mut client| {
         client.check_authorize_scopes(question.to_wire()).await.map(Response::into_inner)
     })?;
     let v1::CheckAuthorizeScopesResponse {
@@ -96,18 +97,7 @@ pub(super) fn authorize(args: AuthorizeVerb) -> anyhow::Result<Exit> {
 /// If there is no answer, or the server does not know the audience.
 pub(super) fn describe(args: DescribeVerb) -> anyhow::Result<Exit> {
     let DescribeVerb { server, audience } = args;
-    let answer = call(&server, async |mut client| {
-        let mut request = v1::DescribeAudienceRequest { audience, ..Default::default() };
-        let mut all = client.describe_audience(request.clone()).await?.into_inner();
-        while !all.next_page_token.is_empty() {
-            request.page_token = std::mem::take(&mut all.next_page_token);
-            let page = client.describe_audience(request.clone()).await?.into_inner();
-            all.audiences.extend(page.audiences);
-            all.next_page_token = page.next_page_token;
-            all.policy = page.policy;
-        }
-        Ok(all)
-    })?;
+    let answer = describe_all(&server.server, audience)?;
     print(&match server.output {
         Format::Json => json::to_string_pretty(&answer)? + "\n",
         Format::Text => description(&answer),
@@ -115,13 +105,47 @@ pub(super) fn describe(args: DescribeVerb) -> anyhow::Result<Exit> {
     Ok(Exit::Yes)
 }
 
+/// Describes an audience, or all of them if it is empty, on as many pages as it takes.
+///
+/// # Errors
+/// If there is no answer, or the policy never stands still for all of them.
+pub(super) fn describe_all(server: &Uri, audience: String) -> anyhow::Result<v1::DescribeAudienceResponse> {
+    call(server, async |mut client| {
+        for _ in 0..DESCRIBE_ATTEMPTS {
+            if let Some(all) = describe_at_once(&mut client, &audience).await? {
+                return Ok(all);
+            }
+        }
+        Err(Status::aborted("the policy changes again and again while it is described"))
+    })
+}
+
+/// Every page of one policy; nothing if the policy changed between two pages.
+async fn describe_at_once(
+    client: &mut ScopePolicyServiceClient<Channel>,
+    audience: &str,
+) -> Result<Option<v1::DescribeAudienceResponse>, Status> {
+    let mut request = v1::DescribeAudienceRequest { audience: audience.to_owned(), ..Default::default() };
+    let mut all = client.describe_audience(request.clone()).await?.into_inner();
+    while !all.next_page_token.is_empty() {
+        request.page_token = std::mem::take(&mut all.next_page_token);
+        let page = client.describe_audience(request.clone()).await?.into_inner();
+        if page.policy != all.policy {
+            return Ok(None);
+        }
+        all.audiences.extend(page.audiences);
+        all.next_page_token = page.next_page_token;
+    }
+    Ok(Some(all))
+}
+
 /// Calls a server and waits for the answer.
 fn call<T>(
-    args: &ServerArgs,
+    server: &Uri,
     ask: impl AsyncFnOnce(ScopePolicyServiceClient<Channel>) -> Result<T, Status>,
 ) -> anyhow::Result<T> {
     wait(async {
-        let channel = connect(&args.server).await?;
+        let channel = connect(server).await?;
         let client = ScopePolicyServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         ask(client).await.map_err(|status| anyhow!("{}", said(&status)))
     })
@@ -226,3 +250,6 @@ fn row(text: &mut String, label: &str, value: &dyn Display) {
 fn short(name: &'static str, prefix: &str) -> &'static str {
     name.strip_prefix(prefix).unwrap_or(name)
 }
+
+/// How often all pages are asked for again because the policy changed between two of them.
+const DESCRIBE_ATTEMPTS: usize = 5;

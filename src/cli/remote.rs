@@ -64,7 +64,7 @@ fn unreachable(server: &Uri, error: &dyn std::error::Error) -> anyhow::Error {
     let cause = cause.to_string();
     let cause = cause.split(" (os error").next().unwrap_or_default().to_lowercase();
     anyhow!(
-        "no server answers at {server}: {cause}; start one with `scopeward serve`, or name another with `--server`"
+        "no server answers at {server}: {cause}; start one with `scopeward serve`, or name another address"
     )
 }
 
@@ -92,7 +92,7 @@ fn code_name(code: Code) -> String {
 }
 
 /// Reads `--server`.
-fn server_uri(text: &str) -> Result<Uri, String> {
+pub(super) fn server_uri(text: &str) -> Result<Uri, String> {
     let hint = "write it as http://HOST:PORT";
     let uri: Uri = text.parse().map_err(|error| format!("{error}; {hint}"))?;
     match uri.scheme_str() {

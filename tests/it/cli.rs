@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod check;
+mod diff;
 mod status;
 mod test;
 

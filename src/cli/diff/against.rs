@@ -1,0 +1,112 @@
+//! The policy of a running server as far as it tells it, beside a new one.
+//!
+//! `DescribeAudience` is for discovery documents: it tells neither what protects nor who gets what by
+//! a rule. The digest covers everything, so it at least says whether there is something unseen.
+
+use std::collections::HashMap;
+
+use http::Uri;
+
+use crate::audience::normalise;
+use crate::cli::client::describe_all;
+use crate::policy::change::{Change, ChangeKind};
+use crate::policy::{AudiencePolicy, PolicySet};
+use crate::rpc::v1;
+
+/// What cannot be seen of the policy of a server.
+pub(super) const NOT_TOLD: &[&str] = &[
+    "privilegedScopes",
+    "forbiddenScopes",
+    "registration",
+    "authorization",
+    "clientRules",
+    "defaultAudience",
+];
+
+/// The same for people.
+pub(super) fn caveat() -> String {
+    format!(
+        "a server tells what its audiences support, their baseline, default and matching, and the digest of it all; {} \
+         cannot be seen and may widen, too",
+        NOT_TOLD.join(", ")
+    )
+}
+
+/// What a server tells.
+pub(super) struct Told {
+    pub(super) digest: String,
+    audiences: Vec<v1::AudienceDescription>,
+}
+
+/// Asks a server for all that it tells.
+///
+/// # Errors
+/// If there is no answer.
+pub(super) fn ask(server: &Uri) -> anyhow::Result<Told> {
+    let v1::DescribeAudienceResponse { audiences, policy, .. } = describe_all(server, String::new())?;
+    Ok(Told { digest: policy.unwrap_or_default().digest, audiences })
+}
+
+/// The changes that can be seen, audiences sorted.
+pub(super) fn changes(told: &Told, after: &PolicySet) -> Vec<Change> {
+    let normal = |audience: &str| match normalise(audience) {
+        Ok(normal) => normal.into_owned(),
+        Err(_) => audience.to_owned(),
+    };
+    let mut before: HashMap<String, &v1::AudienceDescription> =
+        told.audiences.iter().map(|audience| (normal(&audience.audience), audience)).collect();
+    let mut found = Vec::new();
+    for new in after.audiences().iter() {
+        match before.remove(new.normal()) {
+            Some(old) => audience(old, new, &mut found),
+            None => found.push(change(&new.audience, ChangeKind::AudienceAdded, true)),
+        }
+    }
+    for old in before.into_values() {
+        let removed = change(&old.audience, ChangeKind::AudienceRemoved, false);
+        found.push(Change { removal: true, ..removed });
+    }
+    found.sort_by(|one, other| normal(&one.audience).cmp(&normal(&other.audience)));
+    found
+}
+
+fn audience(old: &v1::AudienceDescription, new: &AudiencePolicy, found: &mut Vec<Change>) {
+    let supported: Vec<&str> = new.published_scopes().collect();
+    let baseline: Vec<&str> = new.baseline_client_scopes.iter().collect();
+    let default: Vec<&str> = new.default_client_scopes.iter().collect();
+    for (key, before, after) in [
+        ("scopesSupported", &old.scopes_supported, supported),
+        ("baselineClientScopes", &old.baseline_client_scopes, baseline),
+        ("defaultClientScopes", &old.default_client_scopes, default),
+    ] {
+        let list = key.to_owned();
+        let owned = |scopes: Vec<&str>| scopes.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let added = owned(after.iter().copied().filter(|new| !before.iter().any(|old| old == new)).collect());
+        let removed: Vec<String> =
+            before.iter().filter(|old| !after.contains(&old.as_str())).cloned().collect();
+        if added.is_empty() && removed.is_empty() {
+            if *before != after {
+                found.push(change(&new.audience, ChangeKind::Reordered { list }, false));
+            }
+            continue;
+        }
+        if !added.is_empty() {
+            let kind = ChangeKind::ScopesAdded { list: list.clone(), scopes: added };
+            found.push(change(&new.audience, kind, true));
+        }
+        if !removed.is_empty() {
+            let kind = ChangeKind::ScopesRemoved { list, scopes: removed };
+            found.push(change(&new.audience, kind, false));
+        }
+    }
+    let matching = new.scope_matching.as_str();
+    if old.scope_matching != matching {
+        let (before, after) = (old.scope_matching.clone(), matching.to_owned());
+        let kind = ChangeKind::Setting { key: "scopeMatching", before, after };
+        found.push(change(&new.audience, kind, true));
+    }
+}
+
+fn change(audience: &str, kind: ChangeKind, widening: bool) -> Change {
+    Change { audience: audience.to_owned(), kind, widening, removal: false }
+}

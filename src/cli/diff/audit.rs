@@ -1,0 +1,68 @@
+//! Recorded calls for a replay, wherever they are: an audit store, or JSON lines.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+
+use crate::audit::{STORE_FILE, json, scan};
+use crate::policy::finding::shown;
+use crate::replay::{Line, RecordError};
+
+/// Hands each record to `each`, in the order of the log.
+///
+/// # Errors
+/// If the records cannot be read, one of them is none, or the chain of a store does not hold.
+pub(super) fn read(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()> {
+    let shown_path = shown(&path.to_string_lossy());
+    if path.as_os_str() == "-" {
+        return lines(io::stdin().lock(), "standard input", each);
+    }
+    if path.is_dir() {
+        return store(&path.join(STORE_FILE), each);
+    }
+    let mut file = File::open(path).with_context(|| format!("cannot read `{shown_path}`"))?;
+    let mut start = Vec::new();
+    let magic = u64::try_from(SQLITE.len()).unwrap_or_default();
+    file.by_ref()
+        .take(magic)
+        .read_to_end(&mut start)
+        .with_context(|| format!("cannot read `{shown_path}`"))?;
+    if start == SQLITE {
+        return store(path, each);
+    }
+    lines(BufReader::new(start.as_slice().chain(file)), &shown_path, each)
+}
+
+/// The records of a store in the same form as in JSON lines, so that there is one reader of records.
+fn store(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()> {
+    let mut wrong: Option<(u64, RecordError)> = None;
+    scan(path, |record| match Line::read(&json::line(record)) {
+        Ok(line) => each(line),
+        Err(error) => _ = wrong.get_or_insert((record.sequence, error)),
+    })?;
+    match wrong {
+        None => Ok(()),
+        Some((sequence, error)) => Err(anyhow!("record {sequence} cannot be replayed: {error}")),
+    }
+}
+
+fn lines(mut reader: impl BufRead, name: &str, each: &mut dyn FnMut(Line)) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    for number in 1_u64.. {
+        text.clear();
+        let cannot = || format!("cannot read `{name}`");
+        if reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut text).with_context(cannot)? == 0 {
+            break;
+        }
+        let line = std::str::from_utf8(&text).map_err(|_| anyhow!("{name}:{number}: not UTF-8"))?;
+        each(Line::read(line).map_err(|error| anyhow!("{name}:{number}: {error}"))?);
+    }
+    Ok(())
+}
+
+/// What every SQLite file begins with (its file format, section 1.3).
+const SQLITE: &[u8] = b"SQLite format 3\0";
+/// Longer than any record is; what is longer is cut, and so no record.
+const MAX_LINE_BYTES: u64 = 16 << 20;
