@@ -36,7 +36,6 @@ fn check(page: &str) {
 }
 
 #[test]
-#[ignore = "waits for `audit`, `test` and `diff`"]
 fn the_readme_runs() {
     check("README.md");
 }
@@ -47,7 +46,6 @@ fn why_clients_fail_runs() {
 }
 
 #[test]
-#[ignore = "waits for `audit`, `test` and `diff`"]
 fn choosing_a_baseline_runs() {
     check("docs/guides/choosing-a-baseline.md");
 }
@@ -58,19 +56,16 @@ fn calling_from_your_auth_server_runs() {
 }
 
 #[test]
-#[ignore = "waits for `audit`, `test` and `diff`"]
 fn changing_policies_runs() {
     check("docs/guides/changing-policies.md");
 }
 
 #[test]
-#[ignore = "waits for `audit`, `test` and `diff`"]
 fn audit_consumers_runs() {
     check("docs/guides/audit-consumers.md");
 }
 
 #[test]
-#[ignore = "waits for `audit`, `test` and `diff`"]
 fn troubleshooting_runs() {
     check("docs/guides/troubleshooting.md");
 }

@@ -66,7 +66,7 @@ pub(super) fn changes(told: &Told, after: &PolicySet) -> Vec<Change> {
         let removed = change(&old.audience, ChangeKind::AudienceRemoved, false);
         found.push(Change { removal: true, ..removed });
     }
-    found.sort_by(|one, other| normal(&one.audience).cmp(&normal(&other.audience)));
+    found.sort_by_cached_key(|one| normal(&one.audience));
     found
 }
 

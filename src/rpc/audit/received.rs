@@ -305,10 +305,12 @@ mod tests {
         assert!(read > 1000, "only {read} changes gave a record");
     }
 
+    type Change = fn(&mut v1::AuditEvent);
+
     #[test]
     fn what_the_service_never_sends_is_named() {
         let message = event_message(&sealed(1, Body::Event(Box::new(full()))));
-        let broken: [(&str, fn(&mut v1::AuditEvent)); 6] = [
+        let broken: [(&str, Change); 6] = [
             ("log_id", |event| event.log_id = event.log_id.to_uppercase()),
             ("kind", |event| event.kind = 0),
             ("reason", |event| event.reason = 256),
