@@ -13,6 +13,7 @@ use self::output::{bad, clean, print, print_error};
 use self::serve::ServeArgs;
 use self::serve::settings::{ConfigError, ConfigFile};
 
+mod audit;
 mod check;
 mod client;
 mod completions;
@@ -52,6 +53,7 @@ enum Verb {
     Status(status::StatusVerb),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
+    Audit(audit::AuditVerb),
 }
 
 /// How a verb ended; the contract of the command line.
@@ -67,6 +69,10 @@ enum Exit {
     Denied = 3,
     /// A policy test failed.
     TestsFailed = 4,
+    /// It ran to its end, and events are missing in what it printed.
+    GapSeen = 5,
+    /// It is worth trying again later.
+    RetryLater = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -100,6 +106,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Status(args)) => status::run(args),
         Some(Verb::Schema(args)) => schema::run(args),
         Some(Verb::Completions(args)) => completions::run(args, Cli::command()),
+        Some(Verb::Audit(args)) => audit::run(args),
     };
     done.unwrap_or_else(|error| failed(&error)).into()
 }

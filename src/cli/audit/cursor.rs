@@ -1,0 +1,141 @@
+//! The cursor: how far a reader of one log has come, kept in a file that is never half-written.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A place in a log. Everything up to it was handed on.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cursor {
+    /// The log.
+    pub(super) log_id: String,
+    /// The last sequence; 0 before the first.
+    pub(super) sequence: u64,
+}
+
+/// Where a cursor is kept.
+#[derive(Debug)]
+pub(super) struct CursorFile {
+    path: PathBuf,
+}
+
+/// Why a cursor file cannot be used.
+#[derive(Debug, Error)]
+pub(super) enum CursorError {
+    #[error("could not read cursor file `{}`", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{}` is not a cursor file: {problem}; remove it to begin anew", path.display())]
+    NotACursor { path: PathBuf, problem: String },
+    #[error("could not write cursor file `{}`", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl CursorFile {
+    pub(super) const fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the cursor; `None` if there is no file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or has something else in it. It is not taken for a missing one: that
+    /// would repeat the whole log.
+    pub(super) fn read(&self) -> Result<Option<Cursor>, CursorError> {
+        let path = &self.path;
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(CursorError::Read { path: path.clone(), source }),
+        };
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| CursorError::NotACursor { path: path.clone(), problem: error.to_string() })
+    }
+
+    /// Replaces the cursor in one step: whoever reads the file, even after a loss of power, finds the
+    /// old one or the new one.
+    ///
+    /// # Errors
+    ///
+    /// If it is not known to be durable.
+    pub(super) fn write(&self, cursor: &Cursor) -> Result<(), CursorError> {
+        self.replace(cursor).map_err(|source| CursorError::Write { path: self.path.clone(), source })
+    }
+
+    fn replace(&self, cursor: &Cursor) -> io::Result<()> {
+        // A link is followed, so that it stays one.
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+        let mut fresh = name.to_owned();
+        fresh.push(".new");
+        let fresh = path.with_file_name(fresh);
+        let mut file = File::create(&fresh)?;
+        file.write_all(&serde_json::to_vec(cursor)?)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&fresh, &path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // The rename itself is durable only with its folder.
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = CursorFile::new(folder.path().join("cursor"));
+        assert_eq!(file.read().unwrap(), None);
+        for sequence in [0, 7, u64::MAX] {
+            let cursor = Cursor { log_id: "log".to_owned(), sequence };
+            file.write(&cursor).unwrap();
+            assert_eq!(file.read().unwrap(), Some(cursor));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_to_a_cursor_file_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        fs::write(&target, "{\"log_id\":\"a\",\"sequence\":1}").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let cursor = Cursor { log_id: "a".to_owned(), sequence: 2 };
+        CursorFile::new(link.clone()).write(&cursor).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(CursorFile::new(target).read().unwrap(), Some(cursor));
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_not_taken_for_a_missing_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = CursorFile::new(folder.path().join("cursor"));
+        for text in ["", "{}", "{\"log_id\":\"a\"}", "{\"log_id\":\"a\",\"sequence\":-1}", "[1]", "\u{0}"] {
+            fs::write(file.path(), text).unwrap();
+            assert!(matches!(file.read(), Err(CursorError::NotACursor { .. })), "{text}");
+        }
+        let folder = CursorFile::new(folder.path().to_owned());
+        assert!(matches!(folder.read(), Err(CursorError::Read { .. })));
+    }
+}

@@ -1,0 +1,377 @@
+//! `audit tail`: prints the audit stream, and remembers how far it came.
+//!
+//! The order that makes "at least once" true: lines are handed to the reader, then the cursor moves.
+//! A connection that breaks is made anew after the last record that was received.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
+use prost_types::Timestamp;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use self::refusal::{Origin, explain};
+use self::sink::{Flushed, Sink};
+use super::cursor::{Cursor, CursorFile};
+use crate::cli::Exit;
+use crate::cli::output::{bad, clean, notable, print_error};
+use crate::cli::remote::backoff::{Backoff, MOST_TRIES, may_pass};
+use crate::cli::remote::{DEADLINE, MAX_ANSWER_BYTES, ServerArgs, connect, said};
+use crate::rpc::v1;
+use crate::rpc::v1::audit_service_client::AuditServiceClient;
+use crate::rpc::v1::stream_audit_events_request::Start;
+use crate::rpc::v1::stream_audit_events_response::Message;
+use crate::rpc::v1::{AuditEventKind, AuditStart};
+use crate::server::shutdown_signal;
+
+mod refusal;
+mod sink;
+
+/// Print the audit log of a server: what clients got without asking, denials, policy changes
+///
+/// Prints the records from the cursor on, or from the start that is given, to the newest durable one, and
+/// with --follow goes on until SIGINT or SIGTERM. Every record is printed at least once: the cursor moves
+/// after the lines before it were written. Client names and ids are claims of the client.
+///
+/// Exits with 0 if everything was printed, 5 if it was and a gap was among it (events are missing), 6 if it
+/// is worth trying again later (no server, or it went away), 2 on any other error, such as a cursor outside
+/// what is kept.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct TailArgs {
+    /// Go on with new records; connect again if the server goes away
+    #[arg(long)]
+    follow: bool,
+    /// Keep the place in this file and start from it; written when it is not there
+    #[arg(long, value_name = "FILE")]
+    cursor_file: Option<PathBuf>,
+    /// Where to start if there is no cursor yet: earliest, latest, or a time such as 2026-07-01T00:00:00Z
+    #[arg(long, value_name = "PLACE", default_value = "earliest", value_parser = from)]
+    from: Place,
+    /// Start after the record of this sequence if there is no cursor yet; goes before --from
+    #[arg(long, value_name = "SEQUENCE")]
+    after: Option<u64>,
+    /// The log that the sequence of --after counts in; that of the server if left out
+    #[arg(long, value_name = "ID", requires = "after")]
+    log_id: Option<String>,
+    /// Print events of this kind only; may be repeated. Gaps are always printed
+    #[arg(long, value_name = "KIND", value_enum)]
+    kind: Vec<Kind>,
+    /// Print events that name this audience only; may be repeated
+    #[arg(long, value_name = "URI")]
+    audience: Vec<String>,
+    /// With --follow: how often to try to connect again before giving up
+    #[arg(long, value_name = "COUNT", default_value_t = MOST_TRIES)]
+    retries: u32,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Kind {
+    /// A client got a scope without asking
+    Expansion,
+    /// A request was denied
+    Denial,
+    /// A policy was accepted or rejected
+    PolicyChange,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Place {
+    Position(AuditStart),
+    Time(Timestamp),
+}
+
+/// Reads `--from`.
+fn from(text: &str) -> Result<Place, String> {
+    match text {
+        "earliest" => Ok(Place::Position(AuditStart::Earliest)),
+        "latest" => Ok(Place::Position(AuditStart::Latest)),
+        time => Some(time)
+            .filter(|time| is_exact(time))
+            .and_then(|time| time.parse().ok().map(Place::Time))
+            .ok_or_else(|| FROM_HINT.to_owned()),
+    }
+}
+
+/// Whether a time has a time of day and an offset, as RFC 3339 section 5.6 demands: which moment is meant
+/// must not be left to a guess.
+fn is_exact(time: &str) -> bool {
+    let offset = time.len().checked_sub("+00:00".len()).and_then(|at| time.get(at..));
+    let has_offset =
+        time.ends_with(['Z', 'z']) || offset.is_some_and(|offset| offset.starts_with(['+', '-']));
+    time.contains(['T', 't']) && has_offset
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If the log cannot be read from where it should be, or what is read not handed on.
+pub(super) fn run(args: TailArgs) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(tail(args));
+    // A reader that takes nothing more may hold up a write for ever. The end does not wait for it.
+    runtime.shutdown_background();
+    done
+}
+
+async fn tail(args: TailArgs) -> anyhow::Result<Exit> {
+    let TailArgs { follow, cursor_file, from, after, log_id, kind, audience, retries, server } = args;
+    let stop = CancellationToken::new();
+    let signal = shutdown_signal().context("could not catch signals")?;
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        signal.await;
+        stopping.cancel();
+    });
+    let file = cursor_file.map(CursorFile::new);
+    let cursor = file.as_ref().map(CursorFile::read).transpose()?.flatten();
+    let origin = match (&file, &cursor, after) {
+        (Some(file), Some(_), _) => Origin::File(file.path().to_owned()),
+        (_, _, Some(_)) => Origin::Flag,
+        _ => Origin::Stream,
+    };
+    let first = match (from, after) {
+        (_, Some(sequence)) => Start::AfterSequence(sequence),
+        (Place::Position(position), None) => Start::Position(position.into()),
+        (Place::Time(time), None) => Start::StartTime(time),
+    };
+    let mut tail = Tail {
+        request: v1::StreamAuditEventsRequest {
+            start: Some(first),
+            log_id: log_id.unwrap_or_default(),
+            kinds: kind.into_iter().map(|kind| AuditEventKind::from(kind).into()).collect(),
+            audiences: audience,
+            follow,
+        },
+        origin,
+        sink: Sink::new(server.output, file, cursor),
+        stop,
+        server,
+        backoff: Backoff::new(retries),
+    };
+    let end = tail.run().await;
+    // Whatever the end was, what was handed on is remembered.
+    tail.sink.save()?;
+    let exit = match end {
+        End::Failed(error) => return Err(error),
+        End::Done | End::NoReader => Exit::Yes,
+        End::Stopped if follow => Exit::Yes,
+        // It was stopped before it reached the end.
+        End::Stopped => Exit::RetryLater,
+        End::Lost(error) => {
+            print_error(&format!("{}: {}\n", bad("error"), clean(&error.to_string())));
+            Exit::RetryLater
+        }
+    };
+    // Goes first: a caller that tries again later starts after the gap and would not hear of it.
+    Ok(if tail.sink.has_seen_gap() { Exit::GapSeen } else { exit })
+}
+
+/// Why the reading ended.
+enum End {
+    /// Everything up to the newest durable record was printed.
+    Done,
+    /// Nobody reads what is printed.
+    NoReader,
+    /// A signal said so.
+    Stopped,
+    /// The connection is gone or was never there. It may come back.
+    Lost(anyhow::Error),
+    /// Trying again would not help.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+struct Tail {
+    /// What is asked while there is no cursor.
+    request: v1::StreamAuditEventsRequest,
+    origin: Origin,
+    sink: Sink,
+    stop: CancellationToken,
+    server: ServerArgs,
+    backoff: Backoff,
+}
+
+impl Tail {
+    async fn run(&mut self) -> End {
+        loop {
+            let (Ok(end) | Err(end)) = self.read().await;
+            // What was received before an error is handed on as well.
+            if matches!(end, End::Lost(_) | End::Failed(_))
+                && let Err(end) = self.flush().await
+            {
+                return end;
+            }
+            let error = match end {
+                End::Lost(error) if self.request.follow => error,
+                end => return end,
+            };
+            let Some(delay) = self.backoff.next() else { return End::Lost(error) };
+            if self.backoff.is_first() {
+                let error = error.to_string();
+                print_error(&format!("{}: {}; trying again\n", notable("warning"), clean(&error)));
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return End::Stopped,
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+    }
+
+    /// Reads one stream to its end.
+    async fn read(&mut self) -> Result<End, End> {
+        let stop = self.stop.clone();
+        let opened = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(End::Stopped),
+            opened = timeout(DEADLINE, self.open()) => opened,
+        };
+        let mut stream = opened.map_err(|_| End::Lost(silent("no answer", DEADLINE)))??;
+        let mut is_complete = false;
+        loop {
+            if self.sink.is_full() {
+                self.flush().await?;
+            }
+            let (has_lines, save_at) = (self.sink.has_lines(), self.sink.save_at());
+            let next = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(End::Stopped),
+                next = timeout(LONGEST_SILENCE, stream.message()) => next,
+                // Nothing more is there at once, not even after the connection had its turn.
+                () = tokio::task::yield_now(), if has_lines => {
+                    self.flush().await?;
+                    continue;
+                }
+                () = sleep_until(save_at.unwrap_or_else(Instant::now)), if !has_lines && save_at.is_some() => {
+                    self.sink.save()?;
+                    continue;
+                }
+            };
+            let response = match next {
+                Ok(Ok(Some(response))) => response,
+                Ok(Ok(None)) => break,
+                Ok(Err(status)) => return Err(self.refused(None, &status).await),
+                Err(_) => return Err(End::Lost(silent("no message", LONGEST_SILENCE))),
+            };
+            self.backoff.reset();
+            is_complete = matches!(response.message, Some(Message::Checkpoint(_)));
+            self.sink.take(response)?;
+            if self.sink.begins() {
+                // A file that cannot be written is found out before anything is printed.
+                self.sink.save()?;
+            }
+        }
+        self.flush().await?;
+        if self.request.follow || !is_complete {
+            return Err(End::Lost(anyhow!("the server at {} ended the stream", self.server.server)));
+        }
+        Ok(End::Done)
+    }
+
+    /// Opens a stream after the last record that was received, or from the start that was asked for.
+    async fn open(&mut self) -> Result<Streaming<v1::StreamAuditEventsResponse>, End> {
+        let channel = connect(&self.server.server).await.map_err(End::Lost)?;
+        let mut client = AuditServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+        if matches!(self.request.start, Some(Start::AfterSequence(_))) && self.request.log_id.is_empty() {
+            let newest = end_of(&mut client, AuditStart::Latest).await;
+            self.request.log_id = newest.map_err(|status| plain(&status))?.log_id;
+        }
+        let mut request = self.request.clone();
+        if let Some(Cursor { log_id, sequence }) = self.sink.received() {
+            request.start = Some(Start::AfterSequence(*sequence));
+            request.log_id.clone_from(log_id);
+        }
+        match client.stream_audit_events(request).await {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) => Err(self.refused(Some(client), &status).await),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        match self.sink.flush(&self.stop).await? {
+            Flushed::All => Ok(()),
+            Flushed::NoReader => Err(End::NoReader),
+            Flushed::Stopped => Err(End::Stopped),
+        }
+    }
+
+    /// What an error of the stream means for this reader.
+    async fn refused(&self, client: Option<Client>, status: &Status) -> End {
+        let place = match (self.sink.received(), &self.request) {
+            (Some(cursor), _) => cursor.clone(),
+            (
+                None,
+                v1::StreamAuditEventsRequest { start: Some(Start::AfterSequence(sequence)), log_id, .. },
+            ) => Cursor { log_id: log_id.clone(), sequence: *sequence },
+            _ => return plain(status),
+        };
+        match explain(status, &place, &self.origin, &self.server.server, client).await {
+            Some(words) => End::Failed(anyhow!(words)),
+            None => plain(status),
+        }
+    }
+}
+
+type Client = AuditServiceClient<tonic::transport::Channel>;
+
+/// Asks for one end of what a server keeps.
+async fn end_of(client: &mut Client, position: AuditStart) -> Result<v1::Checkpoint, Status> {
+    let request =
+        v1::StreamAuditEventsRequest { start: Some(Start::Position(position.into())), ..Default::default() };
+    let mut stream = client.stream_audit_events(request).await?.into_inner();
+    match stream.message().await?.and_then(|response| response.message) {
+        // It comes first, and is for the place that the stream starts after.
+        Some(Message::Checkpoint(checkpoint)) => Ok(checkpoint),
+        _ => Err(Status::internal("the server began the audit stream without a checkpoint")),
+    }
+}
+
+fn plain(status: &Status) -> End {
+    let error = anyhow!("{}", said(status));
+    if may_pass(status.code()) { End::Lost(error) } else { End::Failed(error) }
+}
+
+fn silent(what: &str, limit: Duration) -> anyhow::Error {
+    anyhow!("{what} within {} s", limit.as_secs())
+}
+
+impl From<Kind> for AuditEventKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Expansion => Self::Expansion,
+            Kind::Denial => Self::Denial,
+            Kind::PolicyChange => Self::PolicyChange,
+        }
+    }
+}
+
+/// A server sends a checkpoint every 15 seconds; one that leaves out three in a row is gone.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+const FROM_HINT: &str =
+    "write `earliest`, `latest`, or a time as in 2026-07-01T00:00:00Z or 2026-07-01T02:00:00+02:00";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_an_end_of_the_log_or_an_exact_time() {
+        assert_eq!(from("earliest"), Ok(Place::Position(AuditStart::Earliest)));
+        assert_eq!(from("latest"), Ok(Place::Position(AuditStart::Latest)));
+        let time = |seconds, nanos| Ok(Place::Time(Timestamp { seconds, nanos }));
+        assert_eq!(from("1970-01-02T00:00:00Z"), time(86_400, 0));
+        assert_eq!(from("1970-01-01T02:00:00.5+02:00"), time(0, 500_000_000));
+        for text in ["", "now", "1970-01-01", "1970-01-01T00:00:00", "1970-13-01T00:00:00Z", "T+00:00"] {
+            assert!(from(text).is_err(), "{text}");
+        }
+    }
+}

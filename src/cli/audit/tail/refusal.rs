@@ -1,0 +1,125 @@
+//! Why a server does not go on from a cursor, in words that say what is kept and how to go on.
+
+use std::path::PathBuf;
+
+use http::Uri;
+use tonic::Status;
+use tonic_types::StatusExt;
+
+use super::{Client, end_of};
+use crate::cli::audit::cursor::Cursor;
+use crate::rpc::v1::AuditStart;
+
+/// Where a cursor came from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// From a file.
+    File(PathBuf),
+    /// From `--after`.
+    Flag,
+    /// From what was received in this run.
+    Stream,
+}
+
+impl Origin {
+    fn named(&self) -> String {
+        match self {
+            Self::File(path) => format!("cursor file `{}`", path.display()),
+            Self::Flag => "`--after`".to_owned(),
+            Self::Stream => "the last record that was read".to_owned(),
+        }
+    }
+
+    /// How to begin with the oldest record.
+    fn restart(&self) -> String {
+        match self {
+            Self::File(path) => format!("remove `{}`", path.display()),
+            Self::Flag | Self::Stream => "use `--from earliest` instead".to_owned(),
+        }
+    }
+}
+
+/// Explains an error that is about the cursor; `None` if it is another one. With a client it asks what
+/// the server keeps if the error does not say.
+pub(super) async fn explain(
+    status: &Status,
+    cursor: &Cursor,
+    origin: &Origin,
+    server: &Uri,
+    client: Option<Client>,
+) -> Option<String> {
+    let info = status.get_details_error_info()?;
+    let number = |key| info.metadata.get(key).and_then(|value| value.parse::<u64>().ok());
+    match &*info.reason {
+        "SEQUENCE_OUT_OF_RANGE" => {
+            let (oldest, newest) = (number("oldest_sequence")?, number("newest_sequence")?);
+            Some(out_of_range(cursor, origin, oldest, newest))
+        }
+        "LOG_ID_FOREIGN" => {
+            let theirs = info.metadata.get("log_id")?;
+            let mut kept = String::new();
+            if let Some(mut client) = client
+                && let Ok(base) = end_of(&mut client, AuditStart::Earliest).await
+                && let Ok(head) = end_of(&mut client, AuditStart::Latest).await
+            {
+                kept = format!(", which keeps {}", range(base.durable_sequence + 1, head.durable_sequence));
+            }
+            Some(format!(
+                "{} belongs to log `{}`, but the server at {server} has log `{theirs}`{kept}: it is another \
+                 server, or its state directory was replaced; name the right server with `--server`, or, to go \
+                 on with the oldest record of this one, {}",
+                origin.named(),
+                cursor.log_id,
+                origin.restart(),
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn out_of_range(cursor: &Cursor, origin: &Origin, oldest: u64, newest: u64) -> String {
+    let Cursor { log_id: _, sequence } = cursor;
+    let (named, restart, kept) = (origin.named(), origin.restart(), range(oldest, newest));
+    if *sequence > newest {
+        return format!(
+            "{named} is at sequence {sequence}, but the server keeps {kept}: its end was cut off, or an older \
+             copy put in its place; check it with `scopeward audit verify`, then, to go on with the oldest \
+             record, {restart}"
+        );
+    }
+    let lost = oldest.saturating_sub(1).saturating_sub(*sequence);
+    format!(
+        "{named} is at sequence {sequence}, but the server keeps {kept}: {lost} records were deleted by \
+         retention before they were read; to go on with the oldest record, {restart}"
+    )
+}
+
+fn range(oldest: u64, newest: u64) -> String {
+    if oldest > newest {
+        format!("no records after {newest}")
+    } else {
+        format!("records {oldest} to {newest}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_outside_of_what_is_kept_is_told_from_both_sides() {
+        let cursor = Cursor { log_id: "log".to_owned(), sequence: 7 };
+        let older = out_of_range(&cursor, &Origin::File("c".into()), 11, 20);
+        assert!(
+            older.starts_with("cursor file `c` is at sequence 7, but the server keeps records 11 to 20: 3 ")
+        );
+        assert!(older.ends_with("remove `c`"), "{older}");
+        let newer = out_of_range(&cursor, &Origin::Flag, 1, 5);
+        assert!(
+            newer.starts_with("`--after` is at sequence 7, but the server keeps records 1 to 5: its end")
+        );
+        assert!(newer.ends_with("use `--from earliest` instead"), "{newer}");
+        let empty = out_of_range(&cursor, &Origin::Stream, 1, 0);
+        assert!(empty.contains("keeps no records after 0"), "{empty}");
+    }
+}

@@ -1,0 +1,170 @@
+//! Where records go: lines first, then the cursor. Knows nothing of where they come from.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::audit::cursor::{Cursor, CursorError, CursorFile};
+use crate::cli::audit::line;
+use crate::cli::output::{Format, print_to_reader};
+use crate::rpc::json::{self, JsonError};
+use crate::rpc::v1;
+use crate::rpc::v1::stream_audit_events_response::Message;
+
+/// Takes records, prints them, and keeps the cursor behind them.
+pub(super) struct Sink {
+    output: Format,
+    file: Option<CursorFile>,
+    /// Lines that were made and not yet written.
+    lines: String,
+    /// A gap is among those lines.
+    gap_in_lines: bool,
+    gap_seen: bool,
+    /// The place after `lines`.
+    received: Option<Cursor>,
+    /// The place up to which everything was written.
+    flushed: Option<Cursor>,
+    /// The place that the file has.
+    saved: Option<Cursor>,
+    last_save: Option<Instant>,
+}
+
+/// How handing on went.
+pub(super) enum Flushed {
+    /// Everything was written.
+    All,
+    /// There is no reader any more.
+    NoReader,
+    /// A signal came, and the reader took nothing for a while.
+    Stopped,
+}
+
+impl Sink {
+    /// Starts at a cursor, if there is one.
+    pub(super) fn new(output: Format, file: Option<CursorFile>, cursor: Option<Cursor>) -> Self {
+        Self {
+            output,
+            file,
+            lines: String::new(),
+            gap_in_lines: false,
+            gap_seen: false,
+            received: cursor.clone(),
+            flushed: cursor.clone(),
+            saved: cursor,
+            last_save: None,
+        }
+    }
+
+    /// Makes the line of a record; a checkpoint only moves the place.
+    pub(super) fn take(&mut self, response: v1::StreamAuditEventsResponse) -> Result<(), JsonError> {
+        let place = match &response.message {
+            Some(Message::Event(event)) => Cursor { log_id: event.log_id.clone(), sequence: event.sequence },
+            Some(Message::Gap(gap)) => {
+                self.gap_in_lines = true;
+                Cursor { log_id: gap.log_id.clone(), sequence: gap.sequence }
+            }
+            Some(Message::Checkpoint(checkpoint)) => {
+                Cursor { log_id: checkpoint.log_id.clone(), sequence: checkpoint.durable_sequence }
+            }
+            None => return Ok(()),
+        };
+        match (&response.message, self.output) {
+            (None | Some(Message::Checkpoint(_)), _) => {}
+            (Some(_), Format::Json) => {
+                self.lines.push_str(&json::to_string(&response)?);
+                self.lines.push('\n');
+            }
+            (Some(Message::Event(event)), Format::Text) => self.lines.push_str(&line::event(event)),
+            (Some(Message::Gap(gap)), Format::Text) => self.lines.push_str(&line::gap(gap)),
+        }
+        self.received = Some(place);
+        if self.lines.is_empty() {
+            self.flushed.clone_from(&self.received);
+        }
+        Ok(())
+    }
+
+    /// The place after the last record that was taken.
+    pub(super) const fn received(&self) -> Option<&Cursor> {
+        self.received.as_ref()
+    }
+
+    /// Whether a gap was handed on.
+    pub(super) const fn has_seen_gap(&self) -> bool {
+        self.gap_seen
+    }
+
+    /// Whether a place is known, and nothing was printed or saved yet.
+    pub(super) const fn begins(&self) -> bool {
+        self.last_save.is_none() && self.flushed.is_some() && self.lines.is_empty()
+    }
+
+    /// Whether lines wait to be written.
+    pub(super) const fn has_lines(&self) -> bool {
+        !self.lines.is_empty()
+    }
+
+    /// Whether enough lines wait to be written that no more should be taken.
+    pub(super) const fn is_full(&self) -> bool {
+        self.lines.len() >= FULL_BYTES
+    }
+
+    /// Writes the lines.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written, although there is a reader.
+    pub(super) async fn flush(&mut self, stop: &CancellationToken) -> anyhow::Result<Flushed> {
+        if self.lines.is_empty() {
+            return Ok(Flushed::All);
+        }
+        let lines = std::mem::take(&mut self.lines);
+        // On a thread of its own: a reader that is slow must not keep signals and the connection waiting.
+        let mut writing = tokio::task::spawn_blocking(move || print_to_reader(&lines));
+        let written = tokio::select! {
+            biased;
+            written = &mut writing => written,
+            () = stop.cancelled() => match timeout(GRACE, writing).await {
+                Ok(written) => written,
+                Err(_) => return Ok(Flushed::Stopped),
+            },
+        };
+        if !written?? {
+            return Ok(Flushed::NoReader);
+        }
+        self.gap_seen |= std::mem::take(&mut self.gap_in_lines);
+        self.flushed.clone_from(&self.received);
+        Ok(Flushed::All)
+    }
+
+    /// When the cursor is to be saved; `None` if there is nothing to save.
+    pub(super) fn save_at(&self) -> Option<Instant> {
+        (self.file.is_some() && self.flushed != self.saved)
+            .then(|| self.last_save.map_or_else(Instant::now, |last| last + SAVE_PAUSE))
+    }
+
+    /// Saves the place up to which everything was written.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub(super) fn save(&mut self) -> Result<(), CursorError> {
+        if self.flushed == self.saved {
+            return Ok(());
+        }
+        if let (Some(file), Some(cursor)) = (&self.file, &self.flushed) {
+            file.write(cursor)?;
+        }
+        self.saved.clone_from(&self.flushed);
+        self.last_save = Some(Instant::now());
+        Ok(())
+    }
+}
+
+/// How many bytes of lines are written at once, while more is there to be read.
+const FULL_BYTES: usize = 64 * 1024;
+/// The least time between two cursors under load: each is synced to disk twice.
+const SAVE_PAUSE: Duration = Duration::from_millis(200);
+/// How long a write that has begun is waited for after a signal.
+const GRACE: Duration = Duration::from_secs(1);
