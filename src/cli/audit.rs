@@ -1,4 +1,4 @@
-//! `audit tail`: what was recorded.
+//! `audit tail` and `audit verify`: what was recorded, and whether it still says what was written.
 
 use clap::{Args, Subcommand};
 
@@ -7,8 +7,10 @@ use super::Exit;
 mod cursor;
 mod line;
 mod tail;
+mod verify;
+mod walk;
 
-/// Read the audit log
+/// Read the audit log, or verify it
 #[derive(Args, Debug)]
 pub(super) struct AuditVerb {
     #[command(subcommand)]
@@ -18,6 +20,7 @@ pub(super) struct AuditVerb {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Tail(Box<tail::TailArgs>),
+    Verify(verify::VerifyArgs),
 }
 
 /// Runs the verb.
@@ -27,5 +30,6 @@ enum Verb {
 pub(super) fn run(args: AuditVerb) -> anyhow::Result<Exit> {
     match args.verb {
         Verb::Tail(args) => tail::run(*args),
+        Verb::Verify(args) => verify::run(args),
     }
 }

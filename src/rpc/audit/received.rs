@@ -305,23 +305,19 @@ mod tests {
         assert!(read > 1000, "only {read} changes gave a record");
     }
 
-    type Change = fn(&mut v1::AuditEvent);
-
     #[test]
     fn what_the_service_never_sends_is_named() {
-        let message = event_message(&sealed(1, Body::Event(Box::new(full()))));
-        let broken: [(&str, Change); 6] = [
-            ("log_id", |event| event.log_id = event.log_id.to_uppercase()),
-            ("kind", |event| event.kind = 0),
-            ("reason", |event| event.reason = 256),
-            ("event_time", |event| event.event_time = None),
-            ("hash", |event| event.hash.truncate(31)),
-            ("added.origin", |event| event.added[0].origin = -1),
-        ];
-        for (field, change) in broken {
-            let mut message = message.clone();
+        #[track_caller]
+        fn check(field: &str, change: impl FnOnce(&mut v1::AuditEvent)) {
+            let mut message = event_message(&sealed(1, Body::Event(Box::new(full()))));
             change(&mut message);
             assert_eq!(event_record(message).unwrap_err().field, field);
         }
+        check("log_id", |event| event.log_id = event.log_id.to_uppercase());
+        check("kind", |event| event.kind = 0);
+        check("reason", |event| event.reason = 256);
+        check("event_time", |event| event.event_time = None);
+        check("hash", |event| event.hash.truncate(31));
+        check("added.origin", |event| event.added[0].origin = -1);
     }
 }

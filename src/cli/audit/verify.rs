@@ -1,0 +1,294 @@
+//! `audit verify`: walks the whole hash chain, in the store or through a server, and names the first bad
+//! record.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use http::Uri;
+use serde::Serialize;
+use tokio::time::timeout;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use super::walk::Walk;
+use crate::audit::{self, BadRecord, Hash, Head, STORE_FILE, VerifyOptions, VerifyReport};
+use crate::cli::Exit;
+use crate::cli::output::{Format, bad, clean, dim, good, print, print_error};
+use crate::cli::remote::{DEADLINE, MAX_ANSWER_BYTES, connect, said, server_uri};
+use crate::rpc::v1;
+use crate::rpc::v1::audit_service_client::AuditServiceClient;
+use crate::rpc::v1::stream_audit_events_response::Message;
+
+/// Verify the hash chain of the audit log
+///
+/// Walks every record that retention kept and names the first one that was changed, removed or reordered:
+/// offline in the store of a state directory, also while a server writes it, or through a server. The end of
+/// a chain can be cut off without a trace in it, so keep the printed head elsewhere, and give it to a later
+/// run with --expect-head.
+///
+/// Exits with 0 if the chain holds, 1 if it does not, 2 if it could not be verified.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct VerifyArgs {
+    #[command(flatten)]
+    source: Source,
+    /// A head that was kept elsewhere, and that the chain must have at its sequence, as an earlier run
+    /// printed it
+    #[arg(long, value_name = "SEQUENCE:HASH", value_parser = expected_head)]
+    expect_head: Option<Head>,
+    /// How to print the result
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Where the chain is.
+#[derive(Debug)]
+enum Source {
+    StateDir(PathBuf),
+    Server(Uri),
+}
+
+#[derive(Args, Debug)]
+struct SourceArgs {
+    /// Verify the store in this state directory; .scopeward if no server is named either
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Verify what this server sends
+    #[arg(long, value_name = "URL", value_parser = server_uri)]
+    server: Option<Uri>,
+}
+
+impl Args for Source {
+    fn augment_args(command: Command) -> Command {
+        SourceArgs::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        SourceArgs::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Source {
+    /// A flag goes before the environment, where both may well be set: for `serve` and for the verbs that
+    /// ask a server.
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let SourceArgs { state_dir, server } = SourceArgs::from_arg_matches(matches)?;
+        let is_flag = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        match (state_dir, server) {
+            (Some(_), Some(_)) if is_flag("state_dir") && is_flag("server") => Err(clap::Error::raw(
+                ErrorKind::ArgumentConflict,
+                "--state-dir and --server cannot be used together\n",
+            )),
+            (Some(_), Some(server)) if is_flag("server") => Ok(Self::Server(server)),
+            (Some(state_dir), _) => Ok(Self::StateDir(state_dir)),
+            (None, Some(server)) => Ok(Self::Server(server)),
+            (None, None) => Ok(Self::StateDir(DEFAULT_STATE_DIR.into())),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If there is no chain to verify, or no way to it.
+pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
+    let VerifyArgs { source, expect_head, output } = args;
+    let report = match source {
+        Source::StateDir(state_dir) => {
+            audit::verify(&state_dir.join(STORE_FILE), &VerifyOptions { expected: expect_head })?
+        }
+        Source::Server(server) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(through(&server, expect_head))?
+        }
+    };
+    print(&match output {
+        Format::Text => text(&report),
+        Format::Json => json(&report)?,
+    })?;
+    if report.bad.is_some() {
+        return Ok(Exit::No);
+    }
+    match expect_head.filter(|expected| expected.sequence < report.base.sequence) {
+        None => Ok(Exit::Yes),
+        // To say yes would be to say that it was found.
+        Some(Head { sequence, .. }) => {
+            let oldest = report.base.sequence + 1;
+            print_error(&format!(
+                "{}: the expected head could not be compared: retention deleted record {sequence}, and keeps \
+                 those from {oldest} on; keep a newer head\n",
+                bad("error"),
+            ));
+            Ok(Exit::CouldNotRun)
+        }
+    }
+}
+
+/// Verifies what a server sends.
+async fn through(server: &Uri, expected: Option<Head>) -> anyhow::Result<VerifyReport> {
+    let opened = timeout(DEADLINE, async {
+        let channel = connect(server).await?;
+        let mut client = AuditServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let opened = client.stream_audit_events(v1::StreamAuditEventsRequest::default()).await;
+        opened.map_err(|status| anyhow!("{}", said(&status)))
+    });
+    let no_answer = |limit: Duration| anyhow!("no answer within {} s", limit.as_secs());
+    let mut stream = opened.await.map_err(|_| no_answer(DEADLINE))??.into_inner();
+    let mut walk: Option<Walk> = None;
+    loop {
+        let next =
+            timeout(LONGEST_SILENCE, stream.message()).await.map_err(|_| no_answer(LONGEST_SILENCE))?;
+        let message = match (next, walk.take()) {
+            (Ok(response), kept) => {
+                walk = kept;
+                response.and_then(|response| response.message)
+            }
+            (Err(status), Some(walk)) if status.code() == Code::DataLoss => {
+                let sequence = status
+                    .get_details_error_info()
+                    .and_then(|info| info.metadata.get("sequence")?.parse().ok())
+                    .ok_or_else(|| anyhow!("{}", said(&status)))?;
+                return Ok(walk.damaged(sequence, SERVER_FOUND_IT.to_owned()));
+            }
+            (Err(status), _) => return Err(anyhow!("{}", said(&status))),
+        };
+        match (message, &mut walk) {
+            (Some(message), Some(walk)) => {
+                if !walk.take(message) {
+                    break;
+                }
+            }
+            (Some(Message::Checkpoint(checkpoint)), None) => walk = Some(Walk::begin(&checkpoint, expected)?),
+            (Some(_), None) => return Err(anyhow!("the server began the audit stream without a checkpoint")),
+            (None, _) => break,
+        }
+    }
+    let (report, is_complete) = walk.ok_or_else(|| anyhow!("the server sent nothing"))?.end();
+    if report.bad.is_none() && !is_complete {
+        return Err(anyhow!("the server at {server} ended the stream before the end of the log"));
+    }
+    Ok(report)
+}
+
+fn text(report: &VerifyReport) -> String {
+    let VerifyReport { log_id, base, head, records, gaps, missing_events, bad: found } = report;
+    let mut text = match found {
+        None => format!("{} log {log_id}\n", good("VERIFIED")),
+        Some(BadRecord { sequence, problem }) => {
+            let problem = problem.to_string();
+            format!("{} log {log_id}\n  bad       record {sequence}: {}\n", bad("BAD"), clean(&problem))
+        }
+    };
+    let range = match records {
+        0 => String::new(),
+        _ => format!(", sequences {} to {}", base.sequence + 1, head.sequence),
+    };
+    let label = if found.is_none() { "records " } else { "good    " };
+    text.push_str(&format!("  {label}  {records}{range}\n"));
+    text.push_str(&format!("  gaps      {gaps}, missing events {missing_events}\n"));
+    let place = format!("{}:{}", head.sequence, hex(&head.hash));
+    text.push_str(&format!("  head      {}\n", dim(&place)));
+    text
+}
+
+fn json(report: &VerifyReport) -> serde_json::Result<String> {
+    let VerifyReport { log_id, base, head, records, gaps, missing_events, bad } = report;
+    let has_records = *records > 0;
+    let report = JsonReport {
+        verified: bad.is_none(),
+        log_id: log_id.to_string(),
+        records: *records,
+        gaps: *gaps,
+        missing_events: *missing_events,
+        first_sequence: has_records.then_some(base.sequence + 1),
+        last_sequence: has_records.then_some(head.sequence),
+        head_sequence: head.sequence,
+        head_hash: hex(&head.hash),
+        bad: bad.as_ref().map(|BadRecord { sequence, problem }| JsonBad {
+            sequence: *sequence,
+            problem: problem.to_string(),
+        }),
+    };
+    Ok(serde_json::to_string_pretty(&report)? + "\n")
+}
+
+/// What `--output json` prints; the names are a contract.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonReport {
+    verified: bool,
+    log_id: String,
+    /// Records that were found good, gaps included.
+    records: u64,
+    gaps: u64,
+    missing_events: u64,
+    /// `null` if there are no records.
+    first_sequence: Option<u64>,
+    /// The last one that was found good; `null` if there are no records.
+    last_sequence: Option<u64>,
+    /// The sequence for `--expect-head`: the last one, or that of the last record that retention deleted.
+    head_sequence: u64,
+    head_hash: String,
+    bad: Option<JsonBad>,
+}
+
+#[derive(Serialize)]
+struct JsonBad {
+    sequence: u64,
+    problem: String,
+}
+
+fn hex(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads `--expect-head`.
+fn expected_head(text: &str) -> Result<Head, String> {
+    let hint = "write it as an earlier run printed it: SEQUENCE:HASH, the hash as 64 hexadecimal digits";
+    let (sequence, digits) = text.split_once(':').ok_or(hint)?;
+    let sequence = sequence.parse().map_err(|_| hint)?;
+    let mut hash = Hash::default();
+    if digits.len() != 2 * hash.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(hint.to_owned());
+    }
+    for (byte, pair) in hash.iter_mut().zip((0..).step_by(2)) {
+        *byte = digits.get(pair..pair + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(hint)?;
+    }
+    Ok(Head { sequence, hash })
+}
+
+const DEFAULT_STATE_DIR: &str = ".scopeward";
+/// The server checks what it reads, and sends nothing more after a record that is bad.
+const SERVER_FOUND_IT: &str =
+    "the server found it broken; its log says why, and so does `audit verify --state-dir` there";
+/// A server sends a checkpoint every 15 seconds, and here something all the time.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_as_it_is_printed() {
+        let mut hash = Hash::default();
+        hash[0] = 0xab;
+        hash[31] = 0x0f;
+        let head = Head { sequence: 12, hash };
+        assert_eq!(expected_head(&format!("12:{}", hex(&hash))), Ok(head));
+        assert_eq!(expected_head(&format!("12:{}", hex(&hash).to_uppercase())), Ok(head));
+        let digits = hex(&hash);
+        for text in ["", "12", ":", "12:", "x:00", &digits, &format!("12:{digits}0"), &format!("-1:{digits}")]
+        {
+            assert!(expected_head(text).is_err(), "{text}");
+        }
+        assert!(expected_head(&format!("1:{}", "é".repeat(32))).is_err());
+    }
+}
