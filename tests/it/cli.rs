@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 mod check;
 mod diff;
+mod audit;
 mod status;
 mod test;
 

@@ -36,10 +36,10 @@ impl Watching {
 }
 
 /// The lines of a stream as they come, so that one that never comes fails the test.
-struct Lines(mpsc::Receiver<String>);
+pub(super) struct Lines(mpsc::Receiver<String>);
 
 impl Lines {
-    fn of(stream: impl Read + Send + 'static) -> Self {
+    pub(super) fn of(stream: impl Read + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stream).lines() {
@@ -50,7 +50,7 @@ impl Lines {
     }
 
     #[track_caller]
-    fn next_with(&mut self, part: &str) -> String {
+    pub(super) fn next_with(&mut self, part: &str) -> String {
         let mut before = Vec::new();
         loop {
             match self.0.recv_timeout(Duration::from_secs(60)) {
