@@ -11,9 +11,9 @@ use insta::assert_snapshot;
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod audit;
 mod check;
 mod diff;
-mod audit;
 mod status;
 mod test;
 
