@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -149,6 +149,7 @@ pub struct App {
     reloader: Reloader,
     folders: FolderWatch,
     hints: Hints,
+    hangup: Signal,
     log: AuditLog,
     recorder: AuditRecorder,
     jsonl: Option<Jsonl>,
@@ -172,6 +173,8 @@ impl App {
             start_from_last_good,
             audit,
         } = settings;
+        // Caught before anybody is told that there is a server: uncaught, it would end the process.
+        let hangup = signal(SignalKind::hangup()).map_err(AppError::Signal)?;
         let listeners = Listeners::bind(&config).await?;
         require_loopback(admin_listen, config.insecure_allow_remote_plaintext)?;
         let bind = |source| ServerError::Bind { addr: admin_listen, source };
@@ -240,6 +243,7 @@ impl App {
             reloader,
             folders,
             hints,
+            hangup,
             log,
             recorder,
             jsonl,
@@ -284,6 +288,7 @@ impl App {
             reloader,
             folders,
             hints,
+            hangup,
             log,
             recorder,
             jsonl,
@@ -296,7 +301,8 @@ impl App {
             .with(PolicyStatusServiceServer::new(status));
         lifecycle.serve();
 
-        let reload = Reload { reloader, folders, hints, board: Arc::clone(&board), metrics: metrics.clone() };
+        let reload =
+            Reload { reloader, folders, hints, hangup, board: Arc::clone(&board), metrics: metrics.clone() };
         let mut reload = tokio::spawn(reload.run(stop.clone()));
         let health = tokio::spawn(show_health(log.clone(), Arc::clone(&board), stop.clone()));
         let mut admin =
@@ -419,6 +425,7 @@ struct Reload {
     reloader: Reloader,
     folders: FolderWatch,
     hints: Hints,
+    hangup: Signal,
     board: Arc<Board>,
     metrics: Metrics,
 }
@@ -428,8 +435,7 @@ const MAX_LOOKS: usize = 5;
 
 impl Reload {
     async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
-        let Self { mut reloader, mut folders, hints, board, metrics } = self;
-        let mut hangup = signal(SignalKind::hangup()).map_err(AppError::Signal)?;
+        let Self { mut reloader, mut folders, hints, mut hangup, board, metrics } = self;
         let mut state = WatchState::Events;
         // The folders were armed by the first load already: look once more for what happened since.
         hints.hint();
