@@ -212,6 +212,8 @@ struct State {
     /// When audiences began to serve that were not in the first set.
     appeared: HashMap<Box<str>, SystemTime>,
     first_load: Option<SystemTime>,
+    /// There is no way back.
+    is_draining: bool,
 }
 
 impl Board {
@@ -228,6 +230,7 @@ impl Board {
             records: HashMap::new(),
             appeared: HashMap::new(),
             first_load: None,
+            is_draining: false,
         };
         let message = "no policy is loaded yet".to_owned();
         state.set(kind::READY, ConditionStatus::False, "PolicyNotLoaded", message, now);
@@ -247,13 +250,11 @@ impl Board {
         state.note_audiences(&serving);
         state.serving = Some(serving);
         state.first_load.get_or_insert(now);
-        state.set(
-            kind::READY,
-            ConditionStatus::True,
-            "PolicyLoaded",
-            "requests are answered".to_owned(),
-            now,
-        );
+        // A set that is accepted while the process drains takes no requests any more.
+        if !state.is_draining {
+            let message = "requests are answered".to_owned();
+            state.set(kind::READY, ConditionStatus::True, "PolicyLoaded", message, now);
+        }
         drop(state);
         self.notify();
     }
@@ -283,6 +284,7 @@ impl Board {
     /// Notes that no new requests are taken any more.
     pub fn drain(&self, now: SystemTime) {
         let mut state = self.lock();
+        state.is_draining = true;
         let message = "the process is shutting down".to_owned();
         let changed = state.set(kind::READY, ConditionStatus::False, "Draining", message, now);
         drop(state);
@@ -744,6 +746,18 @@ mod tests {
         let findings = read(text).unwrap_err();
         board.attempt(Outcome::Rejected { findings, digest: "sha256:00".to_owned() }, at(time));
     }
+
+    #[test]
+    fn a_policy_accepted_while_draining_does_not_make_it_ready() {
+        let board = board();
+        serve(&board, GOOD, 1, 10);
+        board.drain(at(20));
+        serve(&board, BASE_CHANGED, 2, 30);
+        assert!(!board.is_ready());
+        is(&board.conditions(), kind::READY, ConditionStatus::False, "Draining", 20);
+    }
+
+    const BASE_CHANGED: &str = "audiences: {one: {scopesSupported: [a, b, c]}}";
 
     #[track_caller]
     fn is(conditions: &[Condition], kind: &str, status: ConditionStatus, reason: &str, since: u64) {
