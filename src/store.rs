@@ -104,9 +104,10 @@ enum Seen {
 }
 
 /// A valid set that takes something away and waits for quiet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
-    bytes: [u8; 32],
+    /// `None` while the files are something that cannot serve.
+    bytes: Option<[u8; 32]>,
     since: SystemTime,
     quiet_since: SystemTime,
 }
@@ -142,20 +143,20 @@ impl Keeper {
         let accepted = match attempt {
             Attempt::Valid(accepted) => accepted,
             Attempt::Invalid(findings) => {
+                self.interrupt(now);
                 if self.last == Some(Seen::Bytes(bytes)) {
                     return Verdict::Same;
                 }
                 self.last = Some(Seen::Bytes(bytes));
-                self.settle_quiet(now);
                 return Verdict::Rejected { findings };
             }
             Attempt::Missing(reason) => {
                 let seen = Seen::Missing(reason.clone());
+                self.interrupt(now);
                 if self.last.as_ref() == Some(&seen) {
                     return Verdict::Same;
                 }
                 self.last = Some(seen);
-                self.settle_quiet(now);
                 return Verdict::Missing { reason };
             }
         };
@@ -193,13 +194,17 @@ impl Keeper {
 
     /// Until when a removal has to wait; `None` if it has waited enough.
     fn must_wait(&mut self, bytes: [u8; 32], now: SystemTime) -> Option<SystemTime> {
-        let pending = self.pending.get_or_insert(Pending { bytes, since: now, quiet_since: now });
-        if pending.bytes != bytes {
-            pending.bytes = bytes;
-            pending.quiet_since = now;
-        }
         // A clock set back must not make anything wait longer than it was meant to.
         let waited = |since: SystemTime| now.duration_since(since).unwrap_or(MAX_REMOVAL_WAIT);
+        let fresh = Pending { bytes: Some(bytes), since: now, quiet_since: now };
+        let pending = self.pending.get_or_insert_with(|| fresh.clone());
+        if pending.bytes.is_none() && waited(pending.quiet_since) >= self.removal_quiet {
+            // What could not serve stood still: this is another edit, with a longest wait of its own.
+            *pending = fresh;
+        } else if pending.bytes != Some(bytes) {
+            pending.bytes = Some(bytes);
+            pending.quiet_since = now;
+        }
         if waited(pending.quiet_since) >= self.removal_quiet || waited(pending.since) >= MAX_REMOVAL_WAIT {
             return None;
         }
@@ -208,9 +213,10 @@ impl Keeper {
 
     /// A pending removal that turned into something else starts its quiet time again, but not the
     /// longest wait.
-    fn settle_quiet(&mut self, now: SystemTime) {
-        if let Some(pending) = &mut self.pending {
-            pending.bytes = [0; 32];
+    fn interrupt(&mut self, now: SystemTime) {
+        if let Some(pending) = &mut self.pending
+            && pending.bytes.take().is_some()
+        {
             pending.quiet_since = now;
         }
     }
@@ -316,6 +322,30 @@ mod tests {
             );
         }
         assert!(matches!(keeper.judge(valid(ONE), [31; 32], at(31)), Verdict::Accepted { .. }));
+    }
+
+    #[test]
+    fn a_removal_after_a_long_rejected_state_waits_for_quiet_like_any_other() {
+        let (mut keeper, current) = keeper();
+        keeper.judge(valid(TWO), [2; 32], at(0));
+        assert!(matches!(keeper.judge(valid(ONE), [1; 32], at(1)), Verdict::Waiting { .. }));
+        assert!(matches!(keeper.judge(invalid(), [9; 32], at(2)), Verdict::Rejected { .. }));
+        // The broken file stood for an hour; the next removal is another edit.
+        let verdict = keeper.judge(valid(ONE), [1; 32], at(3602));
+        assert!(matches!(verdict, Verdict::Waiting { until } if until == at(3604)), "{verdict:?}");
+        assert_eq!(current.load().as_ref().unwrap().generation, 1);
+    }
+
+    #[test]
+    fn the_quiet_time_starts_again_after_bytes_that_were_rejected_before() {
+        let (mut keeper, current) = keeper();
+        keeper.judge(valid(TWO), [2; 32], at(0));
+        assert!(matches!(keeper.judge(invalid(), [9; 32], at(1)), Verdict::Rejected { .. }));
+        assert!(matches!(keeper.judge(valid(ONE), [1; 32], at(2)), Verdict::Waiting { .. }));
+        assert!(matches!(keeper.judge(invalid(), [9; 32], at(3)), Verdict::Same));
+        let verdict = keeper.judge(valid(ONE), [1; 32], at(4));
+        assert!(matches!(verdict, Verdict::Waiting { until } if until == at(6)), "{verdict:?}");
+        assert_eq!(current.load().as_ref().unwrap().generation, 1);
     }
 
     #[test]
