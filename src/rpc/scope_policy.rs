@@ -150,7 +150,7 @@ impl ScopePolicyService for ScopePolicy {
         let (metadata, extensions, request) = request.into_parts();
         let call = Call { metadata: &metadata, extensions: &extensions };
         let answered = self.with_policy(|policy| self.expand(&request, policy, call))?;
-        Ok(Response::new(answered.wait(call).await?))
+        Ok(Response::new(answered.wait(deadline(call)).await?))
     }
 
     async fn check_authorize_scopes(
@@ -160,7 +160,7 @@ impl ScopePolicyService for ScopePolicy {
         let (metadata, extensions, request) = request.into_parts();
         let call = Call { metadata: &metadata, extensions: &extensions };
         let answered = self.with_policy(|policy| self.check(&request, policy, call, CHECK, String::new))?;
-        Ok(Response::new(answered.wait(call).await?))
+        Ok(Response::new(answered.wait(deadline(call)).await?))
     }
 
     async fn batch_check_authorize_scopes(
@@ -179,10 +179,12 @@ impl ScopePolicyService for ScopePolicy {
             let items = checks.iter().enumerate();
             Ok(items.map(|(at, check)| self.check_item(at, check, policy, call)).collect())
         })?;
+        // One for the whole batch: items are waited for one after the other, and the call has one timeout.
+        let deadline = deadline(call);
         let mut results = Vec::with_capacity(answered.len());
         for item in answered {
             let result = match item {
-                Ok(answered) => answered.wait(call).await,
+                Ok(answered) => answered.wait(deadline).await,
                 Err(error) => Err(error),
             };
             let result = match result {
@@ -217,20 +219,25 @@ struct Answered<T> {
 
 impl<T> Answered<T> {
     /// The response once its record is durable.
-    async fn wait(self, call: Call<'_>) -> Result<T, RpcError> {
+    async fn wait(self, deadline: Option<Instant>) -> Result<T, RpcError> {
         let Self { response, durable } = self;
         if let Some(durable) = durable {
-            let recorded = match call.timeout() {
-                // A little early: at the deadline itself tonic ends the call with CANCELLED.
-                Some(timeout) => timeout_at(Instant::now() + timeout.saturating_sub(DEADLINE_LEAD), durable)
-                    .await
-                    .map_err(|_| RpcError::DeadlineExceeded)?,
+            let recorded = match deadline {
+                Some(deadline) => {
+                    timeout_at(deadline, durable).await.map_err(|_| RpcError::DeadlineExceeded)?
+                }
                 None => durable.await,
             };
             recorded.map_err(|_| RpcError::AuditNotDurable)?;
         }
         Ok(response)
     }
+}
+
+/// Until when an answer may wait.
+fn deadline(call: Call<'_>) -> Option<Instant> {
+    // A little early: at the deadline itself tonic ends the call with CANCELLED.
+    Some(Instant::now() + call.timeout()?.saturating_sub(DEADLINE_LEAD))
 }
 
 type Descriptions = (Vec<v1::AudienceDescription>, String);
@@ -295,8 +302,38 @@ mod tests {
         metadata.insert("grpc-timeout", "10m".parse().expect("a header"));
         let call = Call { metadata: &metadata, extensions: &Extensions::default() };
         let answered = Answered { response: (), durable: Some(Box::pin(pending())) };
-        assert_eq!(answered.wait(call).await, Err(RpcError::DeadlineExceeded));
+        assert_eq!(answered.wait(deadline(call)).await, Err(RpcError::DeadlineExceeded));
         // An answer that waits for nothing is not held to it.
-        assert_eq!(Answered { response: 7, durable: None }.wait(call).await, Ok(7));
+        assert_eq!(Answered { response: 7, durable: None }.wait(deadline(call)).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn all_items_of_a_batch_share_one_deadline() {
+        #[derive(Debug)]
+        struct Never;
+        impl Recorder for Never {
+            fn record(&self, _: Record<'_>) -> Option<Durable> {
+                Some(Box::pin(std::future::pending()))
+            }
+        }
+        let file: Arc<str> = "policy.yaml".into();
+        let text = "audiences: {one: {scopesSupported: [a]}}";
+        let document = crate::policy::document::Document::read(&file, text);
+        let set = crate::policy::check::check(&file, &[document]).expect("a valid policy").set;
+        let current = Current::default();
+        let load_time = std::time::SystemTime::now();
+        current.store(Some(Arc::new(Active { set, generation: 1, load_time })));
+        let service = ScopePolicy::new(current).with_recorder(Arc::new(Never));
+        let check = v1::CheckAuthorizeScopesRequest {
+            scope: Some("b".to_owned()),
+            ..v1::CheckAuthorizeScopesRequest::default()
+        };
+        let checks = vec![check; 3];
+        let mut request = Request::new(v1::BatchCheckAuthorizeScopesRequest { checks });
+        request.metadata_mut().insert("grpc-timeout", "500m".parse().expect("a header"));
+        let started = Instant::now();
+        let results = service.batch_check_authorize_scopes(request).await.expect("an answer");
+        assert_eq!(results.into_inner().results.len(), 3);
+        assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
     }
 }
