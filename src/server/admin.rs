@@ -6,14 +6,22 @@
 use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use axum::serve::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::metrics::{CONTENT_TYPE, Metrics};
 use crate::rpc::{json, policy_status};
@@ -43,7 +51,7 @@ pub async fn serve(
         .route("/metrics", get(render))
         .with_state(Shown { board, metrics });
     tokio::select! {
-        ended = axum::serve(listener, routes).into_future() => ended,
+        ended = axum::serve(Limited { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }, routes).into_future() => ended,
         () = stop => Ok(()),
     }
 }
@@ -89,4 +97,78 @@ async fn status(State(shown): State<Shown>) -> impl IntoResponse {
 
 async fn render(State(shown): State<Shown>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.metrics.render())
+}
+
+/// Most open connections; further ones wait. Descriptors that are used up here would be missing where
+/// decisions are asked for.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a connection may send nothing, so that silent ones give their place back.
+const MAX_SILENCE: Duration = Duration::from_secs(30);
+
+/// Accepts as many connections as there are places.
+#[derive(Debug)]
+struct Limited {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+impl Listener for Limited {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let (stream, peer) = Listener::accept(&mut self.listener).await;
+        (Connection { stream, silence: Box::pin(sleep(MAX_SILENCE)), _place: place }, peer)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection with its place.
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    silence: Pin<Box<Sleep>>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Ready(read) => {
+                self.silence.as_mut().reset(Instant::now() + MAX_SILENCE);
+                Poll::Ready(read)
+            }
+            Poll::Pending => {
+                let over = self.silence.as_mut().poll(context);
+                over.map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was sent for too long")))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
