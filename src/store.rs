@@ -194,10 +194,13 @@ impl Keeper {
 
     /// Until when a removal has to wait; `None` if it has waited enough.
     fn must_wait(&mut self, bytes: [u8; 32], now: SystemTime) -> Option<SystemTime> {
-        // A clock set back must not make anything wait longer than it was meant to.
-        let waited = |since: SystemTime| now.duration_since(since).unwrap_or(MAX_REMOVAL_WAIT);
+        let waited = |since: SystemTime| now.duration_since(since).unwrap_or_default();
         let fresh = Pending { bytes: Some(bytes), since: now, quiet_since: now };
         let pending = self.pending.get_or_insert_with(|| fresh.clone());
+        // A clock that was set back starts the wait again: it makes nothing serve too early, nor wait for the
+        // time that the clock lost.
+        pending.since = pending.since.min(now);
+        pending.quiet_since = pending.quiet_since.min(now);
         if pending.bytes.is_none() && waited(pending.quiet_since) >= self.removal_quiet {
             // What could not serve stood still: this is another edit, with a longest wait of its own.
             *pending = fresh;
@@ -346,6 +349,16 @@ mod tests {
         let verdict = keeper.judge(valid(ONE), [1; 32], at(4));
         assert!(matches!(verdict, Verdict::Waiting { until } if until == at(6)), "{verdict:?}");
         assert_eq!(current.load().as_ref().unwrap().generation, 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_starts_the_wait_again() {
+        let (mut keeper, _) = keeper();
+        keeper.judge(valid(TWO), [2; 32], at(1000));
+        assert!(matches!(keeper.judge(valid(ONE), [1; 32], at(1001)), Verdict::Waiting { .. }));
+        let verdict = keeper.judge(valid(ONE), [1; 32], at(1));
+        assert!(matches!(verdict, Verdict::Waiting { until } if until == at(3)), "{verdict:?}");
+        assert!(matches!(keeper.judge(valid(ONE), [1; 32], at(3)), Verdict::Accepted { .. }));
     }
 
     #[test]

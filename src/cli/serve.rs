@@ -197,9 +197,11 @@ fn not_started(error: StartError) -> anyhow::Result<Exit> {
             (findings, files)
         }
     };
-    if !findings.is_empty() {
-        print_error(&report::findings(findings, files));
+    if findings.is_empty() {
+        // Neither the policy nor the last good one could be read: nothing was judged.
+        return Err(error.into());
     }
+    print_error(&report::findings(findings, files));
     print_error(&format!("{}: {error}\n", bad("error")));
     Ok(Exit::No)
 }

@@ -137,6 +137,13 @@ impl Reloader {
                     digest = %active.set.digest(),
                     "started from the last good policy"
                 );
+                (self.observer)(PolicyChange {
+                    accepted: true,
+                    generation: active.generation,
+                    digest: active.set.digest().to_string(),
+                    previous_digest: String::new(),
+                    finding_count: 0,
+                });
                 self.judge(attempt, bytes, &files, started);
                 Ok(())
             }

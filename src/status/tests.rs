@@ -1,0 +1,248 @@
+//! The conditions against the truth table of Kubernetes, and the board through its life.
+
+use std::time::Duration;
+
+use super::*;
+use crate::policy::check::check;
+use crate::policy::document::Document;
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn condition(status: ConditionStatus, reason: &'static str, message: &str, time: u64) -> Condition {
+    Condition {
+        kind: "Ready",
+        status,
+        reason,
+        message: message.to_owned(),
+        observed_generation: 1,
+        last_transition_time: at(time),
+    }
+}
+
+// The truth table of `SetStatusCondition` in k8s.io/apimachinery/pkg/api/meta: what each kind of
+// difference does to the transition time and to the answer "did it change".
+#[test]
+fn conditions_change_as_in_kubernetes() {
+    use ConditionStatus::{False, True, Unknown};
+    let old = condition(False, "Old", "old", 10);
+    let cases = [
+        ("nothing differs", condition(False, "Old", "old", 20), false, 10),
+        ("reason differs", condition(False, "New", "old", 20), true, 10),
+        ("message differs", condition(False, "Old", "new", 20), true, 10),
+        (
+            "generation differs",
+            Condition { observed_generation: 2, ..condition(False, "Old", "old", 20) },
+            true,
+            10,
+        ),
+        ("status turns True", condition(True, "Old", "old", 20), true, 20),
+        ("status turns Unknown", condition(Unknown, "New", "new", 20), true, 20),
+    ];
+    for (name, new, changed, time) in cases {
+        let mut conditions = vec![old.clone()];
+        assert_eq!(set_condition(&mut conditions, new.clone()), changed, "{name}");
+        let expected = Condition { last_transition_time: at(time), ..new };
+        assert_eq!(conditions, [expected], "{name}");
+    }
+    let mut conditions = Vec::new();
+    assert!(set_condition(&mut conditions, old.clone()), "a new type is appended");
+    assert_eq!(conditions, std::slice::from_ref(&old));
+    let other = Condition { kind: "Other", ..old };
+    assert!(set_condition(&mut conditions, other.clone()));
+    assert_eq!(conditions.len(), 2);
+    assert!(remove_condition(&mut conditions, "Ready"));
+    assert!(!remove_condition(&mut conditions, "Ready"));
+    assert_eq!(conditions, [other]);
+}
+
+// metav1.Condition: `type` is a qualified name, `reason` matches ^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$.
+#[test]
+fn types_and_reasons_fit_the_published_patterns() {
+    let board = board();
+    let mut seen = Vec::new();
+    let mut look = |board: &Board| {
+        let snapshot = board.snapshot();
+        seen.extend(snapshot.conditions);
+        seen.extend(snapshot.audience_statuses.into_iter().flat_map(|status| status.conditions));
+    };
+    look(&board);
+    serve(&board, GOOD, 1, 10);
+    look(&board);
+    for text in [BAD_BASELINE, "audiences: ["] {
+        reject(&board, text, 20);
+        look(&board);
+    }
+    board.attempt(Outcome::Missing { reason: "gone".to_owned() }, at(30));
+    board.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "disk full".to_owned())), at(30));
+    board.drain(at(40));
+    look(&board);
+    assert!(seen.len() > 20);
+    for condition in seen {
+        let alphanumeric = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        assert!(kind::ALL.contains(&condition.kind) && alphanumeric(condition.kind), "{condition:?}");
+        assert!(alphanumeric(condition.reason), "{condition:?}");
+        assert!(condition.reason.starts_with(|first: char| first.is_ascii_uppercase()), "{condition:?}");
+        assert!(!condition.message.is_empty() && condition.message.len() <= 32768, "{condition:?}");
+    }
+}
+
+const GOOD: &str = "audiences: {one: {scopesSupported: [a, b]}, two: {scopesSupported: [a]}}";
+const BAD_BASELINE: &str = "audiences: {one: {scopesSupported: [a], baselineClientScopes: [offline_access]}, two: {scopesSupported: [a]}}";
+
+fn board() -> Board {
+    Board::new("policies".into(), false, at(0))
+}
+
+fn read(text: &str) -> Result<crate::policy::check::Accepted, Vec<Finding>> {
+    let file: Arc<str> = "policies/a.yaml".into();
+    check(&file, &[Document::read(&file, text)])
+}
+
+fn serve(board: &Board, text: &str, generation: u64, time: u64) {
+    let set = read(text).unwrap().set;
+    board.serve(Serving {
+        generation,
+        digest: set.digest().to_string(),
+        load_time: at(time),
+        audiences: Arc::clone(set.audiences()),
+    });
+    board.attempt(Outcome::Accepted { warnings: Vec::new() }, at(time));
+}
+
+fn reject(board: &Board, text: &str, time: u64) {
+    let findings = read(text).unwrap_err();
+    board.attempt(Outcome::Rejected { findings, digest: "sha256:00".to_owned() }, at(time));
+}
+
+#[test]
+fn a_policy_accepted_while_draining_does_not_make_it_ready() {
+    let board = board();
+    serve(&board, GOOD, 1, 10);
+    board.drain(at(20));
+    serve(&board, BASE_CHANGED, 2, 30);
+    assert!(!board.is_ready());
+    is(&board.conditions(), kind::READY, ConditionStatus::False, "Draining", 20);
+}
+
+const BASE_CHANGED: &str = "audiences: {one: {scopesSupported: [a, b, c]}}";
+
+#[track_caller]
+fn is(conditions: &[Condition], kind: &str, status: ConditionStatus, reason: &str, since: u64) {
+    let found = conditions.iter().find(|condition| condition.kind == kind);
+    let found = found.unwrap_or_else(|| panic!("{kind} is not there"));
+    assert_eq!(
+        (found.status, found.reason, found.last_transition_time),
+        (status, reason, at(since)),
+        "{kind}"
+    );
+}
+
+#[test]
+fn a_bad_baseline_is_false_with_its_reason_and_goes_back() {
+    use ConditionStatus::{False, True, Unknown};
+    let board = board();
+    serve(&board, GOOD, 1, 10);
+    let before = board.snapshot();
+    is(&before.conditions, kind::READY, True, "PolicyLoaded", 10);
+    is(&before.conditions, kind::BASELINE_SCOPES_VALID, True, "BaselineScopesSupported", 10);
+
+    reject(&board, BAD_BASELINE, 20);
+    let now = board.snapshot();
+    is(&now.conditions, kind::READY, True, "PolicyLoaded", 10);
+    is(&now.conditions, kind::POLICY_ACCEPTED, False, "PolicyRejected", 20);
+    is(&now.conditions, kind::BASELINE_SCOPES_VALID, False, "BaselineScopeNotSupported", 20);
+    is(&now.conditions, kind::SERVING_LAST_GOOD, True, "PolicyNotAccepted", 20);
+    let message =
+        |kind: &str| now.conditions.iter().find(|condition| condition.kind == kind).unwrap().message.clone();
+    assert!(message(kind::BASELINE_SCOPES_VALID).contains("`offline_access` at one"));
+    assert!(message(kind::POLICY_ACCEPTED).contains("the next restart would fail"));
+    assert!(message(kind::POLICY_ACCEPTED).contains("policies/a.yaml:1:"));
+    assert_eq!(now.audience_statuses[0].audience, "one", "those in trouble come first");
+    is(
+        &now.audience_statuses[0].conditions,
+        kind::BASELINE_SCOPES_VALID,
+        False,
+        "BaselineScopeNotSupported",
+        20,
+    );
+    is(&now.audience_statuses[0].conditions, kind::READY, True, "PolicyLoaded", 10);
+    is(
+        &now.audience_statuses[1].conditions,
+        kind::BASELINE_SCOPES_VALID,
+        True,
+        "BaselineScopesSupported",
+        10,
+    );
+    is(&now.audience_statuses[1].conditions, kind::POLICY_ACCEPTED, Unknown, "PolicyNotAccepted", 20);
+    assert_eq!(now.last_attempt.as_ref().unwrap().finding_count, 1);
+
+    reject(&board, BAD_BASELINE, 25);
+    is(&board.snapshot().conditions, kind::POLICY_ACCEPTED, False, "PolicyRejected", 20);
+
+    board.attempt(Outcome::Accepted { warnings: Vec::new() }, at(30));
+    let after = board.snapshot();
+    is(&after.conditions, kind::POLICY_ACCEPTED, True, "PolicyAccepted", 30);
+    assert!(after.conditions.iter().all(|condition| condition.kind != kind::SERVING_LAST_GOOD));
+    is(
+        &after.audience_statuses[0].conditions,
+        kind::BASELINE_SCOPES_VALID,
+        True,
+        "BaselineScopesSupported",
+        30,
+    );
+}
+
+#[test]
+fn what_cannot_be_read_leaves_the_baseline_unknown() {
+    let board = board();
+    serve(&board, GOOD, 1, 10);
+    reject(&board, "audiences: [", 20);
+    let conditions = board.conditions();
+    is(&conditions, kind::BASELINE_SCOPES_VALID, ConditionStatus::Unknown, "PolicyNotReadable", 20);
+    board.attempt(Outcome::Missing { reason: "cannot read `policies`".to_owned() }, at(30));
+    let conditions = board.conditions();
+    is(&conditions, kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicySourceMissing", 20);
+}
+
+#[test]
+fn lists_are_bounded_and_counted() {
+    let board = board();
+    let audiences: Vec<String> =
+        (0..1500).map(|n| format!("a{n}: {{scopesSupported: [x], baselineClientScopes: [y]}}")).collect();
+    serve(&board, GOOD, 1, 10);
+    reject(&board, &format!("audiences: {{{}}}", audiences.join(", ")), 20);
+    let snapshot = board.snapshot();
+    let attempt = snapshot.last_attempt.unwrap();
+    assert_eq!((attempt.findings.len(), attempt.finding_count), (1000, 1500));
+    assert_eq!((snapshot.audience_statuses.len(), snapshot.audience_status_count), (1000, 1502));
+}
+
+#[test]
+fn watchers_are_woken_by_changes_only() {
+    let board = board();
+    let mut changes = board.watch();
+    board.toggle(kind::AUDIT_DEGRADED, None, at(1));
+    assert!(!changes.has_changed().unwrap());
+    board.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "full".to_owned())), at(2));
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    board.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "full".to_owned())), at(3));
+    assert!(!changes.has_changed().unwrap());
+    assert!(!board.is_ready());
+    serve(&board, GOOD, 1, 10);
+    assert!(board.is_ready());
+    board.drain(at(20));
+    assert!(!board.is_ready());
+}
+
+#[test]
+fn an_audience_that_came_later_is_healthy_since_then() {
+    let board = board();
+    serve(&board, "audiences: {one: {scopesSupported: [a]}}", 1, 10);
+    serve(&board, GOOD, 2, 20);
+    let snapshot = board.snapshot();
+    is(&snapshot.audience_statuses[0].conditions, kind::READY, ConditionStatus::True, "PolicyLoaded", 10);
+    is(&snapshot.audience_statuses[1].conditions, kind::READY, ConditionStatus::True, "PolicyLoaded", 20);
+}
