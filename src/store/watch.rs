@@ -74,8 +74,8 @@ impl Hints {
                 Hint::Rescan
             };
         }
-        // Events come in bursts: look when they pause, but not later than the most.
-        let latest = Instant::now() + MAX_DEBOUNCE.max(self.debounce);
+        // Events come in bursts: look when they pause, but not later than the most, nor than the rescan.
+        let latest = (Instant::now() + MAX_DEBOUNCE.max(self.debounce)).min(rescan);
         loop {
             let quiet = (Instant::now() + self.debounce).min(latest);
             tokio::select! {

@@ -160,16 +160,55 @@ async fn a_removal_is_served_after_quiet_and_a_touch_changes_nothing() {
 }
 
 #[tokio::test]
-async fn sighup_free_rescan_finds_changes_without_events() {
-    // A debounce longer than the test keeps every event from coming through; the rescan has to find it.
+async fn a_rescan_finds_changes_without_events() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("policies")).unwrap();
     fs::write(folder.path().join("policies/mcp.yaml"), policy("a")).unwrap();
     let mut settings = settings(folder.path());
+    // No event comes through in the time of the test.
+    settings.debounce = Duration::from_secs(3600);
     settings.rescan_interval = Duration::from_millis(300);
     let service = Service::start_in(folder, settings).await.unwrap();
     service.write("mcp.yaml", &policy("a, b"));
     serves(&service, 2, "b").await;
+}
+
+#[tokio::test]
+async fn sighup_looks_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    fs::write(folder.path().join("policies/mcp.yaml"), policy("a")).unwrap();
+    // Neither an event nor a rescan comes through in the time of the test.
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_scopeward"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--debounce", "1h", "--rescan-interval", "1h"])
+        .arg("--policies")
+        .arg(folder.path().join("policies"))
+        .arg("--state-dir")
+        .arg(folder.path().join("state"))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut ready)
+        .unwrap();
+    assert!(ready.contains("ready"), "{ready}");
+    fs::write(folder.path().join("policies/mcp.yaml"), policy("a, b")).unwrap();
+    let hangup = std::process::Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap();
+    // The log says what is served.
+    let log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let seen = tokio::task::spawn_blocking(move || {
+        std::io::BufRead::lines(log).map_while(Result::ok).any(|line| line.contains("generation=2"))
+    });
+    let seen = tokio::time::timeout(crate::service::DEADLINE, seen).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(hangup.success());
+    assert!(
+        seen.expect("the second generation serves in time").unwrap(),
+        "the log tells of a second generation"
+    );
 }
 
 /// Every kind of broken edit: what is written, and the code of the finding that must be there.
