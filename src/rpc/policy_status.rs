@@ -17,6 +17,9 @@ use crate::status::{AudienceStatus, Board, Condition, LastAttempt, Snapshot};
 /// How often a watcher hears the state although nothing changed.
 pub const REPEAT_INTERVAL: Duration = Duration::from_secs(30);
 
+/// The most bytes of one list in a status: two of them stay well under the 4 MiB that clients take by default.
+pub const MAX_LIST_BYTES: usize = 1 << 20;
+
 /// Serves the board.
 #[derive(Clone, Debug)]
 pub struct PolicyStatus {
@@ -94,7 +97,7 @@ pub fn convert(snapshot: &Snapshot) -> v1::PolicyStatus {
         audience_count: serving.as_ref().map_or(0, |serving| count(serving.audiences.len())),
         last_attempt: last_attempt.as_ref().map(attempt),
         conditions: conditions.iter().map(condition).collect(),
-        audience_statuses: audience_statuses.iter().map(audience_status).collect(),
+        audience_statuses: within_bytes(audience_statuses.iter().map(audience_status)),
         audience_status_count: count(*audience_status_count),
     }
 }
@@ -104,9 +107,20 @@ fn attempt(attempt: &LastAttempt) -> v1::PolicyAttempt {
         attempt_time: Some(timestamp(attempt.attempt_time)),
         accepted: attempt.accepted,
         digest: attempt.digest.clone(),
-        findings: attempt.findings.iter().map(finding).collect(),
+        findings: within_bytes(attempt.findings.iter().map(finding)),
         finding_count: count(attempt.finding_count),
     }
+}
+
+/// As many messages as fit into [`MAX_LIST_BYTES`]; the counts beside a list say how many there are.
+fn within_bytes<M: prost::Message>(messages: impl Iterator<Item = M>) -> Vec<M> {
+    let mut bytes = 0;
+    messages
+        .take_while(|message| {
+            bytes += message.encoded_len();
+            bytes <= MAX_LIST_BYTES
+        })
+        .collect()
 }
 
 /// A finding as a message.
@@ -149,4 +163,19 @@ fn timestamp(time: SystemTime) -> prost_types::Timestamp {
 
 fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_long_names_stays_within_what_clients_take() {
+        let status = |count: usize| {
+            let long = v1::AudienceStatus { audience: "a".repeat(2000), conditions: Vec::new() };
+            within_bytes(std::iter::repeat_n(long, count))
+        };
+        assert_eq!(status(100).len(), 100);
+        assert_eq!(status(1000).len(), MAX_LIST_BYTES / 2003);
+    }
 }

@@ -336,6 +336,9 @@ mod tests {
         let results = service.batch_check_authorize_scopes(request).await.expect("an answer");
         assert_eq!(results.into_inner().results.len(), 3);
         let waited = Instant::now() - started;
-        assert!(waited <= Duration::from_millis(500), "the caller's deadline, not one for each item: {waited:?}");
+        assert!(
+            waited <= Duration::from_millis(500),
+            "the caller's deadline, not one for each item: {waited:?}"
+        );
     }
 }
