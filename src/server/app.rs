@@ -130,6 +130,12 @@ pub enum AppError {
         /// How.
         source: JoinError,
     },
+    /// A task stopped in order before it was told to.
+    #[error("{task} stopped before it was told to")]
+    Stopped {
+        /// Which one.
+        task: &'static str,
+    },
     /// Signals cannot be caught.
     #[error("could not catch signals: {0}")]
     Signal(std::io::Error),
@@ -327,10 +333,7 @@ impl App {
             result = &mut reload => { ended = Some("reload"); Err(early("reload", result)) }
             result = &mut admin => {
                 ended = Some("admin");
-                Err(match result {
-                    Ok(Err(error)) => AppError::Admin(error),
-                    result => early("the admin endpoint", result),
-                })
+                Err(early("the admin endpoint", result.map(|ended| ended.map_err(AppError::Admin))))
             }
         };
         stop.cancel();
@@ -404,11 +407,12 @@ async fn show_health(log: AuditLog, board: Arc<Board>, stop: CancellationToken) 
     }
 }
 
-fn early<T, E: std::fmt::Display>(task: &'static str, result: Result<Result<T, E>, JoinError>) -> AppError {
+/// The error of a part that ended although it must not.
+fn early<E: Into<AppError>>(task: &'static str, result: Result<Result<(), E>, JoinError>) -> AppError {
     match result {
         Err(source) => AppError::Task { task, source },
-        Ok(Ok(_)) => AppError::Admin(std::io::Error::other(format!("{task} stopped"))),
-        Ok(Err(error)) => AppError::Admin(std::io::Error::other(error.to_string())),
+        Ok(Err(error)) => error.into(),
+        Ok(Ok(())) => AppError::Stopped { task },
     }
 }
 
