@@ -22,16 +22,28 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut compiler = protox::Compiler::new([ROOT])?;
     compiler.include_imports(true).include_source_info(true).open_files(FILES)?;
-    // The JSON mapping finds a message's description by its name.
+    let described = compiler.file_descriptor_set();
+    // The messages lie at the bottom of the crate, since the audit log stores them; the services belong to `rpc`.
+    // The JSON mapping finds a message's description by its name, and maps are sorted so that equal messages have equal bytes.
     let mut config = tonic_prost_build::Config::new();
-    config.enable_type_names();
+    config.enable_type_names().btree_map(["."]);
+    tonic_prost_build::configure()
+        .build_client(false)
+        .build_server(false)
+        .compile_fds_with_config(described.clone(), config)?;
+    let services = out.join("services");
+    fs::create_dir_all(&services)?;
     tonic_prost_build::configure()
         .codec_path(CODEC)
-        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+        .extern_path(".scopeward.v1", "crate::proto::v1")
+        .out_dir(services)
+        .compile_fds_with_config(described, tonic_prost_build::Config::new())?;
 
-    let generated = out.join("scopeward.v1.rs");
-    let text = fs::read_to_string(&generated)?;
-    fs::write(&generated, unwrap_urls(&text))?;
+    for generated in ["scopeward.v1.rs", "services/scopeward.v1.rs"] {
+        let generated = out.join(generated);
+        let text = fs::read_to_string(&generated)?;
+        fs::write(&generated, unwrap_urls(&text))?;
+    }
     Ok(())
 }
 

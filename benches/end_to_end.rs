@@ -187,6 +187,7 @@ impl Question {
             scope: Some(SCOPE.to_owned()),
             registered_scope: Some(registered.to_owned()),
             client: Some(v1::Client { client_id: "bench".to_owned(), ..v1::Client::default() }),
+            ..Default::default()
         };
         let answer = client.check_authorize_scopes(request).await.expect("an answer").into_inner();
         assert_eq!(answer.scope, SCOPE);
@@ -426,7 +427,7 @@ impl ScopePolicyService for Echo {
         Ok(Response::new(v1::CheckAuthorizeScopesResponse {
             decision: v1::Decision::Allow.into(),
             audience_grants: vec![v1::AudienceGrant { audience, scope: scope.clone() }],
-            registered_scope: scope.clone(),
+            effective_registered_scope: scope.clone(),
             scope,
             policy: Some(v1::PolicyVersion { generation: 1, digest: format!("sha256:{}", "0".repeat(64)) }),
             decision_id: "00000000-0000-7000-8000-000000000000".to_owned(),

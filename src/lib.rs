@@ -9,10 +9,12 @@
 
 pub mod audience;
 pub mod audit;
+pub mod budget;
 pub mod call;
 pub mod cli;
 pub mod decision;
 pub mod policy;
+pub mod proto;
 pub mod replay;
 pub mod report;
 pub mod rpc;

@@ -14,14 +14,15 @@ pub mod policy_status;
 pub mod record;
 pub mod scope_policy;
 
-/// The messages, clients and servers of package `scopeward.v1`, generated from `proto/` with its comments.
+pub use crate::proto::FILE_DESCRIPTOR_SET;
+
+/// The messages, clients and servers of package `scopeward.v1`.
 #[allow(clippy::all, reason = "generated")]
 pub mod v1 {
-    include!(concat!(env!("OUT_DIR"), "/scopeward.v1.rs"));
-}
+    pub use crate::proto::v1::*;
 
-/// The encoded `google.protobuf.FileDescriptorSet` of package `scopeward.v1` and its imports, without comments.
-pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+    include!(concat!(env!("OUT_DIR"), "/services/scopeward.v1.rs"));
+}
 
 #[cfg(test)]
 mod tests {

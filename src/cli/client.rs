@@ -217,6 +217,7 @@ fn description(answer: &v1::DescribeAudienceResponse) -> String {
             baseline_client_scopes,
             default_client_scopes,
             scope_matching,
+            ..
         } = audience;
         text.push_str(&format!("{}\n", bold(&clean(audience))));
         for (label, list) in [

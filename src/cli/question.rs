@@ -101,6 +101,7 @@ impl ExpandArgs {
             audiences: audiences.clone(),
             scope: scope.clone(),
             client: client.to_wire(),
+            ..v1::ExpandRegistrationScopesRequest::default()
         }
     }
 
@@ -143,6 +144,7 @@ impl AuthorizeArgs {
             scope: scope.clone(),
             registered_scope: registered_scope.clone(),
             client: client.to_wire(),
+            ..v1::CheckAuthorizeScopesRequest::default()
         }
     }
 

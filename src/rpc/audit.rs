@@ -99,7 +99,13 @@ fn query(request: v1::StreamAuditEventsRequest) -> Result<Query, RpcError> {
             Ok(v1::AuditEventKind::Expansion) => EventKind::Expansion,
             Ok(v1::AuditEventKind::Denial) => EventKind::Denial,
             Ok(v1::AuditEventKind::PolicyChange) => EventKind::PolicyChange,
-            Ok(v1::AuditEventKind::Unspecified) | Err(_) => return Err(unknown_value("kinds", kind)),
+            // Neither is recorded yet.
+            Ok(
+                v1::AuditEventKind::Unspecified
+                | v1::AuditEventKind::LogOpened
+                | v1::AuditEventKind::AccessChange,
+            )
+            | Err(_) => return Err(unknown_value("kinds", kind)),
         });
     }
     Ok(Query { start, log_id, filter: Filter { kinds: wanted, audiences }, follow })
@@ -163,6 +169,7 @@ pub fn record_message(record: Record) -> Message {
             reason: reason.wire_name().to_owned(),
             first_time: Some(first_time.into()),
             last_time: Some(last_time.into()),
+            ..v1::Gap::default()
         }),
         Body::Event(event) => Message::Event(v1::AuditEvent {
             log_id,
@@ -219,14 +226,14 @@ fn event_message(event: AuditEvent) -> v1::AuditEvent {
             accepted: change.accepted,
             previous_digest: change.previous_digest,
             finding_count: change.finding_count,
+            ..v1::PolicyChange::default()
         }),
         caller: Some(v1::Caller { name: event.caller.name, authenticated_by: event.caller.authenticated_by }),
         peer: event.peer,
         trace_id: event.trace_id,
         attempt: event.attempt,
         client_truncated,
-        prev_hash: Default::default(),
-        hash: Default::default(),
+        ..v1::AuditEvent::default()
     }
 }
 

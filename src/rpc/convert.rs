@@ -80,7 +80,7 @@ pub fn check_response(
         refused: refused(answer.refused),
         policy: Some(policy_version(policy)),
         decision_id: decision_id.to_string(),
-        registered_scope: join(&answer.registered_scope),
+        effective_registered_scope: join(&answer.registered_scope),
         audience_grants: answer.audience_grants.iter().map(audience_grant).collect(),
     }
 }
@@ -94,6 +94,7 @@ pub(super) fn audience_description(audience: &AudiencePolicy) -> v1::AudienceDes
         baseline_client_scopes: owned(&audience.baseline_client_scopes),
         default_client_scopes: owned(&audience.default_client_scopes),
         scope_matching: audience.scope_matching.as_str().to_owned(),
+        ..v1::AudienceDescription::default()
     }
 }
 

@@ -133,7 +133,7 @@ mod tests {
                 "policy": {"generation": "18446744073709551615", "digest": "sha256:00"},
                 "decisionId": "",
                 "reason": "REASON_SCOPE_REQUIRED",
-                "registeredScope": "",
+                "effectiveRegisteredScope": "",
                 "audienceGrants": [],
             }),
         );
@@ -141,9 +141,9 @@ mod tests {
 
     #[test]
     fn unset_optional_and_empty_optional_differ() {
-        check(&v1::ExpandRegistrationScopesRequest::default(), json!({"audiences": []}));
+        check(&v1::ExpandRegistrationScopesRequest::default(), json!({"audiences": [], "correlationId": ""}));
         let empty = v1::ExpandRegistrationScopesRequest { scope: Some(String::new()), ..Default::default() };
-        check(&empty, json!({"audiences": [], "scope": ""}));
+        check(&empty, json!({"audiences": [], "scope": "", "correlationId": ""}));
     }
 
     #[test]

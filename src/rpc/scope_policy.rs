@@ -67,7 +67,7 @@ impl ScopePolicy {
         policy: &Active,
         call: Call<'_>,
     ) -> Result<Answered<v1::ExpandRegistrationScopesResponse>, RpcError> {
-        let v1::ExpandRegistrationScopesRequest { audiences, scope, client } = request;
+        let v1::ExpandRegistrationScopesRequest { audiences, scope, client, .. } = request;
         let scope = scope.as_deref();
         check_limits(audiences, scope, None).map_err(|error| convert::limit_error(&error, ""))?;
         let question = registration::Question { audiences, scope, client: convert::client(client.as_ref()) };
@@ -97,7 +97,7 @@ impl ScopePolicy {
         method: &'static str,
         path: impl FnOnce() -> String,
     ) -> Result<Answered<v1::CheckAuthorizeScopesResponse>, RpcError> {
-        let v1::CheckAuthorizeScopesRequest { audiences, scope, registered_scope, client } = request;
+        let v1::CheckAuthorizeScopesRequest { audiences, scope, registered_scope, client, .. } = request;
         let (scope, registered_scope) = (scope.as_deref(), registered_scope.as_deref());
         check_limits(audiences, scope, registered_scope)
             .map_err(|error| convert::limit_error(&error, &path()))?;

@@ -26,6 +26,7 @@ fn registration(scope: Option<&str>) -> v1::ExpandRegistrationScopesRequest {
         audiences: vec![AUDIENCE.to_owned()],
         scope: scope.map(str::to_owned),
         client: Some(v1::Client { client_id: "client-1".to_owned(), ..v1::Client::default() }),
+        ..Default::default()
     }
 }
 

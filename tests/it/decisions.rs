@@ -93,12 +93,12 @@ async fn authorize_grants_what_used_to_fail_and_still_refuses_the_rest() {
     assert_eq!(answer.oauth_error.as_ref().map(|error| error.error.as_str()), Some("invalid_scope"));
     let refused = answer.refused.iter().map(|one| (one.scope.as_str(), one.reason())).collect::<Vec<_>>();
     assert_eq!(refused, [("admin", Reason::Unsupported)]);
-    assert_eq!((answer.registered_scope.as_str(), answer.audience_grants.len()), ("", 0));
+    assert_eq!((answer.effective_registered_scope.as_str(), answer.audience_grants.len()), ("", 0));
 
     // As stored before the baseline existed.
     let answer = ask("openid offline_access", "openid").await;
     assert_eq!(
-        (answer.decision(), answer.registered_scope.as_str()),
+        (answer.decision(), answer.effective_registered_scope.as_str()),
         (Decision::Allow, "openid offline_access")
     );
     let added = answer.added.iter().map(|added| (added.scope.as_str(), added.origin())).collect::<Vec<_>>();

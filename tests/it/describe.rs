@@ -38,6 +38,7 @@ async fn one_audience_is_described_without_forbidden_scopes() {
             baseline_client_scopes: vec!["a".to_owned()],
             default_client_scopes: vec!["openid".to_owned()],
             scope_matching: "exact".to_owned(),
+            ..Default::default()
         }]
     );
     assert_eq!(answer.next_page_token, "");

@@ -107,7 +107,7 @@ pub(crate) fn registration(scope: Option<&str>) -> v1::ExpandRegistrationScopesR
     v1::ExpandRegistrationScopesRequest {
         audiences: vec![AUDIENCE.to_owned()],
         scope: scope.map(str::to_owned),
-        client: None,
+        ..Default::default()
     }
 }
 
@@ -117,7 +117,7 @@ pub(crate) fn authorize(scope: Option<&str>, registered: Option<&str>) -> v1::Ch
         audiences: vec![AUDIENCE.to_owned()],
         scope: scope.map(str::to_owned),
         registered_scope: registered.map(str::to_owned),
-        client: None,
+        ..Default::default()
     }
 }
 

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 
 /// Each module of the crate with its floor.
-const FLOORS: [(&str, u32); 15] = [
+const FLOORS: [(&str, u32); 17] = [
+    ("proto", 0),
+    ("budget", 0),
     ("scope", 0),
     ("audience", 0),
     ("policy", 1),

@@ -393,7 +393,7 @@ async fn an_edit_storm_gives_no_wrong_answer() {
                 let request = v1::ExpandRegistrationScopesRequest {
                     audiences: vec!["https://mcp.example.com".to_owned()],
                     scope: Some("openid".to_owned()),
-                    client: None,
+                    ..Default::default()
                 };
                 let answer = client.expand_registration_scopes(request).await.unwrap().into_inner();
                 assert_eq!(answer.decision(), v1::Decision::Allow, "{answer:?}");
@@ -451,7 +451,7 @@ async fn an_edit_storm_gives_no_wrong_answer() {
         let request = v1::ExpandRegistrationScopesRequest {
             audiences: vec!["https://mcp.example.com".to_owned()],
             scope: Some("openid".to_owned()),
-            client: None,
+            ..Default::default()
         };
         if service.scopes().expand_registration_scopes(request).await.unwrap().into_inner().scope == wanted {
             break;

@@ -98,7 +98,7 @@ impl Service {
             audiences: vec!["https://mcp.example.com".to_owned()],
             scope: Some(scope.to_owned()),
             registered_scope: Some(scope.to_owned()),
-            client: None,
+            ..Default::default()
         };
         self.scopes().check_authorize_scopes(request).await.unwrap().into_inner()
     }

@@ -18,6 +18,8 @@ pub(super) fn event(event: &v1::AuditEvent) -> String {
         AuditEventKind::Expansion => push(&mut line, &notable("expansion    ")),
         AuditEventKind::Denial => push(&mut line, &bad("denial       ")),
         AuditEventKind::PolicyChange => push(&mut line, &bold("policy-change")),
+        AuditEventKind::LogOpened => push(&mut line, &bold("log-opened   ")),
+        AuditEventKind::AccessChange => push(&mut line, &bold("access-change")),
         AuditEventKind::Unspecified => push(&mut line, &bold("unknown      ")),
     }
     match &event.policy_change {
@@ -30,7 +32,7 @@ pub(super) fn event(event: &v1::AuditEvent) -> String {
 
 /// The line of a gap, with its line break.
 pub(super) fn gap(gap: &v1::Gap) -> String {
-    let v1::Gap { log_id: _, sequence, count, reason, first_time, last_time } = gap;
+    let v1::Gap { log_id: _, sequence, count, reason, first_time, last_time, reason_counts: _ } = gap;
     let mut line = String::new();
     begin(&mut line, *last_time, *sequence);
     push(&mut line, &bad("gap          "));
@@ -84,7 +86,7 @@ fn decision(line: &mut String, event: &v1::AuditEvent) {
 }
 
 fn policy_change(line: &mut String, event: &v1::AuditEvent, change: &v1::PolicyChange) {
-    let v1::PolicyChange { accepted, previous_digest, finding_count } = change;
+    let v1::PolicyChange { accepted, previous_digest, finding_count, .. } = change;
     let v1::PolicyVersion { generation, digest } = event.policy.clone().unwrap_or_default();
     let digest = brief(&digest);
     match (accepted, &**previous_digest) {

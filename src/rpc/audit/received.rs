@@ -48,7 +48,7 @@ pub fn event_record(event: v1::AuditEvent) -> Result<Record, ReceivedError> {
 ///
 /// If a field does not have the form that the service gives it.
 pub fn gap_record(gap: &v1::Gap, prev_hash: Hash) -> Result<Record, ReceivedError> {
-    let v1::Gap { log_id, sequence, count, reason, first_time, last_time } = gap;
+    let v1::Gap { log_id, sequence, count, reason, first_time, last_time, reason_counts: _ } = gap;
     let body = Body::Gap(Gap {
         count: *count,
         reason: GapReason::from_wire_name(reason)
@@ -97,6 +97,7 @@ fn body(message: v1::AuditEvent) -> Result<AuditEvent, ReceivedError> {
         client_truncated,
         prev_hash: _,
         hash: _,
+        ..
     } = message;
     let kind = required("kind", kind, EventKind::from_code)?;
     let event_time = time("event_time", event_time)?;
@@ -120,7 +121,7 @@ fn body(message: v1::AuditEvent) -> Result<AuditEvent, ReceivedError> {
     let v1::PolicyVersion { generation, digest } = policy.unwrap_or_default();
     event.policy = PolicyVersion { generation, digest };
     event.policy_change = policy_change.map(|change| {
-        let v1::PolicyChange { accepted, previous_digest, finding_count } = change;
+        let v1::PolicyChange { accepted, previous_digest, finding_count, .. } = change;
         PolicyChange { accepted, previous_digest, finding_count }
     });
     let v1::Caller { name, authenticated_by } = caller.unwrap_or_default();
