@@ -27,4 +27,5 @@ mod records;
 mod reference;
 mod reload;
 mod service;
+mod soak;
 mod suites;
