@@ -1,18 +1,22 @@
 //! Scopeward: a policy decision service for OAuth scopes.
 //!
-//! The floors, from the ground up (a module uses only what stands below it): [`scope`] and
-//! [`audience`] are the words, [`policy`] is what operators declare, [`decision`] answers questions
-//! from it. None of these does I/O, waits, reads a clock or logs. [`store`] reads policies, [`rpc`]
-//! puts questions and answers on the wire, and [`cli`] is the door for people. Beside the decisions,
-//! as pure as they: [`suite`] runs policy tests, [`replay`] runs recorded calls, [`report`] prints
-//! findings for other tools.
+//! The layers, from the lowest up (a module uses only what is below it): [`scope`] and [`audience`]
+//! are the words, [`policy`] is what operators declare, [`decision`] answers questions from it. None
+//! of these does I/O, waits, reads a clock or logs. Neither do [`suite`], which runs policy tests,
+//! [`replay`], which runs recorded calls, and [`report`], which prints findings for other tools.
+//! [`store`] reads policies, [`audit`] keeps the durable log, [`rpc`] converts between the wire and
+//! the decisions, [`server`] joins all of it, and [`cli`] is the entry point for people.
 
 pub mod audience;
 pub mod audit;
+pub mod backoff;
 pub mod budget;
 pub mod call;
 pub mod cli;
 pub mod decision;
+pub mod escape;
+pub mod file;
+pub mod hex;
 pub mod policy;
 pub mod proto;
 pub mod replay;

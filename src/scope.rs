@@ -8,6 +8,8 @@ use std::fmt;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+pub use crate::escape::printable;
+
 pub mod matching;
 
 /// Longest scope token in bytes. A longer one is malformed.
@@ -295,40 +297,6 @@ pub fn join(scopes: &[&str]) -> String {
     scopes.join(" ")
 }
 
-/// Shows a text that a stranger chose, safely: printable ASCII stays, except `"`, `\` and `%`; every
-/// other byte becomes `%XX`. At most `limit` bytes come out, `...` marks a cut.
-///
-/// What comes out fits `error_description` (RFC 6749 section 5.2), a log line and a terminal.
-#[must_use]
-pub fn printable(text: &str, limit: usize) -> String {
-    if text.len() <= limit && text.bytes().all(is_shown) {
-        return text.to_owned();
-    }
-    let mut shown = String::with_capacity(text.len().min(limit));
-    for byte in text.bytes() {
-        let piece_len = if is_shown(byte) { 1 } else { 3 };
-        if shown.len() + piece_len > limit {
-            shown.truncate(limit.saturating_sub(3));
-            shown.push_str("...");
-            return shown;
-        }
-        if is_shown(byte) {
-            shown.push(char::from(byte));
-        } else {
-            for digit in [byte >> 4, byte & 0xF] {
-                shown.push(char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase());
-            }
-            let hex_at = shown.len() - 2;
-            shown.insert(hex_at, '%');
-        }
-    }
-    shown
-}
-
-const fn is_shown(byte: u8) -> bool {
-    matches!(byte, 0x20..=0x7E) && !matches!(byte, b'"' | b'\\' | b'%')
-}
-
 fn hash(scope: &str) -> u64 {
     use std::hash::BuildHasher;
     use std::sync::OnceLock;
@@ -430,15 +398,5 @@ mod tests {
             assert!(!list.contains("scope"));
             assert_eq!(list.as_str(), names.join(" "));
         }
-    }
-
-    #[test]
-    fn strangers_text_is_shown_without_control_quotes_or_unicode() {
-        assert_eq!(printable("a b~", 100), "a b~");
-        assert_eq!(printable("a\0\t\"\\%", 100), "a%00%09%22%5C%25");
-        assert_eq!(printable("\u{202e}x", 100), "%E2%80%AEx");
-        assert_eq!(printable(&"x".repeat(1 << 20), 10), "xxxxxxx...");
-        assert_eq!(printable("xxxxxxxxxx", 10), "xxxxxxxxxx");
-        assert!(printable(&"\u{a0}".repeat(100), 20).len() <= 20);
     }
 }

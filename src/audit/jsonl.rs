@@ -5,8 +5,7 @@
 //! are written at least once; after a crash the end of the file itself says what need not be
 //! repeated.
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +19,7 @@ use uuid::Uuid;
 
 use super::json;
 use super::{AuditError, AuditLog, Filter};
+use crate::file;
 
 mod sink;
 
@@ -271,12 +271,7 @@ fn load_position(path: &Path, log_id: Uuid) -> Result<u64, AuditError> {
 
 /// Replaces the position as a whole.
 fn save_position(path: &Path, log_id: Uuid, sequence: u64) -> io::Result<()> {
-    let new = path.with_added_extension("new");
-    let mut file = File::create(&new)?;
-    writeln!(file, r#"{{"logId":"{log_id}","sequence":"{sequence}"}}"#)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    file::replace(path, |out| writeln!(out, r#"{{"logId":"{log_id}","sequence":"{sequence}"}}"#))
 }
 
 /// How far the lines are, seeing the last ones of the file: those behind the saved position count

@@ -15,7 +15,7 @@ use tonic_types::StatusExt;
 
 use super::output::Format;
 
-pub(super) mod backoff;
+pub(super) mod retry;
 
 /// Which server, and how its answer is printed.
 #[derive(Args, Debug)]

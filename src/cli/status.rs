@@ -13,7 +13,7 @@ use tonic::{Response, Status};
 
 use super::Exit;
 use super::output::{Format, clean, is_screen, notable, print, print_error, print_to_reader};
-use super::remote::backoff::{Backoff, may_pass};
+use super::remote::retry::{Retries, may_pass};
 use super::remote::{DEADLINE, MAX_ANSWER_BYTES, ServerArgs, connect, said, wait};
 use crate::rpc::json;
 use crate::rpc::policy_status::REPEAT_INTERVAL;
@@ -63,15 +63,15 @@ pub(super) fn run(verb: StatusVerb) -> anyhow::Result<Exit> {
 /// one that was never there is not.
 async fn watch(server: &Uri, output: Format) -> anyhow::Result<()> {
     let mut display = Display { output, is_screen: is_screen(), shown: None };
-    let mut backoff = Backoff::default();
+    let mut retries = Retries::default();
     loop {
-        match follow(server, &mut display, &mut backoff).await {
+        match follow(server, &mut display, &mut retries).await {
             End::NoReader => return Ok(()),
             End::Failed(error) => return Err(error),
             End::Lost(error) if display.shown.is_none() => return Err(error),
             End::Lost(error) => {
-                let Some(delay) = backoff.next() else { return Err(error) };
-                if backoff.is_first() {
+                let Some(delay) = retries.next() else { return Err(error) };
+                if retries.is_first() {
                     let error = error.to_string();
                     let error = clean(&error);
                     print_error(&format!("{}: {error}; trying again\n", notable("warning")));
@@ -99,7 +99,7 @@ impl From<Status> for End {
     }
 }
 
-async fn follow(server: &Uri, display: &mut Display, backoff: &mut Backoff) -> End {
+async fn follow(server: &Uri, display: &mut Display, retries: &mut Retries) -> End {
     let opened = async {
         let channel = connect(server).await.map_err(End::Lost)?;
         let mut client = PolicyStatusServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
@@ -118,7 +118,7 @@ async fn follow(server: &Uri, display: &mut Display, backoff: &mut Backoff) -> E
             Err(_) => return End::Lost(anyhow!("the server at {server} fell silent")),
         };
         let Some(status) = message.status else { continue };
-        backoff.reset();
+        retries.reset();
         match display.show(status) {
             Ok(true) => {}
             Ok(false) => return End::NoReader,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::{AudiencePolicy, RedirectCondition};
+use crate::hex;
 use crate::scope::ScopeList;
 
 /// `sha256:` and 64 hexadecimal digits in lower case.
@@ -19,14 +20,7 @@ pub struct Digest(Arc<str>);
 
 impl Digest {
     fn new(bytes: &[u8]) -> Self {
-        let mut text = String::with_capacity(7 + 2 * bytes.len());
-        text.push_str("sha256:");
-        for byte in bytes {
-            for nibble in [byte >> 4, byte & 0xF] {
-                text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-            }
-        }
-        Self(text.into())
+        Self(format!("sha256:{}", hex::encode(bytes)).into())
     }
 
     /// The text form.

@@ -6,13 +6,13 @@
 //! large trailers. Values that came from outside are escaped and cut, here and in the log.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::escape::quotable as escape;
 use crate::rpc::v1;
 
 /// The `domain` of every `ErrorInfo` of ours.
@@ -247,30 +247,6 @@ impl From<RpcError> for Status {
 
 fn shown_size(actual: Option<usize>) -> String {
     actual.map_or_else(|| "too many".to_owned(), |actual| actual.to_string())
-}
-
-/// Shows a value that came from outside: printable ASCII as it is, all else as `\u{…}`, and cut at 128 bytes.
-///
-/// Backtick and backslash are escaped too, so that a value cannot end its own quotation. What was cut is marked with `...`.
-pub fn escape(value: &str) -> String {
-    const MAX_BYTES: usize = 128;
-    const MARK: &str = "...";
-    let mut shown = String::with_capacity(value.len().min(MAX_BYTES));
-    for char in value.chars() {
-        let before = shown.len();
-        match char {
-            '`' | '\\' => shown.extend(['\\', char]),
-            ' '..='~' => shown.push(char),
-            // Writing to a String does not fail.
-            _ => _ = write!(shown, "\\u{{{:x}}}", u32::from(char)),
-        }
-        if shown.len() > MAX_BYTES {
-            shown.truncate(before.min(MAX_BYTES - MARK.len()));
-            shown.push_str(MARK);
-            break;
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

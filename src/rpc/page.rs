@@ -5,21 +5,17 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::hex;
+
 /// The token of the page after `last`, the normalised name of an audience.
 pub(super) fn token_after(last: &str) -> String {
-    let mut token = String::with_capacity(VERSION.len() + 2 * (CHECKSUM_BYTES + last.len()));
-    token.push_str(VERSION);
-    for byte in checksum(last.as_bytes()).iter().chain(last.as_bytes()) {
-        for nibble in [byte >> 4, byte & 0xf] {
-            token.extend(char::from_digit(nibble.into(), 16));
-        }
-    }
-    token
+    let last = last.as_bytes();
+    format!("{VERSION}{}{}", hex::encode(&checksum(last)), hex::encode(last))
 }
 
 /// The name that the token was made from; `None` if it is none of ours.
 pub(super) fn last_of(token: &str) -> Option<String> {
-    let bytes = from_hex(token.strip_prefix(VERSION)?)?;
+    let bytes = hex::decode(token.strip_prefix(VERSION)?)?;
     let (sum, last) = bytes.split_at_checked(CHECKSUM_BYTES)?;
     if sum != checksum(last) {
         return None;
@@ -32,20 +28,6 @@ fn checksum(last: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut sum = [0; CHECKSUM_BYTES];
     sum.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     sum
-}
-
-/// Lower case only, so that a token has one spelling.
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
 }
 
 /// Leaves room for another form of token.

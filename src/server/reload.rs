@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
 
 use super::metrics::{Metrics, Reload};
+use crate::hex;
 use crate::policy::change::Change;
 use crate::policy::finding::Finding;
 use crate::status::{Board, Outcome, Serving};
@@ -205,7 +206,10 @@ impl Reloader {
                 let first = findings.iter().find(|finding| finding.is_error()).map(ToString::to_string);
                 self.reject(findings.len(), first.as_deref().unwrap_or_default());
                 self.metrics.reloaded(Reload::Rejected, started.elapsed());
-                self.board.attempt(Outcome::Rejected { findings, digest: hex(&bytes) }, now);
+                self.board.attempt(
+                    Outcome::Rejected { findings, digest: format!("sha256:{}", hex::encode(&bytes)) },
+                    now,
+                );
             }
             Verdict::Missing { reason } => {
                 self.reject(0, &reason);
@@ -274,9 +278,4 @@ fn log_accepted(active: &Active, changes: &[Change], warnings: usize, took: Dura
         ?took,
         "policy accepted"
     );
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{digits}")
 }

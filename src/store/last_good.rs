@@ -4,14 +4,15 @@
 //! One JSON file in the state directory, replaced atomically and checked by digest when it is read: it
 //! holds the policy files as text, which go through the same check as any other policy.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::read::SourceFile;
+use crate::file;
 use crate::policy::PolicySet;
 use crate::policy::check::check;
 use crate::policy::document::Document;
@@ -85,15 +86,7 @@ pub fn keep(state_dir: &Path, set: &PolicySet, files: &[SourceFile]) -> Result<(
         files: files.iter().map(|file| KeptFile { path: &file.path, text: &file.text }).collect(),
     };
     fs::create_dir_all(state_dir).map_err(failed)?;
-    let temporary = state_dir.join(format!("{FILE_NAME}.new"));
-    let file = File::create(&temporary).map_err(failed)?;
-    let mut writer = io::BufWriter::new(file);
-    serde_json::to_writer(&mut writer, &kept).map_err(|error| failed(error.into()))?;
-    writer.flush().map_err(failed)?;
-    writer.get_ref().sync_all().map_err(failed)?;
-    fs::rename(&temporary, &path).map_err(failed)?;
-    // The rename itself is durable only with its directory.
-    File::open(state_dir).and_then(|directory| directory.sync_all()).map_err(failed)
+    file::replace(&path, |out| serde_json::to_writer(out, &kept).map_err(io::Error::from)).map_err(failed)
 }
 
 /// Reads what was kept and checks that it means what it meant.

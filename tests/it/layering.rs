@@ -1,53 +1,48 @@
-//! The floors of `ARCHITECTURE.md`: a file uses its own floor and what is below, so there are no circles.
+//! The layers of `ARCHITECTURE.md`: a file uses its own layer and those below, so there are no cycles.
 //!
 //! Reads what follows `crate::`. Tests may look from above and are left out.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Each module of the crate with its floor.
-const FLOORS: [(&str, u32); 17] = [
-    ("proto", 0),
-    ("budget", 0),
-    ("scope", 0),
-    ("audience", 0),
-    ("policy", 1),
-    ("decision", 2),
-    ("call", 2),
-    ("report", 2),
-    ("suite", 2),
-    ("replay", 2),
-    ("store", 3),
-    ("status", 3),
-    ("audit", 3),
-    ("rpc", 4),
-    ("server", 5),
-    ("cli", 6),
-    ("main", 6),
-];
+/// Modules of layer 3 that do not know one another; `server` wires them.
+const INDEPENDENT: [&str; 3] = ["store", "status", "audit"];
 
-/// The floor whose modules do not know one another.
-const STRANGERS: u32 = 3;
-
-fn floor(module: &str) -> u32 {
-    let known = FLOORS.iter().find(|(name, _)| *name == module);
-    known.unwrap_or_else(|| panic!("`{module}` has no floor; give it one here and in ARCHITECTURE.md")).1
+/// Each module of the crate with its layer, from the table in `ARCHITECTURE.md`: a row with an empty
+/// first cell continues the layer above it.
+fn layers() -> BTreeMap<String, u32> {
+    let text = include_str!("../../ARCHITECTURE.md");
+    let rows = text.lines().skip_while(|line| !line.starts_with("| layer |")).skip(2);
+    let mut layers = BTreeMap::new();
+    let mut layer = 0;
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        if let Some(number) = cells[1].split(' ').next().filter(|number| !number.is_empty()) {
+            layer = number.parse().expect("a row starts with the number of its layer");
+        }
+        for name in cells[2].split('`').skip(1).step_by(2) {
+            if !name.contains('/') {
+                assert_eq!(layers.insert(name.to_owned(), layer), None, "`{name}` has two layers");
+            }
+        }
+    }
+    layers
 }
 
 #[test]
-fn no_file_uses_a_floor_above_its_own() {
+fn no_file_uses_a_layer_above_its_own() {
+    let layers = layers();
+    let layer = |module: &str| {
+        *layers.get(module).unwrap_or_else(|| panic!("`{module}` has no layer in ARCHITECTURE.md"))
+    };
     let mut wrong = Vec::new();
     let mut seen = 0;
-    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |path, text| {
-        let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-        let own = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
-        if own == "lib" {
-            return;
-        }
+    files(&mut |inside, own, text| {
         for used in used(text) {
             seen += 1;
-            let (here, there) = (floor(own), floor(&used));
-            if there > here || (here == STRANGERS && there == STRANGERS && used != own) {
+            let sideways = layer(own) == 3 && INDEPENDENT.contains(&&*used) && used != own;
+            if layer(&used) > layer(own) || sideways {
                 wrong.push(format!("{} uses `{used}`", inside.display()));
             }
         }
@@ -57,14 +52,24 @@ fn no_file_uses_a_floor_above_its_own() {
 }
 
 #[test]
-fn the_ground_floors_have_no_world() {
+fn the_table_names_each_module_and_no_other() {
+    let mut named: Vec<String> = layers().into_keys().collect();
+    let mut there = Vec::new();
+    files(&mut |_, own, _| there.push(own.to_owned()));
+    there.sort();
+    there.dedup();
+    named.sort();
+    assert_eq!(named, there);
+}
+
+#[test]
+fn layers_0_to_2_have_no_world() {
     const WORLD: [&str; 7] = ["std::fs", "std::net", "std::thread", "std::env", "tokio", "tracing", "tonic"];
     const CLOCKS: [&str; 3] = ["SystemTime::now", "Instant::now", "Uuid::now"];
+    let layers = layers();
     let mut wrong = Vec::new();
-    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |path, text| {
-        let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-        let own = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
-        if own == "lib" || floor(own) > 2 {
+    files(&mut |inside, own, text| {
+        if layers.get(own).is_some_and(|layer| *layer > 2) {
             return;
         }
         for line in text.lines() {
@@ -99,15 +104,26 @@ fn used(text: &str) -> Vec<String> {
     found
 }
 
-/// Visits every source file, without the tests.
-fn files(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) {
+/// Visits every source file but `lib.rs`, without the tests: its path in `src`, its module, its text.
+fn files(visit: &mut dyn FnMut(&Path, &str, &str)) {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    files_below(&src, &mut |path, text| {
+        let inside = path.strip_prefix(&src).unwrap();
+        let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if module != "lib" {
+            visit(inside, module, text);
+        }
+    });
+}
+
+fn files_below(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.file_stem().is_some_and(|stem| stem == "tests") {
             continue;
         }
         if path.is_dir() {
-            files(&path, visit);
+            files_below(&path, visit);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
             visit(&path, text.split("\n#[cfg(test)]\nmod ").next().unwrap());

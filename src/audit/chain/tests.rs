@@ -147,14 +147,13 @@ fn bytes_are_those_of_the_reference() {
     };
     let mut content = Content::gap(Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff), &gap);
     let hash = content.seal(Head { sequence: 0, hash: GENESIS_HASH });
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!(
-        hex(content.bytes()),
+        crate::hex::encode(content.bytes()),
         "010200112233445566778899aabbccddeeff0000000000000001\
          0000000000000000000000000000000000000000000000000000000000000000\
          000000007735940001ac02000000003b9aca00"
     );
-    assert_eq!(hex(&hash), "5382e3e6db6171d226230a3e4d0c1380d1d3e8d56135febfa868b8718f5b9807");
+    assert_eq!(crate::hex::encode(&hash), "5382e3e6db6171d226230a3e4d0c1380d1d3e8d56135febfa868b8718f5b9807");
 }
 
 #[test]

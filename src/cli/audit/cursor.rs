@@ -1,11 +1,13 @@
 //! The cursor: how far a reader of one log has come, kept in a file that is never half-written.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::file;
 
 /// A place in a log. Everything up to it was handed on.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -32,7 +34,7 @@ pub(super) enum CursorError {
         #[source]
         source: io::Error,
     },
-    #[error("`{}` is not a cursor file: {problem}; remove it to begin anew", path.display())]
+    #[error("`{}` is not a cursor file: {problem}; remove it to start again", path.display())]
     NotACursor { path: PathBuf, problem: String },
     #[error("could not write cursor file `{}`", path.display())]
     Write {
@@ -76,25 +78,12 @@ impl CursorFile {
     ///
     /// If it is not known to be durable.
     pub(super) fn write(&self, cursor: &Cursor) -> Result<(), CursorError> {
-        self.replace(cursor).map_err(|source| CursorError::Write { path: self.path.clone(), source })
-    }
-
-    fn replace(&self, cursor: &Cursor) -> io::Result<()> {
-        // A link is followed, so that it stays one.
-        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-        let mut fresh = name.to_owned();
-        fresh.push(".new");
-        let fresh = path.with_file_name(fresh);
-        let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(cursor)?)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&fresh, &path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // The rename itself is durable only with its folder.
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        let write = |out: &mut dyn Write| {
+            serde_json::to_writer(&mut *out, cursor)?;
+            out.write_all(b"\n")
+        };
+        file::replace(&self.path, write)
+            .map_err(|source| CursorError::Write { path: self.path.clone(), source })
     }
 }
 
@@ -103,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_read_as_it_was_written_and_nothing_is_left_beside_it() {
+    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let file = CursorFile::new(folder.path().join("cursor"));
         assert_eq!(file.read().unwrap(), None);
@@ -113,18 +102,6 @@ mod tests {
             assert_eq!(file.read().unwrap(), Some(cursor));
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_link_to_a_cursor_file_stays_a_link() {
-        let folder = tempfile::tempdir().unwrap();
-        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
-        fs::write(&target, "{\"log_id\":\"a\",\"sequence\":1}").unwrap();
-        std::os::unix::fs::symlink(&target, &link).unwrap();
-        let cursor = Cursor { log_id: "a".to_owned(), sequence: 2 };
-        CursorFile::new(link.clone()).write(&cursor).unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(CursorFile::new(target).read().unwrap(), Some(cursor));
     }
 
     #[test]

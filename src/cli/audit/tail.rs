@@ -18,7 +18,7 @@ use self::sink::{Flushed, Sink};
 use super::cursor::{Cursor, CursorFile};
 use crate::cli::Exit;
 use crate::cli::output::{bad, clean, notable, print_error};
-use crate::cli::remote::backoff::{Backoff, MOST_TRIES, may_pass};
+use crate::cli::remote::retry::{MOST_TRIES, Retries, may_pass};
 use crate::cli::remote::{DEADLINE, MAX_ANSWER_BYTES, ServerArgs, connect, said};
 use crate::rpc::v1;
 use crate::rpc::v1::audit_service_client::AuditServiceClient;
@@ -151,7 +151,7 @@ async fn tail(args: TailArgs) -> anyhow::Result<Exit> {
         sink: Sink::new(server.output, file, cursor),
         stop,
         server,
-        backoff: Backoff::new(retries),
+        retries: Retries::new(retries),
     };
     let end = tail.run().await;
     // Whatever the end was, what was handed on is remembered.
@@ -198,7 +198,7 @@ struct Tail {
     sink: Sink,
     stop: CancellationToken,
     server: ServerArgs,
-    backoff: Backoff,
+    retries: Retries,
 }
 
 impl Tail {
@@ -215,8 +215,8 @@ impl Tail {
                 End::Lost(error) if self.request.follow => error,
                 end => return end,
             };
-            let Some(delay) = self.backoff.next() else { return End::Lost(error) };
-            if self.backoff.is_first() {
+            let Some(delay) = self.retries.next() else { return End::Lost(error) };
+            if self.retries.is_first() {
                 let error = error.to_string();
                 print_error(&format!("{}: {}; trying again\n", notable("warning"), clean(&error)));
             }
@@ -262,7 +262,7 @@ impl Tail {
                 Ok(Err(status)) => return Err(self.refused(None, &status).await),
                 Err(_) => return Err(End::Lost(silent("no message", LONGEST_SILENCE))),
             };
-            self.backoff.reset();
+            self.retries.reset();
             is_complete = matches!(response.message, Some(Message::Checkpoint(_)));
             self.sink.take(response)?;
             if self.sink.begins() {

@@ -15,10 +15,11 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::walk::Walk;
-use crate::audit::{self, BadRecord, Hash, Head, STORE_FILE, VerifyOptions, VerifyReport};
+use crate::audit::{self, BadRecord, Head, STORE_FILE, VerifyOptions, VerifyReport};
 use crate::cli::Exit;
 use crate::cli::output::{Format, bad, clean, dim, good, print, print_error};
 use crate::cli::remote::{DEADLINE, MAX_ANSWER_BYTES, connect, said, server_uri};
+use crate::hex;
 use crate::rpc::v1;
 use crate::rpc::v1::audit_service_client::AuditServiceClient;
 use crate::rpc::v1::stream_audit_events_response::Message;
@@ -194,7 +195,7 @@ fn text(report: &VerifyReport) -> String {
     let label = if found.is_none() { "records " } else { "good    " };
     text.push_str(&format!("  {label}  {records}{range}\n"));
     text.push_str(&format!("  gaps      {gaps}, missing events {missing_events}\n"));
-    let place = format!("{}:{}", head.sequence, hex(&head.hash));
+    let place = format!("{}:{}", head.sequence, hex::encode(&head.hash));
     text.push_str(&format!("  head      {}\n", dim(&place)));
     text
 }
@@ -211,7 +212,7 @@ fn json(report: &VerifyReport) -> serde_json::Result<String> {
         first_sequence: has_records.then_some(base.sequence + 1),
         last_sequence: has_records.then_some(head.sequence),
         head_sequence: head.sequence,
-        head_hash: hex(&head.hash),
+        head_hash: hex::encode(&head.hash),
         bad: bad.as_ref().map(|BadRecord { sequence, problem }| JsonBad {
             sequence: *sequence,
             problem: problem.to_string(),
@@ -246,22 +247,13 @@ struct JsonBad {
     problem: String,
 }
 
-fn hex(hash: &Hash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Reads `--expect-head`.
 fn expected_head(text: &str) -> Result<Head, String> {
     let hint = "write it as an earlier run printed it: SEQUENCE:HASH, the hash as 64 hexadecimal digits";
     let (sequence, digits) = text.split_once(':').ok_or(hint)?;
     let sequence = sequence.parse().map_err(|_| hint)?;
-    let mut hash = Hash::default();
-    if digits.len() != 2 * hash.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(hint.to_owned());
-    }
-    for (byte, pair) in hash.iter_mut().zip((0..).step_by(2)) {
-        *byte = digits.get(pair..pair + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(hint)?;
-    }
+    let hash =
+        hex::decode(&digits.to_ascii_lowercase()).and_then(|bytes| bytes.try_into().ok()).ok_or(hint)?;
     Ok(Head { sequence, hash })
 }
 
@@ -275,6 +267,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::Hash;
 
     #[test]
     fn a_head_is_read_as_it_is_printed() {
@@ -282,9 +275,9 @@ mod tests {
         hash[0] = 0xab;
         hash[31] = 0x0f;
         let head = Head { sequence: 12, hash };
-        assert_eq!(expected_head(&format!("12:{}", hex(&hash))), Ok(head));
-        assert_eq!(expected_head(&format!("12:{}", hex(&hash).to_uppercase())), Ok(head));
-        let digits = hex(&hash);
+        assert_eq!(expected_head(&format!("12:{}", hex::encode(&hash))), Ok(head));
+        assert_eq!(expected_head(&format!("12:{}", hex::encode(&hash).to_uppercase())), Ok(head));
+        let digits = hex::encode(&hash);
         for text in ["", "12", ":", "12:", "x:00", &digits, &format!("12:{digits}0"), &format!("-1:{digits}")]
         {
             assert!(expected_head(text).is_err(), "{text}");
