@@ -21,7 +21,7 @@ use super::lifecycle::Lifecycle;
 use super::metrics::{Metrics, commit_histogram};
 use super::recorder::{AuditMode, AuditRecorder};
 use super::reload::{Reloader, StartError};
-use super::{Drained, Listeners, ServerError, Services, admin, require_loopback, run};
+use super::{Drained, Listeners, ServerError, Services, admin, reload, require_loopback, run};
 use crate::audit::jsonl::{Jsonl, JsonlOptions, JsonlTarget};
 use crate::audit::{AuditError, AuditHealth, AuditLog, AuditOptions};
 use crate::policy::finding::shown;
@@ -33,7 +33,7 @@ use crate::rpc::v1::policy_status_service_server::PolicyStatusServiceServer;
 use crate::status::{Board, kind};
 use crate::store::load::Loader;
 use crate::store::read::ReadSettings;
-use crate::store::watch::{FolderWatch, Hint, Hints, WatchState, static_source};
+use crate::store::watch::{FolderWatch, Hints};
 use crate::store::{Current, Keeper};
 
 /// Everything that the operator can set.
@@ -307,8 +307,14 @@ impl App {
             .with(PolicyStatusServiceServer::new(status));
         lifecycle.serve();
 
-        let reload =
-            Reload { reloader, folders, hints, hangup, board: Arc::clone(&board), metrics: metrics.clone() };
+        let reload = reload::task::Task {
+            reloader,
+            folders,
+            hints,
+            hangup,
+            board: Arc::clone(&board),
+            metrics: metrics.clone(),
+        };
         let mut reload = tokio::spawn(reload.run(stop.clone()));
         let health = tokio::spawn(show_health(log.clone(), Arc::clone(&board), stop.clone()));
         let mut admin =
@@ -330,7 +336,7 @@ impl App {
         let mut ended = None;
         let drained = tokio::select! {
             drained = run(config, services, listeners, shutdown) => drained.map_err(AppError::from),
-            result = &mut reload => { ended = Some("reload"); Err(early("reload", result)) }
+            result = &mut reload => { ended = Some("reload"); Err(early("reload", result.map(|ended| ended.map_err(|source| AppError::Task { task: "reload", source })))) }
             result = &mut admin => {
                 ended = Some("admin");
                 Err(early("the admin endpoint", result.map(|ended| ended.map_err(AppError::Admin))))
@@ -421,65 +427,4 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, AppError> {
     tokio::task::spawn_blocking(work).await.map_err(|source| AppError::Task { task, source })
-}
-
-/// The task that looks at the policy files.
-#[derive(Debug)]
-struct Reload {
-    reloader: Reloader,
-    folders: FolderWatch,
-    hints: Hints,
-    hangup: Signal,
-    board: Arc<Board>,
-    metrics: Metrics,
-}
-
-/// How often a look is repeated at once because a new folder came up; after that the hints decide.
-const MAX_LOOKS: usize = 5;
-
-impl Reload {
-    async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
-        let Self { mut reloader, mut folders, hints, mut hangup, board, metrics } = self;
-        let mut state = WatchState::Events;
-        // The folders were armed by the first load already: look once more for what happened since.
-        hints.hint();
-        let mut planned = None;
-        loop {
-            if *folders.state() != state {
-                state = folders.state().clone();
-                match &state {
-                    WatchState::Events => info!("file events are back"),
-                    WatchState::PollingOnly(reason) => {
-                        warn!(reason, "no file events, changes are found by the rescan only");
-                    }
-                }
-            }
-            metrics.watching(state == WatchState::Events);
-            let hint = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                hint = hints.next(planned) => hint,
-                _ = hangup.recv() => Hint::Event,
-            };
-            let board = Arc::clone(&board);
-            (reloader, folders, planned) = blocking("a look at the policy", move || {
-                let mut planned = None;
-                if hint != Hint::Planned {
-                    folders.arm();
-                }
-                for _ in 0..MAX_LOOKS {
-                    planned = reloader.look();
-                    // A folder that came up while we looked may hold what we have not seen.
-                    if !folders.arm() {
-                        break;
-                    }
-                }
-                let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-                let fixed = static_source(reloader.paths(), &mounts);
-                let fixed = fixed.map(|message| ("SingleFileMount", message));
-                board.toggle(kind::POLICY_SOURCE_STATIC, fixed, SystemTime::now());
-                (reloader, folders, planned)
-            })
-            .await?;
-        }
-    }
 }

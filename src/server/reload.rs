@@ -17,6 +17,8 @@ use crate::store::load::{Loaded, Loader};
 use crate::store::read::{ReadError, SourceFile};
 use crate::store::{Active, Attempt, Keeper, Verdict};
 
+pub(super) mod task;
+
 /// How soon to look again after files kept changing while they were read.
 const UNSTABLE_RETRY: Duration = Duration::from_millis(100);
 /// Most changes that one log line names.

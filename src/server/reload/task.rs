@@ -1,0 +1,80 @@
+//! The task that waits for a reason to look at the policy files, and has them looked at.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::signal::unix::Signal;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Reloader;
+use crate::server::metrics::Metrics;
+use crate::status::{Board, kind};
+use crate::store::watch::{FolderWatch, Hint, Hints, WatchState, static_source};
+
+/// The task that looks at the policy files.
+#[derive(Debug)]
+pub(in crate::server) struct Task {
+    pub(in crate::server) reloader: Reloader,
+    pub(in crate::server) folders: FolderWatch,
+    pub(in crate::server) hints: Hints,
+    pub(in crate::server) hangup: Signal,
+    pub(in crate::server) board: Arc<Board>,
+    pub(in crate::server) metrics: Metrics,
+}
+
+/// How often a look is repeated at once because a new folder came up; after that the hints decide.
+const MAX_LOOKS: usize = 5;
+
+impl Task {
+    /// Looks until it is told to stop.
+    ///
+    /// # Errors
+    /// A look panicked.
+    pub(in crate::server) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
+        let Self { mut reloader, mut folders, hints, mut hangup, board, metrics } = self;
+        let mut state = WatchState::Events;
+        // The folders were armed by the first load already: look once more for what happened since.
+        hints.hint();
+        let mut planned = None;
+        loop {
+            if *folders.state() != state {
+                state = folders.state().clone();
+                match &state {
+                    WatchState::Events => info!("file events are back"),
+                    WatchState::PollingOnly(reason) => {
+                        warn!(reason, "no file events, changes are found by the rescan only");
+                    }
+                }
+            }
+            metrics.watching(state == WatchState::Events);
+            let hint = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                hint = hints.next(planned) => hint,
+                _ = hangup.recv() => Hint::Event,
+            };
+            let board = Arc::clone(&board);
+            (reloader, folders, planned) = tokio::task::spawn_blocking(move || {
+                let mut planned = None;
+                if hint != Hint::Planned {
+                    folders.arm();
+                }
+                for _ in 0..MAX_LOOKS {
+                    planned = reloader.look();
+                    // A folder that came up while we looked may hold what we have not seen.
+                    if !folders.arm() {
+                        break;
+                    }
+                }
+                let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+                let fixed = static_source(reloader.paths(), &mounts);
+                let fixed = fixed.map(|message| ("SingleFileMount", message));
+                board.toggle(kind::POLICY_SOURCE_STATIC, fixed, SystemTime::now());
+                (reloader, folders, planned)
+            })
+            .await?;
+        }
+    }
+}
