@@ -50,7 +50,7 @@ mod sample {
         let nothing = [Document::read(&"policies/empty.yaml".into(), "")];
         let about_the_set = check(&"policies".into(), &nothing).unwrap_err();
         findings.extend(about_the_set.into_iter().filter(Finding::is_error));
-        (findings, HashMap::from([(file, TEXT.into())]))
+        (findings.into_vec(), HashMap::from([(file, TEXT.into())]))
     }
 }
 

@@ -11,9 +11,9 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use crate::policy::AudiencePolicy;
-use crate::policy::finding::{Code, Finding};
+use crate::policy::finding::{Code, Finding, Findings};
 
-/// Most findings and most audience statuses in one status.
+/// Most audience statuses in one status.
 pub const MAX_LISTED: usize = 1000;
 
 /// Whether a condition holds.
@@ -137,7 +137,7 @@ pub struct LastAttempt {
     pub accepted: bool,
     /// Of the meaning if accepted, of the bytes if rejected; empty if nothing could be read.
     pub digest: String,
-    /// At most [`MAX_LISTED`], errors first.
+    /// At most [`crate::policy::finding::MAX_FINDINGS`], errors first.
     pub findings: Arc<[Finding]>,
     /// How many there were.
     pub finding_count: usize,
@@ -175,12 +175,12 @@ pub enum Outcome {
     /// A set serves, or the files mean what serves.
     Accepted {
         /// Warnings.
-        warnings: Vec<Finding>,
+        warnings: Findings,
     },
     /// The files are not valid.
     Rejected {
         /// Every finding.
-        findings: Vec<Finding>,
+        findings: Findings,
         /// `sha256:` over the bytes.
         digest: String,
     },
@@ -378,7 +378,7 @@ impl State {
         let (accepted, digest, mut findings) = match outcome {
             Outcome::Accepted { warnings } => {
                 let digest = self.serving.as_ref().map(|serving| serving.digest.clone()).unwrap_or_default();
-                let message = match warnings.len() {
+                let message = match warnings.count() {
                     0 => "the policy files are what serves".to_owned(),
                     count => format!("the policy files are what serves; {}", counted(count, "warning")),
                 };
@@ -387,9 +387,9 @@ impl State {
                 (true, digest, warnings)
             }
             Outcome::Rejected { findings, digest } => {
-                let errors = findings.iter().filter(|finding| finding.is_error()).count();
-                let first = findings.iter().find(|finding| finding.is_error());
-                let first = first.map(|finding| format!(", first {finding}")).unwrap_or_default();
+                let errors = findings.error_count();
+                let first =
+                    findings.first_error().map(|finding| format!(", first {finding}")).unwrap_or_default();
                 let message =
                     format!("the policy files are not valid: {}{first}; {keeps}", counted(errors, "error"));
                 self.set(kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicyRejected", message, now);
@@ -398,7 +398,7 @@ impl State {
             Outcome::Missing { reason } => {
                 let message = format!("{reason}; {keeps}");
                 self.set(kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicySourceMissing", message, now);
-                (false, String::new(), Vec::new())
+                (false, String::new(), Findings::new())
             }
         };
         if !accepted && self.serving.is_some() {
@@ -418,13 +418,12 @@ impl State {
             self.troubled.entry(name).or_default().push(finding.clone());
         }
         findings.sort_by_key(|finding| finding.severity());
-        let finding_count = findings.len();
-        findings.truncate(MAX_LISTED);
+        let finding_count = findings.count();
         self.last_attempt = Some(LastAttempt {
             attempt_time: now,
             accepted,
             digest,
-            findings: findings.into(),
+            findings: findings.into_vec().into(),
             finding_count,
         });
         self.update_records(now);

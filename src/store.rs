@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use crate::policy::PolicySet;
 use crate::policy::change::{Change, changes};
 use crate::policy::check::Accepted;
-use crate::policy::finding::Finding;
+use crate::policy::finding::Findings;
 
 pub mod last_good;
 pub mod load;
@@ -43,7 +43,7 @@ pub enum Attempt {
     /// The files are a valid set.
     Valid(Accepted),
     /// The files are not.
-    Invalid(Vec<Finding>),
+    Invalid(Findings),
     /// The named directory is not there, or cannot be read, for this reason.
     Missing(String),
 }
@@ -60,12 +60,12 @@ pub enum Verdict {
         /// What changed; empty for the first set.
         changes: Vec<Change>,
         /// What its authors should look at.
-        warnings: Vec<Finding>,
+        warnings: Findings,
     },
     /// The files mean what serves already: nothing changed, older findings are cleared.
     Unchanged {
         /// What its authors should look at.
-        warnings: Vec<Finding>,
+        warnings: Findings,
     },
     /// The same bytes as in the last attempt: nothing to say.
     Same,
@@ -77,7 +77,7 @@ pub enum Verdict {
     /// What served before goes on serving.
     Rejected {
         /// Every finding.
-        findings: Vec<Finding>,
+        findings: Findings,
     },
     /// The source is gone; what served before goes on serving.
     Missing {

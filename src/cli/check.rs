@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::output::{bad, print};
 use super::{Exit, input, report};
-use crate::policy::finding::Finding;
+use crate::policy::finding::{Finding, Findings};
 use crate::report::{Texts, github, junit, sarif};
 use crate::store::load::Loaded;
 
@@ -75,7 +75,7 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     Ok(if is_valid && !is_denied { Exit::Yes } else { Exit::No })
 }
 
-fn text(loaded: &Loaded, findings: &[Finding], is_denied: bool) -> String {
+fn text(loaded: &Loaded, findings: &Findings, is_denied: bool) -> String {
     let mut text =
         if findings.is_empty() { String::new() } else { report::findings(findings, &loaded.files) };
     if let Ok(accepted) = &loaded.outcome {
@@ -88,15 +88,21 @@ fn text(loaded: &Loaded, findings: &[Finding], is_denied: bool) -> String {
     text
 }
 
-fn json(findings: &[Finding]) -> serde_json::Result<String> {
-    let report = JsonReport { findings: findings.iter().map(JsonFinding::from).collect() };
+fn json(findings: &Findings) -> serde_json::Result<String> {
+    let report = JsonReport {
+        findings: findings.iter().map(JsonFinding::from).collect(),
+        finding_count: findings.count(),
+    };
     Ok(serde_json::to_string_pretty(&report)? + "\n")
 }
 
 /// What `--output json` prints; the names are a contract.
 #[derive(Serialize)]
 struct JsonReport<'f> {
+    /// At most 1,000, errors first.
     findings: Vec<JsonFinding<'f>>,
+    /// How many there are, listed or not.
+    finding_count: usize,
 }
 
 #[derive(Serialize)]

@@ -10,11 +10,11 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use super::output::{bad, clean, dim, good, notable, stand_in};
-use crate::policy::finding::{Finding, Position, Severity};
+use crate::policy::finding::{Finding, Findings, Position, Severity};
 use crate::store::read::SourceFile;
 
 /// Shows each finding with its excerpt from `files` (sorted by path), and sums up at the end.
-pub(super) fn findings(findings: &[Finding], files: &[SourceFile]) -> String {
+pub(super) fn findings(findings: &Findings, files: &[SourceFile]) -> String {
     let renderer = Renderer::styled();
     let mut report = String::new();
     for finding in findings {
@@ -69,9 +69,9 @@ fn groups<'f>(finding: &'f Finding, text: Option<&str>) -> Vec<Group<'f>> {
 }
 
 /// One line, such as `error: 2 errors and 1 warning in 2 files`.
-fn summary(findings: &[Finding]) -> String {
-    let errors = findings.iter().filter(|finding| finding.is_error()).count();
-    let warnings = findings.len() - errors;
+fn summary(findings: &Findings) -> String {
+    let errors = findings.error_count();
+    let warnings = findings.count() - errors;
     let files = findings.iter().map(|finding| &finding.file).collect::<HashSet<_>>().len();
     let mut text = match errors {
         0 => format!("{}: ", notable("warning")),
@@ -85,6 +85,9 @@ fn summary(findings: &[Finding]) -> String {
     }
     // Writing to a String does not fail.
     _ = write!(text, " in {}", counted(files, "file"));
+    if !findings.is_complete() {
+        _ = write!(text, "; the first {} are listed", findings.len());
+    }
     text
 }
 

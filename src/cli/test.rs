@@ -13,7 +13,7 @@ use super::output::{print, print_error};
 use super::report::{self, counted};
 use super::{Exit, input};
 use crate::policy::PolicySet;
-use crate::policy::finding::{Finding, shown};
+use crate::policy::finding::{Findings, shown};
 use crate::store::load::finding;
 use crate::store::read::{ReadSettings, Wanted, is_test_name, read_folder};
 use crate::suite::{self, Suite, output};
@@ -110,7 +110,7 @@ fn load_suites(paths: &[PathBuf], policy: &PolicySet) -> anyhow::Result<Vec<Suit
     let settings = ReadSettings { wanted: Wanted::Tests, ..ReadSettings::default() };
     let picture = read_folder(paths, None, &settings)?;
     let suites: Vec<Suite> = picture.files.iter().map(|file| Suite::read(&file.path, &file.text)).collect();
-    let mut findings: Vec<Finding> = picture.problems.iter().map(finding).collect();
+    let mut findings: Findings = picture.problems.iter().map(finding).collect();
     findings.extend(suites.iter().flat_map(|suite| suite.check(policy)));
     if !findings.is_empty() {
         print_error(&report::findings(&findings, &picture.files));

@@ -4,12 +4,12 @@
 //! one file under the guardrails of the set, [`assemble`] judges what concerns several files and puts
 //! the set together. Nothing is corrected silently and nothing stops at the first finding.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use self::audience::Checker;
 use super::document::{Document, GuardrailsDocument, List, Text};
-use super::finding::{self, Code, Finding, Position, nearest, shown};
+use super::finding::{self, Code, Finding, Findings, Position, nearest, shown};
 use super::{AudiencePolicy, MAX_BASELINE_CLIENT_SCOPES, PolicySet};
 use crate::audience::normalise;
 use crate::scope::{ScopeList, check_token};
@@ -75,7 +75,7 @@ pub struct CheckedDocument {
     /// Path of the file as found.
     pub file: Arc<str>,
     /// What is wrong within the file, in file order.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
     /// The guardrails that it declares.
     pub guardrails: Option<GuardrailsDocument>,
     declared: Vec<Declared>,
@@ -118,7 +118,7 @@ pub struct Accepted {
     /// The set.
     pub set: PolicySet,
     /// Warnings only, by file and position.
-    pub warnings: Vec<Finding>,
+    pub warnings: Findings,
 }
 
 /// Judges a set of documents: reads the guardrails, then each document, then the whole.
@@ -127,10 +127,10 @@ pub struct Accepted {
 ///
 /// # Errors
 /// Every finding, warnings included, by file and position, if at least one is an error.
-pub fn check(source: &Arc<str>, documents: &[Document]) -> Result<Accepted, Vec<Finding>> {
+pub fn check(source: &Arc<str>, documents: &[Document]) -> Result<Accepted, Findings> {
     let guardrails = Guardrails::of(documents);
     let checked: Vec<_> = documents.iter().map(|document| check_document(document, &guardrails)).collect();
-    assemble(source, &checked, Vec::new())
+    assemble(source, &checked, Findings::new())
 }
 
 /// Judges one document under the guardrails of its set.
@@ -146,17 +146,10 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
     if let Some(document) = &document.guardrails {
         checker.guardrails(document);
     }
-    let misshapen: HashSet<&str> = document
-        .findings
-        .iter()
-        .filter(|finding| finding.is_error())
-        .map(|finding| finding.audience.as_str())
-        .collect();
     let mut declared = Vec::with_capacity(document.audiences.len());
     for audience in &document.audiences {
         checker.audience = &audience.audience.value;
-        let shape_is_wrong = misshapen.contains(&*finding::audience(&audience.audience.value));
-        let policy = checker.audience(audience, shape_is_wrong);
+        let policy = checker.audience(audience);
         declared.push(Declared { position: audience.audience.position, policy });
     }
     let mut findings = checker.findings;
@@ -181,16 +174,17 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
 pub fn assemble<'d>(
     source: &Arc<str>,
     documents: impl IntoIterator<Item = &'d CheckedDocument>,
-    others: Vec<Finding>,
-) -> Result<Accepted, Vec<Finding>> {
+    others: Findings,
+) -> Result<Accepted, Findings> {
     let mut documents: Vec<&CheckedDocument> = documents.into_iter().collect();
     // The order in which files are found has no meaning.
     documents.sort_by(|one, other| one.file.cmp(&other.file));
     // What an unreadable file declares is unknown: "not declared" would be a guess.
-    let complete = others.iter().all(|finding| !finding.is_error())
-        && documents.iter().all(|document| !document.unreadable);
+    let complete = others.error_count() == 0 && documents.iter().all(|document| !document.unreadable);
     let mut findings = others;
-    findings.extend(documents.iter().flat_map(|document| document.findings.iter().cloned()));
+    for document in &documents {
+        findings.append(&document.findings);
+    }
 
     let count = documents.iter().map(|document| document.declared.len()).sum();
     let mut first: HashMap<&str, (&Arc<str>, &Declared)> = HashMap::with_capacity(count);
@@ -280,8 +274,8 @@ pub fn assemble<'d>(
         });
     }
     drop(first);
-    findings.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
-    if findings.iter().any(Finding::is_error) {
+    findings.sort();
+    if findings.error_count() > 0 {
         return Err(findings);
     }
     Ok(Accepted { set: PolicySet::new(policies, default_normal.as_deref()), warnings: findings })

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::finding::{self, Code, Finding, Position, nearest, shown};
+use super::finding::{self, Code, Finding, Findings, MAX_FINDINGS, Position, nearest, shown};
 use super::yaml::{self, Kind, Node, Schema};
 use super::{ClientSource, OmittedScope, Treatment, UnknownRegistration};
 use crate::scope::matching::ScopeMatching;
@@ -46,7 +46,7 @@ pub struct Document {
     /// `guardrails`.
     pub guardrails: Option<GuardrailsDocument>,
     /// What is wrong with the shape of the file.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
     /// The file is so broken that what it would declare is unknown.
     pub unreadable: bool,
 }
@@ -84,6 +84,8 @@ pub struct AudienceDocument {
     pub unknown_registration: Option<Spanned<UnknownRegistration>>,
     /// `clientRules`.
     pub client_rules: Vec<RuleDocument>,
+    /// Its shape is wrong, and a finding says so.
+    pub is_misshapen: bool,
 }
 
 /// One entry of `clientRules`.
@@ -177,13 +179,13 @@ impl Document {
 
     /// Reads the tree of a file, or reports why there is none.
     pub(super) fn from_tree(file: &Arc<str>, tree: Result<Option<Node<'_>>, yaml::Problem>) -> Self {
-        let mut reader = Reader { file, audience: "", findings: Vec::new() };
+        let mut reader = Reader { file, audience: "", findings: Findings::new() };
         let mut document = Self {
             file: Arc::clone(file),
             audiences: Vec::new(),
             default_audience: None,
             guardrails: None,
-            findings: Vec::new(),
+            findings: Findings::new(),
             unreadable: false,
         };
         match tree {
@@ -212,7 +214,7 @@ impl Document {
 pub(crate) struct Reader<'f> {
     pub(crate) file: &'f Arc<str>,
     pub(crate) audience: &'f str,
-    pub(crate) findings: Vec<Finding>,
+    pub(crate) findings: Findings,
 }
 
 impl<'f> Reader<'f> {
@@ -224,7 +226,7 @@ impl<'f> Reader<'f> {
         message: impl Into<String>,
         suggestion: impl Into<String>,
     ) {
-        self.findings.push(Finding {
+        self.findings.push_with(code, || Finding {
             code,
             file: Arc::clone(self.file),
             position,
@@ -289,6 +291,11 @@ impl<'f> Reader<'f> {
                 continue;
             };
             if !known.contains(&text.as_ref()) {
+                if self.findings.error_count() >= MAX_FINDINGS {
+                    // Only counted: to guess what was meant is slow, and there may be a million of them.
+                    self.report(Code::UnknownKey, key.position, text, "", "");
+                    continue;
+                }
                 let message = if text == "<<" {
                     format!("merge keys (`<<`) are not part of the format of `{what}`")
                 } else {
@@ -328,7 +335,6 @@ impl<'f> Reader<'f> {
             document.unreadable = true;
             return;
         };
-        document.audiences.reserve(entries.len());
         for (key, value) in entries {
             let Some(audience) = self.text(key, "audience") else {
                 document.unreadable = true;
@@ -339,8 +345,15 @@ impl<'f> Reader<'f> {
                 audience: &audience.value,
                 findings: std::mem::take(&mut self.findings),
             };
-            let read = reader.audience(audience.clone(), value);
+            let before = reader.findings.error_count();
+            let mut read = reader.audience(audience.clone(), value);
             self.findings = reader.findings;
+            read.is_misshapen = self.findings.error_count() > before;
+            if read.is_misshapen && self.findings.error_count() > MAX_FINDINGS {
+                // Nobody will read what is wrong with it, and there may be a million of them.
+                document.unreadable = true;
+                continue;
+            }
             document.audiences.push(read);
         }
     }
@@ -379,6 +392,7 @@ impl<'f> Reader<'f> {
             step_up_scopes: self.list(&authorization, "stepUpScopes"),
             unknown_registration: self.choice(&authorization, "unknownRegistration", UNKNOWN_REGISTRATIONS),
             client_rules: self.rules(&fields),
+            is_misshapen: false,
         }
     }
 

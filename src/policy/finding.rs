@@ -62,6 +62,169 @@ pub struct Finding {
     pub suggestion: String,
 }
 
+/// Most findings that are kept of one attempt to read a policy; the rest is counted.
+pub const MAX_FINDINGS: usize = 1000;
+
+/// What was found, within bounds: at most [`MAX_FINDINGS`] are kept, errors before warnings, and all are counted.
+///
+/// Reads like a slice of what is kept, in the order in which it was pushed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Findings {
+    kept: Vec<Finding>,
+    kept_warnings: usize,
+    errors: usize,
+    warnings: usize,
+}
+
+impl Findings {
+    /// No findings.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { kept: Vec::new(), kept_warnings: 0, errors: 0, warnings: 0 }
+    }
+
+    /// Counts a finding, and keeps it if there is room. An error takes the place of the newest warning.
+    pub fn push(&mut self, finding: Finding) {
+        self.push_with(finding.code, || finding);
+    }
+
+    /// Like [`Findings::push`], for a finding that is only made if it is kept.
+    pub fn push_with(&mut self, code: Code, make: impl FnOnce() -> Finding) {
+        match code.severity() {
+            Severity::Error => self.errors += 1,
+            Severity::Warning => self.warnings += 1,
+        }
+        self.keep(code.severity(), make);
+    }
+
+    fn keep(&mut self, severity: Severity, make: impl FnOnce() -> Finding) {
+        if self.kept.len() >= MAX_FINDINGS {
+            if severity == Severity::Warning || self.kept_warnings == 0 {
+                return;
+            }
+            if let Some(at) = self.kept.iter().rposition(|kept| !kept.is_error()) {
+                self.kept.remove(at);
+                self.kept_warnings -= 1;
+            }
+        }
+        self.kept_warnings += usize::from(severity == Severity::Warning);
+        self.kept.push(make());
+    }
+
+    /// Adds what others found: what is kept of it as far as there is room, and its counts.
+    pub fn append(&mut self, others: &Self) {
+        self.errors += others.errors;
+        self.warnings += others.warnings;
+        for finding in &others.kept {
+            self.keep(finding.severity(), || finding.clone());
+        }
+    }
+
+    /// How many findings there are, kept or not.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.errors + self.warnings
+    }
+
+    /// How many of them are errors.
+    #[must_use]
+    pub const fn error_count(&self) -> usize {
+        self.errors
+    }
+
+    /// Returns `true` if every finding is kept.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.kept.len() == self.count()
+    }
+
+    /// The first error that is kept; there is one if there are errors.
+    #[must_use]
+    pub fn first_error(&self) -> Option<&Finding> {
+        self.kept.iter().find(|finding| finding.is_error())
+    }
+
+    /// Sorts what is kept by a key; equal ones stay in their order.
+    pub fn sort_by_key<K: Ord>(&mut self, key: impl FnMut(&Finding) -> K) {
+        self.kept.sort_by_key(key);
+    }
+
+    /// Sorts what is kept by file and position.
+    pub fn sort(&mut self) {
+        self.kept.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
+    }
+
+    /// Keeps at most so many errors and warnings, the first ones; the counts stay.
+    pub fn keep_at_most(&mut self, errors: usize, warnings: usize) {
+        let mut left = (errors, warnings);
+        self.kept.retain(|finding| {
+            let left = if finding.is_error() { &mut left.0 } else { &mut left.1 };
+            let stays = *left > 0;
+            *left = left.saturating_sub(1);
+            stays
+        });
+        self.kept.shrink_to_fit();
+        self.kept_warnings = self.kept.iter().filter(|finding| !finding.is_error()).count();
+    }
+
+    /// Changes what is kept, one by one; the code must stay, since it is counted.
+    pub(crate) fn update(&mut self, change: impl FnMut(&mut Finding)) {
+        self.kept.iter_mut().for_each(change);
+    }
+
+    /// What is kept.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<Finding> {
+        self.kept
+    }
+}
+
+impl std::ops::Deref for Findings {
+    type Target = [Finding];
+
+    fn deref(&self) -> &[Finding] {
+        &self.kept
+    }
+}
+
+impl Extend<Finding> for Findings {
+    fn extend<I: IntoIterator<Item = Finding>>(&mut self, findings: I) {
+        findings.into_iter().for_each(|finding| self.push(finding));
+    }
+}
+
+impl FromIterator<Finding> for Findings {
+    fn from_iter<I: IntoIterator<Item = Finding>>(findings: I) -> Self {
+        let mut all = Self::new();
+        all.extend(findings);
+        all
+    }
+}
+
+impl From<Vec<Finding>> for Findings {
+    fn from(findings: Vec<Finding>) -> Self {
+        findings.into_iter().collect()
+    }
+}
+
+impl IntoIterator for Findings {
+    type Item = Finding;
+    type IntoIter = std::vec::IntoIter<Finding>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.kept.into_iter()
+    }
+}
+
+impl<'f> IntoIterator for &'f Findings {
+    type Item = &'f Finding;
+    type IntoIter = std::slice::Iter<'f, Finding>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.kept.iter()
+    }
+}
+
 /// Longest `value` of a finding in bytes; what is longer is cut and ends in `...`.
 pub const MAX_VALUE_BYTES: usize = 256;
 
@@ -284,6 +447,45 @@ mod tests {
         assert_eq!(nearest("a", ["b"]), None);
         assert_eq!(nearest("", ["b"]), None);
         assert_eq!(nearest(&"s".repeat(100_000), keys), None);
+    }
+
+    fn numbered(code: Code, line: u32) -> Finding {
+        let position = Position { line, ..Position::default() };
+        let file = "a.yaml".into();
+        let (audience, value) = (String::new(), String::new());
+        Finding { code, file, position, audience, value, message: String::new(), suggestion: String::new() }
+    }
+
+    #[test]
+    fn all_findings_are_counted_and_the_first_are_kept_errors_before_warnings() {
+        let mut findings = Findings::new();
+        for line in 0..1500 {
+            findings.push(numbered(Code::EmptyFile, line));
+        }
+        assert_eq!((findings.len(), findings.count(), findings.error_count()), (1000, 1500, 0));
+        findings.push(numbered(Code::UnknownKey, 7));
+        assert_eq!((findings.len(), findings.count(), findings.error_count()), (1000, 1501, 1));
+        assert_eq!(findings.first_error().map(|first| first.position.line), Some(7));
+        assert_eq!(findings[998].position.line, 998, "the newest warning made room");
+        for line in 0..1_000_000 {
+            findings.push_with(Code::UnknownKey, || numbered(Code::UnknownKey, line));
+        }
+        assert_eq!((findings.len(), findings.count()), (1000, 1_001_501));
+        assert!(findings.iter().all(Finding::is_error));
+        findings.push_with(Code::UnknownKey, || panic!("made though it is not kept"));
+    }
+
+    #[test]
+    fn findings_of_several_files_are_one_count() {
+        let file = |count: u32| (0..count).map(|line| numbered(Code::UnknownKey, line)).collect::<Findings>();
+        let mut all = file(600);
+        all.append(&file(600));
+        all.append(&file(1600));
+        assert_eq!((all.len(), all.count(), all.is_complete()), (1000, 2800, false));
+        let mut few = file(5);
+        few.push(numbered(Code::EmptyFile, 9));
+        few.keep_at_most(2, 0);
+        assert_eq!((few.len(), few.count(), few.error_count()), (2, 6, 5));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::document::Document;
-use super::finding::{Code, Finding, Position, shown, value};
+use super::finding::{Code, Finding, Findings, Position, shown, value};
 use super::yaml::{self, Kind, Node, Problem, Schema};
 
 /// Reads every policy file that the ConfigMaps of a manifest hold, in the order of the manifest.
@@ -94,9 +94,11 @@ fn config_map(file: &Arc<str>, text: &str, root: &Node<'_>, documents: &mut Vec<
         let mut tree = yaml::parse(content);
         relocate(&mut tree, &place);
         let mut document = Document::from_tree(file, tree);
-        for finding in document.findings.iter_mut().filter(|finding| finding.position.line == 0) {
-            finding.position = key.position;
-        }
+        document.findings.update(|finding| {
+            if finding.position.line == 0 {
+                finding.position = key.position;
+            }
+        });
         documents.push(document);
     }
 }
@@ -104,7 +106,7 @@ fn config_map(file: &Arc<str>, text: &str, root: &Node<'_>, documents: &mut Vec<
 fn wrong_type(file: &Arc<str>, key: &Node<'_>, node: &Node<'_>) -> Document {
     let mut document = Document::from_tree(file, Ok(None));
     document.unreadable = true;
-    document.findings = vec![Finding {
+    document.findings = Findings::from_iter([Finding {
         code: Code::WrongType,
         file: Arc::clone(file),
         position: node.position,
@@ -112,7 +114,7 @@ fn wrong_type(file: &Arc<str>, key: &Node<'_>, node: &Node<'_>) -> Document {
         value: value(node.text()),
         message: format!("`{}` needs a string, not {}", shown(key.text()), node.describe()),
         suggestion: "write the policy as a literal block: `|`".to_owned(),
-    }];
+    }]);
     document
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::PolicySet;
 use super::check::{Accepted, check};
 use super::document::Document;
-use super::finding::Finding;
+use super::finding::Findings;
 
 /// Reads and checks files as a store would.
-pub(crate) fn read(files: &[(&str, &str)]) -> Result<Accepted, Vec<Finding>> {
+pub(crate) fn read(files: &[(&str, &str)]) -> Result<Accepted, Findings> {
     let documents: Vec<Document> =
         files.iter().map(|(name, text)| Document::read(&Arc::from(*name), text)).collect();
     check(&Arc::from("policies"), &documents)

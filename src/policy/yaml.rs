@@ -13,16 +13,14 @@ use super::finding::{Code, Position, shown};
 
 /// Deepest nesting of mappings and lists; a policy needs 6.
 pub const MAX_DEPTH: usize = 32;
-/// Most nodes of one file, aliases counted as what they stand for.
-pub const MAX_NODES: usize = 2_000_000;
+/// Most nodes of one file: aliases counted as what they stand for, and what an anchor names counted once
+/// more, since a copy is kept of it. A node takes 48 bytes, so a tree stays within 46 MiB.
+pub const MAX_NODES: usize = 1_000_000;
 /// Most nodes that the aliases of one file may stand for.
 pub const MAX_ALIAS_NODES: usize = 100_000;
-/// Most bytes of text that the aliases of one file may stand for.
-pub const MAX_ALIAS_BYTES: usize = 16 << 20;
-/// Most nodes that the anchors of one file may hold; one inside another counts for both.
-pub const MAX_ANCHOR_NODES: usize = MAX_NODES;
-/// Most bytes of text that the anchors of one file may hold, counted likewise.
-pub const MAX_ANCHOR_BYTES: usize = 64 << 20;
+/// Most bytes of text that is copied in one file: what aliases stand for, and what an anchor names and is not
+/// in the file as it is (escapes, folded lines).
+pub const MAX_COPIED_BYTES: usize = 16 << 20;
 /// Longest plain key in characters: YAML allows 1024, an audience may have 2 KiB.
 const MAX_KEY_CHARS: usize = 4096;
 
@@ -165,8 +163,8 @@ struct Builder<'t> {
     open: Vec<Open<'t>>,
     anchors: HashMap<usize, (Node<'t>, Weight)>,
     nodes: usize,
-    aliased: Weight,
-    anchored: Weight,
+    alias_nodes: usize,
+    copied_bytes: usize,
     documents: usize,
 }
 
@@ -209,7 +207,7 @@ impl<'t> Builder<'t> {
                 }
             }
             Event::Alias(anchor) => {
-                let Some((node, weight)) = self.anchors.get(&anchor) else {
+                let Some((_, weight)) = self.anchors.get(&anchor) else {
                     // Inside its own anchor: a tree cannot hold itself.
                     return Err(Problem {
                         code: Code::YamlSyntax,
@@ -218,21 +216,22 @@ impl<'t> Builder<'t> {
                         suggestion: "write the value out",
                     });
                 };
-                self.aliased = self.aliased.plus(*weight);
-                if self.aliased.nodes > MAX_ALIAS_NODES || self.aliased.bytes > MAX_ALIAS_BYTES {
+                let Weight { nodes, bytes, .. } = *weight;
+                self.alias_nodes = self.alias_nodes.saturating_add(nodes);
+                if self.alias_nodes > MAX_ALIAS_NODES {
                     return Err(Problem {
                         code: Code::YamlTooLarge,
                         position,
                         message: format!(
-                            "the aliases up to here stand for more than {MAX_ALIAS_NODES} nodes or \
-                             {MAX_ALIAS_BYTES} bytes"
+                            "the aliases up to here stand for more than {MAX_ALIAS_NODES} nodes"
                         ),
                         suggestion: "write the values out or split the policy into files",
                     });
                 }
-                let nodes = weight.nodes;
-                let node = Node { position, ..node.clone() };
                 self.count(nodes, position)?;
+                self.copy(bytes, position)?;
+                let Some((node, _)) = self.anchors.get(&anchor) else { return Ok(()) };
+                let node = Node { position, ..node.clone() };
                 self.close(node, 0)?;
             }
             _ => {}
@@ -248,6 +247,21 @@ impl<'t> Builder<'t> {
                 position,
                 message: format!("more than {MAX_NODES} nodes in one file"),
                 suggestion: "split the policy into several files",
+            });
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, bytes: usize, position: Position) -> Result<(), Problem> {
+        self.copied_bytes = self.copied_bytes.saturating_add(bytes);
+        if self.copied_bytes > MAX_COPIED_BYTES {
+            return Err(Problem {
+                code: Code::YamlTooLarge,
+                position,
+                message: format!(
+                    "anchors and aliases up to here copy more than {MAX_COPIED_BYTES} bytes of text"
+                ),
+                suggestion: "write the values out or split the policy into files",
             });
         }
         Ok(())
@@ -285,18 +299,8 @@ impl<'t> Builder<'t> {
     fn close(&mut self, node: Node<'t>, anchor: usize) -> Result<(), Problem> {
         if anchor > 0 {
             let weight = Weight::of(&node);
-            self.anchored = self.anchored.plus(weight);
-            if self.anchored.nodes > MAX_ANCHOR_NODES || self.anchored.bytes > MAX_ANCHOR_BYTES {
-                return Err(Problem {
-                    code: Code::YamlTooLarge,
-                    position: node.position,
-                    message: format!(
-                        "the anchors up to here hold more than {MAX_ANCHOR_NODES} nodes or \
-                         {MAX_ANCHOR_BYTES} bytes"
-                    ),
-                    suggestion: "remove the anchors that no alias uses",
-                });
-            }
+            self.count(weight.nodes, node.position)?;
+            self.copy(weight.owned, node.position)?;
             self.anchors.insert(anchor, (node.clone(), weight));
         }
         match self.open.last_mut() {
@@ -317,13 +321,17 @@ impl<'t> Builder<'t> {
 #[derive(Clone, Copy, Default)]
 struct Weight {
     nodes: usize,
+    /// Of text.
     bytes: usize,
+    /// Those of the bytes that a copy of the node holds again.
+    owned: usize,
 }
 
 impl Weight {
     fn of(node: &Node<'_>) -> Self {
-        let one = Self { nodes: 1, bytes: node.text().len() };
+        let one = Self { nodes: 1, bytes: node.text().len(), owned: 0 };
         match &node.kind {
+            Kind::Scalar { text: Cow::Owned(text), .. } => Self { owned: text.len(), ..one },
             Kind::Scalar { .. } => one,
             Kind::Sequence(entries) => entries.iter().fold(one, |sum, entry| sum.plus(Self::of(entry))),
             Kind::Mapping(entries) => {
@@ -333,7 +341,11 @@ impl Weight {
     }
 
     const fn plus(self, other: Self) -> Self {
-        Self { nodes: self.nodes.saturating_add(other.nodes), bytes: self.bytes.saturating_add(other.bytes) }
+        Self {
+            nodes: self.nodes.saturating_add(other.nodes),
+            bytes: self.bytes.saturating_add(other.bytes),
+            owned: self.owned.saturating_add(other.owned),
+        }
     }
 }
 
@@ -468,12 +480,12 @@ mod tests {
 
     #[test]
     fn anchors_inside_anchors_are_refused() {
-        let list = "x,".repeat(MAX_ANCHOR_NODES / 10);
+        let list = "x,".repeat(MAX_NODES / 11);
         let nested = |depth: usize| {
             let open: String = (0..depth).map(|level| format!("&a{level} [")).collect();
             format!("{open}{list}{}", "]".repeat(depth))
         };
-        assert!(parse(&nested(9)).is_ok());
+        assert!(parse(&nested(9)).is_ok(), "the list itself and nine copies");
         assert_eq!(refused(&nested(10)).code, Code::YamlTooLarge);
     }
 
@@ -499,6 +511,7 @@ mod tests {
 
     #[test]
     fn nodes_are_bounded() {
+        assert_eq!(size_of::<Node<'_>>(), 48, "the bound on the size of a tree counts on it");
         let text = format!("[{}]", "a,".repeat(MAX_NODES));
         assert_eq!(refused(&text).code, Code::YamlTooLarge);
     }

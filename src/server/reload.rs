@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 use super::metrics::{Metrics, Reload};
 use crate::hex;
 use crate::policy::change::Change;
-use crate::policy::finding::Finding;
+use crate::policy::finding::Findings;
 use crate::status::{Board, Outcome, Serving};
 use crate::store::last_good::{self, LastGoodError};
 use crate::store::load::{Loaded, Loader};
@@ -49,7 +49,7 @@ pub enum StartError {
     #[error("the policy is not valid")]
     Invalid {
         /// Every finding.
-        findings: Vec<Finding>,
+        findings: Findings,
         /// The files, for showing the lines.
         files: Vec<SourceFile>,
     },
@@ -59,7 +59,7 @@ pub enum StartError {
         /// Why there is no last good one.
         last_good: LastGoodError,
         /// Every finding of the policy; empty if it could not be read.
-        findings: Vec<Finding>,
+        findings: Findings,
         /// The files, for showing the lines.
         files: Vec<SourceFile>,
     },
@@ -125,7 +125,7 @@ impl Reloader {
         }
         let findings = match &attempt {
             Attempt::Invalid(findings) => findings.clone(),
-            _ => Vec::new(),
+            _ => Findings::new(),
         };
         if !self.starts_from_last_good {
             return Err(StartError::Invalid { findings, files });
@@ -189,7 +189,7 @@ impl Reloader {
             }
             Verdict::Accepted { active, previous_digest, changes, warnings } => {
                 self.metrics.reloaded(Reload::Accepted, started.elapsed());
-                let warning_count = warnings.len();
+                let warning_count = warnings.count();
                 self.board.serve(serving(&active));
                 self.board.attempt(Outcome::Accepted { warnings }, now);
                 log_accepted(&active, &changes, warning_count, started.elapsed());
@@ -205,8 +205,8 @@ impl Reloader {
                 }
             }
             Verdict::Rejected { findings } => {
-                let first = findings.iter().find(|finding| finding.is_error()).map(ToString::to_string);
-                self.reject(findings.len(), first.as_deref().unwrap_or_default());
+                let first = findings.first_error().map(ToString::to_string);
+                self.reject(findings.count(), first.as_deref().unwrap_or_default());
                 self.metrics.reloaded(Reload::Rejected, started.elapsed());
                 self.board.attempt(
                     Outcome::Rejected { findings, digest: format!("sha256:{}", hex::encode(&bytes)) },

@@ -13,7 +13,7 @@ use super::read::{
 };
 use crate::policy::check::{Accepted, CheckedDocument, Guardrails, assemble, check_document, warning};
 use crate::policy::document::Document;
-use crate::policy::finding::{Code, Finding, Position};
+use crate::policy::finding::{Code, Finding, Findings, MAX_FINDINGS, Position};
 use crate::policy::manifest;
 
 /// Reads and checks one policy again and again.
@@ -27,9 +27,26 @@ pub struct Loader {
     /// Look for what is allowed and probably not meant.
     warns: bool,
     inputs: Vec<Input>,
+    /// What the newest valid set was made of. A rejected attempt leaves nothing here, so that it costs
+    /// nothing once it is over.
+    valid: Valid,
+}
+
+/// A valid set, piece by piece.
+#[derive(Debug, Default)]
+struct Valid {
     picture: Option<Picture>,
     guardrails: Guardrails,
     checked: HashMap<Arc<str>, ([u8; 32], Checked)>,
+}
+
+impl Valid {
+    fn known(&self, file: &SourceFile) -> Option<&Checked> {
+        self.checked
+            .get(&file.path)
+            .filter(|(hash, _)| *hash == file.content_hash)
+            .map(|(_, documents)| documents)
+    }
 }
 
 /// What a text gave that is in no file.
@@ -42,8 +59,8 @@ type Checked = Arc<[CheckedDocument]>;
 pub struct Loaded {
     /// SHA-256 over all bytes that were read: equal exactly if the outcome must be equal.
     pub bytes: [u8; 32],
-    /// A valid set, or every finding.
-    pub outcome: Result<Accepted, Vec<Finding>>,
+    /// A valid set, or what is wrong.
+    pub outcome: Result<Accepted, Findings>,
     /// The files as read, sorted by path.
     pub files: Vec<SourceFile>,
 }
@@ -63,9 +80,7 @@ impl Loader {
             manifests: HashSet::new(),
             warns: false,
             inputs: Vec::new(),
-            picture: None,
-            guardrails: Guardrails::default(),
-            checked: HashMap::new(),
+            valid: Valid::default(),
         }
     }
 
@@ -100,7 +115,8 @@ impl Loader {
         &self.paths
     }
 
-    /// Reads and checks. Blocks; unchanged files are neither opened nor parsed again.
+    /// Reads and checks. Blocks; files that did not change since the newest valid set are neither opened nor
+    /// parsed again.
     ///
     /// # Errors
     /// [`ReadError`] if a named path cannot be read or nothing stood still. Everything wrong inside a
@@ -120,18 +136,21 @@ impl Loader {
     ) -> Result<Option<Loaded>, ReadError> {
         let picture = self.read()?;
         if known(&picture.digest) {
-            self.picture = Some(picture);
+            if self.valid.picture.as_ref().is_some_and(|valid| valid.digest == picture.digest) {
+                // The same bytes, perhaps with other stamps.
+                self.valid.picture = Some(picture);
+            }
             return Ok(None);
         }
         Ok(Some(self.take(picture)))
     }
 
     fn read(&self) -> Result<Picture, ReadError> {
-        read_folder(&self.paths, self.picture.as_ref(), &self.settings)
+        read_folder(&self.paths, self.valid.picture.as_ref(), &self.settings)
     }
 
     fn take(&mut self, picture: Picture) -> Loaded {
-        let mut others: Vec<Finding> = picture.problems.iter().map(finding).collect();
+        let mut others: Findings = picture.problems.iter().map(finding).collect();
         let mut files = picture.files.clone();
         // Inputs never change, so the digest of the files still says whether anything did.
         for input in &self.inputs {
@@ -141,44 +160,43 @@ impl Loader {
             }
         }
         files.sort_by(|one, other| one.path.cmp(&other.path));
-        let documents = self.check(&files);
+        let (guardrails, documents) = self.check(&files);
         let all = documents.iter().flat_map(|checked| checked.iter());
         let mut outcome = assemble(&self.source, all, others);
-        if let Ok(Accepted { set, warnings }) = &mut outcome
-            && self.warns
-        {
-            let documents: Vec<Document> = files.iter().flat_map(|file| self.documents(file)).collect();
-            warnings.extend(warning::warnings(set, &documents));
-            warnings.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
+        let bytes = picture.digest;
+        if let Ok(Accepted { set, warnings }) = &mut outcome {
+            if self.warns {
+                let documents: Vec<Document> = files.iter().flat_map(|file| self.documents(file)).collect();
+                warnings.append(&warning::warnings(set, &documents));
+                warnings.sort();
+            }
+            let checked = files
+                .iter()
+                .zip(documents)
+                .map(|(file, documents)| (Arc::clone(&file.path), (file.content_hash, documents)))
+                .collect();
+            self.valid = Valid { picture: Some(picture), guardrails, checked };
         }
-        self.checked = files
-            .iter()
-            .zip(documents)
-            .map(|(file, documents)| (Arc::clone(&file.path), (file.content_hash, documents)))
-            .collect();
-        let loaded = Loaded { bytes: picture.digest, outcome, files };
-        self.picture = Some(picture);
-        loaded
+        Loaded { bytes, outcome, files }
     }
 
     /// Checks every file under the guardrails of the set, in the order of the files.
-    fn check(&mut self, files: &[SourceFile]) -> Vec<Checked> {
+    fn check(&self, files: &[SourceFile]) -> (Guardrails, Vec<Checked>) {
         let mut assumed = self.guessed_guardrails(files);
-        for _ in 0..MAX_PASSES {
-            if assumed != self.guardrails {
-                self.checked.clear();
-                self.guardrails = assumed;
-            }
-            let documents = self.check_changed(files);
+        let mut documents = self.check_changed(files, &assumed);
+        for _ in 1..MAX_PASSES {
             let all = documents.iter().flat_map(|checked| checked.iter());
             let declared = all.filter_map(|document| document.guardrails.as_ref()).next();
-            assumed = declared.map(Guardrails::new).unwrap_or_default();
-            if assumed == self.guardrails {
-                return documents;
+            let declared = declared.map(Guardrails::new).unwrap_or_default();
+            if assumed == declared {
+                break;
             }
+            // The guardrails of a pass are those that the files declare, so a second one agrees.
+            assumed = declared;
+            drop(documents);
+            documents = self.check_changed(files, &assumed);
         }
-        // Not reached: the guardrails of a pass are those that the files declare, so two passes agree.
-        self.check_changed(files)
+        (assumed, documents)
     }
 
     /// The guardrails of the set, looked for where the word stands in the text. A key can be spelled
@@ -186,7 +204,7 @@ impl Loader {
     fn guessed_guardrails(&self, files: &[SourceFile]) -> Guardrails {
         files
             .iter()
-            .find_map(|file| match self.known(file) {
+            .find_map(|file| match self.valid.known(file) {
                 Some(known) => known.iter().find_map(|document| document.guardrails.clone()),
                 None if file.text.contains("guardrails") => {
                     self.documents(file).into_iter().find_map(|document| document.guardrails)
@@ -204,40 +222,77 @@ impl Loader {
         inside.unwrap_or_else(|| vec![Document::read(&file.path, &file.text)])
     }
 
-    fn known(&self, file: &SourceFile) -> Option<&Checked> {
-        self.checked
-            .get(&file.path)
-            .filter(|(hash, _)| *hash == file.content_hash)
-            .map(|(_, documents)| documents)
-    }
-
-    fn check_changed(&self, files: &[SourceFile]) -> Vec<Checked> {
-        let one = |file: &SourceFile| match self.known(file) {
+    /// Checks the files that changed, and takes the others as they are if the guardrails are the same.
+    ///
+    /// Of the findings at most [`MAX_FINDINGS`] errors and as many warnings are kept by each thread.
+    fn check_changed(&self, files: &[SourceFile], guardrails: &Guardrails) -> Vec<Checked> {
+        let is_same = *guardrails == self.valid.guardrails;
+        let known = |file: &SourceFile| self.valid.known(file).filter(|_| is_same);
+        let one = |file: &SourceFile, kept: &mut Kept| match known(file) {
             Some(known) => Arc::clone(known),
             None => {
-                let documents = self.documents(file);
-                documents.iter().map(|document| check_document(document, &self.guardrails)).collect()
+                let documents = self.documents(file).into_iter();
+                let check = |document| {
+                    let mut checked = check_document(&document, guardrails);
+                    kept.limit(&mut checked.findings);
+                    checked
+                };
+                documents.map(check).collect()
             }
         };
-        let changed = files.iter().filter(|file| self.known(file).is_none()).count();
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
-        if changed < 16 || threads == 1 {
-            return files.iter().map(one).collect();
+        // Trees are large: those of small files may be there at the same time, those of large ones not.
+        let (mut small, mut large) = (Vec::new(), Vec::new());
+        for at in files.iter().enumerate() {
+            if at.1.text.len() <= MAX_PARALLEL_BYTES { small.push(at) } else { large.push(at) }
         }
-        let share = files.len().div_ceil(threads);
-        thread::scope(|scope| {
-            let workers: Vec<_> = files
-                .chunks(share)
-                .map(|chunk| (chunk, scope.spawn(move || chunk.iter().map(one).collect::<Vec<_>>())))
-                .collect();
-            // A thread that died (out of memory, say) leaves its share to this one.
-            let finished = workers
-                .into_iter()
-                .map(|(chunk, worker)| worker.join().unwrap_or_else(|_| chunk.iter().map(one).collect()));
-            finished.flatten().collect()
-        })
+        let changed = small.iter().filter(|(_, file)| known(file).is_none()).count();
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        let run = |files: &[(usize, &SourceFile)]| -> Vec<(usize, Checked)> {
+            let mut kept = Kept::default();
+            files.iter().map(|(at, file)| (*at, one(file, &mut kept))).collect()
+        };
+        let mut checked = if changed < 16 || threads == 1 {
+            run(&small)
+        } else {
+            thread::scope(|scope| {
+                let workers: Vec<_> = small
+                    .chunks(small.len().div_ceil(threads))
+                    .map(|chunk| (chunk, scope.spawn(|| run(chunk))))
+                    .collect();
+                // A thread that died (out of memory, say) leaves its share to this one.
+                let finished =
+                    workers.into_iter().map(|(chunk, worker)| worker.join().unwrap_or_else(|_| run(chunk)));
+                finished.flatten().collect()
+            })
+        };
+        checked.extend(run(&large));
+        checked.sort_by_key(|(at, _)| *at);
+        checked.into_iter().map(|(_, documents)| documents).collect()
     }
 }
+
+/// How many findings one thread has kept.
+#[derive(Default)]
+struct Kept {
+    errors: usize,
+    warnings: usize,
+}
+
+impl Kept {
+    fn limit(&mut self, findings: &mut Findings) {
+        let Self { errors, warnings } = self;
+        findings.keep_at_most(MAX_FINDINGS - *errors, MAX_FINDINGS - *warnings);
+        let kept = findings.iter().filter(|finding| finding.is_error()).count();
+        *errors += kept;
+        *warnings += findings.len() - kept;
+    }
+}
+
+/// Most threads that check files.
+const MAX_THREADS: usize = 8;
+/// The largest file that is checked while others are: its tree has at most 48 times as many bytes, so the
+/// trees of all threads stay within that of one large file.
+const MAX_PARALLEL_BYTES: usize = 128 << 10;
 
 /// The name of standard input among files.
 pub const STANDARD_INPUT: &str = "-";

@@ -11,7 +11,7 @@ use crate::call::{Call, Moment, OwnedClient};
 use crate::decision::{Origin, Reason};
 use crate::policy::ClientSource;
 use crate::policy::document::{Fields, List, Reader, SOURCES, Text};
-use crate::policy::finding::{Code, Position, shown};
+use crate::policy::finding::{Code, Findings, Position, shown};
 use crate::policy::yaml::{self, Kind, Node};
 
 /// The keys at the top of a test file.
@@ -77,7 +77,7 @@ pub(crate) const REASONS: &[(&str, Reason)] = &[
 /// Reads one test file.
 pub(super) fn suite(file: &Arc<str>, text: &str) -> Suite {
     let mut reader = CaseReader {
-        reader: Reader { file, audience: "", findings: Vec::new() },
+        reader: Reader { file, audience: "", findings: Findings::new() },
         cases: Vec::new(),
         names: HashMap::new(),
     };
@@ -88,7 +88,7 @@ pub(super) fn suite(file: &Arc<str>, text: &str) -> Suite {
         Ok(None) => reader.missing_tests(Position::default()),
         Ok(Some(root)) => reader.file(&root),
     }
-    let mut findings = reader.reader.findings;
+    let mut findings = reader.reader.findings.into_vec();
     sort(&mut findings);
     Suite { file: Arc::clone(file), cases: reader.cases, findings }
 }
@@ -217,12 +217,12 @@ impl CaseReader<'_> {
                 self.names.insert(name.clone(), position);
             }
         }
-        let before = self.reader.findings.len();
+        let before = self.reader.findings.count();
         let (call, audience_positions) = self.call(moment, call);
         let expect = self.expectation(expect);
         let case = Case { name, position, call, audience_positions, expect };
         // What was not read is not compared: a wrong type would look like a missing value.
-        if self.reader.findings.len() == before {
+        if self.reader.findings.count() == before {
             if let Err(error) = case.call.check_limits() {
                 let suggestion = "ask less: a server refuses such a request before it is decided";
                 self.reader.report(Code::ValueTooLarge, case.position, "", error.to_string(), suggestion);

@@ -301,7 +301,7 @@ fn check_writes_json_with_all_members() {
     assert_eq!((&finding["line"], &finding["column"]), (&4.into(), &28.into()));
     assert_eq!(finding["value"], "offline_access");
     let ran = Place::with_examples().run(&["check", "--output", "json"]);
-    assert_eq!((ran.code, ran.json()), (0, serde_json::json!({"findings": []})));
+    assert_eq!((ran.code, ran.json()), (0, serde_json::json!({"findings": [], "finding_count": 0})));
 }
 
 #[test]

@@ -81,9 +81,9 @@ fn findings(files: &[(String, String)]) -> Vec<Finding> {
         policies.iter().map(|(name, text)| Document::read(&Arc::from(name.as_str()), text)).collect();
     let accepted = match check(&Arc::from("policies"), &documents) {
         Ok(accepted) => accepted,
-        Err(findings) => return findings,
+        Err(findings) => return findings.into_vec(),
     };
-    let mut found = accepted.warnings;
+    let mut found = accepted.warnings.into_vec();
     found.extend(warning::warnings(&accepted.set, &documents));
     for (name, text) in suites {
         found.extend(Suite::read(&Arc::from(name.as_str()), text).check(&accepted.set));
@@ -99,7 +99,7 @@ fn found_on_disk(script: &str) -> Vec<Finding> {
     assert!(made.success(), "{script}");
     let loaded = Loader::new(vec![root.path().join("policies")], ReadSettings::default()).load().unwrap();
     let prefix = format!("{}/", root.path().display());
-    let mut findings = loaded.outcome.expect_err("the example has findings");
+    let mut findings = loaded.outcome.expect_err("the example has findings").into_vec();
     for finding in &mut findings {
         finding.file = finding.file.replace(&prefix, "").into();
         finding.message = finding.message.replace(&prefix, "");

@@ -13,6 +13,7 @@
 
 mod audit;
 mod audit_store;
+mod bad_policies;
 mod cli;
 mod connections;
 mod decisions;

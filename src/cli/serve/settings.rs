@@ -12,7 +12,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::cli::report;
-use crate::policy::finding::{Code, Finding, Position, nearest, shown};
+use crate::policy::finding::{Code, Finding, Findings, Position, nearest, shown};
 use crate::policy::yaml::{self, Kind, Schema};
 use crate::store::load::finding;
 use crate::store::read::{ReadSettings, SourceFile, read_folder};
@@ -52,7 +52,7 @@ impl ConfigFile {
             anyhow::bail!("the configuration `{}` is a folder, not a file", shown(&path.to_string_lossy()));
         }
         let picture = read_folder(&[path.to_owned()], None, &ReadSettings::default())?;
-        let mut findings: Vec<Finding> = picture.problems.iter().map(finding).collect();
+        let mut findings: Findings = picture.problems.iter().map(finding).collect();
         let mut settings = Vec::new();
         for file in &picture.files {
             let mut reader = Reader { file, serve, findings: Vec::new() };

@@ -11,7 +11,7 @@ use crate::audience::{MAX_AUDIENCE_BYTES, normalise};
 use crate::policy::document::{
     AudienceDocument, GuardrailsDocument, List, RuleDocument, Spanned, Text, WhenDocument,
 };
-use crate::policy::finding::{self, Code, Finding, Position, nearest, shown};
+use crate::policy::finding::{self, Code, Finding, Findings, Position, nearest, shown};
 use crate::policy::{
     AudiencePolicy, ClientCondition, ClientRule, IMPLIED_DEFAULT_SCOPES, MAX_BASELINE_CLIENT_SCOPES,
     OmittedScope, RedirectCondition, Treatment, UnknownRegistration, digest,
@@ -64,7 +64,7 @@ pub(super) struct Checker<'d> {
     pub(super) file: &'d Arc<str>,
     pub(super) audience: &'d str,
     pub(super) guardrails: &'d Guardrails,
-    pub(super) findings: Vec<Finding>,
+    pub(super) findings: Findings,
     /// How many scopes have been compared for a "did you mean".
     pub(super) guesses: usize,
 }
@@ -81,7 +81,7 @@ impl<'d> Checker<'d> {
         message: String,
         suggestion: impl Into<String>,
     ) {
-        self.findings.push(Finding {
+        self.findings.push_with(code, || Finding {
             code,
             file: Arc::clone(self.file),
             position,
@@ -111,9 +111,8 @@ impl<'d> Checker<'d> {
     pub(super) fn audience(
         &mut self,
         document: &'d AudienceDocument,
-        shape_is_wrong: bool,
     ) -> Result<Arc<AudiencePolicy>, Invalid> {
-        let before = self.findings.len();
+        let before = self.findings.error_count();
         let spelled = &document.audience;
         let normal = match normalise(&spelled.value) {
             Ok(normal) => Some(normal),
@@ -163,7 +162,7 @@ impl<'d> Checker<'d> {
         let step_up_scopes = self.given(&STEP_UP, document.step_up_scopes.as_ref(), &ceiling);
         let client_rules = self.rules(&document.client_rules, &ceiling);
 
-        let is_valid = !shape_is_wrong && !self.findings.iter().skip(before).any(Finding::is_error);
+        let is_valid = !document.is_misshapen && self.findings.error_count() == before;
         let Some(normal) = normal.as_deref().filter(|_| is_valid) else {
             return Err(Invalid {
                 audience: spelled.value.clone(),

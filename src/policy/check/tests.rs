@@ -11,8 +11,8 @@ mod mutated;
 
 fn findings(files: &[(&str, &str)]) -> Vec<Finding> {
     match read(files) {
-        Ok(accepted) => accepted.warnings,
-        Err(findings) => findings,
+        Ok(accepted) => accepted.warnings.into_vec(),
+        Err(findings) => findings.into_vec(),
     }
 }
 
@@ -688,5 +688,6 @@ fn a_list_that_is_all_wrong_is_judged_in_bounded_time() {
     let supported = (0..20_000).map(|at| format!("supported.scope{at}")).collect::<Vec<_>>().join(", ");
     let default = (0..20_000).map(|at| format!("supported_scope{at}")).collect::<Vec<_>>().join(", ");
     let text = api(&format!("scopesSupported: [{supported}], defaultClientScopes: [{default}]"));
-    assert_eq!(findings(&[("a.yaml", &text)]).len(), 20_000);
+    let found = read(&[("a.yaml", &text)]).unwrap_err();
+    assert_eq!((found.len(), found.count()), (1000, 20_000));
 }

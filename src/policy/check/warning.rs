@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::policy::document::{AudienceDocument, Document, List, RuleDocument, Text};
-use crate::policy::finding::{self, Code, Finding, Position, shown};
+use crate::policy::finding::{self, Code, Finding, Findings, Position, shown};
 use crate::policy::{
     AudiencePolicy, ClientCondition, ClientSource, OmittedScope, PolicySet, RedirectCondition, Treatment,
 };
@@ -14,8 +14,8 @@ use crate::scope::matching::ScopeMatching;
 
 /// Every warning about a set that was made of these documents, by file and position.
 #[must_use]
-pub fn warnings<'d>(set: &PolicySet, documents: impl IntoIterator<Item = &'d Document>) -> Vec<Finding> {
-    let mut found = Vec::new();
+pub fn warnings<'d>(set: &PolicySet, documents: impl IntoIterator<Item = &'d Document>) -> Findings {
+    let mut found = Findings::new();
     for document in documents {
         for written in &document.audiences {
             if let Ok(Some(policy)) = set.audience(&written.audience.value) {
@@ -23,7 +23,7 @@ pub fn warnings<'d>(set: &PolicySet, documents: impl IntoIterator<Item = &'d Doc
             }
         }
     }
-    found.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
+    found.sort();
     found
 }
 
@@ -31,7 +31,7 @@ struct Judge<'j> {
     file: &'j Arc<str>,
     policy: &'j AudiencePolicy,
     written: &'j AudienceDocument,
-    found: &'j mut Vec<Finding>,
+    found: &'j mut Findings,
 }
 
 impl Judge<'_> {
@@ -43,7 +43,7 @@ impl Judge<'_> {
         message: String,
         suggestion: impl Into<String>,
     ) {
-        self.found.push(Finding {
+        self.found.push_with(code, || Finding {
             code,
             file: Arc::clone(self.file),
             position,

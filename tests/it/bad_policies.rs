@@ -1,0 +1,136 @@
+//! What a bad policy costs: memory of the real server while it reads one, and after.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use scopeward::rpc::v1;
+use scopeward::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
+
+use crate::service::{DEADLINE, POLICY};
+
+/// The most that a rejected attempt may cost beyond the bytes of its files, while it is read.
+const MOST: u64 = 64 << 20;
+/// What an allocator may keep of it: much less than any of the attempts took.
+const SLACK: u64 = 12 << 20;
+
+/// The real server in a process of its own.
+struct Server {
+    child: Child,
+    client: PolicyStatusServiceClient<tonic::transport::Channel>,
+}
+
+impl Server {
+    async fn start(folder: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_scopeward"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--debounce", "20ms", "--policies"])
+            .arg(folder.join("policies"))
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let grpc = ready.split("grpc=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        let client = PolicyStatusServiceClient::connect(format!("http://{grpc}")).await.unwrap();
+        Self { child, client: client.max_decoding_message_size(16 << 20) }
+    }
+
+    /// Waits for a state; every change wakes it.
+    async fn when(&mut self, wanted: impl Fn(&v1::PolicyStatus) -> bool) -> v1::PolicyStatus {
+        let mut stream =
+            self.client.watch_policy_status(v1::WatchPolicyStatusRequest {}).await.unwrap().into_inner();
+        loop {
+            let next = tokio::time::timeout(DEADLINE, stream.message()).await.expect("seen in time");
+            let status = next.unwrap().unwrap().status.unwrap();
+            if wanted(&status) {
+                return status;
+            }
+        }
+    }
+
+    /// A line of `/proc/PID/status` in bytes, such as `VmRSS`, or the peak `VmHWM`.
+    fn memory(&self, line: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':')).unwrap();
+        value.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Files that are wrong in `share` of as many places as fit, by kind: all are about three megabytes together.
+fn bad(share: usize) -> Vec<(&'static str, Vec<String>)> {
+    let many = |count: usize, write: &dyn Fn(&mut String, usize)| {
+        let mut text = String::new();
+        (0..count).for_each(|n| write(&mut text, n));
+        text
+    };
+    let keys = many(440_000 / share, &|text, n| writeln!(text, "{n:06}:").unwrap());
+    vec![
+        ("more nodes than a tree may have", vec![format!("{{{}}}", "a,".repeat(1_500_000 / share))]),
+        ("unknown keys", vec![keys.clone()]),
+        (
+            "audiences that are nothing",
+            vec![format!("audiences:\n{}", keys.replace("\n", "\n ").replacen('0', " 0", 1))],
+        ),
+        (
+            "entries that are no scopes",
+            vec![format!("audiences: {{a: {{scopesSupported: [{}]}}}}", "1,".repeat(900_000 / share))],
+        ),
+        (
+            "many files",
+            (0..1000 / share).map(|_| many(400, &|text, n| writeln!(text, "{n:05}:").unwrap())).collect(),
+        ),
+    ]
+}
+
+/// With `SCOPEWARD_BAD_POLICIES=full` all of it, see docs/performance.md.
+#[tokio::test]
+async fn a_rejected_policy_costs_little_and_nothing_once_it_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let policies = folder.path().join("policies");
+    fs::create_dir(&policies).unwrap();
+    fs::write(policies.join("mcp.yaml"), POLICY).unwrap();
+    let mut server = Server::start(folder.path()).await;
+    let share =
+        if std::env::var_os("SCOPEWARD_BAD_POLICIES").is_some_and(|value| value == "full") { 1 } else { 8 };
+    for (what, files) in bad(share) {
+        let before = server.memory("VmRSS");
+        // 5 starts the peak again, see proc_pid_clear_refs(5).
+        fs::write(format!("/proc/{}/clear_refs", server.child.id()), "5").unwrap();
+        let bytes: u64 = files.iter().map(|text| text.len() as u64).sum();
+        let next = folder.path().join("next");
+        fs::create_dir(&next).unwrap();
+        for (n, text) in files.iter().enumerate() {
+            fs::write(next.join(format!("bad{n}.yaml")), text).unwrap();
+        }
+        fs::rename(&next, policies.join("bad")).unwrap();
+        let status =
+            server.when(|status| status.last_attempt.as_ref().is_some_and(|last| !last.accepted)).await;
+        let last = status.last_attempt.unwrap();
+        assert!(last.findings.len() <= 1000, "{what}");
+        assert!(
+            last.finding_count >= 400_000 / u32::try_from(share).unwrap() || last.finding_count == 1,
+            "{what}"
+        );
+        fs::rename(policies.join("bad"), folder.path().join("away")).unwrap();
+        server.when(|status| status.last_attempt.as_ref().is_some_and(|last| last.accepted)).await;
+        let (peak, after) = (server.memory("VmHWM"), server.memory("VmRSS"));
+        let mib = |bytes: u64| bytes >> 20;
+        println!("{what}: {} MiB before, {} at most, {} after", mib(before), mib(peak), mib(after));
+        assert!(peak.saturating_sub(before) <= MOST + 2 * bytes, "{what}: {} MiB", mib(peak - before));
+        assert!(after.saturating_sub(before) <= SLACK, "{what}: {} MiB stay", mib(after - before));
+        fs::remove_dir_all(folder.path().join("away")).unwrap();
+    }
+}
