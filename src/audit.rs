@@ -11,16 +11,18 @@
 mod chain;
 mod error;
 mod event;
+mod high_water;
 pub mod json;
 pub mod jsonl;
 mod ledger;
 mod log;
 mod loss;
-mod mark;
+mod queue;
 mod read;
 mod retention;
 mod scan;
 mod shared;
+mod stall;
 mod start;
 mod stream;
 #[cfg(test)]
@@ -35,10 +37,11 @@ pub use event::{
     AddedScope, AuditEvent, Caller, Client, ClientSource, EventKind, MAX_CLIENT_BYTES, Origin, PolicyChange,
     PolicyVersion, Reason, RefusedScope,
 };
-pub use log::{AuditLog, AuditOptions, CommitObserver, MAX_RECORD_BYTES, Recorded};
+pub use log::{AuditLog, AuditOptions, CommitObserver, MAX_RECORD_BYTES};
+pub use queue::{Appending, Recorded};
 pub use read::{Filter, Page};
 pub use scan::scan;
-pub use shared::{AuditHealth, AuditStatus, Degraded};
+pub use shared::{AuditHealth, AuditStatus, Degraded, Stalled};
 pub use start::StartReport;
 pub use stream::{AuditStream, Checkpoint, ItemStream, Query, Start, StreamItem};
 pub use verify::{BadRecord, VerifyOptions, VerifyReport, verify};

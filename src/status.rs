@@ -68,19 +68,22 @@ pub mod kind {
     pub const SERVING_LAST_GOOD: &str = "ServingLastGood";
     /// Audit records cannot be made durable. Only there when true.
     pub const AUDIT_DEGRADED: &str = "AuditDegraded";
-    /// The audit store is near its size limit. Only there when true.
+    /// The volume of the audit store is nearly full. Only there when true.
     pub const AUDIT_STORAGE_LOW: &str = "AuditStorageLow";
+    /// The stored audit chain does not hold. Only there when true.
+    pub const AUDIT_CHAIN_BROKEN: &str = "AuditChainBroken";
     /// The policy source can never change while the process runs. Only there when true.
     pub const POLICY_SOURCE_STATIC: &str = "PolicySourceStatic";
 
     /// Every type, in the order of the documentation.
-    pub const ALL: [&str; 7] = [
+    pub const ALL: [&str; 8] = [
         READY,
         POLICY_ACCEPTED,
         BASELINE_SCOPES_VALID,
         SERVING_LAST_GOOD,
         AUDIT_DEGRADED,
         AUDIT_STORAGE_LOW,
+        AUDIT_CHAIN_BROKEN,
         POLICY_SOURCE_STATIC,
     ];
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::Problem;
+use crate::budget::Exhausted;
 
 /// Why an operation on the audit log failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,17 @@ pub enum AuditError {
         bytes: usize,
         /// The most that is taken.
         limit: usize,
+    },
+    /// There is no room in the queue; nothing was decided or recorded.
+    #[error("too many audit events wait to be written: {0}")]
+    QueueFull(#[from] Exhausted),
+    /// The log was not closed in time, because its disk does not answer. Its writer was left
+    /// behind.
+    #[error("{records} audit records were not written before the deadline; the disk does not answer")]
+    Abandoned {
+        /// How many events were left in memory. Those that nobody waited for are counted by the
+        /// next start.
+        records: u64,
     },
     /// The log was closed.
     #[error("audit log is closed")]

@@ -7,28 +7,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::chain::{Content, GapReason, Head};
 use super::event::AuditEvent;
 use super::ledger::Ledger;
+use super::queue::{Appending, Entry, QueueBudget, Recorded};
 use super::read::{Filter, Page, Reader};
 use super::retention::{Clock, Retention};
 use super::shared::{AuditHealth, AuditStatus, Shared};
 use super::start::{StartReport, Started, start};
 use super::stream::{AuditStream, Query};
-use super::writer::{Entry, Job, Settings, Writer};
+use super::writer::{Job, Settings, Writer};
 use super::{AuditError, STORE_FILE};
+use crate::budget::Permit;
 
 /// Is told, on the writer's thread, how long each transaction took and how many records it had.
 pub type CommitObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
 
 /// The most bytes that one encoded record may have.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
-
-/// Room in a queue is given out in pieces of this size; a record takes at least one.
-const ROOM_BYTES: usize = 1024;
 
 /// How a log is opened. [`AuditOptions::new`] has the defaults.
 #[derive(Clone)]
@@ -40,9 +40,11 @@ pub struct AuditOptions {
     /// The store stays under this many bytes by deleting the oldest records; `None`: no limit. At
     /// least 16 MiB.
     pub max_bytes: Option<u64>,
-    /// How many KiB of events may wait to be written, once for those that somebody waits for and
-    /// once for those that nobody does. A smaller event counts as 1 KiB.
-    pub queue_kib: usize,
+    /// How many bytes of events may wait to be written: half for those that somebody waits for,
+    /// half for those that nobody does. A smaller event counts as 1 KiB.
+    pub queue_bytes: usize,
+    /// How long an event may wait before the log counts as stalled.
+    pub stall_after: Duration,
     /// How often a stream sends a checkpoint.
     pub checkpoint_interval: Duration,
     /// The clock that retention and checkpoints go by.
@@ -52,14 +54,16 @@ pub struct AuditOptions {
 }
 
 impl AuditOptions {
-    /// No limits, 16 MiB for each queue, a checkpoint every 15 s, the clock of the system.
+    /// No limits, 16 MiB that may wait, for at most 5 s, a checkpoint every 15 s, the clock of the
+    /// system.
     #[must_use]
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
             state_dir: state_dir.into(),
             max_age: None,
             max_bytes: None,
-            queue_kib: 16 * 1024,
+            queue_bytes: 16 << 20,
+            stall_after: Duration::from_secs(5),
             checkpoint_interval: Duration::from_secs(15),
             clock: Arc::new(SystemTime::now),
             commit_observer: None,
@@ -73,17 +77,11 @@ impl fmt::Debug for AuditOptions {
             .field("state_dir", &self.state_dir)
             .field("max_age", &self.max_age)
             .field("max_bytes", &self.max_bytes)
-            .field("queue_kib", &self.queue_kib)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("stall_after", &self.stall_after)
             .field("checkpoint_interval", &self.checkpoint_interval)
             .finish_non_exhaustive()
     }
-}
-
-/// The place that an event got in the chain. It is durable.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Recorded {
-    /// Its sequence and hash.
-    pub head: Head,
 }
 
 /// An open audit log. Clones are handles of the same log.
@@ -101,13 +99,10 @@ struct Inner {
     report: StartReport,
     max_bytes: Option<u64>,
     checkpoint_interval: Duration,
+    stall_after: Duration,
     clock: DebugClock,
     jobs: Sender<Job>,
     closing: AtomicBool,
-    /// The room of events that somebody waits for.
-    durable_room: Room,
-    /// The room of events that nobody waits for.
-    queue_room: Room,
     shared: Arc<Shared>,
     reader: Reader,
 }
@@ -133,16 +128,22 @@ impl AuditLog {
             state_dir,
             max_age,
             max_bytes,
-            queue_kib,
+            queue_bytes,
+            stall_after,
             checkpoint_interval,
             clock,
             commit_observer,
         } = options;
         let retention = Retention::new(max_age, max_bytes, Arc::clone(&clock))?;
-        let Started { ledger, lock, mark, tip, base, accounted, unwritten, report } =
+        let Started { ledger, lock, high_water, tip, base, accounted, unwritten, report } =
             start(&state_dir, clock())?;
         let log_id = ledger.log_id();
-        let shared = Arc::new(Shared::new(mark, tip.head, base.head.sequence + 1));
+        let shared = Arc::new(Shared::new(
+            high_water,
+            QueueBudget::new(queue_bytes),
+            tip.head,
+            base.head.sequence + 1,
+        ));
         shared.figures.lost(report.unwritten + report.lost + report.damaged);
         shared.losses.merge(unwritten.into_iter().collect());
 
@@ -160,11 +161,10 @@ impl AuditLog {
                 report,
                 max_bytes,
                 checkpoint_interval,
+                stall_after,
                 clock: DebugClock(clock),
                 jobs,
                 closing: AtomicBool::new(false),
-                durable_room: Room::new(queue_kib),
-                queue_room: Room::new(queue_kib),
                 shared,
                 reader: Reader::new(state_dir.join(STORE_FILE), log_id),
             }),
@@ -183,47 +183,67 @@ impl AuditLog {
         self.inner.report
     }
 
-    /// Records an event and returns when it is durable. Waits if the queue is full.
-    ///
-    /// Dropping the future never leaves half an event: before it is queued nothing is recorded,
-    /// afterwards all of it is. An event whose append failed is normally not in the log; it is
-    /// there at most once.
+    /// Takes room in the queue for an event of about so many bytes, before it is known that there
+    /// is one. Dropping the permit gives the room back.
     ///
     /// # Errors
     ///
-    /// [`AuditError::NotDurable`] if the store cannot be written, [`AuditError::TooLarge`], or
-    /// [`AuditError::Closed`].
-    pub async fn append_durable(&self, event: AuditEvent) -> Result<Recorded, AuditError> {
-        let inner = &self.inner;
-        let content = Content::event(inner.log_id, &event);
-        drop(event);
+    /// [`AuditError::QueueFull`], at once; it is counted.
+    pub fn reserve(&self, bytes: usize) -> Result<Permit, AuditError> {
+        Ok(self.inner.shared.queue.reserve(bytes)?)
+    }
+
+    /// Puts an event into the queue, in the room that was reserved for it. It is durable when the
+    /// returned future completes.
+    ///
+    /// Dropping that future takes nothing back. An event whose append failed is normally not in
+    /// the log; it is there at most once.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::TooLarge`], [`AuditError::Closed`], or [`AuditError::QueueFull`] if the event
+    /// is larger than its room and there is no more. The future: [`AuditError::NotDurable`] if the
+    /// store cannot be written.
+    pub fn append(&self, event: &AuditEvent, mut room: Permit) -> Result<Appending, AuditError> {
+        let content = Content::event(self.inner.log_id, event);
         if content.len() > MAX_RECORD_BYTES {
             return Err(AuditError::TooLarge { bytes: content.len(), limit: MAX_RECORD_BYTES });
         }
-        let room = inner.durable_room.wait(content.len()).await?;
+        self.inner.shared.queue.fit(&mut room, &content)?;
         let (reply, done) = oneshot::channel();
         self.send(Entry { content, reply: Some(reply), _room: room })?;
-        // The writer drops the sender only when it ends without having written.
-        done.await.unwrap_or(Err(AuditError::Closed))
+        Ok(Appending::new(done))
+    }
+
+    /// Records an event and returns when it is durable: [`AuditLog::reserve`] and
+    /// [`AuditLog::append`] in one.
+    ///
+    /// # Errors
+    ///
+    /// As those.
+    pub async fn append_durable(&self, event: AuditEvent) -> Result<Recorded, AuditError> {
+        self.append(&event, self.reserve(0)?)?.await
     }
 
     /// Records an event without waiting. What cannot be queued is counted by a gap record.
     pub fn enqueue(&self, event: &AuditEvent) {
         let inner = &self.inner;
-        if let Err(error) = inner.shared.mark.count_queued() {
-            inner.shared.figures.error();
-            tracing::warn!(%error, "audit mark not written");
+        if inner.closing.load(Ordering::Acquire) {
+            inner.shared.figures.lost(1);
+            return tracing::warn!("an audit event came after the log was closed");
         }
+        inner.shared.high_water.count_queued();
         let content = Content::event(inner.log_id, event);
         if content.len() > MAX_RECORD_BYTES {
             return self.lose(GapReason::TooLarge, event.event_time);
         }
-        let Some(room) = inner.queue_room.take(content.len()) else {
+        let Ok(room) = inner.shared.queue.take(&content) else {
             let reason =
                 if inner.shared.is_degraded() { GapReason::WriteFailed } else { GapReason::QueueFull };
             return self.lose(reason, event.event_time);
         };
-        // After the end of the writer the mark has counted the event, and the next start says so.
+        // If the writer has ended by now, the high-water file has counted the event, and the next
+        // start says so.
         let _ = self.send(Entry { content, reply: None, _room: room });
     }
 
@@ -281,6 +301,19 @@ impl AuditLog {
         self.inner.shared.status(self.inner.log_id, self.inner.max_bytes)
     }
 
+    /// Watches whether events wait too long, and shows it in the health. Never returns.
+    pub async fn watch_stalls(&self) {
+        loop {
+            self.inner.shared.look_for_stall(self.inner.stall_after, self.now());
+            tokio::time::sleep(self.inner.stall_after / 10).await;
+        }
+    }
+
+    /// Returns when the writer has ended, after [`AuditLog::close`] or because it failed.
+    pub async fn ended(&self) {
+        self.inner.shared.closed.cancelled().await;
+    }
+
     /// Writes what is queued, ends the writer and gives the state directory free. Streams end.
     /// Closing twice does nothing.
     ///
@@ -292,7 +325,7 @@ impl AuditLog {
         let inner = &self.inner;
         inner.reader.close();
         if inner.closing.swap(true, Ordering::AcqRel) {
-            inner.shared.closed.cancelled().await;
+            self.ended().await;
             return Ok(());
         }
         let (reply, done) = oneshot::channel();
@@ -300,6 +333,22 @@ impl AuditLog {
             return Ok(());
         }
         done.await.unwrap_or(Ok(()))
+    }
+
+    /// Closes the log as [`AuditLog::close`] does, but leaves its writer behind if that takes
+    /// longer than until `deadline`: a thread that the disk does not let go cannot be ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`AuditLog::close`], and [`AuditError::Abandoned`] at the deadline.
+    pub async fn close_by(&self, deadline: Instant) -> Result<(), AuditError> {
+        match tokio::time::timeout_at(deadline, self.close()).await {
+            Ok(result) => result,
+            Err(_) => {
+                let shared = &self.inner.shared;
+                Err(AuditError::Abandoned { records: shared.figures.waiting() + shared.losses.count() })
+            }
+        }
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -336,35 +385,6 @@ impl AuditLog {
             // The first loss after the writer last looked; it may be asleep.
             let _ = self.inner.jobs.send(Job::Wake);
         }
-    }
-}
-
-/// Bounded room, in pieces of [`ROOM_BYTES`].
-#[derive(Debug)]
-struct Room {
-    free: Arc<Semaphore>,
-    pieces: usize,
-}
-
-impl Room {
-    fn new(kib: usize) -> Self {
-        let pieces = kib.clamp(1, Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(pieces)), pieces }
-    }
-
-    /// The pieces for so many bytes. What is larger than all the room takes all of it.
-    fn pieces(&self, bytes: usize) -> u32 {
-        let pieces = bytes.div_ceil(ROOM_BYTES).clamp(1, self.pieces);
-        u32::try_from(pieces).unwrap_or(u32::MAX)
-    }
-
-    async fn wait(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, AuditError> {
-        let pieces = self.pieces(bytes);
-        Arc::clone(&self.free).acquire_many_owned(pieces).await.map_err(|_| AuditError::Closed)
-    }
-
-    fn take(&self, bytes: usize) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        Arc::clone(&self.free).try_acquire_many_owned(self.pieces(bytes)).ok()
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Space {
 
 /// What one round did.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tidied {
+pub(super) struct Maintained {
     pub(super) space: Space,
     /// Transactions that were needed.
     pub(super) steps: u64,
@@ -73,7 +73,11 @@ impl Retention {
     }
 
     /// Does one round. `move_wal` says that the write-ahead file has grown to its size.
-    pub(super) fn tidy(&self, ledger: &mut dyn Ledger, move_wal: bool) -> Result<Tidied, LedgerError> {
+    pub(super) fn maintain(
+        &self,
+        ledger: &mut dyn Ledger,
+        move_wal: bool,
+    ) -> Result<Maintained, LedgerError> {
         if move_wal {
             let left = ledger.checkpoint(false)? * PAGE_BYTES;
             if left > 4 * self.wal_bytes {
@@ -86,7 +90,7 @@ impl Retention {
         more |= self.trim_by_size(ledger, &mut steps)?;
         more |= self.vacuum(ledger, &mut steps)?;
         let bytes = total(ledger.usage()?);
-        Ok(Tidied {
+        Ok(Maintained {
             space: Space {
                 bytes,
                 low: self.max_bytes.is_some_and(|limit| bytes >= limit / 5 * 4),

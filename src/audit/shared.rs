@@ -3,22 +3,26 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::chain::Head;
+use super::high_water::HighWaterFile;
 use super::loss::Losses;
-use super::mark::Mark;
+use super::queue::QueueBudget;
 use super::retention::Space;
+use super::stall::StallDetector;
 
 /// Whether the log can do its work.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AuditHealth {
     /// Set while the store cannot be written.
     pub degraded: Option<Degraded>,
+    /// Set while events wait too long although nothing has failed: the disk does not answer.
+    pub stalled: Option<Stalled>,
     /// The store has reached 80 % of its size limit.
     pub storage_low: bool,
 }
@@ -32,6 +36,15 @@ pub struct Degraded {
     pub error: String,
 }
 
+/// Since when events wait too long.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stalled {
+    /// When that was noticed.
+    pub since: SystemTime,
+    /// How long an event may wait before this is set.
+    pub limit: Duration,
+}
+
 /// A snapshot of the log for metrics and status.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AuditStatus {
@@ -39,6 +52,10 @@ pub struct AuditStatus {
     pub log_id: Uuid,
     /// Events that were taken and are not yet written.
     pub queue_length: u64,
+    /// The room that they take, reservations of questions that are being decided included.
+    pub queue_bytes: u64,
+    /// How often a question was refused because there was no such room.
+    pub refused: u64,
     /// Records written by this process, gaps included.
     pub appended: u64,
     /// The last durable sequence; 0 if there is none.
@@ -68,7 +85,8 @@ pub struct AuditStatus {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) losses: Losses,
-    pub(super) mark: Mark,
+    pub(super) high_water: HighWaterFile,
+    pub(super) queue: QueueBudget,
     /// The end of what is durable.
     pub(super) head: watch::Sender<Head>,
     pub(super) health: watch::Sender<AuditHealth>,
@@ -76,20 +94,23 @@ pub(super) struct Shared {
     /// Cancelled when the writer has ended.
     pub(super) closed: CancellationToken,
     readers: Mutex<Vec<Weak<AtomicU64>>>,
+    stall: Mutex<StallDetector>,
 }
 
 impl Shared {
-    pub(super) fn new(mark: Mark, head: Head, oldest: u64) -> Self {
+    pub(super) fn new(high_water: HighWaterFile, queue: QueueBudget, head: Head, oldest: u64) -> Self {
         let figures = Figures::default();
         figures.oldest.store(oldest, Ordering::Relaxed);
         Self {
             losses: Losses::default(),
-            mark,
+            high_water,
+            queue,
             head: watch::Sender::new(head),
             health: watch::Sender::default(),
             figures,
             closed: CancellationToken::new(),
             readers: Mutex::default(),
+            stall: Mutex::default(),
         }
     }
 
@@ -102,7 +123,23 @@ impl Shared {
     }
 
     pub(super) fn is_degraded(&self) -> bool {
-        self.health.borrow().degraded.is_some()
+        let health = self.health.borrow();
+        health.degraded.is_some() || health.stalled.is_some()
+    }
+
+    /// Looks whether an event has waited for longer than `limit`. To be called a few times in that
+    /// time.
+    pub(super) fn look_for_stall(&self, limit: Duration, now: SystemTime) {
+        let (entered, left) = self.figures.queue();
+        let mut detector = self.stall.lock().unwrap_or_else(PoisonError::into_inner);
+        let stalled = detector.look(Instant::now(), entered, left, limit);
+        self.health.send_if_modified(|health| {
+            let changed = health.stalled.is_some() != stalled;
+            if changed {
+                health.stalled = stalled.then_some(Stalled { since: now, limit });
+            }
+            changed
+        });
     }
 
     pub(super) fn set_space(&self, space: &Space) {
@@ -134,13 +171,15 @@ impl Shared {
         let figures = &self.figures;
         AuditStatus {
             log_id,
-            queue_length: figures.queued.load(Ordering::Relaxed),
+            queue_length: figures.waiting(),
+            queue_bytes: self.queue.used() as u64,
+            refused: self.queue.refused(),
             appended: figures.appended.load(Ordering::Relaxed),
             durable,
             oldest: figures.oldest.load(Ordering::Relaxed),
             bytes: figures.bytes.load(Ordering::Relaxed),
             limit,
-            errors: figures.errors.load(Ordering::Relaxed),
+            errors: figures.errors.load(Ordering::Relaxed) + self.high_water.errors(),
             lost: figures.lost.load(Ordering::Relaxed),
             health: self.health.borrow().clone(),
             commits: figures.commits.load(Ordering::Relaxed),
@@ -154,7 +193,10 @@ impl Shared {
 /// Counters that anyone may read at any time.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
-    queued: AtomicU64,
+    /// Entries that the queue ever got.
+    entered: AtomicU64,
+    /// Those of them that were written, refused or given up.
+    left: AtomicU64,
     appended: AtomicU64,
     errors: AtomicU64,
     lost: AtomicU64,
@@ -166,11 +208,24 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) fn entered_queue(&self) {
-        self.queued.fetch_add(1, Ordering::Relaxed);
+        self.entered.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(super) fn left_queue(&self) {
-        self.queued.fetch_sub(1, Ordering::Relaxed);
+        self.left.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many entries the queue ever got, and how many of them have left it.
+    fn queue(&self) -> (u64, u64) {
+        // In this order, so that nothing seems to have left that never entered.
+        let left = self.left.load(Ordering::Acquire);
+        (self.entered.load(Ordering::Acquire), left)
+    }
+
+    /// How many entries wait.
+    pub(super) fn waiting(&self) -> u64 {
+        let (entered, left) = self.queue();
+        entered.saturating_sub(left)
     }
 
     pub(super) fn error(&self) {

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::chain::{Content, Gap, GapReason, from_nanos, to_nanos};
+use super::high_water::{HIGH_WATER_FILE, HighWaterFile, Remembered};
 use super::ledger::{Ledger, LedgerError, SqliteLedger, Tip, wal_path};
-use super::mark::{MARK_FILE, Mark, Remembered};
 use super::{AuditError, Problem, STORE_FILE, wal};
 
 /// The file in the state directory whose lock one process holds.
@@ -53,7 +53,7 @@ impl StartReport {
 pub(super) struct Started {
     pub(super) ledger: SqliteLedger,
     pub(super) lock: File,
-    pub(super) mark: Mark,
+    pub(super) high_water: HighWaterFile,
     pub(super) tip: Tip,
     pub(super) base: Tip,
     pub(super) accounted: u64,
@@ -71,9 +71,9 @@ pub(super) fn start(state_dir: &Path, now: SystemTime) -> Result<Started, AuditE
     wal::rewrite_in_place(&wal).map_err(AuditError::io("refresh", &wal))?;
 
     let mut ledger = SqliteLedger::open(&path)?;
-    let mark_path = state_dir.join(MARK_FILE);
-    let (mark, remembered) =
-        Mark::open(&mark_path, ledger.log_id()).map_err(AuditError::io("open", &mark_path))?;
+    let high_water_path = state_dir.join(HIGH_WATER_FILE);
+    let (high_water, remembered) = HighWaterFile::open(&high_water_path, ledger.log_id())
+        .map_err(AuditError::io("open", &high_water_path))?;
     let mut report = StartReport {
         created: ledger.created(),
         torn_bytes: torn.bytes,
@@ -94,9 +94,10 @@ pub(super) fn start(state_dir: &Path, now: SystemTime) -> Result<Started, AuditE
     let accounted = ledger.accounted().map_err(unusable)?;
     let unwritten = unwritten(&remembered, accounted, tip, now);
     report.unwritten = unwritten.as_ref().map_or(0, |gap| gap.count);
-    mark.reset(tip.head.sequence, accounted + report.unwritten)
-        .map_err(AuditError::io("write", &mark_path))?;
-    Ok(Started { ledger, lock, mark, tip, base, accounted, unwritten, report })
+    high_water
+        .reset(tip.head.sequence, accounted + report.unwritten)
+        .map_err(AuditError::io("write", &high_water_path))?;
+    Ok(Started { ledger, lock, high_water, tip, base, accounted, unwritten, report })
 }
 
 /// Makes the state directory and takes its lock for as long as the file is open.

@@ -82,9 +82,11 @@ pub(super) struct Faults {
     pub(super) hide_commits: u32,
     /// Probes fail.
     pub(super) fail_probes: bool,
+    /// Commits panic.
+    pub(super) panic: bool,
     /// The main file may not grow.
     pub(super) full: bool,
-    /// The store cannot be opened anew, which also leaves it closed.
+    /// The store cannot be opened again, which also leaves it closed.
     pub(super) fail_reopen: bool,
     pub(super) reopened: u32,
 }
@@ -105,7 +107,8 @@ pub(super) fn open_faulty(options: AuditOptions) -> (AuditLog, Arc<Mutex<Faults>
     (log.unwrap(), faults)
 }
 
-/// Opens a log that begins a transaction only when it is sent a `()`, or the sender is dropped.
+/// Opens a log that commits a transaction only when it is sent a `()`, or the sender is dropped:
+/// like a disk that neither fails nor answers.
 pub(super) fn open_gated(options: AuditOptions) -> (AuditLog, Sender<()>) {
     let (sender, gate) = channel();
     let log = AuditLog::open_with(options, |ledger| {
@@ -132,9 +135,6 @@ impl Ledger for FaultyLedger {
     }
 
     fn begin(&mut self) -> Result<(), LedgerError> {
-        if let Some(gate) = &self.gate {
-            let _ = gate.recv();
-        }
         let full = self.faults.lock().unwrap().full;
         // SQLite does not go below the present size.
         self.ledger.limit_pages(if full { 1 } else { u64::from(u32::MAX) - 1 });
@@ -150,7 +150,11 @@ impl Ledger for FaultyLedger {
     }
 
     fn commit(&mut self) -> Result<(), LedgerError> {
+        if let Some(gate) = &self.gate {
+            let _ = gate.recv();
+        }
         let mut faults = self.faults.lock().unwrap();
+        assert!(!faults.panic, "a panic on demand");
         if faults.lose_commits {
             return Err(LedgerError::Injected("disk I/O error"));
         }

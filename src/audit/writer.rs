@@ -9,28 +9,29 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::AuditError;
 use super::chain::{Body, Content, Gap, Head, event_id_of};
 use super::ledger::{Ledger, LedgerError, Tip};
-use super::log::{CommitObserver, Recorded};
+use super::log::CommitObserver;
+use super::queue::{Entry, Recorded};
 use super::retention::Retention;
 use super::shared::{Degraded, Shared};
 
 /// The most records in one transaction.
 const BATCH_RECORDS: usize = 1024;
-/// How long nothing may happen before retention is looked after.
-const CARE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long nothing may happen before the store is maintained.
+const MAINTAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// The wait after a first failure, doubled up to the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// Until the wait is longer than this, events that somebody waits for stay in the queue for the next
 /// attempt, so that one failure refuses one batch. After that they are refused at once.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// After so many failures in a row the store is opened anew, and then again.
+/// After so many failures in a row the store is opened again, and then again.
 const FAILURES_TO_REOPEN: u32 = 3;
 /// A guess at the pages that a transaction writes beside its contents.
 const COMMIT_OVERHEAD: u64 = 3 * 4096;
@@ -43,15 +44,6 @@ pub(super) enum Job {
     Wake,
     /// Write what waits, then end.
     Close(oneshot::Sender<Result<(), AuditError>>),
-}
-
-/// A record that waits to be written.
-pub(super) struct Entry {
-    pub(super) content: Content,
-    /// Who waits for it; `None` if nobody does, and then it is kept until it can be written.
-    pub(super) reply: Option<oneshot::Sender<Result<Recorded, AuditError>>>,
-    /// The room it takes in its queue.
-    pub(super) _room: OwnedSemaphorePermit,
 }
 
 /// The settings of a writer.
@@ -74,11 +66,11 @@ pub(super) struct Writer {
     trouble: Option<Trouble>,
     /// A transaction failed since `tip` was last read from the store.
     unsure: bool,
-    /// The store is to be opened anew before the next attempt.
+    /// The store is to be opened again before the next attempt.
     reopen: bool,
     /// A guess at the bytes in the write-ahead file that are not yet in the main file.
     wal_guess: u64,
-    next_care: Instant,
+    next_maintenance: Instant,
     closing: bool,
     closed: Option<oneshot::Sender<Result<(), AuditError>>>,
     /// Held until the thread ends.
@@ -116,7 +108,7 @@ impl Writer {
             unsure: false,
             reopen: false,
             wal_guess: 0,
-            next_care: Instant::now(),
+            next_maintenance: Instant::now(),
             closing: false,
             closed: None,
             _lock: lock,
@@ -125,6 +117,7 @@ impl Writer {
 
     /// Works until it is told to close, or nobody is left who could tell it.
     pub(super) fn run(mut self) {
+        let _end = End(Arc::clone(&self.shared));
         loop {
             self.receive();
             if !self.closing
@@ -136,8 +129,9 @@ impl Writer {
                 continue;
             }
             let written = self.write_batch();
-            if self.next_care <= Instant::now() || self.wal_guess >= self.settings.retention.wal_bytes {
-                self.care();
+            if self.next_maintenance <= Instant::now() || self.wal_guess >= self.settings.retention.wal_bytes
+            {
+                self.maintain();
             }
             if self.closing && (!written || (self.waiting.is_empty() && self.shared.losses.count() == 0)) {
                 break;
@@ -174,7 +168,7 @@ impl Writer {
         let until = match &self.trouble {
             Some(trouble) => trouble.retry_at,
             None if self.closing || !self.waiting.is_empty() => return None,
-            None => self.next_care,
+            None => self.next_maintenance,
         };
         Some(until.saturating_duration_since(now))
     }
@@ -243,7 +237,7 @@ impl Writer {
         }
     }
 
-    /// After failures: opens the store anew if it is time to, and finds out what it has.
+    /// After failures: opens the store again if it is time to, and finds out what it has.
     fn make_sure(&mut self) -> Result<(), LedgerError> {
         if self.reopen {
             self.ledger.reopen()?;
@@ -321,16 +315,16 @@ impl Writer {
     fn advance(&mut self, tip: Tip) {
         self.tip = tip;
         // Before anyone can know of the record, so that a later start knows that one may.
-        if let Err(error) = self.shared.mark.acknowledge(tip.head.sequence) {
+        if let Err(error) = self.shared.high_water.acknowledge(tip.head.sequence) {
             self.shared.figures.error();
-            warn!(%error, "audit mark not written");
+            warn!(%error, "audit high-water file not written");
         }
         self.shared.head.send_replace(tip.head);
     }
 
     /// After a failure: finds out from the store what was written.
     ///
-    /// A failed commit normally left nothing. If it did (the store was opened anew and recovered
+    /// A failed commit normally left nothing. If it did (the store was opened again and recovered
     /// the transaction), its records must not be written a second time.
     fn reconcile(&mut self) -> Result<(), LedgerError> {
         let found = self.ledger.tip()?;
@@ -403,25 +397,25 @@ impl Writer {
         }
     }
 
-    /// Looks after the size and age of the store.
-    fn care(&mut self) {
+    /// Keeps the store within its size and age.
+    fn maintain(&mut self) {
         let move_wal = self.wal_guess >= self.settings.retention.wal_bytes;
         // Also after an error: otherwise every batch would try again.
         self.wal_guess = 0;
-        let more = match self.settings.retention.tidy(self.ledger.as_mut(), move_wal) {
-            Ok(tidied) => {
-                self.wal_guess = tidied.steps * COMMIT_OVERHEAD;
-                self.shared.set_space(&tidied.space);
-                tidied.more
+        let more = match self.settings.retention.maintain(self.ledger.as_mut(), move_wal) {
+            Ok(done) => {
+                self.wal_guess = done.steps * COMMIT_OVERHEAD;
+                self.shared.set_space(&done.space);
+                done.more
             }
             Err(error) => {
                 self.ledger.rollback();
                 self.shared.figures.error();
-                warn!(%error, "audit log could not be tidied up");
+                warn!(%error, "audit log could not be maintained");
                 false
             }
         };
-        self.next_care = Instant::now() + if more { Duration::ZERO } else { CARE_INTERVAL };
+        self.next_maintenance = Instant::now() + if more { Duration::ZERO } else { MAINTAIN_INTERVAL };
     }
 
     /// Closes the store and gives the lock back.
@@ -440,11 +434,25 @@ impl Writer {
         };
         drop(waiting);
         drop(ledger);
+        // The lock goes last: then the files are another's.
+        shared.high_water.finish();
         drop(lock);
-        shared.closed.cancel();
         if let Some(closed) = closed {
             let _ = closed.send(result);
         }
+    }
+}
+
+/// Tells everyone that the writer has ended, whatever the reason.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = "the audit writer exited unexpectedly".to_owned();
+            self.0.set_degraded(Some(Degraded { since: SystemTime::now(), error }));
+        }
+        self.0.closed.cancel();
     }
 }
 

@@ -129,6 +129,8 @@ fn refused(error: AuditError) -> RpcError {
         AuditError::Closed => RpcError::Draining,
         // What is left is trouble of the store itself: it may pass, and its cause is for the log.
         AuditError::NotDurable { .. }
+        | AuditError::QueueFull(_)
+        | AuditError::Abandoned { .. }
         | AuditError::TooLarge { .. }
         | AuditError::InUse { .. }
         | AuditError::NotAnAuditLog { .. }

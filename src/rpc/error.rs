@@ -104,6 +104,9 @@ pub enum RpcError {
     /// The audit record of the answer could not be made durable, so there is no answer.
     #[error("decision could not be recorded; retry")]
     AuditNotDurable,
+    /// Too many audit records wait to be written, so nothing was decided.
+    #[error("too many audit records wait to be written; retry later")]
+    AuditQueueFull,
     /// The caller is not known.
     #[error("the caller is not authenticated")]
     Unauthenticated,
@@ -195,6 +198,7 @@ impl RpcError {
             Self::Draining => Row::new(Code::Unavailable, "DRAINING").retry_after(Duration::from_secs(1)),
             Self::Shedding => Row::new(Code::Unavailable, "OVERLOADED").retry_after(Duration::from_secs(1)),
             Self::AuditNotDurable => Row::new(Code::ResourceExhausted, "AUDIT_NOT_DURABLE"),
+            Self::AuditQueueFull => Row::new(Code::ResourceExhausted, "AUDIT_QUEUE_FULL"),
             Self::Unauthenticated => Row::new(Code::Unauthenticated, "UNAUTHENTICATED"),
             Self::PermissionDenied { method } => {
                 Row::new(Code::PermissionDenied, "PERMISSION_DENIED").with("method", method)
@@ -282,6 +286,7 @@ mod tests {
             RpcError::Draining,
             RpcError::Shedding,
             RpcError::AuditNotDurable,
+            RpcError::AuditQueueFull,
             RpcError::Unauthenticated,
             RpcError::PermissionDenied { method: hostile() },
             RpcError::DeadlineExceeded,

@@ -15,17 +15,48 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::server::TcpConnectInfo;
 use uuid::Uuid;
 
+use crate::budget::Permit;
 use crate::decision::Answer;
 use crate::rpc::v1;
 use crate::store::Active;
 
 /// Keeps a record of answers.
 pub trait Recorder: fmt::Debug + Send + Sync {
-    /// Takes over what it needs of an answer that is about to be given.
+    /// Takes room for the record of a question of so many bytes, before it is decided.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`], at once: the question is not to be decided.
+    fn reserve(&self, request_bytes: usize) -> Result<Room, NoRoom>;
+
+    /// Takes over what it needs of an answer that is about to be given, in the room that was reserved for it.
     ///
     /// Returns what the answer has to wait for, or `None` if it may leave at once. If that fails there is no answer.
-    fn record(&self, record: Record<'_>) -> Option<Durable>;
+    fn record(&self, record: Record<'_>, room: Room) -> Option<Durable>;
 }
+
+/// Room for one record, given back when it is dropped. Empty where nothing waits for records.
+#[derive(Debug, Default)]
+pub struct Room(Option<Permit>);
+
+impl Room {
+    /// The room itself; `None` if it is empty.
+    #[must_use]
+    pub fn into_permit(self) -> Option<Permit> {
+        self.0
+    }
+}
+
+impl From<Permit> for Room {
+    fn from(permit: Permit) -> Self {
+        Self(Some(permit))
+    }
+}
+
+/// There is no room for a record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("too many records wait to be written")]
+pub struct NoRoom;
 
 /// Completes when a record is durable, or cannot be made so.
 pub type Durable = Pin<Box<dyn Future<Output = Result<(), NotDurable>> + Send>>;

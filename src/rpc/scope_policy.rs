@@ -19,7 +19,7 @@ use crate::rpc::limits::{
     DEFAULT_PAGE_SIZE, MAX_BATCH_ITEMS, MAX_DECODING_BYTES, MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
 };
 use crate::rpc::page;
-use crate::rpc::record::{Call, Durable, Kind, Record, Recorder};
+use crate::rpc::record::{Call, Durable, Kind, Record, Recorder, Room};
 use crate::rpc::v1;
 use crate::rpc::v1::batch_check_result::Result as ItemResult;
 use crate::rpc::v1::scope_policy_service_server::{ScopePolicyService, ScopePolicyServiceServer};
@@ -56,9 +56,22 @@ impl ScopePolicy {
         answer(current.as_ref().ok_or(RpcError::NoPolicy)?)
     }
 
-    fn record<'a>(&self, answer: &'a Answer<'a>, record: impl FnOnce(Kind) -> Record<'a>) -> Option<Durable> {
+    /// Takes room for the record of a question before it is decided, so that no decision is made that cannot be recorded.
+    fn reserve(&self, request: &impl Message) -> Result<Room, RpcError> {
+        let Some(recorder) = &self.recorder else {
+            return Ok(Room::default());
+        };
+        recorder.reserve(request.encoded_len()).map_err(|_| RpcError::AuditQueueFull)
+    }
+
+    fn record<'a>(
+        &self,
+        answer: &'a Answer<'a>,
+        room: Room,
+        record: impl FnOnce(Kind) -> Record<'a>,
+    ) -> Option<Durable> {
         let recorder = self.recorder.as_ref()?;
-        recorder.record(record(Kind::of(answer)?))
+        recorder.record(record(Kind::of(answer)?), room)
     }
 
     fn expand(
@@ -71,9 +84,10 @@ impl ScopePolicy {
         let scope = scope.as_deref();
         check_limits(audiences, scope, None).map_err(|error| convert::limit_error(&error, ""))?;
         let question = registration::Question { audiences, scope, client: convert::client(client.as_ref()) };
+        let room = self.reserve(request)?;
         let answer = registration::expand(&policy.set, &question);
         let decision_id = Uuid::now_v7();
-        let durable = self.record(&answer, |kind| Record {
+        let durable = self.record(&answer, room, |kind| Record {
             kind,
             method: EXPAND,
             asked_audiences: audiences,
@@ -107,9 +121,10 @@ impl ScopePolicy {
             registered_scope,
             client: convert::client(client.as_ref()),
         };
+        let room = self.reserve(request)?;
         let answer = authorize::check(&policy.set, &question);
         let decision_id = Uuid::now_v7();
-        let durable = self.record(&answer, |kind| Record {
+        let durable = self.record(&answer, room, |kind| Record {
             kind,
             method,
             asked_audiences: audiences,
@@ -292,6 +307,7 @@ const DEADLINE_LEAD: Duration = Duration::from_millis(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rpc::record::NoRoom;
     use std::future::pending;
     use tonic::Extensions;
     use tonic::metadata::MetadataMap;
@@ -313,7 +329,10 @@ mod tests {
         #[derive(Debug)]
         struct Never;
         impl Recorder for Never {
-            fn record(&self, _: Record<'_>) -> Option<Durable> {
+            fn reserve(&self, _: usize) -> Result<Room, NoRoom> {
+                Ok(Room::default())
+            }
+            fn record(&self, _: Record<'_>, _: Room) -> Option<Durable> {
                 Some(Box::pin(std::future::pending()))
             }
         }

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -362,12 +363,15 @@ impl App {
             warn!(%source, "the audit lines did not end in order");
         }
         // Last: everything that may still record has ended.
-        if let Err(error) = log.close().await {
+        if let Err(error) = log.close_by(Instant::now() + AUDIT_CLOSE).await {
             warn!(%error, "audit events were not written, the next start counts them in a gap");
         }
         drained
     }
 }
+
+/// How long closing the audit log may take.
+const AUDIT_CLOSE: Duration = Duration::from_secs(10);
 
 /// Says what the start of the audit log found.
 fn log_start(log: &AuditLog) {
@@ -390,7 +394,7 @@ fn log_start(log: &AuditLog) {
 async fn show_health(log: AuditLog, board: Arc<Board>, stop: CancellationToken) {
     let mut health = log.watch_health();
     loop {
-        let AuditHealth { degraded, storage_low } = health.borrow_and_update().clone();
+        let AuditHealth { degraded, stalled, storage_low } = health.borrow_and_update().clone();
         let now = SystemTime::now();
         let degraded = degraded.map(|degraded| {
             let message = format!(
@@ -399,7 +403,14 @@ async fn show_health(log: AuditLog, board: Arc<Board>, stop: CancellationToken) 
             );
             ("AuditAppendFailed", message)
         });
-        board.toggle(kind::AUDIT_DEGRADED, degraded, now);
+        let stalled = stalled.map(|stalled| {
+            let message = format!(
+                "audit records have waited for more than {} s: the disk of the state directory does not answer, so expansions are not answered",
+                stalled.limit.as_secs()
+            );
+            ("AuditStalled", message)
+        });
+        board.toggle(kind::AUDIT_DEGRADED, degraded.or(stalled), now);
         let low = storage_low.then(|| {
             let message =
                 "the audit store is over 80 % of its size limit; the oldest records are deleted at the limit";
@@ -408,6 +419,7 @@ async fn show_health(log: AuditLog, board: Arc<Board>, stop: CancellationToken) 
         board.toggle(kind::AUDIT_STORAGE_LOW, low, now);
         tokio::select! {
             changed = health.changed() => if changed.is_err() { return },
+            () = log.watch_stalls() => {}
             () = stop.cancelled() => return,
         }
     }

@@ -200,6 +200,11 @@ impl Collector for AuditCollector {
             ("audit_appended", "Audit events taken over for writing", status.appended),
             ("audit_errors", "Failures of the audit store", status.errors),
             ("audit_lost", "Audit events that a gap counts instead of recording", status.lost),
+            (
+                "audit_refused",
+                "Questions refused because too many audit records waited to be written",
+                status.refused,
+            ),
             ("audit_commits", "Transactions of the audit store", status.commits),
         ];
         for (name, help, value) in counters {
@@ -210,6 +215,7 @@ impl Collector for AuditCollector {
             ("audit_durable_sequence", "Newest sequence that is durable", status.durable),
             ("audit_oldest_sequence", "Oldest sequence that retention keeps", status.oldest),
             ("audit_queue_length", "Audit events that wait to be written", status.queue_length),
+            ("audit_queue_bytes", "Room that they take", status.queue_bytes),
             ("audit_store_bytes", "Bytes of the audit store", status.bytes),
             (
                 "audit_store_limit_bytes",
@@ -221,7 +227,7 @@ impl Collector for AuditCollector {
             (
                 "audit_degraded",
                 "1 while audit records cannot be made durable",
-                u64::from(status.health.degraded.is_some()),
+                u64::from(status.health.degraded.is_some() || status.health.stalled.is_some()),
             ),
         ];
         for (name, help, value) in health {

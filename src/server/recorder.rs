@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::audit::{self, AuditEvent, AuditLog, EventKind};
 use crate::decision;
-use crate::rpc::record::{Durable, Kind, NotDurable, Record, Recorder};
+use crate::rpc::record::{Durable, Kind, NoRoom, NotDurable, Record, Recorder, Room};
 use crate::rpc::v1;
 use crate::server::reload::PolicyChange;
 
@@ -47,31 +47,42 @@ impl AuditRecorder {
 }
 
 impl Recorder for AuditRecorder {
-    fn record(&self, record: Record<'_>) -> Option<Durable> {
+    fn reserve(&self, request_bytes: usize) -> Result<Room, NoRoom> {
+        match self.mode {
+            AuditMode::Batch => Ok(Room::default()),
+            AuditMode::Blocking => {
+                let bytes = EVENT_BYTES.saturating_add(request_bytes.saturating_mul(EVENT_FACTOR));
+                self.log.reserve(bytes).map(Room::from).map_err(|_| NoRoom)
+            }
+        }
+    }
+
+    fn record(&self, record: Record<'_>, room: Room) -> Option<Durable> {
         let event = event(&record);
-        if record.kind == Kind::Denial || self.mode == AuditMode::Batch {
+        let Some(room) = room.into_permit().filter(|_| record.kind == Kind::Expansion) else {
             self.log.enqueue(&event);
             return None;
-        }
-        let log = self.log.clone();
-        // A task of its own: the event is on its way before anybody waits for it, so that a batch shares
-        // one write, and a caller that goes away leaves it whole.
-        let appended = tokio::spawn(async move { log.append_durable(event).await });
+        };
+        // The event is on its way before anybody waits for it, so that a batch shares one write, and a caller that
+        // disconnects leaves it whole.
+        let appending = self.log.append(&event, room);
         Some(Box::pin(async move {
-            match appended.await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "answer withheld, its audit record is not durable");
-                    Err(NotDurable)
-                }
-                Err(error) => {
-                    tracing::error!(%error, "audit append ended early");
-                    Err(NotDurable)
-                }
-            }
+            let recorded = match appending {
+                Ok(appending) => appending.await,
+                Err(error) => Err(error),
+            };
+            recorded.map(drop).map_err(|error| {
+                tracing::debug!(%error, "answer withheld, its audit record is not durable");
+                NotDurable
+            })
         }))
     }
 }
+
+/// What the record of an answer takes beside what the request said: ids, hashes, digest, peer, added baseline scopes.
+const EVENT_BYTES: usize = 2048;
+/// How often a scope of the request may be in its record: requested or registered, effective, added.
+const EVENT_FACTOR: usize = 3;
 
 fn event(record: &Record<'_>) -> AuditEvent {
     let Record {

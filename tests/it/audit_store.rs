@@ -163,8 +163,9 @@ async fn everything_acknowledged_survives_kill_9_at_full_load() {
     }
     assert_eq!(said.acknowledged.len(), 0, "acknowledged and not there: {:?}", said.acknowledged);
     assert_eq!(missing, said.unwritten + last.unwritten);
-    // A denial may be queued without having been told of, by each writer in each round.
-    let told = said.queued..=said.queued + KILLS * WRITERS;
+    // By each writer in each round, a denial may be queued without having been told of, and one may be told of in the
+    // instant in which its count is on its way to the file.
+    let told = said.queued - KILLS * WRITERS / 4..=said.queued + KILLS * WRITERS;
     assert!(told.contains(&(denials + missing)), "{denials} + {missing} of {told:?}");
 }
 

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use scopeward::rpc::record::{Durable, Kind, NotDurable, Record, Recorder};
+use scopeward::budget::Budget;
+use scopeward::rpc::record::{Durable, Kind, NoRoom, NotDurable, Record, Recorder, Room};
 use scopeward::rpc::v1;
 use tokio::sync::{Semaphore, mpsc};
 use tonic::{Code, Request};
@@ -17,11 +18,17 @@ const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 struct Gate {
     seen: mpsc::UnboundedSender<String>,
     permits: Arc<Semaphore>,
+    room: Budget,
     ids: Mutex<Vec<String>>,
 }
 
 impl Recorder for Gate {
-    fn record(&self, record: Record<'_>) -> Option<Durable> {
+    fn reserve(&self, request_bytes: usize) -> Result<Room, NoRoom> {
+        assert!(request_bytes > 0);
+        self.room.take(1).map(Room::from).map_err(|_| NoRoom)
+    }
+
+    fn record(&self, record: Record<'_>, room: Room) -> Option<Durable> {
         let decided = record.answer.audiences.iter().map(|audience| &*audience.audience).collect::<Vec<_>>();
         let told = format!(
             "{:?} {} {:?} {:?} {:?} peer={} trace={} attempt={}",
@@ -41,6 +48,7 @@ impl Recorder for Gate {
         }
         let permits = Arc::clone(&self.permits);
         Some(Box::pin(async move {
+            let _room = room;
             permits.acquire().await.map(|permit| permit.forget()).map_err(|_| NotDurable)
         }))
     }
@@ -48,7 +56,12 @@ impl Recorder for Gate {
 
 async fn start() -> (Wire, Arc<Gate>, mpsc::UnboundedReceiver<String>) {
     let (seen, told) = mpsc::unbounded_channel();
-    let gate = Arc::new(Gate { seen, permits: Arc::new(Semaphore::new(0)), ids: Mutex::default() });
+    let gate = Arc::new(Gate {
+        seen,
+        permits: Arc::new(Semaphore::new(0)),
+        room: Budget::new(3),
+        ids: Mutex::default(),
+    });
     let wire = Wire::start(Some(Arc::clone(&gate) as Arc<dyn Recorder>), |_| {}).await;
     wire.serve(&one_audience("scopesSupported: [a, b], baselineClientScopes: [b]"));
     (wire, gate, told)
@@ -126,7 +139,8 @@ async fn expansion_that_cannot_be_recorded_is_not_answered() {
 #[tokio::test]
 async fn stuck_call_is_cut_off_at_the_drain_deadline() {
     let (seen, mut told) = mpsc::unbounded_channel();
-    let gate = Gate { seen, permits: Arc::new(Semaphore::new(0)), ids: Mutex::default() };
+    let gate =
+        Gate { seen, permits: Arc::new(Semaphore::new(0)), room: Budget::new(3), ids: Mutex::default() };
     let wire =
         Wire::start(Some(Arc::new(gate)), |config| config.drain_deadline = Duration::from_millis(50)).await;
     wire.serve(&one_audience("scopesSupported: [a, b], baselineClientScopes: [b]"));
@@ -151,4 +165,40 @@ async fn call_in_flight_is_answered_while_draining() {
     assert_eq!(answer.into_inner().scope, "a b");
     let drained = within("the server ends", ended).await.expect("no panic");
     assert_eq!(drained.cut_connections, 0);
+}
+
+#[tokio::test]
+async fn without_room_for_a_record_nothing_is_decided() {
+    let (wire, gate, mut told) = start().await;
+    let mut client = wire.client().await;
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.expand_registration_scopes(registration(Some("a"))).await })
+        })
+        .collect();
+    for _ in 0..3 {
+        within("the record is made", told.recv()).await.expect("a record");
+    }
+    // An expansion, a denial, and an answer that would not be recorded: none of them is known before.
+    for scope in ["a", "x", "a b"] {
+        let refused =
+            client.expand_registration_scopes(registration(Some(scope))).await.expect_err("no room");
+        assert_eq!(
+            (refused.code(), reason(&refused)),
+            (Code::ResourceExhausted, "AUDIT_QUEUE_FULL".to_owned())
+        );
+    }
+    assert!(told.try_recv().is_err(), "nothing was decided");
+    gate.permits.add_permits(3);
+    for call in waiting {
+        within("the answer comes", call).await.expect("no panic").expect("an answer");
+    }
+    assert_eq!(gate.room.used(), 0);
+    // What is not recorded gives its room back at once.
+    for scope in ["a b", "x"] {
+        client.expand_registration_scopes(registration(Some(scope))).await.expect("an answer");
+        assert_eq!(gate.room.used(), 0);
+    }
+    wire.stop().await;
 }

@@ -179,6 +179,10 @@ async fn events_queued_at_a_crash_are_counted() {
     for n in 0..3 {
         log.enqueue(&denial(&n.to_string()));
     }
+    let high_water = std::fs::File::open(live.join(HIGH_WATER_FILE)).unwrap();
+    while Remembered::read(&high_water, log.log_id()).unwrap().queued != Some(3) {
+        tokio::task::yield_now().await;
+    }
     let (log, records, _folder) = restarted(&live, |_| {}).await.unwrap();
     assert_eq!(log.start_report().unwritten, 3);
     drop(gate);

@@ -95,7 +95,7 @@ async fn failed_commit_fails_who_waits_keeps_the_queue_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn store_that_cannot_be_opened_anew_at_once_is_opened_later() {
+async fn store_that_cannot_be_opened_again_at_once_is_opened_later() {
     let folder = tempfile::tempdir().unwrap();
     let (log, faults) = open_faulty(options(&folder));
     {
@@ -159,7 +159,7 @@ async fn gap_that_failed_and_was_written_counts_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_the_queue_becomes_a_gap() {
     let folder = tempfile::tempdir().unwrap();
-    let (log, gate) = open_gated(AuditOptions { queue_kib: 4, ..options(&folder) });
+    let (log, gate) = open_gated(AuditOptions { queue_bytes: 8 << 10, ..options(&folder) });
     let first = SystemTime::now();
     for n in 0..10 {
         log.enqueue(&denial(&n.to_string()));
@@ -180,7 +180,7 @@ async fn what_does_not_fit_the_queue_becomes_a_gap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn losses_while_the_store_fails_say_so() {
     let folder = tempfile::tempdir().unwrap();
-    let (log, faults) = open_faulty(AuditOptions { queue_kib: 4, ..options(&folder) });
+    let (log, faults) = open_faulty(AuditOptions { queue_bytes: 8 << 10, ..options(&folder) });
     faults.lock().unwrap().lose_commits = true;
     log.append_durable(expansion("refused")).await.unwrap_err();
     for n in 0..10 {
@@ -255,7 +255,7 @@ async fn full_disk_under_load_loses_nothing_acknowledged_and_recovers_without_tr
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_could_not_be_written_before_the_end_are_counted_by_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
-    let (log, faults) = open_faulty(AuditOptions { queue_kib: 4, ..options(&folder) });
+    let (log, faults) = open_faulty(AuditOptions { queue_bytes: 8 << 10, ..options(&folder) });
     log.enqueue(&denial("written"));
     until(&log, |status| status.durable == 1).await;
     faults.lock().unwrap().lose_commits = true;
@@ -263,13 +263,16 @@ async fn events_that_could_not_be_written_before_the_end_are_counted_by_the_next
         log.enqueue(&denial(&n.to_string()));
     }
     log.close().await.unwrap_err();
+    // The files are another's by now.
+    let lost = log.status().lost;
     log.enqueue(&denial("after the end"));
+    assert_eq!(log.status().lost, lost + 1);
     drop(log);
 
     let log = AuditLog::open(options(&folder)).unwrap();
-    assert_eq!(log.start_report().unwritten, 8);
+    assert_eq!(log.start_report().unwritten, 7);
     until(&log, |status| status.durable == 2).await;
-    assert_eq!(gaps(&all(&log).await), [(GapReason::ProcessEnded, 8)]);
+    assert_eq!(gaps(&all(&log).await), [(GapReason::ProcessEnded, 7)]);
     log.close().await.unwrap();
     drop(log);
     assert!(AuditLog::open(options(&folder)).unwrap().start_report().is_clean());
@@ -403,4 +406,72 @@ fn limit_without_room_to_work_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let error = AuditLog::open(AuditOptions { max_bytes: Some(1 << 20), ..options(&folder) }).unwrap_err();
     assert!(matches!(error, AuditError::LimitTooSmall { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_that_does_not_answer_is_shown_and_leaves_a_bounded_amount_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue_bytes = 64 << 10;
+    let stall_after = Duration::from_millis(20);
+    let (log, gate) = open_gated(AuditOptions { queue_bytes, stall_after, ..options(&folder) });
+    let watch = {
+        let log = log.clone();
+        tokio::spawn(async move { log.watch_stalls().await })
+    };
+    // Callers that give up at once, as many as there is room for.
+    let mut taken = 0;
+    let full = loop {
+        let room = match log.reserve(0) {
+            Ok(room) => room,
+            Err(error) => break error,
+        };
+        drop(log.append(&expansion(&taken.to_string()), room).unwrap());
+        taken += 1;
+    };
+    assert!(matches!(full, AuditError::QueueFull(_)), "{full}");
+    assert_eq!(taken, 32);
+    // Denials have room of their own, and are counted when that is full.
+    for n in 0..100 {
+        log.enqueue(&denial(&n.to_string()));
+    }
+    let status = log.status();
+    assert_eq!((status.queue_length, status.lost, status.refused), (64, 68, 1));
+    assert!(status.queue_bytes <= queue_bytes as u64);
+    let mut health = log.watch_health();
+    let stalled = health.wait_for(|health| health.stalled.is_some()).await.unwrap().clone();
+    assert_eq!((stalled.degraded, stalled.stalled.unwrap().limit), (None, stall_after));
+
+    drop(gate);
+    health.wait_for(|health| health.stalled.is_none()).await.unwrap();
+    until(&log, |status| status.queue_length == 0).await;
+    assert_eq!(log.status().queue_bytes, 0);
+    watch.abort();
+    log.close().await.unwrap();
+    assert_eq!(assert_holds(&state(&folder)).missing_events, 68);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn close_leaves_a_writer_behind_that_does_not_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, gate) = open_gated(options(&folder));
+    log.enqueue(&denial("a"));
+    log.enqueue(&denial("b"));
+    let error = log.close_by(tokio::time::Instant::now()).await.unwrap_err();
+    assert!(matches!(error, AuditError::Abandoned { records: 2 }), "{error}");
+    // Once the disk answers, the writer ends as it was told to.
+    drop(gate);
+    log.ended().await;
+    assert_eq!(assert_holds(&state(&folder)).records, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn panic_of_the_writer_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, faults) = open_faulty(options(&folder));
+    faults.lock().unwrap().panic = true;
+    let error = log.append_durable(expansion("a")).await.unwrap_err();
+    assert!(matches!(error, AuditError::Closed), "{error}");
+    log.ended().await;
+    let degraded = log.status().health.degraded.unwrap();
+    assert_eq!(degraded.error, "the audit writer exited unexpectedly");
 }

@@ -270,7 +270,7 @@ fn a_gap_is_printed_and_has_an_exit_code_of_its_own() {
     // Room for one event that nobody waits for: the others are counted.
     with_log(
         &place,
-        |options| options.queue_kib = 1,
+        |options| options.queue_bytes = 2 << 10,
         async |log| {
             for _ in 0..500 {
                 log.enqueue(&event(EventKind::Denial, MCP));

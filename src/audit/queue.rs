@@ -1,0 +1,109 @@
+//! The queue of events that wait to be written: what one entry takes, and how much may wait.
+//!
+//! The room of an event that somebody waits for is taken before its question is decided, so that a
+//! decision is never made that cannot be recorded; the rest of the reservation is given back when
+//! the event is known. Events that nobody waits for have room of their own, so that they never
+//! cost a caller an answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use super::AuditError;
+use super::chain::{Content, Head};
+use crate::budget::{Budget, Exhausted, Permit};
+
+/// The least that an entry takes: what it needs in memory next to its bytes, and a share of what a
+/// transaction costs.
+const LEAST_BYTES: usize = 1024;
+
+/// The bytes that may wait to be written.
+#[derive(Debug)]
+pub(super) struct QueueBudget {
+    awaited: Budget,
+    unawaited: Budget,
+}
+
+impl QueueBudget {
+    /// Half of the bytes for events that somebody waits for, half for those that nobody does.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { awaited: Budget::new(bytes / 2), unawaited: Budget::new(bytes / 2) }
+    }
+
+    /// Takes room for an event of about so many bytes, for somebody who will wait for it.
+    pub(super) fn reserve(&self, bytes: usize) -> Result<Permit, Exhausted> {
+        // An event that is larger than the budget may have all of it.
+        self.awaited.take(charge(bytes).min(self.awaited.limit()))
+    }
+
+    /// Fits a reservation to the event that it was made for.
+    pub(super) fn fit(&self, room: &mut Permit, content: &Content) -> Result<(), Exhausted> {
+        let bytes = charge(content.len()).min(self.awaited.limit());
+        match bytes.checked_sub(room.amount()) {
+            Some(more) => room.grow(more)?,
+            None => room.shrink_to(bytes),
+        }
+        Ok(())
+    }
+
+    /// Takes room for an event that nobody waits for.
+    pub(super) fn take(&self, content: &Content) -> Result<Permit, Exhausted> {
+        self.unawaited.take(charge(content.len()).min(self.unawaited.limit()))
+    }
+
+    /// How often there was no room for an event that somebody would have waited for.
+    pub(super) fn refused(&self) -> u64 {
+        self.awaited.refused()
+    }
+
+    /// The bytes that wait.
+    pub(super) fn used(&self) -> usize {
+        self.awaited.used() + self.unawaited.used()
+    }
+}
+
+fn charge(bytes: usize) -> usize {
+    bytes.max(LEAST_BYTES)
+}
+
+/// A record that waits to be written.
+pub(super) struct Entry {
+    pub(super) content: Content,
+    /// Who waits for it; `None` if nobody does, and then it is kept until it can be written.
+    pub(super) reply: Option<oneshot::Sender<Result<Recorded, AuditError>>>,
+    /// The room it takes in the queue.
+    pub(super) _room: Permit,
+}
+
+/// The place that an event got in the chain. It is durable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Recorded {
+    /// Its sequence and hash.
+    pub head: Head,
+}
+
+/// An event on its way to the disk. Completes when it is durable, or cannot be made so.
+///
+/// Dropping it does not take the event back.
+#[derive(Debug)]
+#[must_use = "the event is durable only when this has completed"]
+pub struct Appending {
+    done: oneshot::Receiver<Result<Recorded, AuditError>>,
+}
+
+impl Appending {
+    pub(super) const fn new(done: oneshot::Receiver<Result<Recorded, AuditError>>) -> Self {
+        Self { done }
+    }
+}
+
+impl Future for Appending {
+    type Output = Result<Recorded, AuditError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // The writer drops the sender only when it ends without having written.
+        Pin::new(&mut self.done).poll(context).map(|done| done.unwrap_or(Err(AuditError::Closed)))
+    }
+}
