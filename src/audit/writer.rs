@@ -436,7 +436,10 @@ impl Writer {
         drop(ledger);
         // The lock goes last: then the files are another's.
         shared.high_water.finish();
-        drop(lock);
+        // Not by closing the file: a process that is being started has a copy of it for a moment.
+        if let Some(Err(error)) = lock.map(|lock| lock.unlock()) {
+            warn!(%error, "the lock of the state directory could not be given back");
+        }
         if let Some(closed) = closed {
             let _ = closed.send(result);
         }
