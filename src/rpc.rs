@@ -7,7 +7,6 @@ pub mod audit;
 pub mod codec;
 pub mod convert;
 pub mod error;
-pub mod json;
 pub mod limits;
 mod page;
 pub mod policy_status;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::Problem;
+use super::{BadRecord, Problem};
 use crate::budget::Exhausted;
 
 /// Why an operation on the audit log failed.
@@ -73,7 +73,10 @@ pub enum AuditError {
         path: PathBuf,
     },
     /// The file is something else than an audit store, or damaged as a whole.
-    #[error("`{}` is not an audit log: {detail}", path.display())]
+    #[error(
+        "`{}` is not an audit log: {detail}; move the file away, or choose another state directory",
+        path.display()
+    )]
     NotAnAuditLog {
         /// The file.
         path: PathBuf,
@@ -81,7 +84,11 @@ pub enum AuditError {
         detail: String,
     },
     /// The store was written by a newer program.
-    #[error("`{}` has format version {found}, this program knows {known}", path.display())]
+    #[error(
+        "`{}` is an audit log of format {found}, and this version of scopeward knows formats up to {known}; use the \
+         version that wrote it or a newer one, or choose another state directory",
+        path.display()
+    )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -116,6 +123,12 @@ pub enum AuditError {
         /// Why not.
         source: rusqlite::Error,
     },
+}
+
+impl From<BadRecord> for AuditError {
+    fn from(BadRecord { sequence, problem }: BadRecord) -> Self {
+        Self::DataLoss { sequence, problem }
+    }
 }
 
 impl AuditError {

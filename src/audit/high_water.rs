@@ -22,7 +22,7 @@ use std::time::SystemTime;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::chain::sha256;
+use super::record::sha256;
 
 /// The file name inside the state directory.
 pub(super) const HIGH_WATER_FILE: &str = "audit.mark";

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::json;
 use super::{AuditError, AuditLog, Filter};
 use crate::file;
+use crate::proto::json::JsonError;
 
 mod sink;
 
@@ -195,12 +196,16 @@ impl Jsonl {
     async fn read(&self) -> Result<(Vec<String>, u64), AuditError> {
         let page = self.log.read_after(self.cursor, &Filter::default(), PAGE_RECORDS).await;
         match page {
-            Ok(page) => Ok((page.records.iter().map(json::line).collect(), page.through.sequence)),
+            Ok(page) => {
+                let lines = page.records.iter().map(|record| json::line(&record.body).map_err(not_json));
+                Ok((lines.collect::<Result<_, _>>()?, page.through.sequence))
+            }
             Err(AuditError::OutOfRange { oldest, .. }) if self.cursor < oldest => {
                 let (first, last) = (self.cursor + 1, oldest - 1);
                 warn!(first, last, "audit records were deleted before they became lines");
                 let log_id = self.log.log_id().to_string();
-                Ok((vec![json::retention_line(&log_id, first, last, self.log.now())], last))
+                let gap = json::retention_gap(log_id, first, last, self.log.now());
+                Ok((vec![json::gap_line(&gap).map_err(not_json)?], last))
             }
             Err(AuditError::OutOfRange { newest, .. }) => {
                 // The store lost its end without a trace; whatever is written from now on is new.
@@ -244,6 +249,11 @@ impl Jsonl {
             _ => false,
         }
     }
+}
+
+/// A record that has no JSON form, such as one from after the year 9999.
+fn not_json(error: JsonError) -> AuditError {
+    AuditError::Io { action: "write", path: "a line of JSON".into(), source: io::Error::other(error) }
 }
 
 /// Runs something on a thread that may block.

@@ -12,11 +12,14 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::chain::{GENESIS_HASH, Hash, Head, Row, from_nanos, time_of, to_nanos};
+use super::chain::Row;
+use super::record::{GENESIS_HASH, Hash, Head, Tip, from_nanos, time_of, to_nanos};
 use super::{AuditError, wal};
 
-/// The format of the store that this program reads and writes.
-const FORMAT_VERSION: i64 = 1;
+/// The format of the records that this program writes; those of older formats in a store stay as they are.
+const FORMAT_VERSION: i64 = 2;
+/// The oldest format that it reads.
+const OLDEST_FORMAT: i64 = 1;
 /// Marks the file as ours; the letters `SWAL`.
 const APPLICATION_ID: i64 = 0x5357_414c;
 /// The most rows that one step of retention deletes.
@@ -49,15 +52,6 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE TABLE probe (filler BLOB NOT NULL) STRICT;
 ";
-
-/// One end of the chain as the store has it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Tip {
-    /// Sequence and hash.
-    pub(super) head: Head,
-    /// The greatest time of any record up to here, nanoseconds since 1970.
-    pub(super) latest_time: i64,
-}
 
 /// The space that the store takes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -164,7 +158,12 @@ impl SqliteLedger {
         let log_id = if created {
             create(&connection).map_err(AuditError::database("create the audit log"))?
         } else {
-            identify(&connection, path)?
+            let log_id = identify(&connection, path)?;
+            // From here on records of the newest format come in, which older programs must not take for damage.
+            connection
+                .pragma_update(None, "user_version", FORMAT_VERSION)
+                .map_err(AuditError::database("mark the format of the audit log"))?;
+            log_id
         };
         let opened = Open::new(connection, path)
             .map_err(|error| AuditError::NotDurable { cause: error.to_string() })?;
@@ -410,10 +409,8 @@ impl Identity {
 fn last_to_trim(connection: &Connection, cut: Cut) -> rusqlite::Result<Option<(i64, u64)>> {
     let newest: Option<i64> =
         connection.query_row("SELECT max(sequence) FROM record", [], |row| row.get(0))?;
-    let mut statement = connection.prepare_cached(
-        "SELECT sequence, length(content), substr(content, 1, 66) FROM record
-         ORDER BY sequence LIMIT ?1",
-    )?;
+    let mut statement = connection
+        .prepare_cached("SELECT sequence, length(content), content FROM record ORDER BY sequence LIMIT ?1")?;
     let mut rows = statement.query([signed(TRIM_ROWS)])?;
     let mut last = None;
     let mut count = 0;
@@ -430,8 +427,7 @@ fn last_to_trim(connection: &Connection, cut: Cut) -> rusqlite::Result<Option<(i
                 last = Some((sequence, count));
             }
             Cut::OlderThan(cutoff, now) => {
-                let header: Vec<u8> = row.get(2)?;
-                let time = time_of(&header).unwrap_or(0);
+                let time = time_of(row.get_ref(2)?.as_blob()?).unwrap_or(0);
                 let ahead = to_nanos(from_nanos(now) + CLOCK_SLACK);
                 if time < cutoff {
                     last = Some((sequence, count));
@@ -514,11 +510,14 @@ pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Uuid, Aud
     if application != APPLICATION_ID {
         return Err(AuditError::NotAnAuditLog {
             path: path.to_owned(),
-            detail: format!("application id is {application:#x}, not {APPLICATION_ID:#x}"),
+            detail: format!(
+                "it is a SQLite database of another application, with application id {application:#x} and not \
+                 {APPLICATION_ID:#x}"
+            ),
         });
     }
     let version = number("user_version").map_err(|error| not_ours(path, error))?;
-    if version != FORMAT_VERSION {
+    if !(OLDEST_FORMAT..=FORMAT_VERSION).contains(&version) {
         return Err(AuditError::UnknownFormat {
             path: path.to_owned(),
             found: version,
@@ -548,15 +547,9 @@ fn read_log_id(connection: &Connection) -> rusqlite::Result<Option<Uuid>> {
 
 /// Reads what retention left of the records before the oldest.
 pub(super) fn read_base(connection: &Connection) -> rusqlite::Result<Tip> {
-    connection.prepare_cached("SELECT base_sequence, base_hash, base_latest_time FROM log")?.query_row(
-        [],
-        |row| {
-            Ok(Tip {
-                head: Head { sequence: unsigned(row.get(0)?), hash: hash(row, 1)? },
-                latest_time: row.get(2)?,
-            })
-        },
-    )
+    connection
+        .prepare_cached("SELECT base_sequence, base_hash, base_latest_time FROM log")?
+        .query_row([], read_tip)
 }
 
 /// Reads the newest record; `None` if there is none.
@@ -564,13 +557,12 @@ pub(super) fn read_newest(connection: &Connection) -> rusqlite::Result<Option<Ti
     let mut statement = connection
         .prepare_cached("SELECT sequence, hash, latest_time FROM record ORDER BY sequence DESC LIMIT 1")?;
     let mut rows = statement.query([])?;
-    let Some(row) = rows.next()? else {
-        return Ok(None);
-    };
-    Ok(Some(Tip {
-        head: Head { sequence: unsigned(row.get(0)?), hash: hash(row, 1)? },
-        latest_time: row.get(2)?,
-    }))
+    rows.next()?.map(read_tip).transpose()
+}
+
+/// Reads the place of a row of the columns sequence, hash, `latest_time`.
+pub(super) fn read_tip(row: &rusqlite::Row<'_>) -> rusqlite::Result<Tip> {
+    Ok(Tip { head: Head { sequence: unsigned(row.get(0)?), hash: hash(row, 1)? }, latest_time: row.get(2)? })
 }
 
 /// Reads records after a sequence, in order.

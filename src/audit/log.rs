@@ -11,11 +11,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::chain::{Content, GapReason, Head};
-use super::event::AuditEvent;
 use super::ledger::Ledger;
 use super::queue::{Appending, Entry, QueueBudget, Recorded};
 use super::read::{Filter, Page, Reader};
+use super::record::{Body, GapReason, Head, from_nanos};
 use super::retention::{Clock, Retention};
 use super::shared::{AuditHealth, AuditStatus, Shared};
 use super::start::{StartReport, Started, start};
@@ -23,11 +22,12 @@ use super::stream::{AuditStream, Query};
 use super::writer::{Job, Settings, Writer};
 use super::{AuditError, STORE_FILE};
 use crate::budget::Permit;
+use crate::proto::v1::AuditEvent;
 
 /// Is told, on the writer's thread, how long each transaction took and how many records it had.
 pub type CommitObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
 
-/// The most bytes that one encoded record may have.
+/// The most bytes that a record may have, with its place in the chain reckoned at its longest.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
 
 /// How a log is opened. [`AuditOptions::new`] has the defaults.
@@ -204,14 +204,15 @@ impl AuditLog {
     /// [`AuditError::TooLarge`], [`AuditError::Closed`], or [`AuditError::QueueFull`] if the event
     /// is larger than its room and there is no more. The future: [`AuditError::NotDurable`] if the
     /// store cannot be written.
-    pub fn append(&self, event: &AuditEvent, mut room: Permit) -> Result<Appending, AuditError> {
-        let content = Content::event(self.inner.log_id, event);
-        if content.len() > MAX_RECORD_BYTES {
-            return Err(AuditError::TooLarge { bytes: content.len(), limit: MAX_RECORD_BYTES });
+    pub fn append(&self, event: AuditEvent, mut room: Permit) -> Result<Appending, AuditError> {
+        let body = Body::Event(Box::new(event));
+        let bytes = body.max_bytes();
+        if bytes > MAX_RECORD_BYTES {
+            return Err(AuditError::TooLarge { bytes, limit: MAX_RECORD_BYTES });
         }
-        self.inner.shared.queue.fit(&mut room, &content)?;
+        self.inner.shared.queue.fit(&mut room, bytes)?;
         let (reply, done) = oneshot::channel();
-        self.send(Entry { content, reply: Some(reply), _room: room })?;
+        self.send(Entry { body, bytes, reply: Some(reply), _room: room })?;
         Ok(Appending::new(done))
     }
 
@@ -222,29 +223,30 @@ impl AuditLog {
     ///
     /// As those.
     pub async fn append_durable(&self, event: AuditEvent) -> Result<Recorded, AuditError> {
-        self.append(&event, self.reserve(0)?)?.await
+        self.append(event, self.reserve(0)?)?.await
     }
 
     /// Records an event without waiting. What cannot be queued is counted by a gap record.
-    pub fn enqueue(&self, event: &AuditEvent) {
+    pub fn enqueue(&self, event: AuditEvent) {
         let inner = &self.inner;
         if inner.closing.load(Ordering::Acquire) {
             inner.shared.figures.lost(1);
             return tracing::warn!("an audit event came after the log was closed");
         }
         inner.shared.high_water.count_queued();
-        let content = Content::event(inner.log_id, event);
-        if content.len() > MAX_RECORD_BYTES {
-            return self.lose(GapReason::TooLarge, event.event_time);
+        let body = Body::Event(Box::new(event));
+        let bytes = body.max_bytes();
+        if bytes > MAX_RECORD_BYTES {
+            return self.lose(GapReason::TooLarge, &body);
         }
-        let Ok(room) = inner.shared.queue.take(&content) else {
+        let Ok(room) = inner.shared.queue.take(bytes) else {
             let reason =
                 if inner.shared.is_degraded() { GapReason::WriteFailed } else { GapReason::QueueFull };
-            return self.lose(reason, event.event_time);
+            return self.lose(reason, &body);
         };
         // If the writer has ended by now, the high-water file has counted the event, and the next
         // start says so.
-        let _ = self.send(Entry { content, reply: None, _room: room });
+        let _ = self.send(Entry { body, bytes, reply: None, _room: room });
     }
 
     /// One page of the records after a sequence that fit the filter, at most `limit`.
@@ -378,10 +380,10 @@ impl AuditLog {
         })
     }
 
-    fn lose(&self, reason: GapReason, time: SystemTime) {
+    fn lose(&self, reason: GapReason, event: &Body) {
         let shared = &self.inner.shared;
         shared.figures.lost(1);
-        if shared.losses.add(reason, time) {
+        if shared.losses.add(reason, from_nanos(event.time())) {
             // The first loss after the writer last looked; it may be asleep.
             let _ = self.inner.jobs.send(Job::Wake);
         }

@@ -3,7 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::chain::{Gap, GapReason};
+use super::record::{GapReason, gap, nanos_of};
+use crate::proto::v1::Gap;
 
 /// Losses that no record counts yet, one entry for each reason.
 #[derive(Debug, Default)]
@@ -14,7 +15,7 @@ pub(super) struct Losses {
 impl Losses {
     /// Counts one lost event. True if nothing was counted before it.
     pub(super) fn add(&self, reason: GapReason, time: SystemTime) -> bool {
-        self.merge(vec![Gap { count: 1, reason, first_time: time, last_time: time }])
+        self.merge(vec![gap(reason, 1, time, time)])
     }
 
     /// Takes all that is counted, to be written.
@@ -30,8 +31,12 @@ impl Losses {
             match all.iter_mut().find(|known| known.reason == gap.reason) {
                 Some(known) => {
                     known.count = known.count.saturating_add(gap.count);
-                    known.first_time = known.first_time.min(gap.first_time);
-                    known.last_time = known.last_time.max(gap.last_time);
+                    if nanos_of(gap.first_time) < nanos_of(known.first_time) {
+                        known.first_time = gap.first_time;
+                    }
+                    if nanos_of(gap.last_time) > nanos_of(known.last_time) {
+                        known.last_time = gap.last_time;
+                    }
                 }
                 None => all.push(gap),
             }
@@ -73,8 +78,8 @@ mod tests {
         let gaps = losses.take();
         assert_eq!(gaps.len(), 2);
         assert_eq!(gaps[0].count, 3);
-        assert_eq!(gaps[0].first_time, start + Duration::from_secs(3));
-        assert_eq!(gaps[0].last_time, start + Duration::from_secs(9));
+        assert_eq!(gaps[0].first_time, Some((start + Duration::from_secs(3)).into()));
+        assert_eq!(gaps[0].last_time, Some((start + Duration::from_secs(9)).into()));
         assert_eq!(losses.count(), 0);
     }
 

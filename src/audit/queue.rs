@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::AuditError;
-use super::chain::{Content, Head};
+use super::record::{Body, Head};
 use crate::budget::{Budget, Exhausted, Permit};
 
 /// The least that an entry takes: what it needs in memory next to its bytes, and a share of what a
@@ -38,9 +38,9 @@ impl QueueBudget {
         self.awaited.take(charge(bytes).min(self.awaited.limit()))
     }
 
-    /// Fits a reservation to the event that it was made for.
-    pub(super) fn fit(&self, room: &mut Permit, content: &Content) -> Result<(), Exhausted> {
-        let bytes = charge(content.len()).min(self.awaited.limit());
+    /// Fits a reservation to the bytes of the event that it was made for.
+    pub(super) fn fit(&self, room: &mut Permit, bytes: usize) -> Result<(), Exhausted> {
+        let bytes = charge(bytes).min(self.awaited.limit());
         match bytes.checked_sub(room.amount()) {
             Some(more) => room.grow(more)?,
             None => room.shrink_to(bytes),
@@ -48,9 +48,9 @@ impl QueueBudget {
         Ok(())
     }
 
-    /// Takes room for an event that nobody waits for.
-    pub(super) fn take(&self, content: &Content) -> Result<Permit, Exhausted> {
-        self.unawaited.take(charge(content.len()).min(self.unawaited.limit()))
+    /// Takes room for an event of so many bytes that nobody waits for.
+    pub(super) fn take(&self, bytes: usize) -> Result<Permit, Exhausted> {
+        self.unawaited.take(charge(bytes).min(self.unawaited.limit()))
     }
 
     /// How often there was no room for an event that somebody would have waited for.
@@ -70,7 +70,10 @@ fn charge(bytes: usize) -> usize {
 
 /// A record that waits to be written.
 pub(super) struct Entry {
-    pub(super) content: Content,
+    /// The event, without a place in the chain.
+    pub(super) body: Body,
+    /// The most bytes that its record can have.
+    pub(super) bytes: usize,
     /// Who waits for it; `None` if nobody does, and then it is kept until it can be written.
     pub(super) reply: Option<oneshot::Sender<Result<Recorded, AuditError>>>,
     /// The room it takes in the queue.

@@ -11,10 +11,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::chain::{Body, Hash, Head, Record, to_nanos};
-use super::event::EventKind;
-use super::ledger::{Tip, read_base, read_newest, read_row, signed};
+use super::chain::ChainWalk;
+use super::ledger::{read_base, read_newest, read_row, read_tip, signed};
+use super::record::{Body, Hash, Head, Record, Tip, to_nanos};
 use super::{AuditError, Problem};
+use crate::proto::v1::AuditEventKind;
 
 /// How many queries run at the same time.
 const PARALLEL: usize = 4;
@@ -29,7 +30,7 @@ const PAGE_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Filter {
     /// Only these kinds; empty: all.
-    pub kinds: Vec<EventKind>,
+    pub kinds: Vec<AuditEventKind>,
     /// Only events that name one of these audiences, byte for byte; empty: all.
     pub audiences: Vec<String>,
 }
@@ -42,13 +43,13 @@ impl Filter {
             return true;
         };
         let wants_audience = |audience| self.audiences.contains(audience);
-        (self.kinds.is_empty() || self.kinds.contains(&event.kind))
+        (self.kinds.is_empty() || self.kinds.contains(&event.kind()))
             && (self.audiences.is_empty() || event.audiences.iter().any(wants_audience))
     }
 }
 
 /// One page of the log.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Page {
     /// The records that fit the filter, in order; may be empty though more follow.
     pub records: Vec<Record>,
@@ -120,14 +121,14 @@ impl Reader {
             if after < base.head.sequence || after > newest {
                 return Err(AuditError::OutOfRange { requested: after, oldest, newest });
             }
-            let stored = match hash_at(connection, base, after)? {
-                Some(stored) => stored,
+            let place = match tip_at(connection, base, after)? {
+                Some(place) => place,
                 None => return Err(lost(after, Problem::Missing { next: after + 1 })),
             };
-            if hash.is_some_and(|known| known != stored) {
+            if hash.is_some_and(|known| known != place.head.hash) {
                 return Err(lost(after, Problem::UnexpectedHash));
             }
-            let mut through = Head { sequence: after, hash: stored };
+            let mut walk = ChainWalk::new(log_id, place);
             let mut records = Vec::new();
             let (mut scanned, mut bytes) = (0, 0);
             let mut statement = connection.prepare_cached(
@@ -141,19 +142,19 @@ impl Reader {
                 && let Some(row) = rows.next()?
             {
                 let row = read_row(row)?;
-                let sequence = through.sequence + 1;
-                if row.sequence != sequence {
-                    return Err(lost(sequence, Problem::Missing { next: row.sequence }));
-                }
-                let record = row.check(log_id, &through.hash).map_err(|problem| lost(sequence, problem))?;
-                through = record.head();
+                let record = match walk.take(&row) {
+                    Ok(record) => record,
+                    // What is good is delivered first; the next page begins with the bad record.
+                    Err(_) if walk.last() != place => break,
+                    Err(bad) => return Err(bad.into()),
+                };
                 scanned += row.content.len();
                 if filter.wants(&record) {
                     bytes += row.content.len();
                     records.push(record);
                 }
             }
-            Ok(Page { records, through, head: tip.head, oldest })
+            Ok(Page { records, through: walk.last().head, head: tip.head, oldest })
         })
         .await
     }
@@ -281,15 +282,15 @@ fn read_ends(connection: &Connection) -> rusqlite::Result<(Tip, Tip)> {
     Ok((base, read_newest(connection)?.unwrap_or(base)))
 }
 
-fn hash_at(connection: &Connection, base: Tip, sequence: u64) -> rusqlite::Result<Option<Hash>> {
+/// The place of a record; `None` if it is not there.
+fn tip_at(connection: &Connection, base: Tip, sequence: u64) -> rusqlite::Result<Option<Tip>> {
     if sequence == base.head.sequence {
-        return Ok(Some(base.head.hash));
+        return Ok(Some(base));
     }
-    let bytes: Option<Vec<u8>> = connection
-        .prepare_cached("SELECT hash FROM record WHERE sequence = ?1")?
-        .query_row([signed(sequence)], |row| row.get(0))
-        .optional()?;
-    Ok(bytes.and_then(|bytes| bytes.try_into().ok()))
+    connection
+        .prepare_cached("SELECT sequence, hash, latest_time FROM record WHERE sequence = ?1")?
+        .query_row([signed(sequence)], read_tip)
+        .optional()
 }
 
 const fn lost(sequence: u64, problem: Problem) -> AuditError {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::AuditError;
-use super::chain::to_nanos;
 use super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS, Usage};
+use super::record::to_nanos;
 
 /// How many steps of each kind run between two batches.
 const STEPS: u64 = 4;

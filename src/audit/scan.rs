@@ -6,9 +6,10 @@
 use std::path::Path;
 
 use super::AuditError;
-use super::chain::{Head, Problem, Record};
+use super::chain::ChainWalk;
 use super::ledger::{identify, not_ours, read_base, read_rows};
 use super::read::connect;
+use super::record::Record;
 
 /// How many records one query reads.
 const PAGE_ROWS: u64 = 1000;
@@ -20,35 +21,29 @@ const PAGE_ROWS: u64 = 1000;
 ///
 /// The file is not there, is not an audit log, cannot be read, or its chain does not hold
 /// ([`AuditError::DataLoss`]). Records that were handed out before that are good.
-pub fn scan(path: &Path, mut each: impl FnMut(&Record)) -> Result<(), AuditError> {
+pub fn scan(path: &Path, mut each: impl FnMut(Record)) -> Result<(), AuditError> {
     std::fs::metadata(path).map_err(AuditError::io("read", path))?;
     let connection = connect(path).map_err(|error| match error {
         AuditError::Database { source, .. } => not_ours(path, source),
         other => other,
     })?;
     let log_id = identify(&connection, path)?;
-    let mut last: Option<Head> = None;
+    let mut walk = ChainWalk::new(log_id, read_base(&connection)?);
     loop {
         let transaction = connection.unchecked_transaction()?;
-        let base = read_base(&transaction)?.head;
-        // Where retention has overtaken the walk, what it deleted is gone.
-        let mut head = last.filter(|last| last.sequence >= base.sequence).unwrap_or(base);
-        let rows = read_rows(&transaction, head.sequence, PAGE_ROWS)?;
+        let base = read_base(&transaction)?;
+        if base.head.sequence > walk.last().head.sequence {
+            // Retention has overtaken the walk, and what it deleted is gone.
+            walk.skip_to(base);
+        }
+        let rows = read_rows(&transaction, walk.last().head.sequence, PAGE_ROWS)?;
         drop(transaction);
         if rows.is_empty() {
             return Ok(());
         }
         for row in rows {
-            let sequence = head.sequence + 1;
-            let broken = |problem| AuditError::DataLoss { sequence, problem };
-            if row.sequence != sequence {
-                return Err(broken(Problem::Missing { next: row.sequence }));
-            }
-            let record = row.check(log_id, &head.hash).map_err(broken)?;
-            head = record.head();
-            each(&record);
+            each(walk.take(&row)?);
         }
-        last = Some(head);
     }
 }
 
@@ -62,7 +57,7 @@ mod tests {
 
     fn sequences(path: &Path) -> (Vec<u64>, Option<AuditError>) {
         let mut seen = Vec::new();
-        let error = scan(path, |record| seen.push(record.sequence)).err();
+        let error = scan(path, |record| seen.push(record.body.sequence())).err();
         (seen, error)
     }
 
@@ -73,7 +68,7 @@ mod tests {
         let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
         let count = PAGE_ROWS + 7;
         for n in 1..count {
-            log.enqueue(&denial(&n.to_string()));
+            log.enqueue(denial(&n.to_string()));
         }
         log.append_durable(expansion("last")).await.unwrap();
         let expected: Vec<u64> = (1..=count).collect();

@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::chain::Head;
 use super::high_water::HighWaterFile;
 use super::loss::Losses;
 use super::queue::QueueBudget;
+use super::record::Head;
 use super::retention::Space;
 use super::stall::StallDetector;
 

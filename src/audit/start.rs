@@ -8,10 +8,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::chain::{Content, Gap, GapReason, from_nanos, to_nanos};
+use super::chain::ChainWalk;
 use super::high_water::{HIGH_WATER_FILE, HighWaterFile, Remembered};
-use super::ledger::{Ledger, LedgerError, SqliteLedger, Tip, wal_path};
-use super::{AuditError, Problem, STORE_FILE, wal};
+use super::ledger::{Ledger, LedgerError, SqliteLedger, wal_path};
+use super::record::{Body, GapReason, Tip, from_nanos, gap, to_nanos};
+use super::{AuditError, BadRecord, Problem, STORE_FILE, wal};
+use crate::proto::v1::Gap;
 
 /// The file in the state directory whose lock one process holds.
 const LOCK_FILE: &str = "lock";
@@ -136,47 +138,40 @@ fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<Tip>, AuditError> {
         }
     };
     // The record before those that are checked is only trusted for what the next one says of it.
-    let mut last = if from == base.head.sequence {
+    let start = if from == base.head.sequence {
         base
     } else {
         let rows = ledger.rows_after(from - 1, 1).map_err(unreadable(from))?;
         match rows.first() {
-            Some(row) if row.sequence == from => {
-                Tip { head: super::Head { sequence: from, hash: row.hash }, latest_time: row.latest_time }
-            }
+            Some(row) if row.sequence == from => row.tip(),
             row => return Err(missing(from, row.map_or(newest, |row| row.sequence))),
         }
     };
 
-    let mut sequence = from;
-    let mut damaged_from: Option<(u64, Problem)> = None;
-    for row in ledger.rows_after(from, CHECKED_ROWS).map_err(unreadable(from + 1))? {
-        sequence += 1;
+    let mut walk = ChainWalk::new(log_id, start);
+    let mut damaged: Option<BadRecord> = None;
+    for (sequence, row) in
+        (from + 1..).zip(ledger.rows_after(from, CHECKED_ROWS).map_err(unreadable(from + 1))?)
+    {
+        let Some(bad) = &damaged else {
+            match walk.take(&row) {
+                Ok(_) => {}
+                Err(bad @ BadRecord { problem: Problem::ContentChanged, .. }) => damaged = Some(bad),
+                Err(bad) => return Err(bad.into()),
+            }
+            continue;
+        };
         if row.sequence != sequence {
             return Err(missing(sequence, row.sequence));
         }
-        let record = match row.check_alone(log_id) {
-            Ok(record) => record,
-            Err(problem @ Problem::ContentChanged) => {
-                damaged_from.get_or_insert((sequence, problem));
-                continue;
-            }
+        match row.check_alone(&log_id.to_string()) {
+            Err(Problem::ContentChanged) => {}
             Err(problem) => return Err(AuditError::DataLoss { sequence, problem }),
-        };
-        // A good record behind a bad one: the damage is not at the end.
-        if let Some((sequence, problem)) = damaged_from {
-            return Err(AuditError::DataLoss { sequence, problem });
+            // A good record behind a bad one: the damage is not at the end.
+            Ok(_) => return Err(bad.clone().into()),
         }
-        if record.prev_hash != last.head.hash {
-            return Err(AuditError::DataLoss { sequence, problem: Problem::LinkBroken });
-        }
-        let latest_time = last.latest_time.max(to_nanos(record.time()));
-        if row.latest_time != latest_time {
-            return Err(AuditError::DataLoss { sequence, problem: Problem::TimeColumn });
-        }
-        last = Tip { head: record.head(), latest_time };
     }
-    Ok(damaged_from.map(|_| last))
+    Ok(damaged.map(|_| walk.last()))
 }
 
 const fn missing(sequence: u64, next: u64) -> AuditError {
@@ -232,14 +227,9 @@ fn append_gap(
     reason: GapReason,
     now: SystemTime,
 ) -> Result<Tip, LedgerError> {
-    let gap = Gap { count: 1, reason, first_time: known_time(tip).unwrap_or(now).min(now), last_time: now };
-    let mut content = Content::gap(ledger.log_id(), &gap);
-    let hash = content.seal(tip.head);
-    let next = Tip {
-        head: super::Head { sequence: tip.head.sequence + 1, hash },
-        latest_time: tip.latest_time.max(content.time()),
-    };
-    ledger.append(next, content.bytes())?;
+    let first_time = known_time(tip).unwrap_or(now).min(now);
+    let (next, content) = Body::Gap(gap(reason, 1, first_time, now)).seal(ledger.log_id(), tip);
+    ledger.append(next, &content)?;
     Ok(next)
 }
 
@@ -247,12 +237,8 @@ fn append_gap(
 fn unwritten(remembered: &Remembered, accounted: u64, tip: Tip, now: SystemTime) -> Option<Gap> {
     let count = remembered.queued?.checked_sub(accounted).filter(|count| *count > 0)?;
     let last_time = remembered.time.unwrap_or(now);
-    Some(Gap {
-        count,
-        reason: GapReason::ProcessEnded,
-        first_time: known_time(tip).unwrap_or(last_time).min(last_time),
-        last_time,
-    })
+    let first_time = known_time(tip).unwrap_or(last_time).min(last_time);
+    Some(gap(GapReason::ProcessEnded, count, first_time, last_time))
 }
 
 fn known_time(tip: Tip) -> Option<SystemTime> {

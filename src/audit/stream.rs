@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::AuditError;
-use super::chain::{Head, Record};
 use super::log::AuditLog;
 use super::read::Filter;
+use super::record::{Head, Record};
 
 /// How many records a stream holds at most.
 const PAGE_RECORDS: usize = 256;
@@ -57,7 +57,7 @@ pub enum Start {
 }
 
 /// What a stream sends.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StreamItem {
     /// An event or a gap.
     Record(Box<Record>),

@@ -1,4 +1,4 @@
-//! What the tests of this floor share: events, a log in a temporary folder, a ledger that fails on demand.
+//! What the tests of this module share: events, a log in a temporary folder, a ledger that fails on demand.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -7,36 +7,38 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 use super::chain::Row;
-use super::ledger::{Cut, Ledger, LedgerError, SqliteLedger, Tip, Usage};
+use super::ledger::{Cut, Ledger, LedgerError, SqliteLedger, Usage};
 use super::*;
+use crate::proto::v1::{AddedScope, AuditEvent, AuditEventKind, Client, Origin, PolicyVersion};
 
 /// Longer than anything here takes on the slowest machine.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// An event that names a client and an audience.
-pub(super) fn event(kind: EventKind, client_id: &str) -> AuditEvent {
-    let mut event = AuditEvent::new(kind, SystemTime::now());
-    event.decision_id = Some(Uuid::now_v7());
-    event.method = "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes".to_owned();
-    event.audiences = vec!["https://mcp.example.com".to_owned()];
-    event.claim(Client { client_id: client_id.to_owned(), ..Client::default() });
-    event.requested_scope = Some("openid mcp:read".to_owned());
-    event.effective_scope = "openid mcp:read offline_access".to_owned();
-    event.added = vec![AddedScope {
-        scope: "offline_access".to_owned(),
-        origin: Origin::Baseline,
-        rule: String::new(),
-    }];
-    event.policy = PolicyVersion { generation: 3, digest: format!("sha256:{}", "ab".repeat(32)) };
-    event
+pub(super) fn event(kind: AuditEventKind, client_id: &str) -> AuditEvent {
+    AuditEvent {
+        decision_id: Uuid::now_v7().to_string(),
+        method: "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes".to_owned(),
+        audiences: vec!["https://mcp.example.com".to_owned()],
+        client: Some(Client { client_id: client_id.to_owned(), ..Client::default() }),
+        requested_scope: Some("openid mcp:read".to_owned()),
+        effective_scope: "openid mcp:read offline_access".to_owned(),
+        added: vec![AddedScope {
+            scope: "offline_access".to_owned(),
+            origin: Origin::Baseline.into(),
+            rule: String::new(),
+        }],
+        policy: Some(PolicyVersion { generation: 3, digest: format!("sha256:{}", "ab".repeat(32)) }),
+        ..new_event(kind, SystemTime::now())
+    }
 }
 
 pub(super) fn expansion(client_id: &str) -> AuditEvent {
-    event(EventKind::Expansion, client_id)
+    event(AuditEventKind::Expansion, client_id)
 }
 
 pub(super) fn denial(client_id: &str) -> AuditEvent {
-    event(EventKind::Denial, client_id)
+    event(AuditEventKind::Denial, client_id)
 }
 
 /// All records of a log.

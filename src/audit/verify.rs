@@ -3,16 +3,16 @@
 //! Reads only. What a whole chain proves, and what it does not, is in
 //! `docs/reference/audit-chain.md`.
 
-use std::fmt;
 use std::path::Path;
 
 use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::AuditError;
-use super::chain::{Body, Head, Problem, to_nanos};
-use super::ledger::{Tip, identify, not_ours, read_base, read_newest, read_row, signed};
+use super::chain::{BadRecord, ChainWalk, Problem, VerifyReport};
+use super::ledger::{identify, not_ours, read_base, read_newest, read_row, signed};
 use super::read::connect;
+use super::record::Head;
 
 /// How many records one query reads.
 const PAGE_ROWS: u64 = 1000;
@@ -22,41 +22,6 @@ const PAGE_ROWS: u64 = 1000;
 pub struct VerifyOptions {
     /// A place that the chain must have, as a checkpoint told it.
     pub expected: Option<Head>,
-}
-
-/// What a walk found.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct VerifyReport {
-    /// The id of the log.
-    pub log_id: Uuid,
-    /// What retention left of the records before the oldest: its sequence is one less than that of
-    /// the first record, its hash the one that the first record has to name.
-    pub base: Head,
-    /// The last record that was found good; equals `base` if there are no records.
-    pub head: Head,
-    /// Records that were found good.
-    pub records: u64,
-    /// Gap records among them.
-    pub gaps: u64,
-    /// Events that those gaps count.
-    pub missing_events: u64,
-    /// The first bad record; `None` if the chain holds.
-    pub bad: Option<BadRecord>,
-}
-
-/// The first bad record, and why.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct BadRecord {
-    /// Its sequence.
-    pub sequence: u64,
-    /// What is wrong.
-    pub problem: Problem,
-}
-
-impl fmt::Display for BadRecord {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "record {}: {}", self.sequence, self.problem)
-    }
 }
 
 /// Walks the whole chain of the store at `path`. Blocks; a server may be writing at the same time.
@@ -73,151 +38,83 @@ pub fn verify(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, Audi
         other => other,
     })?;
     let log_id = identify(&connection, path)?;
-    let base = read_base(&connection)?;
-    let mut walk = Walk {
-        connection,
-        log_id,
-        last: base,
-        report: VerifyReport {
-            log_id,
-            base: base.head,
-            head: base.head,
-            records: 0,
-            gaps: 0,
-            missing_events: 0,
-            bad: None,
-        },
-        expected: options.expected,
-    };
-    walk.report.bad = walk.run()?;
-    Ok(walk.report)
+    let mut walk = ChainWalk::new(log_id, read_base(&connection)?);
+    let bad = walk_to_end(&connection, log_id, &mut walk, options)?;
+    Ok(walk.finish(bad).0)
 }
 
-struct Walk {
-    connection: Connection,
+/// Walks to the end and returns the first bad record.
+fn walk_to_end(
+    connection: &Connection,
     log_id: Uuid,
-    last: Tip,
-    report: VerifyReport,
-    expected: Option<Head>,
+    walk: &mut ChainWalk,
+    options: &VerifyOptions,
+) -> Result<Option<BadRecord>, AuditError> {
+    if let Err(bad) = walk.expect(options.expected) {
+        return Ok(Some(bad));
+    }
+    let base = walk.last().head;
+    let before: i64 = connection.query_row(
+        "SELECT count(*) FROM record WHERE sequence <= ?1",
+        [signed(base.sequence)],
+        |row| row.get(0),
+    )?;
+    // Retention deletes in the transaction that moves the base, but may have run in between.
+    if before > 0 && read_base(connection)?.head == base {
+        return Ok(Some(BadRecord { sequence: base.sequence, problem: Problem::BeforeBase }));
+    }
+    loop {
+        match page(connection, log_id, walk) {
+            Ok(Step::More) => {}
+            Ok(Step::End) => return Ok(None),
+            Ok(Step::Bad(bad)) => return Ok(Some(bad)),
+            Err(error) => {
+                let sequence = walk.last().head.sequence + 1;
+                return Ok(Some(BadRecord { sequence, problem: Problem::Unreadable(error.to_string()) }));
+            }
+        }
+    }
 }
 
-impl Walk {
-    /// Walks to the end and returns the first bad record.
-    fn run(&mut self) -> Result<Option<BadRecord>, AuditError> {
-        if let Some(bad) = unexpected(self.expected, self.last.head) {
-            return Ok(Some(bad));
-        }
-        let before: i64 = self.connection.query_row(
-            "SELECT count(*) FROM record WHERE sequence <= ?1",
-            [signed(self.last.head.sequence)],
-            |row| row.get(0),
-        )?;
-        // Retention deletes in the transaction that moves the base, but may have run in between.
-        if before > 0 && read_base(&self.connection)?.head == self.last.head {
-            return Ok(bad(self.last.head.sequence, Problem::BeforeBase));
-        }
-        loop {
-            match self.page() {
-                Ok(Step::More) => {}
-                Ok(Step::End) => break,
-                Ok(Step::Bad(found)) => return Ok(Some(found)),
-                Err(error) => {
-                    let sequence = self.last.head.sequence + 1;
-                    return Ok(bad(sequence, Problem::Unreadable(error.to_string())));
-                }
-            }
-        }
-        let newest = self.last.head.sequence;
-        Ok(self
-            .expected
-            .filter(|expected| expected.sequence > newest)
-            .and_then(|_| bad(newest + 1, Problem::EndsEarly { newest })))
+fn page(connection: &Connection, log_id: Uuid, walk: &mut ChainWalk) -> rusqlite::Result<Step> {
+    let transaction = connection.unchecked_transaction()?;
+    let base = read_base(&transaction)?;
+    if base.head.sequence > walk.last().head.sequence {
+        // Retention has overtaken the walk; what it deleted cannot be checked any more.
+        walk.skip_to(base);
     }
-
-    fn page(&mut self) -> rusqlite::Result<Step> {
-        let transaction = self.connection.unchecked_transaction()?;
-        let base = read_base(&transaction)?;
-        if base.head.sequence > self.last.head.sequence {
-            // Retention has overtaken the walk; what it deleted cannot be checked any more.
-            self.last = base;
-            self.report.base = base.head;
-        }
-        let mut statement = transaction.prepare_cached(
-            "SELECT sequence, latest_time, content, hash FROM record WHERE sequence > ?1
-             ORDER BY sequence LIMIT ?2",
-        )?;
-        let from = self.last;
-        let mut rows = statement.query([signed(from.head.sequence), signed(PAGE_ROWS)])?;
-        let mut last = from;
-        let mut found = None;
-        while found.is_none()
-            && let Some(row) = rows.next()?
-        {
-            let row = read_row(row)?;
-            let sequence = last.head.sequence + 1;
-            if row.sequence != sequence {
-                found = bad(sequence, Problem::Missing { next: row.sequence });
-                break;
-            }
-            let record = match row.check_alone(self.log_id) {
-                Ok(record) => record,
-                Err(problem) => {
-                    found = bad(sequence, problem);
-                    break;
-                }
-            };
-            if record.prev_hash != last.head.hash {
+    let mut statement = transaction.prepare_cached(
+        "SELECT sequence, latest_time, content, hash FROM record WHERE sequence > ?1
+         ORDER BY sequence LIMIT ?2",
+    )?;
+    let from = walk.last().head;
+    let mut rows = statement.query([signed(from.sequence), signed(PAGE_ROWS)])?;
+    while let Some(row) = rows.next()? {
+        let row = read_row(row)?;
+        match walk.take(&row) {
+            Ok(_) => {}
+            Err(BadRecord { problem: Problem::LinkBroken, .. }) if !walk.is_at_base() => {
                 // If the next record builds on this one, it is the one before that was replaced.
                 let next = rows.next()?.map(read_row).transpose()?;
-                let next = next.and_then(|row| row.check(self.log_id, &record.hash).ok());
-                found = if next.is_some() && last.head != self.report.base {
-                    bad(last.head.sequence, Problem::Replaced)
-                } else {
-                    bad(sequence, Problem::LinkBroken)
+                let builds_on_it = |next| ChainWalk::new(log_id, row.tip()).take(&next).is_ok();
+                let (sequence, problem) = match next.is_some_and(builds_on_it) {
+                    true => (row.sequence - 1, Problem::Replaced),
+                    false => (row.sequence, Problem::LinkBroken),
                 };
-                break;
+                return Ok(Step::Bad(BadRecord { sequence, problem }));
             }
-            let latest_time = last.latest_time.max(to_nanos(record.time()));
-            if row.latest_time != latest_time {
-                found = bad(sequence, Problem::TimeColumn);
-                break;
-            }
-            last = Tip { head: record.head(), latest_time };
-            self.report.records += 1;
-            if let Body::Gap(gap) = &record.body {
-                self.report.gaps += 1;
-                self.report.missing_events += gap.count;
-            }
-            found = unexpected(self.expected, last.head);
+            Err(bad) => return Ok(Step::Bad(bad)),
         }
-        let newest = read_newest(&transaction)?.unwrap_or(base);
-        drop(rows);
-        drop(statement);
-        drop(transaction);
-        self.last = last;
-        self.report.head = last.head;
-        Ok(match found {
-            Some(found) => Step::Bad(found),
-            None if last.head == from.head || last.head == newest.head => Step::End,
-            None => Step::More,
-        })
     }
+    let newest = read_newest(&transaction)?.unwrap_or(base).head;
+    let last = walk.last().head;
+    Ok(if last == from || last == newest { Step::End } else { Step::More })
 }
 
 enum Step {
     More,
     End,
     Bad(BadRecord),
-}
-
-fn unexpected(expected: Option<Head>, place: Head) -> Option<BadRecord> {
-    let expected = expected.filter(|expected| expected.sequence == place.sequence)?;
-    if expected.hash == place.hash { None } else { bad(place.sequence, Problem::UnexpectedHash) }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "every caller wants an option")]
-const fn bad(sequence: u64, problem: Problem) -> Option<BadRecord> {
-    Some(BadRecord { sequence, problem })
 }
 
 #[cfg(test)]

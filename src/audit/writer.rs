@@ -1,7 +1,7 @@
 //! The one thread that writes: group commit, failure and recovery, retention.
 //!
-//! Everything that waits is written in one transaction, so that many answers share one sync.
-//! Knows records as bytes; what they mean is not its business.
+//! Everything that waits is written in one transaction, so that many answers share one sync. Encoding and
+//! hashing happen here, so that no serving thread does either.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
@@ -14,12 +14,14 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::AuditError;
-use super::chain::{Body, Content, Gap, Head, event_id_of};
-use super::ledger::{Ledger, LedgerError, Tip};
+use super::chain::ChainWalk;
+use super::ledger::{Ledger, LedgerError};
 use super::log::CommitObserver;
 use super::queue::{Entry, Recorded};
+use super::record::{Body, Tip};
 use super::retention::Retention;
 use super::shared::{Degraded, Shared};
+use crate::proto::v1::Gap;
 
 /// The most records in one transaction.
 const BATCH_RECORDS: usize = 1024;
@@ -257,8 +259,8 @@ impl Writer {
             .iter()
             .take(BATCH_RECORDS)
             .take_while(|entry| {
-                let fits = bytes == 0 || bytes + entry.content.len() <= self.settings.retention.batch_bytes;
-                bytes += entry.content.len();
+                let fits = bytes == 0 || bytes + entry.bytes <= self.settings.retention.batch_bytes;
+                bytes += entry.bytes;
                 fits
             })
             .count()
@@ -272,18 +274,19 @@ impl Writer {
         let mut bytes = 0;
         self.ledger.begin()?;
         for entry in self.waiting.iter_mut().take(count) {
-            tip = place(&mut entry.content, tip);
-            self.ledger.append(tip, entry.content.bytes())?;
+            let (next, content) = entry.body.seal(self.settings.log_id, tip);
+            self.ledger.append(next, &content)?;
             accounted += u64::from(entry.reply.is_none());
-            bytes += entry.content.len() as u64;
-            tips.push(tip);
+            bytes += content.len() as u64;
+            tips.push(next);
+            tip = next;
         }
         for gap in gaps {
-            let mut content = Content::gap(self.settings.log_id, gap);
-            tip = place(&mut content, tip);
-            self.ledger.append(tip, content.bytes())?;
+            let (next, content) = Body::Gap(gap.clone()).seal(self.settings.log_id, tip);
+            self.ledger.append(next, &content)?;
             accounted += gap.count;
-            tips.push(tip);
+            tips.push(next);
+            tip = next;
         }
         if accounted != self.accounted {
             self.ledger.account(accounted)?;
@@ -331,14 +334,15 @@ impl Writer {
         if found.head == self.tip.head {
             return Ok(());
         }
-        let mut tip = self.tip;
+        let mut walk = ChainWalk::new(self.settings.log_id, self.tip);
         let mut known = HashSet::new();
-        while tip.head.sequence < found.head.sequence {
-            for row in self.ledger.rows_after(tip.head.sequence, 1000)? {
-                let Ok(record) = row.check(self.settings.log_id, &tip.head.hash) else {
-                    return Err(LedgerError::Diverged);
-                };
-                tip = Tip { head: record.head(), latest_time: row.latest_time };
+        while walk.last().head.sequence < found.head.sequence {
+            let rows = self.ledger.rows_after(walk.last().head.sequence, 1000)?;
+            if rows.is_empty() {
+                return Err(LedgerError::Diverged);
+            }
+            for row in rows {
+                let record = walk.take(&row).map_err(|_| LedgerError::Diverged)?;
                 match record.body {
                     Body::Event(event) => {
                         known.insert(event.event_id);
@@ -347,11 +351,12 @@ impl Writer {
                 }
             }
         }
+        let tip = walk.last();
         if tip.head != found.head {
             return Err(LedgerError::Diverged);
         }
         self.waiting.retain(|entry| {
-            let written = event_id_of(entry.content.bytes()).is_some_and(|id| known.contains(&id));
+            let written = matches!(&entry.body, Body::Event(event) if known.contains(&event.event_id));
             if written {
                 self.shared.figures.left_queue();
             }
@@ -456,15 +461,6 @@ impl Drop for End {
             self.0.set_degraded(Some(Degraded { since: SystemTime::now(), error }));
         }
         self.0.closed.cancel();
-    }
-}
-
-/// Gives a record the place after `tip`.
-fn place(content: &mut Content, tip: Tip) -> Tip {
-    let hash = content.seal(tip.head);
-    Tip {
-        head: Head { sequence: tip.head.sequence + 1, hash },
-        latest_time: tip.latest_time.max(content.time()),
     }
 }
 

@@ -8,7 +8,6 @@ mod cursor;
 mod line;
 mod tail;
 mod verify;
-mod walk;
 
 /// Read the audit log, or verify it
 #[derive(Args, Debug)]

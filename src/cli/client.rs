@@ -16,7 +16,7 @@ use super::Exit;
 use super::output::{Format, bad, bold, clean, dim, good, notable, print};
 use super::question::{AuthorizeArgs, ExpandArgs};
 use super::remote::{MAX_ANSWER_BYTES, ServerArgs, connect, said, wait};
-use crate::rpc::json;
+use crate::proto::json;
 use crate::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use crate::rpc::v1::{self, Decision, Reason};
 

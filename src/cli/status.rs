@@ -15,7 +15,7 @@ use super::Exit;
 use super::output::{Format, clean, is_screen, notable, print, print_error, print_to_reader};
 use super::remote::retry::{Retries, may_pass};
 use super::remote::{DEADLINE, MAX_ANSWER_BYTES, ServerArgs, connect, said, wait};
-use crate::rpc::json;
+use crate::proto::json;
 use crate::rpc::policy_status::REPEAT_INTERVAL;
 use crate::rpc::v1;
 use crate::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;

@@ -58,8 +58,8 @@ pub fn expand_response(
         scope: join(&answer.scope),
         added: added(&answer),
         reason: reason(answer.reason).into(),
+        refused: refused(&answer),
         oauth_error: answer.oauth_error.map(oauth_error),
-        refused: refused(answer.refused),
         policy: Some(policy_version(policy)),
         decision_id: decision_id.to_string(),
     }
@@ -76,8 +76,8 @@ pub fn check_response(
         scope: join(&answer.scope),
         added: added(&answer),
         reason: reason(answer.reason).into(),
+        refused: refused(&answer),
         oauth_error: answer.oauth_error.map(oauth_error),
-        refused: refused(answer.refused),
         policy: Some(policy_version(policy)),
         decision_id: decision_id.to_string(),
         effective_registered_scope: join(&answer.registered_scope),
@@ -119,7 +119,8 @@ fn decision(answer: &Answer<'_>) -> v1::Decision {
     if answer.is_allowed() { v1::Decision::Allow } else { v1::Decision::Deny }
 }
 
-fn added(answer: &Answer<'_>) -> Vec<v1::AddedScope> {
+/// What the answer adds, for the answer and its audit event.
+pub(super) fn added(answer: &Answer<'_>) -> Vec<v1::AddedScope> {
     let wire = |added: &decision::Added<'_>| v1::AddedScope {
         scope: added.scope.to_owned(),
         origin: origin(added.origin).into(),
@@ -128,13 +129,14 @@ fn added(answer: &Answer<'_>) -> Vec<v1::AddedScope> {
     answer.added.iter().map(wire).collect()
 }
 
-fn refused(refused: Vec<decision::Refused<'_>>) -> Vec<v1::RefusedScope> {
-    let wire = |refused: decision::Refused<'_>| v1::RefusedScope {
+/// What the answer refuses, for the answer and its audit event.
+pub(super) fn refused(answer: &Answer<'_>) -> Vec<v1::RefusedScope> {
+    let wire = |refused: &decision::Refused<'_>| v1::RefusedScope {
         scope: refused.scope.to_owned(),
         reason: reason(Some(refused.reason)).into(),
-        message: refused.message,
+        message: refused.message.clone(),
     };
-    refused.into_iter().map(wire).collect()
+    answer.refused.iter().map(wire).collect()
 }
 
 fn oauth_error(error: decision::OAuthError) -> v1::OAuthError {
@@ -145,7 +147,8 @@ fn audience_grant(grant: &AudienceGrant<'_>) -> v1::AudienceGrant {
     v1::AudienceGrant { audience: grant.audience.to_owned(), scope: join(&grant.scope) }
 }
 
-fn reason(reason: Option<decision::Reason>) -> v1::Reason {
+/// Why the whole was denied; unspecified if it was not.
+pub(super) fn reason(reason: Option<decision::Reason>) -> v1::Reason {
     match reason {
         None => v1::Reason::Unspecified,
         Some(decision::Reason::Malformed) => v1::Reason::Malformed,

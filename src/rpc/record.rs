@@ -8,16 +8,19 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Extensions;
 use tonic::metadata::MetadataMap;
 use tonic::transport::server::TcpConnectInfo;
 use uuid::Uuid;
 
+use crate::audit::{cut_client, new_event};
 use crate::budget::Permit;
 use crate::decision::Answer;
+use crate::rpc::convert;
 use crate::rpc::v1;
+use crate::scope::join;
 use crate::store::Active;
 
 /// Keeps a record of answers.
@@ -112,6 +115,56 @@ pub struct Record<'a> {
     pub decision_id: Uuid,
     /// The call.
     pub call: Call<'a>,
+}
+
+impl Record<'_> {
+    /// The audit event. Its parts are the same messages as in the answer.
+    #[must_use]
+    pub fn event(&self) -> v1::AuditEvent {
+        let Self {
+            kind,
+            method,
+            asked_audiences,
+            client,
+            requested_scope,
+            registered_scope,
+            answer,
+            policy,
+            decision_id,
+            call,
+        } = *self;
+        let kind = match kind {
+            Kind::Expansion => v1::AuditEventKind::Expansion,
+            Kind::Denial => v1::AuditEventKind::Denial,
+        };
+        let mut client = client.cloned();
+        let client_truncated = client.as_mut().is_some_and(cut_client);
+        // The audiences that decided; as named where they could not be found.
+        let audiences = if answer.audiences.is_empty() {
+            asked_audiences.to_vec()
+        } else {
+            answer.audiences.iter().map(|audience| audience.audience.to_string()).collect()
+        };
+        v1::AuditEvent {
+            decision_id: decision_id.to_string(),
+            method: method.to_owned(),
+            audiences,
+            client,
+            client_truncated,
+            requested_scope: requested_scope.map(str::to_owned),
+            registered_scope: registered_scope.map(str::to_owned),
+            effective_scope: join(&answer.scope),
+            added: convert::added(answer),
+            refused: convert::refused(answer),
+            reason: convert::reason(answer.reason).into(),
+            policy: Some(convert::policy_version(policy)),
+            peer: call.peer().map(|peer| peer.to_string()).unwrap_or_default(),
+            trace_id: call.trace_id().to_owned(),
+            attempt: call.attempt(),
+            asked_audiences: asked_audiences.to_vec(),
+            ..new_event(kind, SystemTime::now())
+        }
+    }
 }
 
 /// What is known about a call beside its message.

@@ -24,7 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::metrics::{CONTENT_TYPE, Metrics};
-use crate::rpc::{json, policy_status};
+use crate::proto::json;
+use crate::rpc::policy_status;
 use crate::status::Board;
 
 /// What the endpoint shows.

@@ -9,20 +9,21 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use scopeward::audit::{
-    AuditEvent, AuditLog, AuditOptions, Body, Client, EventKind, Filter, GapReason, STORE_FILE,
-    VerifyOptions, verify,
+    AuditLog, AuditOptions, Body, Filter, GapReason, STORE_FILE, VerifyOptions, new_event, verify,
 };
+use scopeward::proto::v1::{AuditEvent, AuditEventKind, Client};
 
 /// Names the state directory for the process that dies.
 const CHILD: &str = "SCOPEWARD_TEST_AUDIT_CHILD";
 const KILLS: u64 = 20;
 const WRITERS: u64 = 32;
 
-fn event(kind: EventKind) -> AuditEvent {
-    let mut event = AuditEvent::new(kind, SystemTime::now());
-    event.claim(Client { client_id: "c".to_owned(), ..Client::default() });
-    event.requested_scope = Some("openid".to_owned());
-    event
+fn event(kind: AuditEventKind) -> AuditEvent {
+    AuditEvent {
+        client: Some(Client { client_id: "c".to_owned(), ..Client::default() }),
+        requested_scope: Some("openid".to_owned()),
+        ..new_event(kind, SystemTime::now())
+    }
 }
 
 /// The process that dies: says on standard output what was acknowledged and what was queued.
@@ -43,11 +44,11 @@ fn child_that_writes_until_it_is_killed() {
                     // Bounded, in case nobody kills it.
                     for _ in 0..20_000 {
                         if writer % 4 == 0 {
-                            log.enqueue(&event(EventKind::Denial));
+                            log.enqueue(event(AuditEventKind::Denial));
                             say("d");
                         }
-                        let expansion = event(EventKind::Expansion);
-                        let id = expansion.event_id;
+                        let expansion = event(AuditEventKind::Expansion);
+                        let id = expansion.event_id.clone();
                         let recorded = log.append_durable(expansion).await.unwrap();
                         say(&format!("e {id} {}", recorded.head.sequence));
                     }
@@ -145,17 +146,17 @@ async fn everything_acknowledged_survives_kill_9_at_full_load() {
     while after < log.head().sequence {
         for record in log.read_after(after, &Filter::default(), 1000).await.unwrap().records {
             after += 1;
-            assert_eq!(record.sequence, after);
+            assert_eq!(record.body.sequence(), after);
             match record.body {
                 Body::Gap(gap) => {
-                    assert_eq!(gap.reason, GapReason::ProcessEnded);
+                    assert_eq!(gap.reason, GapReason::ProcessEnded.as_str());
                     missing += gap.count;
                 }
                 Body::Event(event) => {
-                    assert!(ids.insert(event.event_id), "{} is there twice", event.event_id);
-                    denials += u64::from(event.kind == EventKind::Denial);
-                    if let Some(sequence) = said.acknowledged.remove(&event.event_id.to_string()) {
-                        assert_eq!(sequence, record.sequence);
+                    assert!(ids.insert(event.event_id.clone()), "{} is there twice", event.event_id);
+                    denials += u64::from(event.kind() == AuditEventKind::Denial);
+                    if let Some(sequence) = said.acknowledged.remove(&event.event_id) {
+                        assert_eq!(sequence, event.sequence);
                     }
                 }
             }

@@ -1,191 +1,194 @@
-//! The encoding is reversible and unique, and the hash covers all of it.
+//! Each kind of change to a row and to a message has a name of its own.
 
-use proptest::collection::vec;
-use proptest::option;
-use proptest::prelude::*;
-
+use super::super::record::{GapReason, gap as new_gap};
+use super::super::*;
 use super::*;
+use std::time::{Duration, UNIX_EPOCH};
 
-fn client() -> impl Strategy<Value = Client> {
-    let source = option::of(prop::sample::select(ClientSource::ALL));
-    (".{0,20}", source, ".{0,9}", ".{0,9}", ".{0,9}", vec(".{0,9}", 0..3), vec(".{0,9}", 0..3), ".{0,9}")
-        .prop_map(
-            |(
-                client_id,
-                source,
-                client_name,
-                software_id,
-                software_version,
-                redirect_uris,
-                grant_types,
-                application_type,
-            )| {
-                Client {
-                    client_id,
-                    source,
-                    client_name,
-                    software_id,
-                    software_version,
-                    redirect_uris,
-                    grant_types,
-                    application_type,
-                }
-            },
-        )
+const LOG_ID: Uuid = Uuid::from_u128(5);
+const BASE: Tip = Tip { head: Head { sequence: 4, hash: [4; 32] }, latest_time: 17 };
+
+fn bodies() -> [Body; 3] {
+    let time = UNIX_EPOCH + Duration::from_secs(1);
+    let event = || Body::Event(Box::new(new_event(v1::AuditEventKind::Denial, time)));
+    [event(), Body::Gap(new_gap(GapReason::QueueFull, 3, time, time)), event()]
 }
 
-fn scopes() -> impl Strategy<Value = (Vec<AddedScope>, Vec<RefusedScope>)> {
-    let added = (".{0,200}", prop::sample::select(Origin::ALL), ".{0,9}")
-        .prop_map(|(scope, origin, rule)| AddedScope { scope, origin, rule });
-    let refused = (".{0,9}", prop::sample::select(Reason::ALL), ".{0,9}")
-        .prop_map(|(scope, reason, message)| RefusedScope { scope, reason, message });
-    (vec(added, 0..3), vec(refused, 0..3))
-}
-
-fn event() -> impl Strategy<Value = AuditEvent> {
-    let head = (any::<u128>(), prop::sample::select(EventKind::ALL), any::<i64>(), option::of(any::<u128>()));
-    let texts = (vec(".{0,9}", 0..3), option::of(".{0,9}"), option::of(".{0,9}"), vec(".{0,9}", 6));
-    let policy = (any::<u64>(), option::of((any::<bool>(), ".{0,9}", any::<u32>())));
-    let rest = (option::of(prop::sample::select(Reason::ALL)), any::<u32>(), any::<bool>());
-    (head, texts, option::of(client()), scopes(), policy, rest).prop_map(
-        |(
-            (id, kind, time, decision),
-            (audiences, requested, registered, texts),
-            client,
-            scopes,
-            policy,
-            rest,
-        )| {
-            let mut event = AuditEvent::new_with_id(Uuid::from_u128(id), kind, from_nanos(time));
-            event.decision_id = decision.map(Uuid::from_u128);
-            event.audiences = audiences;
-            event.requested_scope = requested;
-            event.registered_scope = registered;
-            event.method = texts[0].clone();
-            event.effective_scope = texts[1].clone();
-            event.caller = Caller { name: texts[2].clone(), authenticated_by: texts[3].clone() };
-            event.peer = texts[4].clone();
-            event.trace_id = texts[5].clone();
-            (event.added, event.refused) = scopes;
-            event.policy.generation = policy.0;
-            event.policy_change = policy.1.map(|(accepted, previous_digest, finding_count)| PolicyChange {
-                accepted,
-                previous_digest,
-                finding_count,
-            });
-            event.reason = rest.0;
-            event.attempt = rest.1;
-            event.claim_stored(client, rest.2);
-            event
-        },
-    )
-}
-
-fn row(content: &mut Content, head: Head) -> Row {
-    let hash = content.seal(head);
-    Row { sequence: head.sequence + 1, latest_time: content.time(), content: content.bytes().to_vec(), hash }
-}
-
-const AFTER: Head = Head { sequence: 41, hash: [7; 32] };
-
-proptest! {
-    #[test]
-    fn every_event_comes_back_from_its_encoding(event in event()) {
-        let log_id = Uuid::from_u128(5);
-        let row = row(&mut Content::event(log_id, &event), AFTER);
-        let record = row.check(log_id, &AFTER.hash).unwrap();
-        prop_assert_eq!(record.sequence, 42);
-        prop_assert_eq!(record.prev_hash, AFTER.hash);
-        prop_assert_eq!(record.expected_hash(), row.hash);
-        prop_assert_eq!(record.body, Body::Event(Box::new(event)));
+/// A chain of three records after record 4: an event, a gap, an event.
+fn rows() -> Vec<Row> {
+    let mut tip = BASE;
+    let mut rows = Vec::new();
+    for mut body in bodies() {
+        let (next, content) = body.seal(LOG_ID, tip);
+        let Tip { head, latest_time } = next;
+        rows.push(Row { sequence: head.sequence, latest_time, content, hash: head.hash });
+        tip = next;
     }
+    rows
+}
 
-    #[test]
-    fn bytes_that_decode_are_the_only_encoding_of_what_they_say(
-        event in event(), at in any::<prop::sample::Index>(), flip in 1..=255u8,
-    ) {
-        let log_id = Uuid::from_u128(5);
-        let mut content = Content::event(log_id, &event);
-        content.seal(AFTER);
-        let mut bytes = content.bytes().to_vec();
-        let at = at.index(bytes.len());
-        bytes[at] ^= flip;
-        if let Ok(record) = decode(&bytes, sha256(&bytes)) {
-            prop_assert_eq!(record.expected_hash(), sha256(&bytes));
+/// The same as a stream sends it, with the checkpoint before it.
+fn chain() -> (v1::Checkpoint, Vec<Message>) {
+    let mut walk = ChainWalk::new(LOG_ID, BASE);
+    let mut messages: Vec<Message> =
+        rows().iter().map(|row| walk.take(row).unwrap().into_message()).collect();
+    messages.push(Message::Checkpoint(checkpoint(LOG_ID, walk.last().head)));
+    (checkpoint(LOG_ID, BASE.head), messages)
+}
+
+fn checkpoint(log_id: Uuid, head: Head) -> v1::Checkpoint {
+    v1::Checkpoint {
+        log_id: log_id.to_string(),
+        durable_sequence: head.sequence,
+        head_hash: head.hash.to_vec(),
+        server_time: None,
+    }
+}
+
+fn walk(first: &v1::Checkpoint, messages: Vec<Message>, expected: Option<Head>) -> (VerifyReport, bool) {
+    let mut walk = ChainWalk::at_checkpoint(first).unwrap();
+    let mut found = walk.expect(expected).err();
+    for message in messages {
+        found = found.or_else(|| walk.receive(message).err());
+    }
+    walk.finish(found)
+}
+
+fn event(message: &mut Message) -> &mut v1::AuditEvent {
+    match message {
+        Message::Event(event) => event,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn gap(message: &mut Message) -> &mut v1::Gap {
+    match message {
+        Message::Gap(gap) => gap,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_chain_that_was_not_touched_holds() {
+    let (first, messages) = chain();
+    let (report, is_complete) = walk(&first, messages.clone(), None);
+    assert_eq!((report.records, report.gaps, report.missing_events), (3, 1, 3));
+    assert_eq!((report.base.sequence, report.head.sequence), (4, 7));
+    assert_eq!((report.bad, is_complete), (None, true));
+    let (_, is_complete) = walk(&first, messages[..2].to_vec(), None);
+    assert!(!is_complete, "without a checkpoint at the end it may have been cut off");
+}
+
+#[track_caller]
+fn check(change: impl Fn(&mut Vec<Message>), sequence: u64, problem: &str) {
+    let (first, mut messages) = chain();
+    change(&mut messages);
+    let bad = walk(&first, messages, None).0.bad.expect("something is bad");
+    assert_eq!(bad.sequence, sequence, "{bad}");
+    assert!(bad.problem.to_string().contains(problem), "{bad}");
+}
+
+#[test]
+fn the_first_bad_record_is_named() {
+    check(|messages| event(&mut messages[0]).effective_scope.push('x'), 5, "content changed");
+    check(|messages| event(&mut messages[2]).sequence = 8, 7, "content changed");
+    check(|messages| event(&mut messages[2]).kind = 0, 7, "content changed");
+    check(|messages| event(&mut messages[2]).hash.truncate(31), 7, "`hash` has 31 bytes");
+    // A gap has no hash of its own: the next record tells.
+    check(|messages| gap(&mut messages[1]).count += 1, 7, "link broken");
+    check(|messages| drop(messages.remove(0)), 5, "removed: the next record is 6");
+    check(|messages| messages.swap(0, 2), 5, "removed: the next record is 7");
+    check(|messages| messages.insert(1, messages[0].clone()), 6, "reordered");
+    check(|messages| drop(messages.remove(2)), 7, "ends at record 6");
+    let other = |messages: &mut Vec<Message>| {
+        messages[3] = Message::Checkpoint(checkpoint(Uuid::nil(), Head { sequence: 7, hash: [0; 32] }))
+    };
+    check(other, 7, "does not have the expected hash");
+    let another = |messages: &mut Vec<Message>| {
+        let mut body = Body::Gap(v1::Gap::default());
+        body.seal(Uuid::nil(), Tip { head: Head { sequence: 6, hash: [0; 32] }, latest_time: 0 });
+        messages[2] = Record::new(body, [0; 32], [0; 32]).into_message();
+    };
+    check(another, 7, "it belongs to log");
+}
+
+#[test]
+fn a_head_that_was_kept_elsewhere_must_be_found() {
+    let (first, mut messages) = chain();
+    let hash = event(&mut messages[0]).hash.clone().try_into().unwrap();
+    let at = |sequence, hash| {
+        walk(&first, messages.clone(), Some(Head { sequence, hash })).0.bad.map(|bad| bad.sequence)
+    };
+    assert_eq!(at(5, hash), None);
+    assert_eq!(at(4, [4; 32]), None);
+    assert_eq!(at(5, [0; 32]), Some(5));
+    assert_eq!(at(4, [0; 32]), Some(4));
+    assert_eq!(at(8, hash), Some(8));
+}
+
+#[test]
+fn no_bit_of_an_event_can_be_changed_without_changing_its_hash() {
+    let (first, messages) = chain();
+    let Message::Event(event) = &messages[0] else { panic!("{messages:?}") };
+    let bytes = prost::Message::encode_to_vec(event);
+    let mut read = 0;
+    for at in 0..bytes.len() * 8 {
+        let mut changed = bytes.clone();
+        changed[at / 8] ^= 1 << (at % 8);
+        let Ok(changed) = <v1::AuditEvent as prost::Message>::decode(&*changed) else { continue };
+        // Fields that are not known, or were 0 and are not sent, leave the message as it was.
+        if changed != *event {
+            read += 1;
+            let mut walk = ChainWalk::at_checkpoint(&first).unwrap();
+            assert!(walk.receive(Message::Event(changed.clone())).is_err(), "{changed:?}");
         }
     }
-
-    #[test]
-    fn any_bytes_decode_or_fail_without_panic(bytes in vec(any::<u8>(), 0..400)) {
-        let _ = decode(&bytes, GENESIS_HASH);
-    }
+    assert!(read > 500, "only {read} changes gave a message");
 }
 
 #[test]
-fn gap_comes_back_from_its_encoding() {
-    for reason in GapReason::ALL {
-        let gap = Gap {
-            count: 3_000_000_000_000,
-            reason: *reason,
-            first_time: from_nanos(-5),
-            last_time: from_nanos(1_700_000_000_123_456_789),
-        };
-        let log_id = Uuid::new_v4();
-        let record = row(&mut Content::gap(log_id, &gap), AFTER).check(log_id, &AFTER.hash).unwrap();
-        assert_eq!(record.body, Body::Gap(gap));
-    }
-}
-
-#[test]
-fn bytes_are_those_of_the_reference() {
-    // The worked example of docs/reference/audit-chain.md.
-    let gap = Gap {
-        count: 300,
-        reason: GapReason::QueueFull,
-        first_time: from_nanos(1_000_000_000),
-        last_time: from_nanos(2_000_000_000),
-    };
-    let mut content = Content::gap(Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff), &gap);
-    let hash = content.seal(Head { sequence: 0, hash: GENESIS_HASH });
-    assert_eq!(
-        crate::hex::encode(content.bytes()),
-        "010200112233445566778899aabbccddeeff0000000000000001\
-         0000000000000000000000000000000000000000000000000000000000000000\
-         000000007735940001ac02000000003b9aca00"
-    );
-    assert_eq!(crate::hex::encode(&hash), "5382e3e6db6171d226230a3e4d0c1380d1d3e8d56135febfa868b8718f5b9807");
-}
-
-#[test]
-fn each_kind_of_change_has_a_name_of_its_own() {
-    let log_id = Uuid::from_u128(5);
-    let event = AuditEvent::new(EventKind::Denial, SystemTime::UNIX_EPOCH);
-    let good = row(&mut Content::event(log_id, &event), AFTER);
-    let check = |row: &Row| row.check(log_id, &AFTER.hash).map(|_| ());
+fn each_kind_of_change_to_a_row_has_a_name_of_its_own() {
+    let good = rows().remove(0);
+    let check = |row: &Row| ChainWalk::new(LOG_ID, BASE).take(row).map(|_| ()).map_err(|bad| bad.problem);
+    let from = |log_id, tip| ChainWalk::new(log_id, tip).take(&good).map(|_| ()).map_err(|bad| bad.problem);
 
     assert_eq!(check(&good), Ok(()));
     assert_eq!(check(&Row { hash: [1; 32], ..good.clone() }), Err(Problem::ContentChanged));
-    assert_eq!(check(&Row { sequence: 43, ..good.clone() }), Err(Problem::Reordered { found: 42 }));
-    assert_eq!(good.check(log_id, &[8; 32]), Err(Problem::LinkBroken));
-    assert_eq!(good.check(Uuid::from_u128(6), &AFTER.hash), Err(Problem::OtherLog { found: log_id }));
-    let nonsense = Row { content: b"nonsense".to_vec(), hash: sha256(b"nonsense"), ..good };
+    assert_eq!(check(&Row { sequence: 6, ..good.clone() }), Err(Problem::Missing { next: 6 }));
+    assert_eq!(check(&Row { latest_time: 1, ..good.clone() }), Err(Problem::TimeColumn));
+    let other = Head { sequence: 4, hash: [8; 32] };
+    assert_eq!(from(LOG_ID, Tip { head: other, ..BASE }), Err(Problem::LinkBroken));
+    let earlier = Tip { head: Head { sequence: 2, ..BASE.head }, ..BASE };
+    let moved = Row { sequence: 3, ..good.clone() };
+    let found = ChainWalk::new(LOG_ID, earlier).take(&moved).unwrap_err();
+    assert_eq!(found, BadRecord { sequence: 3, problem: Problem::Reordered { found: 5 } });
+    assert_eq!(from(Uuid::nil(), BASE), Err(Problem::OtherLog { found: LOG_ID.to_string() }));
+    let nonsense = Row { content: b"nonsense".to_vec(), hash: sha256(b"nonsense"), ..good.clone() };
     assert!(matches!(check(&nonsense), Err(Problem::Undecodable(_))));
 }
 
+/// A stream tells no hash of a gap, and each gap may be the first record of format 2.
 #[test]
-fn numbers_have_one_encoding() {
-    let number = |bytes: &[u8]| Bytes(bytes).number();
-    assert_eq!(number(&[0]), Ok(0));
-    assert_eq!(number(&[0xac, 2]), Ok(300));
-    assert_eq!(number(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), Ok(u64::MAX));
-    assert!(number(&[0x80, 0]).is_err());
-    assert!(number(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]).is_err());
-    assert!(number(&[0x80]).is_err());
-}
-
-#[test]
-fn times_come_back_to_the_nanosecond() {
-    for nanos in [0, 1, -1, i64::MAX, i64::MIN + 1, 1_700_000_000_123_456_789] {
-        assert_eq!(to_nanos(from_nanos(nanos)), nanos);
+fn gaps_at_the_change_of_the_format_settle_with_what_follows() {
+    let time = UNIX_EPOCH + Duration::from_secs(1);
+    for old_gaps in 0..=4 {
+        let mut hash = BASE.head.hash;
+        let mut messages = Vec::new();
+        let mut sequence = BASE.head.sequence;
+        for at in 0..4 {
+            sequence += 1;
+            let mut gap = new_gap(GapReason::TailLost, 1, time, time);
+            (gap.log_id, gap.sequence) = (LOG_ID.to_string(), sequence);
+            let body = Body::Gap(gap.clone());
+            hash = if at < old_gaps { format1::hash(&body, &hash).unwrap() } else { body.hash(&hash) };
+            messages.push(Message::Gap(gap));
+        }
+        let end = Head { sequence, hash };
+        let first = checkpoint(LOG_ID, BASE.head);
+        messages.push(Message::Checkpoint(checkpoint(LOG_ID, end)));
+        let (report, is_complete) = walk(&first, messages.clone(), Some(end));
+        assert_eq!((report.head, report.bad, is_complete), (end, None, true), "{old_gaps}");
+        *gap(&mut messages[1]) = v1::Gap { count: 2, ..gap(&mut messages[1]).clone() };
+        assert!(walk(&first, messages, None).0.bad.is_some());
     }
 }

@@ -16,7 +16,7 @@ async fn fixture(events: u64) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let log = AuditLog::open(AuditOptions::new(folder.path().join("state"))).unwrap();
     for n in 0..events {
-        log.enqueue(&expansion(&n.to_string()));
+        log.enqueue(expansion(&n.to_string()));
     }
     until(&log, |status| status.durable == events).await;
     Fixture { folder, log }
@@ -179,7 +179,7 @@ async fn records_deleted_before_they_became_lines_leave_a_line() {
     let options = AuditOptions { max_age: Some(Duration::from_secs(60)), ..AuditOptions::new(&state) };
     let log = AuditLog::open(options).unwrap();
     let mut old = expansion("old");
-    old.event_time = SystemTime::now() - Duration::from_secs(3600);
+    old.event_time = Some((SystemTime::now() - Duration::from_secs(3600)).into());
     log.append_durable(old.clone()).await.unwrap();
     log.append_durable(old).await.unwrap();
     until(&log, |status| status.oldest == 3).await;

@@ -8,6 +8,7 @@ use tokio_stream::StreamExt as _;
 use super::super::testing::*;
 use super::super::*;
 use super::*;
+use crate::proto::v1::AuditEventKind;
 
 struct Fixture {
     _folder: tempfile::TempDir,
@@ -28,7 +29,7 @@ fn fixture_with(change: impl FnOnce(&mut AuditOptions)) -> Fixture {
 impl Fixture {
     async fn fill(&self, count: u64) {
         for n in 0..count {
-            self.log.enqueue(&expansion(&n.to_string()));
+            self.log.enqueue(expansion(&n.to_string()));
         }
         let durable = self.log.head().sequence;
         until(&self.log, |status| status.queue_length == 0 && status.durable >= durable).await;
@@ -46,8 +47,8 @@ async fn drain(mut stream: AuditStream) -> Vec<(char, u64)> {
         items.push(match item.unwrap() {
             StreamItem::Checkpoint(checkpoint) => ('c', checkpoint.through.sequence),
             StreamItem::Record(record) => match record.body {
-                Body::Event(_) => ('e', record.sequence),
-                Body::Gap(_) => ('g', record.sequence),
+                Body::Event(_) => ('e', record.body.sequence()),
+                Body::Gap(_) => ('g', record.body.sequence()),
             },
         });
     }
@@ -83,7 +84,7 @@ async fn empty_log_streams_checkpoints_of_its_start() {
     }
     fixture.fill(1).await;
     let StreamItem::Record(record) = next(&mut stream).await else { panic!() };
-    assert_eq!(record.sequence, 1);
+    assert_eq!(record.body.sequence(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,13 +95,13 @@ async fn filters_choose_events_and_never_hide_a_gap() {
     log.append_durable(denial("2")).await.unwrap();
     let mut large = denial("3");
     large.effective_scope = "x".repeat(MAX_RECORD_BYTES);
-    log.enqueue(&large);
+    log.enqueue(large);
     until(log, |status| status.durable == 3).await;
     let mut elsewhere = expansion("4");
     elsewhere.audiences = vec!["https://a.example".to_owned(), "https://b.example".to_owned()];
     log.append_durable(elsewhere).await.unwrap();
 
-    let query = |kinds: &[EventKind], audiences: &[&str]| Query {
+    let query = |kinds: &[AuditEventKind], audiences: &[&str]| Query {
         filter: Filter {
             kinds: kinds.to_vec(),
             audiences: audiences.iter().map(|name| (*name).to_owned()).collect(),
@@ -108,9 +109,9 @@ async fn filters_choose_events_and_never_hide_a_gap() {
         ..Query::default()
     };
     let items = |query| async { drain(log.stream(query).await.unwrap()).await };
-    assert_eq!(items(query(&[EventKind::Denial], &[])).await, [('c', 0), ('e', 2), ('g', 3), ('c', 4)]);
+    assert_eq!(items(query(&[AuditEventKind::Denial], &[])).await, [('c', 0), ('e', 2), ('g', 3), ('c', 4)]);
     assert_eq!(items(query(&[], &["https://b.example"])).await, [('c', 0), ('g', 3), ('e', 4), ('c', 4)]);
-    let both = query(&[EventKind::PolicyChange], &["https://b.example"]);
+    let both = query(&[AuditEventKind::PolicyChange], &["https://b.example"]);
     assert_eq!(items(both).await, [('c', 0), ('g', 3), ('c', 4)]);
 }
 
@@ -121,7 +122,7 @@ async fn start_time_begins_with_the_first_event_from_then_on() {
     // Times do not always rise with sequences.
     for second in [10, 30, 20, 40] {
         let mut event = expansion("c");
-        event.event_time = at(second);
+        event.event_time = Some(at(second).into());
         fixture.log.append_durable(event).await.unwrap();
     }
     for (second, sequence) in [(0, 1), (10, 1), (11, 2), (30, 2), (31, 4), (40, 4), (41, 5)] {
@@ -170,7 +171,7 @@ async fn reader_overtaken_by_retention_is_told_and_skips_nothing() {
         match tokio::time::timeout(DEADLINE, stream.next()).await.unwrap().unwrap() {
             Ok(StreamItem::Record(record)) => {
                 sent += 1;
-                assert_eq!(record.sequence, sent);
+                assert_eq!(record.body.sequence(), sent);
             }
             Ok(StreamItem::Checkpoint(checkpoint)) => assert_eq!(checkpoint.through.sequence, sent),
             Err(error) => break error,
@@ -270,7 +271,7 @@ proptest! {
             let fixture = fixture_with(|options| options.checkpoint_interval = Duration::from_micros(200));
             let log = &fixture.log;
             let filter = Filter {
-                kinds: if denials_only { vec![EventKind::Denial] } else { Vec::new() },
+                kinds: if denials_only { vec![AuditEventKind::Denial] } else { Vec::new() },
                 ..Filter::default()
             };
             let open = |sequence| log.stream(Query {
@@ -282,8 +283,8 @@ proptest! {
             let mut stream = open(0).await.unwrap();
             let take = |item: StreamItem, wanted: &[u64], sent: &mut Vec<u64>, cursor: &mut u64| match item {
                 StreamItem::Record(record) => {
-                    sent.push(record.sequence);
-                    *cursor = record.sequence;
+                    sent.push(record.body.sequence());
+                    *cursor = record.body.sequence();
                 }
                 StreamItem::Checkpoint(checkpoint) => {
                     let place = checkpoint.through.sequence;
@@ -300,7 +301,7 @@ proptest! {
                         if denied || !denials_only {
                             wanted.push(written);
                         }
-                        log.enqueue(&event(if denied { EventKind::Denial } else { EventKind::Expansion }, "c"));
+                        log.enqueue(event(if denied { AuditEventKind::Denial } else { AuditEventKind::Expansion }, "c"));
                     },
                     Step::Read(count) => for _ in 0..count {
                         take(next(&mut stream).await, &wanted, &mut sent, &mut cursor);
@@ -342,7 +343,7 @@ async fn slow_stalled_and_reconnecting_readers_get_everything_under_load() {
                         left -= 1;
                         match next(&mut stream).await {
                             StreamItem::Record(record) => {
-                                cursor = record.sequence;
+                                cursor = record.body.sequence();
                                 seen.push(cursor);
                             }
                             StreamItem::Checkpoint(checkpoint) => {

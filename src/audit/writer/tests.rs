@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::super::testing::*;
 use super::super::*;
 use super::*;
+use crate::proto::v1::AuditEvent;
 
 fn options(folder: &tempfile::TempDir) -> AuditOptions {
     AuditOptions::new(folder.path().join("state"))
@@ -18,18 +19,18 @@ fn client_ids(records: &[Record]) -> Vec<&str> {
     records
         .iter()
         .filter_map(|record| match &record.body {
-            Body::Event(event) => event.client().map(|client| client.client_id.as_str()),
+            Body::Event(event) => event.client.as_ref().map(|client| client.client_id.as_str()),
             Body::Gap(_) => None,
         })
         .collect()
 }
 
-fn gaps(records: &[Record]) -> Vec<(GapReason, u64)> {
+fn gaps(records: &[Record]) -> Vec<(&str, u64)> {
     records
         .iter()
         .filter_map(|record| match &record.body {
             Body::Event(_) => None,
-            Body::Gap(gap) => Some((gap.reason, gap.count)),
+            Body::Gap(gap) => Some((gap.reason.as_str(), gap.count)),
         })
         .collect()
 }
@@ -68,7 +69,16 @@ async fn recorded_place_is_where_the_event_is_found() {
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].head(), recorded.head);
     assert_eq!(records[0].prev_hash, GENESIS_HASH);
-    assert_eq!(records[0].body, Body::Event(Box::new(event)));
+    let Body::Event(found) = &records[0].body else { panic!("{records:?}") };
+    assert_eq!(found.hash, recorded.head.hash);
+    let placed = AuditEvent {
+        log_id: log.log_id().to_string(),
+        sequence: 1,
+        prev_hash: GENESIS_HASH.to_vec(),
+        hash: recorded.head.hash.to_vec(),
+        ..event
+    };
+    assert_eq!(**found, placed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +87,7 @@ async fn failed_commit_fails_who_waits_keeps_the_queue_and_recovers() {
     let (log, faults) = open_faulty(options(&folder));
     log.append_durable(expansion("before")).await.unwrap();
     faults.lock().unwrap().lose_commits = true;
-    log.enqueue(&denial("queued"));
+    log.enqueue(denial("queued"));
     let error = log.append_durable(expansion("refused")).await.unwrap_err();
     assert!(matches!(&error, AuditError::NotDurable { cause } if cause == "disk I/O error"), "{error}");
     let degraded = log.status().health.degraded.unwrap();
@@ -103,7 +113,7 @@ async fn store_that_cannot_be_opened_again_at_once_is_opened_later() {
         faults.lose_commits = true;
         faults.fail_reopen = true;
     }
-    log.enqueue(&denial("queued"));
+    log.enqueue(denial("queued"));
     until(&log, |_| faults.lock().unwrap().reopened >= 2).await;
     assert_eq!(log.status().health.degraded.unwrap().error, "disk I/O error on opening");
     *faults.lock().unwrap() = Faults::default();
@@ -119,7 +129,7 @@ async fn commit_that_failed_and_happened_is_not_chained_twice() {
     let (log, faults) = open_faulty(options(&folder));
     for round in 0..5 {
         faults.lock().unwrap().hide_commits = 1 + round % 2;
-        log.enqueue(&denial(&format!("queued-{round}")));
+        log.enqueue(denial(&format!("queued-{round}")));
         let mut outcomes = Vec::new();
         for n in 0..3 {
             outcomes.push(log.append_durable(expansion(&format!("{round}-{n}"))).await.is_ok());
@@ -147,10 +157,10 @@ async fn gap_that_failed_and_was_written_counts_once() {
     faults.lock().unwrap().hide_commits = 1;
     let mut large = denial("large");
     large.effective_scope = "x".repeat(MAX_RECORD_BYTES);
-    log.enqueue(&large);
+    log.enqueue(large);
     until(&log, |status| status.durable == 1 && status.health.degraded.is_none()).await;
     log.append_durable(expansion("last")).await.unwrap();
-    assert_eq!(gaps(&all(&log).await), [(GapReason::TooLarge, 1)]);
+    assert_eq!(gaps(&all(&log).await), [(GapReason::TooLarge.as_str(), 1)]);
     log.close().await.unwrap();
     drop(log);
     assert!(AuditLog::open(options(&folder)).unwrap().start_report().is_clean());
@@ -162,7 +172,7 @@ async fn what_does_not_fit_the_queue_becomes_a_gap() {
     let (log, gate) = open_gated(AuditOptions { queue_bytes: 8 << 10, ..options(&folder) });
     let first = SystemTime::now();
     for n in 0..10 {
-        log.enqueue(&denial(&n.to_string()));
+        log.enqueue(denial(&n.to_string()));
     }
     assert_eq!(log.status().lost, 6);
     drop(gate);
@@ -170,8 +180,11 @@ async fn what_does_not_fit_the_queue_becomes_a_gap() {
     let records = all(&log).await;
     assert_eq!(client_ids(&records), ["0", "1", "2", "3"]);
     let Body::Gap(gap) = &records[4].body else { panic!("{records:?}") };
-    assert_eq!((gap.count, gap.reason), (6, GapReason::QueueFull));
-    assert!(first <= gap.first_time && gap.first_time <= gap.last_time);
+    assert_eq!((gap.count, gap.reason.as_str()), (6, GapReason::QueueFull.as_str()));
+    let nanos = |time: Option<prost_types::Timestamp>| super::super::record::nanos_of(time);
+    assert!(
+        nanos(Some(first.into())) <= nanos(gap.first_time) && nanos(gap.first_time) <= nanos(gap.last_time)
+    );
     log.close().await.unwrap();
     let report = assert_holds(&state(&folder));
     assert_eq!((report.gaps, report.missing_events), (1, 6));
@@ -184,11 +197,11 @@ async fn losses_while_the_store_fails_say_so() {
     faults.lock().unwrap().lose_commits = true;
     log.append_durable(expansion("refused")).await.unwrap_err();
     for n in 0..10 {
-        log.enqueue(&denial(&n.to_string()));
+        log.enqueue(denial(&n.to_string()));
     }
     faults.lock().unwrap().lose_commits = false;
     until(&log, |status| status.durable == 5).await;
-    assert_eq!(gaps(&all(&log).await), [(GapReason::WriteFailed, 6)]);
+    assert_eq!(gaps(&all(&log).await), [(GapReason::WriteFailed.as_str(), 6)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,9 +212,9 @@ async fn too_large_an_event_is_refused_or_counted() {
     large.effective_scope = "x".repeat(MAX_RECORD_BYTES);
     let error = log.append_durable(large.clone()).await.unwrap_err();
     assert!(matches!(error, AuditError::TooLarge { .. }), "{error}");
-    log.enqueue(&large);
+    log.enqueue(large);
     until(&log, |status| status.durable == 1).await;
-    assert_eq!(gaps(&all(&log).await), [(GapReason::TooLarge, 1)]);
+    assert_eq!(gaps(&all(&log).await), [(GapReason::TooLarge.as_str(), 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,23 +269,23 @@ async fn full_disk_under_load_loses_nothing_acknowledged_and_recovers_without_tr
 async fn events_that_could_not_be_written_before_the_end_are_counted_by_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let (log, faults) = open_faulty(AuditOptions { queue_bytes: 8 << 10, ..options(&folder) });
-    log.enqueue(&denial("written"));
+    log.enqueue(denial("written"));
     until(&log, |status| status.durable == 1).await;
     faults.lock().unwrap().lose_commits = true;
     for n in 0..7 {
-        log.enqueue(&denial(&n.to_string()));
+        log.enqueue(denial(&n.to_string()));
     }
     log.close().await.unwrap_err();
     // The files are another's by now.
     let lost = log.status().lost;
-    log.enqueue(&denial("after the end"));
+    log.enqueue(denial("after the end"));
     assert_eq!(log.status().lost, lost + 1);
     drop(log);
 
     let log = AuditLog::open(options(&folder)).unwrap();
     assert_eq!(log.start_report().unwritten, 7);
     until(&log, |status| status.durable == 2).await;
-    assert_eq!(gaps(&all(&log).await), [(GapReason::ProcessEnded, 7)]);
+    assert_eq!(gaps(&all(&log).await), [(GapReason::ProcessEnded.as_str(), 7)]);
     log.close().await.unwrap();
     drop(log);
     assert!(AuditLog::open(options(&folder)).unwrap().start_report().is_clean());
@@ -339,11 +352,11 @@ async fn age_deletes_the_oldest_and_the_chain_still_holds() {
     .unwrap();
     let dated = |seconds: u64| {
         let mut event = expansion(&seconds.to_string());
-        event.event_time = SystemTime::now() + Duration::from_secs(seconds);
+        event.event_time = Some((SystemTime::now() + Duration::from_secs(seconds)).into());
         event
     };
     for n in 0..2500 {
-        log.enqueue(&dated(n));
+        log.enqueue(dated(n));
     }
     until(&log, |status| status.durable == 2500).await;
     assert_eq!(log.status().oldest, 1);
@@ -425,14 +438,14 @@ async fn disk_that_does_not_answer_is_shown_and_leaves_a_bounded_amount_behind()
             Ok(room) => room,
             Err(error) => break error,
         };
-        drop(log.append(&expansion(&taken.to_string()), room).unwrap());
+        drop(log.append(expansion(&taken.to_string()), room).unwrap());
         taken += 1;
     };
     assert!(matches!(full, AuditError::QueueFull(_)), "{full}");
     assert_eq!(taken, 32);
     // Denials have room of their own, and are counted when that is full.
     for n in 0..100 {
-        log.enqueue(&denial(&n.to_string()));
+        log.enqueue(denial(&n.to_string()));
     }
     let status = log.status();
     assert_eq!((status.queue_length, status.lost, status.refused), (64, 68, 1));
@@ -454,8 +467,8 @@ async fn disk_that_does_not_answer_is_shown_and_leaves_a_bounded_amount_behind()
 async fn close_leaves_a_writer_behind_that_does_not_answer() {
     let folder = tempfile::tempdir().unwrap();
     let (log, gate) = open_gated(options(&folder));
-    log.enqueue(&denial("a"));
-    log.enqueue(&denial("b"));
+    log.enqueue(denial("a"));
+    log.enqueue(denial("b"));
     let error = log.close_by(tokio::time::Instant::now()).await.unwrap_err();
     assert!(matches!(error, AuditError::Abandoned { records: 2 }), "{error}");
     // Once the disk answers, the writer ends as it was told to.

@@ -14,8 +14,7 @@ use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use super::walk::Walk;
-use crate::audit::{self, BadRecord, Head, STORE_FILE, VerifyOptions, VerifyReport};
+use crate::audit::{self, BadRecord, ChainWalk, Head, Problem, STORE_FILE, VerifyOptions, VerifyReport};
 use crate::cli::Exit;
 use crate::cli::output::{Format, bad, clean, dim, good, print, print_error};
 use crate::cli::remote::{DEADLINE, MAX_ANSWER_BYTES, connect, said, server_uri};
@@ -143,36 +142,33 @@ async fn through(server: &Uri, expected: Option<Head>) -> anyhow::Result<VerifyR
     });
     let no_answer = |limit: Duration| anyhow!("no answer within {} s", limit.as_secs());
     let mut stream = opened.await.map_err(|_| no_answer(DEADLINE))??.into_inner();
-    let mut walk: Option<Walk> = None;
-    loop {
-        let next =
-            timeout(LONGEST_SILENCE, stream.message()).await.map_err(|_| no_answer(LONGEST_SILENCE))?;
-        let message = match (next, walk.take()) {
-            (Ok(response), kept) => {
-                walk = kept;
-                response.and_then(|response| response.message)
-            }
-            (Err(status), Some(walk)) if status.code() == Code::DataLoss => {
+    let mut next = async || {
+        let next = timeout(LONGEST_SILENCE, stream.message()).await;
+        let next = next.map_err(|_| no_answer(LONGEST_SILENCE))?;
+        anyhow::Ok(next.map(|response| response.and_then(|response| response.message)))
+    };
+    let first = next().await?.map_err(|status| anyhow!("{}", said(&status)))?;
+    let Some(Message::Checkpoint(checkpoint)) = first else {
+        return Err(anyhow!("the server began the audit stream without a checkpoint"));
+    };
+    let mut walk = ChainWalk::at_checkpoint(&checkpoint).map_err(|bad| anyhow!("{bad}"))?;
+    let mut found = walk.expect(expected).err();
+    while found.is_none() {
+        match next().await? {
+            Ok(Some(message)) => found = walk.receive(message).err(),
+            Ok(None) => break,
+            Err(status) if status.code() == Code::DataLoss => {
                 let sequence = status
                     .get_details_error_info()
                     .and_then(|info| info.metadata.get("sequence")?.parse().ok())
                     .ok_or_else(|| anyhow!("{}", said(&status)))?;
-                return Ok(walk.damaged(sequence, SERVER_FOUND_IT.to_owned()));
+                let problem = Problem::Unreadable(SERVER_FOUND_IT.to_owned());
+                found = Some(BadRecord { sequence, problem });
             }
-            (Err(status), _) => return Err(anyhow!("{}", said(&status))),
-        };
-        match (message, &mut walk) {
-            (Some(message), Some(walk)) => {
-                if !walk.take(message) {
-                    break;
-                }
-            }
-            (Some(Message::Checkpoint(checkpoint)), None) => walk = Some(Walk::begin(&checkpoint, expected)?),
-            (Some(_), None) => return Err(anyhow!("the server began the audit stream without a checkpoint")),
-            (None, _) => break,
+            Err(status) => return Err(anyhow!("{}", said(&status))),
         }
     }
-    let (report, is_complete) = walk.ok_or_else(|| anyhow!("the server sent nothing"))?.end();
+    let (report, is_complete) = walk.finish(found);
     if report.bad.is_none() && !is_complete {
         return Err(anyhow!("the server at {server} ended the stream before the end of the log"));
     }
@@ -205,7 +201,7 @@ fn json(report: &VerifyReport) -> serde_json::Result<String> {
     let has_records = *records > 0;
     let report = JsonReport {
         verified: bad.is_none(),
-        log_id: log_id.to_string(),
+        log_id: log_id.clone(),
         records: *records,
         gaps: *gaps,
         missing_events: *missing_events,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
-use crate::audit::{STORE_FILE, json, scan};
+use crate::audit::{Body, Record, STORE_FILE, scan};
 use crate::policy::finding::shown;
 use crate::replay::{Line, RecordError};
 
@@ -35,12 +35,19 @@ pub(super) fn read(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()
     lines(BufReader::new(start.as_slice().chain(file)), &shown_path, each)
 }
 
-/// The records of a store in the same form as in JSON lines, so that there is one reader of records.
+/// The records of a store.
 fn store(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()> {
     let mut wrong: Option<(u64, RecordError)> = None;
-    scan(path, |record| match Line::read(&json::line(record)) {
-        Ok(line) => each(line),
-        Err(error) => _ = wrong.get_or_insert((record.sequence, error)),
+    scan(path, |record: Record| {
+        let sequence = record.body.sequence();
+        let line = match record.body {
+            Body::Event(event) => Line::event(*event),
+            Body::Gap(gap) => Ok(Line::gap(&gap)),
+        };
+        match line {
+            Ok(line) => each(line),
+            Err(error) => _ = wrong.get_or_insert((sequence, error)),
+        }
     })?;
     match wrong {
         None => Ok(()),

@@ -1,7 +1,7 @@
 //! What the service prints is read back.
 
 use super::*;
-use crate::rpc::{json, v1};
+use crate::proto::{json, v1};
 
 fn event() -> v1::AuditEvent {
     v1::AuditEvent {
@@ -10,6 +10,7 @@ fn event() -> v1::AuditEvent {
         kind: v1::AuditEventKind::Denial.into(),
         method: "/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes".into(),
         audiences: vec!["https://mcp.example.com".into()],
+        asked_audiences: vec!["https://MCP.example.com".into()],
         client: Some(v1::Client {
             client_id: "https://app.example.com/c".into(),
             source: v1::ClientSource::Cimd.into(),
@@ -34,7 +35,7 @@ fn events_come_back_from_the_json_of_the_service() {
         sequence: 18_000_000_000_000_000_000,
         call: Call {
             moment: Moment::Authorize,
-            audiences: vec!["https://mcp.example.com".into()],
+            audiences: vec!["https://MCP.example.com".into()],
             scope: Some(" openid  admin".into()),
             registered_scope: Some(String::new()),
             client: OwnedClient {
@@ -95,19 +96,36 @@ fn what_is_no_record_says_why() {
     }
     check("{", "not JSON: ");
     check("[]", "not an audit record: not an object");
-    check("{}", "not an audit record: no `kind`");
-    check(r#"{"kind":"X"}"#, "not an audit record: unknown `kind`");
+    check("{}", "not an audit record: no known `kind`");
+    check(r#"{"kind":"X"}"#, "not an audit record: no known `kind`");
     check(
         r#"{"kind":"AUDIT_EVENT_KIND_DENIAL","method":"DescribeAudience"}"#,
-        "not an audit record: unknown `method`",
+        "not an audit record: no known `method`",
     );
-    check(r#"{"kind":7}"#, "`kind` is not a string");
-    check(r#"{"gap":{"count":-1}}"#, "`count` is not a whole number");
     let with = |rest: &str| {
         format!(r#"{{"kind":"AUDIT_EVENT_KIND_DENIAL","method":"ExpandRegistrationScopes",{rest}}}"#)
     };
-    check(&with(r#""audiences":"api""#), "`audiences` is not a list of strings");
-    check(&with(r#""client":[]"#), "`client` is not an object");
-    check(&with(r#""clientTruncated":"no""#), "`clientTruncated` is not a boolean");
+    check(r#"{"kind":true}"#, "not an audit record: `kind`: ");
+    check(r#"{"gap":{"count":-1}}"#, "not an audit record: `count`: ");
+    check(&with(r#""audiences":"api""#), "not an audit record: `audiences`: ");
+    check(&with(r#""client":[]"#), "not an audit record: `client`: ");
+    check(&with(r#""clientTruncated":"no""#), "not an audit record: `clientTruncated`: ");
     assert_eq!(Line::read("  ").unwrap(), Line::Other);
+}
+
+/// Records from before `asked_audiences` say only which audiences decided.
+#[test]
+fn what_was_asked_is_replayed_where_it_is_known() {
+    let audiences = |asked: &str| {
+        let line = format!(
+            r#"{{"kind":"AUDIT_EVENT_KIND_DENIAL","method":"x/CheckAuthorizeScopes","audiences":["a"]{asked}}}"#
+        );
+        let Line::Call(recorded) = Line::read(&line).unwrap() else { panic!("a call") };
+        recorded.call.audiences
+    };
+    assert_eq!(audiences(""), ["a"]);
+    assert!(audiences(r#","askedAudiences":[]"#).is_empty());
+    assert_eq!(audiences(r#","askedAudiences":["A","a"]"#), ["A", "a"]);
+    let other = r#"{"kind":"AUDIT_EVENT_KIND_LOG_OPENED","sequence":"1"}"#;
+    assert_eq!(Line::read(other).unwrap(), Line::Other);
 }

@@ -4,9 +4,9 @@ use std::process::Output;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use scopeward::audit::{
-    AddedScope, AuditEvent, AuditLog, AuditOptions, Client, EventKind, Origin, PolicyVersion, Reason,
-    RefusedScope,
+use scopeward::audit::{AuditLog, AuditOptions, new_event};
+use scopeward::proto::v1::{
+    AddedScope, AuditEvent, AuditEventKind, Client, Origin, PolicyVersion, Reason, RefusedScope,
 };
 
 use super::status::Lines;
@@ -32,7 +32,7 @@ impl Server {
     }
 }
 
-/// The sequences of JSON lines, after checking that each line is one object with one member.
+/// The sequences of JSON lines, after checking that each line is one object.
 #[track_caller]
 fn sequences(lines: &str) -> Vec<u64> {
     lines.lines().map(|line| sequence(line)).collect()
@@ -41,8 +41,11 @@ fn sequences(lines: &str) -> Vec<u64> {
 #[track_caller]
 fn sequence(line: &str) -> u64 {
     let value: Value = serde_json::from_str(line).expect("one object a line");
-    let (_, record) = value.as_object().unwrap().iter().next().unwrap();
-    record["sequence"].as_str().expect("a 64-bit number is a string").parse().unwrap()
+    value.get("gap").unwrap_or(&value)["sequence"]
+        .as_str()
+        .expect("a 64-bit number is a string")
+        .parse()
+        .unwrap()
 }
 
 /// Works on the store of a place while no server has it.
@@ -62,22 +65,22 @@ fn with_log<T>(
     })
 }
 
-fn event(kind: EventKind, audience: &str) -> AuditEvent {
-    let mut event = AuditEvent::new(kind, SystemTime::now());
+fn event(kind: AuditEventKind, audience: &str) -> AuditEvent {
+    let mut event = new_event(kind, SystemTime::now());
     event.audiences = vec![audience.to_owned()];
-    event.claim(Client { client_id: "client \"1\"\u{1b}[31m\n".to_owned(), ..Client::default() });
+    event.client = Some(Client { client_id: "client \"1\"\u{1b}[31m\n".to_owned(), ..Client::default() });
     event.requested_scope = Some("openid".to_owned());
-    event.policy = PolicyVersion { generation: 1, digest: "sha256:00".to_owned() };
+    event.policy = Some(PolicyVersion { generation: 1, digest: "sha256:00".to_owned() });
     match kind {
-        EventKind::Expansion => {
+        AuditEventKind::Expansion => {
             event.effective_scope = "openid offline_access".to_owned();
             let (scope, rule) = ("offline_access".to_owned(), "loopback".to_owned());
-            event.added = vec![AddedScope { scope, origin: Origin::Baseline, rule }];
+            event.added = vec![AddedScope { scope, origin: Origin::Baseline.into(), rule }];
         }
         _ => {
-            event.reason = Some(Reason::Unsupported);
+            event.reason = Reason::Unsupported.into();
             let (scope, message) = ("admin".to_owned(), String::new());
-            event.refused = vec![RefusedScope { scope, reason: Reason::Unsupported, message }];
+            event.refused = vec![RefusedScope { scope, reason: Reason::Unsupported.into(), message }];
         }
     }
     event
@@ -91,7 +94,7 @@ fn filled(count: usize) -> Place {
         |_| {},
         async |log| {
             for _ in 0..count {
-                log.append_durable(event(EventKind::Expansion, MCP)).await.unwrap();
+                log.append_durable(event(AuditEventKind::Expansion, MCP)).await.unwrap();
             }
         },
     );
@@ -199,10 +202,10 @@ fn kinds_audiences_and_starts_choose_what_is_printed() {
         &place,
         |_| {},
         async |log| {
-            log.append_durable(event(EventKind::Expansion, MCP)).await.unwrap();
-            log.append_durable(event(EventKind::Denial, "other")).await.unwrap();
+            log.append_durable(event(AuditEventKind::Expansion, MCP)).await.unwrap();
+            log.append_durable(event(AuditEventKind::Denial, "other")).await.unwrap();
             let middle = SystemTime::now();
-            log.append_durable(event(EventKind::Denial, MCP)).await.unwrap();
+            log.append_durable(event(AuditEventKind::Denial, MCP)).await.unwrap();
             middle
         },
     );
@@ -242,8 +245,8 @@ fn people_see_one_line_for_each_record() {
         &place,
         |_| {},
         async |log| {
-            log.append_durable(event(EventKind::Expansion, MCP)).await.unwrap();
-            log.append_durable(event(EventKind::Denial, MCP)).await.unwrap();
+            log.append_durable(event(AuditEventKind::Expansion, MCP)).await.unwrap();
+            log.append_durable(event(AuditEventKind::Denial, MCP)).await.unwrap();
         },
     );
     let server = Server::start(&place);
@@ -273,7 +276,7 @@ fn a_gap_is_printed_and_has_an_exit_code_of_its_own() {
         |options| options.queue_bytes = 2 << 10,
         async |log| {
             for _ in 0..500 {
-                log.enqueue(&event(EventKind::Denial, MCP));
+                log.enqueue(event(AuditEventKind::Denial, MCP));
             }
         },
     );
@@ -286,8 +289,7 @@ fn a_gap_is_printed_and_has_an_exit_code_of_its_own() {
     assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap["reason"] == "queue_full"), "{gaps:?}");
     let missing: usize =
         gaps.iter().map(|gap| gap["count"].as_str().unwrap().parse::<usize>().unwrap()).sum();
-    let denials =
-        records.iter().filter(|record| record["event"]["kind"] == "AUDIT_EVENT_KIND_DENIAL").count();
+    let denials = records.iter().filter(|record| record["kind"] == "AUDIT_EVENT_KIND_DENIAL").count();
     assert_eq!(missing + denials, 500);
     let last = records.len() as u64;
     assert_eq!(sequences(&ran.stdout), (1..=last).collect::<Vec<_>>(), "everything is printed");
@@ -335,8 +337,8 @@ fn a_cursor_outside_of_what_is_kept_is_refused_with_what_is_kept() {
             options.clock = Arc::new(|| SystemTime::now() + Duration::from_secs(3600));
         },
         async |log| {
-            let mut newest = event(EventKind::Denial, MCP);
-            newest.event_time += Duration::from_secs(3600);
+            let mut newest = event(AuditEventKind::Denial, MCP);
+            newest.event_time = Some((SystemTime::now() + Duration::from_secs(3600)).into());
             log.append_durable(newest).await.unwrap();
             while log.status().oldest < 6 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

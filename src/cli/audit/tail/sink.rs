@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::json::gap_line;
 use crate::cli::audit::cursor::{Cursor, CursorError, CursorFile};
 use crate::cli::audit::line;
 use crate::cli::output::{Format, print_to_reader};
-use crate::rpc::json::{self, JsonError};
+use crate::proto::json::{self, JsonError};
 use crate::rpc::v1;
 use crate::rpc::v1::stream_audit_events_response::Message;
 
@@ -71,8 +72,12 @@ impl Sink {
         };
         match (&response.message, self.output) {
             (None | Some(Message::Checkpoint(_)), _) => {}
-            (Some(_), Format::Json) => {
-                self.lines.push_str(&json::to_string(&response)?);
+            (Some(Message::Event(event)), Format::Json) => {
+                self.lines.push_str(&json::to_string(event)?);
+                self.lines.push('\n');
+            }
+            (Some(Message::Gap(gap)), Format::Json) => {
+                self.lines.push_str(&gap_line(gap)?);
                 self.lines.push('\n');
             }
             (Some(Message::Event(event)), Format::Text) => self.lines.push_str(&line::event(event)),
