@@ -104,6 +104,25 @@ pub fn normalise(audience: &str) -> Result<Cow<'_, str>, AudienceError> {
     Ok(Cow::Owned(normal))
 }
 
+/// Returns `true` if an audience that [`normalise`] takes has the form `scheme://host`.
+#[must_use]
+pub fn is_url(audience: &str) -> bool {
+    audience.split_once("://").is_some_and(|(scheme, rest)| {
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let host_port = authority.rsplit_once('@').map_or(authority, |(_, host_port)| host_port);
+        is_scheme(scheme) && !split_port(host_port).0.is_empty()
+    })
+}
+
+/// A normal audience up to its query; one that is not a `scheme://host` form has none.
+#[must_use]
+pub fn without_query(normal: &str) -> &str {
+    match normal.split_once('?') {
+        Some((bare, _)) if is_url(normal) => bare,
+        _ => normal,
+    }
+}
+
 /// RFC 3986 section 3.1: a letter, then letters, digits, `+`, `-`, `.`.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -195,6 +214,24 @@ mod tests {
         check("http://[::80", AudienceError::Port);
         check("https://mcp.example.com/\0", AudienceError::Control);
         check("api\n", AudienceError::Control);
+    }
+
+    #[test]
+    fn only_a_url_has_a_query() {
+        #[track_caller]
+        fn check(audience: &str, expected: &str) {
+            assert_eq!(without_query(&normalise(audience).unwrap()), expected);
+        }
+        check("https://mcp.example.com/mcp?kb=a", "https://mcp.example.com/mcp");
+        check("https://mcp.example.com/?kb=a?b", "https://mcp.example.com");
+        check("https://mcp.example.com?", "https://mcp.example.com");
+        check("https://mcp.example.com/mcp", "https://mcp.example.com/mcp");
+        check("urn:x?y", "urn:x?y");
+        check("api?y", "api?y");
+        check("file:///x?y", "file:///x?y");
+        check("1http://host?y", "1http://host?y");
+        assert!(is_url("https://mcp.example.com") && is_url("x://user@[::1]:80/"));
+        assert!(!is_url("https://") && !is_url("https://:80") && !is_url("urn:x") && !is_url("x y://h"));
     }
 
     #[test]

@@ -196,6 +196,8 @@ fn change_json(change: &Change) -> Value {
         ChangeKind::ScopesRemoved { list, scopes } => {
             ("scopes-removed", json!({"key": list, "scopes": scopes}))
         }
+        ChangeKind::NamesAdded { list, names } => ("names-added", json!({"key": list, "names": names})),
+        ChangeKind::NamesRemoved { list, names } => ("names-removed", json!({"key": list, "names": names})),
         ChangeKind::Reordered { list } => ("reordered", json!({"key": list})),
         ChangeKind::Setting { key, before, after } => {
             ("setting", json!({"key": key, "before": before, "after": after}))

@@ -175,19 +175,24 @@ struct Holder<'a, 'q> {
 }
 
 impl<'a> Holder<'a, '_> {
+    /// What an unknown registration counts as for a client of this source.
+    fn unknown_registration(&self) -> UnknownRegistration {
+        self.audience.unknown_registration.of(self.client.source)
+    }
+
     /// Whether the baseline and the rules cover this client: always if its registration is unknown and
     /// taken as one without scope, and otherwise if they cover existing clients.
     fn has_baseline(&self) -> bool {
         match self.registered {
             Some(_) => self.audience.baseline_for_existing_clients,
-            None => self.audience.unknown_registration != UnknownRegistration::None,
+            None => self.unknown_registration() != UnknownRegistration::None,
         }
     }
 
     /// Whether the defaults are held: only where the registration is unknown and taken as one without
     /// scope. Under `supported` that matters for a request without scope.
     fn has_defaults(&self) -> bool {
-        self.registered.is_none() && self.audience.unknown_registration != UnknownRegistration::None
+        self.registered.is_none() && self.unknown_registration() != UnknownRegistration::None
     }
 
     /// What covers a scope without step-up, the first that fits in the order of origins.
@@ -229,7 +234,7 @@ impl<'a> Holder<'a, '_> {
         let forbidden = matching.find_stop(&audience.forbidden_scopes, scope);
         let supported = matching.find(&audience.scopes_supported, scope);
         let any_supported =
-            self.registered.is_none() && audience.unknown_registration == UnknownRegistration::Supported;
+            self.registered.is_none() && self.unknown_registration() == UnknownRegistration::Supported;
         let held = if any_supported && supported.is_some() {
             Some(Held::AnySupported)
         } else {

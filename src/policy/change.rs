@@ -3,10 +3,13 @@
 //! A change is marked *widening* if some client may get something that it could not get before. The
 //! mark errs on the side of caution: what may widen is marked. Knows nothing about how it is printed.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{AudiencePolicy, OmittedScope, PolicySet, Treatment, UnknownRegistration};
+use super::{
+    Alias, AudiencePolicy, ClientSource, NothingLeft, OmittedScope, PolicySet, Treatment, UnknownRegistration,
+};
 use crate::scope::ScopeList;
 
 /// One change of one audience, or of the set if `audience` is empty.
@@ -44,7 +47,21 @@ pub enum ChangeKind {
         /// The scopes in the order of the older policy; not empty.
         scopes: Vec<String>,
     },
-    /// The same scopes in another order.
+    /// A list got names of audiences.
+    NamesAdded {
+        /// The key of the list.
+        list: String,
+        /// The names in policy order; not empty.
+        names: Vec<String>,
+    },
+    /// A list lost names of audiences.
+    NamesRemoved {
+        /// The key of the list.
+        list: String,
+        /// The names in the order of the older policy; not empty.
+        names: Vec<String>,
+    },
+    /// The same entries in another order.
     Reordered {
         /// The key of the list.
         list: String,
@@ -91,6 +108,8 @@ impl fmt::Display for Change {
             ChangeKind::ScopesRemoved { list, scopes } => {
                 write!(formatter, "{} -{}", shown(list), scopes.join(" -"))?;
             }
+            ChangeKind::NamesAdded { list, names } => write_names(formatter, list, " +", names)?,
+            ChangeKind::NamesRemoved { list, names } => write_names(formatter, list, " -", names)?,
             ChangeKind::Reordered { list } => write!(formatter, "{} reordered", shown(list))?,
             ChangeKind::Setting { key, before, after } => {
                 write!(formatter, "{key} {} -> {}", shown(before), shown(after))?;
@@ -106,6 +125,12 @@ impl fmt::Display for Change {
         }
         Ok(())
     }
+}
+
+/// Audiences may hold any printable text, also spaces.
+fn write_names(formatter: &mut fmt::Formatter<'_>, list: &str, sign: &str, names: &[String]) -> fmt::Result {
+    formatter.write_str(list)?;
+    names.iter().try_for_each(|name| write!(formatter, "{sign}{}", super::finding::shown(name)))
 }
 
 /// Every change from one set to another: the set first, then audiences sorted, then in the order of
@@ -125,6 +150,7 @@ pub fn changes(before: &PolicySet, after: &PolicySet) -> Vec<Change> {
         };
         found.push(Change { audience: String::new(), kind, widening, removal: false });
     }
+    registrations(before, after, &mut found);
     // Both are sorted by normal audience: one walk finds what is new, gone and common.
     let mut old = before.audiences().iter().peekable();
     let mut new = after.audiences().iter().peekable();
@@ -157,6 +183,46 @@ pub fn changes(before: &PolicySet, after: &PolicySet) -> Vec<Change> {
         }
     }
     found
+}
+
+/// Which audiences a registration is for that names none. Those that are new or gone altogether, or
+/// were meant because all are, are not said twice.
+fn registrations(before: &PolicySet, after: &PolicySet, found: &mut Vec<Change>) {
+    const LIST: &str = "registrationAudiences";
+    let missing = |from: &PolicySet, other: &PolicySet| -> Vec<String> {
+        let others: HashSet<&str> =
+            other.registration_audiences().iter().map(|audience| audience.normal()).collect();
+        let gone = |audience: &&Arc<AudiencePolicy>| !others.contains(audience.normal());
+        from.registration_audiences().iter().filter(gone).map(|gone| gone.audience.to_string()).collect()
+    };
+    let is_default = |set: &PolicySet| {
+        let (all, own) = (set.audiences(), set.registration_audiences());
+        all.len() == own.len() && all.iter().zip(own).all(|(one, other)| Arc::ptr_eq(one, other))
+    };
+    if is_default(before) && is_default(after) {
+        return;
+    }
+    let (added, removed) = (missing(after, before), missing(before, after));
+    // Fewer audiences may give more: of several, the one that rejects wins.
+    let widening = !after.registration_audiences().is_empty();
+    let mut push = |kind, widening| {
+        found.push(Change { audience: String::new(), kind, widening, removal: false });
+    };
+    let list = || LIST.to_owned();
+    if added.is_empty() && removed.is_empty() {
+        let order = |set: &PolicySet| -> Vec<String> {
+            set.registration_audiences().iter().map(|audience| audience.normal().to_owned()).collect()
+        };
+        if order(before) != order(after) {
+            push(ChangeKind::Reordered { list: list() }, false);
+        }
+    }
+    if !added.is_empty() {
+        push(ChangeKind::NamesAdded { list: list(), names: added }, widening);
+    }
+    if !removed.is_empty() {
+        push(ChangeKind::NamesRemoved { list: list(), names: removed }, widening);
+    }
 }
 
 fn whole(policy: &AudiencePolicy, kind: ChangeKind) -> Change {
@@ -198,6 +264,9 @@ impl Walk<'_> {
         self.list("forbiddenScopes", &before.forbidden_scopes, &after.forbidden_scopes, Protects);
         let matching = |policy: &AudiencePolicy| policy.scope_matching.as_str();
         self.setting("scopeMatching", matching(before), matching(after), true);
+        let (old, new) = (before.registration_nothing_left, after.registration_nothing_left);
+        let widening = new == NothingLeft::Default;
+        self.setting("registration.nothingLeft", old.as_str(), new.as_str(), widening);
         let treatments: [(&str, Read<Treatment>); 3] = [
             ("registration.unsupportedScopes", |policy| policy.registration_unsupported_scopes),
             ("authorization.unsupportedScopes", |policy| policy.unsupported_scopes),
@@ -225,8 +294,40 @@ impl Walk<'_> {
             UnknownRegistration::Omitted => 1,
             UnknownRegistration::Supported => 2,
         };
-        self.setting("authorization.unknownRegistration", old.as_str(), new.as_str(), rank(new) > rank(old));
+        let sources = [Some(ClientSource::Cimd), Some(ClientSource::Dcr), Some(ClientSource::Static), None];
+        let widening = sources.iter().any(|source| rank(new.of(*source)) > rank(old.of(*source)));
+        self.setting("authorization.unknownRegistration", &old.to_string(), &new.to_string(), widening);
+        let (old, new) = (before.nothing_left, after.nothing_left);
+        let widening = new == NothingLeft::Default;
+        self.setting("authorization.nothingLeft", old.as_str(), new.as_str(), widening);
+        let (old, new) = (&before.always_grant_scopes, &after.always_grant_scopes);
+        self.list("authorization.alwaysGrantScopes", old, new, Gives);
         self.rules(before, after);
+        self.aliases(before, after);
+        let flag = |policy: &AudiencePolicy| if policy.ignore_query { "true" } else { "false" };
+        self.setting("ignoreQuery", flag(before), flag(after), after.ignore_query);
+    }
+
+    /// A new name of an audience answers requests that were denied before.
+    fn aliases(&mut self, before: &AudiencePolicy, after: &AudiencePolicy) {
+        let missing = |from: &AudiencePolicy, other: &AudiencePolicy| -> Vec<String> {
+            let known = |alias: &&Alias| other.aliases.iter().any(|own| own.normal == alias.normal);
+            from.aliases.iter().filter(|alias| !known(alias)).map(|alias| alias.spelled.to_string()).collect()
+        };
+        let (added, removed) = (missing(after, before), missing(before, after));
+        let list = || "aliases".to_owned();
+        let normals = |policy: &AudiencePolicy| -> Vec<Box<str>> {
+            policy.aliases.iter().map(|alias| alias.normal.clone()).collect()
+        };
+        if added.is_empty() && removed.is_empty() && normals(before) != normals(after) {
+            self.push(ChangeKind::Reordered { list: list() }, false, false);
+        }
+        if !added.is_empty() {
+            self.push(ChangeKind::NamesAdded { list: list(), names: added }, true, false);
+        }
+        if !removed.is_empty() {
+            self.push(ChangeKind::NamesRemoved { list: list(), names: removed }, false, true);
+        }
     }
 
     fn setting(&mut self, key: &'static str, before: &str, after: &str, widening: bool) {
@@ -385,6 +486,80 @@ mod tests {
             "{defaultAudience: api, audiences: {api: {scopesSupported: [a]}}}",
             "audiences: {api: {scopesSupported: [a]}}",
             &["defaultAudience api -> (none)"],
+        );
+    }
+
+    #[test]
+    fn what_may_give_more_at_some_source_widens() {
+        let key = |value: &str| audience(&format!("authorization: {{unknownRegistration: {value}}}"));
+        check(
+            &key("{dcr: none, cimd: supported}"),
+            &key("{dcr: omitted}"),
+            &[
+                "api: authorization.unknownRegistration {cimd: supported, dcr: none, static: omitted} -> omitted (widening)",
+            ],
+        );
+        check(
+            &key("supported"),
+            &key("{}"),
+            &["api: authorization.unknownRegistration supported -> omitted"],
+        );
+        for moment in ["registration", "authorization"] {
+            let key = |value: &str| audience(&format!("{moment}: {{nothingLeft: {value}}}"));
+            let setting = format!("api: {moment}.nothingLeft");
+            check(&key("reject"), &key("default"), &[&format!("{setting} reject -> default (widening)")]);
+            check(&key("default"), &key("reject"), &[&format!("{setting} default -> reject")]);
+        }
+        check(
+            &audience("authorization: {alwaysGrantScopes: [a, b]}"),
+            &audience("authorization: {alwaysGrantScopes: [b, c]}"),
+            &[
+                "api: authorization.alwaysGrantScopes +c (widening)",
+                "api: authorization.alwaysGrantScopes -a",
+            ],
+        );
+    }
+
+    #[test]
+    fn names_come_and_go() {
+        check(
+            &audience("aliases: [x, 'https://y.example/']"),
+            &audience("aliases: ['https://Y.example', 'z z']"),
+            &["api: aliases +z z (widening)", "api: aliases -x"],
+        );
+        check(&audience("aliases: [x, y]"), &audience("aliases: [y, x]"), &["api: aliases reordered"]);
+        let url = |ignore: bool| {
+            format!("audiences: {{'https://a.example': {{scopesSupported: [a], ignoreQuery: {ignore}}}}}")
+        };
+        check(&url(false), &url(true), &["https://a.example: ignoreQuery false -> true (widening)"]);
+        check(&url(true), &url(false), &["https://a.example: ignoreQuery true -> false"]);
+        // Texts for people are no change of meaning.
+        check(&audience("description: x, scopeDescriptions: {a: y}"), &audience(""), &[]);
+    }
+
+    #[test]
+    fn the_audiences_of_registrations_come_and_go() {
+        let set = |names: &str, list: &str| {
+            let audiences: Vec<_> =
+                names.split(' ').map(|name| format!("{name}: {{scopesSupported: [a]}}")).collect();
+            format!("audiences: {{{}}}\n{list}", audiences.join(", "))
+        };
+        check(&set("a b", ""), &set("a b", "registrationAudiences: [a, b]"), &[]);
+        check(&set("a b", ""), &set("a b c", ""), &["c: audience added (widening)"]);
+        check(
+            &set("a b", ""),
+            &set("a b", "registrationAudiences: [b]"),
+            &["registrationAudiences -a (widening)"],
+        );
+        check(
+            &set("a b", "registrationAudiences: [b]"),
+            &set("a b", "registrationAudiences: [a]"),
+            &["registrationAudiences +a (widening)", "registrationAudiences -b (widening)"],
+        );
+        check(
+            &set("a b", ""),
+            &set("a b", "registrationAudiences: [b, a]"),
+            &["registrationAudiences reordered"],
         );
     }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use self::audience::Checker;
 use super::document::{Document, GuardrailsDocument, List, Text};
 use super::finding::{self, Code, Finding, Findings, Position, nearest, shown};
-use super::{AudiencePolicy, MAX_BASELINE_CLIENT_SCOPES, PolicySet};
-use crate::audience::normalise;
+use super::{Alias, AudiencePolicy, MAX_BASELINE_CLIENT_SCOPES, MAX_REGISTRATION_AUDIENCES, PolicySet};
+use crate::audience::{normalise, without_query};
 use crate::scope::{ScopeList, check_token};
 
 mod audience;
@@ -80,12 +80,15 @@ pub struct CheckedDocument {
     pub guardrails: Option<GuardrailsDocument>,
     declared: Vec<Declared>,
     default_audience: Option<Text>,
+    registration_audiences: Option<List>,
     unreadable: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Declared {
     position: Position,
+    /// `aliases` as written.
+    aliases: Box<[Text]>,
     policy: Result<Arc<AudiencePolicy>, Invalid>,
 }
 
@@ -94,6 +97,8 @@ struct Declared {
 struct Invalid {
     audience: Box<str>,
     normal: Option<Box<str>>,
+    aliases: Box<[Alias]>,
+    ignore_query: bool,
 }
 
 impl Declared {
@@ -109,6 +114,23 @@ impl Declared {
             Ok(policy) => Some(policy.normal()),
             Err(invalid) => invalid.normal.as_deref(),
         }
+    }
+
+    fn ignores_query(&self) -> bool {
+        match &self.policy {
+            Ok(policy) => policy.ignore_query,
+            Err(invalid) => invalid.ignore_query,
+        }
+    }
+
+    /// Everything that the audience is called, with its normal form, the audience itself first.
+    fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        let aliases = match &self.policy {
+            Ok(policy) => &policy.aliases,
+            Err(invalid) => &invalid.aliases,
+        };
+        let own = self.normal().map(|normal| (self.audience(), normal));
+        own.into_iter().chain(aliases.iter().map(|alias| (&*alias.spelled, &*alias.normal)))
     }
 }
 
@@ -150,7 +172,8 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
     for audience in &document.audiences {
         checker.audience = &audience.audience.value;
         let policy = checker.audience(audience);
-        declared.push(Declared { position: audience.audience.position, policy });
+        let aliases = audience.aliases.iter().flat_map(|list| list.entries.iter().cloned()).collect();
+        declared.push(Declared { position: audience.audience.position, aliases, policy });
     }
     let mut findings = checker.findings;
     findings.sort_by_key(|finding| finding.position);
@@ -160,6 +183,7 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
         guardrails: document.guardrails.clone(),
         declared,
         default_audience: document.default_audience.clone(),
+        registration_audiences: document.registration_audiences.clone(),
         unreadable: document.unreadable,
     }
 }
@@ -187,19 +211,18 @@ pub fn assemble<'d>(
     }
 
     let count = documents.iter().map(|document| document.declared.len()).sum();
-    let mut first: HashMap<&str, (&Arc<str>, &Declared)> = HashMap::with_capacity(count);
+    let mut names = Names::of(&documents, count);
+    let mut distinct = 0;
     let mut policies = Vec::with_capacity(count);
     let mut guardrails: Option<&CheckedDocument> = None;
     let mut default_audience: Option<(&CheckedDocument, &Text)> = None;
+    let mut registration_audiences: Option<(&CheckedDocument, &List)> = None;
     for document in &documents {
         for declared in &document.declared {
-            let Some(normal) = declared.normal() else { continue };
-            if let Some((file, original)) = first.get(normal) {
-                findings.push(duplicate_audience(document, declared, file, original));
-                continue;
+            if names.declare(document, declared, &mut findings) {
+                distinct += 1;
+                policies.extend(declared.policy.as_ref().ok().map(Arc::clone));
             }
-            first.insert(normal, (&document.file, declared));
-            policies.extend(declared.policy.as_ref().ok().map(Arc::clone));
         }
         if let Some(own) = &document.guardrails {
             match guardrails {
@@ -209,7 +232,7 @@ pub fn assemble<'d>(
                     document,
                     own.position,
                     "guardrails",
-                    format!("`guardrails` stand in `{}` already", shown(&original.file)),
+                    format!("`guardrails` are set in `{}` already", shown(&original.file)),
                     "keep all guardrails in one file".to_owned(),
                 )),
             }
@@ -227,41 +250,29 @@ pub fn assemble<'d>(
                 )),
             }
         }
-    }
-
-    let mut default_normal = None;
-    if let Some((document, text)) = default_audience {
-        match normalise(&text.value) {
-            Err(error) => findings.push(in_file(
-                Code::AudienceMalformed,
-                document,
-                text.position,
-                &text.value,
-                format!("`defaultAudience` `{}`: {error}", shown(&text.value)),
-                "name a declared audience".to_owned(),
-            )),
-            Ok(normal) if first.contains_key(&*normal) => default_normal = Some(normal.into_owned()),
-            Ok(_) if !complete => {}
-            Ok(_) => {
-                let near = if first.len() <= 1000 {
-                    nearest(&text.value, first.values().map(|(_, declared)| declared.audience()))
-                } else {
-                    None
-                };
-                findings.push(in_file(
-                    Code::DefaultAudienceNotDeclared,
+        if let Some(own) = &document.registration_audiences {
+            match registration_audiences {
+                None => registration_audiences = Some((document, own)),
+                Some((original, _)) => findings.push(in_file(
+                    Code::DuplicateRegistrationAudiences,
                     document,
-                    text.position,
-                    &text.value,
-                    format!("`defaultAudience` `{}` is not declared in any file", shown(&text.value)),
-                    near.map_or_else(
-                        || "declare it under `audiences`".to_owned(),
-                        |near| format!("did you mean `{}`?", shown(near)),
-                    ),
-                ));
+                    own.position,
+                    "",
+                    format!("`registrationAudiences` is set in `{}` already", shown(&original.file)),
+                    "set it in one file".to_owned(),
+                )),
             }
         }
     }
+
+    let references = References { names: &names, complete };
+    let default_audience = default_audience.and_then(|(document, text)| {
+        let code = Code::DefaultAudienceNotDeclared;
+        references.find("defaultAudience", code, document, text, &mut findings)
+    });
+    let registration_audiences = registration_audiences
+        .map(|(document, list)| references.find_all(document, list, &mut findings))
+        .unwrap_or_default();
     if complete && count == 0 {
         findings.push(Finding {
             code: Code::NoAudience,
@@ -273,12 +284,30 @@ pub fn assemble<'d>(
             suggestion: "declare at least one under `audiences` in a `.yaml` or `.yml` file".to_owned(),
         });
     }
-    drop(first);
+    if findings.error_count() == 0
+        && registration_audiences.is_empty()
+        && default_audience.is_none()
+        && distinct > MAX_REGISTRATION_AUDIENCES
+    {
+        findings.push(Finding {
+            code: Code::RegistrationNeedsAudience,
+            file: Arc::clone(source),
+            position: Position::default(),
+            audience: String::new(),
+            value: String::new(),
+            message: format!(
+                "registrations that name no audience are denied: of {distinct} audiences, only up to \
+                 {MAX_REGISTRATION_AUDIENCES} are taken together"
+            ),
+            suggestion: "set `registrationAudiences` or `defaultAudience` in one file".to_owned(),
+        });
+    }
     findings.sort();
     if findings.error_count() > 0 {
         return Err(findings);
     }
-    Ok(Accepted { set: PolicySet::new(policies, default_normal.as_deref()), warnings: findings })
+    let set = PolicySet::new(policies, default_audience, &registration_audiences);
+    Ok(Accepted { set, warnings: findings })
 }
 
 fn in_file(
@@ -301,32 +330,222 @@ fn in_file(
     }
 }
 
-fn duplicate_audience(
-    document: &CheckedDocument,
-    declared: &Declared,
-    file: &Arc<str>,
-    original: &Declared,
-) -> Finding {
-    let audience = declared.audience();
-    let mut message = format!(
-        "audience `{}` is declared in `{}:{}` already",
-        shown(audience),
-        shown(file),
-        original.position.line
-    );
-    if audience != original.audience() {
-        message.push_str(&format!(", spelled `{}`", shown(original.audience())));
+/// What the audiences of a set are called, and which one each name means.
+struct Names<'d> {
+    exact: HashMap<&'d str, Owner<'d>>,
+    /// By the name without its query; filled only if some audience ignores queries. The first
+    /// audience of each, and the first of each that ignores queries.
+    bare: Option<HashMap<&'d str, (Owner<'d>, Option<Owner<'d>>)>>,
+}
+
+/// The audience that a name means.
+#[derive(Clone, Copy)]
+struct Owner<'d> {
+    document: &'d CheckedDocument,
+    declared: &'d Declared,
+}
+
+impl<'d> Names<'d> {
+    fn of(documents: &[&'d CheckedDocument], count: usize) -> Self {
+        let ignores = documents.iter().flat_map(|document| &document.declared).any(Declared::ignores_query);
+        Self { exact: HashMap::with_capacity(count), bare: ignores.then(HashMap::new) }
     }
-    let mut finding = in_file(
-        Code::DuplicateAudience,
-        document,
-        declared.position,
-        audience,
-        message,
-        "declare an audience once; merge the two entries".to_owned(),
-    );
-    finding.audience = finding::audience(audience);
+
+    /// Takes the names of an audience; reports each that another audience has. Returns `true` if the
+    /// audience itself was not declared before.
+    fn declare(
+        &mut self,
+        document: &'d CheckedDocument,
+        declared: &'d Declared,
+        findings: &mut Findings,
+    ) -> bool {
+        let own = Owner { document, declared };
+        let mut is_new = declared.normal().is_some();
+        for (at, (spelled, normal)) in declared.names().enumerate() {
+            if let Some((other, exact)) = self.find_other(own, normal) {
+                let is_alias = at > 0 || declared.normal().is_none();
+                is_new &= is_alias;
+                findings.push(taken(own, spelled, normal, is_alias, other, exact));
+            }
+            self.exact.entry(normal).or_insert(own);
+            if let Some(bare) = &mut self.bare {
+                let (_, ignoring) = bare.entry(without_query(normal)).or_insert((own, None));
+                if declared.ignores_query() {
+                    ignoring.get_or_insert(own);
+                }
+            }
+        }
+        is_new
+    }
+
+    /// The audience that has a name which compares equal to this one, and whether the two are equal
+    /// with their queries.
+    fn find_other(&self, own: Owner<'d>, normal: &str) -> Option<(Owner<'d>, bool)> {
+        let is_other = |owner: &Owner<'d>| !std::ptr::eq(owner.declared, own.declared);
+        if let Some(other) = self.exact.get(normal).copied().filter(is_other) {
+            return Some((other, true));
+        }
+        let (first, ignoring) = self.bare.as_ref()?.get(without_query(normal))?;
+        let first = own.declared.ignores_query().then_some(*first);
+        first.or(*ignoring).filter(is_other).map(|other| (other, false))
+    }
+
+    fn get(&self, normal: &str) -> Option<&'d Declared> {
+        let owner = self.exact.get(normal).or_else(|| {
+            let (_, ignoring) = self.bare.as_ref()?.get(without_query(normal))?;
+            ignoring.as_ref()
+        });
+        owner.map(|owner| owner.declared)
+    }
+}
+
+/// A name that means another audience of the set already; `exact` is `false` if the two differ by
+/// their query.
+fn taken(
+    own: Owner<'_>,
+    spelled: &str,
+    normal: &str,
+    is_alias: bool,
+    other: Owner<'_>,
+    exact: bool,
+) -> Finding {
+    let Owner { document, declared } = own;
+    let mut position = declared.position;
+    if is_alias && let Some(alias) = declared.aliases.iter().find(|alias| *alias.value == *spelled) {
+        position = alias.position;
+    }
+    let what = if is_alias { "alias" } else { "audience" };
+    let name = shown(spelled);
+    let place = format!("`{}:{}`", shown(&other.document.file), other.declared.position.line);
+    let meant = other.declared.audience();
+    let (message, suggestion) = if !exact {
+        let message = format!(
+            "{what} `{name}` differs only by its query from `{}` in {place}, and `ignoreQuery` is set",
+            shown(meant)
+        );
+        (message, "remove `ignoreQuery`, or merge the two entries")
+    } else if is_alias || other.declared.normal() != Some(normal) {
+        let message = format!("{what} `{name}` already means the audience `{}` in {place}", shown(meant));
+        (message, "one name means one audience; remove it from one of them")
+    } else {
+        let mut message = format!("audience `{name}` is declared in {place} already");
+        if spelled != meant {
+            message.push_str(&format!(", spelled `{}`", shown(meant)));
+        }
+        (message, "declare an audience once; merge the two entries")
+    };
+    let mut finding =
+        in_file(Code::DuplicateAudience, document, position, spelled, message, suggestion.to_owned());
+    finding.audience = finding::audience(declared.audience());
     finding
+}
+
+/// Finds the audiences that keys at the top of a file refer to.
+struct References<'r, 'd> {
+    names: &'r Names<'d>,
+    /// Whether everything that the set declares is known.
+    complete: bool,
+}
+
+impl<'d> References<'_, 'd> {
+    fn find(
+        &self,
+        key: &str,
+        not_declared: Code,
+        document: &CheckedDocument,
+        text: &Text,
+        findings: &mut Findings,
+    ) -> Option<&'d str> {
+        let normal = match normalise(&text.value) {
+            Ok(normal) => normal,
+            Err(error) => {
+                findings.push(in_file(
+                    Code::AudienceMalformed,
+                    document,
+                    text.position,
+                    &text.value,
+                    format!("`{key}` `{}`: {error}", shown(&text.value)),
+                    "name a declared audience".to_owned(),
+                ));
+                return None;
+            }
+        };
+        if let Some(declared) = self.names.get(&normal) {
+            return declared.normal();
+        }
+        if self.complete {
+            let exact = &self.names.exact;
+            let near = if exact.len() <= 1000 {
+                nearest(&text.value, exact.values().map(|owner| owner.declared.audience()))
+            } else {
+                None
+            };
+            findings.push(in_file(
+                not_declared,
+                document,
+                text.position,
+                &text.value,
+                format!("`{key}` `{}` is not declared in any file", shown(&text.value)),
+                near.map_or_else(
+                    || "declare it under `audiences`".to_owned(),
+                    |near| format!("did you mean `{}`?", shown(near)),
+                ),
+            ));
+        }
+        None
+    }
+
+    /// The audiences of `registrationAudiences`, each once.
+    fn find_all(&self, document: &CheckedDocument, list: &List, findings: &mut Findings) -> Vec<&'d str> {
+        const KEY: &str = "registrationAudiences";
+        if list.written == 0 {
+            findings.push(in_file(
+                Code::EmptyValue,
+                document,
+                list.position,
+                "",
+                format!("`{KEY}` is empty"),
+                "list an audience or leave the key out".to_owned(),
+            ));
+        }
+        if let Some(first_over) = list.entries.get(MAX_REGISTRATION_AUDIENCES) {
+            findings.push(in_file(
+                Code::ValueTooLarge,
+                document,
+                first_over.position,
+                &first_over.value,
+                format!(
+                    "`{KEY}` has {} entries, at most {MAX_REGISTRATION_AUDIENCES} are allowed",
+                    list.entries.len()
+                ),
+                "list the audiences that new clients use first".to_owned(),
+            ));
+        }
+        let mut found: HashMap<&str, &Text> = HashMap::new();
+        let mut in_order = Vec::new();
+        for text in list.entries.iter().take(MAX_REGISTRATION_AUDIENCES) {
+            let code = Code::RegistrationAudienceNotDeclared;
+            let Some(normal) = self.find(KEY, code, document, text, findings) else { continue };
+            if let Some(first) = found.get(normal) {
+                findings.push(in_file(
+                    Code::DuplicateEntry,
+                    document,
+                    text.position,
+                    &text.value,
+                    format!(
+                        "duplicate entry `{}` in `{KEY}`, first on line {}",
+                        shown(&text.value),
+                        first.position.line
+                    ),
+                    "remove it".to_owned(),
+                ));
+                continue;
+            }
+            found.insert(normal, text);
+            in_order.push(normal);
+        }
+        in_order
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{AudiencePolicy, RedirectCondition};
+use super::{AudiencePolicy, RedirectCondition, UnknownRegistrations};
 use crate::hex;
 use crate::scope::ScopeList;
 
@@ -42,11 +42,20 @@ impl fmt::Display for Digest {
     }
 }
 
-/// The digest of a whole set; `audiences` are sorted.
-pub(super) fn of_set(audiences: &[Arc<AudiencePolicy>], default_audience: Option<&str>) -> Digest {
+/// The digest of a whole set; `audiences` are sorted, `registration_audiences` are those of a
+/// registration that names none.
+pub(super) fn of_set(
+    audiences: &[Arc<AudiencePolicy>],
+    default_audience: Option<&AudiencePolicy>,
+    registration_audiences: &[Arc<AudiencePolicy>],
+) -> Digest {
     let mut encoder = Encoder(Sha256::new());
-    encoder.text("scopeward-policy-set-1");
-    encoder.optional(default_audience);
+    encoder.text("scopeward-policy-set-2");
+    encoder.optional(default_audience.map(AudiencePolicy::normal));
+    encoder.count(registration_audiences.len());
+    for audience in registration_audiences {
+        encoder.text(audience.normal());
+    }
     encoder.count(audiences.len());
     for audience in audiences {
         encoder.0.update(audience.digest);
@@ -60,6 +69,10 @@ pub(super) fn of_audience(policy: &AudiencePolicy) -> [u8; 32] {
     let AudiencePolicy {
         audience: _,
         normal: _,
+        aliases,
+        ignore_query,
+        description: _,
+        scope_descriptions: _,
         scopes_supported,
         baseline_client_scopes,
         default_client_scopes,
@@ -69,17 +82,25 @@ pub(super) fn of_audience(policy: &AudiencePolicy) -> [u8; 32] {
         step_up_scopes,
         scope_matching,
         registration_unsupported_scopes,
+        registration_nothing_left,
         unsupported_scopes,
         unregistered_scopes,
         omitted_scope,
         baseline_for_existing_clients,
         unknown_registration,
+        nothing_left,
+        always_grant_scopes,
         client_rules,
         digest: _,
     } = policy;
     let mut encoder = Encoder(Sha256::new());
-    encoder.text("scopeward-audience-1");
+    encoder.text("scopeward-audience-2");
     encoder.text(policy.normal());
+    encoder.count(aliases.len());
+    for alias in aliases {
+        encoder.text(&alias.normal);
+    }
+    encoder.flag(*ignore_query);
     for list in [
         scopes_supported,
         baseline_client_scopes,
@@ -87,16 +108,22 @@ pub(super) fn of_audience(policy: &AudiencePolicy) -> [u8; 32] {
         privileged_scopes,
         forbidden_scopes,
         step_up_scopes,
+        always_grant_scopes,
     ] {
         encoder.list(list);
     }
     encoder.text(scope_matching.as_str());
     encoder.text(registration_unsupported_scopes.as_str());
+    encoder.text(registration_nothing_left.as_str());
     encoder.text(unsupported_scopes.as_str());
     encoder.text(unregistered_scopes.as_str());
     encoder.text(omitted_scope.as_str());
-    encoder.text(if *baseline_for_existing_clients { "true" } else { "false" });
-    encoder.text(unknown_registration.as_str());
+    encoder.flag(*baseline_for_existing_clients);
+    let UnknownRegistrations { cimd, dcr, static_, untold } = unknown_registration;
+    for unknown in [cimd, dcr, static_, untold] {
+        encoder.text(unknown.as_str());
+    }
+    encoder.text(nothing_left.as_str());
     encoder.count(client_rules.len());
     for rule in client_rules {
         let super::ClientRule { name, when, baseline_client_scopes } = rule;
@@ -148,6 +175,10 @@ impl Encoder {
     fn text(&mut self, text: &str) {
         self.count(text.len());
         self.0.update(text);
+    }
+
+    fn flag(&mut self, flag: bool) {
+        self.text(if flag { "true" } else { "false" });
     }
 
     fn optional(&mut self, text: Option<&str>) {
@@ -204,7 +235,7 @@ mod tests {
     fn the_digest_of_a_small_policy_is_known() {
         assert_eq!(
             digest("audiences: {api: {scopesSupported: [openid]}}"),
-            "sha256:96e2fc367b9021bb26091d58c765fc1e9906874f92b7f75c0bd4d4ff716b8822"
+            "sha256:408adbb2ec2672fed206f97ee2155b5a9db62219dacd3c28e2cf89b3adf3b807"
         );
     }
 
@@ -220,7 +251,6 @@ mod tests {
     each_key! {
         guardrails_forbidden_scopes_count: "[root]" -> "[root, admin]",
         guardrails_privileged_scopes_count: "[sudo]" -> "[sudo, admin]",
-        the_audience_counts: "https://mcp.example.com:" -> "https://mcp.example.com/mcp:",
         another_audience_counts: "  api: {scopesSupported: [x]}" -> "  api: {scopesSupported: [x]}\n  api2: {scopesSupported: [x]}",
         scopes_supported_count: "profile, a, b, c]" -> "profile, a, b, c, d]",
         baseline_client_scopes_count: "[a, b]" -> "[a]",
@@ -237,8 +267,20 @@ mod tests {
         omitted_scope_counts_again: "omittedScope: registered" -> "omittedScope: reject",
         baseline_for_existing_clients_counts: "ExistingClients: true" -> "ExistingClients: false",
         step_up_scopes_count: "stepUpScopes: [b, c]" -> "stepUpScopes: [c]",
-        unknown_registration_counts: "unknownRegistration: omitted" -> "unknownRegistration: none",
-        unknown_registration_counts_again: "unknownRegistration: omitted" -> "unknownRegistration: supported",
+        unknown_registration_counts_for_cimd: "cimd: omitted" -> "cimd: none",
+        unknown_registration_counts_for_dcr: "dcr: none" -> "dcr: supported",
+        unknown_registration_counts_for_static: "static: supported" -> "static: omitted",
+        unknown_registration_counts_as_a_word: "{cimd: omitted, dcr: none, static: supported}" -> "none",
+        registration_nothing_left_counts: "nothingLeft: reject" -> "nothingLeft: default",
+        authorization_nothing_left_counts: "nothingLeft: default" -> "nothingLeft: reject",
+        always_grant_scopes_count: "alwaysGrantScopes: [openid, a]" -> "alwaysGrantScopes: [openid]",
+        aliases_count: "aliases: [urn:mcp, " -> "aliases: [",
+        ignore_query_counts: "ignoreQuery: true" -> "ignoreQuery: false",
+        registration_audiences_count: "[https://mcp.example.com, api]" -> "[api]",
+        no_registration_audiences_count: "registrationAudiences: [https://mcp.example.com, api]\n" -> "",
+        the_order_of_registration_audiences_counts: "[https://mcp.example.com, api]" -> "[api, https://mcp.example.com]",
+        the_order_of_aliases_counts: "[urn:mcp, https://mcp.example.com/mcp]" -> "[https://mcp.example.com/mcp, urn:mcp]",
+        the_order_of_always_granted_scopes_counts: "alwaysGrantScopes: [openid, a]" -> "alwaysGrantScopes: [a, openid]",
         the_name_of_a_rule_counts: "name: first" -> "name: primary",
         source_counts: "source: dcr" -> "source: static",
         no_source_counts: "          source: dcr\n" -> "",
@@ -266,10 +308,16 @@ mod tests {
     }
 
     #[test]
+    fn the_audience_counts() {
+        let other = BASE.replace("https://mcp.example.com", "https://tools.example.com");
+        assert_ne!(digest(&other), digest(BASE));
+    }
+
+    #[test]
     fn the_order_of_rules_counts() {
         let first = BASE.find("      - name: first").unwrap();
         let second = BASE.find("      - name: second").unwrap();
-        let end = BASE.find("  api:").unwrap();
+        let end = BASE.find("    scopeDescriptions:").unwrap();
         let turned = [&BASE[..first], &BASE[second..end], &BASE[first..second], &BASE[end..]].concat();
         assert_ne!(digest(&turned), digest(BASE));
     }
@@ -286,10 +334,19 @@ mod tests {
     #[test]
     fn comments_and_spelling_do_not_count() {
         stays("guardrails:", "# what nobody gets\nguardrails:");
-        stays("https://mcp.example.com:", "HTTPS://MCP.Example.com:443/:");
+        stays("  https://mcp.example.com:", "  HTTPS://MCP.Example.com:443/:");
         stays("clientIdHost: app.example.com", "clientIdHost: App.Example.COM");
         stays("[a, b]", "\n    - 'a'\n    - \"b\"\n");
         stays("defaultAudience: api", "\"defaultAudience\": !!str api");
+        stays("[https://mcp.example.com, api]", "[urn:mcp, api]");
+        stays("https://mcp.example.com/mcp]", "https://MCP.example.com:443/mcp]");
+        stays("cimd: omitted, ", "");
+    }
+
+    #[test]
+    fn texts_for_people_do_not_count() {
+        stays("    description: The tools\n", "");
+        stays("{openid: Who you are, a: The first}", "{a: The second}");
     }
 
     #[test]
@@ -309,9 +366,11 @@ mod tests {
         let short = "audiences: {api: {scopesSupported: [openid, x, email], privilegedScopes: [email]}}";
         let long = "audiences: {api: {scopesSupported: [openid, x, email], baselineClientScopes: [], \
             defaultClientScopes: [openid], privilegedScopes: [email], forbiddenScopes: [], scopeMatching: exact, \
-            registration: {unsupportedScopes: reject}, authorization: {unsupportedScopes: reject, \
-            unregisteredScopes: reject, omittedScope: registered, baselineForExistingClients: true, \
-            stepUpScopes: [], unknownRegistration: omitted}, clientRules: []}}\n\
+            registration: {unsupportedScopes: reject, nothingLeft: reject}, authorization: {unsupportedScopes: \
+            reject, unregisteredScopes: reject, omittedScope: registered, baselineForExistingClients: true, \
+            stepUpScopes: [], unknownRegistration: {}, nothingLeft: reject, alwaysGrantScopes: []}, \
+            clientRules: [], scopeDescriptions: {}, aliases: [], ignoreQuery: false}}\n\
+            registrationAudiences: [api]\n\
             guardrails: {forbiddenScopes: [], privilegedScopes: [], maxBaselineClientScopes: 10}\n";
         assert_eq!(digest(short), digest(long));
     }

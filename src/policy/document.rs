@@ -4,11 +4,13 @@
 //! the rest of the file is read all the same, so that one mistake never hides another. Knows the
 //! shape of the format, not its rules: those are in [`super::check`].
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::finding::{self, Code, Finding, Findings, MAX_FINDINGS, Position, nearest, shown};
 use super::yaml::{self, Kind, Node, Schema};
-use super::{ClientSource, OmittedScope, Treatment, UnknownRegistration};
+use super::{ClientSource, NothingLeft, OmittedScope, Treatment, UnknownRegistration, UnknownRegistrations};
 use crate::scope::matching::ScopeMatching;
 
 /// A value and where it stands.
@@ -43,6 +45,8 @@ pub struct Document {
     pub audiences: Vec<AudienceDocument>,
     /// `defaultAudience`.
     pub default_audience: Option<Text>,
+    /// `registrationAudiences`.
+    pub registration_audiences: Option<List>,
     /// `guardrails`.
     pub guardrails: Option<GuardrailsDocument>,
     /// What is wrong with the shape of the file.
@@ -56,6 +60,14 @@ pub struct Document {
 pub struct AudienceDocument {
     /// The key: the audience as spelled.
     pub audience: Text,
+    /// `aliases`.
+    pub aliases: Option<List>,
+    /// `ignoreQuery`.
+    pub ignore_query: Option<Spanned<bool>>,
+    /// `description`.
+    pub description: Option<Text>,
+    /// `scopeDescriptions`: scopes and their texts, in file order.
+    pub scope_descriptions: Vec<(Text, Text)>,
     /// `scopesSupported`.
     pub scopes_supported: Option<List>,
     /// `baselineClientScopes`.
@@ -70,6 +82,8 @@ pub struct AudienceDocument {
     pub scope_matching: Option<Spanned<ScopeMatching>>,
     /// `registration.unsupportedScopes`.
     pub registration_unsupported_scopes: Option<Spanned<Treatment>>,
+    /// `registration.nothingLeft`.
+    pub registration_nothing_left: Option<Spanned<NothingLeft>>,
     /// `authorization.unsupportedScopes`.
     pub unsupported_scopes: Option<Spanned<Treatment>>,
     /// `authorization.unregisteredScopes`.
@@ -81,7 +95,11 @@ pub struct AudienceDocument {
     /// `authorization.stepUpScopes`.
     pub step_up_scopes: Option<List>,
     /// `authorization.unknownRegistration`.
-    pub unknown_registration: Option<Spanned<UnknownRegistration>>,
+    pub unknown_registration: Option<Spanned<UnknownRegistrations>>,
+    /// `authorization.nothingLeft`.
+    pub nothing_left: Option<Spanned<NothingLeft>>,
+    /// `authorization.alwaysGrantScopes`.
+    pub always_grant_scopes: Option<List>,
     /// `clientRules`.
     pub client_rules: Vec<RuleDocument>,
     /// Its shape is wrong, and a finding says so.
@@ -138,7 +156,7 @@ pub struct GuardrailsDocument {
 }
 
 /// The keys at the top of a file.
-pub const TOP_KEYS: &[&str] = &["audiences", "defaultAudience", "guardrails"];
+pub const TOP_KEYS: &[&str] = &["audiences", "defaultAudience", "registrationAudiences", "guardrails"];
 /// The keys of an audience.
 pub const AUDIENCE_KEYS: &[&str] = &[
     "scopesSupported",
@@ -150,9 +168,13 @@ pub const AUDIENCE_KEYS: &[&str] = &[
     "registration",
     "authorization",
     "clientRules",
+    "scopeDescriptions",
+    "aliases",
+    "ignoreQuery",
+    "description",
 ];
 /// The keys of `registration`.
-pub const REGISTRATION_KEYS: &[&str] = &["unsupportedScopes"];
+pub const REGISTRATION_KEYS: &[&str] = &["unsupportedScopes", "nothingLeft"];
 /// The keys of `authorization`.
 pub const AUTHORIZATION_KEYS: &[&str] = &[
     "unsupportedScopes",
@@ -161,7 +183,11 @@ pub const AUTHORIZATION_KEYS: &[&str] = &[
     "baselineForExistingClients",
     "stepUpScopes",
     "unknownRegistration",
+    "nothingLeft",
+    "alwaysGrantScopes",
 ];
+/// The keys of `unknownRegistration` as a map.
+pub const UNKNOWN_REGISTRATION_KEYS: &[&str] = &["cimd", "dcr", "static"];
 /// The keys of a client rule.
 pub const RULE_KEYS: &[&str] = &["name", "when", "baselineClientScopes"];
 /// The keys of `when`.
@@ -184,6 +210,7 @@ impl Document {
             file: Arc::clone(file),
             audiences: Vec::new(),
             default_audience: None,
+            registration_audiences: None,
             guardrails: None,
             findings: Findings::new(),
             unreadable: false,
@@ -321,6 +348,7 @@ impl<'f> Reader<'f> {
         let fields = self.fields(root, "policy file", TOP_KEYS);
         document.default_audience =
             fields.get("defaultAudience").and_then(|node| self.text(node, "defaultAudience"));
+        document.registration_audiences = self.list(&fields, "registrationAudiences");
         document.guardrails = fields.entry("guardrails").map(|(key, node)| self.guardrails(key, node));
         // A second `audiences` is a finding already; what stands in it is judged all the same.
         let Kind::Mapping(root) = &root.kind else { return };
@@ -378,6 +406,10 @@ impl<'f> Reader<'f> {
         let authorization = authorization.unwrap_or_default();
         AudienceDocument {
             audience,
+            aliases: self.list(&fields, "aliases"),
+            ignore_query: self.boolean(&fields, "ignoreQuery"),
+            description: fields.get("description").and_then(|node| self.text(node, "description")),
+            scope_descriptions: self.scope_descriptions(&fields),
             scopes_supported: self.list(&fields, "scopesSupported"),
             baseline_client_scopes: self.list(&fields, "baselineClientScopes"),
             default_client_scopes: self.list(&fields, "defaultClientScopes"),
@@ -385,15 +417,78 @@ impl<'f> Reader<'f> {
             forbidden_scopes: self.list(&fields, "forbiddenScopes"),
             scope_matching: self.choice(&fields, "scopeMatching", MATCHINGS),
             registration_unsupported_scopes: self.choice(&registration, "unsupportedScopes", TREATMENTS),
+            registration_nothing_left: self.choice(&registration, "nothingLeft", NOTHING_LEFT),
             unsupported_scopes: self.choice(&authorization, "unsupportedScopes", TREATMENTS),
             unregistered_scopes: self.choice(&authorization, "unregisteredScopes", TREATMENTS),
             omitted_scope: self.choice(&authorization, "omittedScope", OMITTED_SCOPES),
             baseline_for_existing_clients: self.boolean(&authorization, "baselineForExistingClients"),
             step_up_scopes: self.list(&authorization, "stepUpScopes"),
-            unknown_registration: self.choice(&authorization, "unknownRegistration", UNKNOWN_REGISTRATIONS),
+            unknown_registration: self.unknown_registration(&authorization),
+            nothing_left: self.choice(&authorization, "nothingLeft", NOTHING_LEFT),
+            always_grant_scopes: self.list(&authorization, "alwaysGrantScopes"),
             client_rules: self.rules(&fields),
             is_misshapen: false,
         }
+    }
+
+    /// One word for every client, or a map from sources to words.
+    fn unknown_registration(&mut self, fields: &Fields<'_, '_>) -> Option<Spanned<UnknownRegistrations>> {
+        const KEY: &str = "unknownRegistration";
+        let node = fields.get(KEY)?;
+        if !matches!(node.kind, Kind::Mapping(_)) {
+            let word = self.choice(fields, KEY, UNKNOWN_REGISTRATIONS)?;
+            return Some(Spanned { value: UnknownRegistrations::all(word.value), position: word.position });
+        }
+        let sources = self.fields(node, KEY, UNKNOWN_REGISTRATION_KEYS);
+        let mut word = |source| {
+            let word = self.choice(&sources, source, UNKNOWN_REGISTRATIONS);
+            word.map_or(UnknownRegistration::Omitted, |word| word.value)
+        };
+        let value = UnknownRegistrations {
+            cimd: word(ClientSource::Cimd.as_str()),
+            dcr: word(ClientSource::Dcr.as_str()),
+            static_: word(ClientSource::Static.as_str()),
+            untold: UnknownRegistration::Omitted,
+        };
+        Some(Spanned { value, position: node.position })
+    }
+
+    fn scope_descriptions(&mut self, fields: &Fields<'_, '_>) -> Vec<(Text, Text)> {
+        const KEY: &str = "scopeDescriptions";
+        let Some(node) = fields.get(KEY) else { return Vec::new() };
+        let Kind::Mapping(entries) = &node.kind else {
+            self.wrong_type(node, KEY, "a mapping");
+            return Vec::new();
+        };
+        let mut first: HashMap<&str, Position> = HashMap::with_capacity(entries.len());
+        let mut described = Vec::with_capacity(entries.len());
+        for (scope, text) in entries {
+            let (Some(scope), Some(text)) = (self.text(scope, KEY), self.text(text, KEY)) else { continue };
+            described.push((scope, text));
+        }
+        for (scope, _) in entries {
+            if !matches!(scope.kind, Kind::Scalar { .. }) {
+                continue;
+            }
+            match first.entry(scope.text()) {
+                Entry::Vacant(vacant) => _ = vacant.insert(scope.position),
+                Entry::Occupied(known) => {
+                    let message = format!(
+                        "duplicate key `{}` in `{KEY}`, first on line {}",
+                        shown(scope.text()),
+                        known.get().line
+                    );
+                    self.report(
+                        Code::DuplicateKey,
+                        scope.position,
+                        scope.text(),
+                        message,
+                        "keep one of them",
+                    );
+                }
+            }
+        }
+        described
     }
 
     fn rules(&mut self, fields: &Fields<'_, '_>) -> Vec<RuleDocument> {
@@ -550,6 +645,11 @@ pub const MATCHINGS: &[(&str, ScopeMatching)] = &[
 /// Spellings of `unsupportedScopes` and `unregisteredScopes`.
 pub const TREATMENTS: &[(&str, Treatment)] =
     &[(Treatment::Reject.as_str(), Treatment::Reject), (Treatment::Drop.as_str(), Treatment::Drop)];
+/// Spellings of `nothingLeft`.
+pub const NOTHING_LEFT: &[(&str, NothingLeft)] = &[
+    (NothingLeft::Reject.as_str(), NothingLeft::Reject),
+    (NothingLeft::Default.as_str(), NothingLeft::Default),
+];
 /// Spellings of `omittedScope`.
 pub const OMITTED_SCOPES: &[(&str, OmittedScope)] = &[
     (OmittedScope::Registered.as_str(), OmittedScope::Registered),

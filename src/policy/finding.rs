@@ -355,16 +355,36 @@ codes! {
     StepUpScopeNotSupported: Error,
     /// A step-up scope that is forbidden.
     StepUpScopeForbidden: Error,
+    /// A scope in `alwaysGrantScopes` that the audience does not support.
+    AlwaysGrantScopeNotSupported: Error,
+    /// A scope in `alwaysGrantScopes` that is privileged.
+    AlwaysGrantScopePrivileged: Error,
+    /// A scope in `alwaysGrantScopes` that is forbidden.
+    AlwaysGrantScopeForbidden: Error,
+    /// A scope in `alwaysGrantScopes` that is a step-up scope.
+    AlwaysGrantScopeStepUp: Error,
+    /// A scope in `alwaysGrantScopes` with a `*` segment under `wildcard` matching.
+    AlwaysGrantScopeWildcard: Error,
+    /// A scope in `scopeDescriptions` that the audience does not support.
+    DescribedScopeNotSupported: Error,
     /// An audience that cannot be one.
     AudienceMalformed: Error,
-    /// An audience that is declared twice, normalised, in the whole set.
+    /// An audience or alias that means another audience of the set already.
     DuplicateAudience: Error,
+    /// An alias that is its own audience, or means the same as another of its aliases.
+    RedundantAlias: Error,
+    /// `ignoreQuery` of an audience that is not of the form `scheme://host`.
+    IgnoreQueryWithoutUrl: Error,
     /// A policy set that declares no audience.
     NoAudience: Error,
     /// A `defaultAudience` that no file declares.
     DefaultAudienceNotDeclared: Error,
     /// A `defaultAudience` that is set in more than one file.
     DuplicateDefaultAudience: Error,
+    /// An audience in `registrationAudiences` that no file declares.
+    RegistrationAudienceNotDeclared: Error,
+    /// `registrationAudiences` in more than one file.
+    DuplicateRegistrationAudiences: Error,
     /// Guardrails in more than one file.
     DuplicateGuardrails: Error,
     /// Two client rules of one audience with the same name.
@@ -387,6 +407,8 @@ codes! {
     OfflineAccessForEveryClient: Warning,
     /// A baseline scope that no client could lack: it has the scope without it.
     RedundantBaselineScope: Warning,
+    /// Registrations that name no audience are denied: there are too many audiences to mean all of them.
+    RegistrationNeedsAudience: Warning,
     /// A client rule that can never add a scope.
     UnusedClientRule: Warning,
 }

@@ -7,7 +7,10 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::{ClientSource, MAX_BASELINE_CLIENT_SCOPES, OmittedScope, Treatment, UnknownRegistration};
+use super::{
+    ClientSource, MAX_ALIASES, MAX_BASELINE_CLIENT_SCOPES, MAX_DESCRIPTION_CHARS, MAX_REGISTRATION_AUDIENCES,
+    MAX_SCOPE_DESCRIPTION_CHARS, NothingLeft, OmittedScope, Treatment, UnknownRegistration,
+};
 use crate::scope::MAX_TOKEN_BYTES;
 use crate::scope::matching::ScopeMatching;
 
@@ -76,6 +79,14 @@ pub enum Kind {
     List(&'static str, u64),
     /// A mapping from any string to a mapping.
     Each(&'static str),
+    /// One of these, or a mapping.
+    ChoiceOrOne(&'static [&'static str], &'static str),
+    /// A list of different audiences, with the least and the most entries.
+    Audiences(u64, u64),
+    /// A text for people, with the most characters.
+    Prose(u64),
+    /// A mapping from scopes to texts for people, with the most characters.
+    ScopeTexts(u64),
     /// A list of lists of anything, with the least entries.
     Rows(u64),
 }
@@ -89,8 +100,16 @@ const fn required(name: &'static str, kind: Kind, text: &'static str) -> Key {
 }
 
 const TREATMENTS: &[&str] = &[Treatment::Reject.as_str(), Treatment::Drop.as_str()];
+const NOTHING_LEFT: &[&str] = &[NothingLeft::Reject.as_str(), NothingLeft::Default.as_str()];
+const UNKNOWN_REGISTRATIONS: &[&str] = &[
+    UnknownRegistration::Omitted.as_str(),
+    UnknownRegistration::None.as_str(),
+    UnknownRegistration::Supported.as_str(),
+];
 const ANY_SCOPES: Kind = Kind::Scopes(0, None);
 const BASELINE: Kind = Kind::Scopes(0, Some(MAX_BASELINE_CLIENT_SCOPES as u64));
+
+const NOTHING_LEFT_TEXT: &str = "Every scope that was asked for was dropped: `reject` the request, or decide it as if the scope had been omitted (`default`).";
 
 /// The format of policy files; the first section is the file.
 pub const POLICY: &[Section] = &[
@@ -111,6 +130,12 @@ pub const POLICY: &[Section] = &[
                 Kind::Text(1),
                 "",
                 "The audience of a request that names none. Set in at most one file; a declared audience.",
+            ),
+            key(
+                "registrationAudiences",
+                Kind::Audiences(1, MAX_REGISTRATION_AUDIENCES as u64),
+                "",
+                "The audiences of a registration that names none (RFC 7591 knows no `resource`). Set in at most one file; declared audiences. Default: all of them up to 256, else `defaultAudience`; with neither, such a registration is denied, and the set has a warning.",
             ),
             key(
                 "guardrails",
@@ -159,18 +184,45 @@ pub const POLICY: &[Section] = &[
                 "[]",
                 "More baseline for the clients that match.",
             ),
+            key(
+                "scopeDescriptions",
+                Kind::ScopeTexts(MAX_SCOPE_DESCRIPTION_CHARS as u64),
+                "{}",
+                "Texts for consent pages, by supported scope. Shown by `DescribeAudience`; not in the digest.",
+            ),
+            key(
+                "aliases",
+                Kind::Audiences(0, MAX_ALIASES as u64),
+                "[]",
+                "Other spellings that mean this audience, such as the path with `/` or an `api://` name. They follow the rules of an audience and are unique in the folder. Answers and audit use the main spelling.",
+            ),
+            key(
+                "ignoreQuery",
+                Kind::Flag,
+                "false",
+                "Whether the query of a named audience is not compared. Only for audiences with `scheme://host`.",
+            ),
+            key(
+                "description",
+                Kind::Prose(MAX_DESCRIPTION_CHARS as u64),
+                "",
+                "What the audience is, for people. Shown by `DescribeAudience`; not in the digest.",
+            ),
         ],
     },
     Section {
         name: "registration",
         text: "Settings for `ExpandRegistrationScopes`.",
         rule: Rule::Plain,
-        keys: &[key(
-            "unsupportedScopes",
-            Kind::Choice(TREATMENTS),
-            "\"reject\"",
-            "A scope that is not supported, or is forbidden: `reject` the request or `drop` the scope.",
-        )],
+        keys: &[
+            key(
+                "unsupportedScopes",
+                Kind::Choice(TREATMENTS),
+                "\"reject\"",
+                "A scope that is not supported, or is forbidden: `reject` the request or `drop` the scope.",
+            ),
+            key("nothingLeft", Kind::Choice(NOTHING_LEFT), "\"reject\"", NOTHING_LEFT_TEXT),
+        ],
     },
     Section {
         name: "authorization",
@@ -213,14 +265,38 @@ pub const POLICY: &[Section] = &[
             ),
             key(
                 "unknownRegistration",
-                Kind::Choice(&[
-                    UnknownRegistration::Omitted.as_str(),
-                    UnknownRegistration::None.as_str(),
-                    UnknownRegistration::Supported.as_str(),
-                ]),
+                Kind::ChoiceOrOne(UNKNOWN_REGISTRATIONS, "unknown registration"),
                 "\"omitted\"",
-                "What a client holds if the caller does not know what it registered. `omitted`: as if it had registered just now without scope. `none`: nothing, not even the baseline. `supported`: any supported scope.",
+                "What a client holds if the caller does not know what it registered. `omitted`: as if it had registered just now without scope. `none`: nothing, not even the baseline. `supported`: any supported scope. One word, or one for each source of clients.",
             ),
+            key("nothingLeft", Kind::Choice(NOTHING_LEFT), "\"reject\"", NOTHING_LEFT_TEXT),
+            key(
+                "alwaysGrantScopes",
+                ANY_SCOPES,
+                "[]",
+                "Granted to every client that holds them, asked or not (RFC 6749 section 3.3). Supported, and neither privileged nor forbidden nor step-up scopes.",
+            ),
+        ],
+    },
+    Section {
+        name: "unknown registration",
+        text: "What an unknown registration counts as, by the source of the client. A source that is left out, or that the \
+               caller does not tell, counts as `omitted`.",
+        rule: Rule::Plain,
+        keys: &[
+            key(
+                "cimd",
+                Kind::Choice(UNKNOWN_REGISTRATIONS),
+                "\"omitted\"",
+                "Clients with a client id metadata document.",
+            ),
+            key(
+                "dcr",
+                Kind::Choice(UNKNOWN_REGISTRATIONS),
+                "\"omitted\"",
+                "Clients that registered dynamically.",
+            ),
+            key("static", Kind::Choice(UNKNOWN_REGISTRATIONS), "\"omitted\"", "Clients configured by hand."),
         ],
     },
     Section {
@@ -406,6 +482,17 @@ fn key_schema(key: &Key) -> Value {
         Kind::List(name, least) => {
             at_least(json!({ "type": "array", "items": reference(name) }), "minItems", least)
         }
+        Kind::ChoiceOrOne(names, name) => json!({ "anyOf": [{ "enum": names }, reference(name)] }),
+        Kind::Audiences(least, most) => {
+            let audience = json!({ "type": "string", "minLength": 1 });
+            let list = json!({ "type": "array", "items": audience, "uniqueItems": true, "maxItems": most });
+            at_least(list, "minItems", least)
+        }
+        Kind::Prose(most) => json!({ "type": "string", "minLength": 1, "maxLength": most }),
+        Kind::ScopeTexts(most) => json!({
+            "type": "object",
+            "additionalProperties": { "type": "string", "minLength": 1, "maxLength": most },
+        }),
         Kind::Each(name) => json!({ "type": "object", "additionalProperties": reference(name) }),
         Kind::Rows(least) => {
             at_least(json!({ "type": "array", "items": { "type": "array" } }), "minItems", least)
@@ -485,6 +572,13 @@ fn kind_text(kind: &Kind) -> String {
         Kind::Texts(_) => "list of strings".to_owned(),
         Kind::One(name) => link(name),
         Kind::List(name, _) => format!("list of [{name}](#{})", name.replace(' ', "-")),
+        Kind::ChoiceOrOne(names, name) => {
+            format!("{}, or {}", kind_text(&Kind::Choice(names)), link(name))
+        }
+        Kind::Audiences(0, most) => format!("list of at most {most} audiences"),
+        Kind::Audiences(least, most) => format!("list of {least} to {most} audiences"),
+        Kind::Prose(most) => format!("string of at most {most} characters"),
+        Kind::ScopeTexts(most) => format!("mapping from scopes to strings of at most {most} characters"),
         Kind::Each(name) => format!("mapping to {}", link(name)),
         Kind::Rows(_) => "list of rows, each a list of cells".to_owned(),
     }
@@ -505,6 +599,7 @@ mod tests {
                 ("audience", document::AUDIENCE_KEYS),
                 ("registration", document::REGISTRATION_KEYS),
                 ("authorization", document::AUTHORIZATION_KEYS),
+                ("unknown registration", document::UNKNOWN_REGISTRATION_KEYS),
                 ("client rule", document::RULE_KEYS),
                 ("when", document::WHEN_KEYS),
                 ("guardrails", document::GUARDRAILS_KEYS),
@@ -526,7 +621,11 @@ mod tests {
         check("authorization", "unsupportedScopes", document::TREATMENTS);
         check("authorization", "unregisteredScopes", document::TREATMENTS);
         check("authorization", "omittedScope", document::OMITTED_SCOPES);
-        check("authorization", "unknownRegistration", document::UNKNOWN_REGISTRATIONS);
+        check("registration", "nothingLeft", document::NOTHING_LEFT);
+        check("authorization", "nothingLeft", document::NOTHING_LEFT);
+        for source in document::UNKNOWN_REGISTRATION_KEYS {
+            check("unknown registration", source, document::UNKNOWN_REGISTRATIONS);
+        }
         check("when", "source", document::SOURCES);
     }
 

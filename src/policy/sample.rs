@@ -46,13 +46,16 @@ audiences:
     scopeMatching: exact
     registration:
       unsupportedScopes: reject
+      nothingLeft: reject
     authorization:
       unsupportedScopes: reject
       unregisteredScopes: reject
       omittedScope: registered
       baselineForExistingClients: true
       stepUpScopes: [b, c]
-      unknownRegistration: omitted
+      unknownRegistration: {cimd: omitted, dcr: none, static: supported}
+      nothingLeft: default
+      alwaysGrantScopes: [openid, a]
     clientRules:
       - name: first
         when:
@@ -67,6 +70,11 @@ audiences:
       - name: second
         when: {source: cimd}
         baselineClientScopes: [c]
+    scopeDescriptions: {openid: Who you are, a: The first}
+    aliases: [urn:mcp, https://mcp.example.com/mcp]
+    ignoreQuery: true
+    description: The tools
   api: {scopesSupported: [x]}
 defaultAudience: api
+registrationAudiences: [https://mcp.example.com, api]
 ";

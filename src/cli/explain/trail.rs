@@ -70,7 +70,7 @@ pub(super) struct Rule {
 pub(super) struct Setting {
     pub(super) audience: String,
     pub(super) key: &'static str,
-    pub(super) value: &'static str,
+    pub(super) value: String,
     /// Where it was written; nowhere if it is the default.
     #[serde(flatten)]
     pub(super) place: Option<Place>,
@@ -130,7 +130,7 @@ fn holding(declared: &Declared<'_>, step: &Step<'_>, held: Held<'_>) -> Holding 
         }
         Held::AnySupported => {
             let key = "authorization.unknownRegistration";
-            let value = policy.unknown_registration.as_str().to_owned();
+            let value = policy.unknown_registration.to_string();
             ("ANY_SUPPORTED", Entry { list: key, entry: value, place: declared.setting(key) })
         }
         Held::Default(at) => ("DEFAULT", declared.default(policy, at)),
@@ -200,12 +200,9 @@ fn members(when: &ClientCondition) -> [(&'static str, ClientCondition); 7] {
 }
 
 /// The settings that can change the answer to a question of this kind.
-fn settings<'a>(
-    declared: &'a Declared<'_>,
-    policy: &'a AudiencePolicy,
-    asked: Asked,
-) -> impl Iterator<Item = Setting> {
+fn settings(declared: &Declared<'_>, policy: &AudiencePolicy, asked: Asked) -> Vec<Setting> {
     let baseline = if policy.baseline_for_existing_clients { "true" } else { "false" };
+    let unknown = policy.unknown_registration.to_string();
     let matching = ("scopeMatching", policy.scope_matching.as_str());
     let list = match asked {
         Asked::Registration => {
@@ -225,15 +222,16 @@ fn settings<'a>(
             list.push(if registration_known {
                 ("authorization.baselineForExistingClients", baseline)
             } else {
-                ("authorization.unknownRegistration", policy.unknown_registration.as_str())
+                ("authorization.unknownRegistration", &*unknown)
             });
             list
         }
     };
-    list.into_iter().map(|(key, value)| Setting {
+    let setting = |(key, value): (&'static str, &str)| Setting {
         audience: policy.audience.to_string(),
         key,
-        value,
+        value: value.to_owned(),
         place: declared.setting(key),
-    })
+    };
+    list.into_iter().map(setting).collect()
 }

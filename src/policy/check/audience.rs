@@ -3,23 +3,25 @@
 //! Judges what one audience says by itself; whether two files agree is the business of the module
 //! above. Every problem becomes a finding and the rest is judged all the same.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Guardrails, Invalid, MAX_NAME_BYTES};
-use crate::audience::{MAX_AUDIENCE_BYTES, normalise};
+use crate::audience::{MAX_AUDIENCE_BYTES, is_url, normalise, without_query};
 use crate::policy::document::{
     AudienceDocument, GuardrailsDocument, List, RuleDocument, Spanned, Text, WhenDocument,
 };
 use crate::policy::finding::{self, Code, Finding, Findings, Position, nearest, shown};
 use crate::policy::{
-    AudiencePolicy, ClientCondition, ClientRule, IMPLIED_DEFAULT_SCOPES, MAX_BASELINE_CLIENT_SCOPES,
-    OmittedScope, RedirectCondition, Treatment, UnknownRegistration, digest,
+    Alias, AudiencePolicy, ClientCondition, ClientRule, IMPLIED_DEFAULT_SCOPES, MAX_ALIASES,
+    MAX_BASELINE_CLIENT_SCOPES, MAX_DESCRIPTION_CHARS, MAX_SCOPE_DESCRIPTION_CHARS, NothingLeft,
+    OmittedScope, RedirectCondition, Treatment, UnknownRegistration, UnknownRegistrations, digest,
 };
 use crate::scope::matching::{ScopeMatching, has_star_segment};
 use crate::scope::{ScopeList, check_token};
 
-/// The three lists that may be given to a client unasked, as findings name them.
+/// The lists that may be given to a client, as findings name them.
 struct Given {
     key: &'static str,
     not_supported: Code,
@@ -41,6 +43,13 @@ const DEFAULT: Given = Given {
     privileged: Some(Code::DefaultScopePrivileged),
     forbidden: Code::DefaultScopeForbidden,
     wildcard: Some(Code::DefaultScopeWildcard),
+};
+const ALWAYS_GRANT: Given = Given {
+    key: "alwaysGrantScopes",
+    not_supported: Code::AlwaysGrantScopeNotSupported,
+    privileged: Some(Code::AlwaysGrantScopePrivileged),
+    forbidden: Code::AlwaysGrantScopeForbidden,
+    wildcard: Some(Code::AlwaysGrantScopeWildcard),
 };
 const STEP_UP: Given = Given {
     key: "stepUpScopes",
@@ -114,20 +123,7 @@ impl<'d> Checker<'d> {
     ) -> Result<Arc<AudiencePolicy>, Invalid> {
         let before = self.findings.error_count();
         let spelled = &document.audience;
-        let normal = match normalise(&spelled.value) {
-            Ok(normal) => Some(normal),
-            Err(error) => {
-                let message = format!("audience `{}`: {error}", shown(&spelled.value));
-                let suggestion = "an https URL without fragment, or a plain name";
-                self.report(Code::AudienceMalformed, spelled.position, &spelled.value, message, suggestion);
-                None
-            }
-        };
-        if spelled.value.len() > MAX_AUDIENCE_BYTES {
-            let message =
-                format!("the audience has {} bytes, at most {MAX_AUDIENCE_BYTES}", spelled.value.len());
-            self.report(Code::ValueTooLarge, spelled.position, &spelled.value, message, "use a shorter one");
-        }
+        let normal = self.audience_text("audience", spelled);
 
         let scope_matching = document.scope_matching.map_or(ScopeMatching::Exact, |matching| matching.value);
         let supported = self.list("scopesSupported", document.scopes_supported.as_ref());
@@ -160,13 +156,21 @@ impl<'d> Checker<'d> {
         let declared_default =
             document.default_client_scopes.as_ref().map(|list| self.given(&DEFAULT, Some(list), &ceiling));
         let step_up_scopes = self.given(&STEP_UP, document.step_up_scopes.as_ref(), &ceiling);
+        let always_grant_scopes = self.given(&ALWAYS_GRANT, document.always_grant_scopes.as_ref(), &ceiling);
+        self.no_step_up(document.always_grant_scopes.as_ref(), &step_up_scopes, scope_matching);
         let client_rules = self.rules(&document.client_rules, &ceiling);
+        let scope_descriptions = self.scope_descriptions(&document.scope_descriptions, &ceiling);
+        let description = self.description(document.description.as_ref());
+        let ignore_query = self.ignore_query(document.ignore_query, normal.as_deref());
+        let aliases = self.aliases(document.aliases.as_ref(), normal.as_deref(), ignore_query);
 
         let is_valid = !document.is_misshapen && self.findings.error_count() == before;
         let Some(normal) = normal.as_deref().filter(|_| is_valid) else {
             return Err(Invalid {
                 audience: spelled.value.clone(),
                 normal: normal.map(|normal| normal.as_ref().into()),
+                aliases,
+                ignore_query,
             });
         };
         let default_is_declared = declared_default.is_some();
@@ -181,9 +185,15 @@ impl<'d> Checker<'d> {
         let treatment = |treatment: Option<Spanned<Treatment>>| {
             treatment.map_or(Treatment::Reject, |treatment| treatment.value)
         };
+        let nothing_left =
+            |nothing: Option<Spanned<NothingLeft>>| nothing.map_or(NothingLeft::Reject, |left| left.value);
         let mut policy = AudiencePolicy {
             audience: spelled.value.clone(),
             normal: (*normal != *spelled.value).then(|| normal.into()),
+            aliases,
+            ignore_query,
+            description,
+            scope_descriptions,
             scopes_supported,
             baseline_client_scopes,
             default_client_scopes,
@@ -193,6 +203,7 @@ impl<'d> Checker<'d> {
             step_up_scopes,
             scope_matching,
             registration_unsupported_scopes: treatment(document.registration_unsupported_scopes),
+            registration_nothing_left: nothing_left(document.registration_nothing_left),
             unsupported_scopes: treatment(document.unsupported_scopes),
             unregistered_scopes: treatment(document.unregistered_scopes),
             omitted_scope: document.omitted_scope.map_or(OmittedScope::Registered, |omitted| omitted.value),
@@ -201,7 +212,9 @@ impl<'d> Checker<'d> {
                 .is_none_or(|flag| flag.value),
             unknown_registration: document
                 .unknown_registration
-                .map_or(UnknownRegistration::Omitted, |unknown| unknown.value),
+                .map_or(UnknownRegistrations::all(UnknownRegistration::Omitted), |unknown| unknown.value),
+            nothing_left: nothing_left(document.nothing_left),
+            always_grant_scopes,
             client_rules,
             digest: [0; 32],
         };
@@ -307,6 +320,150 @@ impl<'d> Checker<'d> {
             }
         }
         scopes(&entries)
+    }
+
+    /// A step-up scope is for requests that name it: it is never granted unasked.
+    fn no_step_up(&mut self, list: Option<&'d List>, step_up: &ScopeList, matching: ScopeMatching) {
+        for entry in list.iter().flat_map(|list| &list.entries) {
+            let Some(stop) = matching.find(step_up, &entry.value).and_then(|at| step_up.get(at)) else {
+                continue;
+            };
+            let message = format!(
+                "`alwaysGrantScopes` of `{}`: `{}` is a step-up scope (`{stop}` in `stepUpScopes`)",
+                shown(self.audience),
+                shown(&entry.value)
+            );
+            let suggestion = "a step-up scope is granted only where it is asked for; remove it here";
+            self.report(Code::AlwaysGrantScopeStepUp, entry.position, &entry.value, message, suggestion);
+        }
+    }
+
+    fn scope_descriptions(
+        &mut self,
+        described: &'d [(Text, Text)],
+        ceiling: &Ceiling<'_>,
+    ) -> Box<[(Box<str>, Box<str>)]> {
+        let audience = shown(self.audience);
+        for (scope, text) in described {
+            if let Err(error) = check_token(&scope.value) {
+                let message = format!("`scopeDescriptions`: scope `{}`: {error}", shown(&scope.value));
+                let suggestion = "a scope of `scopesSupported`";
+                self.report(Code::ScopeMalformed, scope.position, &scope.value, message, suggestion);
+            } else if let Some(supported) = ceiling.supported
+                && ceiling.matching.find(supported, &scope.value).is_none()
+            {
+                let scope_text = &*scope.value;
+                let message = format!(
+                    "`scopeDescriptions` of `{audience}`: `{scope_text}` is not in `scopesSupported`"
+                );
+                let suggestion = match self.guess(scope_text, supported) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "describe supported scopes only; remove it here".to_owned(),
+                };
+                self.report(
+                    Code::DescribedScopeNotSupported,
+                    scope.position,
+                    scope_text,
+                    message,
+                    suggestion,
+                );
+            }
+            let key = format!("scopeDescriptions` of `{}", shown(&scope.value));
+            self.text_for_people(&key, text, MAX_SCOPE_DESCRIPTION_CHARS);
+        }
+        described.iter().map(|(scope, text)| (scope.value.clone(), text.value.clone())).collect()
+    }
+
+    fn description(&mut self, text: Option<&'d Text>) -> Box<str> {
+        let Some(text) = text else { return Box::default() };
+        self.text_for_people("description", text, MAX_DESCRIPTION_CHARS);
+        text.value.clone()
+    }
+
+    fn text_for_people(&mut self, key: &str, text: &Text, most: usize) {
+        let count = text.value.chars().count();
+        if count == 0 {
+            let message = format!("`{key}` is empty");
+            self.report(Code::EmptyValue, text.position, "", message, "write a text or leave the key out");
+        } else if count > most {
+            let message = format!("`{key}` has {count} characters, at most {most} are allowed");
+            self.report(Code::ValueTooLarge, text.position, &text.value, message, "use a shorter text");
+        }
+    }
+
+    fn ignore_query(&mut self, written: Option<Spanned<bool>>, normal: Option<&str>) -> bool {
+        let Some(Spanned { value: true, position }) = written else { return false };
+        if normal.is_some_and(|normal| !is_url(normal)) {
+            let message = format!(
+                "`ignoreQuery` of `{}`: only an audience of the form `scheme://host` has a query",
+                shown(self.audience)
+            );
+            let suggestion = "remove it here; list other spellings under `aliases`";
+            self.report(Code::IgnoreQueryWithoutUrl, position, "true", message, suggestion);
+        }
+        true
+    }
+
+    /// The aliases that can name an audience, each once; `normal` is that of the audience itself.
+    fn aliases(&mut self, list: Option<&'d List>, normal: Option<&str>, ignore_query: bool) -> Box<[Alias]> {
+        let Some(list) = list else { return Box::default() };
+        if let Some(first_over) = list.entries.get(MAX_ALIASES) {
+            let message = format!(
+                "`aliases` of `{}` has {} entries, at most {MAX_ALIASES} are allowed",
+                shown(self.audience),
+                list.entries.len()
+            );
+            let suggestion = "`ignoreQuery` covers spellings that differ by their query only";
+            self.report(Code::ValueTooLarge, first_over.position, &first_over.value, message, suggestion);
+        }
+        let compared =
+            |normal: &str| -> Box<str> { if ignore_query { without_query(normal) } else { normal }.into() };
+        let own = normal.map(compared);
+        let mut aliases: Vec<Alias> = Vec::with_capacity(list.entries.len().min(MAX_ALIASES));
+        for entry in list.entries.iter().take(MAX_ALIASES) {
+            let spelled = &*entry.value;
+            let Some(normal) = self.audience_text("alias", entry) else { continue };
+            if let Some(first) = list.entries.iter().find(|other| other.value == entry.value)
+                && first.position != entry.position
+            {
+                let message = format!(
+                    "`aliases` holds `{}` twice, first on line {}",
+                    shown(spelled),
+                    first.position.line
+                );
+                self.report(Code::DuplicateEntry, entry.position, spelled, message, "remove it");
+                continue;
+            }
+            let known = aliases.iter().find(|known| compared(&known.normal) == compared(&normal));
+            let message = if own.as_deref() == Some(&*compared(&normal)) {
+                format!("alias `{}` is the audience `{}` itself", shown(spelled), shown(self.audience))
+            } else if let Some(known) = known {
+                format!("alias `{}` means the same as alias `{}`", shown(spelled), shown(&known.spelled))
+            } else {
+                aliases.push(Alias { spelled: spelled.into(), normal: normal.into() });
+                continue;
+            };
+            self.report(Code::RedundantAlias, entry.position, spelled, message, "remove it");
+        }
+        aliases.into_boxed_slice()
+    }
+
+    /// Checks a text that names an audience; returns its normal form.
+    fn audience_text(&mut self, what: &str, text: &'d Text) -> Option<Cow<'d, str>> {
+        if text.value.len() > MAX_AUDIENCE_BYTES {
+            let message =
+                format!("{what} has {} bytes, at most {MAX_AUDIENCE_BYTES} are allowed", text.value.len());
+            self.report(Code::ValueTooLarge, text.position, &text.value, message, "use a shorter one");
+        }
+        match normalise(&text.value) {
+            Ok(normal) => Some(normal),
+            Err(error) => {
+                let message = format!("{what} `{}`: {error}", shown(&text.value));
+                let suggestion = "an https URL without fragment, or a plain name";
+                self.report(Code::AudienceMalformed, text.position, &text.value, message, suggestion);
+                None
+            }
+        }
     }
 
     /// The supported scope that was probably meant.

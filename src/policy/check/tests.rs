@@ -6,6 +6,9 @@ use super::MAX_NAME_BYTES;
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::policy::finding::{Code, Finding, Severity};
 use crate::policy::sample::{api, read};
+use crate::policy::{
+    MAX_ALIASES, MAX_DESCRIPTION_CHARS, MAX_REGISTRATION_AUDIENCES, MAX_SCOPE_DESCRIPTION_CHARS,
+};
 
 mod mutated;
 
@@ -125,9 +128,9 @@ const CASES: &[Case] = &[
         &[
             r#"a.yaml:1:1 UnknownKey "audience" -> did you mean `audiences`?"#,
             r#"a.yaml:5:5 UnknownKey "baselineClientScope" -> did you mean `baselineClientScopes`?"#,
-            r#"a.yaml:6:5 UnknownKey "colour" -> one of: scopesSupported, baselineClientScopes, defaultClientScopes, privilegedScopes, forbiddenScopes, scopeMatching, registration, authorization, clientRules"#,
+            r#"a.yaml:6:5 UnknownKey "colour" -> one of: scopesSupported, baselineClientScopes, defaultClientScopes, privilegedScopes, forbiddenScopes, scopeMatching, registration, authorization, clientRules, scopeDescriptions, aliases, ignoreQuery, description"#,
             r#"a.yaml:7:20 UnknownKey "unsupportedScope" -> did you mean `unsupportedScopes`?"#,
-            r#"a.yaml:8:21 UnknownKey "omitted" -> one of: unsupportedScopes, unregisteredScopes, omittedScope, baselineForExistingClients, stepUpScopes, unknownRegistration"#,
+            r#"a.yaml:8:21 UnknownKey "omitted" -> one of: unsupportedScopes, unregisteredScopes, omittedScope, baselineForExistingClients, stepUpScopes, unknownRegistration, nothingLeft, alwaysGrantScopes"#,
             r#"a.yaml:11:16 UnknownKey "clientID" -> did you mean `clientIdHost`?"#,
             r#"a.yaml:13:9 UnknownKey "<<" -> one of: name, when, baselineClientScopes"#,
             r#"a.yaml:14:14 UnknownKey "forbidenScopes" -> did you mean `forbiddenScopes`?"#,
@@ -400,6 +403,197 @@ const CASES: &[Case] = &[
         ],
     ),
     (
+        "DuplicateAudience",
+        &[
+            (
+                "a.yaml",
+                "audiences:\n  https://a.example: {scopesSupported: [a], aliases: [api, \"https://b.example/\"]}\n  https://b.example: {scopesSupported: [b], aliases: [api]}\n",
+            ),
+            ("b.yaml", "audiences:\n  api: {scopesSupported: [c], aliases: [HTTPS://A.example]}\n"),
+        ],
+        &[
+            r#"a.yaml:3:3 DuplicateAudience "https://b.example" -> one name means one audience; remove it from one of them"#,
+            r#"a.yaml:3:55 DuplicateAudience "api" -> one name means one audience; remove it from one of them"#,
+            r#"b.yaml:2:3 DuplicateAudience "api" -> one name means one audience; remove it from one of them"#,
+            r#"b.yaml:2:41 DuplicateAudience "HTTPS://A.example" -> one name means one audience; remove it from one of them"#,
+        ],
+    ),
+    (
+        "DuplicateAudience",
+        &[(
+            "a.yaml",
+            "audiences:\n  https://a.example/x?k=1: {scopesSupported: [a]}\n  https://a.example/x?k=2: {scopesSupported: [a], ignoreQuery: true}\n  https://a.example/x?k=3: {scopesSupported: [a]}\n  api: {scopesSupported: [a], aliases: [\"https://a.example/x\"]}\n  https://a.example/y?k=4: {scopesSupported: [a]}\n",
+        )],
+        &[
+            r#"a.yaml:3:3 DuplicateAudience "https://a.example/x?k=2" -> remove `ignoreQuery`, or merge the two entries"#,
+            r#"a.yaml:4:3 DuplicateAudience "https://a.example/x?k=3" -> remove `ignoreQuery`, or merge the two entries"#,
+            r#"a.yaml:5:41 DuplicateAudience "https://a.example/x" -> remove `ignoreQuery`, or merge the two entries"#,
+        ],
+    ),
+    (
+        "RedundantAlias",
+        &[(
+            "a.yaml",
+            "audiences:\n  https://a.example/x?k: {scopesSupported: [a], ignoreQuery: true, aliases: [\"https://A.example:443/x\", \"api://b?k\", \"api://B\", \"x?k\", x]}\n  api: {scopesSupported: [a], aliases: [api]}\n",
+        )],
+        &[
+            r#"a.yaml:2:78 RedundantAlias "https://A.example:443/x" -> remove it"#,
+            r#"a.yaml:2:118 RedundantAlias "api://B" -> remove it"#,
+            r#"a.yaml:3:41 RedundantAlias "api" -> remove it"#,
+        ],
+    ),
+    (
+        "DuplicateEntry",
+        &[(
+            "a.yaml",
+            "audiences:\n  api: {scopesSupported: [a], aliases: [b, b]}\nregistrationAudiences: [api, b, api]\n",
+        )],
+        &[
+            r#"a.yaml:2:44 DuplicateEntry "b" -> remove it"#,
+            r#"a.yaml:3:30 DuplicateEntry "b" -> remove it"#,
+            r#"a.yaml:3:33 DuplicateEntry "api" -> remove it"#,
+        ],
+    ),
+    (
+        "AudienceMalformed",
+        &[(
+            "a.yaml",
+            "audiences:\n  api: {scopesSupported: [a], aliases: [\"https://a.example#x\", \"\"]}\nregistrationAudiences: [\"https://a.example:x\"]\n",
+        )],
+        &[
+            r#"a.yaml:2:41 AudienceMalformed "https://a.example#x" -> an https URL without fragment, or a plain name"#,
+            r#"a.yaml:2:64 AudienceMalformed "" -> an https URL without fragment, or a plain name"#,
+            r#"a.yaml:3:25 AudienceMalformed "https://a.example:x" -> name a declared audience"#,
+        ],
+    ),
+    (
+        "IgnoreQueryWithoutUrl",
+        &[(
+            "a.yaml",
+            "audiences:\n  urn:x: {scopesSupported: [a], ignoreQuery: true}\n  urn:y: {scopesSupported: [a], ignoreQuery: false}\n",
+        )],
+        &[
+            r#"a.yaml:2:46 IgnoreQueryWithoutUrl "true" -> remove it here; list other spellings under `aliases`"#,
+        ],
+    ),
+    (
+        "RegistrationAudienceNotDeclared",
+        &[(
+            "a.yaml",
+            "audiences:\n  https://mcp.example.com: {scopesSupported: [a]}\nregistrationAudiences: [https://mcp.example.org, api]\n",
+        )],
+        &[
+            r#"a.yaml:3:25 RegistrationAudienceNotDeclared "https://mcp.example.org" -> did you mean `https://mcp.example.com`?"#,
+            r#"a.yaml:3:50 RegistrationAudienceNotDeclared "api" -> declare it under `audiences`"#,
+        ],
+    ),
+    (
+        "DuplicateRegistrationAudiences",
+        &[
+            ("a.yaml", "audiences: {api: {scopesSupported: [a]}}\nregistrationAudiences: [api]\n"),
+            ("b.yaml", "registrationAudiences: [api]\n"),
+        ],
+        &[r#"b.yaml:1:24 DuplicateRegistrationAudiences "" -> set it in one file"#],
+    ),
+    (
+        "EmptyValue",
+        &[(
+            "a.yaml",
+            "audiences:\n  api: {scopesSupported: [a], description: \"\", scopeDescriptions: {a: \"\"}}\nregistrationAudiences: []\n",
+        )],
+        &[
+            r#"a.yaml:2:44 EmptyValue "" -> write a text or leave the key out"#,
+            r#"a.yaml:2:71 EmptyValue "" -> write a text or leave the key out"#,
+            r#"a.yaml:3:24 EmptyValue "" -> list an audience or leave the key out"#,
+        ],
+    ),
+    (
+        "UnknownKey",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a]\n    authorization: {unknownRegistration: {dcrr: none, DCR: none, other: none, cimd: nothing}}\n",
+        )],
+        &[
+            r#"a.yaml:4:43 UnknownKey "dcrr" -> did you mean `dcr`?"#,
+            r#"a.yaml:4:55 UnknownKey "DCR" -> did you mean `dcr`?"#,
+            r#"a.yaml:4:66 UnknownKey "other" -> one of: cimd, dcr, static"#,
+            r#"a.yaml:4:85 UnknownValue "nothing" -> one of: omitted, none, supported"#,
+        ],
+    ),
+    (
+        "DescribedScopeNotSupported",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [openid, mcp]\n    scopeMatching: hierarchic\n    scopeDescriptions: {openif: x, mcp.read: y, read: z, \"a b\": z}\n",
+        )],
+        &[
+            r#"a.yaml:5:25 DescribedScopeNotSupported "openif" -> did you mean `openid`?"#,
+            r#"a.yaml:5:49 DescribedScopeNotSupported "read" -> describe supported scopes only; remove it here"#,
+            r#"a.yaml:5:58 ScopeMalformed "a b" -> a scope of `scopesSupported`"#,
+        ],
+    ),
+    (
+        "DuplicateKey",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [a]\n    scopeDescriptions: {a: x, a: y}\n    authorization: {unknownRegistration: {dcr: none, dcr: none}}\n",
+        )],
+        &[
+            r#"a.yaml:4:31 DuplicateKey "a" -> keep one of them"#,
+            r#"a.yaml:5:54 DuplicateKey "dcr" -> keep one of them"#,
+        ],
+    ),
+    (
+        "AlwaysGrantScopeNotSupported",
+        &[(
+            "a.yaml",
+            "audiences:\n  api:\n    scopesSupported: [openid, up, p, f]\n    privilegedScopes: [p]\n    forbiddenScopes: [f]\n    authorization: {stepUpScopes: [up], alwaysGrantScopes: [opeind, up, p, f, openid, \"a b\"]}\n",
+        )],
+        &[
+            r#"a.yaml:6:61 AlwaysGrantScopeNotSupported "opeind" -> did you mean `openid`? otherwise add `opeind` to `scopesSupported`"#,
+            r#"a.yaml:6:69 AlwaysGrantScopeStepUp "up" -> a step-up scope is granted only where it is asked for; remove it here"#,
+            r#"a.yaml:6:73 AlwaysGrantScopePrivileged "p" -> a privileged scope is never given unasked; remove it here"#,
+            r#"a.yaml:6:76 AlwaysGrantScopeForbidden "f" -> remove it here"#,
+            r#"a.yaml:6:87 ScopeMalformed "a b" -> one list entry is one scope; split it"#,
+        ],
+    ),
+    (
+        "AlwaysGrantScopePrivileged",
+        &[(
+            "a.yaml",
+            "audiences:\n  api: {scopesSupported: [p], authorization: {alwaysGrantScopes: [p]}}\nguardrails: {privilegedScopes: [p]}\n",
+        )],
+        &[
+            r#"a.yaml:2:67 AlwaysGrantScopePrivileged "p" -> a privileged scope is never given unasked; remove it here"#,
+        ],
+    ),
+    (
+        "AlwaysGrantScopeForbidden",
+        &[(
+            "a.yaml",
+            "audiences:\n  api: {scopesSupported: [mcp], scopeMatching: hierarchic, forbiddenScopes: [mcp.x], authorization: {alwaysGrantScopes: [mcp]}}\n",
+        )],
+        &[r#"a.yaml:2:122 AlwaysGrantScopeForbidden "mcp" -> remove it here"#],
+    ),
+    (
+        "AlwaysGrantScopeStepUp",
+        &[(
+            "a.yaml",
+            "audiences:\n  api: {scopesSupported: [mcp], scopeMatching: hierarchic, authorization: {stepUpScopes: [mcp], alwaysGrantScopes: [mcp.x]}}\n",
+        )],
+        &[
+            r#"a.yaml:2:117 AlwaysGrantScopeStepUp "mcp.x" -> a step-up scope is granted only where it is asked for; remove it here"#,
+        ],
+    ),
+    (
+        "AlwaysGrantScopeWildcard",
+        &[(
+            "a.yaml",
+            "audiences:\n  api: {scopesSupported: [mcp.*], scopeMatching: wildcard, authorization: {alwaysGrantScopes: [mcp.*, mcp.x]}}\n",
+        )],
+        &[r#"a.yaml:2:96 AlwaysGrantScopeWildcard "mcp.*" -> list the scopes that it stands for"#],
+    ),
+    (
         "NoAudience",
         &[("a.yaml", "guardrails: {forbiddenScopes: [admin]}\n")],
         &[
@@ -537,7 +731,7 @@ fn a_wrong_key_or_type_hides_no_other_finding_of_its_audience() {
             "a.yaml:4:28 BaselineScopeNotSupported \"x\" -> add `x` to `scopesSupported` or remove it here",
             "a.yaml:5:5 UnknownKey \"colour\" -> one of: scopesSupported, baselineClientScopes, \
              defaultClientScopes, privilegedScopes, forbiddenScopes, scopeMatching, registration, \
-             authorization, clientRules",
+             authorization, clientRules, scopeDescriptions, aliases, ignoreQuery, description",
             "a.yaml:6:23 WrongType \"\" -> write a list of strings",
         ],
     );
@@ -654,6 +848,50 @@ fn limits_of_a_policy_hold_at_below_and_above() {
         let text = api("scopesSupported: [a]");
         check(&format!("{text}\nguardrails: {{maxBaselineClientScopes: {max}}}"), expected);
     }
+}
+
+#[test]
+fn limits_of_names_and_texts_hold_at_below_and_above() {
+    #[track_caller]
+    fn check(text: &str, expected: Option<Code>) {
+        let found = findings(&[("a.yaml", text)]);
+        for finding in &found {
+            sound(&[("a.yaml", text)], finding);
+        }
+        assert_eq!(found.iter().map(|finding| finding.code).collect::<Vec<_>>(), Vec::from_iter(expected));
+    }
+    for (over, expected) in [(-1, None), (0, None), (1, Some(Code::ValueTooLarge))] {
+        let text = |most: usize| "\u{e9}".repeat(most.saturating_add_signed(over));
+        let description = text(MAX_DESCRIPTION_CHARS);
+        check(&api(&format!("scopesSupported: [a], description: {description}")), expected);
+        let description = text(MAX_SCOPE_DESCRIPTION_CHARS);
+        check(&api(&format!("scopesSupported: [a], scopeDescriptions: {{a: {description}}}")), expected);
+        let aliases: Vec<_> =
+            (0..MAX_ALIASES.saturating_add_signed(over)).map(|at| format!("x{at}")).collect();
+        check(&api(&format!("scopesSupported: [a], aliases: [{}]", aliases.join(", "))), expected);
+        let alias = "x".repeat(MAX_AUDIENCE_BYTES.saturating_add_signed(over));
+        check(&api(&format!("scopesSupported: [a], aliases: [{alias}]")), expected);
+        let count = MAX_REGISTRATION_AUDIENCES.saturating_add_signed(over);
+        let names: Vec<_> = (0..count).map(|at| format!("x{at}")).collect();
+        let audiences: Vec<_> =
+            names.iter().map(|name| format!("{name}: {{scopesSupported: [a]}}")).collect();
+        let audiences = format!("audiences: {{{}}}\n", audiences.join(", "));
+        check(&format!("{audiences}registrationAudiences: [{}]\n", names.join(", ")), expected);
+        let expected = expected.map(|_| Code::RegistrationNeedsAudience);
+        check(&audiences, expected);
+        check(&format!("{audiences}defaultAudience: x0\n"), None);
+        check(&format!("{audiences}registrationAudiences: [x0]\n"), None);
+    }
+}
+
+#[test]
+fn a_name_that_ignores_queries_costs_no_more_for_being_used_often() {
+    // Each audience compared with each other that differs by its query would take minutes.
+    let audiences: String = (0..20_000)
+        .map(|at| format!("  https://a.example/?k={at}: {{scopesSupported: [a], ignoreQuery: true}}\n"))
+        .collect();
+    let found = read(&[("a.yaml", &format!("audiences:\n{audiences}"))]).unwrap_err();
+    assert_eq!(found.count(), 19_999);
 }
 
 #[test]

@@ -93,7 +93,7 @@ proptest! {
                         registered_scope: None,
                         client,
                     };
-                    if answer.is_allowed() && audience.unknown_registration.as_str() != "none" {
+                    if answer.is_allowed() && audience.unknown_registration.of(None).as_str() != "none" {
                         prop_assert!(authorize::check(&accepted.set, &question).is_allowed(), "{}", text);
                     }
                 }
