@@ -21,6 +21,7 @@ pub mod digest;
 pub mod document;
 pub mod finding;
 pub mod manifest;
+pub mod outline;
 pub mod reference;
 pub mod yaml;
 

@@ -1,122 +1,25 @@
 //! The state of the service in words: conditions, the last attempt, what serves.
 //!
-//! Conditions are `metav1.Condition` of Kubernetes, with the rules of its `SetStatusCondition`: the
-//! transition time moves only when the status does. The board is told what happened and when; it
-//! reads no file and no clock. gRPC, `/status.json`, the metrics and the command line all show it.
+//! The board is told what happened and when; it reads no file and no clock. Each change makes one [`Snapshot`], which
+//! gRPC, `/status.json`, the metrics and the command line all show: none of them sees half a change.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use crate::policy::AudiencePolicy;
-use crate::policy::finding::{Code, Finding, Findings};
+use crate::policy::finding::{Finding, Findings};
+
+mod condition;
+mod state;
+
+pub use condition::{Condition, ConditionStatus, kind, remove_condition, set_condition};
+
+use state::State;
 
 /// Most audience statuses in one status.
 pub const MAX_LISTED: usize = 1000;
-
-/// Whether a condition holds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ConditionStatus {
-    /// It holds.
-    True,
-    /// It does not.
-    False,
-    /// That cannot be told.
-    Unknown,
-}
-
-impl ConditionStatus {
-    /// `True`, `False` or `Unknown`, as Kubernetes spells them.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::True => "True",
-            Self::False => "False",
-            Self::Unknown => "Unknown",
-        }
-    }
-}
-
-/// One aspect of the state, field for field `metav1.Condition`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Condition {
-    /// The aspect, in CamelCase.
-    pub kind: &'static str,
-    /// Whether it holds.
-    pub status: ConditionStatus,
-    /// Why, a CamelCase constant; never empty.
-    pub reason: &'static str,
-    /// The same for people.
-    pub message: String,
-    /// The generation that serves when this was found; 0 before the first.
-    pub observed_generation: u64,
-    /// When `status` changed last.
-    pub last_transition_time: SystemTime,
-}
-
-/// The types of conditions.
-pub mod kind {
-    /// Requests are answered.
-    pub const READY: &str = "Ready";
-    /// The newest policy files are what serves.
-    pub const POLICY_ACCEPTED: &str = "PolicyAccepted";
-    /// Every baseline scope is supported and neither privileged nor forbidden.
-    pub const BASELINE_SCOPES_VALID: &str = "BaselineScopesValid";
-    /// An older policy serves because the newest is not valid. Only there when true.
-    pub const SERVING_LAST_GOOD: &str = "ServingLastGood";
-    /// Audit records cannot be made durable. Only there when true.
-    pub const AUDIT_DEGRADED: &str = "AuditDegraded";
-    /// The volume of the audit store is nearly full. Only there when true.
-    pub const AUDIT_STORAGE_LOW: &str = "AuditStorageLow";
-    /// The stored audit chain does not hold. Only there when true.
-    pub const AUDIT_CHAIN_BROKEN: &str = "AuditChainBroken";
-    /// The policy source can never change while the process runs. Only there when true.
-    pub const POLICY_SOURCE_STATIC: &str = "PolicySourceStatic";
-
-    /// Every type, in the order of the documentation.
-    pub const ALL: [&str; 8] = [
-        READY,
-        POLICY_ACCEPTED,
-        BASELINE_SCOPES_VALID,
-        SERVING_LAST_GOOD,
-        AUDIT_DEGRADED,
-        AUDIT_STORAGE_LOW,
-        AUDIT_CHAIN_BROKEN,
-        POLICY_SOURCE_STATIC,
-    ];
-}
-
-/// Sets a condition as Kubernetes' `SetStatusCondition` does: a new type is appended, the transition
-/// time moves only if the status changes, everything else is taken over. Tells whether anything but
-/// the transition time changed.
-pub fn set_condition(conditions: &mut Vec<Condition>, new: Condition) -> bool {
-    match conditions.iter_mut().find(|known| known.kind == new.kind) {
-        None => {
-            conditions.push(new);
-            true
-        }
-        Some(known) => {
-            let last_transition_time = if known.status == new.status {
-                known.last_transition_time
-            } else {
-                new.last_transition_time
-            };
-            let new = Condition { last_transition_time, ..new };
-            let changed = *known != new;
-            *known = new;
-            changed
-        }
-    }
-}
-
-/// Takes a condition away; tells whether it was there.
-pub fn remove_condition(conditions: &mut Vec<Condition>, kind: &str) -> bool {
-    let before = conditions.len();
-    conditions.retain(|known| known.kind != kind);
-    conditions.len() != before
-}
 
 /// The policy that serves.
 #[derive(Clone, Debug)]
@@ -155,7 +58,7 @@ pub struct AudienceStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The whole state at one moment.
+/// The whole state at one moment. Made once for each change, and shared by all who read it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// What serves; `None` before the first set.
@@ -172,7 +75,18 @@ pub struct Snapshot {
     pub audience_status_count: usize,
 }
 
-/// What one attempt came to, as the board wants to know it.
+/// A change of what serves, of the newest attempt, or of the trouble with the source: shown as one.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What serves from now on; `None` before the first set.
+    pub serving: Option<Serving>,
+    /// What a new attempt came to, if there is one.
+    pub attempt: Option<Outcome>,
+    /// Why the source cannot be judged or served for now, if so: reason and message.
+    pub trouble: Option<(&'static str, String)>,
+}
+
+/// What one attempt came to.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// A set serves, or the files mean what serves.
@@ -194,443 +108,81 @@ pub enum Outcome {
     },
 }
 
+impl Snapshot {
+    /// Returns `true` if requests are answered.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.conditions.iter().any(|one| one.kind == kind::READY && one.status == ConditionStatus::True)
+    }
+}
+
 /// Keeps the state and tells watchers when it changes.
 #[derive(Debug)]
 pub struct Board {
     state: Mutex<State>,
-    version: watch::Sender<u64>,
-}
-
-#[derive(Debug)]
-struct State {
-    source: Arc<str>,
-    starts_from_last_good: bool,
-    serving: Option<Serving>,
-    last_attempt: Option<LastAttempt>,
-    /// Every audience that the newest attempt has a finding about, by spelling.
-    troubled: BTreeMap<String, Vec<Finding>>,
-    conditions: Vec<Condition>,
-    /// Conditions of audiences that are or were in trouble, for their transition times.
-    records: HashMap<String, Vec<Condition>>,
-    /// When audiences began to serve that were not in the first set.
-    appeared: HashMap<Box<str>, SystemTime>,
-    first_load: Option<SystemTime>,
-    /// There is no way back.
-    is_draining: bool,
+    newest: watch::Sender<Arc<Snapshot>>,
 }
 
 impl Board {
     /// An empty board: nothing serves yet.
     #[must_use]
     pub fn new(source: Arc<str>, starts_from_last_good: bool, now: SystemTime) -> Self {
-        let mut state = State {
-            source,
-            starts_from_last_good,
-            serving: None,
-            last_attempt: None,
-            troubled: BTreeMap::new(),
-            conditions: Vec::new(),
-            records: HashMap::new(),
-            appeared: HashMap::new(),
-            first_load: None,
-            is_draining: false,
-        };
-        let message = "no policy is loaded yet".to_owned();
-        state.set(kind::READY, ConditionStatus::False, "PolicyNotLoaded", message, now);
-        Self { state: Mutex::new(state), version: watch::Sender::new(0) }
+        let state = State::new(source, starts_from_last_good, now);
+        let newest = watch::Sender::new(Arc::new(state.snapshot()));
+        Self { state: Mutex::new(state), newest }
     }
 
-    /// A receiver that is woken by each change; the number itself means nothing.
+    /// The newest snapshot, and each one that follows unless a later one follows at once.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.newest.subscribe()
     }
 
-    /// Notes which set serves from now on. Follow it with [`Board::attempt`], which wakes the watchers: they
-    /// see the new set and what its attempt came to as one change.
-    pub fn serve(&self, serving: Serving) {
-        let mut state = self.lock();
-        let now = serving.load_time;
-        state.note_audiences(&serving);
-        state.serving = Some(serving);
-        state.first_load.get_or_insert(now);
-        // A set that is accepted while the process drains takes no requests any more.
-        if !state.is_draining {
-            let message = "requests are answered".to_owned();
-            state.set(kind::READY, ConditionStatus::True, "PolicyLoaded", message, now);
-        }
+    /// The state now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.newest.borrow())
     }
 
-    /// Notes what an attempt to load came to.
-    pub fn attempt(&self, outcome: Outcome, now: SystemTime) {
+    /// Returns `true` if requests are answered.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.newest.borrow().is_ready()
+    }
+
+    /// Takes over what serves, what an attempt came to, and trouble with the source: watchers see all of it or nothing.
+    pub fn apply(&self, change: Change, now: SystemTime) {
         let mut state = self.lock();
-        state.attempt(outcome, now);
-        drop(state);
-        self.notify();
+        state.apply(change, now);
+        self.publish(&state);
     }
 
     /// Notes that a condition which is only there when true holds (with reason and message) or not.
-    /// Waking watchers only if something changed.
+    /// Nobody is told if nothing changed.
     pub fn toggle(&self, kind: &'static str, holds: Option<(&'static str, String)>, now: SystemTime) {
         let mut state = self.lock();
-        let changed = match holds {
-            Some((reason, message)) => state.set(kind, ConditionStatus::True, reason, message, now),
-            None => remove_condition(&mut state.conditions, kind),
-        };
-        drop(state);
-        if changed {
-            self.notify();
+        if state.toggle(kind, holds, now) {
+            self.publish(&state);
         }
     }
 
     /// Notes that no new requests are taken any more.
     pub fn drain(&self, now: SystemTime) {
         let mut state = self.lock();
-        state.is_draining = true;
-        let message = "the process is shutting down".to_owned();
-        let changed = state.set(kind::READY, ConditionStatus::False, "Draining", message, now);
-        drop(state);
-        if changed {
-            self.notify();
+        if state.drain(now) {
+            self.publish(&state);
         }
     }
 
-    /// The state now.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        self.lock().snapshot()
-    }
-
-    /// Whether requests are answered.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        let state = self.lock();
-        state.conditions.iter().any(|one| one.kind == kind::READY && one.status == ConditionStatus::True)
-    }
-
-    /// What serves and the newest attempt, without building the lists of audiences.
-    #[must_use]
-    pub fn facts(&self) -> (Option<Serving>, Option<LastAttempt>) {
-        let state = self.lock();
-        (state.serving.clone(), state.last_attempt.clone())
-    }
-
-    /// The conditions of the whole alone, without building the lists of audiences and findings.
-    #[must_use]
-    pub fn conditions(&self) -> Vec<Condition> {
-        self.lock().ordered()
+    /// Under the lock, so that snapshots come in the order of the changes.
+    fn publish(&self, state: &State) {
+        self.newest.send_replace(Arc::new(state.snapshot()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half way; a poisoned board still says more than none.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn notify(&self) {
-        self.version.send_modify(|version| *version = version.wrapping_add(1));
-    }
-}
-
-impl State {
-    fn generation(&self) -> u64 {
-        self.serving.as_ref().map_or(0, |serving| serving.generation)
-    }
-
-    fn set(
-        &mut self,
-        kind: &'static str,
-        status: ConditionStatus,
-        reason: &'static str,
-        message: String,
-        now: SystemTime,
-    ) -> bool {
-        let observed_generation = self.generation();
-        let new = Condition { kind, status, reason, message, observed_generation, last_transition_time: now };
-        set_condition(&mut self.conditions, new)
-    }
-
-    /// Remembers since when audiences serve that are new in this set, and forgets those that are gone.
-    fn note_audiences(&mut self, serving: &Serving) {
-        let Some(before) = &self.serving else { return };
-        let known = |audiences: &[Arc<AudiencePolicy>], normal: &str| {
-            audiences.binary_search_by(|audience| audience.normal().cmp(normal)).is_ok()
-        };
-        for audience in serving.audiences.iter() {
-            if !known(&before.audiences, audience.normal()) {
-                self.appeared.insert(audience.audience.clone(), serving.load_time);
-            }
-        }
-        for audience in before.audiences.iter() {
-            if !known(&serving.audiences, audience.normal()) {
-                self.appeared.remove(&audience.audience);
-                self.records.remove(&*audience.audience);
-            }
-        }
-    }
-
-    fn attempt(&mut self, outcome: Outcome, now: SystemTime) {
-        let restart = if self.starts_from_last_good {
-            "the next restart would serve the last good policy"
-        } else {
-            "the next restart would fail"
-        };
-        let keeps = match &self.serving {
-            Some(serving) => format!("generation {} keeps serving; {restart}", serving.generation),
-            None => "nothing serves".to_owned(),
-        };
-        let (accepted, digest, mut findings) = match outcome {
-            Outcome::Accepted { warnings } => {
-                let digest = self.serving.as_ref().map(|serving| serving.digest.clone()).unwrap_or_default();
-                let message = match warnings.count() {
-                    0 => "the policy files are what serves".to_owned(),
-                    count => format!("the policy files are what serves; {}", counted(count, "warning")),
-                };
-                self.set(kind::POLICY_ACCEPTED, ConditionStatus::True, "PolicyAccepted", message, now);
-                remove_condition(&mut self.conditions, kind::SERVING_LAST_GOOD);
-                (true, digest, warnings)
-            }
-            Outcome::Rejected { findings, digest } => {
-                let errors = findings.error_count();
-                let first =
-                    findings.first_error().map(|finding| format!(", first {finding}")).unwrap_or_default();
-                let message =
-                    format!("the policy files are not valid: {}{first}; {keeps}", counted(errors, "error"));
-                self.set(kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicyRejected", message, now);
-                (false, digest, findings)
-            }
-            Outcome::Missing { reason } => {
-                let message = format!("{reason}; {keeps}");
-                self.set(kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicySourceMissing", message, now);
-                (false, String::new(), Findings::new())
-            }
-        };
-        if !accepted && self.serving.is_some() {
-            let generation = self.generation();
-            let message =
-                format!("generation {generation} serves; the newest policy files are not in use; {restart}");
-            self.set(kind::SERVING_LAST_GOOD, ConditionStatus::True, "PolicyNotAccepted", message, now);
-        }
-        let missing = !accepted && findings.is_empty();
-        self.judge_baseline(&findings, missing, now);
-
-        self.troubled.clear();
-        for finding in findings.iter().filter(|finding| finding.is_error() && !finding.audience.is_empty()) {
-            // Under the spelling that serves, so that an audience spelled anew is not listed twice.
-            let known = self.find(&finding.audience).map(|audience| audience.audience.to_string());
-            let name = known.unwrap_or_else(|| finding.audience.clone());
-            self.troubled.entry(name).or_default().push(finding.clone());
-        }
-        findings.sort_by_key(|finding| finding.severity());
-        let finding_count = findings.count();
-        self.last_attempt = Some(LastAttempt {
-            attempt_time: now,
-            accepted,
-            digest,
-            findings: findings.into_vec().into(),
-            finding_count,
-        });
-        self.update_records(now);
-    }
-
-    fn judge_baseline(&mut self, findings: &[Finding], missing: bool, now: SystemTime) {
-        let (status, reason, message) = match baseline_verdict(findings) {
-            Some((reason, message)) => (ConditionStatus::False, reason, message),
-            None if missing => {
-                let message = "the policy files cannot be read".to_owned();
-                (ConditionStatus::Unknown, "PolicySourceMissing", message)
-            }
-            None => match findings.iter().find(|finding| hides_content(finding.code)) {
-                Some(finding) => {
-                    let message = format!("cannot be told before this is mended: {finding}");
-                    (ConditionStatus::Unknown, "PolicyNotReadable", message)
-                }
-                None => {
-                    let message =
-                        "every baseline scope is supported and neither privileged nor forbidden".to_owned();
-                    (ConditionStatus::True, "BaselineScopesSupported", message)
-                }
-            },
-        };
-        self.set(kind::BASELINE_SCOPES_VALID, status, reason, message, now);
-    }
-
-    /// Brings the conditions of every audience up to date that is or was in trouble.
-    fn update_records(&mut self, now: SystemTime) {
-        let names: Vec<String> = self.troubled.keys().chain(self.records.keys()).cloned().collect();
-        for name in names {
-            let active = self.find(&name).is_some();
-            if !active && !self.troubled.contains_key(&name) {
-                self.records.remove(&name);
-                continue;
-            }
-            let mut conditions = match self.records.remove(&name) {
-                Some(conditions) => conditions,
-                // What it was before it came into trouble, so that the transition is seen as one.
-                None if active => self.healthy(&name, true),
-                None => Vec::new(),
-            };
-            for condition in self.audience_conditions(&name, active, now) {
-                set_condition(&mut conditions, condition);
-            }
-            self.records.insert(name, conditions);
-        }
-    }
-
-    fn find(&self, audience: &str) -> Option<&Arc<AudiencePolicy>> {
-        let audiences = &self.serving.as_ref()?.audiences;
-        let normal = crate::audience::normalise(audience).ok()?;
-        let at = audiences.binary_search_by(|known| known.normal().cmp(&*normal)).ok()?;
-        audiences.get(at)
-    }
-
-    fn accepted(&self) -> bool {
-        self.last_attempt.as_ref().is_some_and(|attempt| attempt.accepted)
-    }
-
-    /// The conditions of an audience about which the newest attempt says nothing.
-    fn healthy(&self, audience: &str, accepted: bool) -> Vec<Condition> {
-        let since =
-            self.appeared.get(audience).copied().or(self.first_load).unwrap_or(SystemTime::UNIX_EPOCH);
-        let mut conditions = self.audience_conditions(audience, true, since);
-        // Whether the newest files are accepted concerns every audience, and turns with the whole.
-        let whole = self.conditions.iter().find(|condition| condition.kind == kind::POLICY_ACCEPTED);
-        for condition in conditions.iter_mut().filter(|condition| condition.kind == kind::POLICY_ACCEPTED) {
-            condition.last_transition_time =
-                whole.map_or(since, |whole| whole.last_transition_time.max(since));
-        }
-        if accepted {
-            for condition in &mut conditions {
-                condition.status = ConditionStatus::True;
-            }
-        }
-        conditions
-    }
-
-    fn audience_conditions(&self, audience: &str, active: bool, now: SystemTime) -> Vec<Condition> {
-        let findings = self.troubled.get(audience).map_or(&[][..], Vec::as_slice);
-        let observed_generation = self.generation();
-        let condition = |kind, status, reason, message| Condition {
-            kind,
-            status,
-            reason,
-            message,
-            observed_generation,
-            last_transition_time: now,
-        };
-        let ready = if active {
-            condition(kind::READY, ConditionStatus::True, "PolicyLoaded", "requests are answered".to_owned())
-        } else {
-            let message = "the audience is not in the policy that serves".to_owned();
-            condition(kind::READY, ConditionStatus::False, "AudienceNotServed", message)
-        };
-        let accepted = if let Some(first) = findings.first() {
-            let message = format!("{}, first {first}", counted(findings.len(), "error"));
-            condition(kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicyRejected", message)
-        } else if self.accepted() {
-            let message = "the policy files are what serves".to_owned();
-            condition(kind::POLICY_ACCEPTED, ConditionStatus::True, "PolicyAccepted", message)
-        } else {
-            let message =
-                "the policy files are not accepted, because of something else than this audience".to_owned();
-            condition(kind::POLICY_ACCEPTED, ConditionStatus::Unknown, "PolicyNotAccepted", message)
-        };
-        let baseline = match baseline_verdict(findings) {
-            Some((reason, message)) => {
-                condition(kind::BASELINE_SCOPES_VALID, ConditionStatus::False, reason, message)
-            }
-            None => {
-                let message =
-                    "every baseline scope is supported and neither privileged nor forbidden".to_owned();
-                let reason = "BaselineScopesSupported";
-                condition(kind::BASELINE_SCOPES_VALID, ConditionStatus::True, reason, message)
-            }
-        };
-        vec![ready, accepted, baseline]
-    }
-
-    fn ordered(&self) -> Vec<Condition> {
-        kind::ALL
-            .iter()
-            .filter_map(|kind| self.conditions.iter().find(|condition| condition.kind == *kind))
-            .cloned()
-            .collect()
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let status = |audience: &str| AudienceStatus {
-            audience: audience.to_owned(),
-            conditions: self.records.get(audience).cloned().unwrap_or_else(|| self.healthy(audience, false)),
-        };
-        let mut audience_statuses: Vec<AudienceStatus> =
-            self.troubled.keys().take(MAX_LISTED).map(|audience| status(audience)).collect();
-        let audiences = self.serving.as_ref().map(|serving| &serving.audiences);
-        let quiet = audiences.iter().flat_map(|audiences| audiences.iter());
-        let mut in_trouble_and_active = 0;
-        for audience in quiet {
-            if self.troubled.contains_key(&*audience.audience) {
-                in_trouble_and_active += 1;
-            } else if audience_statuses.len() < MAX_LISTED {
-                audience_statuses.push(status(&audience.audience));
-            }
-        }
-        let active_count = audiences.map_or(0, |audiences| audiences.len());
-        Snapshot {
-            serving: self.serving.clone(),
-            source: Arc::clone(&self.source),
-            last_attempt: self.last_attempt.clone(),
-            conditions: self.ordered(),
-            audience_statuses,
-            audience_status_count: active_count + self.troubled.len() - in_trouble_and_active,
-        }
-    }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
-/// The reason and message if findings say that a baseline is wrong. The reason is that of the first
-/// finding, the message names every scope.
-fn baseline_verdict(findings: &[Finding]) -> Option<(&'static str, String)> {
-    const NAMED: usize = 10;
-    let reason = |code| match code {
-        Code::BaselineScopeNotSupported => Some("BaselineScopeNotSupported"),
-        Code::BaselineScopePrivileged => Some("BaselineScopePrivileged"),
-        Code::BaselineScopeForbidden => Some("BaselineScopeForbidden"),
-        Code::TooManyBaselineScopes => Some("TooManyBaselineScopes"),
-        // Under `wildcard` a pattern is no scope that can be given.
-        Code::BaselineScopeWildcard => Some("BaselineScopeNotSupported"),
-        _ => None,
-    };
-    let wrong: Vec<&Finding> = findings.iter().filter(|finding| reason(finding.code).is_some()).collect();
-    let first = reason(wrong.first()?.code)?;
-    let mut message = wrong
-        .iter()
-        .take(NAMED)
-        .map(|finding| format!("`{}` at {} ({})", finding.value, finding.audience, finding.code.as_str()))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if wrong.len() > NAMED {
-        message.push_str(&format!(" and {} more", wrong.len() - NAMED));
-    }
-    Some((first, message))
-}
-
-/// Findings after which nobody knows what a file would have declared.
-const fn hides_content(code: Code) -> bool {
-    matches!(
-        code,
-        Code::FileUnreadable
-            | Code::FileTooLarge
-            | Code::FileNotUtf8
-            | Code::FileNotRegular
-            | Code::DirectoryLoop
-            | Code::YamlSyntax
-            | Code::YamlTooDeep
-            | Code::YamlTooLarge
-            | Code::YamlTag
-            | Code::MultipleDocuments
-    )
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ impl Policy {
         let loaded = Loader::new(vec![folder.to_owned()], ReadSettings::default()).load()?;
         match loaded.outcome {
             // No process serves the set, so it has no generation; and no answer from it has an id.
-            Ok(Accepted { set, warnings: _ }) => Ok(Self {
+            Ok(Accepted { set, .. }) => Ok(Self {
                 active: Active { set, generation: 0, load_time: SystemTime::UNIX_EPOCH },
                 sources: Sources::new(&loaded.files),
             }),

@@ -53,7 +53,7 @@ pub(super) struct ServeArgs {
     /// How long files must be quiet before they are read
     #[arg(long, value_name = "TIME", default_value = "150ms", value_parser = duration)]
     debounce: Duration,
-    /// How long a policy that takes something away must be quiet before it serves
+    /// How long a policy that removes something must not be written before it serves
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     removal_quiet: Duration,
     /// How often the files are looked at even if nothing says that they changed

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use self::audience::Checker;
 use super::document::{Document, GuardrailsDocument, List, Text};
 use super::finding::{self, Code, Finding, Findings, Position, nearest, shown};
+use super::outline::{Outline, Outlines};
 use super::{Alias, AudiencePolicy, MAX_BASELINE_CLIENT_SCOPES, MAX_REGISTRATION_AUDIENCES, PolicySet};
 use crate::audience::{normalise, without_query};
 use crate::scope::{ScopeList, check_token};
@@ -81,6 +82,7 @@ pub struct CheckedDocument {
     declared: Vec<Declared>,
     default_audience: Option<Text>,
     registration_audiences: Option<List>,
+    outline: Outline,
     unreadable: bool,
 }
 
@@ -141,6 +143,8 @@ pub struct Accepted {
     pub set: PolicySet,
     /// Warnings only, by file and position.
     pub warnings: Findings,
+    /// Everything that is written in its documents.
+    pub outlines: Outlines,
 }
 
 /// Judges a set of documents: reads the guardrails, then each document, then the whole.
@@ -184,6 +188,7 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
         declared,
         default_audience: document.default_audience.clone(),
         registration_audiences: document.registration_audiences.clone(),
+        outline: document.outline.clone(),
         unreadable: document.unreadable,
     }
 }
@@ -306,8 +311,9 @@ pub fn assemble<'d>(
     if findings.error_count() > 0 {
         return Err(findings);
     }
+    let outlines = documents.iter().map(|document| document.outline.clone()).collect();
     let set = PolicySet::new(policies, default_audience, &registration_audiences);
-    Ok(Accepted { set, warnings: findings })
+    Ok(Accepted { set, warnings: findings, outlines })
 }
 
 fn in_file(

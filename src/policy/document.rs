@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::finding::{self, Code, Finding, Findings, MAX_FINDINGS, Position, nearest, shown};
+use super::outline::Outline;
 use super::yaml::{self, Kind, Node, Schema};
 use super::{ClientSource, NothingLeft, OmittedScope, Treatment, UnknownRegistration, UnknownRegistrations};
 use crate::scope::matching::ScopeMatching;
@@ -51,6 +52,8 @@ pub struct Document {
     pub guardrails: Option<GuardrailsDocument>,
     /// What is wrong with the shape of the file.
     pub findings: Findings,
+    /// Everything that is written in it.
+    pub outline: Outline,
     /// The file is so broken that what it would declare is unknown.
     pub unreadable: bool,
 }
@@ -213,6 +216,7 @@ impl Document {
             registration_audiences: None,
             guardrails: None,
             findings: Findings::new(),
+            outline: Outline::default(),
             unreadable: false,
         };
         match tree {
@@ -228,6 +232,7 @@ impl Document {
                 "declare `audiences` or delete the file",
             ),
             Ok(Some(root)) => {
+                document.outline = Outline::of(&root);
                 document.unreadable = !matches!(root.kind, Kind::Mapping(_));
                 reader.document(&root, &mut document);
             }

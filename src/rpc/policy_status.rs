@@ -1,49 +1,156 @@
-//! `PolicyStatusService`: shows the board on the wire, and converts it for every other door.
+//! `PolicyStatusService`: shows the status on the wire, and converts it for everything else that shows it.
+//!
+//! A status is converted and encoded once, not once for each call and watcher: all responses hold the same bytes, so a
+//! watcher that stalls costs next to nothing.
 
+use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
-use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{Stream, stream};
+use http::{HeaderMap, HeaderValue, Request as HttpRequest, Response as HttpResponse};
+use http_body::Frame;
+use prost::Message;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
+use tower::Service;
 
 use super::v1;
+use super::v1::policy_status_service_server::PolicyStatusServiceServer;
 use crate::policy::finding::Finding;
 use crate::status::{AudienceStatus, Board, Condition, LastAttempt, Snapshot};
 
-/// How often a watcher hears the state although nothing changed.
+/// How often a watcher is sent the state although nothing changed.
 pub const REPEAT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The most bytes of one list in a status: two of them stay well under the 4 MiB that clients take by default.
 pub const MAX_LIST_BYTES: usize = 1 << 20;
 
-/// Serves the board.
+/// The newest status as a message. Clones share it.
+#[derive(Clone, Debug)]
+pub struct StatusMessages {
+    board: Arc<Board>,
+    newest: Arc<Mutex<Option<Arc<Rendered>>>>,
+}
+
+/// One status, converted.
+#[derive(Debug)]
+pub struct Rendered {
+    snapshot: Arc<Snapshot>,
+    message: v1::PolicyStatus,
+    frame: OnceLock<Bytes>,
+}
+
+impl StatusMessages {
+    /// The messages for what `board` shows.
+    #[must_use]
+    pub fn new(board: Arc<Board>) -> Self {
+        Self { board, newest: Arc::default() }
+    }
+
+    /// What the messages are made of.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.board.snapshot()
+    }
+
+    /// The status now. Converted by the first that asks after a change.
+    #[must_use]
+    pub fn newest(&self) -> Arc<Rendered> {
+        let snapshot = self.board.snapshot();
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*newest {
+            Some(rendered) if Arc::ptr_eq(&rendered.snapshot, &snapshot) => Arc::clone(rendered),
+            _ => {
+                let message = convert(&snapshot);
+                let rendered = Arc::new(Rendered { snapshot, message, frame: OnceLock::new() });
+                *newest = Some(Arc::clone(&rendered));
+                rendered
+            }
+        }
+    }
+}
+
+impl Rendered {
+    /// The message.
+    #[must_use]
+    pub const fn message(&self) -> &v1::PolicyStatus {
+        &self.message
+    }
+
+    /// The message as gRPC sends it in either response, which have the same shape: length and bytes, not compressed.
+    fn frame(&self) -> Bytes {
+        let make = || {
+            // `status` is field 1 of both responses.
+            let length = self.message.encoded_len();
+            let mut field = BytesMut::with_capacity(length + 16);
+            prost::encoding::message::encode(1, &self.message, &mut field);
+            let mut frame = BytesMut::with_capacity(field.len() + 5);
+            frame.put_u8(0);
+            frame.put_u32(u32::try_from(field.len()).unwrap_or(u32::MAX));
+            frame.put(field);
+            frame.freeze()
+        };
+        self.frame.get_or_init(make).clone()
+    }
+}
+
+/// Serves the status.
 #[derive(Clone, Debug)]
 pub struct PolicyStatus {
-    board: Arc<Board>,
+    messages: StatusMessages,
     draining: CancellationToken,
     repeat: Duration,
 }
 
 impl PolicyStatus {
-    /// Serves `board`; streams end when `draining` is cancelled.
+    /// Serves `messages`; streams end when `draining` is cancelled.
     #[must_use]
-    pub fn new(board: Arc<Board>, draining: CancellationToken) -> Self {
-        Self { board, draining, repeat: REPEAT_INTERVAL }
+    pub const fn new(messages: StatusMessages, draining: CancellationToken) -> Self {
+        Self { messages, draining, repeat: REPEAT_INTERVAL }
     }
 
     /// Repeats the state to watchers at another interval than [`REPEAT_INTERVAL`].
     #[must_use]
-    pub fn with_repeat(mut self, repeat: Duration) -> Self {
+    pub const fn with_repeat(mut self, repeat: Duration) -> Self {
         self.repeat = repeat;
         self
     }
+
+    /// The service to serve.
+    #[must_use]
+    pub fn into_server(self) -> SharedBodies<PolicyStatusServiceServer<Self>> {
+        SharedBodies(PolicyStatusServiceServer::new(self))
+    }
+
+    /// The frames for one watcher: the state now, each that follows, and the same again now and then. Nothing is made before it
+    /// is asked for, so a slow watcher gets the newest state when it is ready for one, and nothing piles up.
+    fn frames(&self) -> impl Stream<Item = Bytes> + Send + use<> {
+        let Self { messages, draining, repeat } = self.clone();
+        let changes = messages.board.watch();
+        stream::unfold((changes, true), move |(mut changes, is_first)| {
+            let (messages, draining) = (messages.clone(), draining.clone());
+            async move {
+                if !is_first {
+                    tokio::select! {
+                        changed = changes.changed() => changed.ok()?,
+                        () = tokio::time::sleep(repeat) => {}
+                        () = draining.cancelled() => return None,
+                    }
+                }
+                changes.mark_unchanged();
+                Some((messages.newest().frame(), (changes, false)))
+            }
+        })
+    }
 }
 
-type StatusStream = Pin<Box<dyn Stream<Item = Result<v1::WatchPolicyStatusResponse, Status>> + Send>>;
+type StatusStream = stream::Empty<Result<v1::WatchPolicyStatusResponse, Status>>;
 
 #[tonic::async_trait]
 impl v1::policy_status_service_server::PolicyStatusService for PolicyStatus {
@@ -51,8 +158,10 @@ impl v1::policy_status_service_server::PolicyStatusService for PolicyStatus {
         &self,
         _: Request<v1::GetPolicyStatusRequest>,
     ) -> Result<Response<v1::GetPolicyStatusResponse>, Status> {
-        let status = Some(convert(&self.board.snapshot()));
-        Ok(Response::new(v1::GetPolicyStatusResponse { status }))
+        let mut response = Response::new(v1::GetPolicyStatusResponse::default());
+        let frame = self.messages.newest().frame();
+        response.extensions_mut().insert(SharedBody::new(stream::iter([frame])));
+        Ok(response)
     }
 
     type WatchPolicyStatusStream = StatusStream;
@@ -61,28 +170,91 @@ impl v1::policy_status_service_server::PolicyStatusService for PolicyStatus {
         &self,
         _: Request<v1::WatchPolicyStatusRequest>,
     ) -> Result<Response<StatusStream>, Status> {
-        // One place: a slow reader gets the newest state once it is ready for one, and nothing piles up.
-        let (sender, receiver) = mpsc::channel(1);
-        let Self { board, draining, repeat } = self.clone();
-        tokio::spawn(async move {
-            let mut changes = board.watch();
-            loop {
-                let Ok(place) = sender.reserve().await else { return };
-                changes.mark_unchanged();
-                place.send(Ok(v1::WatchPolicyStatusResponse { status: Some(convert(&board.snapshot())) }));
-                tokio::select! {
-                    changed = changes.changed() => if changed.is_err() { return },
-                    () = tokio::time::sleep(repeat) => {}
-                    () = draining.cancelled() => return,
-                    () = sender.closed() => return,
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let mut response = Response::new(stream::empty());
+        response.extensions_mut().insert(SharedBody::new(self.frames()));
+        Ok(response)
     }
 }
 
-/// The board as a message: the same for gRPC, `/status.json` and the command line.
+/// The body that a handler gives instead of a message, in the extensions of its response.
+#[derive(Clone)]
+struct SharedBody(Arc<Mutex<Option<Frames>>>);
+
+impl SharedBody {
+    fn new(frames: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Frames { frames: Box::pin(frames), is_over: false }))))
+    }
+}
+
+/// A body of encoded messages, with the trailers of a call that succeeded.
+struct Frames {
+    frames: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+    is_over: bool,
+}
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(self.frames.as_mut().poll_next(context)).map(Frame::data);
+        Poll::Ready(Some(Ok(frame.unwrap_or_else(|| {
+            self.is_over = true;
+            Frame::trailers(HeaderMap::from_iter([(
+                Status::GRPC_STATUS.clone(),
+                HeaderValue::from_static("0"),
+            )]))
+        }))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over
+    }
+}
+
+/// A generated service whose handlers may answer with bytes that are shared.
+#[derive(Clone, Debug)]
+pub struct SharedBodies<S>(S);
+
+impl<S: NamedService> NamedService for SharedBodies<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<HttpRequest<Body>> for SharedBodies<S>
+where
+    S: Service<HttpRequest<Body>, Response = HttpResponse<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = HttpResponse<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: HttpRequest<Body>) -> Self::Future {
+        let answered = self.0.call(request);
+        Box::pin(async move {
+            let mut response = answered.await?;
+            let shared = response.extensions_mut().remove::<SharedBody>();
+            let frames = shared
+                .and_then(|SharedBody(frames)| frames.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Ok(match frames {
+                Some(frames) => response.map(|_| Body::new(frames)),
+                None => response,
+            })
+        })
+    }
+}
+
+/// A status as a message: the same for gRPC, `/status.json` and the command line.
 #[must_use]
 pub fn convert(snapshot: &Snapshot) -> v1::PolicyStatus {
     let Snapshot { serving, source, last_attempt, conditions, audience_statuses, audience_status_count } =
@@ -177,5 +349,56 @@ mod tests {
         };
         assert_eq!(status(100).len(), 100);
         assert_eq!(status(1000).len(), MAX_LIST_BYTES / 2003);
+    }
+
+    fn messages() -> (Arc<Board>, StatusMessages) {
+        let board = Arc::new(Board::new("policies".into(), false, SystemTime::UNIX_EPOCH));
+        (Arc::clone(&board), StatusMessages::new(board))
+    }
+
+    #[test]
+    fn a_status_is_converted_and_encoded_once_for_all() {
+        let (board, messages) = messages();
+        let (one, other) = (messages.newest(), messages.clone().newest());
+        assert!(Arc::ptr_eq(&one, &other));
+        assert_eq!(one.frame().as_ptr(), other.frame().as_ptr(), "the same bytes");
+        let mut frame = one.frame();
+        let header = frame.split_to(5);
+        assert_eq!(header[0], 0);
+        assert_eq!(u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize, frame.len());
+        let decoded = v1::GetPolicyStatusResponse::decode(frame).unwrap();
+        assert_eq!(decoded.status.as_ref(), Some(one.message()));
+        board.drain(SystemTime::UNIX_EPOCH);
+        assert!(!Arc::ptr_eq(&one, &messages.newest()), "another state is another message");
+    }
+
+    #[tokio::test]
+    async fn watchers_share_the_bytes_and_make_none_before_they_are_asked() {
+        use futures_util::StreamExt as _;
+        let (board, messages) = messages();
+        let service = PolicyStatus::new(messages.clone(), CancellationToken::new());
+        let mut watchers: Vec<_> = (0..100).map(|_| Box::pin(service.frames())).collect();
+        assert!(messages.newest.lock().unwrap().is_none(), "nobody asked yet");
+        let mut addresses = std::collections::HashSet::new();
+        for watcher in &mut watchers {
+            addresses.insert(watcher.next().await.unwrap().as_ptr() as usize);
+        }
+        assert_eq!(addresses.len(), 1);
+        board.drain(SystemTime::UNIX_EPOCH);
+        let next = watchers[0].next().await.unwrap();
+        assert_eq!(next.as_ptr(), messages.newest().frame().as_ptr());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watcher_is_sent_the_same_again_and_ends_with_the_drain() {
+        use futures_util::StreamExt as _;
+        let (_board, messages) = messages();
+        let draining = CancellationToken::new();
+        let service = PolicyStatus::new(messages, draining.clone()).with_repeat(Duration::from_secs(30));
+        let mut watcher = Box::pin(service.frames());
+        let first = watcher.next().await.unwrap();
+        assert_eq!(watcher.next().await.unwrap().as_ptr(), first.as_ptr());
+        draining.cancel();
+        assert!(watcher.next().await.is_none());
     }
 }

@@ -25,13 +25,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::metrics::{CONTENT_TYPE, Metrics};
 use crate::proto::json;
-use crate::rpc::policy_status;
-use crate::status::Board;
+use crate::rpc::policy_status::StatusMessages;
 
 /// What the endpoint shows.
 #[derive(Clone, Debug)]
 struct Shown {
-    board: Arc<Board>,
+    messages: StatusMessages,
     metrics: Metrics,
 }
 
@@ -41,7 +40,7 @@ struct Shown {
 /// If serving ends by itself.
 pub async fn serve(
     listener: TcpListener,
-    board: Arc<Board>,
+    messages: StatusMessages,
     metrics: Metrics,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -50,7 +49,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
         .route("/metrics", get(render))
-        .with_state(Shown { board, metrics });
+        .with_state(Shown { messages, metrics });
     tokio::select! {
         ended = axum::serve(Limited { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }, routes).into_future() => ended,
         () = stop => Ok(()),
@@ -63,13 +62,14 @@ async fn livez() -> &'static str {
 
 /// 200 while requests are answered, 503 otherwise; with `?verbose` every condition in a line.
 async fn readyz(State(shown): State<Shown>, RawQuery(query): RawQuery) -> impl IntoResponse {
-    let ready = shown.board.is_ready();
+    let snapshot = shown.messages.snapshot();
+    let ready = snapshot.is_ready();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let verbose = query
         .is_some_and(|query| query.split('&').any(|part| part == "verbose" || part.starts_with("verbose=")));
     let mut text = String::new();
     if verbose {
-        for condition in shown.board.conditions() {
+        for condition in &snapshot.conditions {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
@@ -86,7 +86,7 @@ async fn readyz(State(shown): State<Shown>, RawQuery(query): RawQuery) -> impl I
 }
 
 async fn status(State(shown): State<Shown>) -> impl IntoResponse {
-    match json::to_string_pretty(&policy_status::convert(&shown.board.snapshot())) {
+    match json::to_string_pretty(shown.messages.newest().message()) {
         Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], text),
         Err(error) => {
             tracing::error!(%error, "status could not be printed as JSON");

@@ -27,15 +27,14 @@ use crate::audit::jsonl::{Jsonl, JsonlOptions, JsonlTarget};
 use crate::audit::{AuditError, AuditHealth, AuditLog, AuditOptions};
 use crate::policy::finding::shown;
 use crate::rpc::audit::Audit;
-use crate::rpc::policy_status::PolicyStatus;
+use crate::rpc::policy_status::{PolicyStatus, StatusMessages};
 use crate::rpc::scope_policy::ScopePolicy;
 use crate::rpc::v1::audit_service_server::AuditServiceServer;
-use crate::rpc::v1::policy_status_service_server::PolicyStatusServiceServer;
 use crate::status::{Board, kind};
+use crate::store::Current;
 use crate::store::load::Loader;
 use crate::store::read::ReadSettings;
 use crate::store::watch::{FolderWatch, Hints};
-use crate::store::{Current, Keeper};
 
 /// Everything that the operator can set.
 #[derive(Clone, Debug)]
@@ -216,11 +215,11 @@ impl App {
         let recorder = AuditRecorder::new(log.clone(), mode);
         let metrics = Metrics::new(Arc::clone(&board), &log, commits);
         let current = Current::default();
-        let keeper = Keeper::new(Arc::clone(&current), removal_quiet);
         let hints = Hints::new(debounce, rescan_interval);
         let mut reloader = Reloader::new(
             loader,
-            keeper,
+            removal_quiet,
+            Arc::clone(&current),
             Arc::clone(&board),
             metrics.clone(),
             {
@@ -301,11 +300,12 @@ impl App {
             jsonl,
         } = self;
         let stop = CancellationToken::new();
-        let status = PolicyStatus::new(Arc::clone(&board), lifecycle.draining().clone());
+        let messages = StatusMessages::new(Arc::clone(&board));
+        let status = PolicyStatus::new(messages.clone(), lifecycle.draining().clone());
         let services = Services::new(&lifecycle)
             .with(ScopePolicy::new(current).with_recorder(Arc::new(recorder)).into_server())
             .with(AuditServiceServer::new(Audit::new(log.clone(), lifecycle.draining().clone())))
-            .with(PolicyStatusServiceServer::new(status));
+            .with(status.into_server());
         lifecycle.serve();
 
         let reload = reload::task::Task {
@@ -318,8 +318,7 @@ impl App {
         };
         let mut reload = tokio::spawn(reload.run(stop.clone()));
         let health = tokio::spawn(show_health(log.clone(), Arc::clone(&board), stop.clone()));
-        let mut admin =
-            tokio::spawn(admin::serve(admin, Arc::clone(&board), metrics, stop.clone().cancelled_owned()));
+        let mut admin = tokio::spawn(admin::serve(admin, messages, metrics, stop.clone().cancelled_owned()));
         // Trouble of a shipper is no reason to refuse logins: the store has every record, and the lines go
         // on where they ended at the next start.
         let lines = jsonl.map(|jsonl| {

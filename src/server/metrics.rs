@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::audit::AuditLog;
-use crate::status::{Board, ConditionStatus};
+use crate::status::{Board, ConditionStatus, Snapshot};
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -117,7 +117,8 @@ struct BoardCollector(Arc<Board>);
 
 impl Collector for BoardCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (serving, last_attempt) = self.0.facts();
+        let snapshot = self.0.snapshot();
+        let Snapshot { serving, last_attempt, conditions, .. } = &*snapshot;
         let mut gauge = |name: &str, help: &str, value: f64| {
             let gauge = ConstGauge::new(value);
             let encoder = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
@@ -161,7 +162,7 @@ impl Collector for BoardCollector {
             None,
             MetricType::Gauge,
         )?;
-        if let Some(serving) = &serving {
+        if let Some(serving) = serving {
             let labels = [("digest", serving.digest.as_str())];
             let encoder = family.encode_family(&labels)?;
             ConstGauge::new(1i64).encode(encoder)?;
@@ -172,7 +173,7 @@ impl Collector for BoardCollector {
             None,
             MetricType::Gauge,
         )?;
-        for condition in self.0.conditions() {
+        for condition in conditions {
             for status in [ConditionStatus::True, ConditionStatus::False, ConditionStatus::Unknown] {
                 let labels = [("type", condition.kind), ("status", status.as_str())];
                 let encoder = family.encode_family(&labels)?;

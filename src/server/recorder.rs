@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::audit::{AuditLog, new_event};
 use crate::proto::v1;
 use crate::rpc::record::{Durable, Kind, NoRoom, NotDurable, Record, Recorder, Room};
-use crate::server::reload::PolicyChange;
+use crate::store::state::PolicyChange;
 
 /// Whether expansions wait until their record is durable.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -35,15 +35,26 @@ impl AuditRecorder {
 
     /// Records a policy change, accepted or rejected, without waiting.
     pub fn policy_change(&self, change: PolicyChange) {
-        let PolicyChange { accepted, generation, digest, previous_digest, finding_count } = change;
-        let finding_count = u32::try_from(finding_count).unwrap_or(u32::MAX);
+        let PolicyChange {
+            accepted,
+            generation,
+            digest,
+            previous_digest,
+            finding_count,
+            changes,
+            change_count,
+            widening_count,
+        } = change;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         self.log.enqueue(v1::AuditEvent {
             policy: Some(v1::PolicyVersion { generation, digest }),
             policy_change: Some(v1::PolicyChange {
                 accepted,
                 previous_digest,
-                finding_count,
-                ..v1::PolicyChange::default()
+                finding_count: count(finding_count),
+                changes,
+                change_count: count(change_count),
+                widening_count: count(widening_count),
             }),
             ..new_event(v1::AuditEventKind::PolicyChange, SystemTime::now())
         });

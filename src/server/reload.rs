@@ -1,5 +1,7 @@
-//! Reloading: looks at the policy files when something may have changed, and tells everybody who
-//! wants to know what became of it: status, metrics, log, audit, the last good copy on disk.
+//! Reloading: looks at the policy files when something may have changed, and does what follows from it.
+//!
+//! What follows is decided by [`ReloadState`]. Here, and nowhere else, it is done: requests get another set, status, metrics,
+//! log and audit are told, the last good copy on disk is replaced.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,36 +10,25 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
 
 use super::metrics::{Metrics, Reload};
+use crate::backoff::Backoff;
 use crate::hex;
-use crate::policy::change::Change;
 use crate::policy::finding::Findings;
-use crate::status::{Board, Outcome, Serving};
+use crate::status::{self, Board, Outcome, Serving, kind};
 use crate::store::last_good::{self, LastGoodError};
-use crate::store::load::{Loaded, Loader};
+use crate::store::load::{Loaded, Loader, Look};
 use crate::store::read::{ReadError, SourceFile};
-use crate::store::{Active, Attempt, Keeper, Verdict};
+use crate::store::state::{
+    Attempt, AttemptOutcome, Found, LogLine, Moment, PolicyChange, ReloadState, StatusChange, Transition,
+    Verdict,
+};
+use crate::store::{Active, Current};
 
 pub(super) mod task;
 
-/// How soon to look again after files kept changing while they were read.
-const UNSTABLE_RETRY: Duration = Duration::from_millis(100);
 /// Most changes that one log line names.
 const LOGGED_CHANGES: usize = 20;
-
-/// A policy change for the audit.
-#[derive(Clone, Debug)]
-pub struct PolicyChange {
-    /// Whether the new files serve.
-    pub accepted: bool,
-    /// What serves now.
-    pub generation: u64,
-    /// The digest of what serves now; empty if nothing does.
-    pub digest: String,
-    /// The digest of what served before; empty if nothing did.
-    pub previous_digest: String,
-    /// Findings of the attempt.
-    pub finding_count: usize,
-}
+/// How soon, and how late at most, writing the last good policy is tried again.
+const LAST_GOOD_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Why there is nothing to serve at the start.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +39,7 @@ pub enum StartError {
     /// The policy is not valid.
     #[error("the policy is not valid")]
     Invalid {
-        /// Every finding.
+        /// What is wrong.
         findings: Findings,
         /// The files, for showing the lines.
         files: Vec<SourceFile>,
@@ -58,7 +49,7 @@ pub enum StartError {
     NoLastGood {
         /// Why there is no last good one.
         last_good: LastGoodError,
-        /// Every finding of the policy; empty if it could not be read.
+        /// What is wrong with the policy; empty if it could not be read.
         findings: Findings,
         /// The files, for showing the lines.
         files: Vec<SourceFile>,
@@ -68,15 +59,18 @@ pub enum StartError {
 /// Where policy changes go to be audited; must not block.
 pub type Observer = Box<dyn Fn(PolicyChange) + Send>;
 
-/// Looks at the files and tells everybody.
+/// Looks at the files and does what follows.
 pub struct Reloader {
     loader: Loader,
-    keeper: Keeper,
+    state: ReloadState,
+    /// Of all the stamps at the last look: another value means that something was written.
+    stamps: Option<u64>,
+    current: Current,
     board: Arc<Board>,
     metrics: Metrics,
     observer: Observer,
-    state_dir: PathBuf,
     starts_from_last_good: bool,
+    last_good: LastGood,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -85,19 +79,38 @@ impl std::fmt::Debug for Reloader {
     }
 }
 
+/// A look at the files that is to be judged.
+struct Looked {
+    found: Found,
+    files: Vec<SourceFile>,
+    stamps: Option<u64>,
+}
+
 impl Reloader {
     /// Joins the parts; nothing is read yet.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is another part, and there is one caller")]
     pub fn new(
         loader: Loader,
-        keeper: Keeper,
+        removal_quiet: Duration,
+        current: Current,
         board: Arc<Board>,
         metrics: Metrics,
         observer: Observer,
         state_dir: PathBuf,
         starts_from_last_good: bool,
     ) -> Self {
-        Self { loader, keeper, board, metrics, observer, state_dir, starts_from_last_good }
+        Self {
+            loader,
+            state: ReloadState::new(removal_quiet),
+            stamps: None,
+            current,
+            board,
+            metrics,
+            observer,
+            starts_from_last_good,
+            last_good: LastGood::new(state_dir),
+        }
     }
 
     /// The named paths.
@@ -112,172 +125,228 @@ impl Reloader {
     /// [`StartError`] if there is nothing to serve.
     pub fn start(&mut self) -> Result<(), StartError> {
         let started = Instant::now();
-        let (attempt, bytes, files) = match self.loader.load() {
-            Ok(loaded) => split(loaded),
-            Err(error) if self.starts_from_last_good && !matches!(error, ReadError::Unstable { .. }) => {
-                (Attempt::Missing(error.to_string()), [0; 32], Vec::new())
-            }
+        let Looked { found, files, stamps } = match self.loader.load() {
+            Ok(loaded) => judged(loaded),
+            Err(error) if self.starts_from_last_good => unread(error),
             Err(error) => return Err(error.into()),
         };
-        if let Attempt::Valid(_) = &attempt {
-            self.judge(attempt, bytes, &files, started);
-            return Ok(());
-        }
-        let findings = match &attempt {
-            Attempt::Invalid(findings) => findings.clone(),
-            _ => Findings::new(),
-        };
-        if !self.starts_from_last_good {
-            return Err(StartError::Invalid { findings, files });
-        }
-        match last_good::restore(&self.state_dir) {
-            Err(last_good) => Err(StartError::NoLastGood { last_good, findings, files }),
-            Ok(set) => {
-                let active = self.keeper.restore(set, SystemTime::now());
-                self.board.serve(serving(&active));
-                warn!(
-                    generation = active.generation,
-                    digest = %active.set.digest(),
-                    "started from the last good policy"
-                );
-                (self.observer)(PolicyChange {
-                    accepted: true,
-                    generation: active.generation,
-                    digest: active.set.digest().to_string(),
-                    previous_digest: String::new(),
-                    finding_count: 0,
-                });
-                self.judge(attempt, bytes, &files, started);
-                Ok(())
+        self.stamps = stamps;
+        if !matches!(found, Found::Valid { .. }) {
+            let findings = match &found {
+                Found::Invalid { findings, .. } => findings.clone(),
+                _ => Findings::new(),
+            };
+            if !self.starts_from_last_good {
+                return Err(StartError::Invalid { findings, files });
             }
+            let last_good = match last_good::restore(&self.last_good.state_dir) {
+                Ok(accepted) => accepted,
+                Err(last_good) => return Err(StartError::NoLastGood { last_good, findings, files }),
+            };
+            let transition = self.state.restore(last_good, now());
+            self.perform(transition, &[], started);
         }
+        let transition = self.state.apply(Attempt { found, last_write: None }, now());
+        self.perform(transition, &files, started);
+        Ok(())
     }
 
-    /// Looks once; tells when to look again at the latest, if there is a reason to. Blocks.
-    pub fn look(&mut self) -> Option<SystemTime> {
+    /// Looks once; returns when to look again at the latest, if there is a reason to. Blocks.
+    ///
+    /// `last_event` is when the newest event came that can have to do with the policy.
+    pub fn look(&mut self, last_event: Option<Instant>) -> Option<Instant> {
         let started = Instant::now();
-        let keeper = &self.keeper;
-        let (attempt, bytes, files) = match self.loader.load_unless(|bytes| keeper.has_judged(bytes)) {
-            Ok(None) => return None,
-            Ok(Some(loaded)) => split(loaded),
-            Err(ReadError::Unstable { attempts }) => {
-                debug!(attempts, "policy files keep changing, looking again soon");
-                return Some(SystemTime::now() + UNSTABLE_RETRY);
+        let state = &self.state;
+        let Looked { found, files, stamps } = match self.loader.load_unless(|bytes| state.has_judged(bytes)) {
+            Ok(Look { stamps, loaded: Some(loaded) }) => Looked { stamps: Some(stamps), ..judged(loaded) },
+            Ok(Look { stamps, loaded: None }) => {
+                Looked { found: Found::Known, files: Vec::new(), stamps: Some(stamps) }
             }
-            Err(error) => (Attempt::Missing(error.to_string()), [0; 32], Vec::new()),
+            Err(error) => unread(error),
         };
-        self.judge(attempt, bytes, &files, started)
+        let now = now();
+        let is_written = stamps.is_none() || stamps != self.stamps;
+        self.stamps = stamps;
+        let last_write = if is_written { Some(now.instant) } else { last_event };
+        let transition = self.state.apply(Attempt { found, last_write }, now);
+        let planned = self.perform(transition, &files, started);
+        let retry = self.last_good.retry(&self.board, now);
+        planned.into_iter().chain(retry).min()
     }
 
-    fn judge(
-        &mut self,
-        attempt: Attempt,
-        bytes: [u8; 32],
-        files: &[SourceFile],
-        started: Instant,
-    ) -> Option<SystemTime> {
-        let now = SystemTime::now();
-        match self.keeper.judge(attempt, bytes, now) {
-            Verdict::Same => {}
-            Verdict::Waiting { until } => {
-                debug!("policy takes something away, waiting for quiet");
-                return Some(until);
-            }
-            Verdict::Unchanged { warnings } => {
-                self.metrics.reloaded(Reload::Unchanged, started.elapsed());
-                self.board.attempt(Outcome::Accepted { warnings }, now);
-            }
-            Verdict::Accepted { active, previous_digest, changes, warnings } => {
-                self.metrics.reloaded(Reload::Accepted, started.elapsed());
-                let warning_count = warnings.count();
-                self.board.serve(serving(&active));
-                self.board.attempt(Outcome::Accepted { warnings }, now);
-                log_accepted(&active, &changes, warning_count, started.elapsed());
-                (self.observer)(PolicyChange {
-                    accepted: true,
-                    generation: active.generation,
-                    digest: active.set.digest().to_string(),
-                    previous_digest: previous_digest.unwrap_or_default(),
-                    finding_count: warning_count,
-                });
-                if let Err(error) = last_good::keep(&self.state_dir, &active.set, files) {
-                    error!(%error, "the last good policy could not be kept");
-                }
-            }
-            Verdict::Rejected { findings } => {
-                let first = findings.first_error().map(ToString::to_string);
-                self.reject(findings.count(), first.as_deref().unwrap_or_default());
-                self.metrics.reloaded(Reload::Rejected, started.elapsed());
-                self.board.attempt(
-                    Outcome::Rejected { findings, digest: format!("sha256:{}", hex::encode(&bytes)) },
-                    now,
-                );
-            }
-            Verdict::Missing { reason } => {
-                self.reject(0, &reason);
-                self.metrics.reloaded(Reload::Rejected, started.elapsed());
-                self.board.attempt(Outcome::Missing { reason }, now);
-            }
+    /// Does what follows from an attempt; returns when to look again.
+    fn perform(&mut self, transition: Transition, files: &[SourceFile], started: Instant) -> Option<Instant> {
+        let Transition { serve, status, change, verdict, log, look_again } = transition;
+        let now = now();
+        if let Some(active) = &serve {
+            self.current.store(Some(Arc::clone(active)));
         }
-        None
+        if let Some(status) = status {
+            self.board.apply(shown(status), now.time);
+        }
+        if let Some(verdict) = verdict {
+            let result = match verdict {
+                Verdict::Accepted => Reload::Accepted,
+                Verdict::Unchanged => Reload::Unchanged,
+                Verdict::Rejected => Reload::Rejected,
+            };
+            self.metrics.reloaded(result, started.elapsed());
+        }
+        for line in log {
+            self.log(line, started.elapsed());
+        }
+        if let Some(change) = change {
+            (self.observer)(change);
+        }
+        if let (Some(active), Some(Verdict::Accepted)) = (serve, verdict) {
+            self.last_good.keep(active, files.to_vec(), &self.board, now);
+        }
+        look_again
     }
 
-    fn reject(&self, finding_count: usize, first: &str) {
-        let (serving, _) = self.board.facts();
-        let (generation, digest) =
-            serving.map_or((0, String::new()), |serving| (serving.generation, serving.digest));
-        warn!(
-            findings = finding_count,
-            first,
-            generation,
-            "policy rejected, last good set keeps serving; {}",
-            if self.starts_from_last_good {
-                "the next restart would serve the last good policy"
-            } else {
-                "the next restart would fail"
-            }
-        );
-        (self.observer)(PolicyChange {
-            accepted: false,
-            generation,
-            previous_digest: digest.clone(),
-            digest,
-            finding_count,
-        });
+    fn log(&self, line: LogLine, took: Duration) {
+        let restart = if self.starts_from_last_good {
+            "the next restart would serve the last good policy"
+        } else {
+            "the next restart would fail"
+        };
+        match line {
+            LogLine::Accepted { active, warnings, change } => log_accepted(&active, warnings, &change, took),
+            LogLine::Restored { active } => warn!(
+                generation = active.generation,
+                digest = %active.set.digest(),
+                "started from the last good policy"
+            ),
+            LogLine::Rejected { findings, first, active } => warn!(
+                findings,
+                first,
+                generation = active.as_ref().map_or(0, |active| active.generation),
+                "policy rejected, last good set keeps serving; {restart}"
+            ),
+            LogLine::Recovered { active } => info!(
+                generation = active.generation,
+                digest = %active.set.digest(),
+                "policy files are valid again and mean what serves"
+            ),
+            LogLine::Waiting => debug!("policy removes something, waiting until it is no longer written"),
+            LogLine::Troubled(trouble) => warn!(reason = trouble.reason(), "{trouble}"),
+            LogLine::Untroubled => info!("policy files can be read and judged again"),
+        }
     }
 }
 
-fn split(loaded: Loaded) -> (Attempt, [u8; 32], Vec<SourceFile>) {
-    let Loaded { bytes, outcome, files } = loaded;
-    let attempt = match outcome {
-        Ok(accepted) => Attempt::Valid(accepted),
-        Err(findings) => Attempt::Invalid(findings),
+/// Reads both clocks.
+fn now() -> Moment {
+    Moment { instant: Instant::now(), time: SystemTime::now() }
+}
+
+fn judged(loaded: Loaded) -> Looked {
+    let Loaded { bytes, stamps, outcome, files } = loaded;
+    let found = match outcome {
+        Ok(accepted) => Found::Valid { accepted, bytes },
+        Err(findings) => Found::Invalid { findings, bytes },
     };
-    (attempt, bytes, files)
+    Looked { found, files, stamps: Some(stamps) }
 }
 
-fn serving(active: &Active) -> Serving {
-    Serving {
-        generation: active.generation,
-        digest: active.set.digest().to_string(),
-        load_time: active.load_time,
-        audiences: Arc::clone(active.set.audiences()),
+fn unread(error: ReadError) -> Looked {
+    let found = match error {
+        ReadError::Unstable { names, .. } => Found::Unstable { names },
+        error if error.is_transient() => Found::Failed(error.to_string()),
+        error => Found::Missing(error.to_string()),
+    };
+    Looked { found, files: Vec::new(), stamps: None }
+}
+
+/// What the status shows.
+fn shown(change: StatusChange) -> status::Change {
+    let StatusChange { serving, attempt, trouble } = change;
+    status::Change {
+        serving: serving.map(|active| Serving {
+            generation: active.generation,
+            digest: active.set.digest().to_string(),
+            load_time: active.load_time,
+            audiences: Arc::clone(active.set.audiences()),
+        }),
+        attempt: attempt.map(|attempt| match attempt {
+            AttemptOutcome::Accepted { warnings } => Outcome::Accepted { warnings },
+            AttemptOutcome::Rejected { findings, bytes } => {
+                Outcome::Rejected { findings, digest: format!("sha256:{}", hex::encode(&bytes)) }
+            }
+            AttemptOutcome::Missing { reason } => Outcome::Missing { reason },
+        }),
+        trouble: trouble.map(|trouble| (trouble.reason(), trouble.to_string())),
     }
 }
 
-fn log_accepted(active: &Active, changes: &[Change], warnings: usize, took: Duration) {
-    let mut named: Vec<String> = changes.iter().take(LOGGED_CHANGES).map(Change::to_string).collect();
-    if changes.len() > LOGGED_CHANGES {
-        named.push(format!("and {} more", changes.len() - LOGGED_CHANGES));
+fn log_accepted(active: &Active, warnings: usize, change: &PolicyChange, took: Duration) {
+    let mut named: Vec<&str> = change.changes.iter().take(LOGGED_CHANGES).map(String::as_str).collect();
+    let more = change.change_count.saturating_sub(named.len());
+    let rest = format!("and {more} more");
+    if more > 0 {
+        named.push(&rest);
     }
     info!(
         generation = active.generation,
         digest = %active.set.digest(),
         audiences = active.set.audiences().len(),
         warnings,
-        widening = changes.iter().any(|change| change.widening),
+        widening = change.widening_count > 0,
         changes = named.join("; "),
         ?took,
         "policy accepted"
     );
+}
+
+/// The copy on disk of the set that was accepted last, written again until that succeeds.
+#[derive(Debug)]
+struct LastGood {
+    state_dir: PathBuf,
+    /// What is not written yet, and when to try again.
+    unsaved: Option<(Arc<Active>, Vec<SourceFile>, Instant)>,
+    backoff: Backoff,
+}
+
+impl LastGood {
+    const fn new(state_dir: PathBuf) -> Self {
+        let (first, longest) = LAST_GOOD_RETRY;
+        Self { state_dir, unsaved: None, backoff: Backoff::new(first, longest) }
+    }
+
+    /// Writes a set in the place of the one before.
+    fn keep(&mut self, active: Arc<Active>, files: Vec<SourceFile>, board: &Board, now: Moment) {
+        self.unsaved = Some((active, files, now.instant));
+        self.retry(board, now);
+    }
+
+    /// Writes what is not written, if it is time; returns when it is next.
+    fn retry(&mut self, board: &Board, now: Moment) -> Option<Instant> {
+        let (active, files, at) = self.unsaved.as_mut()?;
+        if now.instant < *at {
+            return Some(*at);
+        }
+        match last_good::keep(&self.state_dir, &active.set, files) {
+            Ok(()) => {
+                if self.backoff.failures() > 0 {
+                    info!(generation = active.generation, "the last good policy is saved again");
+                }
+                self.backoff.reset();
+                self.unsaved = None;
+                board.toggle(kind::LAST_GOOD_NOT_SAVED, None, now.time);
+                None
+            }
+            Err(error) => {
+                if self.backoff.failures() == 0 {
+                    error!(%error, generation = active.generation, "the last good policy could not be saved");
+                }
+                let message = format!(
+                    "{error}; a start from the last good policy would serve an older one than generation {}",
+                    active.generation
+                );
+                board.toggle(kind::LAST_GOOD_NOT_SAVED, Some(("WriteFailed", message)), now.time);
+                *at = now.instant + self.backoff.failed();
+                Some(*at)
+            }
+        }
+    }
 }

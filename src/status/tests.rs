@@ -64,8 +64,8 @@ fn types_and_reasons_fit_the_published_patterns() {
     let mut seen = Vec::new();
     let mut look = |board: &Board| {
         let snapshot = board.snapshot();
-        seen.extend(snapshot.conditions);
-        seen.extend(snapshot.audience_statuses.into_iter().flat_map(|status| status.conditions));
+        seen.extend(snapshot.conditions.clone());
+        seen.extend(snapshot.audience_statuses.iter().flat_map(|status| status.conditions.clone()));
     };
     look(&board);
     serve(&board, GOOD, 1, 10);
@@ -74,7 +74,7 @@ fn types_and_reasons_fit_the_published_patterns() {
         reject(&board, text, 20);
         look(&board);
     }
-    board.attempt(Outcome::Missing { reason: "gone".to_owned() }, at(30));
+    attempt(&board, Outcome::Missing { reason: "gone".to_owned() }, 30);
     board.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "disk full".to_owned())), at(30));
     board.drain(at(40));
     look(&board);
@@ -102,18 +102,24 @@ fn read(text: &str) -> Result<crate::policy::check::Accepted, Findings> {
 
 fn serve(board: &Board, text: &str, generation: u64, time: u64) {
     let set = read(text).unwrap().set;
-    board.serve(Serving {
+    let serving = Serving {
         generation,
         digest: set.digest().to_string(),
         load_time: at(time),
         audiences: Arc::clone(set.audiences()),
-    });
-    board.attempt(Outcome::Accepted { warnings: Findings::new() }, at(time));
+    };
+    let attempt = Some(Outcome::Accepted { warnings: Findings::new() });
+    board.apply(Change { serving: Some(serving), attempt, trouble: None }, at(time));
+}
+
+fn attempt(board: &Board, outcome: Outcome, time: u64) {
+    let serving = board.snapshot().serving.clone();
+    board.apply(Change { serving, attempt: Some(outcome), trouble: None }, at(time));
 }
 
 fn reject(board: &Board, text: &str, time: u64) {
     let findings = read(text).unwrap_err();
-    board.attempt(Outcome::Rejected { findings, digest: "sha256:00".to_owned() }, at(time));
+    attempt(board, Outcome::Rejected { findings, digest: "sha256:00".to_owned() }, time);
 }
 
 #[test]
@@ -123,7 +129,7 @@ fn a_policy_accepted_while_draining_does_not_make_it_ready() {
     board.drain(at(20));
     serve(&board, BASE_CHANGED, 2, 30);
     assert!(!board.is_ready());
-    is(&board.conditions(), kind::READY, ConditionStatus::False, "Draining", 20);
+    is(&board.snapshot().conditions, kind::READY, ConditionStatus::False, "Draining", 20);
 }
 
 const BASE_CHANGED: &str = "audiences: {one: {scopesSupported: [a, b, c]}}";
@@ -181,7 +187,7 @@ fn a_bad_baseline_is_false_with_its_reason_and_goes_back() {
     reject(&board, BAD_BASELINE, 25);
     is(&board.snapshot().conditions, kind::POLICY_ACCEPTED, False, "PolicyRejected", 20);
 
-    board.attempt(Outcome::Accepted { warnings: Findings::new() }, at(30));
+    attempt(&board, Outcome::Accepted { warnings: Findings::new() }, 30);
     let after = board.snapshot();
     is(&after.conditions, kind::POLICY_ACCEPTED, True, "PolicyAccepted", 30);
     assert!(after.conditions.iter().all(|condition| condition.kind != kind::SERVING_LAST_GOOD));
@@ -199,10 +205,10 @@ fn what_cannot_be_read_leaves_the_baseline_unknown() {
     let board = board();
     serve(&board, GOOD, 1, 10);
     reject(&board, "audiences: [", 20);
-    let conditions = board.conditions();
+    let conditions = board.snapshot().conditions.clone();
     is(&conditions, kind::BASELINE_SCOPES_VALID, ConditionStatus::Unknown, "PolicyNotReadable", 20);
-    board.attempt(Outcome::Missing { reason: "cannot read `policies`".to_owned() }, at(30));
-    let conditions = board.conditions();
+    attempt(&board, Outcome::Missing { reason: "cannot read `policies`".to_owned() }, 30);
+    let conditions = board.snapshot().conditions.clone();
     is(&conditions, kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicySourceMissing", 20);
 }
 
@@ -214,7 +220,7 @@ fn lists_are_bounded_and_counted() {
     serve(&board, GOOD, 1, 10);
     reject(&board, &format!("audiences: {{{}}}", audiences.join(", ")), 20);
     let snapshot = board.snapshot();
-    let attempt = snapshot.last_attempt.unwrap();
+    let attempt = snapshot.last_attempt.as_ref().unwrap();
     assert_eq!((attempt.findings.len(), attempt.finding_count), (1000, 1500));
     assert_eq!(
         (snapshot.audience_statuses.len(), snapshot.audience_status_count),
@@ -249,4 +255,31 @@ fn an_audience_that_came_later_is_healthy_since_then() {
     let snapshot = board.snapshot();
     is(&snapshot.audience_statuses[0].conditions, kind::READY, ConditionStatus::True, "PolicyLoaded", 10);
     is(&snapshot.audience_statuses[1].conditions, kind::READY, ConditionStatus::True, "PolicyLoaded", 20);
+}
+
+// What serves, what became of the attempt and the trouble with the source change as one: whoever watches never sees
+// a state that was not.
+#[test]
+fn a_change_is_one_snapshot_for_all_who_watch() {
+    let board = board();
+    let mut watching = board.watch();
+    serve(&board, GOOD, 1, 10);
+    let seen = Arc::clone(&watching.borrow_and_update());
+    assert!(Arc::ptr_eq(&seen, &board.snapshot()), "all share it");
+    assert!(seen.serving.is_some() && seen.last_attempt.is_some() && seen.is_ready());
+    let serving = seen.serving.clone();
+    let trouble = Some(("FilesKeepChanging", "a.yaml".to_owned()));
+    board.apply(Change { serving: serving.clone(), attempt: None, trouble }, at(20));
+    is(
+        &board.snapshot().conditions,
+        kind::POLICY_SOURCE_UNSTABLE,
+        ConditionStatus::True,
+        "FilesKeepChanging",
+        20,
+    );
+    is(&board.snapshot().conditions, kind::POLICY_ACCEPTED, ConditionStatus::True, "PolicyAccepted", 10);
+    board.apply(Change { serving, attempt: None, trouble: None }, at(30));
+    let after = board.snapshot();
+    assert!(after.conditions.iter().all(|condition| condition.kind != kind::POLICY_SOURCE_UNSTABLE));
+    assert_eq!(seen.serving.as_ref().unwrap().generation, 1, "a snapshot stays as it was");
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::read::SourceFile;
 use crate::file;
 use crate::policy::PolicySet;
-use crate::policy::check::check;
+use crate::policy::check::{Accepted, check};
 use crate::policy::document::Document;
 
 /// Name of the file in the state directory.
@@ -85,7 +85,7 @@ pub fn keep(state_dir: &Path, set: &PolicySet, files: &[SourceFile]) -> Result<(
         digest: set.digest().as_str(),
         files: files.iter().map(|file| KeptFile { path: &file.path, text: &file.text }).collect(),
     };
-    fs::create_dir_all(state_dir).map_err(failed)?;
+    // Not made if it is gone: a state directory that vanished is for people to look at.
     file::replace(&path, |out| serde_json::to_writer(out, &kept).map_err(io::Error::from)).map_err(failed)
 }
 
@@ -93,7 +93,7 @@ pub fn keep(state_dir: &Path, set: &PolicySet, files: &[SourceFile]) -> Result<(
 ///
 /// # Errors
 /// [`LastGoodError`] if nothing was kept, or it cannot be read, or is not valid, or has another digest.
-pub fn restore(state_dir: &Path) -> Result<PolicySet, LastGoodError> {
+pub fn restore(state_dir: &Path) -> Result<Accepted, LastGoodError> {
     let path = state_dir.join(FILE_NAME);
     let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => LastGoodError::None { path: path.clone() },
@@ -119,7 +119,7 @@ pub fn restore(state_dir: &Path) -> Result<PolicySet, LastGoodError> {
             accepted.set.digest()
         )));
     }
-    Ok(accepted.set)
+    Ok(accepted)
 }
 
 #[cfg(test)]
@@ -138,8 +138,10 @@ mod tests {
         fs::write(policies.join("a.yaml"), "audiences: {a: {scopesSupported: [x]}}").unwrap();
         let loaded = Loader::new(vec![policies], ReadSettings::default()).load().unwrap();
         let set = loaded.outcome.unwrap().set;
+        assert!(keep(&state, &set, &loaded.files).is_err(), "the state directory is not made");
+        fs::create_dir(&state).unwrap();
         keep(&state, &set, &loaded.files).unwrap();
-        assert_eq!(restore(&state).unwrap().digest(), set.digest());
+        assert_eq!(restore(&state).unwrap().set.digest(), set.digest());
         let path = state.join(FILE_NAME);
         let text = fs::read_to_string(&path).unwrap();
         for damaged in

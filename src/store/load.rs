@@ -59,10 +59,21 @@ type Checked = Arc<[CheckedDocument]>;
 pub struct Loaded {
     /// SHA-256 over all bytes that were read: equal exactly if the outcome must be equal.
     pub bytes: [u8; 32],
+    /// Of the stamps of all files: another value means that something was written.
+    pub stamps: u64,
     /// A valid set, or what is wrong.
     pub outcome: Result<Accepted, Findings>,
     /// The files as read, sorted by path.
     pub files: Vec<SourceFile>,
+}
+
+/// What one look gave, if it was not known already.
+#[derive(Debug)]
+pub struct Look {
+    /// As in [`Loaded`].
+    pub stamps: u64,
+    /// Nothing if the bytes are known.
+    pub loaded: Option<Loaded>,
 }
 
 /// Another look is needed if more files declare guardrails than a quick look at the text said.
@@ -126,23 +137,21 @@ impl Loader {
         Ok(self.take(picture))
     }
 
-    /// Reads, and checks unless the bytes are known by their digest; `None` if they are.
+    /// Reads, and checks unless the bytes are known by their digest.
     ///
     /// # Errors
     /// As for [`Loader::load`].
-    pub fn load_unless(
-        &mut self,
-        known: impl FnOnce(&[u8; 32]) -> bool,
-    ) -> Result<Option<Loaded>, ReadError> {
+    pub fn load_unless(&mut self, known: impl FnOnce(&[u8; 32]) -> bool) -> Result<Look, ReadError> {
         let picture = self.read()?;
+        let stamps = picture.stamps;
         if known(&picture.digest) {
             if self.valid.picture.as_ref().is_some_and(|valid| valid.digest == picture.digest) {
                 // The same bytes, perhaps with other stamps.
                 self.valid.picture = Some(picture);
             }
-            return Ok(None);
+            return Ok(Look { stamps, loaded: None });
         }
-        Ok(Some(self.take(picture)))
+        Ok(Look { stamps, loaded: Some(self.take(picture)) })
     }
 
     fn read(&self) -> Result<Picture, ReadError> {
@@ -163,8 +172,8 @@ impl Loader {
         let (guardrails, documents) = self.check(&files);
         let all = documents.iter().flat_map(|checked| checked.iter());
         let mut outcome = assemble(&self.source, all, others);
-        let bytes = picture.digest;
-        if let Ok(Accepted { set, warnings }) = &mut outcome {
+        let (bytes, stamps) = (picture.digest, picture.stamps);
+        if let Ok(Accepted { set, warnings, .. }) = &mut outcome {
             if self.warns {
                 let documents: Vec<Document> = files.iter().flat_map(|file| self.documents(file)).collect();
                 warnings.append(&warning::warnings(set, &documents));
@@ -177,7 +186,7 @@ impl Loader {
                 .collect();
             self.valid = Valid { picture: Some(picture), guardrails, checked };
         }
-        Loaded { bytes, outcome, files }
+        Loaded { bytes, stamps, outcome, files }
     }
 
     /// Checks every file under the guardrails of the set, in the order of the files.

@@ -62,6 +62,8 @@ pub struct Picture {
     pub problems: Vec<ReadProblem>,
     /// SHA-256 over all paths, contents and problems: equal exactly if a check must come out equal.
     pub digest: [u8; 32],
+    /// Over the stamps of all files that were found, read or not: another value means that something was written.
+    pub stamps: u64,
 }
 
 /// Something inside a policy folder that cannot be used.
@@ -197,10 +199,18 @@ pub enum ReadError {
     Unstable {
         /// How often it was tried.
         attempts: u32,
+        /// Some of the files that changed.
+        names: Vec<String>,
     },
 }
 
 impl ReadError {
+    /// Returns `true` for an error of the system that says nothing about the policy.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        false
+    }
+
     /// Tells whether a named path is not there.
     #[must_use]
     pub fn is_missing(&self) -> bool {
@@ -325,7 +335,9 @@ fn read_with(
         match outcome {
             Ok(Some(picture)) => return Ok(picture),
             Err(error) if !error.is_missing() || attempt >= attempts.min(3) => return Err(error),
-            Ok(None) if attempt >= attempts => return Err(ReadError::Unstable { attempts }),
+            Ok(None) if attempt >= attempts => {
+                return Err(ReadError::Unstable { attempts, names: Vec::new() });
+            }
             Ok(None) | Err(_) => hook(Step::Pause),
         }
     }
@@ -393,7 +405,8 @@ impl Attempt<'_> {
         }
         problems.sort_by(|one, other| one.path.cmp(&other.path));
         let digest = digest(&files, &problems);
-        Ok(Some(Picture { files, problems, digest }))
+        let stamps = before.stamps();
+        Ok(Some(Picture { files, problems, digest, stamps }))
     }
 
     fn take(&mut self, listed: &Listed) -> Taken {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{ErrorKind, Event, EventHandler, EventKind, RecursiveMode, Watcher};
@@ -44,6 +44,8 @@ pub enum Hint {
 #[derive(Clone, Debug)]
 pub struct Hints {
     notify: Arc<Notify>,
+    /// When the newest event came.
+    last_event: Arc<Mutex<Option<std::time::Instant>>>,
     debounce: Duration,
     rescan_interval: Duration,
 }
@@ -53,7 +55,7 @@ impl Hints {
     /// `rescan_interval` regardless.
     #[must_use]
     pub fn new(debounce: Duration, rescan_interval: Duration) -> Self {
-        Self { notify: Arc::new(Notify::new()), debounce, rescan_interval }
+        Self { notify: Arc::new(Notify::new()), last_event: Arc::default(), debounce, rescan_interval }
     }
 
     /// Asks for a look, as an event does.
@@ -61,11 +63,22 @@ impl Hints {
         self.notify.notify_one();
     }
 
+    /// Notes that something was written, and asks for a look.
+    fn written(&self) {
+        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::time::Instant::now());
+        self.hint();
+    }
+
+    /// When the newest event came.
+    #[must_use]
+    pub fn last_event(&self) -> Option<std::time::Instant> {
+        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for the next reason to look; `planned` is a time at which there is one anyway.
-    pub async fn next(&self, planned: Option<SystemTime>) -> Hint {
-        let now = Instant::now();
-        let rescan = now + self.rescan_interval;
-        let planned = planned.map(|at| now + at.duration_since(SystemTime::now()).unwrap_or_default());
+    pub async fn next(&self, planned: Option<std::time::Instant>) -> Hint {
+        let rescan = Instant::now() + self.rescan_interval;
+        let planned = planned.map(Instant::from_std);
         let first = planned.map_or(rescan, |planned| planned.min(rescan));
         if timeout_at(first, self.notify.notified()).await.is_err() {
             return if planned.is_some_and(|planned| planned <= rescan) {
@@ -369,7 +382,7 @@ impl EventHandler for Listener {
             }
         };
         if is_news {
-            self.shared.hints.hint();
+            self.shared.hints.written();
         }
     }
 }

@@ -379,7 +379,9 @@ async fn an_edit_storm_gives_no_wrong_answer() {
     let volume = folder.path().join("policies");
     fs::create_dir(&volume).unwrap();
     project(&volume, 0, &text(0));
-    let settings = settings(folder.path());
+    let mut settings = settings(folder.path());
+    // Each version takes the scope of the one before out of the baseline, and none is to wait for that.
+    settings.removal_quiet = Duration::ZERO;
     let service = Service::start_in(folder, settings).await.unwrap();
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -484,4 +486,60 @@ async fn an_edit_storm_gives_no_wrong_answer() {
         by_generation.len()
     );
     assert!(by_generation.len() > 1, "the storm was seen");
+}
+
+#[tokio::test]
+async fn a_last_good_policy_that_could_not_be_saved_is_saved_later() {
+    let service = Service::start(&policy("a")).await;
+    // Stands in for a full disk: the file that is written first cannot be made.
+    let state = service.folder.path().join("state");
+    let in_the_way = state.join("last-good.json.new");
+    fs::create_dir(&in_the_way).unwrap();
+    let before = fs::read_to_string(state.join("last-good.json")).unwrap();
+    service.write("mcp.yaml", &policy("a, b"));
+    let failing = service
+        .status_when("the condition", |status| condition(&status.conditions, "LastGoodNotSaved").is_some())
+        .await;
+    assert_eq!(condition(&failing.conditions, "LastGoodNotSaved"), Some(("True", "WriteFailed")));
+    assert_eq!(generation(&failing), 2, "the edit is served all the same");
+    assert_eq!(fs::read_to_string(state.join("last-good.json")).unwrap(), before);
+    fs::remove_dir(&in_the_way).unwrap();
+    let saved = service
+        .status_when("saved", |status| condition(&status.conditions, "LastGoodNotSaved").is_none())
+        .await;
+    let digest = saved.active.unwrap().digest;
+    assert!(fs::read_to_string(state.join("last-good.json")).unwrap().contains(&digest));
+}
+
+#[tokio::test]
+async fn the_audit_says_what_a_policy_change_changed() {
+    use scopeward::rpc::v1::audit_service_client::AuditServiceClient;
+    use scopeward::rpc::v1::stream_audit_events_response::Message;
+    let service = Service::start(&policy("a")).await;
+    service.write("mcp.yaml", &policy("a, b"));
+    serves(&service, 2, "b").await;
+    let request = v1::StreamAuditEventsRequest {
+        kinds: vec![v1::AuditEventKind::PolicyChange.into()],
+        follow: true,
+        ..Default::default()
+    };
+    let mut stream = AuditServiceClient::new(service.channel.clone())
+        .stream_audit_events(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let mut changes = Vec::new();
+    while changes.len() < 2 {
+        let next = tokio::time::timeout(crate::service::DEADLINE, stream.message()).await.unwrap();
+        if let Some(Message::Event(event)) = next.unwrap().unwrap().message {
+            changes.push(event.policy_change.unwrap());
+        }
+    }
+    assert_eq!(
+        (changes[0].accepted, changes[0].change_count),
+        (true, 0),
+        "the first set has nothing to differ from"
+    );
+    assert!(changes[1].changes[0].contains("scopesSupported +b"), "{changes:?}");
+    assert_eq!((changes[1].change_count, changes[1].widening_count), (1, 1));
 }

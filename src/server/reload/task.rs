@@ -55,14 +55,14 @@ impl Task {
                 hint = hints.next(planned) => hint,
                 _ = hangup.recv() => Hint::Event,
             };
-            let board = Arc::clone(&board);
+            let (board, events) = (Arc::clone(&board), hints.clone());
             (reloader, folders, planned) = tokio::task::spawn_blocking(move || {
                 let mut planned = None;
                 if hint != Hint::Planned {
                     folders.arm();
                 }
                 for _ in 0..MAX_LOOKS {
-                    planned = reloader.look();
+                    planned = reloader.look(events.last_event());
                     // A folder that came up while we looked may hold what we have not seen.
                     if !folders.arm() {
                         break;

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -101,6 +102,17 @@ pub(super) struct Listing {
     folders: Vec<Stamp>,
     /// Something vanished between being named by its folder and being looked at.
     pub(super) moved: bool,
+}
+
+impl Listing {
+    /// A hash over the stamps of the files.
+    pub(super) fn stamps(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for file in &self.files {
+            (&file.shown, file.stamp).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
 }
 
 /// Tells whether a file of this name belongs to a policy: `*.yaml` or `*.yml`, but not `_test.yaml`,

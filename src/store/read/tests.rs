@@ -271,7 +271,7 @@ fn a_name_that_is_not_utf8_is_a_problem() {
 fn a_file_over_the_limit_is_named_with_its_size_and_not_opened() {
     let dir = folder(&[("good.yaml", "good")]);
     File::create(dir.path().join("huge.yaml")).unwrap().set_len(100 << 20).unwrap();
-    let empty = Picture { files: Vec::new(), problems: Vec::new(), digest: [0; 32] };
+    let empty = Picture { files: Vec::new(), problems: Vec::new(), digest: [0; 32], stamps: 0 };
     let (picture, opened) = opened(&[dir.path().to_owned()], &empty, &ReadSettings::default());
     assert_eq!(opened, ["good.yaml"]);
     assert_problems(&dir, &picture, &[("huge.yaml", "has 104857600 bytes; at most 16777216 are read")]);

@@ -1,0 +1,112 @@
+//! Conditions: `metav1.Condition` of Kubernetes, with the rules of its `SetStatusCondition`: the transition time moves only
+//! when the status does.
+
+use std::time::SystemTime;
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// That is not known.
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// `True`, `False` or `Unknown`, as Kubernetes spells them.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// One aspect of the state, field for field `metav1.Condition`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Condition {
+    /// The aspect, in CamelCase.
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, a CamelCase constant; never empty.
+    pub reason: &'static str,
+    /// The same for people.
+    pub message: String,
+    /// The generation that serves when this was found; 0 before the first.
+    pub observed_generation: u64,
+    /// When `status` changed last.
+    pub last_transition_time: SystemTime,
+}
+
+/// The types of conditions.
+pub mod kind {
+    /// Requests are answered.
+    pub const READY: &str = "Ready";
+    /// The newest policy files are what serves.
+    pub const POLICY_ACCEPTED: &str = "PolicyAccepted";
+    /// Every baseline scope is supported and neither privileged nor forbidden.
+    pub const BASELINE_SCOPES_VALID: &str = "BaselineScopesValid";
+    /// An older policy serves because the newest is not valid. Only there when true.
+    pub const SERVING_LAST_GOOD: &str = "ServingLastGood";
+    /// Audit records cannot be made durable. Only there when true.
+    pub const AUDIT_DEGRADED: &str = "AuditDegraded";
+    /// The volume of the audit store is nearly full. Only there when true.
+    pub const AUDIT_STORAGE_LOW: &str = "AuditStorageLow";
+    /// The stored audit chain does not hold. Only there when true.
+    pub const AUDIT_CHAIN_BROKEN: &str = "AuditChainBroken";
+    /// The policy source can never change while the process runs. Only there when true.
+    pub const POLICY_SOURCE_STATIC: &str = "PolicySourceStatic";
+    /// The policy source never stands still, or cannot be read for now. Only there when true.
+    pub const POLICY_SOURCE_UNSTABLE: &str = "PolicySourceUnstable";
+    /// The last good policy could not be written to the state directory. Only there when true.
+    pub const LAST_GOOD_NOT_SAVED: &str = "LastGoodNotSaved";
+
+    /// Every type, in the order of the documentation.
+    pub const ALL: &[&str] = &[
+        READY,
+        POLICY_ACCEPTED,
+        BASELINE_SCOPES_VALID,
+        SERVING_LAST_GOOD,
+        AUDIT_DEGRADED,
+        AUDIT_STORAGE_LOW,
+        AUDIT_CHAIN_BROKEN,
+        POLICY_SOURCE_STATIC,
+        POLICY_SOURCE_UNSTABLE,
+        LAST_GOOD_NOT_SAVED,
+    ];
+}
+
+/// Sets a condition as Kubernetes' `SetStatusCondition` does: a new type is appended, the transition
+/// time moves only if the status changes, everything else is taken over. Returns `true` if anything but
+/// the transition time changed.
+pub fn set_condition(conditions: &mut Vec<Condition>, new: Condition) -> bool {
+    match conditions.iter_mut().find(|known| known.kind == new.kind) {
+        None => {
+            conditions.push(new);
+            true
+        }
+        Some(known) => {
+            let last_transition_time = if known.status == new.status {
+                known.last_transition_time
+            } else {
+                new.last_transition_time
+            };
+            let new = Condition { last_transition_time, ..new };
+            let changed = *known != new;
+            *known = new;
+            changed
+        }
+    }
+}
+
+/// Removes a condition; returns `true` if it was there.
+pub fn remove_condition(conditions: &mut Vec<Condition>, kind: &str) -> bool {
+    let before = conditions.len();
+    conditions.retain(|known| known.kind != kind);
+    conditions.len() != before
+}
