@@ -7,8 +7,8 @@ use std::{env, fs};
 const ROOT: &str = "proto";
 const FILES: [&str; 3] =
     ["scopeward/v1/scope_policy.proto", "scopeward/v1/audit.proto", "scopeward/v1/policy_status.proto"];
-/// The codec of `src/rpc/codec.rs`, which knows the size limits of our messages.
-const CODEC: &str = "crate::rpc::codec::LimitedCodec";
+/// The codec of `src/rpc/codec.rs`, whose errors are ours.
+const CODEC: &str = "crate::rpc::codec::MessageCodec";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={ROOT}");

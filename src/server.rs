@@ -1,6 +1,6 @@
 //! The assembly: takes settings, services and listeners, and serves until it is told to stop.
 //!
-//! Every limit of the HTTP/2 stack is set here by name. Every task that is started here is awaited here. What the services do is
+//! Every task that is started here is awaited here. What the services do is
 //! theirs; what the process prints and which code it exits with is the command line's.
 
 use std::convert::Infallible;
@@ -14,10 +14,9 @@ use http::{Request, Response};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
@@ -26,21 +25,26 @@ use tower::Service;
 use tracing::{info, warn};
 
 use crate::rpc::FILE_DESCRIPTOR_SET;
-use crate::rpc::limits::{DecoderLimitLayer, MAX_MESSAGE_BYTES};
 use crate::server::accept::{Connections, accept};
-use crate::server::admission::AdmissionLayer;
-use crate::server::config::{Config, Limits};
+use crate::server::call::Calls;
+use crate::server::config::Config;
 use crate::server::health::HealthService;
 use crate::server::lifecycle::Lifecycle;
+use crate::server::method::Methods;
+use crate::server::pressure::Pressure;
 
 mod accept;
 pub mod admin;
-mod admission;
 pub mod app;
+mod call;
 pub mod config;
+mod connection;
 mod health;
 pub mod lifecycle;
+mod message;
+pub mod method;
 pub mod metrics;
+pub mod pressure;
 pub mod recorder;
 pub mod reload;
 
@@ -64,25 +68,25 @@ pub async fn run(
     let Listeners { grpc, grpc_addr } = listeners;
     require_loopback(grpc_addr, insecure_allow_remote_plaintext)?;
     let lifecycle = services.lifecycle.clone();
-    let routes = services.into_routes()?;
-
+    let pressure = services.pressure.clone().unwrap_or_else(|| Pressure::new(&limits));
     let connections = Connections::new(limits.max_connections, limits.first_frame_timeout);
-    let stop = CancellationToken::new();
-    let (accepted, incoming) = mpsc::channel(ACCEPTED_QUEUE);
-    let mut acceptor = tokio::spawn(accept(grpc, connections.clone(), accepted, stop.clone()));
-    let serving = builder(&limits)
-        .layer(AdmissionLayer::new(lifecycle.clone(), limits.max_calls_in_flight))
-        .layer(DecoderLimitLayer)
-        .serve_with_incoming_shutdown(routes, ReceiverStream::new(incoming), stop.clone().cancelled_owned());
-    tokio::pin!(serving, shutdown);
+    let (methods, routes) = services.into_routes()?;
+    let calls = Calls { routes, methods, lifecycle: lifecycle.clone(), pressure, limits };
 
+    let stop = CancellationToken::new();
+    let serving = TaskTracker::new();
+    let serve = {
+        let (serving, stop) = (serving.clone(), stop.clone());
+        move |connection| {
+            serving.spawn(connection::serve(connection, calls.clone(), stop.clone()));
+        }
+    };
+    let mut acceptor = tokio::spawn(accept(grpc, connections.clone(), serve, stop.clone()));
+    tokio::pin!(shutdown);
     tokio::select! {
         () = &mut shutdown => {}
         ended = &mut acceptor => {
             return Err(ServerError::AcceptEnded { cause: ended.err().map(|error| error.to_string()) });
-        }
-        ended = &mut serving => {
-            return Err(ServerError::ServeEnded(ended.err()));
         }
     }
 
@@ -90,20 +94,21 @@ pub async fn run(
     lifecycle.drain();
     stop.cancel();
     connections.close_silent();
+    // It saw `stop`; no connection begins after it.
+    _ = acceptor.await;
+    serving.close();
     let cut = tokio::select! {
-        _ = &mut serving => 0,
+        () = serving.wait() => 0,
         () = sleep(drain_deadline) => {
             let cut = connections.close_all();
             warn!(connections = cut, "drain deadline passed, connections cut off");
             // Each connection's task ends once it sees that its socket is closed.
-            if timeout(CUT_DEADLINE, &mut serving).await.is_err() {
+            if timeout(CUT_DEADLINE, serving.wait()).await.is_err() {
                 warn!("some connections did not end when cut off");
             }
             cut
         }
     };
-    // It saw `stop`, or it ended before; either way there is nothing left to accept.
-    _ = acceptor.await;
     Ok(Drained { cut_connections: cut })
 }
 
@@ -144,6 +149,7 @@ impl Listeners {
 /// The gRPC services to serve.
 pub struct Services {
     lifecycle: Lifecycle,
+    pressure: Option<Pressure>,
     routes: Routes,
     names: Vec<&'static str>,
 }
@@ -157,10 +163,17 @@ impl fmt::Debug for Services {
 impl Services {
     /// None yet. Their health follows `lifecycle`.
     pub fn new(lifecycle: &Lifecycle) -> Self {
-        Self { lifecycle: lifecycle.clone(), routes: Routes::default(), names: Vec::new() }
+        Self { lifecycle: lifecycle.clone(), pressure: None, routes: Routes::default(), names: Vec::new() }
     }
 
-    /// Adds a generated server, such as `ScopePolicyServiceServer`. Its message limits are its own to set.
+    /// Counts calls, streams and bytes in `pressure`, for somebody who wants to look at it.
+    #[must_use]
+    pub fn counted_by(mut self, pressure: &Pressure) -> Self {
+        self.pressure = Some(pressure.clone());
+        self
+    }
+
+    /// Adds a generated server, such as `ScopePolicyServiceServer`.
     #[must_use]
     pub fn with<S>(mut self, service: S) -> Self
     where
@@ -178,13 +191,14 @@ impl Services {
     }
 
     /// With health and reflection.
-    fn into_routes(self) -> Result<Routes, ServerError> {
-        let Self { lifecycle, routes, names } = self;
-        let health = HealthServer::new(HealthService::new(lifecycle, &names))
-            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    fn into_routes(self) -> Result<(Methods, Routes), ServerError> {
+        let Self { lifecycle, pressure: _, routes, names } = self;
+        let served: Vec<_> = names.iter().copied().chain(BESIDES).collect();
+        let methods = Methods::of(&served).map_err(ServerError::Descriptors)?;
+        let health = HealthServer::new(HealthService::new(lifecycle, &names));
         // Only what is served is listed; descriptors of our other services would promise what nobody answers.
         let reflection = || {
-            names.iter().copied().chain(BESIDES).fold(
+            served.iter().copied().fold(
                 tonic_reflection::server::Builder::configure()
                     .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
                     .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET),
@@ -193,11 +207,7 @@ impl Services {
         };
         let v1 = reflection().build_v1().map_err(ServerError::Reflection)?;
         let v1alpha = reflection().build_v1alpha().map_err(ServerError::Reflection)?;
-        Ok(routes
-            .add_service(health)
-            .add_service(v1.max_decoding_message_size(MAX_MESSAGE_BYTES))
-            .add_service(v1alpha.max_decoding_message_size(MAX_MESSAGE_BYTES))
-            .prepare())
+        Ok((methods, routes.add_service(health).add_service(v1).add_service(v1alpha).prepare()))
     }
 }
 
@@ -224,15 +234,15 @@ pub enum ServerError {
     /// The descriptors that were compiled in cannot be served.
     #[error("descriptors could not be read")]
     Reflection(#[source] tonic_reflection::server::Error),
+    /// The descriptors that were compiled in do not describe what is served.
+    #[error("descriptors could not be read")]
+    Descriptors(#[source] prost_reflect::DescriptorError),
     /// The task that accepts connections ended.
     #[error("connections are no longer accepted{}", cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default())]
     AcceptEnded {
         /// Why, if it is known.
         cause: Option<String>,
     },
-    /// Serving ended.
-    #[error("serving ended by itself")]
-    ServeEnded(#[source] Option<tonic::transport::Error>),
 }
 
 /// Completes when the process gets SIGTERM or SIGINT. The signals are caught from the call on, not only once it is awaited.
@@ -259,34 +269,11 @@ fn require_loopback(addr: SocketAddr, allow_remote: bool) -> Result<(), ServerEr
     }
 }
 
-fn builder(limits: &Limits) -> tonic::transport::Server {
-    let Limits {
-        max_connections: _,
-        max_calls_in_flight: _,
-        first_frame_timeout: _,
-        keepalive_interval,
-        keepalive_timeout,
-        max_concurrent_streams,
-        max_header_list_bytes,
-        max_pending_accept_reset_streams,
-        max_local_error_reset_streams,
-    } = *limits;
-    tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(keepalive_interval))
-        .http2_keepalive_timeout(Some(keepalive_timeout))
-        .max_concurrent_streams(max_concurrent_streams)
-        .http2_max_header_list_size(max_header_list_bytes)
-        .http2_max_pending_accept_reset_streams(Some(max_pending_accept_reset_streams))
-        .http2_max_local_error_reset_streams(Some(max_local_error_reset_streams))
-}
-
 /// Served beside our own services.
 const BESIDES: [&str; 3] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 ];
-/// Connections that were accepted and not yet taken over by a task.
-const ACCEPTED_QUEUE: usize = 64;
 /// How long connections may take to end once they are cut off.
 const CUT_DEADLINE: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
-use prost::Message;
+use prost::{Message, Name};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -175,15 +175,16 @@ fn show(
 }
 
 /// What a server would refuse to answer is refused here in the same words.
-fn within_limits(
-    message: &impl Message,
+fn within_limits<M: Message + Name>(
+    message: &M,
     audiences: &[String],
     scope: Option<&str>,
     registered_scope: Option<&str>,
 ) -> anyhow::Result<()> {
     let length = message.encoded_len();
     if length > MAX_MESSAGE_BYTES {
-        return Err(RpcError::MessageTooLarge { limit: MAX_MESSAGE_BYTES, actual: Some(length) }.into());
+        let message = M::NAME.to_owned();
+        return Err(RpcError::MessageTooLarge { message, limit: MAX_MESSAGE_BYTES, actual: length }.into());
     }
     check_limits(audiences, scope, registered_scope).map_err(|error| convert::limit_error(&error, "").into())
 }

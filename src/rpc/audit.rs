@@ -126,7 +126,7 @@ fn refused(error: AuditError) -> RpcError {
         | AuditError::Io { .. }
         | AuditError::Database { .. } => {
             tracing::error!(%error, "audit log could not be read");
-            RpcError::Shedding
+            RpcError::Internal
         }
     }
 }

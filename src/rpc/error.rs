@@ -37,12 +37,14 @@ pub enum RpcError {
         actual: usize,
     },
     /// The message is over its limit.
-    #[error("the message has {} bytes, the limit is {limit}", shown_size(*actual))]
+    #[error("message `{}` has {actual} bytes, the limit is {limit}", escape(.message))]
     MessageTooLarge {
+        /// The name of the message, such as `CheckAuthorizeScopesRequest`.
+        message: String,
         /// The most bytes that are allowed.
         limit: usize,
-        /// The bytes that were announced, if known.
-        actual: Option<usize>,
+        /// The bytes that were announced.
+        actual: usize,
     },
     /// The message is no protobuf of the type that the RPC takes.
     #[error("the message could not be decoded: {}", escape(.cause))]
@@ -98,9 +100,12 @@ pub enum RpcError {
     /// The server is shutting down.
     #[error("the server is shutting down; retry elsewhere")]
     Draining,
-    /// More calls are in flight than the server takes.
-    #[error("the server is overloaded; retry later")]
-    Shedding,
+    /// A budget is used up.
+    #[error("{}; retry later", cause.describe())]
+    Overloaded {
+        /// Which one.
+        cause: Overload,
+    },
     /// The audit record of the answer could not be made durable, so there is no answer.
     #[error("decision could not be recorded; retry")]
     AuditNotDurable,
@@ -116,9 +121,78 @@ pub enum RpcError {
         /// The method, such as `/scopeward.v1.AuditService/StreamAuditEvents`.
         method: String,
     },
-    /// The caller's deadline passed before the answer was ready.
+    /// The deadline of the call passed before its message was here or its answer was ready.
     #[error("the deadline passed before the answer was ready")]
     DeadlineExceeded,
+    /// Something went wrong inside. What, is for the log.
+    #[error("the call failed inside the server")]
+    Internal,
+}
+
+/// A budget that is used up (`--max-calls` and the like).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Overload {
+    /// As many calls as the server takes are in flight.
+    Calls,
+    /// As many calls as one connection may have are in flight on it.
+    ConnectionCalls,
+    /// As many streams as the server takes are open.
+    Streams,
+    /// As many streams as one connection may have are open on it.
+    ConnectionStreams,
+    /// Requests and answers in flight have as many bytes as the server holds.
+    Bytes,
+    /// Requests and answers in flight on one connection have as many bytes as it may hold.
+    ConnectionBytes,
+}
+
+impl Overload {
+    /// Each of them.
+    pub const ALL: [Self; 6] = [
+        Self::Calls,
+        Self::ConnectionCalls,
+        Self::Streams,
+        Self::ConnectionStreams,
+        Self::Bytes,
+        Self::ConnectionBytes,
+    ];
+
+    /// The value of a metric's label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::ConnectionCalls => "connection_calls",
+            Self::Streams => "streams",
+            Self::ConnectionStreams => "connection_streams",
+            Self::Bytes => "bytes",
+            Self::ConnectionBytes => "connection_bytes",
+        }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Calls => "OVERLOADED",
+            Self::ConnectionCalls => "CONNECTION_OVERLOADED",
+            Self::Streams => "TOO_MANY_STREAMS",
+            Self::ConnectionStreams => "TOO_MANY_STREAMS_ON_CONNECTION",
+            Self::Bytes => "TOO_MANY_BYTES_IN_FLIGHT",
+            Self::ConnectionBytes => "TOO_MANY_BYTES_IN_FLIGHT_ON_CONNECTION",
+        }
+    }
+
+    const fn describe(self) -> &'static str {
+        match self {
+            Self::Calls => "the server is overloaded",
+            Self::ConnectionCalls => "too many calls are in flight on this connection",
+            Self::Streams => "too many streams are open",
+            Self::ConnectionStreams => "too many streams are open on this connection",
+            Self::Bytes => "requests and answers in flight are too large together",
+            Self::ConnectionBytes => {
+                "requests and answers in flight on this connection are too large together"
+            }
+        }
+    }
 }
 
 /// One row of the table.
@@ -158,14 +232,12 @@ impl RpcError {
                     .with("actual", actual)
                     .with("unit", unit)
             }
-            Self::MessageTooLarge { limit, actual } => {
-                let row = Row::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE")
+            Self::MessageTooLarge { message, limit, actual } => {
+                Row::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE")
                     .field("message")
-                    .with("limit", limit);
-                match actual {
-                    Some(actual) => row.with("actual", actual),
-                    None => row,
-                }
+                    .with("message", message)
+                    .with("limit", limit)
+                    .with("actual", actual)
             }
             Self::MalformedMessage { cause: _ } => {
                 Row::new(Code::InvalidArgument, "MESSAGE_MALFORMED").field("message")
@@ -196,7 +268,9 @@ impl RpcError {
                 Row::new(Code::Unavailable, "POLICY_NOT_LOADED").retry_after(Duration::from_secs(1))
             }
             Self::Draining => Row::new(Code::Unavailable, "DRAINING").retry_after(Duration::from_secs(1)),
-            Self::Shedding => Row::new(Code::Unavailable, "OVERLOADED").retry_after(Duration::from_secs(1)),
+            Self::Overloaded { cause } => {
+                Row::new(Code::Unavailable, cause.reason()).retry_after(Duration::from_secs(1))
+            }
             Self::AuditNotDurable => Row::new(Code::ResourceExhausted, "AUDIT_NOT_DURABLE"),
             Self::AuditQueueFull => Row::new(Code::ResourceExhausted, "AUDIT_QUEUE_FULL"),
             Self::Unauthenticated => Row::new(Code::Unauthenticated, "UNAUTHENTICATED"),
@@ -204,6 +278,7 @@ impl RpcError {
                 Row::new(Code::PermissionDenied, "PERMISSION_DENIED").with("method", method)
             }
             Self::DeadlineExceeded => Row::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            Self::Internal => Row::new(Code::Internal, "INTERNAL"),
         }
     }
 }
@@ -249,10 +324,6 @@ impl From<RpcError> for Status {
     }
 }
 
-fn shown_size(actual: Option<usize>) -> String {
-    actual.map_or_else(|| "too many".to_owned(), |actual| actual.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,8 +343,7 @@ mod tests {
                 limit: usize::MAX,
                 actual: usize::MAX,
             },
-            RpcError::MessageTooLarge { limit: usize::MAX, actual: Some(usize::MAX) },
-            RpcError::MessageTooLarge { limit: usize::MAX, actual: None },
+            RpcError::MessageTooLarge { message: hostile(), limit: usize::MAX, actual: usize::MAX },
             RpcError::MalformedMessage { cause: hostile() },
             RpcError::InvalidPageSize { actual: i32::MIN },
             RpcError::InvalidPageToken,
@@ -284,12 +354,13 @@ mod tests {
             RpcError::AudienceNotFound { audience: hostile() },
             RpcError::NoPolicy,
             RpcError::Draining,
-            RpcError::Shedding,
+            RpcError::Overloaded { cause: Overload::ConnectionBytes },
             RpcError::AuditNotDurable,
             RpcError::AuditQueueFull,
             RpcError::Unauthenticated,
             RpcError::PermissionDenied { method: hostile() },
             RpcError::DeadlineExceeded,
+            RpcError::Internal,
         ]
     }
 
@@ -323,9 +394,10 @@ mod tests {
 
     #[test]
     fn too_large_a_message_is_an_invalid_argument() {
-        let error = RpcError::MessageTooLarge { limit: 65536, actual: Some(65537) };
-        let metadata = [("field", "message"), ("limit", "65536"), ("actual", "65537")];
-        let message = "the message has 65537 bytes, the limit is 65536";
+        let name = "DescribeAudienceRequest";
+        let error = RpcError::MessageTooLarge { message: name.into(), limit: 65536, actual: 65537 };
+        let metadata = [("field", "message"), ("message", name), ("limit", "65536"), ("actual", "65537")];
+        let message = "message `DescribeAudienceRequest` has 65537 bytes, the limit is 65536";
         check(error, Code::InvalidArgument, "MESSAGE_TOO_LARGE", message, &metadata);
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::Extensions;
 use tonic::metadata::MetadataMap;
@@ -197,12 +197,6 @@ impl Call<'_> {
         self.header("grpc-previous-rpc-attempts").and_then(|count| count.parse().ok()).unwrap_or_default()
     }
 
-    /// How long the caller is willing to wait, from the start of the call.
-    #[must_use]
-    pub fn timeout(&self) -> Option<Duration> {
-        self.header("grpc-timeout").and_then(timeout)
-    }
-
     fn header(&self, name: &str) -> Option<&str> {
         self.metadata.get(name)?.to_str().ok()
     }
@@ -219,24 +213,6 @@ fn trace_id(header: &str) -> Option<&str> {
     let ends = version != "00" || parts.next().is_none();
     // Version ff and the zero id are invalid by definition.
     (fits && ends && version != "ff" && trace_id.bytes().any(|byte| byte != b'0')).then_some(trace_id)
-}
-
-/// gRPC over HTTP/2, `Timeout`: at most 8 digits and a unit.
-fn timeout(header: &str) -> Option<Duration> {
-    let (digits, unit) = header.split_at_checked(header.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let count = digits.parse::<u64>().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(count * 3600)),
-        "M" => Some(Duration::from_secs(count * 60)),
-        "S" => Some(Duration::from_secs(count)),
-        "m" => Some(Duration::from_millis(count)),
-        "u" => Some(Duration::from_micros(count)),
-        "n" => Some(Duration::from_nanos(count)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -262,24 +238,5 @@ mod tests {
         check("00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01", None);
         check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", None);
         check("", None);
-    }
-
-    #[test]
-    fn timeout_is_read_in_every_unit() {
-        #[track_caller]
-        fn check(header: &str, expected: Option<Duration>) {
-            assert_eq!(timeout(header), expected, "{header}");
-        }
-        check("2H", Some(Duration::from_secs(7200)));
-        check("3M", Some(Duration::from_secs(180)));
-        check("4S", Some(Duration::from_secs(4)));
-        check("5m", Some(Duration::from_millis(5)));
-        check("6u", Some(Duration::from_micros(6)));
-        check("7n", Some(Duration::from_nanos(7)));
-        check("99999999H", Some(Duration::from_secs(99_999_999 * 3600)));
-        check("0S", Some(Duration::ZERO));
-        for bad in ["", "S", "1", "123456789S", "-1S", "1 S", "1x", "1\u{e9}"] {
-            check(bad, None);
-        }
     }
 }

@@ -4,10 +4,8 @@
 //! the first await; what an answer may wait for after that is its record.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use prost::Message;
-use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -16,7 +14,7 @@ use crate::decision::{Answer, authorize, check_limits, registration};
 use crate::rpc::convert;
 use crate::rpc::error::RpcError;
 use crate::rpc::limits::{
-    DEFAULT_PAGE_SIZE, MAX_BATCH_ITEMS, MAX_DECODING_BYTES, MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
+    DEFAULT_PAGE_SIZE, MAX_BATCH_ITEMS, MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
 };
 use crate::rpc::page;
 use crate::rpc::record::{Call, Durable, Kind, Record, Recorder, Room};
@@ -45,9 +43,9 @@ impl ScopePolicy {
         self
     }
 
-    /// The service to serve, with its message limit.
+    /// The service to serve.
     pub fn into_server(self) -> ScopePolicyServiceServer<Self> {
-        ScopePolicyServiceServer::new(self).max_decoding_message_size(MAX_DECODING_BYTES)
+        ScopePolicyServiceServer::new(self)
     }
 
     /// Calls `answer` with the policy that serves.
@@ -165,7 +163,7 @@ impl ScopePolicyService for ScopePolicy {
         let (metadata, extensions, request) = request.into_parts();
         let call = Call { metadata: &metadata, extensions: &extensions };
         let answered = self.with_policy(|policy| self.expand(&request, policy, call))?;
-        Ok(Response::new(answered.wait(deadline(call)).await?))
+        Ok(Response::new(answered.wait().await?))
     }
 
     async fn check_authorize_scopes(
@@ -175,7 +173,7 @@ impl ScopePolicyService for ScopePolicy {
         let (metadata, extensions, request) = request.into_parts();
         let call = Call { metadata: &metadata, extensions: &extensions };
         let answered = self.with_policy(|policy| self.check(&request, policy, call, CHECK, String::new))?;
-        Ok(Response::new(answered.wait(deadline(call)).await?))
+        Ok(Response::new(answered.wait().await?))
     }
 
     async fn batch_check_authorize_scopes(
@@ -194,12 +192,10 @@ impl ScopePolicyService for ScopePolicy {
             let items = checks.iter().enumerate();
             Ok(items.map(|(at, check)| self.check_item(at, check, policy, call)).collect())
         })?;
-        // One for the whole batch: items are waited for one after the other, and the call has one timeout.
-        let deadline = deadline(call);
         let mut results = Vec::with_capacity(answered.len());
         for item in answered {
             let result = match item {
-                Ok(answered) => answered.wait(deadline).await,
+                Ok(answered) => answered.wait().await,
                 Err(error) => Err(error),
             };
             let result = match result {
@@ -233,26 +229,14 @@ struct Answered<T> {
 }
 
 impl<T> Answered<T> {
-    /// The response once its record is durable.
-    async fn wait(self, deadline: Option<Instant>) -> Result<T, RpcError> {
+    /// The response once its record is durable. How long that may take is up to the deadline of the call.
+    async fn wait(self) -> Result<T, RpcError> {
         let Self { response, durable } = self;
         if let Some(durable) = durable {
-            let recorded = match deadline {
-                Some(deadline) => {
-                    timeout_at(deadline, durable).await.map_err(|_| RpcError::DeadlineExceeded)?
-                }
-                None => durable.await,
-            };
-            recorded.map_err(|_| RpcError::AuditNotDurable)?;
+            durable.await.map_err(|_| RpcError::AuditNotDurable)?;
         }
         Ok(response)
     }
-}
-
-/// Until when an answer may wait.
-fn deadline(call: Call<'_>) -> Option<Instant> {
-    // A little early: at the deadline itself tonic ends the call with CANCELLED.
-    Some(Instant::now() + call.timeout()?.saturating_sub(DEADLINE_LEAD))
 }
 
 type Descriptions = (Vec<v1::AudienceDescription>, String);
@@ -302,62 +286,3 @@ fn page_of(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Des
 const EXPAND: &str = "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes";
 const CHECK: &str = "/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes";
 const BATCH_CHECK: &str = "/scopeward.v1.ScopePolicyService/BatchCheckAuthorizeScopes";
-const DEADLINE_LEAD: Duration = Duration::from_millis(5);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rpc::record::NoRoom;
-    use std::future::pending;
-    use tonic::Extensions;
-    use tonic::metadata::MetadataMap;
-
-    #[tokio::test]
-    async fn deadline_that_passes_before_the_record_is_durable_is_an_error() {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", "10m".parse().expect("a header"));
-        let call = Call { metadata: &metadata, extensions: &Extensions::default() };
-        let answered = Answered { response: (), durable: Some(Box::pin(pending())) };
-        assert_eq!(answered.wait(deadline(call)).await, Err(RpcError::DeadlineExceeded));
-        // An answer that waits for nothing is not held to it.
-        assert_eq!(Answered { response: 7, durable: None }.wait(deadline(call)).await, Ok(7));
-    }
-
-    // The clock stands still but for what the code waits for, so that the time is exact.
-    #[tokio::test(start_paused = true)]
-    async fn all_items_of_a_batch_share_one_deadline() {
-        #[derive(Debug)]
-        struct Never;
-        impl Recorder for Never {
-            fn reserve(&self, _: usize) -> Result<Room, NoRoom> {
-                Ok(Room::default())
-            }
-            fn record(&self, _: Record<'_>, _: Room) -> Option<Durable> {
-                Some(Box::pin(std::future::pending()))
-            }
-        }
-        let file: Arc<str> = "policy.yaml".into();
-        let text = "audiences: {one: {scopesSupported: [a]}}";
-        let document = crate::policy::document::Document::read(&file, text);
-        let set = crate::policy::check::check(&file, &[document]).expect("a valid policy").set;
-        let current = Current::default();
-        let load_time = std::time::SystemTime::now();
-        current.store(Some(Arc::new(Active { set, generation: 1, load_time })));
-        let service = ScopePolicy::new(current).with_recorder(Arc::new(Never));
-        let check = v1::CheckAuthorizeScopesRequest {
-            scope: Some("b".to_owned()),
-            ..v1::CheckAuthorizeScopesRequest::default()
-        };
-        let checks = vec![check; 3];
-        let mut request = Request::new(v1::BatchCheckAuthorizeScopesRequest { checks });
-        request.metadata_mut().insert("grpc-timeout", "500m".parse().expect("a header"));
-        let started = Instant::now();
-        let results = service.batch_check_authorize_scopes(request).await.expect("an answer");
-        assert_eq!(results.into_inner().results.len(), 3);
-        let waited = Instant::now() - started;
-        assert!(
-            waited <= Duration::from_millis(500),
-            "the caller's deadline, not one for each item: {waited:?}"
-        );
-    }
-}

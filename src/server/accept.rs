@@ -16,20 +16,20 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
 
-/// Accepts connections until `stop`, and closes the listener then.
+/// Accepts connections and hands them to `serve` until `stop`, and closes the listener then.
 ///
 /// A connection over the limit is closed at once, so that its peer fails fast instead of waiting in a queue. When
 /// the process runs out of file descriptors or memory, accepting pauses instead of spinning.
 pub(super) async fn accept(
     listener: TcpListener,
     connections: Connections,
-    accepted: mpsc::Sender<io::Result<Connection>>,
+    serve: impl Fn(Connection),
     stop: CancellationToken,
 ) {
     let local = listener.local_addr().ok();
@@ -62,9 +62,7 @@ pub(super) async fn accept(
         match connections.admit(stream, peer, local) {
             Some(connection) => {
                 full = false;
-                if accepted.send(Ok(connection)).await.is_err() {
-                    return;
-                }
+                serve(connection);
             }
             None if full => debug!(%peer, "connection closed, the limit is reached"),
             None => {
@@ -104,7 +102,7 @@ struct Open {
 #[derive(Debug)]
 struct Handle {
     close: oneshot::Sender<()>,
-    greeted: Arc<AtomicBool>,
+    has_first_frame: Arc<AtomicBool>,
 }
 
 impl Connections {
@@ -116,23 +114,23 @@ impl Connections {
     /// `None` if the limit is reached or the server is closing.
     fn admit(&self, stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr>) -> Option<Connection> {
         let (close, closed) = oneshot::channel();
-        let greeted = Arc::new(AtomicBool::new(false));
+        let has_first_frame = Arc::new(AtomicBool::new(false));
         let mut open = self.lock();
         if open.closing || open.by_id.len() >= self.limit {
             return None;
         }
         let id = open.next_id;
         open.next_id += 1;
-        open.by_id.insert(id, Handle { close, greeted: Arc::clone(&greeted) });
+        open.by_id.insert(id, Handle { close, has_first_frame: Arc::clone(&has_first_frame) });
         drop(open);
         Some(Connection {
             stream,
             info: TcpConnectInfo { local_addr: local, remote_addr: Some(peer) },
             closed: Some(closed),
-            greeting: Some(Greeting {
+            first_frame: Some(FirstFrameDeadline {
                 received: 0,
                 deadline: Box::pin(sleep(self.first_frame_timeout)),
-                done: greeted,
+                done: has_first_frame,
             }),
             _entry: Entry { id, connections: self.clone() },
         })
@@ -143,7 +141,7 @@ impl Connections {
     pub(super) fn close_silent(&self) {
         let mut open = self.lock();
         open.closing = true;
-        let silent = open.by_id.extract_if(|_, handle| !handle.greeted.load(Ordering::Acquire));
+        let silent = open.by_id.extract_if(|_, handle| !handle.has_first_frame.load(Ordering::Acquire));
         silent.for_each(|(_, handle)| handle.close());
     }
 
@@ -190,12 +188,12 @@ pub(super) struct Connection {
     /// `None` once it has fired.
     closed: Option<oneshot::Receiver<()>>,
     /// `None` once the first frame is here, so that a connection at work pays nothing for it.
-    greeting: Option<Greeting>,
+    first_frame: Option<FirstFrameDeadline>,
     _entry: Entry,
 }
 
 #[derive(Debug)]
-struct Greeting {
+struct FirstFrameDeadline {
     received: usize,
     deadline: Pin<Box<Sleep>>,
     done: Arc<AtomicBool>,
@@ -213,16 +211,16 @@ impl Connection {
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the server"))
     }
 
-    /// Counts bytes of the greeting. An error if they took too long.
-    fn greet(&mut self, received: usize, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(greeting) = &mut self.greeting else {
+    /// Counts bytes of the first_frame. An error if they took too long.
+    fn note_received(&mut self, received: usize, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(first_frame) = &mut self.first_frame else {
             return Ok(());
         };
-        greeting.received += received;
-        if greeting.received >= FIRST_FRAME_BYTES {
-            greeting.done.store(true, Ordering::Release);
-            self.greeting = None;
-        } else if greeting.deadline.as_mut().poll(cx).is_ready() {
+        first_frame.received += received;
+        if first_frame.received >= FIRST_FRAME_BYTES {
+            first_frame.done.store(true, Ordering::Release);
+            self.first_frame = None;
+        } else if first_frame.deadline.as_mut().poll(cx).is_ready() {
             debug!(peer = ?self.info.remote_addr, "connection closed, its first frame took too long");
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the first frame took too long"));
         }
@@ -239,7 +237,7 @@ impl AsyncRead for Connection {
         self.check_open(cx)?;
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.greet(buf.filled().len() - before, cx)?;
+        self.note_received(buf.filled().len() - before, cx)?;
         read
     }
 }

@@ -14,6 +14,7 @@ use scopeward::rpc::v1;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::config::Config;
 use scopeward::server::lifecycle::Lifecycle;
+use scopeward::server::pressure::Pressure;
 use scopeward::server::{Drained, Listeners, Services, run};
 use scopeward::store::{Active, Current};
 use tokio::sync::oneshot;
@@ -43,6 +44,7 @@ pub(crate) struct Wire {
     pub(crate) addr: SocketAddr,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) current: Current,
+    pub(crate) pressure: Pressure,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Drained>,
 }
@@ -58,7 +60,8 @@ impl Wire {
         if let Some(recorder) = recorder {
             policy = policy.with_recorder(recorder);
         }
-        let services = Services::new(&lifecycle).with(policy.into_server());
+        let pressure = Pressure::new(&config.limits);
+        let services = Services::new(&lifecycle).counted_by(&pressure).with(policy.into_server());
         let listeners = Listeners::bind(&config).await.expect("a free port");
         let addr = listeners.grpc_addr();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -66,7 +69,7 @@ impl Wire {
             let shutdown = async { _ = stopped.await };
             run(config, services, listeners, shutdown).await.expect("the server ends in order")
         });
-        Self { addr, lifecycle, current, stop, running }
+        Self { addr, lifecycle, current, pressure, stop, running }
     }
 
     /// Puts a policy into place.

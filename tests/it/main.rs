@@ -24,6 +24,8 @@ mod findings;
 mod harness;
 mod layering;
 mod limits;
+mod peer;
+mod pressure;
 mod records;
 mod reference;
 mod reload;

@@ -29,6 +29,7 @@ audiences:
 pub struct Service {
     pub folder: tempfile::TempDir,
     pub admin: std::net::SocketAddr,
+    pub grpc: std::net::SocketAddr,
     pub channel: Channel,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<Result<scopeward::server::Drained, AppError>>>,
@@ -68,7 +69,7 @@ impl Service {
             let _ = stopped.await;
         }));
         let channel = Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
-        Ok(Self { folder, admin, channel, stop: Some(stop), running: Some(running) })
+        Ok(Self { folder, admin, grpc, channel, stop: Some(stop), running: Some(running) })
     }
 
     /// Stops and gives the folder back, for a restart.

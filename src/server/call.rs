@@ -1,0 +1,515 @@
+//! One call, from its headers until its response has left: a place, a deadline, the message, the service, the answer.
+//!
+//! Each call is a task of its own, so that what one does never stops another. A place is taken before that task begins and is given
+//! back when the last byte of the response has left or was dropped, because the last chunk of the response carries it.
+
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::FutureExt;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
+use http_body_util::Full;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::transport::server::TcpConnectInfo;
+use tower::Service as _;
+use tracing::{debug, error};
+
+use super::config::Limits;
+use super::lifecycle::Lifecycle;
+use super::message::{Messages, NoMessage, receive};
+use super::method::{Kind, Method, Methods, Service};
+use super::pressure::{ConnectionPressure, HeldBytes, Place, Pressure};
+use crate::rpc::error::RpcError;
+
+/// What the calls of all connections share.
+#[derive(Clone, Debug)]
+pub(super) struct Calls {
+    pub(super) routes: Routes,
+    pub(super) methods: Methods,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) pressure: Pressure,
+    pub(super) limits: Limits,
+}
+
+impl Calls {
+    /// The calls of a connection from `peer`.
+    pub(super) fn on_connection(&self, peer: TcpConnectInfo) -> ConnectionCalls {
+        let Self { routes, methods, lifecycle, pressure, limits } = self;
+        let timeouts = Timeouts {
+            request: limits.request_timeout,
+            message: limits.message_timeout,
+            progress: limits.response_progress_timeout,
+        };
+        ConnectionCalls {
+            routes: routes.clone(),
+            methods: methods.clone(),
+            lifecycle: lifecycle.clone(),
+            pressure: pressure.connection(),
+            peer,
+            timeouts,
+        }
+    }
+}
+
+/// The calls of a connection.
+#[derive(Debug)]
+pub(super) struct ConnectionCalls {
+    routes: Routes,
+    methods: Methods,
+    lifecycle: Lifecycle,
+    pressure: ConnectionPressure,
+    peer: TcpConnectInfo,
+    timeouts: Timeouts,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Timeouts {
+    request: Duration,
+    message: Duration,
+    progress: Duration,
+}
+
+impl ConnectionCalls {
+    /// Takes a call whose headers are here: a task answers it, or it is refused at once.
+    pub(super) fn begin(&self, mut request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
+        match self.admit(&request) {
+            Ok(call) => {
+                request.extensions_mut().insert(self.peer.clone());
+                tokio::spawn(call.run(request, respond));
+            }
+            Err(status) => send_status(&mut respond, status),
+        }
+    }
+
+    fn admit(&self, request: &Request<RecvStream>) -> Result<Call, Status> {
+        let Some(method) = self.methods.get(request.uri().path()) else {
+            return Err(Status::unimplemented(""));
+        };
+        // These are asked when things go badly.
+        let always = matches!(method.service, Service::Health | Service::Reflection);
+        if self.lifecycle.is_draining() && !always {
+            return Err(RpcError::Draining.into());
+        }
+        let refuse = |cause| Status::from(RpcError::Overloaded { cause });
+        let place = self.pressure.place(method.kind, method.service).map_err(refuse)?;
+        let bytes = self.pressure.bytes().map_err(refuse)?;
+        let now = Instant::now();
+        let asked = request.headers().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
+        // A little early, so that the answer is there before the caller stops waiting for it.
+        let asked = asked.map(|timeout| timeout - DEADLINE_LEAD.min(timeout / 10));
+        let begun = now + asked.unwrap_or(self.timeouts.request).min(self.timeouts.request);
+        Ok(Call {
+            method: Arc::clone(method),
+            routes: self.routes.clone(),
+            held: Held { _place: place, bytes },
+            message_deadline: begun.min(now + self.timeouts.message),
+            deadline: begun,
+            // An hour of the caller's choice may be longer than the clock goes.
+            stream_deadline: asked.and_then(|timeout| now.checked_add(timeout)),
+            progress: self.timeouts.progress,
+        })
+    }
+}
+
+/// A call that has its place.
+struct Call {
+    method: Arc<Method>,
+    routes: Routes,
+    held: Held,
+    /// When the whole message must be here.
+    message_deadline: Instant,
+    /// When the response must begin.
+    deadline: Instant,
+    /// When a response that is a stream ends, if the caller named a time.
+    stream_deadline: Option<Instant>,
+    /// How long a response may make no progress.
+    progress: Duration,
+}
+
+/// What a call holds.
+#[derive(Debug)]
+struct Held {
+    _place: Place,
+    bytes: HeldBytes,
+}
+
+impl Call {
+    async fn run(self, request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
+        let path = request.uri().path().to_owned();
+        // A panic is a fault of this call alone; the caller learns that there is no answer.
+        match AssertUnwindSafe(self.answer(request, &mut respond)).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(Ended::Gone)) => debug!(path, "the caller is gone"),
+            Ok(Err(Ended::Status(status))) => send_status(&mut respond, status),
+            Err(_) => {
+                error!(path, "a call panicked");
+                send_status(&mut respond, RpcError::Internal.into());
+            }
+        }
+    }
+
+    async fn answer(
+        self,
+        request: Request<RecvStream>,
+        respond: &mut SendResponse<Chunk>,
+    ) -> Result<(), Ended> {
+        let Self { method, mut routes, mut held, message_deadline, deadline, stream_deadline, progress } =
+            self;
+        let (response, fault) = {
+            let called = async {
+                let (mut head, mut body) = request.into_parts();
+                let names_encoding = head.headers.contains_key("grpc-encoding");
+                if method.service == Service::Health {
+                    // Calls without a place must not cost much while they wait.
+                    head.headers = HeaderMap::new();
+                }
+                let (body, fault) = if method.kind == Kind::BidiStream {
+                    let messages = Messages::new(body, &method, names_encoding);
+                    let fault = messages.fault();
+                    (Body::new(messages), Some(fault))
+                } else {
+                    let message = receive(&mut body, &method, names_encoding, &mut held.bytes);
+                    let message = timeout_at(message_deadline, message).await;
+                    (Body::new(Full::new(message.map_err(|_| RpcError::DeadlineExceeded)??)), None)
+                };
+                match routes.call(Request::from_parts(head, body)).await {
+                    Ok(response) => Ok((response, fault)),
+                    Err(infallible) => match infallible {},
+                }
+            };
+            until(called, respond, deadline).await?
+        };
+        let (head, body) = response.into_parts();
+        let head = Response::from_parts(head, ());
+        if body.is_end_stream() {
+            drop(held);
+            respond.send_response(head, true)?;
+            return Ok(());
+        }
+        let unary = method.kind == Kind::Unary;
+        // A reader of the audit may stop reading for as long as it likes: it costs one chunk.
+        let patient = method.kind == Kind::ServerStream && method.service == Service::Audit;
+        let sending = Sending {
+            body,
+            deadline: stream_deadline.filter(|_| !unary).map(|deadline| Box::pin(sleep_until(deadline))),
+            progress: (!patient).then_some(progress),
+            fault,
+        };
+        if unary {
+            sending.message(head, respond, held).await
+        } else {
+            sending.stream(head, respond, held).await
+        }
+    }
+}
+
+/// How a call ended that was not answered by its service.
+#[derive(Debug)]
+enum Ended {
+    /// Nobody waits for an answer any more.
+    Gone,
+    /// The caller is told.
+    Status(Status),
+}
+
+impl From<RpcError> for Ended {
+    fn from(error: RpcError) -> Self {
+        Self::Status(error.into())
+    }
+}
+
+impl From<NoMessage> for Ended {
+    fn from(error: NoMessage) -> Self {
+        match error {
+            NoMessage::Refused(error) => error.into(),
+            NoMessage::Gone => Self::Gone,
+        }
+    }
+}
+
+impl From<h2::Error> for Ended {
+    fn from(_: h2::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// What comes of `called`, unless the caller resets the call or `deadline` passes before.
+async fn until<T>(
+    called: impl Future<Output = Result<T, Ended>>,
+    respond: &mut SendResponse<Chunk>,
+    deadline: Instant,
+) -> Result<T, Ended> {
+    let mut called = pin!(called);
+    let mut timer = pin!(sleep_until(deadline));
+    poll_fn(|cx| {
+        // First, so that a call that never waits pays for nothing else.
+        if let Poll::Ready(result) = called.as_mut().poll(cx) {
+            return Poll::Ready(result);
+        }
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Ended::Gone));
+        }
+        timer.as_mut().poll(cx).map(|()| Err(RpcError::DeadlineExceeded.into()))
+    })
+    .await
+}
+
+/// A response on its way.
+struct Sending {
+    body: Body,
+    /// When a stream ends, if the caller named a time.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// How long it may make no progress; `None` for as long as the caller likes.
+    progress: Option<Duration>,
+    /// What is wrong with the caller's messages, if it sends several.
+    fault: Option<Arc<OnceLock<RpcError>>>,
+}
+
+/// What comes next in a response.
+enum Next {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl Sending {
+    /// Sends an answer of one message, which takes what the call holds with it.
+    async fn message(
+        mut self,
+        head: Response<()>,
+        respond: &mut SendResponse<Chunk>,
+        mut held: Held,
+    ) -> Result<(), Ended> {
+        // Nothing is sent before the answer is known to have room.
+        let first = poll_fn(|cx| self.poll_next(cx)).await;
+        let Next::Data(mut data) = first else {
+            let Next::Trailers(trailers) = first else { return Ok(()) };
+            drop(held);
+            let mut stream = respond.send_response(head, false)?;
+            stream.send_trailers(trailers)?;
+            return Ok(());
+        };
+        // One message is one chunk; this is for the sake of the type.
+        let trailers = loop {
+            match poll_fn(|cx| self.poll_next(cx)).await {
+                Next::Data(more) => data = [data, more].concat().into(),
+                Next::Trailers(trailers) => break trailers,
+            }
+        };
+        held.bytes.resize(data.len()).map_err(|cause| RpcError::Overloaded { cause })?;
+        let mut stream = respond.send_response(head, false)?;
+        send_data(&mut stream, data, Some(held), self.progress).await?;
+        stream.send_trailers(trailers)?;
+        Ok(())
+    }
+
+    /// Sends a stream of messages.
+    async fn stream(
+        mut self,
+        head: Response<()>,
+        respond: &mut SendResponse<Chunk>,
+        mut held: Held,
+    ) -> Result<(), Ended> {
+        let mut stream = respond.send_response(head, false)?;
+        loop {
+            let next = poll_fn(|cx| {
+                if let Poll::Ready(next) = self.poll_next(cx) {
+                    return Poll::Ready(Ok(next));
+                }
+                if stream.poll_reset(cx).is_ready() {
+                    return Poll::Ready(Err(Ended::Gone));
+                }
+                Poll::Pending
+            });
+            match next.await? {
+                Next::Data(data) => match held.bytes.resize(data.len()) {
+                    Ok(()) => send_data(&mut stream, data, None, self.progress).await?,
+                    Err(cause) => {
+                        stream.send_trailers(trailers(RpcError::Overloaded { cause }.into()))?;
+                        return Ok(());
+                    }
+                },
+                Next::Trailers(trailers) => {
+                    stream.send_trailers(trailers)?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let next = match frame.into_data() {
+                    Ok(data) => Next::Data(data),
+                    Err(frame) => Next::Trailers(frame.into_trailers().unwrap_or_default()),
+                };
+                return Poll::Ready(self.unless_faulty(next));
+            }
+            Poll::Ready(Some(Err(status))) => return Poll::Ready(Next::Trailers(trailers(status))),
+            Poll::Ready(None) => {
+                let next = Next::Trailers(trailers(Status::ok("")));
+                return Poll::Ready(self.unless_faulty(next));
+            }
+            Poll::Pending => {}
+        }
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Next::Trailers(trailers(RpcError::DeadlineExceeded.into())));
+        }
+        Poll::Pending
+    }
+
+    /// The end of a call whose messages were wrong says so.
+    fn unless_faulty(&self, next: Next) -> Next {
+        match (&next, self.fault.as_ref().and_then(|fault| fault.get())) {
+            (Next::Trailers(_), Some(error)) => Next::Trailers(trailers(error.clone().into())),
+            _ => next,
+        }
+    }
+}
+
+/// Hands `data` over as fast as the peer takes it, in pieces, so that what does not leave can still be dropped: only what the peer's
+/// window has room for is given to HTTP/2. Resets the stream if a piece makes no progress.
+async fn send_data(
+    stream: &mut SendStream<Chunk>,
+    mut data: Bytes,
+    mut held: Option<Held>,
+    progress: Option<Duration>,
+) -> Result<(), Ended> {
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    let mut piece = data.len().min(PIECE_BYTES);
+    while !data.is_empty() {
+        stream.reserve_capacity(piece);
+        let capacity = poll_fn(|cx| {
+            loop {
+                let capacity = stream.capacity();
+                if capacity > 0 {
+                    return Poll::Ready(Ok(capacity));
+                }
+                match stream.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Ended::Gone)),
+                    Poll::Pending => break,
+                }
+            }
+            if stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Ended::Gone));
+            }
+            let Some(progress) = progress else { return Poll::Pending };
+            let timer = timer.get_or_insert_with(|| Box::pin(sleep(progress)));
+            if timer.as_mut().poll(cx).is_ready() {
+                debug!("a response made no progress and was reset");
+                // What the peer has not made room for is dropped with it.
+                stream.send_reset(Reason::CANCEL);
+                return Poll::Ready(Err(Ended::Gone));
+            }
+            Poll::Pending
+        })
+        .await?;
+        let part = data.split_to(capacity.min(piece));
+        piece -= part.len();
+        if piece == 0 {
+            // A whole piece has left: that is progress.
+            timer = None;
+            piece = data.len().min(PIECE_BYTES);
+        }
+        let held = if data.is_empty() { held.take() } else { None };
+        stream.send_data(Chunk { bytes: part, _held: held }, false)?;
+    }
+    Ok(())
+}
+
+/// Ends a call that has no answer, if its response has not begun yet.
+fn send_status(respond: &mut SendResponse<Chunk>, status: Status) {
+    // An error means that the caller is gone, or has its answer.
+    _ = respond.send_response(status.into_http(), true);
+}
+
+fn trailers(status: Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert(Status::GRPC_STATUS, http::HeaderValue::from_static("13"));
+    }
+    trailers
+}
+
+/// Bytes of a response. The last chunk of an answer has with it what the call holds, so that HTTP/2 gives it back when the bytes have
+/// left or are dropped.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    bytes: Bytes,
+    _held: Option<Held>,
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+}
+
+/// gRPC over HTTP/2, `Timeout`: at most 8 digits and a unit.
+fn timeout(header: &str) -> Option<Duration> {
+    let (digits, unit) = header.split_at_checked(header.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count = digits.parse::<u64>().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+/// How much earlier than the caller asked a call ends.
+const DEADLINE_LEAD: Duration = Duration::from_millis(5);
+/// How much of a response has to leave to count as progress, unless less is left.
+const PIECE_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeout_is_read_in_every_unit() {
+        #[track_caller]
+        fn check(header: &str, expected: Option<Duration>) {
+            assert_eq!(timeout(header), expected, "{header}");
+        }
+        check("2H", Some(Duration::from_secs(7200)));
+        check("3M", Some(Duration::from_secs(180)));
+        check("4S", Some(Duration::from_secs(4)));
+        check("5m", Some(Duration::from_millis(5)));
+        check("6u", Some(Duration::from_micros(6)));
+        check("7n", Some(Duration::from_nanos(7)));
+        check("99999999H", Some(Duration::from_secs(99_999_999 * 3600)));
+        check("0S", Some(Duration::ZERO));
+        for bad in ["", "S", "1", "123456789S", "-1S", "1 S", "1x", "1\u{e9}"] {
+            check(bad, None);
+        }
+    }
+}

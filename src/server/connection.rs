@@ -1,0 +1,121 @@
+//! One connection, from its first byte to its end: HTTP/2, its calls, pings, its age, and how it drains.
+//!
+//! Built on `h2` rather than on a server above it: only there can a response that its peer does not take be reset together with the
+//! bytes that wait for it, and a message be refused before it is buffered (`docs/adr/`).
+
+use std::pin::pin;
+use std::time::Duration;
+
+use h2::{Ping, PingPong};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected as _;
+use tracing::debug;
+
+use super::accept::Connection;
+use super::call::{Calls, Chunk};
+use super::config::Limits;
+
+/// Serves a connection until its peer closes it, its age or `stop` ends it, or it breaks.
+///
+/// At `stop`, or when it is old, the peer is told to open no further stream (GOAWAY, RFC 9113 section 6.8), and the connection ends with
+/// the last of those that are open.
+pub(super) async fn serve(connection: Connection, calls: Calls, stop: CancellationToken) {
+    let peer = connection.connect_info();
+    let age = jittered(calls.limits.max_connection_age);
+    let limits = &calls.limits;
+    let mut http2 = match builder(limits).handshake::<_, Chunk>(connection).await {
+        Ok(http2) => http2,
+        Err(error) => return debug!(%error, "a connection broke before its first frame"),
+    };
+    let pings = http2.ping_pong();
+    let mut alive = pin!(keep_alive(pings, limits.keepalive_interval, limits.keepalive_timeout));
+    let calls = calls.on_connection(peer);
+    let mut retire = pin!(async {
+        tokio::select! {
+            () = sleep(age) => {}
+            () = stop.cancelled() => {}
+        }
+    });
+    let mut retiring = false;
+    loop {
+        tokio::select! {
+            biased;
+            accepted = http2.accept() => match accepted {
+                Some(Ok((request, respond))) => calls.begin(request, respond),
+                Some(Err(error)) => return debug!(%error, "a connection broke"),
+                None => return,
+            },
+            () = &mut retire, if !retiring => {
+                retiring = true;
+                http2.graceful_shutdown();
+            }
+            () = &mut alive => return debug!("a connection was closed, its peer does not answer pings"),
+        }
+    }
+}
+
+/// Completes when a ping is not answered in time.
+async fn keep_alive(pings: Option<PingPong>, interval: Duration, deadline: Duration) {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    loop {
+        sleep(interval).await;
+        match timeout(deadline, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // The connection is broken, which its own task notices.
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return,
+        }
+    }
+}
+
+/// A tenth more or less, so that connections that began together do not end together.
+fn jittered(age: Duration) -> Duration {
+    let [byte, ..] = *uuid::Uuid::new_v4().as_bytes();
+    age.mul_f64(0.9 + 0.2 * f64::from(byte) / 255.0)
+}
+
+/// Every limit of HTTP/2 by its name, because most defaults are no limit at all.
+fn builder(limits: &Limits) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_header_list_size(limits.max_header_list_bytes)
+        .max_pending_accept_reset_streams(limits.max_pending_accept_reset_streams)
+        .max_local_error_reset_streams(Some(limits.max_local_error_reset_streams))
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(MAX_SEND_BUFFER_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+        .reset_stream_duration(RESET_STREAM_DURATION);
+    builder
+}
+
+/// What a peer may send of one message before it was looked at.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// What a peer may send of all messages of a connection before they were looked at.
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What is handed to a stream before the socket has taken it.
+const MAX_SEND_BUFFER_BYTES: usize = 400 * 1024;
+/// The largest frame that a peer may send; the least that the protocol allows.
+const MAX_FRAME_BYTES: u32 = 16 * 1024;
+/// Streams that we reset and still remember, for frames that were on their way.
+const MAX_RESET_STREAMS: usize = 50;
+const RESET_STREAM_DURATION: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_differ_by_a_tenth_at_most() {
+        let age = Duration::from_secs(1000);
+        for _ in 0..1000 {
+            let jittered = jittered(age);
+            assert!((900..=1100).contains(&jittered.as_secs()), "{jittered:?}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What there is to call: each RPC with its kind, the service it belongs to, and how large its message may be. Read from the
+//! descriptors, so that a new RPC needs no line here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost_reflect::DescriptorPool;
+
+use crate::rpc::FILE_DESCRIPTOR_SET;
+use crate::rpc::limits::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES};
+
+/// An RPC.
+#[derive(Debug)]
+pub(super) struct Method {
+    /// Who sends how many messages.
+    pub(super) kind: Kind,
+    /// The service that it belongs to.
+    pub(super) service: Service,
+    /// The name of the message that it takes, without its package.
+    pub(super) message: String,
+    /// The most bytes of that message.
+    pub(super) max_message_bytes: usize,
+}
+
+/// Who sends how many messages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// One message and one answer.
+    Unary,
+    /// One message and any number of answers.
+    ServerStream,
+    /// Any number of messages and of answers.
+    BidiStream,
+}
+
+/// The services that metrics tell apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Service {
+    /// `ScopePolicyService`.
+    ScopePolicy,
+    /// `AuditService`.
+    Audit,
+    /// `PolicyStatusService`.
+    PolicyStatus,
+    /// `grpc.health.v1.Health`.
+    Health,
+    /// Reflection, in both versions.
+    Reflection,
+}
+
+impl Service {
+    /// Each of them.
+    pub const ALL: [Self; 5] =
+        [Self::ScopePolicy, Self::Audit, Self::PolicyStatus, Self::Health, Self::Reflection];
+
+    /// The value of a metric's label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ScopePolicy => "scope_policy",
+            Self::Audit => "audit",
+            Self::PolicyStatus => "policy_status",
+            Self::Health => "health",
+            Self::Reflection => "reflection",
+        }
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "scopeward.v1.ScopePolicyService" => Self::ScopePolicy,
+            "scopeward.v1.AuditService" => Self::Audit,
+            "scopeward.v1.PolicyStatusService" => Self::PolicyStatus,
+            "grpc.health.v1.Health" => Self::Health,
+            "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
+                Self::Reflection
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Every RPC by its path, such as `/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes`.
+#[derive(Clone, Debug)]
+pub(super) struct Methods {
+    by_path: Arc<HashMap<String, Arc<Method>>>,
+}
+
+impl Methods {
+    /// The RPCs of the services that are named in `served`.
+    ///
+    /// # Errors
+    ///
+    /// If descriptors that were compiled in cannot be read.
+    pub(super) fn of(served: &[&str]) -> Result<Self, prost_reflect::DescriptorError> {
+        let mut by_path = HashMap::new();
+        for set in [
+            FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ] {
+            for service in DescriptorPool::decode(set)?.services() {
+                let Some(known) = Service::of(service.full_name()) else { continue };
+                if !served.contains(&service.full_name()) {
+                    continue;
+                }
+                for method in service.methods() {
+                    let kind = match (method.is_client_streaming(), method.is_server_streaming()) {
+                        (false, false) => Kind::Unary,
+                        (false, true) => Kind::ServerStream,
+                        (true, _) => Kind::BidiStream,
+                    };
+                    let message = method.input().name().to_owned();
+                    let max_message_bytes =
+                        if message.starts_with("Batch") { MAX_BATCH_BYTES } else { MAX_MESSAGE_BYTES };
+                    let path = format!("/{}/{}", service.full_name(), method.name());
+                    let method = Method { kind, service: known, message, max_message_bytes };
+                    by_path.insert(path, Arc::new(method));
+                }
+            }
+        }
+        Ok(Self { by_path: Arc::new(by_path) })
+    }
+
+    /// `None` for a path that nobody answers.
+    pub(super) fn get(&self, path: &str) -> Option<&Arc<Method>> {
+        self.by_path.get(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rpc_has_its_kind_and_its_limit() {
+        let served = [
+            "scopeward.v1.ScopePolicyService",
+            "scopeward.v1.AuditService",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+        ];
+        let methods = Methods::of(&served).expect("descriptors");
+        let check = |path: &str, kind, service, limit| {
+            let method = methods.get(path).expect("it is served");
+            assert_eq!(
+                (method.kind, method.service, method.max_message_bytes),
+                (kind, service, limit),
+                "{path}"
+            );
+        };
+        let scopes = "/scopeward.v1.ScopePolicyService";
+        check(&format!("{scopes}/CheckAuthorizeScopes"), Kind::Unary, Service::ScopePolicy, 262_144);
+        check(&format!("{scopes}/BatchCheckAuthorizeScopes"), Kind::Unary, Service::ScopePolicy, 1 << 20);
+        check("/scopeward.v1.AuditService/StreamAuditEvents", Kind::ServerStream, Service::Audit, 262_144);
+        check("/grpc.health.v1.Health/Watch", Kind::ServerStream, Service::Health, 262_144);
+        let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        check(reflection, Kind::BidiStream, Service::Reflection, 262_144);
+        for unknown in ["/scopeward.v1.PolicyStatusService/GetPolicyStatus", "/", "", "/x/y"] {
+            assert!(methods.get(unknown).is_none(), "{unknown}");
+        }
+    }
+}
