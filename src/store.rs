@@ -16,6 +16,7 @@ pub mod load;
 pub mod read;
 pub mod state;
 pub mod watch;
+pub mod watch_targets;
 
 /// A set that serves.
 #[derive(Debug)]

@@ -23,6 +23,9 @@ pub(super) struct CheckArgs {
     /// Policy folders and files; - is standard input
     #[arg(value_name = "PATH", default_value = "policies")]
     paths: Vec<PathBuf>,
+    /// Follow links out of the named folders, and show no text of what they lead to
+    #[arg(long)]
+    allow_outside_links: bool,
     /// Exit with 1 on warnings, too
     #[arg(long)]
     deny_warnings: bool,
@@ -51,16 +54,17 @@ enum CheckFormat {
 /// # Errors
 /// If a named path cannot be read.
 pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
-    let CheckArgs { paths, deny_warnings, output } = args;
+    let CheckArgs { paths, allow_outside_links, deny_warnings, output } = args;
     let started = SystemTime::now();
-    let loaded = input::loader(paths)?.load()?;
+    let loaded = input::loader(paths, allow_outside_links)?.load()?;
     let (is_valid, findings) = match &loaded.outcome {
         Ok(accepted) => (true, &accepted.warnings),
         Err(findings) => (false, findings),
     };
     let is_denied = is_valid && deny_warnings && !findings.is_empty();
     let texts = || -> Texts {
-        loaded.files.iter().map(|file| (Arc::clone(&file.path), Arc::clone(&file.text))).collect()
+        let inside = loaded.files.iter().filter(|file| !file.is_outside);
+        inside.map(|file| (Arc::clone(&file.path), Arc::clone(&file.text))).collect()
     };
     print(&match output {
         CheckFormat::Text => text(&loaded, findings, is_denied),

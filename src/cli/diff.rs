@@ -46,6 +46,9 @@ pub(super) struct DiffArgs {
     /// its audit.db, or a file of JSON lines (- is standard input)
     #[arg(long, value_name = "AUDIT")]
     replay: Option<PathBuf>,
+    /// Follow links out of the named folders, and show no text of what they lead to
+    #[arg(long)]
+    allow_outside_links: bool,
     /// Exit with 1 if a client may get more than before
     #[arg(long)]
     fail_on_widening: bool,
@@ -59,10 +62,11 @@ pub(super) struct DiffArgs {
 /// # Errors
 /// If a policy is not valid, a path cannot be read, or no server answers.
 pub(super) fn run(args: DiffArgs) -> anyhow::Result<Exit> {
-    let DiffArgs { first, second, against, replay, fail_on_widening, output } = args;
+    let DiffArgs { first, second, against, replay, allow_outside_links, fail_on_widening, output } = args;
+    let load = |path: &Path| load(path, allow_outside_links);
     let difference = match (second, against) {
-        (Some(second), _) => between(&first, &second, replay.as_deref())?,
-        (None, Some(server)) => to_server(&server, &first)?,
+        (Some(second), _) => between(&first, &second, replay.as_deref(), &load)?,
+        (None, Some(server)) => to_server(&server, &first, &load)?,
         // Not reached: the arguments were parsed so that one of the two is there.
         (None, None) => bail!("NEW is missing"),
     };
@@ -83,7 +87,10 @@ struct Difference {
     replay: Option<replay::Report>,
 }
 
-fn between(old: &Path, new: &Path, records: Option<&Path>) -> anyhow::Result<Difference> {
+/// Loads one policy.
+type Load<'l> = dyn Fn(&Path) -> anyhow::Result<PolicySet> + 'l;
+
+fn between(old: &Path, new: &Path, records: Option<&Path>, load: &Load<'_>) -> anyhow::Result<Difference> {
     let inputs = [Some(old), Some(new), records];
     if inputs.into_iter().flatten().filter(|path| path.as_os_str() == "-").count() > 1 {
         bail!("standard input can be read only once");
@@ -108,7 +115,7 @@ fn between(old: &Path, new: &Path, records: Option<&Path>) -> anyhow::Result<Dif
     })
 }
 
-fn to_server(server: &Uri, new: &Path) -> anyhow::Result<Difference> {
+fn to_server(server: &Uri, new: &Path, load: &Load<'_>) -> anyhow::Result<Difference> {
     let after = load(new)?;
     let told = against::ask(server)?;
     let (before, after_digest) = (told.digest.clone(), after.digest().as_str().to_owned());
@@ -119,8 +126,8 @@ fn to_server(server: &Uri, new: &Path) -> anyhow::Result<Difference> {
 }
 
 /// A valid policy; what is wrong with another one is printed.
-fn load(path: &Path) -> anyhow::Result<PolicySet> {
-    let loaded = input::loader(vec![path.to_owned()])?.load()?;
+fn load(path: &Path, allow_outside_links: bool) -> anyhow::Result<PolicySet> {
+    let loaded = input::loader(vec![path.to_owned()], allow_outside_links)?.load()?;
     loaded.outcome.map(|accepted| accepted.set).map_err(|findings| {
         print_error(&report::findings(&findings, &loaded.files));
         anyhow!("the policy in `{}` is not valid, so it cannot be compared", shown(&path.to_string_lossy()))

@@ -4,7 +4,7 @@
 //! trail is printed, with the lines of the files that led there.
 
 use std::fmt::{Display, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
@@ -66,6 +66,9 @@ struct PolicyArgs {
     /// Policy folder
     #[arg(long, value_name = "DIR", default_value = "policies")]
     policies: PathBuf,
+    /// Follow links out of the named folders, and show no text of what they lead to
+    #[arg(long)]
+    allow_outside_links: bool,
     /// How to print the explanation
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Format,
@@ -87,7 +90,7 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
                 client: &core.client,
                 asked: Asked::Registration,
             };
-            let loaded = Policy::load(&policy.policies)?;
+            let loaded = Policy::load(&policy)?;
             let answer = || registration::expand(&loaded.active.set, &core);
             let message = || {
                 let mut message = convert::expand_response(answer(), &loaded.active, Uuid::nil());
@@ -114,7 +117,7 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
                     registration_known: registered_scope.is_some(),
                 },
             };
-            let loaded = Policy::load(&policy.policies)?;
+            let loaded = Policy::load(&policy)?;
             let answer = || authorize::check(&loaded.active.set, &core);
             let message = || {
                 let mut message = convert::check_response(answer(), &loaded.active, Uuid::nil());
@@ -141,8 +144,10 @@ struct Policy {
 }
 
 impl Policy {
-    fn load(folder: &Path) -> anyhow::Result<Self> {
-        let loaded = Loader::new(vec![folder.to_owned()], ReadSettings::default()).load()?;
+    fn load(args: &PolicyArgs) -> anyhow::Result<Self> {
+        let PolicyArgs { policies: folder, allow_outside_links, output: _ } = args;
+        let settings = ReadSettings { allow_outside_links: *allow_outside_links, ..ReadSettings::default() };
+        let loaded = Loader::new(vec![folder.clone()], settings).load()?;
         match loaded.outcome {
             // No process serves the set, so it has no generation; and no answer from it has an id.
             Ok(Accepted { set, .. }) => Ok(Self {

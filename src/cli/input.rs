@@ -12,11 +12,12 @@ use crate::store::read::{MAX_FILE_BYTES, ReadSettings};
 ///
 /// # Errors
 /// If standard input cannot be read.
-pub(super) fn loader(mut paths: Vec<PathBuf>) -> anyhow::Result<Loader> {
+pub(super) fn loader(mut paths: Vec<PathBuf>, allow_outside_links: bool) -> anyhow::Result<Loader> {
     let count = paths.len();
     paths.retain(|path| path.as_os_str() != STANDARD_INPUT);
     let has_input = paths.len() < count;
-    let loader = Loader::new(paths, ReadSettings::default()).for_authors();
+    let settings = ReadSettings { allow_outside_links, ..ReadSettings::default() };
+    let loader = Loader::new(paths, settings).for_authors();
     if !has_input {
         return Ok(loader);
     }

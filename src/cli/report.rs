@@ -19,7 +19,8 @@ pub(super) fn findings(findings: &Findings, files: &[SourceFile]) -> String {
     let mut report = String::new();
     for finding in findings {
         let file = files.binary_search_by(|file| file.path.cmp(&finding.file)).ok();
-        let text = file.and_then(|at| files.get(at)).map(|file| &*file.text);
+        let file = file.and_then(|at| files.get(at)).filter(|file| !file.is_outside);
+        let text = file.map(|file| &*file.text);
         report.push_str(&renderer.render(&groups(finding, text)));
         report.push_str("\n\n");
     }

@@ -71,6 +71,9 @@ pub(super) struct ServeArgs {
     /// Also write audit records as JSON lines to this file; - is standard output
     #[arg(long, value_name = "PATH")]
     audit_jsonl: Option<PathBuf>,
+    /// Follow links out of the policy directory, and show no text of what they lead to
+    #[arg(long)]
+    allow_outside_links: bool,
     /// Start from the last good policy if the one in the folder is not valid
     #[arg(long)]
     start_from_last_good: bool,
@@ -143,6 +146,7 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
         audit_retention,
         audit_max_size,
         audit_jsonl,
+        allow_outside_links,
         start_from_last_good,
         insecure_allow_remote_plaintext,
         log_format: _,
@@ -157,6 +161,7 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
         debounce,
         removal_quiet,
         rescan_interval,
+        allow_outside_links,
         start_from_last_good,
         audit: AuditSettings {
             mode: match audit_mode {

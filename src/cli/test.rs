@@ -28,6 +28,9 @@ pub(super) struct TestArgs {
     /// Folders with a policy and its tests, and single files of both
     #[arg(value_name = "PATH", default_value = "policies")]
     paths: Vec<PathBuf>,
+    /// Follow links out of the named folders, and show no text of what they lead to
+    #[arg(long)]
+    allow_outside_links: bool,
     /// Run only cases with this text in their name
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -55,12 +58,12 @@ enum TestFormat {
 /// # Errors
 /// If a path cannot be read, the policy or a test file is not valid, or there is nothing to run.
 pub(super) fn run(args: TestArgs) -> anyhow::Result<Exit> {
-    let TestArgs { paths, filter, coverage, output } = args;
+    let TestArgs { paths, allow_outside_links, filter, coverage, output } = args;
     let started = SystemTime::now();
     let shown_paths = joined(&paths);
     let Named { policy, suites } = Named::new(paths)?;
-    let policy = load_policy(policy)?;
-    let suites = load_suites(&suites, &policy)?;
+    let policy = load_policy(policy, allow_outside_links)?;
+    let suites = load_suites(&suites, &policy, allow_outside_links)?;
     if suites.is_empty() {
         bail!("no test file in {shown_paths}; its name ends in `_test.yaml`");
     }
@@ -97,23 +100,27 @@ impl Named {
     }
 }
 
-fn load_policy(paths: Vec<PathBuf>) -> anyhow::Result<PolicySet> {
+fn load_policy(paths: Vec<PathBuf>, allow_outside_links: bool) -> anyhow::Result<PolicySet> {
     let shown_paths = joined(&paths);
-    let loaded = input::loader(paths)?.load()?;
+    let loaded = input::loader(paths, allow_outside_links)?.load()?;
     loaded.outcome.map(|accepted| accepted.set).map_err(|findings| {
         print_error(&report::findings(&findings, &loaded.files));
         anyhow::anyhow!("the policy in {shown_paths} is not valid, so nothing was tested")
     })
 }
 
-fn load_suites(paths: &[PathBuf], policy: &PolicySet) -> anyhow::Result<Vec<Suite>> {
-    let settings = ReadSettings { wanted: Wanted::Tests, ..ReadSettings::default() };
-    let picture = read_folder(paths, None, &settings)?;
-    let suites: Vec<Suite> = picture.files.iter().map(|file| Suite::read(&file.path, &file.text)).collect();
-    let mut findings: Findings = picture.problems.iter().map(finding).collect();
+fn load_suites(
+    paths: &[PathBuf],
+    policy: &PolicySet,
+    allow_outside_links: bool,
+) -> anyhow::Result<Vec<Suite>> {
+    let settings = ReadSettings { wanted: Wanted::Tests, allow_outside_links, ..ReadSettings::default() };
+    let snapshot = read_folder(paths, None, &settings)?;
+    let suites: Vec<Suite> = snapshot.files.iter().map(|file| Suite::read(&file.path, &file.text)).collect();
+    let mut findings: Findings = snapshot.problems.iter().map(finding).collect();
     findings.extend(suites.iter().flat_map(|suite| suite.check(policy)));
     if !findings.is_empty() {
-        print_error(&report::findings(&findings, &picture.files));
+        print_error(&report::findings(&findings, &snapshot.files));
         bail!("the test files are not valid, so nothing was tested");
     }
     Ok(suites)

@@ -1,4 +1,4 @@
-//! Findings: what is wrong (or doubtful) in policy files, said so that it can be mended.
+//! Findings: what is wrong (or doubtful) in policy files, said so that it can be fixed.
 //!
 //! A finding has a stable code, a position, the offending value, a message and a suggestion. It knows
 //! nothing about how it is printed.
@@ -235,7 +235,7 @@ impl Finding {
         self.code.severity()
     }
 
-    /// Tells whether it makes the set invalid.
+    /// Returns `true` if it makes the set invalid.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity() == Severity::Error
@@ -303,6 +303,10 @@ codes! {
     FileNotUtf8: Error,
     /// Something with the name of a policy file is not a regular file.
     FileNotRegular: Error,
+    /// A file whose size is not the number of its bytes, such as those of `/proc`.
+    FileSizeMismatch: Error,
+    /// A symbolic link leads out of the policy directory.
+    LinkLeadsOutside: Error,
     /// A symbolic link leads back into a folder that contains it.
     DirectoryLoop: Error,
     /// The text is not YAML.

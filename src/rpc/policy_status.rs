@@ -284,7 +284,7 @@ fn attempt(attempt: &LastAttempt) -> v1::PolicyAttempt {
     }
 }
 
-/// As many messages as fit into [`MAX_LIST_BYTES`]; the counts beside a list say how many there are.
+/// As many messages as fit into [`MAX_LIST_BYTES`]; the counts next to a list say how many there are.
 fn within_bytes<M: prost::Message>(messages: impl Iterator<Item = M>) -> Vec<M> {
     let mut bytes = 0;
     messages

@@ -53,6 +53,8 @@ pub struct Settings {
     pub removal_quiet: Duration,
     /// How often to look without events. Default 30 s.
     pub rescan_interval: Duration,
+    /// Whether links out of the policy directory are followed. Default false.
+    pub allow_outside_links: bool,
     /// Whether a start with a broken policy serves the last good one. Default false.
     pub start_from_last_good: bool,
     /// The audit log.
@@ -93,6 +95,7 @@ impl Default for Settings {
             debounce: Duration::from_millis(150),
             removal_quiet: Duration::from_secs(2),
             rescan_interval: Duration::from_secs(30),
+            allow_outside_links: false,
             start_from_last_good: false,
             audit: AuditSettings::default(),
         }
@@ -176,6 +179,7 @@ impl App {
             debounce,
             removal_quiet,
             rescan_interval,
+            allow_outside_links,
             start_from_last_good,
             audit,
         } = settings;
@@ -190,8 +194,8 @@ impl App {
         // Only for the owner: the audit log holds what clients said of themselves.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&state_dir).map_err(unusable)?;
 
-        let paths = vec![policies];
-        let loader = Loader::new(paths.clone(), ReadSettings::default());
+        let read = ReadSettings { allow_outside_links, ..ReadSettings::default() };
+        let loader = Loader::new(vec![policies], read);
         let board =
             Arc::new(Board::new(Arc::clone(loader.source()), start_from_last_good, SystemTime::now()));
         let AuditSettings { mode, retention, max_bytes, jsonl } = audit;
@@ -229,11 +233,12 @@ impl App {
             state_dir,
             start_from_last_good,
         );
-        let mut folders = FolderWatch::new(paths, hints.clone());
+        let mut folders = FolderWatch::new(hints.clone());
         let (reloader, folders) = blocking("the first load", move || {
-            // Watched before it is read, so that no edit falls in between.
-            folders.arm();
-            reloader.start().map(|()| (reloader, folders))
+            // What falls between the two is seen by the first look of the task.
+            reloader.start()?;
+            folders.arm(reloader.watch_targets());
+            Ok::<_, StartError>((reloader, folders))
         })
         .await??;
         let lifecycle = Lifecycle::new();

@@ -21,6 +21,7 @@ use crate::store::state::{
     Attempt, AttemptOutcome, Found, LogLine, Moment, PolicyChange, ReloadState, StatusChange, Transition,
     Verdict,
 };
+use crate::store::watch_targets::WatchTargets;
 use crate::store::{Active, Current};
 
 pub(super) mod task;
@@ -113,10 +114,10 @@ impl Reloader {
         }
     }
 
-    /// The named paths.
+    /// What is to be watched, as of the newest look.
     #[must_use]
-    pub fn paths(&self) -> &[PathBuf] {
-        self.loader.paths()
+    pub const fn watch_targets(&self) -> &WatchTargets {
+        self.loader.watch_targets()
     }
 
     /// Loads the first set. Blocks.

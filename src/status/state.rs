@@ -175,7 +175,7 @@ impl State {
 
         self.troubled.clear();
         for finding in findings.iter().filter(|finding| finding.is_error() && !finding.audience.is_empty()) {
-            // Under the spelling that serves, so that an audience spelled anew is not listed twice.
+            // Under the spelling that serves, so that an audience with another spelling is not listed twice.
             let known = self.find(&finding.audience).map(|audience| audience.audience.to_string());
             let name = known.unwrap_or_else(|| finding.audience.clone());
             self.troubled.entry(name).or_default().push(finding.clone());
@@ -384,6 +384,8 @@ const fn hides_content(code: Code) -> bool {
             | Code::FileTooLarge
             | Code::FileNotUtf8
             | Code::FileNotRegular
+            | Code::FileSizeMismatch
+            | Code::LinkLeadsOutside
             | Code::DirectoryLoop
             | Code::YamlSyntax
             | Code::YamlTooDeep

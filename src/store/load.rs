@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::thread;
 
 use super::read::{
-    Picture, ProblemKind, ReadError, ReadProblem, ReadSettings, SourceFile, read_folder, source_file,
+    FolderSnapshot, ProblemKind, ReadError, ReadProblem, ReadSettings, SourceFile, read_folder_and_targets,
+    source_file,
 };
+use super::watch_targets::WatchTargets;
 use crate::policy::check::{Accepted, CheckedDocument, Guardrails, assemble, check_document, warning};
 use crate::policy::document::Document;
 use crate::policy::finding::{Code, Finding, Findings, MAX_FINDINGS, Position};
@@ -27,6 +29,8 @@ pub struct Loader {
     /// Look for what is allowed and probably not meant.
     warns: bool,
     inputs: Vec<Input>,
+    /// As of the newest walk.
+    targets: WatchTargets,
     /// What the newest valid set was made of. A rejected attempt leaves nothing here, so that it costs
     /// nothing once it is over.
     valid: Valid,
@@ -35,7 +39,7 @@ pub struct Loader {
 /// A valid set, piece by piece.
 #[derive(Debug, Default)]
 struct Valid {
-    picture: Option<Picture>,
+    snapshot: Option<FolderSnapshot>,
     guardrails: Guardrails,
     checked: HashMap<Arc<str>, ([u8; 32], Checked)>,
 }
@@ -91,6 +95,7 @@ impl Loader {
             manifests: HashSet::new(),
             warns: false,
             inputs: Vec::new(),
+            targets: WatchTargets::default(),
             valid: Valid::default(),
         }
     }
@@ -133,8 +138,8 @@ impl Loader {
     /// [`ReadError`] if a named path cannot be read or nothing stood still. Everything wrong inside a
     /// folder is a finding instead.
     pub fn load(&mut self) -> Result<Loaded, ReadError> {
-        let picture = self.read()?;
-        Ok(self.take(picture))
+        let snapshot = self.read()?;
+        Ok(self.take(snapshot))
     }
 
     /// Reads, and checks unless the bytes are known by their digest.
@@ -142,25 +147,31 @@ impl Loader {
     /// # Errors
     /// As for [`Loader::load`].
     pub fn load_unless(&mut self, known: impl FnOnce(&[u8; 32]) -> bool) -> Result<Look, ReadError> {
-        let picture = self.read()?;
-        let stamps = picture.stamps;
-        if known(&picture.digest) {
-            if self.valid.picture.as_ref().is_some_and(|valid| valid.digest == picture.digest) {
+        let snapshot = self.read()?;
+        let stamps = snapshot.stamps;
+        if known(&snapshot.digest) {
+            if self.valid.snapshot.as_ref().is_some_and(|valid| valid.digest == snapshot.digest) {
                 // The same bytes, perhaps with other stamps.
-                self.valid.picture = Some(picture);
+                self.valid.snapshot = Some(snapshot);
             }
             return Ok(Look { stamps, loaded: None });
         }
-        Ok(Look { stamps, loaded: Some(self.take(picture)) })
+        Ok(Look { stamps, loaded: Some(self.take(snapshot)) })
     }
 
-    fn read(&self) -> Result<Picture, ReadError> {
-        read_folder(&self.paths, self.valid.picture.as_ref(), &self.settings)
+    /// What is to be watched to learn that something changed, as of the last time that the files were read or could not be read.
+    #[must_use]
+    pub const fn watch_targets(&self) -> &WatchTargets {
+        &self.targets
     }
 
-    fn take(&mut self, picture: Picture) -> Loaded {
-        let mut others: Findings = picture.problems.iter().map(finding).collect();
-        let mut files = picture.files.clone();
+    fn read(&mut self) -> Result<FolderSnapshot, ReadError> {
+        read_folder_and_targets(&self.paths, self.valid.snapshot.as_ref(), &self.settings, &mut self.targets)
+    }
+
+    fn take(&mut self, snapshot: FolderSnapshot) -> Loaded {
+        let mut others: Findings = snapshot.problems.iter().map(finding).collect();
+        let mut files = snapshot.files.clone();
         // Inputs never change, so the digest of the files still says whether anything did.
         for input in &self.inputs {
             match input {
@@ -172,7 +183,8 @@ impl Loader {
         let (guardrails, documents) = self.check(&files);
         let all = documents.iter().flat_map(|checked| checked.iter());
         let mut outcome = assemble(&self.source, all, others);
-        let (bytes, stamps) = (picture.digest, picture.stamps);
+        redact(&mut outcome, &files);
+        let (bytes, stamps) = (snapshot.digest, snapshot.stamps);
         if let Ok(Accepted { set, warnings, .. }) = &mut outcome {
             if self.warns {
                 let documents: Vec<Document> = files.iter().flat_map(|file| self.documents(file)).collect();
@@ -184,7 +196,7 @@ impl Loader {
                 .zip(documents)
                 .map(|(file, documents)| (Arc::clone(&file.path), (file.content_hash, documents)))
                 .collect();
-            self.valid = Valid { picture: Some(picture), guardrails, checked };
+            self.valid = Valid { snapshot: Some(snapshot), guardrails, checked };
         }
         Loaded { bytes, stamps, outcome, files }
     }
@@ -280,6 +292,30 @@ impl Loader {
     }
 }
 
+/// Takes the text of files out of findings that links out of the policy directory lead to: it may be anybody's secret.
+fn redact(outcome: &mut Result<Accepted, Findings>, files: &[SourceFile]) {
+    let outside: HashSet<&str> =
+        files.iter().filter(|file| file.is_outside).map(|file| &*file.path).collect();
+    if outside.is_empty() {
+        return;
+    }
+    let findings = match outcome {
+        Ok(accepted) => &mut accepted.warnings,
+        Err(findings) => findings,
+    };
+    findings.update(|finding| {
+        if outside.contains(&*finding.file) {
+            let meaning = finding.code.meaning().trim().replace('\n', " ");
+            let meaning = meaning.trim_end_matches('.');
+            finding.message =
+                format!("{meaning}; its text is not shown, since it is outside of the policy directory");
+            finding.value.clear();
+            finding.audience.clear();
+            finding.suggestion.clear();
+        }
+    });
+}
+
 /// How many findings one thread has kept.
 #[derive(Default)]
 struct Kept {
@@ -323,6 +359,11 @@ pub fn finding(problem: &ReadProblem) -> Finding {
         }
         ProblemKind::TooDeep { .. } => (Code::FileUnreadable, "nest the folders less deeply"),
         ProblemKind::NotUtf8 { .. } => (Code::FileNotUtf8, "save the file as UTF-8"),
+        ProblemKind::WrongSize { .. } => (Code::FileSizeMismatch, "copy what it holds into an ordinary file"),
+        ProblemKind::LeadsOutside { .. } => (
+            Code::LinkLeadsOutside,
+            "move the target into the directory, or allow such links with --allow-outside-links",
+        ),
         ProblemKind::DirectoryLoop { .. } => (Code::DirectoryLoop, "remove the symbolic link"),
     };
     let position = match problem.kind {
@@ -450,6 +491,57 @@ mod tests {
         assert_eq!((findings[0].code, place), (Code::FileNotUtf8, (STANDARD_INPUT, 2, 4)));
         let findings = alone(&vec![b' '; (16 << 20) + 1]).unwrap_err();
         assert_eq!(findings[0].code, Code::FileTooLarge);
+    }
+
+    #[test]
+    fn no_text_of_a_file_outside_is_in_a_finding() {
+        use std::os::unix::fs::symlink;
+        const SECRET: &str = "hunter2";
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("policies");
+        fs::create_dir(&folder).unwrap();
+        write(&folder, "a.yaml", "audiences: {a: {scopesSupported: [x]}}");
+        let secrets = [
+            format!("root:{SECRET}:1:2\n{SECRET}\n"),
+            format!("{SECRET}: [{SECRET}\n"),
+            format!("audiences: {{{SECRET}: {{scopesSupported: [{SECRET}, {SECRET}], {SECRET}: 1}}}}"),
+            format!("audiences: {{a: {{scopesSupported: [{SECRET}], baselineClientScopes: [{SECRET}2]}}}}"),
+            format!("defaultAudience: {SECRET}"),
+        ];
+        for secret in secrets {
+            fs::write(root.path().join("secret"), secret).unwrap();
+            _ = fs::remove_file(folder.join("link.yaml"));
+            symlink(root.path().join("secret"), folder.join("link.yaml")).unwrap();
+            let findings = loader(&folder).load().unwrap().outcome.unwrap_err();
+            assert_eq!((findings[0].code, findings.count()), (Code::LinkLeadsOutside, 1));
+            let settings = ReadSettings { allow_outside_links: true, ..ReadSettings::default() };
+            let loaded = Loader::new(vec![folder.clone()], settings).load().unwrap();
+            let findings = loaded.outcome.unwrap_err();
+            assert!(!findings.is_empty());
+            for finding in &findings {
+                assert!(!format!("{finding:?}").contains(SECRET), "{finding:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn unchanged_files_are_not_read_again_because_another_is_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "a.yaml", "audiences: {a: {scopesSupported: [x]}}");
+        write(folder.path(), "b.yaml", "audiences: {b: {scopesSupported: [x]}}");
+        let settings = ReadSettings { recheck_window: std::time::Duration::ZERO, ..ReadSettings::default() };
+        let mut loader = Loader::new(vec![folder.path().to_owned()], settings);
+        let first = loader.load().unwrap();
+        let set = first.outcome.unwrap().set;
+        write(folder.path(), "b.yaml", "audiences: [");
+        for _ in 0..3 {
+            let broken = loader.load().unwrap();
+            assert!(broken.outcome.is_err());
+            assert!(Arc::ptr_eq(&first.files[0].text, &broken.files[0].text), "a.yaml is read again");
+        }
+        write(folder.path(), "b.yaml", "audiences: {b: {scopesSupported: [x, y]}}");
+        let after = loader.load().unwrap().outcome.unwrap().set;
+        assert!(Arc::ptr_eq(&set.audiences()[0], &after.audiences()[0]), "a.yaml is compiled again");
     }
 
     #[test]

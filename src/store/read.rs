@@ -1,16 +1,16 @@
-//! Reads a policy folder as one consistent picture of bytes, or says what is wrong with it.
+//! Reads a policy folder as one consistent snapshot of bytes, or says what is wrong with it.
 //!
 //! Which files belong to a policy, how much is read, and the proof that nothing moved meanwhile live
 //! here. What the bytes mean is not known here: nothing is parsed.
 //!
-//! # One picture
+//! # One snapshot
 //! The folder is listed, its files are read, and it is listed again: only if both listings are equal,
-//! and every file had its listed stamp before and after its bytes were taken, there is a picture.
+//! and every file had its listed stamp before and after its bytes were taken, there is a snapshot.
 //! Stamps have the grain of the kernel's clock (some milliseconds before Linux 6.13), so a file that
 //! changed about that time is read a second time and compared by its bytes. A swap of the `..data`
 //! link of a Kubernetes volume in mid-read changes what every path resolves to, and so is noticed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -29,6 +29,8 @@ pub use listing::{Stamp, Wanted, is_hidden, is_policy_name, is_test_name};
 
 use listing::{Listed, Listing};
 
+use super::watch_targets::WatchTargets;
+
 /// Largest policy file in bytes.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Largest sum of all policy files in bytes.
@@ -43,19 +45,21 @@ pub const MAX_DEPTH: usize = 32;
 pub struct SourceFile {
     /// The named path joined with the path below it, such as `policies/mcp.yaml`.
     pub path: Arc<str>,
-    /// The whole content. Unchanged files share it with the picture before.
+    /// The whole content. Unchanged files share it with the snapshot before.
     pub text: Arc<str>,
     /// The state of the file that the content belongs to.
     pub stamp: Stamp,
     /// SHA-256 of the content.
     pub content_hash: [u8; 32],
+    /// A link out of the named directory leads to it. Its text may be anybody's secret, and is not to be shown.
+    pub is_outside: bool,
     /// The file changed so shortly before it was read that an equal stamp proves nothing next time.
-    racy: bool,
+    needs_recheck: bool,
 }
 
 /// All bytes of a policy at one moment.
 #[derive(Clone, Debug)]
-pub struct Picture {
+pub struct FolderSnapshot {
     /// Sorted by path, no path twice; empty if there is no policy file.
     pub files: Vec<SourceFile>,
     /// What is wrong inside the folder, sorted by path; a file with a problem is not among `files`.
@@ -75,7 +79,7 @@ pub struct ReadProblem {
     pub kind: ProblemKind,
 }
 
-/// What is wrong with a file or folder; the text goes on after its name.
+/// What is wrong with a file or folder; the text continues after its name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ProblemKind {
     /// The system refuses to list or read it.
@@ -137,6 +141,20 @@ pub enum ProblemKind {
         /// 0-based offset of the first bad byte.
         offset: u64,
     },
+    /// A regular file whose size is not the number of its bytes, as those of `/proc` and `/sys`.
+    #[error("has {read} bytes and says that it has {size}: it is not an ordinary file")]
+    WrongSize {
+        /// What the file system says.
+        size: u64,
+        /// What could be read, at most one byte more than that.
+        read: u64,
+    },
+    /// A link to something outside of the named directories.
+    #[error("is a link to `{}`, outside of the policy directory", shown(target))]
+    LeadsOutside {
+        /// The end of all links.
+        target: String,
+    },
     /// A link leads back to a folder that it stands in.
     #[error("leads back to `{}`, which contains it", shown(leads_to))]
     DirectoryLoop {
@@ -175,7 +193,7 @@ impl std::fmt::Display for FileKind {
     }
 }
 
-/// Why there is no picture at all.
+/// Why there is no snapshot at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A path that the operator named cannot be looked at or listed.
@@ -194,8 +212,16 @@ pub enum ReadError {
         /// What it is.
         kind: FileKind,
     },
+    /// The system had an error that says nothing about the policy, each time it was tried.
+    #[error("cannot read `{}` for now: {}", shown(&path.to_string_lossy()), plain(source))]
+    Transient {
+        /// The path.
+        path: PathBuf,
+        /// The error.
+        source: io::Error,
+    },
     /// Something moved during each attempt; the next quiet moment will do better.
-    #[error("the policy kept changing during {attempts} attempts to read it")]
+    #[error("the policy kept changing during {attempts} attempts to read it{}", listed(names))]
     Unstable {
         /// How often it was tried.
         attempts: u32,
@@ -208,10 +234,15 @@ impl ReadError {
     /// Returns `true` for an error of the system that says nothing about the policy.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        false
+        matches!(self, Self::Transient { .. })
     }
 
-    /// Tells whether a named path is not there.
+    fn named(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        if is_transient(&source) { Self::Transient { path, source } } else { Self::Named { path, source } }
+    }
+
+    /// Returns `true` if a named path is not there.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Named { source, .. } if source.kind() == io::ErrorKind::NotFound)
@@ -244,13 +275,15 @@ pub struct ReadSettings {
     pub wanted: Wanted,
     /// How much is read.
     pub limits: Limits,
+    /// Whether links out of the named directories are followed. Those of the named paths themselves are always.
+    pub allow_outside_links: bool,
     /// How often the whole is tried before [`ReadError::Unstable`]; none counts as one.
     pub attempts: u32,
     /// The wait between two attempts.
     pub pause: Duration,
     /// A file that changed this shortly before it was read is read again the next time, because
     /// another change may have left the stamp as it was. Two seconds is the coarsest grain in use.
-    pub racy: Duration,
+    pub recheck_window: Duration,
 }
 
 impl Default for ReadSettings {
@@ -258,27 +291,41 @@ impl Default for ReadSettings {
         Self {
             wanted: Wanted::Policies,
             limits: Limits::default(),
+            allow_outside_links: false,
             attempts: 10,
             pause: Duration::from_millis(15),
-            racy: Duration::from_secs(2),
+            recheck_window: Duration::from_secs(2),
         }
     }
 }
 
-/// Reads the named folders and files as one picture. Blocks; call it where that is allowed.
+/// Reads the named folders and files as one snapshot. Blocks; call it where that is allowed.
 ///
 /// Files whose stamp is the one in `previous` are not opened again. A named path that is missing gets
 /// a second and third chance, since replacing a link in two steps leaves such a moment.
 ///
 /// # Errors
 /// [`ReadError`] if a named path cannot be read, or if nothing stood still. Everything wrong inside a
-/// folder is in [`Picture::problems`] instead.
+/// folder is in [`FolderSnapshot::problems`] instead.
 pub fn read_folder(
     paths: &[PathBuf],
-    previous: Option<&Picture>,
+    previous: Option<&FolderSnapshot>,
     settings: &ReadSettings,
-) -> Result<Picture, ReadError> {
-    read_with(paths, previous, settings, &mut |step| {
+) -> Result<FolderSnapshot, ReadError> {
+    read_folder_and_targets(paths, previous, settings, &mut WatchTargets::default())
+}
+
+/// Like [`read_folder`], and says what is to be watched to learn that something changed, whether it could be read or not.
+///
+/// # Errors
+/// As for [`read_folder`].
+pub fn read_folder_and_targets(
+    paths: &[PathBuf],
+    previous: Option<&FolderSnapshot>,
+    settings: &ReadSettings,
+    targets: &mut WatchTargets,
+) -> Result<FolderSnapshot, ReadError> {
+    read_with(paths, previous, settings, targets, &mut |step| {
         if step == Step::Pause {
             thread::sleep(settings.pause);
         }
@@ -300,7 +347,7 @@ pub(super) fn source_file(name: &str, bytes: Vec<u8>, limits: &Limits) -> Result
     match String::from_utf8(bytes) {
         Ok(text) => {
             let (text, stamp) = (text.into(), Stamp::none(size));
-            Ok(SourceFile { path, text, stamp, content_hash, racy: false })
+            Ok(SourceFile { path, text, stamp, content_hash, is_outside: false, needs_recheck: false })
         }
         Err(error) => Err(problem(not_utf8(error.as_bytes(), error.utf8_error().valid_up_to()))),
     }
@@ -317,36 +364,48 @@ enum Step<'a> {
 
 fn read_with(
     paths: &[PathBuf],
-    previous: Option<&Picture>,
+    previous: Option<&FolderSnapshot>,
     settings: &ReadSettings,
+    targets: &mut WatchTargets,
     hook: &mut dyn FnMut(Step<'_>),
-) -> Result<Picture, ReadError> {
+) -> Result<FolderSnapshot, ReadError> {
     let mut known: HashMap<Arc<str>, SourceFile> = previous
-        .map(|picture| &picture.files)
+        .map(|snapshot| &snapshot.files)
         .into_iter()
         .flatten()
         .map(|file| (Arc::clone(&file.path), file.clone()))
         .collect();
     let attempts = settings.attempts.max(1);
     let mut attempt = 0;
+    let mut changing = BTreeSet::new();
     loop {
         attempt += 1;
-        let outcome = Attempt { settings, known: &mut known, hook }.run(paths);
+        let outcome =
+            Attempt { settings, known: &mut known, targets, changing: &mut changing, hook }.run(paths);
         match outcome {
-            Ok(Some(picture)) => return Ok(picture),
-            Err(error) if !error.is_missing() || attempt >= attempts.min(3) => return Err(error),
+            Ok(Some(snapshot)) => return Ok(snapshot),
             Ok(None) if attempt >= attempts => {
-                return Err(ReadError::Unstable { attempts, names: Vec::new() });
+                let names = changing.iter().take(MAX_NAMES).map(|name| name.to_string()).collect();
+                return Err(ReadError::Unstable { attempts, names });
             }
+            Err(error) if error.is_transient() && attempt < attempts => hook(Step::Pause),
+            Err(error) if !error.is_missing() || attempt >= attempts.min(3) => return Err(error),
             Ok(None) | Err(_) => hook(Step::Pause),
         }
     }
 }
 
+/// Most files that are named because they keep changing.
+const MAX_NAMES: usize = 5;
+
 struct Attempt<'a> {
     settings: &'a ReadSettings,
     /// The newest state of each file that was ever read; filled even by attempts that fail.
     known: &'a mut HashMap<Arc<str>, SourceFile>,
+    /// What the newest listing says is to be watched.
+    targets: &'a mut WatchTargets,
+    /// What moved in any attempt.
+    changing: &'a mut BTreeSet<Arc<str>>,
     hook: &'a mut dyn FnMut(Step<'_>),
 }
 
@@ -360,13 +419,13 @@ enum Taken {
 
 impl Attempt<'_> {
     /// Tries once; nothing if something moved.
-    fn run(&mut self, paths: &[PathBuf]) -> Result<Option<Picture>, ReadError> {
+    fn run(&mut self, paths: &[PathBuf]) -> Result<Option<FolderSnapshot>, ReadError> {
         let limits = &self.settings.limits;
         let started = SystemTime::now();
-        let before = listing::list(paths, self.settings.wanted, limits)?;
+        let before = self.list(paths)?;
         (self.hook)(Step::Listed);
-        if before.moved {
-            return Ok(None);
+        if !before.moved.is_empty() {
+            return Ok(self.moved(before.moved));
         }
         let mut files = Vec::with_capacity(before.files.len());
         let mut problems = before.problems.clone();
@@ -376,7 +435,7 @@ impl Attempt<'_> {
             let taken = match budget.refusal(listed) {
                 Some(kind) => Taken::Problem(kind),
                 None if budget.spent => continue,
-                None => self.take(listed),
+                None => self.take(listed)?,
             };
             match taken {
                 Taken::Kept(file) => files.push(file),
@@ -388,47 +447,74 @@ impl Attempt<'_> {
                     files.push(file);
                 }
                 Taken::Problem(kind) => problems.push(ReadProblem { path: Arc::clone(&listed.shown), kind }),
-                Taken::Moved => return Ok(None),
+                Taken::Moved => return Ok(self.moved([Arc::clone(&listed.shown)])),
             }
         }
         (self.hook)(Step::Read);
-        if listing::list(paths, self.settings.wanted, limits)? != before {
-            return Ok(None);
+        let after = self.list(paths)?;
+        if after != before {
+            return Ok(self.moved(after.difference(&before)));
         }
         // Each fresh file held the same bytes before and after the moment between reading and listing,
-        // and the stamps vouch for all others; so the picture is that of this moment.
+        // and the stamps vouch for all others; so the snapshot is that of this moment.
         for (listed, hash) in fresh {
             match bytes_of(&listed.path, &listed.stamp, &mut || ()) {
-                Ok(Some(bytes)) if hash_of(&bytes) == hash => {}
-                _ => return Ok(None),
+                Ok(Content::Whole(bytes)) if hash_of(&bytes) == hash => {}
+                _ => return Ok(self.moved([Arc::clone(&listed.shown)])),
             }
         }
         problems.sort_by(|one, other| one.path.cmp(&other.path));
         let digest = digest(&files, &problems);
         let stamps = before.stamps();
-        Ok(Some(Picture { files, problems, digest, stamps }))
+        Ok(Some(FolderSnapshot { files, problems, digest, stamps }))
     }
 
-    fn take(&mut self, listed: &Listed) -> Taken {
+    fn list(&mut self, paths: &[PathBuf]) -> Result<Listing, ReadError> {
+        let (targets, listing) = listing::list(paths, self.settings);
+        // An error of the system ended the walk early, which is no reason to watch less.
+        if !listing.as_ref().is_err_and(ReadError::is_transient) {
+            *self.targets = targets;
+        }
+        listing
+    }
+
+    /// Notes what moved: this attempt is over.
+    fn moved<T>(&mut self, names: impl IntoIterator<Item = Arc<str>>) -> Option<T> {
+        self.changing.extend(names);
+        None
+    }
+
+    fn take(&mut self, listed: &Listed) -> Result<Taken, ReadError> {
         let known = self.known.get(&listed.shown);
         if let Some(known) = known
             && known.stamp == listed.stamp
-            && !known.racy
+            && !known.needs_recheck
         {
-            return Taken::Kept(known.clone());
+            return Ok(Taken::Kept(SourceFile { is_outside: listed.is_outside, ..known.clone() }));
         }
         let moment = SystemTime::now();
         let hook = &mut self.hook;
         let bytes = match bytes_of(&listed.path, &listed.stamp, &mut || hook(Step::Opened(&listed.shown))) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Taken::Moved,
-            Err(error) => return Taken::Problem(ProblemKind::unreadable(&error)),
+            Ok(Content::Whole(bytes)) => bytes,
+            Ok(Content::Moved) => return Ok(Taken::Moved),
+            // Perhaps it is only being written: a file that does not change has had time to agree with itself.
+            Ok(Content::WrongSize(_)) if listed.stamp.changed_near(moment, CLOCK_GRAIN) => {
+                return Ok(Taken::Moved);
+            }
+            Ok(Content::WrongSize(read)) => {
+                return Ok(Taken::Problem(ProblemKind::WrongSize { size: listed.stamp.size(), read }));
+            }
+            Err(source) if is_transient(&source) => {
+                return Err(ReadError::Transient { path: listed.path.clone(), source });
+            }
+            Err(error) => return Ok(Taken::Problem(ProblemKind::unreadable(&error))),
         };
         let content_hash = hash_of(&bytes);
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => {
-                return Taken::Problem(not_utf8(error.as_bytes(), error.utf8_error().valid_up_to()));
+                let kind = not_utf8(error.as_bytes(), error.utf8_error().valid_up_to());
+                return Ok(Taken::Problem(kind));
             }
         };
         // A caller that keeps what it made of a text finds it again by the text's address.
@@ -436,9 +522,10 @@ impl Attempt<'_> {
             Some(known) if known.content_hash == content_hash => Arc::clone(&known.text),
             _ => text.into(),
         };
-        let stamp = listed.stamp;
-        let racy = stamp.changed_near(moment, self.settings.racy);
-        Taken::Read(SourceFile { path: Arc::clone(&listed.shown), text, stamp, content_hash, racy })
+        let (stamp, is_outside) = (listed.stamp, listed.is_outside);
+        let needs_recheck = stamp.changed_near(moment, self.settings.recheck_window);
+        let path = Arc::clone(&listed.shown);
+        Ok(Taken::Read(SourceFile { path, text, stamp, content_hash, is_outside, needs_recheck }))
     }
 }
 
@@ -473,28 +560,41 @@ impl<'a> Budget<'a> {
     }
 }
 
-/// The content of the file in the state that `stamp` tells; nothing if it is in another by now.
-fn bytes_of(path: &Path, stamp: &Stamp, opened: &mut dyn FnMut()) -> io::Result<Option<Vec<u8>>> {
+/// What a file held.
+enum Content {
+    /// As many bytes as its stamp says.
+    Whole(Vec<u8>),
+    /// It is not the file that was listed any more.
+    Moved,
+    /// It did not move, and has another number of bytes than its stamp says: this one, or more.
+    WrongSize(u64),
+}
+
+/// Reads a file in the state that `stamp` tells.
+fn bytes_of(path: &Path, stamp: &Stamp, opened: &mut dyn FnMut()) -> io::Result<Content> {
     // Should a named pipe have taken the file's place, opening it must not wait for a writer, and a
     // terminal must not become ours.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
-        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) if is_gone(&error) => return Ok(Content::Moved),
         Err(error) => return Err(error),
     };
     if Stamp::of(&file.metadata()?) != *stamp {
-        return Ok(None);
+        return Ok(Content::Moved);
     }
     opened();
     let mut bytes = Vec::with_capacity(usize::try_from(stamp.size()).unwrap_or_default());
     match read_bounded(&mut file, stamp.size(), &mut bytes) {
         Ok(()) => {}
-        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) if is_gone(&error) => return Ok(Content::Moved),
         Err(error) => return Err(error),
     }
-    let whole = u64::try_from(bytes.len()).is_ok_and(|length| length == stamp.size());
-    Ok((whole && Stamp::of(&file.metadata()?) == *stamp).then_some(bytes))
+    if Stamp::of(&file.metadata()?) != *stamp {
+        return Ok(Content::Moved);
+    }
+    let read = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    Ok(if read == stamp.size() { Content::Whole(bytes) } else { Content::WrongSize(read) })
 }
 
 /// Reads at most one byte more than the file had, which is enough to see that it grew.
@@ -504,7 +604,19 @@ fn read_bounded(file: &mut File, size: u64, bytes: &mut Vec<u8>) -> io::Result<(
 
 /// The file was there when it was listed: that it is not now means that something moved.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
+    error.kind() == io::ErrorKind::NotFound
+}
+
+/// Returns `true` for an error that says something about the system at this moment and nothing about a file: no descriptor or
+/// memory left, an error of the device, a handle of a network file system that became stale, a signal.
+fn is_transient(error: &io::Error) -> bool {
+    use libc::{EINTR, EIO, EMFILE, ENFILE, ENOMEM, ESTALE};
+    error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, EIO, ESTALE, EINTR, ENOMEM].contains(&code))
+}
+
+/// Names for people, after a colon.
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(": {}", shown(&names.join(", "))) }
 }
 
 fn hash_of(bytes: &[u8]) -> [u8; 32] {
@@ -512,7 +624,7 @@ fn hash_of(bytes: &[u8]) -> [u8; 32] {
 }
 
 fn digest(files: &[SourceFile], problems: &[ReadProblem]) -> [u8; 32] {
-    // Each part is preceded by its length, so that no two pictures run together into one text.
+    // Each part is preceded by its length, so that no two snapshots run together into one text.
     let mut hasher = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hasher.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());

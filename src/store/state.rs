@@ -16,7 +16,7 @@ use crate::policy::outline::Outlines;
 
 /// How long trouble lasts before a condition says so: files that keep changing while they are read, errors of the system.
 pub const TROUBLE_AFTER: Duration = Duration::from_secs(5);
-/// How long a removal waits for quiet before a condition says so. It goes on waiting.
+/// How long a removal waits for quiet before a condition says so. It keeps waiting.
 pub const REMOVAL_TROUBLE_AFTER: Duration = Duration::from_secs(30);
 /// How soon to look again after files kept changing while they were read.
 const UNSTABLE_RETRY: Duration = Duration::from_millis(100);

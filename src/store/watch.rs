@@ -4,25 +4,26 @@
 //! come and go between two looks; so there is a rescan too, and every hint may be a false one. Knows
 //! nothing about policies but the names of their files.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::collections::HashMap;
 use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, CreateKind, RemoveKind};
 use notify::{ErrorKind, Event, EventHandler, EventKind, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 mod mount;
-mod way;
 
 pub use mount::static_source;
 
-use way::{Identity, Visitor, identity, survey};
+use super::read::{is_hidden, is_policy_name};
+use super::watch_targets::{Interest, WatchTargets};
 
 /// Longest time that a stream of events may put off a look.
 pub const MAX_DEBOUNCE: Duration = Duration::from_secs(1);
@@ -110,7 +111,6 @@ pub enum WatchState {
 
 /// Watches the folders that a policy is made of.
 pub struct FolderWatch {
-    paths: Vec<PathBuf>,
     make: Make,
     watcher: Option<Box<dyn Watcher + Send>>,
     shared: Arc<Shared>,
@@ -126,7 +126,6 @@ impl fmt::Debug for FolderWatch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("FolderWatch")
-            .field("paths", &self.paths)
             .field("armed", &self.armed)
             .field("state", &self.state)
             .finish_non_exhaustive()
@@ -136,9 +135,8 @@ impl fmt::Debug for FolderWatch {
 impl FolderWatch {
     /// Prepares to watch; nothing is watched before [`FolderWatch::arm`].
     #[must_use]
-    pub fn new(paths: Vec<PathBuf>, hints: Hints) -> Self {
+    pub fn new(hints: Hints) -> Self {
         Self::with_watcher(
-            paths,
             hints,
             Box::new(|listener| {
                 let watcher = notify::recommended_watcher(listener)?;
@@ -147,10 +145,9 @@ impl FolderWatch {
         )
     }
 
-    fn with_watcher(paths: Vec<PathBuf>, hints: Hints, make: Make) -> Self {
+    fn with_watcher(hints: Hints, make: Make) -> Self {
         let shared = Shared { hints, interests: Mutex::default(), is_broken: AtomicBool::new(false) };
         Self {
-            paths,
             make,
             watcher: None,
             shared: Arc::new(shared),
@@ -165,12 +162,12 @@ impl FolderWatch {
         &self.state
     }
 
-    /// Watches what the named paths lead to now: each folder below them, and each folder on the way to
-    /// them and to what links below them stand for. Blocks.
+    /// Watches what the newest walk of the files said. Blocks.
     ///
-    /// Whoever reads after this misses nothing: what happens from now on has an event. Tells whether a
-    /// folder is watched that was not before; who has read already has to read again then.
-    pub fn arm(&mut self) -> bool {
+    /// Returns `true` if a directory is watched that was not before: something may have happened in it between the walk
+    /// and now, so the files have to be looked at again. Nothing is missed if this is called before each walk, with what the
+    /// one before said, and after it until it returns `false`.
+    pub fn arm(&mut self, targets: &WatchTargets) -> bool {
         if self.shared.is_broken.swap(false, Ordering::Relaxed) {
             self.watcher = None;
         }
@@ -196,7 +193,7 @@ impl FolderWatch {
             failure: None,
             is_new: false,
         };
-        survey(&self.paths, &mut pass);
+        targets.visit_watch_targets(|directory, interest| pass.directory(directory, interest));
         let is_new = pass.finish();
         self.state = pass.failure.take().map_or(WatchState::Events, WatchState::PollingOnly);
         is_new
@@ -216,34 +213,29 @@ struct Pass<'a> {
     is_new: bool,
 }
 
-impl Visitor for Pass<'_> {
-    fn folder(&mut self, folder: &Path, name: Option<&OsStr>) {
-        if let Some(interest) = self.wanted.get_mut(folder) {
-            if interest.add(name) {
-                self.shared.interests().entry(folder.to_owned()).or_default().add(name);
-            }
-            return;
-        }
-        let Some(identity) = identity(folder) else { return };
-        // The system has one watch for each folder, however many paths (of bind mounts) lead there.
-        if let Some(first) = self.wanted_by_identity.get(&identity)
-            && *first != folder
-        {
-            let first = first.clone();
-            return self.folder(&first, name);
-        }
-        if self.wanted.len() == MAX_WATCHES {
-            self.failure.get_or_insert_with(|| format!("the policy has more than {MAX_WATCHES} folders"));
-            return;
-        }
-        self.wanted.insert(folder.to_owned(), Interest::of(name));
-        self.wanted_by_identity.insert(identity, folder.to_owned());
-        self.shared.interests().entry(folder.to_owned()).or_default().add(name);
-        self.watch(folder, identity);
-    }
-}
-
 impl Pass<'_> {
+    fn directory(&mut self, directory: &Path, interest: &Interest) {
+        let Some(identity) = identity(directory) else { return };
+        // The system has one watch for each directory, however many paths (of bind mounts) lead there.
+        let path = match self.wanted_by_identity.get(&identity) {
+            Some(first) => first.clone(),
+            None => directory.to_owned(),
+        };
+        let is_known = self.wanted.contains_key(&path);
+        if !is_known && self.wanted.len() == MAX_WATCHES {
+            self.failure.get_or_insert_with(|| format!("the policy has more than {MAX_WATCHES} directories"));
+            return;
+        }
+        let wanted = self.wanted.entry(path.clone()).or_default();
+        wanted.all |= interest.all;
+        wanted.names.extend(interest.names.iter().cloned());
+        self.shared.interests().insert(path.clone(), wanted.clone());
+        if !is_known {
+            self.wanted_by_identity.insert(identity, path.clone());
+            self.watch(&path, identity);
+        }
+    }
+
     fn watch(&mut self, folder: &Path, identity: Identity) {
         // A folder that moved still has its watch, under the old name. It goes first, since to take it
         // away after the new one would take that.
@@ -279,7 +271,7 @@ impl Pass<'_> {
         self.armed.remove(folder);
     }
 
-    /// Lets go of what is not wanted any more; tells whether a folder is watched that was not before.
+    /// Stops watching what is not wanted any more; returns `true` if a folder is watched that was not before.
     fn finish(&mut self) -> bool {
         let gone: Vec<PathBuf> =
             self.armed.keys().filter(|folder| !self.wanted.contains_key(*folder)).cloned().collect();
@@ -291,44 +283,13 @@ impl Pass<'_> {
     }
 }
 
-/// Which entries of a watched folder matter.
-#[derive(Debug, Eq, PartialEq)]
-enum Interest {
-    All,
-    Names(HashSet<OsString>),
-}
+/// Device and inode.
+type Identity = (u64, u64);
 
-impl Default for Interest {
-    fn default() -> Self {
-        Self::Names(HashSet::new())
-    }
-}
-
-impl Interest {
-    fn of(name: Option<&OsStr>) -> Self {
-        let mut interest = Self::default();
-        interest.add(name);
-        interest
-    }
-
-    /// Tells whether there was anything to add.
-    fn add(&mut self, name: Option<&OsStr>) -> bool {
-        match (self, name) {
-            (Self::All, _) => false,
-            (Self::Names(names), Some(name)) => !names.contains(name) && names.insert(name.to_owned()),
-            (this, None) => {
-                *this = Self::All;
-                true
-            }
-        }
-    }
-
-    fn covers(&self, name: &OsStr) -> bool {
-        match self {
-            Self::All => true,
-            Self::Names(names) => names.contains(name),
-        }
-    }
+/// The identity of what is a directory.
+fn identity(directory: &Path) -> Option<Identity> {
+    let metadata = fs::metadata(directory).ok()?;
+    metadata.is_dir().then(|| (metadata.dev(), metadata.ino()))
 }
 
 /// What the watcher's thread and the rounds share.
@@ -345,7 +306,7 @@ impl Shared {
         self.interests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells whether an event can have to do with the policy. The folders above it are shared with
+    /// Returns `true` if an event can have to do with the policy. The folders above it are shared with
     /// others, whose doings must not put off a look.
     fn concerns(&self, event: &Event) -> bool {
         match event.kind {
@@ -358,13 +319,41 @@ impl Shared {
         if event.need_rescan() || event.paths.is_empty() {
             return true;
         }
-        let interests = self.interests();
-        event.paths.iter().any(|path| {
-            let above = path.parent().and_then(|folder| interests.get(folder));
-            let entry = above.zip(path.file_name()).is_some_and(|(interest, name)| interest.covers(name));
-            entry || interests.contains_key(path)
+        let is_directory = matches!(
+            event.kind,
+            EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder)
+        );
+        event.paths.iter().any(|path| match self.concern(path) {
+            Concern::Yes => true,
+            Concern::No => false,
+            // An editor's or a locker's file is none of our business; a directory or a link may lead to policies.
+            Concern::IfDirectory => {
+                is_directory
+                    || fs::symlink_metadata(path).is_ok_and(|entry| entry.is_dir() || entry.is_symlink())
+            }
         })
     }
+
+    fn concern(&self, path: &Path) -> Concern {
+        let interests = self.interests();
+        if interests.contains_key(path) {
+            return Concern::Yes;
+        }
+        let above = path.parent().and_then(|directory| interests.get(directory));
+        match above.zip(path.file_name()) {
+            Some((interest, name)) if interest.names.contains(name) => Concern::Yes,
+            Some((interest, name)) if interest.all && is_policy_name(name) => Concern::Yes,
+            Some((interest, name)) if interest.all && !is_hidden(name) => Concern::IfDirectory,
+            _ => Concern::No,
+        }
+    }
+}
+
+/// Whether an event about a path can have to do with the policy.
+enum Concern {
+    Yes,
+    No,
+    IfDirectory,
 }
 
 /// Turns events into hints, on the watcher's thread.

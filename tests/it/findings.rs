@@ -97,8 +97,12 @@ fn found_on_disk(script: &str) -> Vec<Finding> {
     fs::create_dir(root.path().join("policies")).unwrap();
     let made = Command::new("sh").arg("-ec").arg(script).current_dir(root.path()).status().unwrap();
     assert!(made.success(), "{script}");
-    let loaded = Loader::new(vec![root.path().join("policies")], ReadSettings::default()).load().unwrap();
-    let prefix = format!("{}/", root.path().display());
+    let settings = ReadSettings {
+        allow_outside_links: script.contains("--allow-outside-links"),
+        ..ReadSettings::default()
+    };
+    let loaded = Loader::new(vec![root.path().join("policies")], settings).load().unwrap();
+    let prefix = format!("{}/", root.path().canonicalize().unwrap().display());
     let mut findings = match loaded.outcome {
         Ok(accepted) => accepted.warnings.into_vec(),
         Err(findings) => findings.into_vec(),

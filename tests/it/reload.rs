@@ -543,3 +543,123 @@ async fn the_audit_says_what_a_policy_change_changed() {
     assert!(changes[1].changes[0].contains("scopesSupported +b"), "{changes:?}");
     assert_eq!((changes[1].change_count, changes[1].widening_count), (1, 1));
 }
+
+#[tokio::test]
+async fn a_link_out_of_the_directory_is_a_finding_and_shows_nothing_of_its_target() {
+    const SECRET: &str = "hunter2";
+    for allowed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("policies")).unwrap();
+        fs::write(folder.path().join("policies/mcp.yaml"), POLICY).unwrap();
+        fs::write(folder.path().join("shadow"), format!("root:{SECRET}:19000\n{SECRET}: [")).unwrap();
+        let mut settings = settings(folder.path());
+        settings.allow_outside_links = allowed;
+        let service = Service::start_in(folder, settings).await.unwrap();
+        symlink(service.folder.path().join("shadow"), service.policies().join("link.yaml")).unwrap();
+        let code = if allowed { "YamlSyntax" } else { "LinkLeadsOutside" };
+        let status = service
+            .status_when(code, move |status| {
+                let findings = &status.last_attempt.as_ref().unwrap().findings;
+                findings.iter().any(|finding| finding.code == code)
+            })
+            .await;
+        assert!(!format!("{status:?}").contains(SECRET), "{status:?}");
+        let (_, json) = service.get("/status.json").await;
+        assert!(json.contains(code) && !json.contains(SECRET), "{json}");
+        // No later edit is lost because of it.
+        fs::remove_file(service.policies().join("link.yaml")).unwrap();
+        service.write("mcp.yaml", &policy("a, b, openid, offline_access"));
+        service.status_when("the edit", |status| generation(status) == 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_proc_is_a_finding_and_edits_are_still_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    fs::write(folder.path().join("policies/mcp.yaml"), policy("a")).unwrap();
+    let mut settings = settings(folder.path());
+    settings.allow_outside_links = true;
+    let service = Service::start_in(folder, settings.clone()).await.unwrap();
+    symlink("/proc/self/limits", service.policies().join("proc.yaml")).unwrap();
+    service
+        .status_when("the finding", |status| {
+            let findings = &status.last_attempt.as_ref().unwrap().findings;
+            findings.iter().any(|finding| finding.code == "FileSizeMismatch")
+        })
+        .await;
+    service.write("more.yaml", "audiences: [");
+    service
+        .status_when("two findings", |status| status.last_attempt.as_ref().unwrap().finding_count == 2)
+        .await;
+    // And the last good set starts whatever the directory is.
+    let folder = service.stop().await;
+    settings.start_from_last_good = true;
+    let service = Service::start_in(folder, settings).await.unwrap();
+    assert_eq!(
+        condition(&service.status().await.conditions, "ServingLastGood").map(|found| found.0),
+        Some("True")
+    );
+    fs::remove_file(service.policies().join("proc.yaml")).unwrap();
+    service.write("more.yaml", "audiences: {other: {scopesSupported: [x]}}");
+    service.status_when("the edit", |status| status.audience_count == 2).await;
+}
+
+/// The soft limit of open files of a process, from outside of it.
+fn limit_files(pid: u32, limit: &str) {
+    let set = std::process::Command::new("prlimit")
+        .args(["--pid", &pid.to_string(), &format!("--nofile={limit}:")])
+        .status()
+        .unwrap();
+    assert!(set.success());
+}
+
+#[tokio::test]
+async fn out_of_file_descriptors_is_no_verdict_about_the_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    fs::write(folder.path().join("policies/mcp.yaml"), policy("a")).unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_scopeward"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--debounce", "20ms", "--rescan-interval", "1h"])
+        .arg("--policies")
+        .arg(folder.path().join("policies"))
+        .arg("--state-dir")
+        .arg(folder.path().join("state"))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut ready)
+        .unwrap();
+    assert!(ready.contains("ready"), "{ready}");
+    let log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut lines = std::io::BufRead::lines(log).map_while(Result::ok);
+    // Nothing can be opened any more.
+    limit_files(child.id(), "3");
+    fs::write(folder.path().join("policies/mcp.yaml"), policy("a, b")).unwrap();
+    let id = child.id();
+    let seen = tokio::task::spawn_blocking(move || {
+        let mut seen = Vec::new();
+        for line in lines.by_ref() {
+            // After five seconds the log says so; then there are descriptors again.
+            if line.contains("reason=\"ReadsFail\"") {
+                limit_files(id, "1024");
+            }
+            let is_served = line.contains("generation=2");
+            seen.push(line);
+            if is_served {
+                break;
+            }
+        }
+        seen
+    });
+    let seen = tokio::time::timeout(crate::service::DEADLINE, seen).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let seen = seen.expect("the edit is served in time").unwrap();
+    let all = seen.join("\n");
+    assert!(all.contains("ReadsFail") && all.contains("generation=2"), "{all}");
+    assert!(!all.contains("policy rejected"), "{all}");
+}

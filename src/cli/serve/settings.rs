@@ -51,10 +51,10 @@ impl ConfigFile {
         if path.is_dir() {
             anyhow::bail!("the configuration `{}` is a folder, not a file", shown(&path.to_string_lossy()));
         }
-        let picture = read_folder(&[path.to_owned()], None, &ReadSettings::default())?;
-        let mut findings: Findings = picture.problems.iter().map(finding).collect();
+        let snapshot = read_folder(&[path.to_owned()], None, &ReadSettings::default())?;
+        let mut findings: Findings = snapshot.problems.iter().map(finding).collect();
         let mut settings = Vec::new();
-        for file in &picture.files {
+        for file in &snapshot.files {
             let mut reader = Reader { file, serve, findings: Vec::new() };
             settings.extend(reader.read());
             findings.extend(reader.findings);
@@ -62,7 +62,7 @@ impl ConfigFile {
         if findings.is_empty() {
             return Ok(Self { settings });
         }
-        Err(ConfigError { report: report::findings(&findings, &picture.files) }.into())
+        Err(ConfigError { report: report::findings(&findings, &snapshot.files) }.into())
     }
 
     /// The settings that neither a flag nor the environment overrides, as further flags.

@@ -675,7 +675,15 @@ fn each_code_has_a_case_with_its_place_value_and_suggestion() {
     assert_eq!((found[0].code, found[0].position.line, found.len()), (Code::YamlTooLarge, 2, 1));
     sound(&[("a.yaml", &bomb)], &found[0]);
     seen.insert("YamlTooLarge");
-    let of_the_store = ["FileUnreadable", "FileTooLarge", "FileNotUtf8", "FileNotRegular", "DirectoryLoop"];
+    let of_the_store = [
+        "FileUnreadable",
+        "FileTooLarge",
+        "FileNotUtf8",
+        "FileNotRegular",
+        "FileSizeMismatch",
+        "LinkLeadsOutside",
+        "DirectoryLoop",
+    ];
     let of_test_files = ["TestAudienceNotDeclared", "DuplicateTestName", "ImpossibleExpectation"];
     let elsewhere = |code: &Code| {
         let is_doubt = code.severity() == Severity::Warning && *code != Code::EmptyFile;

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::Reloader;
 use crate::server::metrics::Metrics;
 use crate::status::{Board, kind};
-use crate::store::watch::{FolderWatch, Hint, Hints, WatchState, static_source};
+use crate::store::watch::{FolderWatch, Hints, WatchState, static_source};
 
 /// The task that looks at the policy files.
 #[derive(Debug)]
@@ -50,28 +50,28 @@ impl Task {
                 }
             }
             metrics.watching(state == WatchState::Events);
-            let hint = tokio::select! {
+            tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                hint = hints.next(planned) => hint,
-                _ = hangup.recv() => Hint::Event,
-            };
+                _ = hints.next(planned) => {}
+                _ = hangup.recv() => {}
+            }
             let (board, events) = (Arc::clone(&board), hints.clone());
             (reloader, folders, planned) = tokio::task::spawn_blocking(move || {
                 let mut planned = None;
-                if hint != Hint::Planned {
-                    folders.arm();
-                }
+                // A directory that was moved away and back has lost its watch: it has to have one before the look.
+                folders.arm(reloader.watch_targets());
                 for _ in 0..MAX_LOOKS {
                     planned = reloader.look(events.last_event());
-                    // A folder that came up while we looked may hold what we have not seen.
-                    if !folders.arm() {
+                    // A directory that came up while we looked may hold what we have not seen.
+                    if !folders.arm(reloader.watch_targets()) {
                         break;
                     }
                 }
-                let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-                let fixed = static_source(reloader.paths(), &mounts);
-                let fixed = fixed.map(|message| ("SingleFileMount", message));
-                board.toggle(kind::POLICY_SOURCE_STATIC, fixed, SystemTime::now());
+                if let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") {
+                    let fixed = static_source(reloader.watch_targets().files(), &mounts);
+                    let fixed = fixed.map(|message| ("SingleFileMount", message));
+                    board.toggle(kind::POLICY_SOURCE_STATIC, fixed, SystemTime::now());
+                }
                 (reloader, folders, planned)
             })
             .await?;

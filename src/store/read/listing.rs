@@ -1,19 +1,23 @@
-//! What a folder holds at one moment: which files belong to the policy, and their stamps.
+//! What a directory holds at one moment: which files belong to the policy, their stamps, and what to watch.
 //!
-//! Nothing is opened here but folders. Two listings are equal exactly if nothing that the stamps can
+//! One walk, link by link, gives all of it. Nothing is opened here but directories. Two listings are equal exactly if nothing that the stamps can
 //! show has moved between them; [`super`] leans on that.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{FileKind, Limits, ProblemKind, ReadError, ReadProblem};
+use super::{FileKind, ProblemKind, ReadError, ReadProblem, ReadSettings, is_transient};
+use crate::store::watch_targets::WatchTargets;
+
+/// Most links that are followed from one path, as in Linux (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 
 /// What identifies one state of one file; equal stamps mean equal content, up to the grain of the clock.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -52,7 +56,7 @@ impl Stamp {
         self.size
     }
 
-    /// Tells whether the file changed later than `window` before `moment`; a time ahead of it counts.
+    /// Returns `true` if the file changed later than `window` before `moment`; a time ahead of it counts.
     pub(super) fn changed_near(&self, moment: SystemTime, window: Duration) -> bool {
         let Some(edge) = moment.checked_sub(window) else { return true };
         let since_epoch = edge.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -71,7 +75,7 @@ pub enum Wanted {
     /// Those of a policy: see [`is_policy_name`].
     #[default]
     Policies,
-    /// The tests beside a policy: see [`is_test_name`].
+    /// The tests next to a policy: see [`is_test_name`].
     Tests,
 }
 
@@ -85,23 +89,29 @@ impl Wanted {
 }
 
 /// A policy file that was found; not opened yet.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Listed {
     pub(super) path: PathBuf,
     pub(super) shown: Arc<str>,
     pub(super) stamp: Stamp,
+    /// It is not in the named directory: a link leads to it.
+    pub(super) is_outside: bool,
 }
 
-/// A folder at one moment. Files are sorted by the path shown, without duplicates.
+/// A directory at one moment. Files are sorted by the path shown, without duplicates.
+///
+/// What does not concern the policy is not in it: an entry of another name that comes and goes changes nothing.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Listing {
     pub(super) files: Vec<Listed>,
     pub(super) problems: Vec<ReadProblem>,
-    /// Stamps of the folders, in the order they were visited: a folder that gained and lost an entry
-    /// between two listings differs, though the entries are the same.
-    folders: Vec<Stamp>,
-    /// Something vanished between being named by its folder and being looked at.
-    pub(super) moved: bool,
+    /// Every link on the way to something, in the order in which they were followed: one that was turned away and
+    /// back is another link.
+    links: Vec<Stamp>,
+    /// In the order in which they were visited.
+    directories: Vec<Identity>,
+    /// What vanished between being named by its directory and being looked at.
+    pub(super) moved: Vec<Arc<str>>,
 }
 
 impl Listing {
@@ -111,25 +121,41 @@ impl Listing {
         for file in &self.files {
             (&file.shown, file.stamp).hash(&mut hasher);
         }
+        self.links.hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// Some of what is not the same in another listing, for people.
+    pub(super) fn difference(&self, other: &Self) -> Vec<Arc<str>> {
+        const MOST: usize = 5;
+        let (mine, theirs): (HashSet<&Listed>, HashSet<&Listed>) =
+            (self.files.iter().collect(), other.files.iter().collect());
+        let mut names: Vec<Arc<str>> =
+            mine.symmetric_difference(&theirs).map(|file| Arc::clone(&file.shown)).collect();
+        let problems = self.problems.iter().filter(|one| !other.problems.contains(one));
+        names.extend(problems.map(|problem| Arc::clone(&problem.path)));
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(MOST);
+        names
     }
 }
 
-/// Tells whether a file of this name belongs to a policy: `*.yaml` or `*.yml`, but not `_test.yaml`,
+/// Returns `true` if a file of this name belongs to a policy: `*.yaml` or `*.yml`, but not `_test.yaml`,
 /// `_test.yml` or a name that starts with a dot.
 #[must_use]
 pub fn is_policy_name(name: &OsStr) -> bool {
     has_policy_suffix(name) && !is_hidden(name) && !has_test_suffix(name)
 }
 
-/// Tells whether a file of this name is a test file beside a policy: `*_test.yaml` or `*_test.yml`,
+/// Returns `true` if a file of this name is a test file next to a policy: `*_test.yaml` or `*_test.yml`,
 /// but not a name that starts with a dot.
 #[must_use]
 pub fn is_test_name(name: &OsStr) -> bool {
     has_test_suffix(name) && !is_hidden(name)
 }
 
-/// Tells whether a name starts with a dot; neither files nor folders of such a name are looked at.
+/// Returns `true` if a name starts with a dot; neither files nor folders of such a name are looked at.
 #[must_use]
 pub fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
@@ -145,87 +171,152 @@ fn has_test_suffix(name: &OsStr) -> bool {
     name.ends_with(b"_test.yaml") || name.ends_with(b"_test.yml")
 }
 
-/// Lists what the named paths hold. A named file is taken whatever its name is.
-pub(super) fn list(paths: &[PathBuf], wanted: Wanted, limits: &Limits) -> Result<Listing, ReadError> {
+/// Lists what the named paths hold, and what is to be watched to learn that it changed. A named file is taken
+/// whatever its name is.
+///
+/// The targets are those up to where the walk ended, if it did with an error.
+pub(super) fn list(paths: &[PathBuf], settings: &ReadSettings) -> (WatchTargets, Result<Listing, ReadError>) {
     let mut walk = Walk {
-        limits,
-        wanted,
+        settings,
+        roots: Vec::new(),
+        targets: WatchTargets::default(),
         listing: Listing::default(),
         seen: HashSet::new(),
         above: Vec::new(),
         count: 0,
     };
-    let mut named_files = Vec::new();
-    for path in paths {
-        let named = |source| ReadError::Named { path: path.clone(), source };
-        let metadata = fs::metadata(path).map_err(named)?;
-        if metadata.is_dir() {
-            walk.folder(path, &metadata, true).map_err(named)?;
-        } else if metadata.is_file() {
-            named_files.push(Listed {
-                path: path.clone(),
-                shown: shown_path(path),
-                stamp: Stamp::of(&metadata),
-            });
-        } else {
-            return Err(ReadError::NotRegular { path: path.clone(), kind: kind(&metadata) });
-        }
-    }
-    let mut listing = walk.listing;
-    // A file that is named, and found in a named folder too, is one file.
-    let mut known: HashSet<Identity> = listing.files.iter().map(|file| file.stamp.identity()).collect();
-    listing.files.extend(named_files.into_iter().filter(|file| known.insert(file.stamp.identity())));
-    listing.files.sort_by(|one, other| one.shown.cmp(&other.shown));
-    Ok(listing)
+    let listed = walk.paths(paths);
+    let Walk { targets, listing, .. } = walk;
+    (targets, listed.map(|()| listing))
 }
 
 struct Walk<'a> {
-    limits: &'a Limits,
-    wanted: Wanted,
+    settings: &'a ReadSettings,
+    /// Where the named paths really are: what is in none of them is outside.
+    roots: Vec<PathBuf>,
+    targets: WatchTargets,
     listing: Listing,
     seen: HashSet<Identity>,
-    /// The folders from the named one down to the current one, with the paths that led there.
+    /// The directories from the named one down to the current one, with the paths that led there.
     above: Vec<(Identity, Arc<str>)>,
     count: usize,
 }
 
+/// A directory on the way down: as it is shown, and where it really is.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    shown: &'p Path,
+    real: &'p Path,
+}
+
 impl Walk<'_> {
-    /// Lists one folder and what is below. `Err` only for a named folder that cannot be listed.
-    fn folder(&mut self, path: &Path, metadata: &Metadata, named: bool) -> io::Result<()> {
-        let identity = (metadata.dev(), metadata.ino());
-        if let Some((_, first)) = self.above.iter().find(|(other, _)| *other == identity) {
-            let leads_to = Arc::clone(first);
-            self.problem(path, ProblemKind::DirectoryLoop { leads_to });
-            return Ok(());
+    fn paths(&mut self, paths: &[PathBuf]) -> Result<(), ReadError> {
+        let mut found = Vec::with_capacity(paths.len());
+        for path in paths {
+            let real = std::path::absolute(path).and_then(|path| self.resolve(Path::new("/"), &path));
+            let metadata = real.and_then(|real| Ok((fs::metadata(&real)?, real)));
+            let (metadata, real) = metadata.map_err(|source| ReadError::named(path, source))?;
+            self.roots.push(real.clone());
+            found.push((path, metadata, real));
         }
-        if self.above.len() > self.limits.depth {
-            self.problem(path, ProblemKind::TooDeep { limit: self.limits.depth });
-            return Ok(());
+        let mut named_files = Vec::new();
+        for (path, metadata, real) in found {
+            if metadata.is_dir() {
+                let place = Place { shown: path, real: &real };
+                self.directory(place, &metadata)?.map_err(|source| ReadError::named(path, source))?;
+            } else if metadata.is_file() {
+                named_files.push(Listed {
+                    path: path.clone(),
+                    shown: shown_path(path),
+                    stamp: Stamp::of(&metadata),
+                    is_outside: false,
+                });
+                self.targets.add_file(real);
+            } else {
+                return Err(ReadError::NotRegular { path: path.clone(), kind: kind(&metadata) });
+            }
         }
-        // A folder that two links reach is part of the policy once.
-        if !self.seen.insert(identity) {
-            return Ok(());
-        }
-        self.listing.folders.push(Stamp::of(metadata));
-        let mut entries = Vec::new();
-        match fs::read_dir(path).and_then(|all| self.relevant(path, all, &mut entries)) {
-            Ok(()) => {}
-            Err(error) if named => return Err(error),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.listing.moved = true,
-            Err(error) => self.problem(path, ProblemKind::unreadable(&error)),
-        }
-        // The order in which a folder names its entries means nothing; the one that is reported does.
-        entries.sort_unstable();
-        self.above.push((identity, shown_path(path)));
-        for entry in entries {
-            self.entry(&entry);
-        }
-        self.above.pop();
+        // A file that is named, and found in a named directory too, is one file.
+        let files = &mut self.listing.files;
+        let mut known: HashSet<Identity> = files.iter().map(|file| file.stamp.identity()).collect();
+        files.extend(named_files.into_iter().filter(|file| known.insert(file.stamp.identity())));
+        files.sort_by(|one, other| one.shown.cmp(&other.shown));
         Ok(())
     }
 
+    /// Goes from a directory along a path, link by link, and notes where each step is taken: whoever replaces a name
+    /// on the way does it there. The directory where the way ends early is noted too: its event comes when the
+    /// missing name does.
+    fn resolve(&mut self, from: &Path, path: &Path) -> io::Result<PathBuf> {
+        let mut here = from.to_owned();
+        let mut steps = Vec::new();
+        push(&mut steps, path);
+        let mut links = 0;
+        while let Some(step) = steps.pop() {
+            match step {
+                Step::Root => here = PathBuf::from("/"),
+                Step::Up => _ = here.pop(),
+                Step::Down(name) => {
+                    self.targets.add_entry(&here, &name);
+                    let next = here.join(&name);
+                    let metadata = fs::symlink_metadata(&next)?;
+                    if metadata.is_symlink() {
+                        links += 1;
+                        if links > MAX_LINKS {
+                            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                        }
+                        self.listing.links.push(Stamp::of(&metadata));
+                        push(&mut steps, &fs::read_link(&next)?);
+                    } else {
+                        here = next;
+                    }
+                }
+            }
+        }
+        Ok(here)
+    }
+
+    /// Lists one directory and what is below. The inner error is that it cannot be listed itself.
+    fn directory(&mut self, place: Place<'_>, metadata: &Metadata) -> Result<io::Result<()>, ReadError> {
+        let Place { shown, real } = place;
+        let identity = (metadata.dev(), metadata.ino());
+        if let Some((_, first)) = self.above.iter().find(|(other, _)| *other == identity) {
+            let leads_to = Arc::clone(first);
+            self.problem(shown, ProblemKind::DirectoryLoop { leads_to });
+            return Ok(Ok(()));
+        }
+        if self.above.len() > self.settings.limits.depth {
+            self.problem(shown, ProblemKind::TooDeep { limit: self.settings.limits.depth });
+            return Ok(Ok(()));
+        }
+        // A directory that two links reach is part of the policy once.
+        if !self.seen.insert(identity) {
+            return Ok(Ok(()));
+        }
+        self.listing.directories.push(identity);
+        self.targets.add_directory(real);
+        let mut entries = Vec::new();
+        if let Err(error) = fs::read_dir(real).and_then(|all| self.relevant(shown, all, &mut entries)) {
+            return Ok(Err(error));
+        }
+        // The order in which a directory names its entries means nothing; the one that is reported does.
+        entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        self.above.push((identity, shown_path(shown)));
+        for (name, is_link) in entries {
+            self.entry(place, &name, is_link)?;
+        }
+        self.above.pop();
+        Ok(Ok(()))
+    }
+
     /// Collects the entries that can matter: all but hidden names and plain files of other names.
-    fn relevant(&mut self, folder: &Path, all: fs::ReadDir, entries: &mut Vec<PathBuf>) -> io::Result<()> {
+    fn relevant(
+        &mut self,
+        directory: &Path,
+        all: fs::ReadDir,
+        entries: &mut Vec<(OsString, bool)>,
+    ) -> io::Result<()> {
+        let limit = self.settings.limits.files;
         for entry in all {
             let entry = entry?;
             let name = entry.file_name();
@@ -235,76 +326,117 @@ impl Walk<'_> {
             let file_type = match entry.file_type() {
                 Ok(file_type) => file_type,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.listing.moved = true;
+                    self.moved(&entry.path());
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            if !self.wanted.takes(&name) && !file_type.is_dir() && !file_type.is_symlink() {
+            if !self.settings.wanted.takes(&name) && !file_type.is_dir() && !file_type.is_symlink() {
                 continue;
             }
-            if self.count == self.limits.files {
-                self.problem(folder, ProblemKind::TooManyFiles { limit: self.limits.files });
+            if self.count == limit {
+                self.problem(directory, ProblemKind::TooManyFiles { limit });
                 // Said once; what comes after it is not looked at.
                 self.count += 1;
             }
-            if self.count > self.limits.files {
+            if self.count > limit {
                 return Ok(());
             }
             self.count += 1;
-            entries.push(entry.path());
+            entries.push((name, file_type.is_symlink()));
         }
         Ok(())
     }
 
-    fn entry(&mut self, path: &Path) {
-        let Some(name) = path.file_name() else { return };
-        let metadata = match fs::metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) => return self.lost(path, name, &error),
+    fn entry(&mut self, above: Place<'_>, name: &OsStr, is_link: bool) -> Result<(), ReadError> {
+        let shown = above.shown.join(name);
+        let real =
+            if is_link { self.resolve(above.real, Path::new(name)) } else { Ok(above.real.join(name)) };
+        let (metadata, real) = match real.and_then(|real| Ok((fs::metadata(&real)?, real))) {
+            Ok(found) => found,
+            Err(error) => return self.lost(&shown, name, error),
         };
-        let takes_part = self.wanted.takes(name) || (metadata.is_dir() && !is_hidden(name));
-        if !takes_part {
-            return;
+        let is_wanted = self.settings.wanted.takes(name);
+        if !is_wanted && !metadata.is_dir() {
+            return Ok(());
         }
-        if name.to_str().is_none() {
-            self.problem(path, ProblemKind::NameNotUtf8);
-        } else if self.wanted.takes(name) {
-            // A folder with the name of a file is what container runtimes leave when the source of a
+        let is_outside = !self.roots.iter().any(|root| real.starts_with(root));
+        if is_outside && is_link && !self.settings.allow_outside_links {
+            let target = real.to_string_lossy().into_owned();
+            self.problem(&shown, ProblemKind::LeadsOutside { target });
+        } else if name.to_str().is_none() {
+            self.problem(&shown, ProblemKind::NameNotUtf8);
+        } else if is_wanted {
+            // A directory with the name of a file is what container runtimes leave when the source of a
             // file mount is missing; to walk it would hide that the policy is not there.
             if metadata.is_file() {
                 let stamp = Stamp::of(&metadata);
-                self.listing.files.push(Listed { path: path.to_owned(), shown: shown_path(path), stamp });
+                let named = shown_path(&shown);
+                self.listing.files.push(Listed { path: shown, shown: named, stamp, is_outside });
+                self.targets.add_file(real);
             } else {
-                self.problem(path, ProblemKind::NotRegular { kind: kind(&metadata) });
+                self.problem(&shown, ProblemKind::NotRegular { kind: kind(&metadata) });
             }
-        } else if let Err(error) = self.folder(path, &metadata, false) {
-            self.problem(path, ProblemKind::unreadable(&error));
+        } else if let Err(error) = self.directory(Place { shown: &shown, real: &real }, &metadata)? {
+            if is_transient(&error) {
+                return Err(ReadError::Transient { path: shown, source: error });
+            }
+            if error.kind() == io::ErrorKind::NotFound {
+                self.moved(&shown);
+            } else {
+                self.problem(&shown, ProblemKind::unreadable(&error));
+            }
         }
+        Ok(())
     }
 
     /// Handles an entry that cannot be looked at. Links are a problem whatever their name: one that
-    /// leads nowhere may have led to a folder with guardrails in it.
-    fn lost(&mut self, path: &Path, name: &OsStr, error: &io::Error) {
+    /// leads nowhere may have led to a directory with guardrails in it.
+    fn lost(&mut self, path: &Path, name: &OsStr, error: io::Error) -> Result<(), ReadError> {
         let is_test = has_test_suffix(name);
-        if is_test != (self.wanted == Wanted::Tests) {
-            return;
+        if is_test != (self.settings.wanted == Wanted::Tests) {
+            return Ok(());
+        }
+        if is_transient(&error) {
+            return Err(ReadError::Transient { path: path.to_owned(), source: error });
         }
         if error.kind() != io::ErrorKind::NotFound {
-            return self.problem(path, ProblemKind::unreadable(error));
+            self.problem(path, ProblemKind::unreadable(&error));
+            return Ok(());
         }
         match fs::read_link(path) {
             Ok(target) => {
                 let target = target.to_string_lossy().into_owned();
                 self.problem(path, ProblemKind::DanglingLink { target });
             }
-            Err(_) => self.listing.moved = true,
+            Err(_) => self.moved(path),
         }
+        Ok(())
     }
 
     fn problem(&mut self, path: &Path, kind: ProblemKind) {
         self.listing.problems.push(ReadProblem { path: shown_path(path), kind });
     }
+
+    fn moved(&mut self, path: &Path) {
+        self.listing.moved.push(shown_path(path));
+    }
+}
+
+enum Step {
+    Root,
+    Up,
+    Down(OsString),
+}
+
+/// Puts the steps of a path on top, the first one last.
+fn push(steps: &mut Vec<Step>, path: &Path) {
+    steps.extend(path.components().rev().filter_map(|component| match component {
+        Component::RootDir => Some(Step::Root),
+        Component::ParentDir => Some(Step::Up),
+        Component::Normal(name) => Some(Step::Down(name.to_owned())),
+        Component::CurDir | Component::Prefix(_) => None,
+    }));
 }
 
 fn shown_path(path: &Path) -> Arc<str> {

@@ -22,19 +22,19 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 
 /// Settings under which no file counts as fresh from the last read, so that stamps alone decide.
 fn trusting() -> ReadSettings {
-    ReadSettings { racy: Duration::ZERO, ..ReadSettings::default() }
+    ReadSettings { recheck_window: Duration::ZERO, ..ReadSettings::default() }
 }
 
 fn limited(limits: Limits) -> ReadSettings {
     ReadSettings { limits, ..ReadSettings::default() }
 }
 
-fn read(dir: &TempDir) -> Picture {
+fn read(dir: &TempDir) -> FolderSnapshot {
     read_folder(&[dir.path().to_owned()], None, &ReadSettings::default()).unwrap()
 }
 
-fn names(dir: &TempDir, picture: &Picture) -> Vec<String> {
-    picture.files.iter().map(|file| below(dir, &file.path)).collect()
+fn names(dir: &TempDir, snapshot: &FolderSnapshot) -> Vec<String> {
+    snapshot.files.iter().map(|file| below(dir, &file.path)).collect()
 }
 
 fn below(dir: &TempDir, path: &str) -> String {
@@ -42,8 +42,8 @@ fn below(dir: &TempDir, path: &str) -> String {
 }
 
 #[track_caller]
-fn assert_problems(dir: &TempDir, picture: &Picture, expected: &[(&str, &str)]) {
-    let found: Vec<_> = picture
+fn assert_problems(dir: &TempDir, snapshot: &FolderSnapshot, expected: &[(&str, &str)]) {
+    let found: Vec<_> = snapshot
         .problems
         .iter()
         .map(|problem| {
@@ -56,14 +56,18 @@ fn assert_problems(dir: &TempDir, picture: &Picture, expected: &[(&str, &str)]) 
 }
 
 /// Counts which files are opened.
-fn opened(paths: &[PathBuf], previous: &Picture, settings: &ReadSettings) -> (Picture, Vec<String>) {
+fn opened(
+    paths: &[PathBuf],
+    previous: &FolderSnapshot,
+    settings: &ReadSettings,
+) -> (FolderSnapshot, Vec<String>) {
     let mut opened = Vec::new();
-    let picture = read_with(paths, Some(previous), settings, &mut |step| {
+    let snapshot = read_with(paths, Some(previous), settings, &mut WatchTargets::default(), &mut |step| {
         if let Step::Opened(path) = step {
             opened.push(path.rsplit('/').next().unwrap().to_owned());
         }
     });
-    (picture.unwrap(), opened)
+    (snapshot.unwrap(), opened)
 }
 
 #[test]
@@ -81,10 +85,10 @@ fn policy_files_are_found_by_name_in_all_folders_and_sorted() {
         ("team/deep/c.yaml", "c"),
         ("some_test.yaml.d/x.yaml", "x"),
     ]);
-    let picture = read(&dir);
-    assert_eq!(names(&dir, &picture), ["a.yaml", "b.yml", "some_test.yaml.d/x.yaml", "team/deep/c.yaml"]);
-    assert_problems(&dir, &picture, &[]);
-    assert_eq!(&*picture.files[0].text, "a");
+    let snapshot = read(&dir);
+    assert_eq!(names(&dir, &snapshot), ["a.yaml", "b.yml", "some_test.yaml.d/x.yaml", "team/deep/c.yaml"]);
+    assert_problems(&dir, &snapshot, &[]);
+    assert_eq!(&*snapshot.files[0].text, "a");
 }
 
 #[test]
@@ -100,10 +104,10 @@ fn tests_beside_a_policy_are_found_by_name() {
     std::os::unix::fs::symlink("nowhere", dir.path().join("gone.yaml")).unwrap();
     std::os::unix::fs::symlink("nowhere", dir.path().join("gone_test.yaml")).unwrap();
     let settings = ReadSettings { wanted: Wanted::Tests, ..ReadSettings::default() };
-    let picture = read_folder(&[dir.path().to_owned()], None, &settings).unwrap();
-    assert_eq!(names(&dir, &picture), ["a_test.yaml", "b_test.yml", "team/deep/_test.yaml"]);
-    assert_eq!(picture.problems.len(), 1, "{:?}", picture.problems);
-    assert!(picture.problems[0].path.ends_with("/gone_test.yaml"));
+    let snapshot = read_folder(&[dir.path().to_owned()], None, &settings).unwrap();
+    assert_eq!(names(&dir, &snapshot), ["a_test.yaml", "b_test.yml", "team/deep/_test.yaml"]);
+    assert_eq!(snapshot.problems.len(), 1, "{:?}", snapshot.problems);
+    assert!(snapshot.problems[0].path.ends_with("/gone_test.yaml"));
 }
 
 #[test]
@@ -111,10 +115,10 @@ fn paths_are_shown_as_they_were_named() {
     let dir = folder(&[("p/a.yaml", "a"), ("p/q/b.yaml", "b")]);
     let mut path = dir.path().join("p/q/..").into_os_string();
     path.push("/");
-    let picture = read_folder(&[path.clone().into()], None, &ReadSettings::default()).unwrap();
+    let snapshot = read_folder(&[path.clone().into()], None, &ReadSettings::default()).unwrap();
     let path = path.to_str().unwrap();
-    assert_eq!(&*picture.files[0].path, format!("{path}a.yaml"));
-    assert_eq!(&*picture.files[1].path, format!("{path}q/b.yaml"));
+    assert_eq!(&*snapshot.files[0].path, format!("{path}a.yaml"));
+    assert_eq!(&*snapshot.files[1].path, format!("{path}q/b.yaml"));
 }
 
 #[test]
@@ -130,28 +134,28 @@ fn suites_are_found_by_name_as_policies_are() {
     ]);
     symlink("nowhere", dir.path().join("gone.yaml")).unwrap();
     let settings = ReadSettings { wanted: Wanted::Tests, ..ReadSettings::default() };
-    let picture = read_folder(&[dir.path().to_owned()], None, &settings).unwrap();
-    assert_eq!(names(&dir, &picture), ["b_test.yml", "team/a_test.yaml"]);
+    let snapshot = read_folder(&[dir.path().to_owned()], None, &settings).unwrap();
+    assert_eq!(names(&dir, &snapshot), ["b_test.yml", "team/a_test.yaml"]);
     // What is wrong with a policy file is for those to say who read the policy.
-    assert_problems(&dir, &picture, &[]);
+    assert_problems(&dir, &snapshot, &[]);
     fs::write(dir.path().join("c_test.yaml"), b"\xff").unwrap();
-    let picture = read_folder(&[dir.path().to_owned()], None, &settings).unwrap();
-    assert_problems(&dir, &picture, &[("c_test.yaml", "is not UTF-8 at byte offset 0 (line 1, column 1)")]);
+    let snapshot = read_folder(&[dir.path().to_owned()], None, &settings).unwrap();
+    assert_problems(&dir, &snapshot, &[("c_test.yaml", "is not UTF-8 at byte offset 0 (line 1, column 1)")]);
 }
 
 #[test]
-fn an_empty_folder_is_a_picture_without_files() {
+fn an_empty_folder_is_a_snapshot_without_files() {
     let dir = folder(&[("a_test.yaml", "")]);
-    let picture = read(&dir);
-    assert!(picture.files.is_empty() && picture.problems.is_empty());
+    let snapshot = read(&dir);
+    assert!(snapshot.files.is_empty() && snapshot.problems.is_empty());
 }
 
 #[test]
 fn a_named_file_is_read_whatever_its_name() {
     let dir = folder(&[("policy.txt", "x"), ("a.yaml", "a"), ("p/b.yaml", "b")]);
     let paths = ["policy.txt", "a.yaml", "a.yaml", "p", "p/b.yaml"].map(|name| dir.path().join(name));
-    let picture = read_folder(&paths, None, &ReadSettings::default()).unwrap();
-    assert_eq!(names(&dir, &picture), ["a.yaml", "p/b.yaml", "policy.txt"]);
+    let snapshot = read_folder(&paths, None, &ReadSettings::default()).unwrap();
+    assert_eq!(names(&dir, &snapshot), ["a.yaml", "p/b.yaml", "policy.txt"]);
 }
 
 #[test]
@@ -176,19 +180,19 @@ fn a_kubernetes_volume_is_read_through_its_links() {
     symlink("..2026_01", dir.path().join("..data")).unwrap();
     symlink("..data/mcp.yaml", dir.path().join("mcp.yaml")).unwrap();
     symlink("..data/team", dir.path().join("team")).unwrap();
-    let picture = read(&dir);
-    assert_eq!(names(&dir, &picture), ["mcp.yaml", "team/x.yaml"]);
-    assert_problems(&dir, &picture, &[]);
-    assert_eq!(&*picture.files[0].text, "new");
+    let snapshot = read(&dir);
+    assert_eq!(names(&dir, &snapshot), ["mcp.yaml", "team/x.yaml"]);
+    assert_problems(&dir, &snapshot, &[]);
+    assert_eq!(&*snapshot.files[0].text, "new");
 }
 
 #[test]
 fn a_folder_that_two_links_reach_is_read_once() {
     let dir = folder(&[("real/a.yaml", "a")]);
     symlink("real", dir.path().join("again")).unwrap();
-    let picture = read(&dir);
-    assert_eq!(names(&dir, &picture), ["again/a.yaml"]);
-    assert_problems(&dir, &picture, &[]);
+    let snapshot = read(&dir);
+    assert_eq!(names(&dir, &snapshot), ["again/a.yaml"]);
+    assert_problems(&dir, &snapshot, &[]);
 }
 
 #[test]
@@ -196,11 +200,11 @@ fn a_link_back_to_a_folder_above_is_a_problem_that_names_both() {
     let dir = folder(&[("a/b/x.yaml", "x")]);
     symlink("../..", dir.path().join("a/b/up")).unwrap();
     symlink("self", dir.path().join("self")).unwrap();
-    let picture = read(&dir);
-    assert_eq!(names(&dir, &picture), ["a/b/x.yaml"]);
+    let snapshot = read(&dir);
+    assert_eq!(names(&dir, &snapshot), ["a/b/x.yaml"]);
     assert_problems(
         &dir,
-        &picture,
+        &snapshot,
         &[
             ("a/b/up", "leads back to `T`, which contains it"),
             ("self", "cannot be read: too many levels of symbolic links"),
@@ -216,23 +220,33 @@ fn what_is_no_regular_file_is_a_problem_and_never_waited_for() {
     let _listener = UnixListener::bind(path("socket.yaml")).unwrap();
     fs::create_dir(path("folder.yaml")).unwrap();
     symlink("/dev/zero", path("zero.yaml")).unwrap();
+    symlink("/etc/hostname", path("etc.yaml")).unwrap();
+    symlink("/etc", path("etc")).unwrap();
     symlink("nowhere", path("dangling.yaml")).unwrap();
     symlink("nowhere", path("team")).unwrap();
     symlink("nowhere", path(".lock")).unwrap();
-    let picture = read(&dir);
-    assert_eq!(names(&dir, &picture), ["good.yaml"]);
+    let snapshot = read(&dir);
+    assert_eq!(names(&dir, &snapshot), ["good.yaml"]);
     assert_problems(
         &dir,
-        &picture,
+        &snapshot,
         &[
             ("dangling.yaml", "is a link to `nowhere`, which is not there"),
+            ("etc", "is a link to `/etc`, outside of the policy directory"),
+            ("etc.yaml", "is a link to `/etc/hostname`, outside of the policy directory"),
             ("folder.yaml", "is a directory, not a regular file"),
             ("pipe.yaml", "is a named pipe, not a regular file"),
             ("socket.yaml", "is a socket, not a regular file"),
             ("team", "is a link to `nowhere`, which is not there"),
-            ("zero.yaml", "is a device, not a regular file"),
+            ("zero.yaml", "is a link to `/dev/zero`, outside of the policy directory"),
         ],
     );
+    fs::remove_file(path("etc")).unwrap();
+    fs::remove_file(path("etc.yaml")).unwrap();
+    let allowing = ReadSettings { allow_outside_links: true, ..ReadSettings::default() };
+    let snapshot = read_folder(&[dir.path().to_owned()], None, &allowing).unwrap();
+    let zero = snapshot.problems.last().map(|problem| problem.kind.to_string());
+    assert_eq!(zero.as_deref(), Some("is a device, not a regular file"));
 }
 
 #[test]
@@ -245,16 +259,16 @@ fn a_file_and_a_folder_that_are_refused_are_problems() {
     }
     // The superuser is refused nothing.
     let refused = File::open(&closed[0]).is_err();
-    let picture = read(&dir);
+    let snapshot = read(&dir);
     for path in &closed {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
     }
     if refused {
-        assert_eq!(names(&dir, &picture), ["c.yaml"]);
+        assert_eq!(names(&dir, &snapshot), ["c.yaml"]);
         let denied = "cannot be read: permission denied";
-        assert_problems(&dir, &picture, &[("a.yaml", denied), ("closed", denied)]);
+        assert_problems(&dir, &snapshot, &[("a.yaml", denied), ("closed", denied)]);
     } else {
-        assert_eq!(names(&dir, &picture), ["a.yaml", "c.yaml", "closed/b.yaml"]);
+        assert_eq!(names(&dir, &snapshot), ["a.yaml", "c.yaml", "closed/b.yaml"]);
     }
 }
 
@@ -271,10 +285,10 @@ fn a_name_that_is_not_utf8_is_a_problem() {
 fn a_file_over_the_limit_is_named_with_its_size_and_not_opened() {
     let dir = folder(&[("good.yaml", "good")]);
     File::create(dir.path().join("huge.yaml")).unwrap().set_len(100 << 20).unwrap();
-    let empty = Picture { files: Vec::new(), problems: Vec::new(), digest: [0; 32], stamps: 0 };
-    let (picture, opened) = opened(&[dir.path().to_owned()], &empty, &ReadSettings::default());
+    let empty = FolderSnapshot { files: Vec::new(), problems: Vec::new(), digest: [0; 32], stamps: 0 };
+    let (snapshot, opened) = opened(&[dir.path().to_owned()], &empty, &ReadSettings::default());
     assert_eq!(opened, ["good.yaml"]);
-    assert_problems(&dir, &picture, &[("huge.yaml", "has 104857600 bytes; at most 16777216 are read")]);
+    assert_problems(&dir, &snapshot, &[("huge.yaml", "has 104857600 bytes; at most 16777216 are read")]);
 }
 
 #[test]
@@ -303,9 +317,9 @@ fn the_first_byte_that_is_not_utf8_is_placed() {
     fn check(bytes: &[u8], line: u32, column: u32, offset: u64) {
         let dir = folder(&[]);
         fs::write(dir.path().join("a.yaml"), bytes).unwrap();
-        let picture = read(&dir);
-        assert!(picture.files.is_empty());
-        assert_eq!(picture.problems[0].kind, ProblemKind::NotUtf8 { line, column, offset });
+        let snapshot = read(&dir);
+        assert!(snapshot.files.is_empty());
+        assert_eq!(snapshot.problems[0].kind, ProblemKind::NotUtf8 { line, column, offset });
     }
     check(b"\xff", 1, 1, 0);
     check("größe: \u{1f600}".as_bytes().strip_suffix(b"\x80").unwrap(), 1, 8, 9);
@@ -334,7 +348,7 @@ fn a_file_that_changed_just_before_it_was_read_is_read_again() {
     let dir = folder(&[("a.yaml", "a")]);
     let paths = [dir.path().to_owned()];
     // The clock of a test cannot be set, so "just before" is made long.
-    let wary = ReadSettings { racy: Duration::from_secs(3600), ..ReadSettings::default() };
+    let wary = ReadSettings { recheck_window: Duration::from_secs(3600), ..ReadSettings::default() };
     let first = read_folder(&paths, None, &wary).unwrap();
     let (second, seen) = opened(&paths, &first, &wary);
     assert_eq!(seen, ["a.yaml"]);
@@ -345,14 +359,14 @@ fn a_file_that_changed_just_before_it_was_read_is_read_again() {
 fn the_digest_tells_paths_contents_and_problems_apart() {
     let digest_of = |files: &[(&str, &str)]| {
         let dir = folder(files);
-        let mut picture = read(&dir);
-        for file in &mut picture.files {
+        let mut snapshot = read(&dir);
+        for file in &mut snapshot.files {
             file.path = below(&dir, &file.path).into();
         }
-        for problem in &mut picture.problems {
+        for problem in &mut snapshot.problems {
             problem.path = below(&dir, &problem.path).into();
         }
-        digest(&picture.files, &picture.problems)
+        digest(&snapshot.files, &snapshot.problems)
     };
     let one = digest_of(&[("a.yaml", "x"), ("b.yaml", "y")]);
     assert_eq!(one, digest_of(&[("b.yaml", "y"), ("a.yaml", "x")]));
@@ -363,18 +377,28 @@ fn the_digest_tells_paths_contents_and_problems_apart() {
 }
 
 /// Moves the world once, at the first step that `when` accepts, and reads on.
-fn read_while(dir: &TempDir, when: impl Fn(&Step<'_>) -> bool, change: impl FnOnce()) -> (Picture, usize) {
+fn read_while(
+    dir: &TempDir,
+    when: impl Fn(&Step<'_>) -> bool,
+    change: impl FnOnce(),
+) -> (FolderSnapshot, usize) {
     let mut change = Some(change);
     let mut pauses = 0;
-    let picture = read_with(&[dir.path().to_owned()], None, &ReadSettings::default(), &mut |step| {
-        pauses += usize::from(step == Step::Pause);
-        if when(&step)
-            && let Some(change) = change.take()
-        {
-            change();
-        }
-    });
-    (picture.unwrap(), pauses)
+    let snapshot = read_with(
+        &[dir.path().to_owned()],
+        None,
+        &ReadSettings::default(),
+        &mut WatchTargets::default(),
+        &mut |step| {
+            pauses += usize::from(step == Step::Pause);
+            if when(&step)
+                && let Some(change) = change.take()
+            {
+                change();
+            }
+        },
+    );
+    (snapshot.unwrap(), pauses)
 }
 
 #[track_caller]
@@ -384,14 +408,14 @@ fn assert_moved(
     change: impl FnOnce(),
     expected: &[(&str, &str)],
 ) {
-    let (picture, pauses) = read_while(dir, when, change);
+    let (snapshot, pauses) = read_while(dir, when, change);
     let found: Vec<_> =
-        picture.files.iter().map(|file| (below(dir, &file.path), file.text.to_string())).collect();
+        snapshot.files.iter().map(|file| (below(dir, &file.path), file.text.to_string())).collect();
     let expected: Vec<_> =
         expected.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
     assert_eq!(found, expected);
     assert_eq!(pauses, 1, "one attempt failed, the next did not");
-    assert_problems(dir, &picture, &[]);
+    assert_problems(dir, &snapshot, &[]);
 }
 
 fn opened_is(name: &str) -> impl Fn(&Step<'_>) -> bool {
@@ -426,9 +450,9 @@ fn a_file_that_changes_while_it_is_read_is_read_again() {
         fs::remove_file(path("b.yaml")).unwrap();
         assert!(Command::new("mkfifo").arg(path("b.yaml")).status().unwrap().success());
     };
-    let (picture, pauses) = read_while(&dir, |step| *step == Step::Listed, pipe);
-    assert_eq!((names(&dir, &picture), pauses), (vec!["a.yaml".to_owned()], 1));
-    assert_problems(&dir, &picture, &[("b.yaml", "is a named pipe, not a regular file")]);
+    let (snapshot, pauses) = read_while(&dir, |step| *step == Step::Listed, pipe);
+    assert_eq!((names(&dir, &snapshot), pauses), (vec!["a.yaml".to_owned()], 1));
+    assert_problems(&dir, &snapshot, &[("b.yaml", "is a named pipe, not a regular file")]);
 }
 
 #[test]
@@ -446,16 +470,28 @@ fn a_folder_that_never_stands_still_is_left_for_later() {
     let dir = folder(&[("a.yaml", "")]);
     let mut text = String::new();
     let mut pauses = 0;
-    let error = read_with(&[dir.path().to_owned()], None, &ReadSettings::default(), &mut |step| match step {
-        Step::Read => {
-            text.push('x');
-            fs::write(dir.path().join("a.yaml"), &text).unwrap();
-        }
-        Step::Pause => pauses += 1,
-        _ => {}
-    })
+    let error = read_with(
+        &[dir.path().to_owned()],
+        None,
+        &ReadSettings::default(),
+        &mut WatchTargets::default(),
+        &mut |step| match step {
+            Step::Read => {
+                text.push('x');
+                fs::write(dir.path().join("a.yaml"), &text).unwrap();
+            }
+            Step::Pause => pauses += 1,
+            _ => {}
+        },
+    )
     .unwrap_err();
-    assert_eq!(error.to_string(), "the policy kept changing during 10 attempts to read it");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the policy kept changing during 10 attempts to read it: {}",
+            dir.path().join("a.yaml").display()
+        )
+    );
     assert_eq!(pauses, 9);
 }
 
@@ -464,12 +500,18 @@ fn a_named_folder_that_comes_back_at_once_was_never_missing() {
     let dir = folder(&[("p/a.yaml", "a")]);
     let (path, away) = (dir.path().join("p"), dir.path().join("away"));
     fs::rename(&path, &away).unwrap();
-    let picture = read_with(std::slice::from_ref(&path), None, &ReadSettings::default(), &mut |step| {
-        if step == Step::Pause {
-            fs::rename(&away, &path).unwrap();
-        }
-    });
-    assert_eq!(names(&dir, &picture.unwrap()), ["p/a.yaml"]);
+    let snapshot = read_with(
+        std::slice::from_ref(&path),
+        None,
+        &ReadSettings::default(),
+        &mut WatchTargets::default(),
+        &mut |step| {
+            if step == Step::Pause {
+                fs::rename(&away, &path).unwrap();
+            }
+        },
+    );
+    assert_eq!(names(&dir, &snapshot.unwrap()), ["p/a.yaml"]);
 }
 
 /// Twelve files that each hold the number of their volume.
@@ -487,15 +529,15 @@ fn swap(dir: &Path, name: &str) {
     fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
 }
 
-fn assert_whole(picture: &Picture) {
-    assert_eq!(picture.files.len(), 12);
-    assert!(picture.problems.is_empty(), "{:?}", picture.problems);
-    let numbers: Vec<_> = picture.files.iter().map(|file| &*file.text).collect();
+fn assert_whole(snapshot: &FolderSnapshot) {
+    assert_eq!(snapshot.files.len(), 12);
+    assert!(snapshot.problems.is_empty(), "{:?}", snapshot.problems);
+    let numbers: Vec<_> = snapshot.files.iter().map(|file| &*file.text).collect();
     assert!(numbers.iter().all(|number| *number == numbers[0]), "mixed: {numbers:?}");
 }
 
 #[test]
-fn a_swap_at_any_step_leaves_the_picture_whole() {
+fn a_swap_at_any_step_leaves_the_snapshot_whole() {
     for stop in 0..14 {
         let dir = folder(&[]);
         swap(dir.path(), &volume(dir.path(), 1));
@@ -504,16 +546,22 @@ fn a_swap_at_any_step_leaves_the_picture_whole() {
         }
         let next = volume(dir.path(), 2);
         let mut steps = 0;
-        let picture = read_with(&[dir.path().to_owned()], None, &ReadSettings::default(), &mut |_| {
-            if steps == stop {
-                swap(dir.path(), &next);
-                fs::remove_dir_all(dir.path().join("..2026_1")).unwrap();
-            }
-            steps += 1;
-        })
+        let snapshot = read_with(
+            &[dir.path().to_owned()],
+            None,
+            &ReadSettings::default(),
+            &mut WatchTargets::default(),
+            &mut |_| {
+                if steps == stop {
+                    swap(dir.path(), &next);
+                    fs::remove_dir_all(dir.path().join("..2026_1")).unwrap();
+                }
+                steps += 1;
+            },
+        )
         .unwrap();
-        assert_whole(&picture);
-        assert_eq!(&*picture.files[0].text, "2", "swapped at step {stop}");
+        assert_whole(&snapshot);
+        assert_eq!(&*snapshot.files[0].text, "2", "swapped at step {stop}");
     }
 }
 
@@ -543,10 +591,10 @@ fn volumes_swapped_all_the_time_are_never_mixed() {
         let mut previous = None;
         while seen.len() < 50 {
             match read_folder(&[dir.path().to_owned()], previous.as_ref(), &settings) {
-                Ok(picture) => {
-                    assert_whole(&picture);
-                    seen.insert(picture.digest);
-                    previous = Some(picture);
+                Ok(snapshot) => {
+                    assert_whole(&snapshot);
+                    seen.insert(snapshot.digest);
+                    previous = Some(snapshot);
                 }
                 Err(error) => assert!(matches!(error, ReadError::Unstable { .. }), "{error}"),
             }
@@ -572,14 +620,78 @@ fn a_link_turned_away_and_back_does_not_lend_its_stamps_to_other_bytes() {
     };
     turn("one");
     let mut turns = vec!["one", "two"];
-    let picture = read_with(std::slice::from_ref(&link), None, &ReadSettings::default(), &mut |step| {
-        if matches!(step, Step::Listed | Step::Read)
-            && let Some(target) = turns.pop()
-        {
-            turn(target);
-        }
-    })
+    let snapshot = read_with(
+        std::slice::from_ref(&link),
+        None,
+        &ReadSettings::default(),
+        &mut WatchTargets::default(),
+        &mut |step| {
+            if matches!(step, Step::Listed | Step::Read)
+                && let Some(target) = turns.pop()
+            {
+                turn(target);
+            }
+        },
+    )
     .unwrap();
     // Both listings of the first attempt are equal, and saw nothing of where the link led between them.
-    assert_eq!(&*picture.files[0].text, "1");
+    assert_eq!(&*snapshot.files[0].text, "1");
+}
+
+#[test]
+fn a_file_that_disagrees_with_its_size_is_a_problem_and_not_the_end_of_reading() {
+    let dir = folder(&[("good.yaml", "good")]);
+    symlink("/proc/self/limits", dir.path().join("proc.yaml")).unwrap();
+    let allowing = ReadSettings { allow_outside_links: true, ..ReadSettings::default() };
+    let snapshot = read_folder(&[dir.path().to_owned()], None, &allowing).unwrap();
+    assert_eq!(names(&dir, &snapshot), ["good.yaml"]);
+    let problem = "has 1 bytes and says that it has 0: it is not an ordinary file";
+    assert_problems(&dir, &snapshot, &[("proc.yaml", problem)]);
+}
+
+#[test]
+fn entries_that_do_not_concern_the_policy_do_not_disturb_reading() {
+    let dir = folder(&[("a.yaml", "a"), ("sub/b.yaml", "b")]);
+    let mut number = 0;
+    let mut pauses = 0;
+    let paths = [dir.path().to_owned()];
+    let snapshot =
+        read_with(&paths, None, &ReadSettings::default(), &mut WatchTargets::default(), &mut |step| {
+            pauses += usize::from(step == Step::Pause);
+            number += 1;
+            // A lock, what editors leave, files of other kinds: they come, change and go at each step.
+            for name in
+                [".a.yaml.swp", "a.yaml~", "lock", "notes.txt", "sub/4913", "sub/.#b.yaml", "a_test.yaml"]
+            {
+                let path = dir.path().join(name);
+                if path.exists() && number % 3 == 0 {
+                    fs::remove_file(path).unwrap();
+                } else {
+                    fs::write(path, number.to_string()).unwrap();
+                }
+            }
+        });
+    assert_eq!(names(&dir, &snapshot.unwrap()), ["a.yaml", "sub/b.yaml"]);
+    assert_eq!(pauses, 0, "one attempt was enough");
+}
+
+#[test]
+fn links_inside_the_directory_and_of_the_named_path_itself_are_no_problem() {
+    let dir = folder(&[("real/a.yaml", "a"), ("real/sub/b.yaml", "b")]);
+    symlink("real", dir.path().join("named")).unwrap();
+    symlink("a.yaml", dir.path().join("real/same.yaml")).unwrap();
+    symlink(dir.path().join("real/sub"), dir.path().join("real/team")).unwrap();
+    let snapshot = read_folder(&[dir.path().join("named")], None, &ReadSettings::default()).unwrap();
+    assert_eq!(names(&dir, &snapshot), ["named/a.yaml", "named/same.yaml", "named/sub/b.yaml"]);
+    assert!(snapshot.problems.is_empty() && snapshot.files.iter().all(|file| !file.is_outside));
+}
+
+#[test]
+fn errors_of_the_system_are_told_from_those_of_a_file() {
+    for code in [libc::EMFILE, libc::ENFILE, libc::EIO, libc::ESTALE, libc::EINTR, libc::ENOMEM] {
+        assert!(is_transient(&io::Error::from_raw_os_error(code)), "{code}");
+    }
+    for code in [libc::ENOENT, libc::EACCES, libc::ELOOP, libc::ENOTDIR, libc::ENAMETOOLONG] {
+        assert!(!is_transient(&io::Error::from_raw_os_error(code)), "{code}");
+    }
 }

@@ -1,44 +1,26 @@
-//! Tells whether a policy file is a mount of its own, by proc_pid_mountinfo(5).
+//! Finds out whether a policy file is a mount of its own, by proc_pid_mountinfo(5).
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::way::{Visitor, survey};
 use crate::policy::finding::shown;
 
-/// Tells whether a policy file is mounted as a single file, as a `subPath` volume of Kubernetes is: a
-/// file that takes its place outside is not seen while the process runs. Returns the words for people.
+/// Returns why the source never changes, for people, if a policy file is mounted as a single file, as a `subPath` volume of Kubernetes is: a
+/// file that takes its place outside is not seen while the process runs.
 ///
-/// `mountinfo` is the text of `/proc/self/mountinfo`. Links are followed, in the paths and below them.
-/// Blocks.
+/// `files` are the policy files at the end of all links, `mountinfo` is the text of `/proc/self/mountinfo`.
 #[must_use]
-pub fn static_source(paths: &[PathBuf], mountinfo: &str) -> Option<String> {
-    let mounts = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped).collect();
-    let mut search = Search { mounts, found: Vec::new() };
-    survey(paths, &mut search);
-    // Folders name their entries in any order; the words must not change from look to look.
-    let file = search.found.iter().min()?;
+pub fn static_source(files: &[PathBuf], mountinfo: &str) -> Option<String> {
+    let mounts: HashSet<PathBuf> =
+        mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped).collect();
+    // Directories name their entries in any order; the words must not change from look to look.
+    let file = files.iter().filter(|file| mounts.contains(*file)).min()?;
     Some(format!(
         "`{}` is mounted as a single file (`subPath`), which is never updated; mount its folder",
         shown(&file.to_string_lossy())
     ))
-}
-
-struct Search {
-    mounts: HashSet<PathBuf>,
-    found: Vec<PathBuf>,
-}
-
-impl Visitor for Search {
-    fn folder(&mut self, _: &Path, _: Option<&OsStr>) {}
-
-    fn file(&mut self, file: &Path) {
-        if self.mounts.contains(file) {
-            self.found.push(file.to_owned());
-        }
-    }
 }
 
 /// Space, tab, line feed and backslash are written as `\040` and the like.
@@ -62,10 +44,13 @@ fn unescaped(field: &str) -> PathBuf {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
     use tempfile::TempDir;
 
     use super::*;
+    use crate::store::read::{ReadSettings, read_folder_and_targets};
+    use crate::store::watch_targets::WatchTargets;
 
     /// The mount table of a container with one more mount.
     fn table(mount_point: &Path) -> String {
@@ -88,7 +73,10 @@ mod tests {
         }
         symlink("../elsewhere/base.yaml", root.join("plain/base.yaml")).unwrap();
         symlink("plain", root.join("linked")).unwrap();
-        let found = static_source(&[root.join(path)], &table(&root.join(mount_point)));
+        let mut targets = WatchTargets::default();
+        let settings = ReadSettings { allow_outside_links: true, ..ReadSettings::default() };
+        _ = read_folder_and_targets(&[root.join(path)], None, &settings, &mut targets);
+        let found = static_source(targets.files(), &table(&root.join(mount_point)));
         let expected = expected.map(|file| {
             format!(
                 "`{}` is mounted as a single file (`subPath`), which is never updated; mount its folder",

@@ -1,6 +1,6 @@
 //! Each way in which people and programs change policies, seen through events alone.
 
-use std::fs;
+use std::collections::HashSet;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::AtomicUsize;
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::store::read::{ReadSettings, read_folder};
+use crate::store::read::{ReadSettings, read_folder_and_targets};
 
 /// Far more than any event needs; only a failing test waits so long.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -20,6 +20,8 @@ struct Rig {
     path: PathBuf,
     hints: Hints,
     watch: FolderWatch,
+    /// As of the newest walk.
+    targets: WatchTargets,
     looks: usize,
 }
 
@@ -36,10 +38,29 @@ impl Rig {
         prepare(dir.path());
         let path = dir.path().join(path);
         let hints = Hints::new(Duration::from_millis(10), NEVER);
-        let mut watch = FolderWatch::new(vec![path.clone()], hints.clone());
-        watch.arm();
-        assert_eq!(*watch.state(), WatchState::Events);
-        Self { dir, path, hints, watch, looks: 0 }
+        let watch = FolderWatch::new(hints.clone());
+        let mut rig = Self { dir, path, hints, watch, targets: WatchTargets::default(), looks: 0 };
+        rig.look();
+        assert_eq!(*rig.watch.state(), WatchState::Events);
+        rig
+    }
+
+    /// Walks and arms once; returns whether something is watched that was not before.
+    fn arm(&mut self) -> bool {
+        let (_, targets) = walk(&self.path);
+        self.watch.arm(&targets)
+    }
+
+    /// Reads until nothing new is to be watched, as the server does.
+    fn look(&mut self) -> Option<Vec<(String, String)>> {
+        self.watch.arm(&self.targets);
+        loop {
+            let (texts, targets) = walk(&self.path);
+            self.targets = targets;
+            if !self.watch.arm(&self.targets) {
+                return texts;
+            }
+        }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -47,9 +68,7 @@ impl Rig {
     }
 
     fn texts(&self) -> Option<Vec<(String, String)>> {
-        let picture = read_folder(std::slice::from_ref(&self.path), None, &ReadSettings::default()).ok()?;
-        let name = |path: &str| path.strip_prefix(self.path.to_str().unwrap()).unwrap()[1..].to_owned();
-        Some(picture.files.iter().map(|file| (name(&file.path), file.text.to_string())).collect())
+        walk(&self.path).0
     }
 
     /// Looks at each hint until the folder holds this; nothing stands for no folder.
@@ -60,16 +79,26 @@ impl Rig {
             let hint = timeout(DEADLINE, self.hints.next(None)).await;
             assert_eq!(hint, Ok(Hint::Event), "no hint, expected {expected:?}, there is {:?}", self.texts());
             self.looks += 1;
-            self.watch.arm();
-            if self.texts() == expected {
+            if self.look() == expected {
                 break;
             }
         }
         // Late events of this change must not stand in for those of the next.
         while timeout(Duration::from_millis(50), self.hints.next(None)).await.is_ok() {
-            self.watch.arm();
+            self.look();
         }
     }
+}
+
+/// What a folder holds, and what to watch; links out of it are followed.
+fn walk(path: &Path) -> (Option<Vec<(String, String)>>, WatchTargets) {
+    let mut targets = WatchTargets::default();
+    let settings = ReadSettings { allow_outside_links: true, ..ReadSettings::default() };
+    let paths = [path.to_owned()];
+    let snapshot = read_folder_and_targets(&paths, None, &settings, &mut targets).ok();
+    let name = |file: &str| file.strip_prefix(path.to_str().unwrap()).unwrap()[1..].to_owned();
+    let texts = |file: &crate::store::read::SourceFile| (name(&file.path), file.text.to_string());
+    (snapshot.map(|snapshot| snapshot.files.iter().map(texts).collect()), targets)
 }
 
 fn write(path: &Path, text: &str) {
@@ -300,11 +329,16 @@ fn the_doings_of_others_above_the_folder_do_not_count() {
         rig.watch.shared.concerns(&Event::new(kind).add_path(path))
     };
     let written = EventKind::Modify(notify::event::ModifyKind::Any);
-    for name in ["x/p/a.yaml", "x/p/new", "x/p", "x", ""] {
+    write(&rig.at("x/p/new/b.yaml"), "b");
+    symlink("new", rig.at("x/p/link")).unwrap();
+    for name in ["x/p/a.yaml", "x/p/b.yml", "x/p/new", "x/p/link", "x/p", "x", ""] {
         assert!(concerns(name, written), "{name}");
         assert!(!concerns(name, EventKind::Access(AccessKind::Open(AccessMode::Any))), "{name}");
     }
-    for name in ["x/service.log", "other", "x/p/a/b.yaml"] {
+    write(&rig.at("x/p/notes.txt"), "");
+    let others =
+        ["x/p/notes.txt", "x/p/lock", "x/p/.a.yaml.swp", "x/p/a.yaml~", "x/p/4913", "x/p/a_test.yaml"];
+    for name in others.into_iter().chain(["x/service.log", "other", "x/p/a/b.yaml"]) {
         assert!(!concerns(name, written), "{name}");
     }
     assert!(concerns("x/p/a.yaml", EventKind::Access(AccessKind::Close(AccessMode::Write))));
@@ -315,13 +349,13 @@ fn the_doings_of_others_above_the_folder_do_not_count() {
 #[test]
 fn arming_again_is_news_only_if_a_folder_came_up() {
     let mut rig = Rig::new("p", &[("p/a.yaml", "a")]);
-    assert!(!rig.watch.arm());
+    assert!(!rig.arm());
     write(&rig.at("p/sub/b.yaml"), "b");
-    assert!(rig.watch.arm());
-    assert!(!rig.watch.arm());
+    assert!(rig.arm());
+    assert!(!rig.arm());
     let armed = rig.watch.armed.len();
     fs::remove_dir_all(rig.at("p/sub")).unwrap();
-    assert!(!rig.watch.arm());
+    assert!(!rig.arm());
     assert_eq!(rig.watch.armed.len(), armed - 1, "what is gone is let go of");
 }
 
@@ -366,13 +400,14 @@ async fn without_a_watcher_the_rescan_goes_on_until_there_is_one() {
         left -= 1;
         Err(notify::Error::io(std::io::Error::other("too many open files")))
     });
-    let mut watch = FolderWatch::with_watcher(vec![dir.path().to_owned()], hints.clone(), make);
+    let mut watch = FolderWatch::with_watcher(hints.clone(), make);
+    let targets = walk(dir.path()).1;
     for _ in 0..2 {
-        assert!(!watch.arm());
+        assert!(!watch.arm(&targets));
         assert_eq!(*watch.state(), WatchState::PollingOnly("too many open files".to_owned()));
         assert_eq!(timeout(DEADLINE, hints.next(None)).await, Ok(Hint::Rescan));
     }
-    assert!(watch.arm());
+    assert!(watch.arm(&targets));
     assert_eq!(*watch.state(), WatchState::Events);
 }
 
@@ -387,13 +422,14 @@ fn out_of_watches_is_said_until_there_are_enough() {
             as Box<dyn Watcher + Send>)
     });
     let hints = Hints::new(Duration::ZERO, NEVER);
-    let mut watch = FolderWatch::with_watcher(vec![dir.path().join("p")], hints, make);
-    watch.arm();
+    let mut watch = FolderWatch::with_watcher(hints, make);
+    let targets = walk(&dir.path().join("p")).1;
+    watch.arm(&targets);
     let refused = "the system's limit of watches is reached";
     assert_eq!(*watch.state(), WatchState::PollingOnly(refused.to_owned()));
     assert_eq!(watch.armed.len(), 1);
     most.store(100, Ordering::SeqCst);
-    assert!(watch.arm());
+    assert!(watch.arm(&targets));
     assert_eq!(*watch.state(), WatchState::Events);
 }
 
