@@ -1,6 +1,6 @@
 //! The state of the service in words: conditions, the last attempt, what serves.
 //!
-//! The board is told what happened and when; it reads no file and no clock. Each change makes one [`Snapshot`], which
+//! The tracker is told what happened and when; it reads no file and no clock. Each change makes one [`Snapshot`], which
 //! gRPC, `/status.json`, the metrics and the command line all show: none of them sees half a change.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -118,13 +118,13 @@ impl Snapshot {
 
 /// Keeps the state and tells watchers when it changes.
 #[derive(Debug)]
-pub struct Board {
+pub struct StatusTracker {
     state: Mutex<State>,
     newest: watch::Sender<Arc<Snapshot>>,
 }
 
-impl Board {
-    /// An empty board: nothing serves yet.
+impl StatusTracker {
+    /// An empty tracker: nothing serves yet.
     #[must_use]
     pub fn new(source: Arc<str>, starts_from_last_good: bool, now: SystemTime) -> Self {
         let state = State::new(source, starts_from_last_good, now);
@@ -180,7 +180,7 @@ impl Board {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half way; a poisoned board still says more than none.
+        // Nothing in here panics half way; a poisoned tracker still says more than none.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

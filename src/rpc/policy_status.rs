@@ -23,7 +23,7 @@ use tower::Service;
 use super::v1;
 use super::v1::policy_status_service_server::PolicyStatusServiceServer;
 use crate::policy::finding::Finding;
-use crate::status::{AudienceStatus, Board, Condition, LastAttempt, Snapshot};
+use crate::status::{AudienceStatus, Condition, LastAttempt, Snapshot, StatusTracker};
 
 /// How often a watcher is sent the state although nothing changed.
 pub const REPEAT_INTERVAL: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ pub const MAX_LIST_BYTES: usize = 1 << 20;
 /// The newest status as a message. Clones share it.
 #[derive(Clone, Debug)]
 pub struct StatusMessages {
-    board: Arc<Board>,
+    tracker: Arc<StatusTracker>,
     newest: Arc<Mutex<Option<Arc<Rendered>>>>,
 }
 
@@ -47,22 +47,22 @@ pub struct Rendered {
 }
 
 impl StatusMessages {
-    /// The messages for what `board` shows.
+    /// The messages for what `tracker` shows.
     #[must_use]
-    pub fn new(board: Arc<Board>) -> Self {
-        Self { board, newest: Arc::default() }
+    pub fn new(tracker: Arc<StatusTracker>) -> Self {
+        Self { tracker, newest: Arc::default() }
     }
 
     /// What the messages are made of.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.board.snapshot()
+        self.tracker.snapshot()
     }
 
     /// The status now. Converted by the first that asks after a change.
     #[must_use]
     pub fn newest(&self) -> Arc<Rendered> {
-        let snapshot = self.board.snapshot();
+        let snapshot = self.tracker.snapshot();
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         match &*newest {
             Some(rendered) if Arc::ptr_eq(&rendered.snapshot, &snapshot) => Arc::clone(rendered),
@@ -132,7 +132,7 @@ impl PolicyStatus {
     /// is asked for, so a slow watcher gets the newest state when it is ready for one, and nothing piles up.
     fn frames(&self) -> impl Stream<Item = Bytes> + Send + use<> {
         let Self { messages, draining, repeat } = self.clone();
-        let changes = messages.board.watch();
+        let changes = messages.tracker.watch();
         stream::unfold((changes, true), move |(mut changes, is_first)| {
             let (messages, draining) = (messages.clone(), draining.clone());
             async move {
@@ -351,14 +351,14 @@ mod tests {
         assert_eq!(status(1000).len(), MAX_LIST_BYTES / 2003);
     }
 
-    fn messages() -> (Arc<Board>, StatusMessages) {
-        let board = Arc::new(Board::new("policies".into(), false, SystemTime::UNIX_EPOCH));
-        (Arc::clone(&board), StatusMessages::new(board))
+    fn messages() -> (Arc<StatusTracker>, StatusMessages) {
+        let tracker = Arc::new(StatusTracker::new("policies".into(), false, SystemTime::UNIX_EPOCH));
+        (Arc::clone(&tracker), StatusMessages::new(tracker))
     }
 
     #[test]
     fn a_status_is_converted_and_encoded_once_for_all() {
-        let (board, messages) = messages();
+        let (tracker, messages) = messages();
         let (one, other) = (messages.newest(), messages.clone().newest());
         assert!(Arc::ptr_eq(&one, &other));
         assert_eq!(one.frame().as_ptr(), other.frame().as_ptr(), "the same bytes");
@@ -368,14 +368,14 @@ mod tests {
         assert_eq!(u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize, frame.len());
         let decoded = v1::GetPolicyStatusResponse::decode(frame).unwrap();
         assert_eq!(decoded.status.as_ref(), Some(one.message()));
-        board.drain(SystemTime::UNIX_EPOCH);
+        tracker.drain(SystemTime::UNIX_EPOCH);
         assert!(!Arc::ptr_eq(&one, &messages.newest()), "another state is another message");
     }
 
     #[tokio::test]
     async fn watchers_share_the_bytes_and_make_none_before_they_are_asked() {
         use futures_util::StreamExt as _;
-        let (board, messages) = messages();
+        let (tracker, messages) = messages();
         let service = PolicyStatus::new(messages.clone(), CancellationToken::new());
         let mut watchers: Vec<_> = (0..100).map(|_| Box::pin(service.frames())).collect();
         assert!(messages.newest.lock().unwrap().is_none(), "nobody asked yet");
@@ -384,7 +384,7 @@ mod tests {
             addresses.insert(watcher.next().await.unwrap().as_ptr() as usize);
         }
         assert_eq!(addresses.len(), 1);
-        board.drain(SystemTime::UNIX_EPOCH);
+        tracker.drain(SystemTime::UNIX_EPOCH);
         let next = watchers[0].next().await.unwrap();
         assert_eq!(next.as_ptr(), messages.newest().frame().as_ptr());
     }

@@ -30,7 +30,7 @@ use crate::rpc::audit::Audit;
 use crate::rpc::policy_status::{PolicyStatus, StatusMessages};
 use crate::rpc::scope_policy::ScopePolicy;
 use crate::rpc::v1::audit_service_server::AuditServiceServer;
-use crate::status::{Board, kind};
+use crate::status::{StatusTracker, kind};
 use crate::store::Current;
 use crate::store::load::Loader;
 use crate::store::read::ReadSettings;
@@ -151,7 +151,7 @@ pub struct App {
     listeners: Listeners,
     admin: TcpListener,
     admin_addr: SocketAddr,
-    board: Arc<Board>,
+    tracker: Arc<StatusTracker>,
     current: Current,
     metrics: Metrics,
     lifecycle: Lifecycle,
@@ -196,8 +196,11 @@ impl App {
 
         let read = ReadSettings { allow_outside_links, ..ReadSettings::default() };
         let loader = Loader::new(vec![policies], read);
-        let board =
-            Arc::new(Board::new(Arc::clone(loader.source()), start_from_last_good, SystemTime::now()));
+        let tracker = Arc::new(StatusTracker::new(
+            Arc::clone(loader.source()),
+            start_from_last_good,
+            SystemTime::now(),
+        ));
         let AuditSettings { mode, retention, max_bytes, jsonl } = audit;
         let commits = commit_histogram();
         let observed = commits.clone();
@@ -217,14 +220,14 @@ impl App {
             }
         };
         let recorder = AuditRecorder::new(log.clone(), mode);
-        let metrics = Metrics::new(Arc::clone(&board), &log, commits);
+        let metrics = Metrics::new(Arc::clone(&tracker), &log, commits);
         let current = Current::default();
         let hints = Hints::new(debounce, rescan_interval);
         let mut reloader = Reloader::new(
             loader,
             removal_quiet,
             Arc::clone(&current),
-            Arc::clone(&board),
+            Arc::clone(&tracker),
             metrics.clone(),
             {
                 let recorder = recorder.clone();
@@ -247,7 +250,7 @@ impl App {
             listeners,
             admin,
             admin_addr,
-            board,
+            tracker,
             current,
             metrics,
             lifecycle,
@@ -292,7 +295,7 @@ impl App {
             listeners,
             admin,
             admin_addr: _,
-            board,
+            tracker,
             current,
             metrics,
             lifecycle,
@@ -305,7 +308,7 @@ impl App {
             jsonl,
         } = self;
         let stop = CancellationToken::new();
-        let messages = StatusMessages::new(Arc::clone(&board));
+        let messages = StatusMessages::new(Arc::clone(&tracker));
         let status = PolicyStatus::new(messages.clone(), lifecycle.draining().clone());
         let services = Services::new(&lifecycle)
             .with(ScopePolicy::new(current).with_recorder(Arc::new(recorder)).into_server())
@@ -318,11 +321,11 @@ impl App {
             folders,
             hints,
             hangup,
-            board: Arc::clone(&board),
+            tracker: Arc::clone(&tracker),
             metrics: metrics.clone(),
         };
         let mut reload = tokio::spawn(reload.run(stop.clone()));
-        let health = tokio::spawn(show_health(log.clone(), Arc::clone(&board), stop.clone()));
+        let health = tokio::spawn(show_health(log.clone(), Arc::clone(&tracker), stop.clone()));
         let mut admin = tokio::spawn(admin::serve(admin, messages, metrics, stop.clone().cancelled_owned()));
         // Trouble of a shipper is no reason to refuse logins: the store has every record, and the lines go
         // on where they ended at the next start.
@@ -336,7 +339,7 @@ impl App {
         });
         let shutdown = async {
             shutdown.await;
-            board.drain(SystemTime::now());
+            tracker.drain(SystemTime::now());
         };
         let mut ended = None;
         let drained = tokio::select! {
@@ -395,7 +398,7 @@ fn log_start(log: &AuditLog) {
 }
 
 /// Shows the health of the audit log as conditions.
-async fn show_health(log: AuditLog, board: Arc<Board>, stop: CancellationToken) {
+async fn show_health(log: AuditLog, tracker: Arc<StatusTracker>, stop: CancellationToken) {
     let mut health = log.watch_health();
     loop {
         let AuditHealth { degraded, stalled, storage_low } = health.borrow_and_update().clone();
@@ -414,13 +417,13 @@ async fn show_health(log: AuditLog, board: Arc<Board>, stop: CancellationToken) 
             );
             ("AuditStalled", message)
         });
-        board.toggle(kind::AUDIT_DEGRADED, degraded.or(stalled), now);
+        tracker.toggle(kind::AUDIT_DEGRADED, degraded.or(stalled), now);
         let low = storage_low.then(|| {
             let message =
                 "the audit store is over 80 % of its size limit; the oldest records are deleted at the limit";
             ("AuditStorageNearLimit", message.to_owned())
         });
-        board.toggle(kind::AUDIT_STORAGE_LOW, low, now);
+        tracker.toggle(kind::AUDIT_STORAGE_LOW, low, now);
         tokio::select! {
             changed = health.changed() => if changed.is_err() { return },
             () = log.watch_stalls() => {}

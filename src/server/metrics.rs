@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::audit::AuditLog;
-use crate::status::{Board, ConditionStatus, Snapshot};
+use crate::status::{ConditionStatus, Snapshot, StatusTracker};
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -52,7 +52,7 @@ impl fmt::Debug for Metrics {
 
 impl Metrics {
     /// Registers everything; `commits` is observed by the audit log itself.
-    pub fn new(board: Arc<Board>, log: &AuditLog, commits: Histogram) -> Self {
+    pub fn new(tracker: Arc<StatusTracker>, log: &AuditLog, commits: Histogram) -> Self {
         let mut registry = Registry::with_prefix("scopeward");
         let reloads: Family<Vec<(&'static str, &'static str)>, Counter> = Family::default();
         let result = |result| reloads.get_or_create(&vec![("result", result)]).clone();
@@ -75,7 +75,7 @@ impl Metrics {
             "1 if file events announce changes, 0 if only the rescan finds them",
             watching.clone(),
         );
-        registry.register_collector(Box::new(BoardCollector(board)));
+        registry.register_collector(Box::new(StatusCollector(tracker)));
         registry.register_with_unit(
             "audit_commit_duration",
             "Time that a transaction of the audit store took, its fsync included",
@@ -111,11 +111,11 @@ impl Metrics {
     }
 }
 
-/// Reads the board when metrics are asked for.
+/// Reads the tracker when metrics are asked for.
 #[derive(Debug)]
-struct BoardCollector(Arc<Board>);
+struct StatusCollector(Arc<StatusTracker>);
 
-impl Collector for BoardCollector {
+impl Collector for StatusCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let snapshot = self.0.snapshot();
         let Snapshot { serving, last_attempt, conditions, .. } = &*snapshot;

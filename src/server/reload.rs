@@ -13,7 +13,7 @@ use super::metrics::{Metrics, Reload};
 use crate::backoff::Backoff;
 use crate::hex;
 use crate::policy::finding::Findings;
-use crate::status::{self, Board, Outcome, Serving, kind};
+use crate::status::{self, Outcome, Serving, StatusTracker, kind};
 use crate::store::last_good::{self, LastGoodError};
 use crate::store::load::{Loaded, Loader, Look};
 use crate::store::read::{ReadError, SourceFile};
@@ -67,7 +67,7 @@ pub struct Reloader {
     /// Of all the stamps at the last look: another value means that something was written.
     stamps: Option<u64>,
     current: Current,
-    board: Arc<Board>,
+    tracker: Arc<StatusTracker>,
     metrics: Metrics,
     observer: Observer,
     starts_from_last_good: bool,
@@ -95,7 +95,7 @@ impl Reloader {
         loader: Loader,
         removal_quiet: Duration,
         current: Current,
-        board: Arc<Board>,
+        tracker: Arc<StatusTracker>,
         metrics: Metrics,
         observer: Observer,
         state_dir: PathBuf,
@@ -106,7 +106,7 @@ impl Reloader {
             state: ReloadState::new(removal_quiet),
             stamps: None,
             current,
-            board,
+            tracker,
             metrics,
             observer,
             starts_from_last_good,
@@ -171,7 +171,7 @@ impl Reloader {
         let last_write = if is_written { Some(now.instant) } else { last_event };
         let transition = self.state.apply(Attempt { found, last_write }, now);
         let planned = self.perform(transition, &files, started);
-        let retry = self.last_good.retry(&self.board, now);
+        let retry = self.last_good.retry(&self.tracker, now);
         planned.into_iter().chain(retry).min()
     }
 
@@ -183,7 +183,7 @@ impl Reloader {
             self.current.store(Some(Arc::clone(active)));
         }
         if let Some(status) = status {
-            self.board.apply(shown(status), now.time);
+            self.tracker.apply(shown(status), now.time);
         }
         if let Some(verdict) = verdict {
             let result = match verdict {
@@ -200,7 +200,7 @@ impl Reloader {
             (self.observer)(change);
         }
         if let (Some(active), Some(Verdict::Accepted)) = (serve, verdict) {
-            self.last_good.keep(active, files.to_vec(), &self.board, now);
+            self.last_good.keep(active, files.to_vec(), &self.tracker, now);
         }
         look_again
     }
@@ -315,13 +315,13 @@ impl LastGood {
     }
 
     /// Writes a set in the place of the one before.
-    fn keep(&mut self, active: Arc<Active>, files: Vec<SourceFile>, board: &Board, now: Moment) {
+    fn keep(&mut self, active: Arc<Active>, files: Vec<SourceFile>, tracker: &StatusTracker, now: Moment) {
         self.unsaved = Some((active, files, now.instant));
-        self.retry(board, now);
+        self.retry(tracker, now);
     }
 
     /// Writes what is not written, if it is time; returns when it is next.
-    fn retry(&mut self, board: &Board, now: Moment) -> Option<Instant> {
+    fn retry(&mut self, tracker: &StatusTracker, now: Moment) -> Option<Instant> {
         let (active, files, at) = self.unsaved.as_mut()?;
         if now.instant < *at {
             return Some(*at);
@@ -333,7 +333,7 @@ impl LastGood {
                 }
                 self.backoff.reset();
                 self.unsaved = None;
-                board.toggle(kind::LAST_GOOD_NOT_SAVED, None, now.time);
+                tracker.toggle(kind::LAST_GOOD_NOT_SAVED, None, now.time);
                 None
             }
             Err(error) => {
@@ -344,7 +344,7 @@ impl LastGood {
                     "{error}; a start from the last good policy would serve an older one than generation {}",
                     active.generation
                 );
-                board.toggle(kind::LAST_GOOD_NOT_SAVED, Some(("WriteFailed", message)), now.time);
+                tracker.toggle(kind::LAST_GOOD_NOT_SAVED, Some(("WriteFailed", message)), now.time);
                 *at = now.instant + self.backoff.failed();
                 Some(*at)
             }

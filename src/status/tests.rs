@@ -1,4 +1,4 @@
-//! The conditions against the truth table of Kubernetes, and the board through its life.
+//! The conditions against the truth table of Kubernetes, and the tracker through its life.
 
 use std::time::Duration;
 
@@ -60,24 +60,24 @@ fn conditions_change_as_in_kubernetes() {
 // metav1.Condition: `type` is a qualified name, `reason` matches ^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$.
 #[test]
 fn types_and_reasons_fit_the_published_patterns() {
-    let board = board();
+    let tracker = tracker();
     let mut seen = Vec::new();
-    let mut look = |board: &Board| {
-        let snapshot = board.snapshot();
+    let mut look = |tracker: &StatusTracker| {
+        let snapshot = tracker.snapshot();
         seen.extend(snapshot.conditions.clone());
         seen.extend(snapshot.audience_statuses.iter().flat_map(|status| status.conditions.clone()));
     };
-    look(&board);
-    serve(&board, GOOD, 1, 10);
-    look(&board);
+    look(&tracker);
+    serve(&tracker, GOOD, 1, 10);
+    look(&tracker);
     for text in [BAD_BASELINE, "audiences: ["] {
-        reject(&board, text, 20);
-        look(&board);
+        reject(&tracker, text, 20);
+        look(&tracker);
     }
-    attempt(&board, Outcome::Missing { reason: "gone".to_owned() }, 30);
-    board.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "disk full".to_owned())), at(30));
-    board.drain(at(40));
-    look(&board);
+    attempt(&tracker, Outcome::Missing { reason: "gone".to_owned() }, 30);
+    tracker.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "disk full".to_owned())), at(30));
+    tracker.drain(at(40));
+    look(&tracker);
     assert!(seen.len() > 20);
     for condition in seen {
         let alphanumeric = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -91,8 +91,8 @@ fn types_and_reasons_fit_the_published_patterns() {
 const GOOD: &str = "audiences: {one: {scopesSupported: [a, b]}, two: {scopesSupported: [a]}}";
 const BAD_BASELINE: &str = "audiences: {one: {scopesSupported: [a], baselineClientScopes: [offline_access]}, two: {scopesSupported: [a]}}";
 
-fn board() -> Board {
-    Board::new("policies".into(), false, at(0))
+fn tracker() -> StatusTracker {
+    StatusTracker::new("policies".into(), false, at(0))
 }
 
 fn read(text: &str) -> Result<crate::policy::check::Accepted, Findings> {
@@ -100,7 +100,7 @@ fn read(text: &str) -> Result<crate::policy::check::Accepted, Findings> {
     check(&file, &[Document::read(&file, text)])
 }
 
-fn serve(board: &Board, text: &str, generation: u64, time: u64) {
+fn serve(tracker: &StatusTracker, text: &str, generation: u64, time: u64) {
     let set = read(text).unwrap().set;
     let serving = Serving {
         generation,
@@ -109,27 +109,27 @@ fn serve(board: &Board, text: &str, generation: u64, time: u64) {
         audiences: Arc::clone(set.audiences()),
     };
     let attempt = Some(Outcome::Accepted { warnings: Findings::new() });
-    board.apply(Change { serving: Some(serving), attempt, trouble: None }, at(time));
+    tracker.apply(Change { serving: Some(serving), attempt, trouble: None }, at(time));
 }
 
-fn attempt(board: &Board, outcome: Outcome, time: u64) {
-    let serving = board.snapshot().serving.clone();
-    board.apply(Change { serving, attempt: Some(outcome), trouble: None }, at(time));
+fn attempt(tracker: &StatusTracker, outcome: Outcome, time: u64) {
+    let serving = tracker.snapshot().serving.clone();
+    tracker.apply(Change { serving, attempt: Some(outcome), trouble: None }, at(time));
 }
 
-fn reject(board: &Board, text: &str, time: u64) {
+fn reject(tracker: &StatusTracker, text: &str, time: u64) {
     let findings = read(text).unwrap_err();
-    attempt(board, Outcome::Rejected { findings, digest: "sha256:00".to_owned() }, time);
+    attempt(tracker, Outcome::Rejected { findings, digest: "sha256:00".to_owned() }, time);
 }
 
 #[test]
 fn a_policy_accepted_while_draining_does_not_make_it_ready() {
-    let board = board();
-    serve(&board, GOOD, 1, 10);
-    board.drain(at(20));
-    serve(&board, BASE_CHANGED, 2, 30);
-    assert!(!board.is_ready());
-    is(&board.snapshot().conditions, kind::READY, ConditionStatus::False, "Draining", 20);
+    let tracker = tracker();
+    serve(&tracker, GOOD, 1, 10);
+    tracker.drain(at(20));
+    serve(&tracker, BASE_CHANGED, 2, 30);
+    assert!(!tracker.is_ready());
+    is(&tracker.snapshot().conditions, kind::READY, ConditionStatus::False, "Draining", 20);
 }
 
 const BASE_CHANGED: &str = "audiences: {one: {scopesSupported: [a, b, c]}}";
@@ -148,14 +148,14 @@ fn is(conditions: &[Condition], kind: &str, status: ConditionStatus, reason: &st
 #[test]
 fn a_bad_baseline_is_false_with_its_reason_and_goes_back() {
     use ConditionStatus::{False, True, Unknown};
-    let board = board();
-    serve(&board, GOOD, 1, 10);
-    let before = board.snapshot();
+    let tracker = tracker();
+    serve(&tracker, GOOD, 1, 10);
+    let before = tracker.snapshot();
     is(&before.conditions, kind::READY, True, "PolicyLoaded", 10);
     is(&before.conditions, kind::BASELINE_SCOPES_VALID, True, "BaselineScopesSupported", 10);
 
-    reject(&board, BAD_BASELINE, 20);
-    let now = board.snapshot();
+    reject(&tracker, BAD_BASELINE, 20);
+    let now = tracker.snapshot();
     is(&now.conditions, kind::READY, True, "PolicyLoaded", 10);
     is(&now.conditions, kind::POLICY_ACCEPTED, False, "PolicyRejected", 20);
     is(&now.conditions, kind::BASELINE_SCOPES_VALID, False, "BaselineScopeNotSupported", 20);
@@ -184,11 +184,11 @@ fn a_bad_baseline_is_false_with_its_reason_and_goes_back() {
     is(&now.audience_statuses[1].conditions, kind::POLICY_ACCEPTED, Unknown, "PolicyNotAccepted", 20);
     assert_eq!(now.last_attempt.as_ref().unwrap().finding_count, 1);
 
-    reject(&board, BAD_BASELINE, 25);
-    is(&board.snapshot().conditions, kind::POLICY_ACCEPTED, False, "PolicyRejected", 20);
+    reject(&tracker, BAD_BASELINE, 25);
+    is(&tracker.snapshot().conditions, kind::POLICY_ACCEPTED, False, "PolicyRejected", 20);
 
-    attempt(&board, Outcome::Accepted { warnings: Findings::new() }, 30);
-    let after = board.snapshot();
+    attempt(&tracker, Outcome::Accepted { warnings: Findings::new() }, 30);
+    let after = tracker.snapshot();
     is(&after.conditions, kind::POLICY_ACCEPTED, True, "PolicyAccepted", 30);
     assert!(after.conditions.iter().all(|condition| condition.kind != kind::SERVING_LAST_GOOD));
     is(
@@ -202,24 +202,24 @@ fn a_bad_baseline_is_false_with_its_reason_and_goes_back() {
 
 #[test]
 fn what_cannot_be_read_leaves_the_baseline_unknown() {
-    let board = board();
-    serve(&board, GOOD, 1, 10);
-    reject(&board, "audiences: [", 20);
-    let conditions = board.snapshot().conditions.clone();
+    let tracker = tracker();
+    serve(&tracker, GOOD, 1, 10);
+    reject(&tracker, "audiences: [", 20);
+    let conditions = tracker.snapshot().conditions.clone();
     is(&conditions, kind::BASELINE_SCOPES_VALID, ConditionStatus::Unknown, "PolicyNotReadable", 20);
-    attempt(&board, Outcome::Missing { reason: "cannot read `policies`".to_owned() }, 30);
-    let conditions = board.snapshot().conditions.clone();
+    attempt(&tracker, Outcome::Missing { reason: "cannot read `policies`".to_owned() }, 30);
+    let conditions = tracker.snapshot().conditions.clone();
     is(&conditions, kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicySourceMissing", 20);
 }
 
 #[test]
 fn lists_are_bounded_and_counted() {
-    let board = board();
+    let tracker = tracker();
     let audiences: Vec<String> =
         (0..1500).map(|n| format!("a{n}: {{scopesSupported: [x], baselineClientScopes: [y]}}")).collect();
-    serve(&board, GOOD, 1, 10);
-    reject(&board, &format!("audiences: {{{}}}", audiences.join(", ")), 20);
-    let snapshot = board.snapshot();
+    serve(&tracker, GOOD, 1, 10);
+    reject(&tracker, &format!("audiences: {{{}}}", audiences.join(", ")), 20);
+    let snapshot = tracker.snapshot();
     let attempt = snapshot.last_attempt.as_ref().unwrap();
     assert_eq!((attempt.findings.len(), attempt.finding_count), (1000, 1500));
     assert_eq!(
@@ -231,28 +231,28 @@ fn lists_are_bounded_and_counted() {
 
 #[test]
 fn watchers_are_woken_by_changes_only() {
-    let board = board();
-    let mut changes = board.watch();
-    board.toggle(kind::AUDIT_DEGRADED, None, at(1));
+    let tracker = tracker();
+    let mut changes = tracker.watch();
+    tracker.toggle(kind::AUDIT_DEGRADED, None, at(1));
     assert!(!changes.has_changed().unwrap());
-    board.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "full".to_owned())), at(2));
+    tracker.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "full".to_owned())), at(2));
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
-    board.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "full".to_owned())), at(3));
+    tracker.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "full".to_owned())), at(3));
     assert!(!changes.has_changed().unwrap());
-    assert!(!board.is_ready());
-    serve(&board, GOOD, 1, 10);
-    assert!(board.is_ready());
-    board.drain(at(20));
-    assert!(!board.is_ready());
+    assert!(!tracker.is_ready());
+    serve(&tracker, GOOD, 1, 10);
+    assert!(tracker.is_ready());
+    tracker.drain(at(20));
+    assert!(!tracker.is_ready());
 }
 
 #[test]
 fn an_audience_that_came_later_is_healthy_since_then() {
-    let board = board();
-    serve(&board, "audiences: {one: {scopesSupported: [a]}}", 1, 10);
-    serve(&board, GOOD, 2, 20);
-    let snapshot = board.snapshot();
+    let tracker = tracker();
+    serve(&tracker, "audiences: {one: {scopesSupported: [a]}}", 1, 10);
+    serve(&tracker, GOOD, 2, 20);
+    let snapshot = tracker.snapshot();
     is(&snapshot.audience_statuses[0].conditions, kind::READY, ConditionStatus::True, "PolicyLoaded", 10);
     is(&snapshot.audience_statuses[1].conditions, kind::READY, ConditionStatus::True, "PolicyLoaded", 20);
 }
@@ -261,25 +261,25 @@ fn an_audience_that_came_later_is_healthy_since_then() {
 // a state that was not.
 #[test]
 fn a_change_is_one_snapshot_for_all_who_watch() {
-    let board = board();
-    let mut watching = board.watch();
-    serve(&board, GOOD, 1, 10);
+    let tracker = tracker();
+    let mut watching = tracker.watch();
+    serve(&tracker, GOOD, 1, 10);
     let seen = Arc::clone(&watching.borrow_and_update());
-    assert!(Arc::ptr_eq(&seen, &board.snapshot()), "all share it");
+    assert!(Arc::ptr_eq(&seen, &tracker.snapshot()), "all share it");
     assert!(seen.serving.is_some() && seen.last_attempt.is_some() && seen.is_ready());
     let serving = seen.serving.clone();
     let trouble = Some(("FilesKeepChanging", "a.yaml".to_owned()));
-    board.apply(Change { serving: serving.clone(), attempt: None, trouble }, at(20));
+    tracker.apply(Change { serving: serving.clone(), attempt: None, trouble }, at(20));
     is(
-        &board.snapshot().conditions,
+        &tracker.snapshot().conditions,
         kind::POLICY_SOURCE_UNSTABLE,
         ConditionStatus::True,
         "FilesKeepChanging",
         20,
     );
-    is(&board.snapshot().conditions, kind::POLICY_ACCEPTED, ConditionStatus::True, "PolicyAccepted", 10);
-    board.apply(Change { serving, attempt: None, trouble: None }, at(30));
-    let after = board.snapshot();
+    is(&tracker.snapshot().conditions, kind::POLICY_ACCEPTED, ConditionStatus::True, "PolicyAccepted", 10);
+    tracker.apply(Change { serving, attempt: None, trouble: None }, at(30));
+    let after = tracker.snapshot();
     assert!(after.conditions.iter().all(|condition| condition.kind != kind::POLICY_SOURCE_UNSTABLE));
     assert_eq!(seen.serving.as_ref().unwrap().generation, 1, "a snapshot stays as it was");
 }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::Reloader;
 use crate::server::metrics::Metrics;
-use crate::status::{Board, kind};
+use crate::status::{StatusTracker, kind};
 use crate::store::watch::{FolderWatch, Hints, WatchState, static_source};
 
 /// The task that looks at the policy files.
@@ -21,7 +21,7 @@ pub(in crate::server) struct Task {
     pub(in crate::server) folders: FolderWatch,
     pub(in crate::server) hints: Hints,
     pub(in crate::server) hangup: Signal,
-    pub(in crate::server) board: Arc<Board>,
+    pub(in crate::server) tracker: Arc<StatusTracker>,
     pub(in crate::server) metrics: Metrics,
 }
 
@@ -34,7 +34,7 @@ impl Task {
     /// # Errors
     /// A look panicked.
     pub(in crate::server) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
-        let Self { mut reloader, mut folders, hints, mut hangup, board, metrics } = self;
+        let Self { mut reloader, mut folders, hints, mut hangup, tracker, metrics } = self;
         let mut state = WatchState::Events;
         // The folders were armed by the first load already: look once more for what happened since.
         hints.hint();
@@ -55,7 +55,7 @@ impl Task {
                 _ = hints.next(planned) => {}
                 _ = hangup.recv() => {}
             }
-            let (board, events) = (Arc::clone(&board), hints.clone());
+            let (tracker, events) = (Arc::clone(&tracker), hints.clone());
             (reloader, folders, planned) = tokio::task::spawn_blocking(move || {
                 let mut planned = None;
                 // A directory that was moved away and back has lost its watch: it has to have one before the look.
@@ -70,7 +70,7 @@ impl Task {
                 if let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") {
                     let fixed = static_source(reloader.watch_targets().files(), &mounts);
                     let fixed = fixed.map(|message| ("SingleFileMount", message));
-                    board.toggle(kind::POLICY_SOURCE_STATIC, fixed, SystemTime::now());
+                    tracker.toggle(kind::POLICY_SOURCE_STATIC, fixed, SystemTime::now());
                 }
                 (reloader, folders, planned)
             })
