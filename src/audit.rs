@@ -35,15 +35,16 @@ mod writer;
 pub use chain::{BadRecord, ChainWalk, Problem, VerifyReport};
 pub use error::AuditError;
 pub use event::{MAX_CLIENT_BYTES, cut_client, new_event};
-pub use log::{AuditLog, AuditOptions, CommitObserver, MAX_RECORD_BYTES};
+pub use log::{AuditLog, AuditOptions, MAX_RECORD_BYTES};
 pub use queue::{Appending, Recorded};
 pub use read::{Filter, Page};
 pub use record::{Body, GENESIS_HASH, GapReason, Hash, Head, Record, Tip};
 pub use scan::scan;
 pub use shared::{AuditHealth, AuditStatus, Degraded, Stalled};
 pub use start::StartReport;
-pub use stream::{AuditStream, Checkpoint, ItemStream, Query, Start, StreamItem};
+pub use stream::{AuditStream, Checkpoint, Query, Start, StreamItem};
 pub use verify::{VerifyOptions, verify};
+pub use writer::CommitObserver;
 
 /// The file name of the store inside the state directory.
 pub const STORE_FILE: &str = "audit.db";

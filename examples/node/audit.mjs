@@ -37,7 +37,12 @@ function readable(name, value) {
 async function read() {
   const cursor = existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : undefined;
   const start = cursor ? { logId: cursor.log_id, afterSequence: cursor.after_sequence } : {};
+  let first = true;
   for await (const answer of audit.streamAuditEvents({ ...start, follow })) {
+    if (first) {
+      first = false; // a checkpoint that says where the log ends, and no place to resume from
+      continue;
+    }
     const [[kind, step]] = Object.entries(answer);
     // An event, or a gap: events that could not be recorded.
     if (kind !== "checkpoint") console.log(JSON.stringify({ [kind]: step }, readable));

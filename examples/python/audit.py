@@ -32,7 +32,9 @@ def save(path, log_id, sequence):
 
 def read(audit, path, follow):
     cursor = json.loads(path.read_text()) if path.exists() else {}
-    for answer in audit.StreamAuditEvents(ParseDict(cursor, pb.StreamAuditEventsRequest(follow=follow))):
+    answers = audit.StreamAuditEvents(ParseDict(cursor, pb.StreamAuditEventsRequest(follow=follow)))
+    next(answers, None)  # a checkpoint that says where the log ends, and no place to resume from
+    for answer in answers:
         step = getattr(answer, kind := answer.WhichOneof("message"))
         if kind != "checkpoint":  # an event, or a gap: events that could not be recorded
             print(json.dumps({kind: MessageToDict(step)}), flush=True)

@@ -104,7 +104,7 @@ impl ChainWalk {
         Self::start(log_id.to_string(), last)
     }
 
-    /// Stands where a stream starts, which its first checkpoint tells.
+    /// Stands where a stream starts, which its second checkpoint tells; the first names the newest record.
     ///
     /// # Errors
     ///

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rusqlite::ErrorCode;
+
 use super::{BadRecord, Problem};
 use crate::budget::Exhausted;
 
@@ -115,6 +117,9 @@ pub enum AuditError {
         /// Why not.
         source: io::Error,
     },
+    /// A query failed with a panic, which the log has in full.
+    #[error("a query of the audit log panicked")]
+    QueryPanicked,
     /// The store failed.
     #[error("could not {action}: {source}")]
     Database {
@@ -132,6 +137,19 @@ impl From<BadRecord> for AuditError {
 }
 
 impl AuditError {
+    /// Returns `true` if what was read is damaged, and `false` if it could not be read at the moment.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::DataLoss { .. } => true,
+            Self::Database { source, .. } => matches!(
+                source.sqlite_error_code(),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            ),
+            _ => false,
+        }
+    }
+
     /// Wraps a file error.
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -18,14 +18,11 @@ use super::record::{Body, GapReason, Head, from_nanos};
 use super::retention::{Clock, Retention};
 use super::shared::{AuditHealth, AuditStatus, Shared};
 use super::start::{StartReport, Started, start};
-use super::stream::{AuditStream, Query};
-use super::writer::{Job, Settings, Writer};
+use super::stream::{AuditStream, Query, Source};
+use super::writer::{CommitObserver, Job, Settings, Writer};
 use super::{AuditError, STORE_FILE};
 use crate::budget::Permit;
 use crate::proto::v1::AuditEvent;
-
-/// Is told, on the writer's thread, how long each transaction took and how many records it had.
-pub type CommitObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
 
 /// The most bytes that a record may have, with its place in the chain reckoned at its longest.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -276,7 +273,15 @@ impl AuditLog {
     /// [`AuditError::OutOfRange`], [`AuditError::ForeignLog`], [`AuditError::LogIdRequired`] if
     /// the start is not one of this log; an error of the store.
     pub async fn stream(&self, query: Query) -> Result<AuditStream, AuditError> {
-        AuditStream::open(self.clone(), query).await
+        let inner = &self.inner;
+        let source = Source {
+            log_id: inner.log_id,
+            reader: inner.reader.clone(),
+            shared: Arc::clone(&inner.shared),
+            checkpoint_interval: inner.checkpoint_interval,
+            clock: Arc::clone(&inner.clock.0),
+        };
+        AuditStream::open(source, query).await
     }
 
     /// The end of what is durable.
@@ -353,16 +358,13 @@ impl AuditLog {
         }
     }
 
-    pub(super) fn reader(&self) -> &Reader {
+    #[cfg(test)]
+    pub(super) fn reader_for_tests(&self) -> &Reader {
         &self.inner.reader
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
-    }
-
-    pub(super) fn checkpoint_interval(&self) -> Duration {
-        self.inner.checkpoint_interval
     }
 
     pub(super) fn now(&self) -> SystemTime {

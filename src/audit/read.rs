@@ -3,18 +3,21 @@
 //! A long read would keep the write-ahead file from being reused, so everything here is a page.
 //! Every record that is handed out was checked against its hash and the record before it.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::chain::ChainWalk;
 use super::ledger::{read_base, read_newest, read_row, read_tip, signed};
 use super::record::{Body, Hash, Head, Record, Tip, to_nanos};
 use super::{AuditError, Problem};
+use crate::audience::normalise;
 use crate::proto::v1::AuditEventKind;
 
 /// How many queries run at the same time.
@@ -29,23 +32,34 @@ const PAGE_BYTES: usize = 1 << 20;
 /// Which events a reader wants. Gaps are always sent.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Filter {
-    /// Only these kinds; empty: all.
-    pub kinds: Vec<AuditEventKind>,
-    /// Only events that name one of these audiences, byte for byte; empty: all.
-    pub audiences: Vec<String>,
+    kinds: Vec<AuditEventKind>,
+    /// Normalised.
+    audiences: Vec<String>,
 }
 
 impl Filter {
+    /// Only these kinds, and only events that name one of these audiences, as asked or as decided.
+    /// Audiences are compared normalised. An empty list means all.
+    #[must_use]
+    pub fn new(kinds: Vec<AuditEventKind>, audiences: &[String]) -> Self {
+        Self { kinds, audiences: audiences.iter().map(|audience| normal(audience).into_owned()).collect() }
+    }
+
     /// Whether a reader with this filter is sent the record.
     #[must_use]
     pub fn wants(&self, record: &Record) -> bool {
         let Body::Event(event) = &record.body else {
             return true;
         };
-        let wants_audience = |audience| self.audiences.contains(audience);
+        let wants = |audience: &String| self.audiences.iter().any(|wanted| *wanted == normal(audience));
         (self.kinds.is_empty() || self.kinds.contains(&event.kind()))
-            && (self.audiences.is_empty() || event.audiences.iter().any(wants_audience))
+            && (self.audiences.is_empty() || event.audiences.iter().chain(&event.asked_audiences).any(wants))
     }
+}
+
+/// What is not an audience is compared as it is.
+fn normal(audience: &str) -> Cow<'_, str> {
+    normalise(audience).unwrap_or(Cow::Borrowed(audience))
 }
 
 /// One page of the log.
@@ -70,8 +84,8 @@ pub(super) struct Ends {
     pub(super) head: Head,
 }
 
-/// Reads a store from any number of tasks.
-#[derive(Debug)]
+/// Reads a store from any number of tasks. Clones share its connections.
+#[derive(Clone, Debug)]
 pub(super) struct Reader {
     inner: Arc<Inner>,
 }
@@ -80,14 +94,19 @@ pub(super) struct Reader {
 struct Inner {
     path: PathBuf,
     log_id: Uuid,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Reader {
     pub(super) fn new(path: PathBuf, log_id: Uuid) -> Self {
         Self {
-            inner: Arc::new(Inner { path, log_id, turns: Semaphore::new(PARALLEL), idle: Mutex::default() }),
+            inner: Arc::new(Inner {
+                path,
+                log_id,
+                turns: Arc::new(Semaphore::new(PARALLEL)),
+                idle: Mutex::default(),
+            }),
         }
     }
 
@@ -136,22 +155,25 @@ impl Reader {
                  WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
             )?;
             let mut rows = statement.query((signed(after), signed(until), signed(SCAN_ROWS)))?;
-            while records.len() < limit
-                && bytes < PAGE_BYTES
-                && scanned < SCAN_BYTES
-                && let Some(row) = rows.next()?
-            {
-                let row = read_row(row)?;
-                let record = match walk.take(&row) {
-                    Ok(record) => record,
+            while records.len() < limit && bytes < PAGE_BYTES && scanned < SCAN_BYTES {
+                let next = walk.last().head.sequence + 1;
+                let row = rows.next().and_then(|row| row.map(read_row).transpose()).map_err(unreadable(next));
+                let taken = row.and_then(|row| {
+                    let Some(row) = row else { return Ok(None) };
+                    Ok(Some((walk.take(&row)?, row.content.len())))
+                });
+                match taken {
+                    Ok(Some((record, length))) => {
+                        scanned += length;
+                        if filter.wants(&record) {
+                            bytes += length;
+                            records.push(record);
+                        }
+                    }
+                    Ok(None) => break,
                     // What is good is delivered first; the next page begins with the bad record.
                     Err(_) if walk.last() != place => break,
-                    Err(bad) => return Err(bad.into()),
-                };
-                scanned += row.content.len();
-                if filter.wants(&record) {
-                    bytes += row.content.len();
-                    records.push(record);
+                    Err(error) => return Err(error),
                 }
             }
             Ok(Page { records, through: walk.last().head, head: tip.head, oldest })
@@ -192,11 +214,35 @@ impl Reader {
         &self,
         query: impl FnOnce(&Connection, Uuid) -> Result<T, AuditError> + Send + 'static,
     ) -> Result<T, AuditError> {
-        let _turn = self.inner.turns.acquire().await.map_err(|_| AuditError::Closed)?;
+        let turn = Arc::clone(&self.inner.turns).acquire_owned().await.map_err(|_| AuditError::Closed)?;
         let inner = Arc::clone(&self.inner);
-        let task = tokio::task::spawn_blocking(move || inner.run(query));
-        // The task fails only if the runtime shuts down or the query panics.
-        task.await.unwrap_or(Err(AuditError::Closed))
+        // The query keeps its turn, so that there are never more connections than turns. If nobody waits for it any
+        // more it does not begin, or ends with its page; either gives the turn back.
+        let task = AbortOnDropHandle::new(tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            inner.run(query)
+        }));
+        match task.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => Err(AuditError::QueryPanicked),
+            // The runtime shuts down.
+            Err(_) => Err(AuditError::Closed),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Reader {
+    /// Checks that all turns and all connections come back, and that there are no more of these than turns.
+    pub(super) async fn assert_idle(&self) {
+        let all = u32::try_from(PARALLEL).unwrap();
+        let turns = self.inner.turns.acquire_many(all).await.unwrap();
+        assert!(self.inner.idle.lock().unwrap().len() <= PARALLEL);
+        drop(turns);
+    }
+
+    pub(super) async fn panicking(&self) -> Result<(), AuditError> {
+        self.with(|_, _| panic!("as a query may")).await
     }
 }
 
@@ -291,6 +337,14 @@ fn tip_at(connection: &Connection, base: Tip, sequence: u64) -> rusqlite::Result
         .prepare_cached("SELECT sequence, hash, latest_time FROM record WHERE sequence = ?1")?
         .query_row([signed(sequence)], read_tip)
         .optional()
+}
+
+/// What an error of SQLite means for a record: damage is a finding about it.
+fn unreadable(sequence: u64) -> impl FnOnce(rusqlite::Error) -> AuditError {
+    move |error| match AuditError::from(error) {
+        error if error.is_damage() => lost(sequence, Problem::Unreadable(error.to_string())),
+        other => other,
+    }
 }
 
 const fn lost(sequence: u64, problem: Problem) -> AuditError {

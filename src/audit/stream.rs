@@ -5,21 +5,20 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use futures_util::stream::{self, Stream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::AuditError;
-use super::log::AuditLog;
-use super::read::Filter;
+use super::read::{Filter, Reader};
 use super::record::{Head, Record};
+use super::retention::Clock;
+use super::shared::Shared;
 
 /// How many records a stream holds at most.
 const PAGE_RECORDS: usize = 256;
@@ -66,11 +65,13 @@ pub enum StreamItem {
 }
 
 /// Says that every record up to a place was sent, or did not fit the filter, and is durable.
+///
+/// The first of a stream only says that the place is durable: nothing was sent yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Checkpoint {
     /// The id of the log.
     pub log_id: Uuid,
-    /// The place: a good cursor to go on from.
+    /// The place: a good cursor to continue from, unless this is the first of a stream.
     pub through: Head,
     /// When the checkpoint was made.
     pub server_time: SystemTime,
@@ -78,12 +79,17 @@ pub struct Checkpoint {
 
 /// A stream of records and checkpoints.
 ///
-/// It sends a checkpoint first, for the place that it starts from, one each time that it has
-/// caught up with the log, and one at each interval. None is ever ahead of a record that was not
-/// sent. After an error it ends.
+/// It sends a checkpoint first, for the newest durable record. One for the place that it starts from
+/// comes next, if that is another place. Then it sends one each time that it has caught up with the
+/// log, and one at each interval. None but the first is ever ahead of a record that was not sent.
+/// After an error it ends.
 pub struct AuditStream {
-    log: AuditLog,
+    source: Source,
     filter: Filter,
+    /// The first checkpoint, until it was sent.
+    newest: Option<Head>,
+    /// The checkpoint of the start is still to be sent.
+    start_due: bool,
     /// Where a stream that does not follow ends.
     stop: Option<u64>,
     head: watch::Receiver<Head>,
@@ -101,22 +107,32 @@ pub struct AuditStream {
     lag: Arc<AtomicU64>,
 }
 
+/// What a stream needs of a log.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) log_id: Uuid,
+    pub(super) reader: Reader,
+    pub(super) shared: Arc<Shared>,
+    pub(super) checkpoint_interval: Duration,
+    pub(super) clock: Clock,
+}
+
 impl AuditStream {
-    pub(super) async fn open(log: AuditLog, query: Query) -> Result<Self, AuditError> {
+    pub(super) async fn open(source: Source, query: Query) -> Result<Self, AuditError> {
         let Query { start, log_id, filter, follow } = query;
-        check_log_id(&log, &log_id, start)?;
+        check_log_id(source.log_id, &log_id, start)?;
         // Before the ends are read, so that no record falls between.
-        let head = log.watch_head();
-        let ends = log.reader().ends().await?;
+        let head = source.shared.head.subscribe();
+        let ends = source.reader.ends().await?;
         let after = match start {
             Start::Earliest => ends.base.sequence,
             Start::Latest => ends.head.sequence,
             Start::After(sequence) => sequence,
-            Start::Time(time) => log.reader().sequence_at(time).await?.saturating_sub(1),
+            Start::Time(time) => source.reader.sequence_at(time).await?.saturating_sub(1),
         };
         // Checks that the place is there and tells its hash.
-        let place = log.reader().page(after, None, Filter::default(), 0, after).await?.through;
-        let lag = log.shared().register(place.sequence);
+        let place = source.reader.page(after, None, Filter::default(), 0, after).await?.through;
+        let lag = source.shared.register(place.sequence);
         Ok(Self {
             filter,
             stop: (!follow).then_some(ends.head.sequence.max(place.sequence)),
@@ -126,11 +142,12 @@ impl AuditStream {
             through: place,
             last_read: None,
             behind: true,
-            // The first one is due at once.
-            checkpoint_at: Instant::now(),
+            newest: Some(ends.head),
+            start_due: ends.head != place,
+            checkpoint_at: Instant::now() + source.checkpoint_interval,
             ended: false,
             lag,
-            log,
+            source,
         })
     }
 
@@ -145,9 +162,8 @@ impl AuditStream {
     }
 
     /// Turns this into a stream for a server to send.
-    #[must_use]
-    pub fn into_stream(self) -> ItemStream {
-        ItemStream { state: State::Idle(Box::new(self)) }
+    pub fn into_stream(self) -> impl Stream<Item = Result<StreamItem, AuditError>> + Send {
+        stream::unfold(self, |mut stream| async move { stream.next().await.map(|item| (item, stream)) })
     }
 
     /// Everything up to here was sent.
@@ -157,9 +173,15 @@ impl AuditStream {
     }
 
     async fn try_next(&mut self) -> Result<Option<StreamItem>, AuditError> {
+        if let Some(newest) = self.newest.take() {
+            return Ok(Some(self.checkpoint(newest)));
+        }
+        if std::mem::take(&mut self.start_due) {
+            return Ok(Some(self.checkpoint(self.position)));
+        }
         loop {
             if Instant::now() >= self.checkpoint_at {
-                return Ok(Some(self.checkpoint()));
+                return Ok(Some(self.checkpoint(self.position)));
             }
             if let Some(record) = self.page.pop_front() {
                 let place = if self.page.is_empty() { self.through } else { record.head() };
@@ -167,11 +189,11 @@ impl AuditStream {
                 return Ok(Some(StreamItem::Record(Box::new(record))));
             }
             if self.stop.is_some_and(|stop| self.position.sequence >= stop) {
-                return Ok(std::mem::take(&mut self.behind).then(|| self.checkpoint()));
+                return Ok(std::mem::take(&mut self.behind).then(|| self.checkpoint(self.position)));
             }
             if self.head.borrow_and_update().sequence <= self.position.sequence {
                 if std::mem::take(&mut self.behind) {
-                    return Ok(Some(self.checkpoint()));
+                    return Ok(Some(self.checkpoint(self.position)));
                 }
                 self.wait().await?;
             } else {
@@ -185,7 +207,7 @@ impl AuditStream {
         tokio::select! {
             changed = self.head.changed() => changed.map_err(|_| AuditError::Closed),
             () = tokio::time::sleep_until(self.checkpoint_at) => Ok(()),
-            () = self.log.shared().closed.cancelled() => Err(AuditError::Closed),
+            () = self.source.shared.closed.cancelled() => Err(AuditError::Closed),
         }
     }
 
@@ -196,8 +218,8 @@ impl AuditStream {
             tokio::time::sleep_until(last + READ_PAUSE).await;
         }
         let page = self
-            .log
-            .reader()
+            .source
+            .reader
             .page(
                 self.position.sequence,
                 Some(self.position.hash),
@@ -221,13 +243,10 @@ impl AuditStream {
         self.lag.store(place.sequence, Ordering::Relaxed);
     }
 
-    fn checkpoint(&mut self) -> StreamItem {
-        self.checkpoint_at = Instant::now() + self.log.checkpoint_interval();
-        StreamItem::Checkpoint(Checkpoint {
-            log_id: self.log.log_id(),
-            through: self.position,
-            server_time: self.log.now(),
-        })
+    fn checkpoint(&mut self, through: Head) -> StreamItem {
+        let Source { log_id, checkpoint_interval, clock, .. } = &self.source;
+        self.checkpoint_at = Instant::now() + *checkpoint_interval;
+        StreamItem::Checkpoint(Checkpoint { log_id: *log_id, through, server_time: clock() })
     }
 }
 
@@ -240,63 +259,17 @@ impl fmt::Debug for AuditStream {
     }
 }
 
-fn check_log_id(log: &AuditLog, given: &str, start: Start) -> Result<(), AuditError> {
+fn check_log_id(log_id: Uuid, given: &str, start: Start) -> Result<(), AuditError> {
     if given.is_empty() {
         return match start {
             Start::After(_) => Err(AuditError::LogIdRequired),
             _ => Ok(()),
         };
     }
-    if Uuid::parse_str(given).ok() == Some(log.log_id()) {
+    if Uuid::parse_str(given).ok() == Some(log_id) {
         return Ok(());
     }
-    Err(AuditError::ForeignLog { given: given.to_owned(), actual: log.log_id().to_string() })
-}
-
-/// The items of an [`AuditStream`] as a `Stream`.
-pub struct ItemStream {
-    state: State,
-}
-
-type Item = Option<Result<StreamItem, AuditError>>;
-
-enum State {
-    Idle(Box<AuditStream>),
-    Waiting(Pin<Box<dyn Future<Output = (Box<AuditStream>, Item)> + Send>>),
-    Ended,
-}
-
-impl tokio_stream::Stream for ItemStream {
-    type Item = Result<StreamItem, AuditError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Item> {
-        let mut future = match std::mem::replace(&mut self.state, State::Ended) {
-            State::Ended => return Poll::Ready(None),
-            State::Waiting(future) => future,
-            State::Idle(mut stream) => Box::pin(async move {
-                let item = stream.next().await;
-                (stream, item)
-            }),
-        };
-        match future.as_mut().poll(context) {
-            Poll::Pending => {
-                self.state = State::Waiting(future);
-                Poll::Pending
-            }
-            Poll::Ready((stream, item)) => {
-                if item.is_some() {
-                    self.state = State::Idle(stream);
-                }
-                Poll::Ready(item)
-            }
-        }
-    }
-}
-
-impl fmt::Debug for ItemStream {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("ItemStream")
-    }
+    Err(AuditError::ForeignLog { given: given.to_owned(), actual: log_id.to_string() })
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use uuid::Uuid;
 use super::AuditError;
 use super::chain::ChainWalk;
 use super::ledger::{Ledger, LedgerError};
-use super::log::CommitObserver;
 use super::queue::{Entry, Recorded};
 use super::record::{Body, Tip};
 use super::retention::Retention;
@@ -37,6 +36,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const FAILURES_TO_REOPEN: u32 = 3;
 /// A guess at the pages that a transaction writes beside its contents.
 const COMMIT_OVERHEAD: u64 = 3 * 4096;
+
+/// Is told, on the writer's thread, how long each transaction took and how many records it had.
+pub type CommitObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
 
 /// What the writer is asked for.
 pub(super) enum Job {

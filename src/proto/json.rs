@@ -202,8 +202,14 @@ fn key_text(key: &MapKey) -> String {
 fn time(message: &DynamicMessage) -> Option<Timestamp> {
     let seconds = message.get_field_by_name("seconds")?.as_i64()?;
     let nanos = message.get_field_by_name("nanos")?.as_i32()?;
-    let fits = (FIRST_SECOND..=LAST_SECOND).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
-    fits.then_some(Timestamp { seconds, nanos })
+    Some(Timestamp { seconds, nanos }).filter(is_in_range)
+}
+
+/// Returns `true` for a time from the year 1 to 9999, which are those that `google.protobuf.Timestamp` allows.
+#[must_use]
+pub fn is_in_range(time: &Timestamp) -> bool {
+    let Timestamp { seconds, nanos } = time;
+    (FIRST_SECOND..=LAST_SECOND).contains(seconds) && (0..1_000_000_000).contains(nanos)
 }
 
 /// Turns hexadecimal digits into base64 wherever a message has bytes. Anything else stays as it is.

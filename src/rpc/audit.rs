@@ -3,7 +3,9 @@
 use std::pin::Pin;
 use std::time::SystemTime;
 
-use tokio_stream::{Stream, StreamExt};
+use futures_util::future;
+use futures_util::stream::{self, Stream, StreamExt};
+use prost_types::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -11,7 +13,10 @@ use super::error::RpcError;
 use super::v1;
 use super::v1::stream_audit_events_request::Start as WireStart;
 use super::v1::stream_audit_events_response::Message;
+use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::audit::{AuditError, AuditLog, Checkpoint, Filter, Query, Start, StreamItem};
+use crate::decision::MAX_AUDIENCES;
+use crate::proto::json::is_in_range;
 
 /// Serves an audit log.
 #[derive(Clone, Debug)]
@@ -39,67 +44,59 @@ impl v1::audit_service_server::AuditService for Audit {
         request: Request<v1::StreamAuditEventsRequest>,
     ) -> Result<Response<EventStream>, Status> {
         let query = query(request.into_inner())?;
-        let stream = self.log.stream(query).await.map_err(refused)?.into_stream();
-        let stream = stream.map(|item| match item {
+        let items = self.log.stream(query).await.map_err(refused)?.into_stream();
+        let items = items.map(|item| match item {
             Ok(item) => Ok(v1::StreamAuditEventsResponse { message: Some(message(item)) }),
             Err(error) => Err(refused(error).into()),
         });
-        let draining = self.draining.clone().cancelled_owned();
-        Ok(Response::new(Box::pin(Until { stream: Box::pin(stream), end: Some(Box::pin(draining)) })))
-    }
-}
-
-/// A stream that ends when the server drains, even while it waits. It ends with an error, so that a
-/// reader that does not follow does not take it for the end of the log.
-struct Until<S, F> {
-    stream: Pin<Box<S>>,
-    /// `None` after the end.
-    end: Option<Pin<Box<F>>>,
-}
-
-impl<T, S: Stream<Item = Result<T, Status>>, F: Future<Output = ()>> Stream for Until<S, F> {
-    type Item = S::Item;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<S::Item>> {
-        let Some(end) = &mut self.end else { return std::task::Poll::Ready(None) };
-        if end.as_mut().poll(context).is_ready() {
-            self.end = None;
-            return std::task::Poll::Ready(Some(Err(RpcError::Draining.into())));
-        }
-        self.stream.as_mut().poll_next(context)
+        let draining = self.draining.clone();
+        // The stream ends when the server drains, even while it waits. It ends with an error, so that a reader that does
+        // not follow does not take it for the end of the log.
+        let drained =
+            stream::once(async move { draining.is_cancelled().then(|| Err(RpcError::Draining.into())) });
+        let items = items.take_until(self.draining.clone().cancelled_owned());
+        Ok(Response::new(Box::pin(items.chain(drained.filter_map(future::ready)))))
     }
 }
 
 fn query(request: v1::StreamAuditEventsRequest) -> Result<Query, RpcError> {
     let v1::StreamAuditEventsRequest { start, log_id, kinds, audiences, follow } = request;
+    let unknown = |field, value| RpcError::UnknownEnumValue { field, value };
     let start = match start {
         None => Start::Earliest,
         Some(WireStart::AfterSequence(sequence)) => Start::After(sequence),
         Some(WireStart::Position(position)) => match v1::AuditStart::try_from(position) {
             Ok(v1::AuditStart::Unspecified | v1::AuditStart::Earliest) => Start::Earliest,
             Ok(v1::AuditStart::Latest) => Start::Latest,
-            Err(_) => return Err(unknown_value("position", position)),
+            Err(_) => return Err(unknown("position", position)),
         },
-        Some(WireStart::StartTime(time)) => Start::Time(
-            SystemTime::try_from(time)
-                .map_err(|error| RpcError::MalformedMessage { cause: error.to_string() })?,
-        ),
+        Some(WireStart::StartTime(time)) => Start::Time(start_time(time)?),
     };
-    let mut wanted = Vec::with_capacity(kinds.len());
-    for kind in kinds {
-        wanted.push(match v1::AuditEventKind::try_from(kind) {
-            Ok(v1::AuditEventKind::Unspecified) | Err(_) => return Err(unknown_value("kinds", kind)),
-            Ok(kind) => kind,
-        });
-    }
-    Ok(Query { start, log_id, filter: Filter { kinds: wanted, audiences }, follow })
+    let kinds = kinds.into_iter().map(|kind| match v1::AuditEventKind::try_from(kind) {
+        Ok(v1::AuditEventKind::Unspecified) | Err(_) => Err(unknown("kinds", kind)),
+        Ok(kind) => Ok(kind),
+    });
+    let kinds = kinds.collect::<Result<_, _>>()?;
+    check_audiences(&audiences)?;
+    Ok(Query { start, log_id, filter: Filter::new(kinds, &audiences), follow })
 }
 
-fn unknown_value(field: &str, value: i32) -> RpcError {
-    RpcError::MalformedMessage { cause: format!("`{field}` has the unknown value {value}") }
+/// A time in the range that `google.protobuf.Timestamp` has.
+fn start_time(time: Timestamp) -> Result<SystemTime, RpcError> {
+    let fits = is_in_range(&time);
+    let time = Some(time).filter(|_| fits).and_then(|time| SystemTime::try_from(time).ok());
+    time.ok_or(RpcError::TimeOutOfRange { field: "start_time" })
+}
+
+fn check_audiences(audiences: &[String]) -> Result<(), RpcError> {
+    let over = |field: String, unit, limit, actual| Err(RpcError::OverLimit { field, unit, limit, actual });
+    if audiences.len() > MAX_AUDIENCES {
+        return over("audiences".to_owned(), "audiences", MAX_AUDIENCES, audiences.len());
+    }
+    match audiences.iter().enumerate().find(|(_, audience)| audience.len() > MAX_AUDIENCE_BYTES) {
+        Some((at, audience)) => over(format!("audiences[{at}]"), "bytes", MAX_AUDIENCE_BYTES, audience.len()),
+        None => Ok(()),
+    }
 }
 
 fn refused(error: AuditError) -> RpcError {
@@ -114,19 +111,13 @@ fn refused(error: AuditError) -> RpcError {
             RpcError::DataLoss { sequence }
         }
         AuditError::Closed => RpcError::Draining,
-        // What is left is trouble of the store itself: it may pass, and its cause is for the log.
-        AuditError::NotDurable { .. }
-        | AuditError::QueueFull(_)
-        | AuditError::Abandoned { .. }
-        | AuditError::TooLarge { .. }
-        | AuditError::InUse { .. }
-        | AuditError::NotAnAuditLog { .. }
-        | AuditError::UnknownFormat { .. }
-        | AuditError::LimitTooSmall { .. }
-        | AuditError::Io { .. }
-        | AuditError::Database { .. } => {
+        error if error.is_damage() => {
+            tracing::error!(%error, "audit log is damaged");
+            RpcError::DataLoss { sequence: 0 }
+        }
+        error => {
             tracing::error!(%error, "audit log could not be read");
-            RpcError::Internal
+            RpcError::AuditReadFailed
         }
     }
 }

@@ -83,10 +83,27 @@ pub enum RpcError {
         newest: u64,
     },
     /// The hash chain of the audit log is broken.
-    #[error("the audit log is damaged at sequence {sequence}; run `scopeward audit verify`")]
+    #[error("the audit log is damaged{}; run `scopeward audit verify`", at_sequence(*sequence))]
     DataLoss {
-        /// The first record that does not fit.
+        /// The first record that does not fit. 0 if it is not known which.
         sequence: u64,
+    },
+    /// The audit log could not be read, though nothing says that it is damaged.
+    #[error("the audit log could not be read; its server's log says why")]
+    AuditReadFailed,
+    /// An enum field has a value that this version does not know.
+    #[error("`{field}` has the unknown value {value}")]
+    UnknownEnumValue {
+        /// The field.
+        field: &'static str,
+        /// What was sent.
+        value: i32,
+    },
+    /// A time is none that `google.protobuf.Timestamp` allows.
+    #[error("`{field}` is not a time from the year 1 to 9999")]
+    TimeOutOfRange {
+        /// The field.
+        field: &'static str,
     },
     /// The policy does not declare the audience to describe.
     #[error("the policy does not declare audience `{}`", escape(.audience))]
@@ -261,6 +278,13 @@ impl RpcError {
             Self::DataLoss { sequence } => {
                 Row::new(Code::DataLoss, "AUDIT_CHAIN_BROKEN").with("sequence", sequence)
             }
+            Self::AuditReadFailed => Row::new(Code::Internal, "AUDIT_READ_FAILED"),
+            Self::UnknownEnumValue { field, value } => {
+                Row::new(Code::InvalidArgument, "ENUM_VALUE_UNKNOWN").field(field).with("value", value)
+            }
+            Self::TimeOutOfRange { field } => {
+                Row::new(Code::InvalidArgument, "TIME_OUT_OF_RANGE").field(field)
+            }
             Self::AudienceNotFound { audience } => {
                 Row::new(Code::NotFound, "AUDIENCE_NOT_FOUND").with("audience", audience)
             }
@@ -322,6 +346,10 @@ impl From<RpcError> for Status {
         }
         Self::with_error_details(code, message, details)
     }
+}
+
+fn at_sequence(sequence: u64) -> String {
+    if sequence == 0 { String::new() } else { format!(" at sequence {sequence}") }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use scopeward::rpc::v1::stream_audit_events_request::Start;
 use scopeward::rpc::v1::stream_audit_events_response::Message;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
+use tonic_types::StatusExt;
 
 use crate::service::{DEADLINE, POLICY, Service, condition};
 
@@ -167,8 +168,62 @@ async fn a_stream_resumes_after_a_sequence_and_filters() {
     assert!(status.message().contains("oldest is 1") && status.message().contains("newest 11"), "{status:?}");
     assert_eq!(code(after(1, "")).await.code(), Code::InvalidArgument);
     assert_eq!(code(after(1, "00000000-0000-4000-8000-000000000000")).await.code(), Code::InvalidArgument);
-    let unknown = v1::StreamAuditEventsRequest { kinds: vec![99], ..Default::default() };
-    assert_eq!(code(unknown).await.code(), Code::InvalidArgument);
+    // Kinds that this log has no events of.
+    let kinds = vec![v1::AuditEventKind::LogOpened.into(), v1::AuditEventKind::AccessChange.into()];
+    let none = v1::StreamAuditEventsRequest { kinds, ..Default::default() };
+    assert!(all(&service.channel, none).await.unwrap().is_empty());
+    let named = async |request, field: &str, reason: &str| {
+        let status = code(request).await;
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, reason);
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, field);
+    };
+    for kind in [0, 99, -1] {
+        let unknown = v1::StreamAuditEventsRequest { kinds: vec![2, kind], ..Default::default() };
+        named(unknown, "kinds", "ENUM_VALUE_UNKNOWN").await;
+    }
+    let starting = |start| v1::StreamAuditEventsRequest { start: Some(start), ..Default::default() };
+    named(starting(Start::Position(7)), "position", "ENUM_VALUE_UNKNOWN").await;
+    let never = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
+    named(starting(Start::StartTime(never)), "start_time", "TIME_OUT_OF_RANGE").await;
+    let audiences = |audiences: Vec<String>| v1::StreamAuditEventsRequest { audiences, ..Default::default() };
+    named(audiences(vec![String::new(); 17]), "audiences", "LIMIT_EXCEEDED").await;
+    named(audiences(vec!["a".into(), "x".repeat(2049)]), "audiences[1]", "LIMIT_EXCEEDED").await;
+}
+
+#[tokio::test]
+async fn the_first_checkpoint_says_where_the_log_ends() {
+    let service = Service::start(POLICY).await;
+    for _ in 0..3 {
+        service.scopes().expand_registration_scopes(registration(Some("openid"))).await.unwrap();
+    }
+    let request = v1::StreamAuditEventsRequest::default();
+    let mut client = AuditServiceClient::new(service.channel.clone());
+    let mut stream = client.stream_audit_events(request).await.unwrap().into_inner();
+    let mut seen = Vec::new();
+    let mut hashes = Vec::new();
+    while let Some(response) = stream.message().await.unwrap() {
+        seen.push(match response.message.unwrap() {
+            Message::Checkpoint(checkpoint) => {
+                hashes.push(checkpoint.head_hash);
+                ("checkpoint", checkpoint.durable_sequence)
+            }
+            Message::Event(event) => ("event", event.sequence),
+            Message::Gap(gap) => ("gap", gap.sequence),
+        });
+    }
+    let expected = [
+        ("checkpoint", 4),
+        ("checkpoint", 0),
+        ("event", 1),
+        ("event", 2),
+        ("event", 3),
+        ("event", 4),
+        ("checkpoint", 4),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(hashes[0], hashes[2]);
 }
 
 #[tokio::test]

@@ -77,6 +77,10 @@ enum Kind {
     Denial,
     /// A policy was accepted or rejected
     PolicyChange,
+    /// A log was opened in the place of a damaged or missing one
+    LogOpened,
+    /// Rules about who may call were accepted or rejected
+    AccessChange,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -237,6 +241,8 @@ impl Tail {
         };
         let mut stream = opened.map_err(|_| End::Lost(silent("no answer", DEADLINE)))??;
         let mut is_complete = false;
+        // The first checkpoint says where the log ends. It is no place to continue from: nothing was sent yet.
+        let mut is_first = true;
         loop {
             if self.sink.is_full() {
                 self.flush().await?;
@@ -263,6 +269,9 @@ impl Tail {
                 Err(_) => return Err(End::Lost(silent("no message", LONGEST_SILENCE))),
             };
             self.retries.reset();
+            if std::mem::take(&mut is_first) && matches!(response.message, Some(Message::Checkpoint(_))) {
+                continue;
+            }
             is_complete = matches!(response.message, Some(Message::Checkpoint(_)));
             self.sink.take(response)?;
             if self.sink.begins() {
@@ -323,13 +332,14 @@ impl Tail {
 
 type Client = AuditServiceClient<tonic::transport::Channel>;
 
-/// Asks for one end of what a server keeps.
+/// Asks for one end of what a server keeps: the place that a stream from there starts after.
 async fn end_of(client: &mut Client, position: AuditStart) -> Result<v1::Checkpoint, Status> {
     let request =
         v1::StreamAuditEventsRequest { start: Some(Start::Position(position.into())), ..Default::default() };
     let mut stream = client.stream_audit_events(request).await?.into_inner();
+    // The first checkpoint names the newest record, the next one the place that the stream starts after.
+    stream.message().await?;
     match stream.message().await?.and_then(|response| response.message) {
-        // It comes first, and is for the place that the stream starts after.
         Some(Message::Checkpoint(checkpoint)) => Ok(checkpoint),
         _ => Err(Status::internal("the server began the audit stream without a checkpoint")),
     }
@@ -350,6 +360,8 @@ impl From<Kind> for AuditEventKind {
             Kind::Expansion => Self::Expansion,
             Kind::Denial => Self::Denial,
             Kind::PolicyChange => Self::PolicyChange,
+            Kind::LogOpened => Self::LogOpened,
+            Kind::AccessChange => Self::AccessChange,
         }
     }
 }

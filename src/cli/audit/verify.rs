@@ -147,8 +147,10 @@ async fn through(server: &Uri, expected: Option<Head>) -> anyhow::Result<VerifyR
         let next = next.map_err(|_| no_answer(LONGEST_SILENCE))?;
         anyhow::Ok(next.map(|response| response.and_then(|response| response.message)))
     };
-    let first = next().await?.map_err(|status| anyhow!("{}", said(&status)))?;
-    let Some(Message::Checkpoint(checkpoint)) = first else {
+    // The first checkpoint names the newest record, the next one the place that the stream starts after.
+    next().await?.map_err(|status| anyhow!("{}", said(&status)))?;
+    let start = next().await?.map_err(|status| anyhow!("{}", said(&status)))?;
+    let Some(Message::Checkpoint(checkpoint)) = start else {
         return Err(anyhow!("the server began the audit stream without a checkpoint"));
     };
     let mut walk = ChainWalk::at_checkpoint(&checkpoint).map_err(|bad| anyhow!("{bad}"))?;

@@ -492,6 +492,34 @@ fn verify_agrees_offline_and_through_a_server() {
     assert!(later.stdout.contains("record 6: removed: the chain ends at record 5"), "{}", later.stdout);
 }
 
+/// What a start checks is the end of the log, so a server may have a bad record before that.
+#[test]
+fn what_is_good_before_a_bad_record_is_handed_on_and_counted() {
+    let place = place();
+    with_log(
+        &place,
+        |_| {},
+        async |log| {
+            for _ in 0..1200 {
+                log.enqueue(event(AuditEventKind::Denial, MCP));
+            }
+            log.append_durable(event(AuditEventKind::Expansion, MCP)).await.unwrap();
+        },
+    );
+    let store = rusqlite::Connection::open(place.0.path().join(".scopeward/audit.db")).unwrap();
+    store.execute_batch("UPDATE record SET content = x'00' WHERE sequence = 53").unwrap();
+    drop(store);
+    let server = Server::start(&place);
+    let ran = server.ask(&place, &["audit", "verify", "--output", "json"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let report = ran.json();
+    assert_eq!((&report["bad"]["sequence"], &report["records"]), (&53.into(), &52.into()));
+    let ran = server.ask(&place, &["audit", "tail", "--output", "json", "--cursor-file", "cursor"]);
+    assert_eq!(ran.code, 2);
+    assert_eq!(sequences(&ran.stdout), (1..=52).collect::<Vec<_>>());
+    assert!(ran.stderr.contains("the audit log is damaged at sequence 53"), "{}", ran.stderr);
+}
+
 #[test]
 fn verify_names_a_record_in_which_one_byte_was_changed() {
     let place = filled(5);
