@@ -135,7 +135,7 @@ fn run_serve(
     let (Some(verb), Some(("serve", given))) = (command.find_subcommand("serve"), matches.subcommand())
     else {
         // Not reached: the verb was parsed from there.
-        return serve::run(serve);
+        return serve::run(serve, "");
     };
     let file = match &serve.config {
         None => ConfigFile::default(),
@@ -143,13 +143,13 @@ fn run_serve(
     };
     args.extend(file.flags(given, verb));
     let complete = command.clone().try_get_matches_from(&args)?;
-    let Some((_, complete)) = complete.subcommand() else { return serve::run(serve) };
+    let Some((_, complete)) = complete.subcommand() else { return serve::run(serve, "") };
     let serve = ServeArgs::from_arg_matches(complete)?;
     if serve.print_config {
         print(&file.print(verb, given, complete))?;
         return Ok(Exit::Yes);
     }
-    serve::run(serve)
+    serve::run(serve, &ConfigFile::summary(verb, complete))
 }
 
 fn help() -> anyhow::Result<Exit> {

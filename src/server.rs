@@ -36,17 +36,21 @@ use crate::server::pressure::Pressure;
 mod accept;
 pub mod admin;
 pub mod app;
+mod audit_health;
 mod call;
 pub mod config;
 mod connection;
 mod health;
 pub mod lifecycle;
+pub mod log;
 mod message;
 pub mod method;
 pub mod metrics;
 pub mod pressure;
 pub mod recorder;
 pub mod reload;
+pub mod signals;
+pub mod supervisor;
 
 /// Serves `services` on `listeners` until `shutdown`, then drains.
 ///

@@ -1,30 +1,35 @@
-//! JSON lines for log shippers: to standard output, or to a file that is rotated by size.
+//! JSON lines for log shippers: to standard output or another stream, or to a file that is rotated by
+//! size.
 //!
-//! Fed from the store by a reader of its own, so a full disk or a slow pipe delays lines and loses
-//! none that retention keeps. How far it got is in a small file of the state directory, so lines
-//! are written at least once; after a crash the end of the file itself says what need not be
-//! repeated.
+//! Fed from the store by a reader of its own, on a thread of its own, so a full disk or a slow pipe
+//! delays lines and loses none that retention keeps. How far it got is in a small file of the state
+//! directory, so lines are written at least once; after a crash the end of the file itself says what
+//! need not be repeated.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::json;
 use super::{AuditError, AuditLog, Filter};
+use crate::backoff::Backoff;
 use crate::file;
 use crate::proto::json::JsonError;
 
 mod sink;
 
-use self::sink::{Sink, read_tail};
+use self::sink::{Sink, is_stream, read_tail};
 
 /// The file name, inside the state directory, of how far the lines are.
 pub const POSITION_FILE: &str = "audit-jsonl.position";
@@ -39,12 +44,45 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 pub enum JsonlTarget {
     /// Standard output.
     Stdout,
-    /// A file, made if it is not there, and continued if it is.
+    /// A file, made if it is not there, and continued if it is; a FIFO or a character device is written
+    /// as the stream that it is.
     File(PathBuf),
 }
 
+impl JsonlTarget {
+    /// Returns `true` if lines go to standard output, under whatever name.
+    #[must_use]
+    pub fn is_stdout(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        match self {
+            Self::Stdout => true,
+            Self::File(path) => {
+                let identity = |path: &Path| std::fs::metadata(path).map(|data| (data.dev(), data.ino()));
+                identity(path).is_ok_and(|target| {
+                    identity(Path::new("/dev/stdout")).is_ok_and(|stdout| stdout == target)
+                })
+            }
+        }
+    }
+}
+
+/// Whether lines are written.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum LinesHealth {
+    /// Nothing is being written, or nothing is left to write.
+    #[default]
+    Idle,
+    /// A write began then and has not returned.
+    Writing(Instant),
+    /// Lines cannot be written, for this reason; it is tried again.
+    Failing(String),
+}
+
+/// Is told, on the thread that writes, how many lines were written.
+pub type LinesObserver = Arc<dyn Fn(usize) + Send + Sync>;
+
 /// How lines are written. [`JsonlOptions::new`] has the defaults.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct JsonlOptions {
     /// Where lines go.
     pub target: JsonlTarget,
@@ -56,6 +94,10 @@ pub struct JsonlOptions {
     pub position: PathBuf,
     /// How long lines may be written before that is remembered.
     pub save_interval: Duration,
+    /// Shows whether lines are written.
+    pub health: watch::Sender<LinesHealth>,
+    /// Told about each write.
+    pub observer: Option<LinesObserver>,
 }
 
 impl JsonlOptions {
@@ -68,18 +110,26 @@ impl JsonlOptions {
             keep: 5,
             position: state_dir.join(POSITION_FILE),
             save_interval: Duration::from_secs(1),
+            health: watch::Sender::default(),
+            observer: None,
         }
     }
 }
 
+impl fmt::Debug for JsonlOptions {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("JsonlOptions").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
 /// Writes lines, once it runs.
-#[derive(Debug)]
 pub struct Jsonl {
     log: AuditLog,
-    sink: Arc<Mutex<Sink>>,
-    to_stdout: bool,
+    sink: Sink,
     position: PathBuf,
     save_interval: Duration,
+    health: watch::Sender<LinesHealth>,
+    observer: Option<LinesObserver>,
     /// Everything up to here was written.
     cursor: u64,
     /// Everything up to here was given to the sink.
@@ -90,33 +140,47 @@ pub struct Jsonl {
     lag: Arc<AtomicU64>,
 }
 
+impl fmt::Debug for Jsonl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Jsonl")
+            .field("sink", &self.sink)
+            .field("cursor", &self.cursor)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Jsonl {
-    /// Opens the target and finds out where to go on. Blocks.
+    /// Opens the target and finds out where to continue. Blocks.
     ///
     /// # Errors
     ///
-    /// The target or the position cannot be read or opened.
+    /// The target cannot hold lines (it is a directory, a block device, or a memory device such as
+    /// `/dev/full`), or it or the position cannot be read or opened. A FIFO without a reader is no error.
     pub fn open(log: AuditLog, options: JsonlOptions) -> Result<Self, AuditError> {
-        let JsonlOptions { target, max_bytes, keep, position, save_interval } = options;
+        let JsonlOptions { target, max_bytes, keep, position, save_interval, health, observer } = options;
         let log_id = log.log_id();
         let saved = load_position(&position, log_id)?;
-        let (sink, cursor) = match &target {
-            JsonlTarget::Stdout => (Sink::stdout(), saved),
+        let (sink, cursor) = match target {
+            JsonlTarget::Stdout => {
+                (Sink::stdout().map_err(AuditError::io("write lines to", "standard output"))?, saved)
+            }
+            JsonlTarget::File(path) if is_stream_path(&path)? => (Sink::stream(path), saved),
             JsonlTarget::File(path) => {
-                let tail = read_tail(path).map_err(AuditError::io("read", path))?;
+                let tail = read_tail(&path).map_err(AuditError::io("read", &path))?;
                 let cursor = written(&tail.lines, log_id, saved);
                 let sink = Sink::file(path.clone(), max_bytes, keep, tail.partial)
-                    .map_err(AuditError::io("open", path))?;
+                    .map_err(AuditError::io("open", &path))?;
                 (sink, cursor)
             }
         };
         Ok(Self {
             lag: log.shared().register(cursor),
             log,
-            sink: Arc::new(Mutex::new(sink)),
-            to_stdout: target == JsonlTarget::Stdout,
+            sink,
             position,
             save_interval,
+            health,
+            observer,
             cursor,
             given: cursor,
             saved,
@@ -124,34 +188,43 @@ impl Jsonl {
         })
     }
 
-    /// Writes lines until it is told to stop or the log is closed. What is durable when it is told
-    /// to stop is written first, if it can be.
+    /// Writes lines until it is told to stop or the log is closed. What is durable when it is told to
+    /// stop is written first, if it can be. What cannot be written is tried again until it can.
+    ///
+    /// Blocks, for as long as the target does: run it on a thread of its own, outside of the runtime.
     ///
     /// # Errors
     ///
-    /// The chain is broken, or standard output cannot be written. A file that cannot be written is
-    /// tried again until it can.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), AuditError> {
+    /// Something could not be written when it was told to stop. It is, at the next start.
+    pub fn run(mut self, runtime: &Handle, stop: &CancellationToken) -> Result<(), AuditError> {
         let mut head = self.log.watch_head();
-        let mut delay = FIRST_RETRY;
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        // Whatever an earlier run left there.
+        self.health.send_replace(LinesHealth::Idle);
         loop {
             let stopping = stop.is_cancelled();
             let end = head.borrow_and_update().sequence;
-            match self.step().await {
-                Ok(()) => delay = FIRST_RETRY,
+            match self.step(runtime) {
+                Ok(()) => {
+                    if backoff.failures() > 0 {
+                        info!("audit lines are written again");
+                    }
+                    backoff.reset();
+                    self.health.send_if_modified(|health| std::mem::take(health) != LinesHealth::Idle);
+                }
                 Err(AuditError::Closed) => break,
-                Err(error) if self.is_final(&error) => return Err(error),
                 Err(error) => {
-                    self.log.shared().figures.error();
-                    warn!(%error, "audit lines could not be written");
+                    self.failed(&error);
                     if stopping {
-                        break;
+                        return Err(error);
                     }
-                    tokio::select! {
-                        () = tokio::time::sleep(delay) => {}
-                        () = stop.cancelled() => {}
-                    }
-                    delay = (delay * 2).min(LONGEST_RETRY);
+                    let delay = backoff.failed();
+                    runtime.block_on(async {
+                        tokio::select! {
+                            () = tokio::time::sleep(delay) => {}
+                            () = stop.cancelled() => {}
+                        }
+                    });
                     continue;
                 }
             }
@@ -161,33 +234,59 @@ impl Jsonl {
             if stopping {
                 break;
             }
-            tokio::select! {
-                _ = head.changed() => {}
-                () = stop.cancelled() => {}
-                () = self.log.shared().closed.cancelled() => break,
-                () = tokio::time::sleep_until(self.save_at), if self.saved < self.cursor => {}
+            let closed = runtime.block_on(async {
+                tokio::select! {
+                    _ = head.changed() => false,
+                    () = stop.cancelled() => false,
+                    () = self.log.shared().closed.cancelled() => true,
+                    () = tokio::time::sleep_until(self.save_at), if self.saved < self.cursor => false,
+                }
+            });
+            if closed {
+                break;
             }
         }
-        self.save().await
+        self.save()
+    }
+
+    /// Shows a failure, and logs it if it is a new one.
+    fn failed(&self, error: &AuditError) {
+        self.log.shared().figures.error();
+        let failing = LinesHealth::Failing(error.to_string());
+        let is_new =
+            self.health.send_if_modified(|health| std::mem::replace(health, failing.clone()) != failing);
+        if is_new {
+            warn!(%error, "audit lines could not be written");
+        }
     }
 
     /// Writes one page, and remembers the position if it is time to.
-    async fn step(&mut self) -> Result<(), AuditError> {
+    fn step(&mut self, runtime: &Handle) -> Result<(), AuditError> {
+        let mut count = 0;
         if self.given == self.cursor {
-            let (lines, through) = self.read().await?;
-            self.with_sink("write", move |sink| {
-                sink.give(lines);
-                Ok(())
-            })
-            .await?;
+            let (lines, through) = runtime.block_on(self.read())?;
+            count = lines.len();
+            self.sink.give(lines);
             self.given = through;
         }
         // If this fails the rest stays in the sink, and nothing is given to it meanwhile.
-        self.with_sink("write", Sink::flush).await?;
+        let health = &self.health;
+        let before_write = || {
+            health.send_modify(|health| {
+                // What failed before is a failure until it succeeds.
+                if !matches!(health, LinesHealth::Failing(_)) {
+                    *health = LinesHealth::Writing(Instant::now());
+                }
+            });
+        };
+        self.sink.flush(before_write).map_err(|source| self.error("write", source))?;
+        if let Some(observer) = self.observer.as_ref().filter(|_| count > 0) {
+            observer(count);
+        }
         self.cursor = self.given;
         self.lag.store(self.cursor, Ordering::Relaxed);
         if self.saved < self.cursor && self.save_at <= Instant::now() {
-            self.save().await?;
+            self.save()?;
         }
         Ok(())
     }
@@ -216,52 +315,40 @@ impl Jsonl {
         }
     }
 
-    async fn save(&mut self) -> Result<(), AuditError> {
+    fn save(&mut self) -> Result<(), AuditError> {
         self.save_at = Instant::now() + self.save_interval;
         if self.saved == self.cursor {
             return Ok(());
         }
-        self.with_sink("sync", Sink::sync).await?;
-        let (path, log_id, cursor) = (self.position.clone(), self.log.log_id(), self.cursor);
-        blocking(move || save_position(&path, log_id, cursor).map_err(AuditError::io("write", path))).await?;
-        self.saved = cursor;
+        self.sink.sync().map_err(|source| self.error("sync", source))?;
+        save_position(&self.position, self.log.log_id(), self.cursor)
+            .map_err(AuditError::io("write", &self.position))?;
+        self.saved = self.cursor;
         Ok(())
     }
 
-    async fn with_sink(
-        &self,
-        action: &'static str,
-        work: impl FnOnce(&mut Sink) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), AuditError> {
-        let sink = Arc::clone(&self.sink);
-        blocking(move || {
-            let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut sink).map_err(|source| AuditError::Io { action, path: sink.path(), source })
-        })
-        .await
+    fn error(&self, action: &'static str, source: io::Error) -> AuditError {
+        AuditError::Io { action, path: self.sink.path(), source }
     }
+}
 
-    /// Whether trying again cannot help.
-    fn is_final(&self, error: &AuditError) -> bool {
-        match error {
-            AuditError::DataLoss { .. } => true,
-            AuditError::Io { path, .. } => self.to_stdout && *path != self.position,
-            _ => false,
+/// Returns `true` if the path is a stream; a path that does not exist will be a file.
+fn is_stream_path(path: &Path) -> Result<bool, AuditError> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // What another process has open under such a name must not be renamed away.
+        Ok(metadata) => {
+            let is_alias = path.starts_with("/dev") || path.starts_with("/proc");
+            is_stream(&metadata).map(|stream| stream || is_alias)
         }
+        Err(error) => Err(error),
     }
+    .map_err(AuditError::io("write lines to", path))
 }
 
 /// A record that has no JSON form, such as one from after the year 9999.
 fn not_json(error: JsonError) -> AuditError {
     AuditError::Io { action: "write", path: "a line of JSON".into(), source: io::Error::other(error) }
-}
-
-/// Runs something on a thread that may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, AuditError> + Send + 'static,
-) -> Result<T, AuditError> {
-    // The task fails only if the runtime shuts down or the work panics.
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(AuditError::Closed))
 }
 
 /// How far the lines of this log are remembered to be; 0 if nothing is known.

@@ -10,24 +10,28 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::output::{bad, print, print_error};
+use super::output::{bad, clean, print, print_error};
 use super::value::{duration, positive_duration, size};
 use super::{Exit, report};
 use crate::audit::jsonl::JsonlTarget;
-use crate::server::app::{App, AppError, AuditSettings, Settings};
+use crate::server::app::{App, AppError, AuditSettings, Settings, Stopped};
 use crate::server::config::Config;
+use crate::server::log::{Log, log_panics};
+use crate::server::metrics::ProcessCounters;
 use crate::server::recorder;
 use crate::server::reload::StartError;
-use crate::server::shutdown_signal;
+use crate::server::signals::shutdown_within;
+use crate::server::supervisor::{Part, Roster};
 
 pub(super) mod settings;
 
 /// Serve decisions over gRPC
 ///
-/// Exits with 0 after SIGTERM or SIGINT, 1 if the policy is not valid, 2 if it cannot start. Settings
+/// Exits with 0 after SIGTERM or SIGINT; with 1 if the policy is not valid, a part of the server ended
+/// unexpectedly, or the shutdown had to abandon something; with 2 if it cannot start. Settings
 /// come from flags, the environment, the file of `--config` (the flags as keys, in lowerCamelCase) and
 /// the defaults, in this order.
 #[derive(Args, Debug)]
@@ -59,6 +63,9 @@ pub(super) struct ServeArgs {
     /// How often the files are looked at even if nothing says that they changed
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_duration)]
     rescan_interval: Duration,
+    /// How long a shutdown may take before what is left is abandoned
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = positive_duration)]
+    shutdown_timeout: Duration,
     /// Whether an answer that adds scopes waits until its audit record is durable
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     audit_mode: AuditMode,
@@ -106,21 +113,32 @@ enum LogFormat {
     Json,
 }
 
-/// Runs the verb until the process is told to stop.
+/// Runs the verb until the process is told to stop. `settings` are those that count, for the log.
 ///
 /// # Errors
-/// If the server cannot start, or ends by itself.
-pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
-    log_to_stderr(args.log_format, args.log.as_deref())?;
+/// If the server cannot start.
+pub(super) fn run(args: ServeArgs, settings: &str) -> anyhow::Result<Exit> {
+    let log = Log::to_stderr().context("could not start the log")?;
+    let process = ProcessCounters { log_lines_dropped: log.dropped(), ..ProcessCounters::default() };
+    log_to(&log, args.log_format, args.log.as_deref())?;
+    log_panics(process.panics.clone());
+    info!(version = env!("CARGO_PKG_VERSION"), settings, "starting");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(start(args))
+    let exit = runtime.block_on(start(args, &log, process));
+    // What still runs on it was abandoned, or waits for a disk: it ends with the process.
+    runtime.shutdown_background();
+    log.flush(LAST_LINES);
+    exit
 }
 
-fn log_to_stderr(format: LogFormat, filter: Option<&str>) -> anyhow::Result<()> {
+/// Sends what is logged to the log.
+fn log_to(log: &Log, format: LogFormat, filter: Option<&str>) -> anyhow::Result<()> {
     let inherited = std::env::var("RUST_LOG").ok();
     let filter = filter.or(inherited.as_deref()).filter(|filter| !filter.is_empty()).unwrap_or("info");
     let filter = EnvFilter::try_new(filter).with_context(|| format!("log filter `{filter}`"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // What goes wrong with a line must not be printed on standard error by others.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone()).log_internal_errors(false);
     match format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => {
@@ -131,7 +149,7 @@ fn log_to_stderr(format: LogFormat, filter: Option<&str>) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
+async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::Result<Exit> {
     let ServeArgs {
         config: _,
         print_config: _,
@@ -142,6 +160,7 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
         debounce,
         removal_quiet,
         rescan_interval,
+        shutdown_timeout,
         audit_mode,
         audit_retention,
         audit_max_size,
@@ -152,7 +171,12 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
         log_format: _,
         log: _,
     } = args;
-    let shutdown = shutdown_signal().context("could not catch signals")?;
+    let roster = Roster::default();
+    let shutdown =
+        shutdown_within(shutdown_timeout, roster.clone(), log.clone()).context("could not catch signals")?;
+    let jsonl = audit_jsonl
+        .map(|path| if path.as_os_str() == "-" { JsonlTarget::Stdout } else { JsonlTarget::File(path) });
+    let lines_on_stdout = jsonl.as_ref().is_some_and(JsonlTarget::is_stdout);
     let settings = Settings {
         server: Config { listen, insecure_allow_remote_plaintext, ..Config::default() },
         admin_listen,
@@ -163,6 +187,7 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
         rescan_interval,
         allow_outside_links,
         start_from_last_good,
+        shutdown_timeout,
         audit: AuditSettings {
             mode: match audit_mode {
                 AuditMode::Blocking => recorder::AuditMode::Blocking,
@@ -170,28 +195,59 @@ async fn start(args: ServeArgs) -> anyhow::Result<Exit> {
             },
             retention: Some(audit_retention),
             max_bytes: Some(audit_max_size),
-            jsonl: audit_jsonl.map(|path| {
-                if path.as_os_str() == "-" { JsonlTarget::Stdout } else { JsonlTarget::File(path) }
-            }),
+            jsonl,
         },
+        process,
+        roster,
+        ..Settings::default()
     };
-    let app = match App::start(settings).await {
+    tokio::pin!(shutdown);
+    let started = tokio::select! {
+        started = App::start(settings) => started,
+        _ = &mut shutdown => {
+            info!("stopped before it was ready");
+            return Ok(Exit::Yes);
+        }
+    };
+    let app = match started {
         Ok(app) => app,
         Err(AppError::Policy(error)) => return not_started(error),
         Err(error) => return Err(error.into()),
     };
-    announce(&app)?;
-    let drained = app.run(shutdown).await?;
-    info!(cut_connections = drained.cut_connections, "stopped");
-    Ok(Exit::Yes)
+    announce(&app, log, lines_on_stdout);
+    let mut heard = true;
+    let ran = app.run(async { heard = shutdown.await }).await;
+    let (failure, abandoned) = match ran {
+        Ok(Stopped { abandoned }) if heard => (None, abandoned),
+        Ok(Stopped { abandoned }) => (Some(format!("{} ended unexpectedly", Part::Signals)), abandoned),
+        Err(error) => {
+            let message = error.to_string();
+            let abandoned =
+                if let AppError::Ended { abandoned, .. } = error { abandoned } else { Vec::new() };
+            (Some(message), abandoned)
+        }
+    };
+    // Through the log: nobody may be reading standard error.
+    let abandoned = abandoned.iter().map(|left| format!("abandoned {left}"));
+    let problems: Vec<String> = failure.into_iter().chain(abandoned).collect();
+    for problem in &problems {
+        log.print(&format!("scopeward: {}\n", clean(problem)));
+    }
+    info!("stopped");
+    Ok(if problems.is_empty() { Exit::Yes } else { Exit::No })
 }
 
-/// Says on standard output that questions are answered from now on: the addresses are bound, so a
-/// call that comes at once waits for its answer.
-fn announce(app: &App) -> io::Result<()> {
+/// Says that questions are answered from now on: the addresses are bound, so a call that comes at once
+/// waits for its answer. On standard output, or on standard error if the former carries audit lines.
+fn announce(app: &App, log: &Log, lines_on_stdout: bool) {
     let (grpc, admin) = (app.grpc_addr(), app.admin_addr());
     let (digest, audiences) = app.policy();
-    print(&format!("scopeward ready: grpc={grpc} admin={admin} digest={digest} audiences={audiences}\n"))
+    let ready = format!("scopeward ready: grpc={grpc} admin={admin} digest={digest} audiences={audiences}\n");
+    if lines_on_stdout {
+        log.print(&ready);
+    } else if let Err(error) = print(&ready) {
+        warn!(%error, "the ready line could not be written");
+    }
 }
 
 /// Prints why there is nothing to serve. A policy that is not valid is an answer, not a failure to run.
@@ -210,3 +266,6 @@ fn not_started(error: StartError) -> anyhow::Result<Exit> {
     print_error(&format!("{}: {error}\n", bad("error")));
     Ok(Exit::No)
 }
+
+/// How long the last lines of the log may take.
+const LAST_LINES: Duration = Duration::from_millis(250);

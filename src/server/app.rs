@@ -1,7 +1,8 @@
-//! The whole service, put together: policy, reload, status, metrics, gRPC and admin endpoint.
+//! The whole service, put together: from settings to parts, and the parts to the supervisor.
 //!
-//! Every long-lived task is awaited here; if one ends by itself, the process ends with the reason.
+//! What it means if a part ends is the supervisor's to know.
 
+use std::fmt;
 use std::fs;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,26 +12,28 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinError;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::info;
 
+use super::audit_health::{Show, log_start};
 use super::config::Config;
 use super::lifecycle::Lifecycle;
-use super::metrics::{Metrics, commit_histogram};
+use super::metrics::{Metrics, ProcessCounters, commit_histogram};
 use super::recorder::{AuditMode, AuditRecorder};
-use super::reload::{Reloader, StartError};
-use super::{Drained, Listeners, ServerError, Services, admin, reload, require_loopback, run};
+use super::reload::{self, Reloader, StartError};
+use super::supervisor::{Abandoned, Part, PartEnd, Reporter, Roster, Supervisor};
+use super::{Listeners, ServerError, Services, admin, require_loopback, run};
 use crate::audit::jsonl::{Jsonl, JsonlOptions, JsonlTarget};
-use crate::audit::{AuditError, AuditHealth, AuditLog, AuditOptions};
-use crate::policy::finding::shown;
+use crate::audit::{AuditError, AuditLog, AuditOptions};
+use crate::escape::shown;
 use crate::rpc::audit::Audit;
 use crate::rpc::policy_status::{PolicyStatus, StatusMessages};
 use crate::rpc::scope_policy::ScopePolicy;
 use crate::rpc::v1::audit_service_server::AuditServiceServer;
-use crate::status::{StatusTracker, kind};
+use crate::status::StatusTracker;
 use crate::store::Current;
 use crate::store::load::Loader;
 use crate::store::read::ReadSettings;
@@ -57,8 +60,36 @@ pub struct Settings {
     pub allow_outside_links: bool,
     /// Whether a start with a broken policy serves the last good one. Default false.
     pub start_from_last_good: bool,
+    /// How long a shutdown may take, over everything. What is left then is abandoned. Default 20 s.
+    pub shutdown_timeout: Duration,
     /// The audit log.
     pub audit: AuditSettings,
+    /// What the process counts from its start on, for the metrics.
+    pub process: ProcessCounters,
+    /// The parts that run are listed here.
+    pub roster: Roster,
+    /// For tests of what happens when a part panics.
+    #[doc(hidden)]
+    pub fault: Fault,
+}
+
+/// Called by parts at work with their name, so that a test can let them panic.
+#[doc(hidden)]
+#[derive(Clone, Default)]
+pub struct Fault(pub Option<Arc<dyn Fn(Part) + Send + Sync>>);
+
+impl Fault {
+    fn at(&self, part: Part) {
+        if let Self(Some(fault)) = self {
+            fault(part);
+        }
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Fault").field(&self.0.is_some()).finish()
+    }
 }
 
 /// What the operator can set for the audit log.
@@ -97,12 +128,16 @@ impl Default for Settings {
             rescan_interval: Duration::from_secs(30),
             allow_outside_links: false,
             start_from_last_good: false,
+            shutdown_timeout: Duration::from_secs(20),
             audit: AuditSettings::default(),
+            process: ProcessCounters::default(),
+            roster: Roster::default(),
+            fault: Fault::default(),
         }
     }
 }
 
-/// Why the service could not start, or ended by itself.
+/// Why the service could not start, or did not run until it was told to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// There is no policy to serve.
@@ -122,26 +157,30 @@ pub enum AppError {
     /// The audit log cannot be opened.
     #[error("could not open the audit log: {0}")]
     Audit(#[from] AuditError),
-    /// The admin endpoint ended.
-    #[error("the admin endpoint ended by itself: {0}")]
-    Admin(std::io::Error),
-    /// A task ended that must not.
-    #[error("{task} ended by itself: {source}")]
-    Task {
+    /// The audit lines cannot be written.
+    #[error("could not open the audit lines: {0}")]
+    Lines(AuditError),
+    /// A step of the start panicked.
+    #[error("{step} failed: {source}")]
+    Start {
         /// Which one.
-        task: &'static str,
+        step: &'static str,
         /// How.
         source: JoinError,
-    },
-    /// A task stopped in order before it was told to.
-    #[error("{task} stopped before it was told to")]
-    Stopped {
-        /// Which one.
-        task: &'static str,
     },
     /// Signals cannot be caught.
     #[error("could not catch signals: {0}")]
     Signal(std::io::Error),
+    /// A part ended that must not. Everything else was stopped in order, as far as it could be.
+    #[error("{part} ended unexpectedly: {end}")]
+    Ended {
+        /// Which one.
+        part: Part,
+        /// How.
+        end: PartEnd,
+        /// What the stop could not finish.
+        abandoned: Vec<Abandoned>,
+    },
 }
 
 /// A service that is loaded and bound and not yet running.
@@ -154,23 +193,35 @@ pub struct App {
     tracker: Arc<StatusTracker>,
     current: Current,
     metrics: Metrics,
-    lifecycle: Lifecycle,
     reloader: Reloader,
     folders: FolderWatch,
     hints: Hints,
     hangup: Signal,
     log: AuditLog,
     recorder: AuditRecorder,
-    jsonl: Option<Jsonl>,
+    /// Opened already, so that what is wrong with it stops the start.
+    lines: Option<(Jsonl, JsonlOptions)>,
+    shutdown_timeout: Duration,
+    roster: Roster,
 }
 
 impl App {
     /// Binds the addresses and loads the policy.
     ///
     /// # Errors
-    /// [`AppError`] if an address cannot be bound, the state directory cannot be used, or there is no
-    /// valid policy.
+    /// [`AppError`] if an address cannot be bound, the state directory or the target of the audit lines
+    /// cannot be used, or there is no valid policy.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
+        let (mut opened, timeout) = (None, settings.shutdown_timeout);
+        let started = Self::open(settings, &mut opened).await;
+        if let (Err(_), Some(log)) = (&started, opened) {
+            // The state directory is free again when the caller hears of the failure.
+            _ = log.close_by(Instant::now() + timeout).await;
+        }
+        started
+    }
+
+    async fn open(settings: Settings, opened: &mut Option<AuditLog>) -> Result<Self, AppError> {
         let Settings {
             server: config,
             admin_listen,
@@ -181,7 +232,11 @@ impl App {
             rescan_interval,
             allow_outside_links,
             start_from_last_good,
+            shutdown_timeout,
             audit,
+            process,
+            roster,
+            fault,
         } = settings;
         // Caught before anybody is told that there is a server: uncaught, it would end the process.
         let hangup = signal(SignalKind::hangup()).map_err(AppError::Signal)?;
@@ -203,24 +258,39 @@ impl App {
         ));
         let AuditSettings { mode, retention, max_bytes, jsonl } = audit;
         let commits = commit_histogram();
-        let observed = commits.clone();
         let options = AuditOptions {
             max_age: retention,
             max_bytes,
-            commit_observer: Some(Arc::new(move |took, _| observed.observe(took.as_secs_f64()))),
+            commit_observer: Some({
+                let (commits, fault) = (commits.clone(), fault.clone());
+                Arc::new(move |took, _| {
+                    commits.observe(took.as_secs_f64());
+                    fault.at(Part::AuditWriter);
+                })
+            }),
             ..AuditOptions::new(&state_dir)
         };
         let log = blocking("opening the audit log", move || AuditLog::open(options)).await??;
+        *opened = Some(log.clone());
         log_start(&log);
-        let jsonl = match jsonl {
+        let metrics = Metrics::new(Arc::clone(&tracker), &log, commits, process);
+        let lines = match jsonl {
             None => None,
             Some(target) => {
-                let (log, options) = (log.clone(), JsonlOptions::new(target, &state_dir));
-                Some(blocking("opening the audit lines", move || Jsonl::open(log, options)).await??)
+                let metrics = metrics.clone();
+                let options = JsonlOptions {
+                    observer: Some(Arc::new(move |lines| {
+                        metrics.audit_lines(lines);
+                        fault.at(Part::AuditLines);
+                    })),
+                    ..JsonlOptions::new(target, &state_dir)
+                };
+                let (log, kept) = (log.clone(), options.clone());
+                let opened = blocking("opening the audit lines", move || Jsonl::open(log, kept)).await?;
+                Some((opened.map_err(AppError::Lines)?, options))
             }
         };
         let recorder = AuditRecorder::new(log.clone(), mode);
-        let metrics = Metrics::new(Arc::clone(&tracker), &log, commits);
         let current = Current::default();
         let hints = Hints::new(debounce, rescan_interval);
         let mut reloader = Reloader::new(
@@ -244,7 +314,6 @@ impl App {
             Ok::<_, StartError>((reloader, folders))
         })
         .await??;
-        let lifecycle = Lifecycle::new();
         Ok(Self {
             config,
             listeners,
@@ -253,14 +322,15 @@ impl App {
             tracker,
             current,
             metrics,
-            lifecycle,
             reloader,
             folders,
             hints,
             hangup,
             log,
             recorder,
-            jsonl,
+            lines,
+            shutdown_timeout,
+            roster,
         })
     }
 
@@ -285,165 +355,144 @@ impl App {
         })
     }
 
-    /// Serves until `shutdown`, then drains.
+    /// Serves until `shutdown`, then stops everything in order within the shutdown timeout.
     ///
     /// # Errors
-    /// [`AppError`] if a part of the service ends by itself.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Drained, AppError> {
+    /// [`AppError::Ended`] if a part ends that must not; everything else was stopped then.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Stopped, AppError> {
+        let (tracker, timeout) = (Arc::clone(&self.tracker), self.shutdown_timeout);
+        let lifecycle = Lifecycle::new();
+        let mut supervisor = self.hand_over(&lifecycle);
+        lifecycle.serve();
+        let ended = tokio::select! {
+            () = shutdown => None,
+            ended = supervisor.unexpected_end() => Some(ended),
+        };
+        info!(?timeout, "stopping");
+        tracker.drain(SystemTime::now());
+        lifecycle.drain();
+        let abandoned = stop(&mut supervisor, timeout).await;
+        match ended {
+            None => Ok(Stopped { abandoned }),
+            Some((part, end)) => Err(AppError::Ended { part, end, abandoned }),
+        }
+    }
+
+    /// Starts every part.
+    fn hand_over(self, lifecycle: &Lifecycle) -> Supervisor {
         let Self {
-            config,
+            mut config,
             listeners,
             admin,
             admin_addr: _,
             tracker,
             current,
             metrics,
-            lifecycle,
             reloader,
             folders,
             hints,
             hangup,
             log,
             recorder,
-            jsonl,
+            lines,
+            shutdown_timeout,
+            roster,
         } = self;
-        let stop = CancellationToken::new();
+        config.drain_deadline = shutdown_timeout.mul_f64(CALLS_BY);
+        let reporter = Reporter::new(Arc::clone(&tracker), metrics.clone());
+        let mut supervisor = Supervisor::new(reporter, roster);
+        let draining = lifecycle.draining();
         let messages = StatusMessages::new(Arc::clone(&tracker));
-        let status = PolicyStatus::new(messages.clone(), lifecycle.draining().clone());
-        let services = Services::new(&lifecycle)
+        let services = Services::new(lifecycle)
             .with(ScopePolicy::new(current).with_recorder(Arc::new(recorder)).into_server())
-            .with(AuditServiceServer::new(Audit::new(log.clone(), lifecycle.draining().clone())))
-            .with(status.into_server());
-        lifecycle.serve();
+            .with(AuditServiceServer::new(Audit::new(log.clone(), draining.clone())))
+            .with(PolicyStatus::new(messages.clone(), draining.clone()).into_server());
 
-        let reload = reload::task::Task {
-            reloader,
-            folders,
-            hints,
-            hangup,
-            tracker: Arc::clone(&tracker),
-            metrics: metrics.clone(),
-        };
-        let mut reload = tokio::spawn(reload.run(stop.clone()));
-        let health = tokio::spawn(show_health(log.clone(), Arc::clone(&tracker), stop.clone()));
-        let mut admin = tokio::spawn(admin::serve(admin, messages, metrics, stop.clone().cancelled_owned()));
-        // Trouble of a shipper is no reason to refuse logins: the store has every record, and the lines go
-        // on where they ended at the next start.
-        let lines = jsonl.map(|jsonl| {
-            let stop = stop.clone();
-            tokio::spawn(async move {
-                if let Err(error) = jsonl.run(stop).await {
-                    error!(%error, "audit lines are no longer written; they go on at the next start");
+        let close = shutdown_timeout.mul_f64(CLOSE);
+        supervisor.task(Part::AuditWriter, |stop| {
+            let log = log.clone();
+            async move {
+                tokio::select! {
+                    () = log.ended() => Err("the audit store is no longer written".to_owned()),
+                    () = stop.cancelled() => log.close_by(Instant::now() + close).await.map_err(|error| error.to_string()),
                 }
-            })
-        });
-        let shutdown = async {
-            shutdown.await;
-            tracker.drain(SystemTime::now());
-        };
-        let mut ended = None;
-        let drained = tokio::select! {
-            drained = run(config, services, listeners, shutdown) => drained.map_err(AppError::from),
-            result = &mut reload => { ended = Some("reload"); Err(early("reload", result.map(|ended| ended.map_err(|source| AppError::Task { task: "reload", source })))) }
-            result = &mut admin => {
-                ended = Some("admin");
-                Err(early("the admin endpoint", result.map(|ended| ended.map_err(AppError::Admin))))
             }
+        });
+        let show = Show {
+            log: log.clone(),
+            lines: lines.as_ref().map(|(_, options)| options.health.subscribe()),
+            tracker: Arc::clone(&tracker),
         };
-        stop.cancel();
-        if ended != Some("reload")
-            && let Err(source) = reload.await
-        {
-            warn!(%source, "reload did not end in order");
-        }
-        if ended != Some("admin")
-            && let Err(source) = admin.await
-        {
-            warn!(%source, "the admin endpoint did not end in order");
-        }
-        if let Err(source) = health.await {
-            warn!(%source, "the audit's health was not shown to the end");
-        }
-        if let Some(lines) = lines
-            && let Err(source) = lines.await
-        {
-            warn!(%source, "the audit lines did not end in order");
-        }
-        // Last: everything that may still record has ended.
-        if let Err(error) = log.close_by(Instant::now() + AUDIT_CLOSE).await {
-            warn!(%error, "audit events were not written, the next start counts them in a gap");
-        }
-        drained
-    }
-}
-
-/// How long closing the audit log may take.
-const AUDIT_CLOSE: Duration = Duration::from_secs(10);
-
-/// Says what the start of the audit log found.
-fn log_start(log: &AuditLog) {
-    let report = log.start_report();
-    let head = log.head();
-    info!(log_id = %log.log_id(), sequence = head.sequence, created = report.created, "audit log open");
-    if report.torn_bytes > 0 || report.damaged > 0 || report.lost > 0 || report.unwritten > 0 {
-        warn!(
-            torn_bytes = report.torn_bytes,
-            torn_frames = report.torn_frames,
-            damaged = report.damaged,
-            lost = report.lost,
-            unwritten = report.unwritten,
-            "the audit log did not end in order: its tail was cut off, and what is missing is counted in a gap"
-        );
-    }
-}
-
-/// Shows the health of the audit log as conditions.
-async fn show_health(log: AuditLog, tracker: Arc<StatusTracker>, stop: CancellationToken) {
-    let mut health = log.watch_health();
-    loop {
-        let AuditHealth { degraded, stalled, storage_low } = health.borrow_and_update().clone();
-        let now = SystemTime::now();
-        let degraded = degraded.map(|degraded| {
-            let message = format!(
-                "audit records cannot be made durable, so expansions are refused: {}",
-                degraded.error
-            );
-            ("AuditAppendFailed", message)
+        supervisor.restarting_task(Part::AuditHealth, move |stop| {
+            let show = show.clone();
+            async move {
+                show.run(stop).await;
+                Ok(())
+            }
         });
-        let stalled = stalled.map(|stalled| {
-            let message = format!(
-                "audit records have waited for more than {} s: the disk of the state directory does not answer, so expansions are not answered",
-                stalled.limit.as_secs()
-            );
-            ("AuditStalled", message)
-        });
-        tracker.toggle(kind::AUDIT_DEGRADED, degraded.or(stalled), now);
-        let low = storage_low.then(|| {
-            let message =
-                "the audit store is over 80 % of its size limit; the oldest records are deleted at the limit";
-            ("AuditStorageNearLimit", message.to_owned())
-        });
-        tracker.toggle(kind::AUDIT_STORAGE_LOW, low, now);
-        tokio::select! {
-            changed = health.changed() => if changed.is_err() { return },
-            () = log.watch_stalls() => {}
-            () = stop.cancelled() => return,
+        if let Some((first, options)) = lines {
+            let (mut first, runtime) = (Some(first), Handle::current());
+            supervisor.restarting_thread(Part::AuditLines, move |stop| {
+                let (first, log) = (first.take(), log.clone());
+                let (options, runtime) = (options.clone(), runtime.clone());
+                move || {
+                    let lines = first.map_or_else(|| Jsonl::open(log, options), Ok);
+                    lines.and_then(|lines| lines.run(&runtime, &stop)).map_err(|error| error.to_string())
+                }
+            });
         }
+        supervisor.task(Part::Admin, |stop| {
+            let serving = admin::serve(admin, messages, metrics.clone(), stop.cancelled_owned());
+            async { serving.await.map_err(|error| error.to_string()) }
+        });
+        let reload = reload::task::Task { reloader, folders, hints, hangup, tracker, metrics };
+        supervisor
+            .task(Part::Reload, |stop| async { reload.run(stop).await.map_err(|error| error.to_string()) });
+        supervisor.task(Part::Grpc, |stop| async {
+            let drained = run(config, services, listeners, stop.cancelled_owned()).await;
+            match drained.map_err(|error| error.to_string())?.cut_connections {
+                0 => Ok(()),
+                cut => Err(format!("{cut} connections were cut off with calls in flight")),
+            }
+        });
+        supervisor
     }
 }
 
-/// The error of a part that ended although it must not.
-fn early<E: Into<AppError>>(task: &'static str, result: Result<Result<(), E>, JoinError>) -> AppError {
-    match result {
-        Err(source) => AppError::Task { task, source },
-        Ok(Err(error)) => error.into(),
-        Ok(Ok(())) => AppError::Stopped { task },
-    }
+/// How a service stopped that was told to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stopped {
+    /// What could not be finished within the shutdown timeout; empty if everything was.
+    pub abandoned: Vec<Abandoned>,
 }
+
+/// The one order of a shutdown. Each step may take until a part of the whole time is over, so that none
+/// takes the time of those after it: calls and streams end; nothing changes the policy any more, and what
+/// is durable is written as lines; the audit is flushed and closed; the rest stops.
+async fn stop(supervisor: &mut Supervisor, timeout: Duration) -> Vec<Abandoned> {
+    let began = Instant::now();
+    let mut abandoned = Vec::new();
+    for (parts, by) in [
+        (&[Part::Grpc][..], CALLS_BY + CUT_BY),
+        (&[Part::Reload, Part::AuditLines], 0.7),
+        (&[Part::AuditWriter], 0.9),
+        (&[Part::AuditHealth, Part::Admin], 0.95),
+    ] {
+        abandoned.extend(supervisor.stop(parts, began + timeout.mul_f64(by)).await);
+    }
+    abandoned
+}
+
+/// When calls in flight are cut off, as a part of the shutdown timeout.
+const CALLS_BY: f64 = 0.5;
+/// How long their connections may take to end then, as a part of the shutdown timeout.
+const CUT_BY: f64 = 0.05;
+/// How long the audit may take to close, as a part of the shutdown timeout.
+const CLOSE: f64 = 0.18;
 
 async fn blocking<T: Send + 'static>(
-    task: &'static str,
+    step: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, AppError> {
-    tokio::task::spawn_blocking(work).await.map_err(|source| AppError::Task { task, source })
+    tokio::task::spawn_blocking(work).await.map_err(|source| AppError::Start { step, source })
 }

@@ -33,6 +33,15 @@ pub enum Reload {
     Rejected,
 }
 
+/// What is counted from the start of the process on, before there is anybody who shows it.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessCounters {
+    /// Lines of the log that were dropped.
+    pub log_lines_dropped: Counter,
+    /// Panics.
+    pub panics: Counter,
+}
+
 /// Everything that is counted. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Metrics {
@@ -42,6 +51,8 @@ pub struct Metrics {
     rejected: Counter,
     reload_duration: Histogram,
     watching: Gauge,
+    audit_lines: Counter,
+    part_ends: Family<Vec<(&'static str, &'static str)>, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -52,7 +63,13 @@ impl fmt::Debug for Metrics {
 
 impl Metrics {
     /// Registers everything; `commits` is observed by the audit log itself.
-    pub fn new(tracker: Arc<StatusTracker>, log: &AuditLog, commits: Histogram) -> Self {
+    pub fn new(
+        tracker: Arc<StatusTracker>,
+        log: &AuditLog,
+        commits: Histogram,
+        process: ProcessCounters,
+    ) -> Self {
+        let ProcessCounters { log_lines_dropped, panics } = process;
         let mut registry = Registry::with_prefix("scopeward");
         let reloads: Family<Vec<(&'static str, &'static str)>, Counter> = Family::default();
         let result = |result| reloads.get_or_create(&vec![("result", result)]).clone();
@@ -75,6 +92,20 @@ impl Metrics {
             "1 if file events announce changes, 0 if only the rescan finds them",
             watching.clone(),
         );
+        registry.register(
+            "log_lines_dropped",
+            "Lines of the log that were dropped because the queue was full or nobody read them",
+            log_lines_dropped,
+        );
+        registry.register("panics", "Panics of the process, wherever they were caught", panics);
+        let part_ends = Family::default();
+        registry.register(
+            "part_unexpected_ends",
+            "Tasks and threads that ended although they were not told to, by part",
+            part_ends.clone(),
+        );
+        let audit_lines = Counter::default();
+        registry.register("audit_lines_written", "Audit records written as JSON lines", audit_lines.clone());
         registry.register_collector(Box::new(StatusCollector(tracker)));
         registry.register_with_unit(
             "audit_commit_duration",
@@ -83,7 +114,16 @@ impl Metrics {
             commits,
         );
         registry.register_collector(Box::new(AuditCollector(log.clone())));
-        Self { registry: Arc::new(registry), accepted, unchanged, rejected, reload_duration, watching }
+        Self {
+            registry: Arc::new(registry),
+            accepted,
+            unchanged,
+            rejected,
+            reload_duration,
+            watching,
+            audit_lines,
+            part_ends,
+        }
     }
 
     /// Counts an attempt to load a policy and how long it took.
@@ -99,6 +139,16 @@ impl Metrics {
     /// Notes whether file events come.
     pub fn watching(&self, events: bool) {
         self.watching.set(i64::from(events));
+    }
+
+    /// Counts lines of the audit that were written.
+    pub fn audit_lines(&self, lines: usize) {
+        self.audit_lines.inc_by(lines as u64);
+    }
+
+    /// Counts a part that ended unexpectedly.
+    pub fn part_ended(&self, part: &'static str) {
+        self.part_ends.get_or_create(&vec![("part", part)]).inc();
     }
 
     /// All metrics as text.

@@ -59,6 +59,8 @@ pub mod kind {
     pub const AUDIT_STORAGE_LOW: &str = "AuditStorageLow";
     /// The stored audit chain does not hold. Only there when true.
     pub const AUDIT_CHAIN_BROKEN: &str = "AuditChainBroken";
+    /// Audit records do not get out as JSON lines. Only there when true.
+    pub const AUDIT_LINES_STALLED: &str = "AuditLinesStalled";
     /// The policy source can never change while the process runs. Only there when true.
     pub const POLICY_SOURCE_STATIC: &str = "PolicySourceStatic";
     /// The policy source never stands still, or cannot be read for now. Only there when true.
@@ -75,6 +77,7 @@ pub mod kind {
         AUDIT_DEGRADED,
         AUDIT_STORAGE_LOW,
         AUDIT_CHAIN_BROKEN,
+        AUDIT_LINES_STALLED,
         POLICY_SOURCE_STATIC,
         POLICY_SOURCE_UNSTABLE,
         LAST_GOOD_NOT_SAVED,

@@ -32,3 +32,4 @@ mod reload;
 mod service;
 mod soak;
 mod suites;
+mod supervisor;

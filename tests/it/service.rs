@@ -6,7 +6,7 @@ use std::time::Duration;
 use scopeward::rpc::v1;
 use scopeward::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
-use scopeward::server::app::{App, AppError, Settings};
+use scopeward::server::app::{App, AppError, Settings, Stopped};
 use scopeward::server::config::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,7 +32,7 @@ pub struct Service {
     pub grpc: std::net::SocketAddr,
     pub channel: Channel,
     stop: Option<oneshot::Sender<()>>,
-    running: Option<JoinHandle<Result<scopeward::server::Drained, AppError>>>,
+    running: Option<JoinHandle<Result<Stopped, AppError>>>,
 }
 
 /// Settings for a service whose policies and state are in `folder`.
@@ -76,7 +76,8 @@ impl Service {
     pub async fn stop(mut self) -> tempfile::TempDir {
         drop(self.stop.take());
         // A client that keeps its connection must not hold up the drain.
-        self.running.take().unwrap().await.unwrap().unwrap();
+        let stopped = self.running.take().unwrap().await.unwrap().unwrap();
+        assert_eq!(stopped.abandoned, []);
         std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 

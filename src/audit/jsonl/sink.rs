@@ -1,15 +1,23 @@
-//! Where lines end up: standard output, or a file that is rotated by size.
+//! Where lines end up: a file that is rotated by size, or a stream such as standard output or a FIFO.
 //!
 //! Knows lines as text. What was given and could not be written stays, to the byte, until it can.
+//! Everything here blocks.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// How much of the end of a file is looked at when it is continued.
 const TAIL_BYTES: u64 = 8 << 20;
+/// The most bytes of one write, so that a slow reader is told from one that stopped reading.
+const WRITE_BYTES: usize = 64 << 10;
+/// The device number of Linux' memory devices, `/dev/zero` and `/dev/full` among them.
+const MEMORY_DEVICES: u32 = 1;
+/// The one of them that says by its name that it keeps nothing: `/dev/null`.
+const NULL_DEVICE: u32 = 3;
 
 /// A target, and what is still to be written to it.
 #[derive(Debug)]
@@ -26,13 +34,25 @@ pub(super) struct Sink {
 
 #[derive(Debug)]
 enum Target {
-    Stdout,
+    Stream(StreamTarget),
     File(Rotated),
 }
 
 impl Sink {
-    pub(super) const fn stdout() -> Self {
-        Self::new(Target::Stdout, Vec::new())
+    /// Standard output, whatever it is.
+    pub(super) fn stdout() -> io::Result<Self> {
+        // Not through `std::io::stdout`: a stalled write would hold its lock, and the end of the process
+        // would wait for what it has buffered.
+        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        is_stream(&file.metadata()?)?;
+        let stream =
+            StreamTarget { path: PathBuf::from("standard output"), file: Some(file), reopens: false };
+        Ok(Self::new(Target::Stream(stream), Vec::new()))
+    }
+
+    /// A FIFO or a character device, opened when the first line is written: a FIFO has to have a reader.
+    pub(super) const fn stream(path: PathBuf) -> Self {
+        Self::new(Target::Stream(StreamTarget { path, file: None, reopens: true }), Vec::new())
     }
 
     /// Continues a file, or makes it. `partial` is what it has of a last line without a break.
@@ -47,7 +67,7 @@ impl Sink {
     /// The target, for messages.
     pub(super) fn path(&self) -> PathBuf {
         match &self.target {
-            Target::Stdout => PathBuf::from("standard output"),
+            Target::Stream(stream) => stream.path.clone(),
             Target::File(file) => file.path.clone(),
         }
     }
@@ -60,10 +80,11 @@ impl Sink {
         }));
     }
 
-    /// Writes all that was given. After an error the next call goes on where this one stopped.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    /// Writes all that was given; `before_write` hears of each write. After an error the next call
+    /// continues where this one stopped.
+    pub(super) fn flush(&mut self, before_write: impl Fn()) -> io::Result<()> {
         loop {
-            self.write_chunk()?;
+            self.write_chunk(&before_write)?;
             if self.lines.is_empty() {
                 return Ok(());
             }
@@ -74,37 +95,45 @@ impl Sink {
     /// Makes what was written durable, as far as the target can.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         match &self.target {
-            Target::Stdout => Ok(()),
+            Target::Stream(_) => Ok(()),
             Target::File(file) => file.file.sync_data(),
         }
     }
 
-    fn write_chunk(&mut self) -> io::Result<()> {
+    fn write_chunk(&mut self, before_write: impl Fn()) -> io::Result<()> {
         while let Some(rest) = self.chunk.get(self.done..).filter(|rest| !rest.is_empty()) {
+            before_write();
+            let rest = rest.get(..WRITE_BYTES).unwrap_or(rest);
             let written = match &mut self.target {
-                Target::Stdout => io::stdout().write(rest),
+                Target::Stream(stream) => stream.write(rest),
                 Target::File(file) => file.write(rest),
             };
             match written {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => self.done += written,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if let Target::Stream(stream) = &mut self.target
+                        && stream.close()
+                    {
+                        // Another reader must not begin inside a line.
+                        let written = self.chunk.get(..self.done).unwrap_or_default();
+                        self.done = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                    }
+                    return Err(error);
+                }
             }
         }
         self.chunk.clear();
         self.done = 0;
-        match &self.target {
-            Target::Stdout => io::stdout().flush(),
-            Target::File(_) => Ok(()),
-        }
+        Ok(())
     }
 
     /// Takes the lines that fit into the file, after rotating it if none does.
     fn next_chunk(&mut self) -> io::Result<()> {
         let first = self.lines.front().map_or(0, String::len) as u64;
         let room = match &mut self.target {
-            Target::Stdout => u64::MAX,
+            Target::Stream(_) => u64::MAX,
             Target::File(file) => file.room_for(first, self.partial.is_empty())?,
         };
         let partial = std::mem::take(&mut self.partial);
@@ -123,6 +152,73 @@ impl Sink {
             self.lines.pop_front();
         }
         Ok(())
+    }
+}
+
+/// Returns `true` if lines can only be passed on through it: nothing can be read back, and there is
+/// nothing to rotate.
+///
+/// # Errors
+///
+/// It can hold no lines at all; says what it is.
+pub(super) fn is_stream(metadata: &Metadata) -> io::Result<bool> {
+    let kind = metadata.file_type();
+    let refused = |what| Err(io::Error::new(ErrorKind::InvalidInput, what));
+    if kind.is_dir() {
+        refused("it is a directory")
+    } else if kind.is_block_device() {
+        refused("it is a block device")
+    } else if kind.is_char_device()
+        && libc::major(metadata.rdev()) == MEMORY_DEVICES
+        && libc::minor(metadata.rdev()) != NULL_DEVICE
+    {
+        refused("it is a memory device, which keeps no lines")
+    } else {
+        Ok(!kind.is_file())
+    }
+}
+
+/// What is written and never read back.
+#[derive(Debug)]
+struct StreamTarget {
+    path: PathBuf,
+    file: Option<File>,
+    /// Whether the path is opened again after an error.
+    reopens: bool,
+}
+
+impl StreamTarget {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(Self::open(&self.path)?),
+        };
+        file.write(bytes)
+    }
+
+    fn open(path: &Path) -> io::Result<File> {
+        // To open a FIFO waits for a reader, which may never come; without waiting it fails. While that
+        // one is held there is a reader, and the second one waits when it writes.
+        let options = || {
+            let mut options = File::options();
+            options.write(true).custom_flags(libc::O_NOCTTY);
+            options
+        };
+        let _reader = options().custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open(path).map_err(
+            |error| match error.raw_os_error() {
+                Some(libc::ENXIO) => io::Error::new(error.kind(), "nobody reads it"),
+                _ => error,
+            },
+        )?;
+        options().open(path)
+    }
+
+    /// Closes it if it can be opened again.
+    fn close(&mut self) -> bool {
+        if self.reopens {
+            self.file = None;
+        }
+        self.reopens
     }
 }
 

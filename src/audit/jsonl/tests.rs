@@ -1,6 +1,7 @@
 //! Lines are complete, in order, and written at least once.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::time::SystemTime;
 
 use super::super::testing::*;
@@ -35,7 +36,24 @@ impl Fixture {
     async fn write(&self, options: JsonlOptions) -> Result<(), AuditError> {
         let stop = CancellationToken::new();
         stop.cancel();
-        Jsonl::open(self.log.clone(), options)?.run(stop).await
+        self.run(self.open(options)?, &stop).await.unwrap()
+    }
+
+    fn open(&self, options: JsonlOptions) -> Result<Jsonl, AuditError> {
+        Jsonl::open(self.log.clone(), options)
+    }
+
+    /// Runs on a thread that may block.
+    fn run(&self, jsonl: Jsonl, stop: &CancellationToken) -> tokio::task::JoinHandle<Result<(), AuditError>> {
+        let (stop, runtime) = (stop.clone(), Handle::current());
+        tokio::task::spawn_blocking(move || jsonl.run(&runtime, &stop))
+    }
+
+    /// A FIFO with this name.
+    fn fifo(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
     }
 
     fn text(&self) -> String {
@@ -67,8 +85,7 @@ async fn lines_continue_where_they_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn running_writer_follows_the_log_until_it_closes() {
     let fixture = fixture(3).await;
-    let jsonl = Jsonl::open(fixture.log.clone(), fixture.options()).unwrap();
-    let running = tokio::spawn(jsonl.run(CancellationToken::new()));
+    let running = fixture.run(fixture.open(fixture.options()).unwrap(), &CancellationToken::new());
     for n in 0..20 {
         fixture.log.append_durable(expansion(&n.to_string())).await.unwrap();
     }
@@ -141,10 +158,9 @@ async fn files_are_rotated_by_size_and_the_oldest_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn file_that_was_moved_away_is_made_anew() {
+async fn file_that_was_moved_away_is_made_again() {
     let fixture = fixture(1).await;
-    let jsonl = Jsonl::open(fixture.log.clone(), fixture.options()).unwrap();
-    let running = tokio::spawn(jsonl.run(CancellationToken::new()));
+    let running = fixture.run(fixture.open(fixture.options()).unwrap(), &CancellationToken::new());
     until(&fixture.log, |status| status.largest_lag == 0).await;
     let moved = fixture.folder.path().join("moved");
     std::fs::rename(fixture.file(), &moved).unwrap();
@@ -159,17 +175,24 @@ async fn file_that_was_moved_away_is_made_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn target_that_cannot_be_written_is_tried_again_and_nothing_is_lost() {
     let fixture = fixture(3).await;
-    let jsonl = Jsonl::open(fixture.log.clone(), fixture.options()).unwrap();
-    // The file is gone and its place is taken by a folder.
+    let options = fixture.options();
+    let mut health = options.health.subscribe();
+    let jsonl = fixture.open(options).unwrap();
+    // The file is gone and a directory has its name.
     std::fs::remove_file(fixture.file()).unwrap();
     std::fs::create_dir(fixture.file()).unwrap();
-    let running = tokio::spawn(jsonl.run(CancellationToken::new()));
+    let running = fixture.run(jsonl, &CancellationToken::new());
+    health
+        .wait_for(|health| matches!(health, LinesHealth::Failing(error) if error.contains("irectory")))
+        .await
+        .unwrap();
     until(&fixture.log, |status| status.errors >= 2).await;
     std::fs::remove_dir(fixture.file()).unwrap();
     until(&fixture.log, |status| status.largest_lag == 0).await;
     fixture.log.close().await.unwrap();
     running.await.unwrap().unwrap();
     assert_eq!(sequences(&fixture.text()), range(1, 3));
+    assert_eq!(*health.borrow_and_update(), LinesHealth::Idle);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +217,7 @@ async fn records_deleted_before_they_became_lines_leave_a_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn position_of_another_log_starts_anew() {
+async fn position_of_another_log_does_not_count() {
     let fixture = fixture(2).await;
     save_position(&fixture.options().position, Uuid::new_v4(), 50).unwrap();
     fixture.write(fixture.options()).await.unwrap();
@@ -203,4 +226,83 @@ async fn position_of_another_log_starts_anew() {
     std::fs::remove_file(fixture.file()).unwrap();
     fixture.write(fixture.options()).await.unwrap();
     assert_eq!(sequences(&fixture.text()), range(1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_no_lines_is_refused_with_the_reason() {
+    let fixture = fixture(1).await;
+    let folder = fixture.folder.path().to_owned();
+    for (path, reason) in [
+        (folder.clone(), "it is a directory"),
+        (PathBuf::from("/dev/full"), "it is a memory device"),
+        (PathBuf::from("/dev/zero"), "it is a memory device"),
+        (folder.join("missing/lines"), "No such file"),
+    ] {
+        let options = JsonlOptions { target: JsonlTarget::File(path.clone()), ..fixture.options() };
+        let error = fixture.open(options).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains(path.to_str().unwrap()), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn character_devices_are_written_and_not_read() {
+    let fixture = fixture(3).await;
+    let target = JsonlTarget::File(PathBuf::from("/dev/null"));
+    fixture.write(JsonlOptions { target, ..fixture.options() }).await.unwrap();
+    assert_eq!(load_position(&fixture.options().position, fixture.log.log_id()).unwrap(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fifo_waits_for_its_reader_and_the_next_reader_gets_whole_lines() {
+    let fixture = fixture(300).await;
+    let path = fixture.fifo("lines");
+    let options = JsonlOptions { target: JsonlTarget::File(path.clone()), ..fixture.options() };
+    let mut health = options.health.subscribe();
+    let stop = CancellationToken::new();
+    let running = fixture.run(fixture.open(options).unwrap(), &stop);
+    health.wait_for(|health| matches!(health, LinesHealth::Failing(_))).await.unwrap();
+
+    // One reader disconnects inside a line; the next one gets that line again.
+    let read_some = {
+        let path = path.clone();
+        move || {
+            use std::io::Read as _;
+            let mut reader = File::open(path).unwrap();
+            let mut bytes = vec![0; 1000];
+            reader.read_exact(&mut bytes).unwrap();
+            (reader, bytes)
+        }
+    };
+    let (reader, first) = tokio::task::spawn_blocking(read_some).await.unwrap();
+    let errors = fixture.log.status().errors;
+    drop(reader);
+    until(&fixture.log, |status| status.errors > errors).await;
+    let read_all = tokio::task::spawn_blocking(move || std::fs::read_to_string(path).unwrap());
+    health.wait_for(|health| *health == LinesHealth::Idle).await.unwrap();
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    let second = read_all.await.unwrap();
+    let got = sequences(&second);
+    assert_eq!(got, range(*got.first().unwrap(), 300));
+    assert!(first.starts_with(b"{"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stops_reading_shows_as_a_write_that_does_not_return() {
+    let fixture = fixture(300).await;
+    let path = fixture.fifo("lines");
+    let reader = File::options().read(true).write(true).open(&path).unwrap();
+    let options = JsonlOptions { target: JsonlTarget::File(path), ..fixture.options() };
+    let mut health = options.health.subscribe();
+    let stop = CancellationToken::new();
+    let running = fixture.run(fixture.open(options).unwrap(), &stop);
+    health.wait_for(|health| matches!(health, LinesHealth::Writing(_))).await.unwrap();
+    stop.cancel();
+    assert!(!running.is_finished());
+    let reading = tokio::task::spawn_blocking(move || {
+        use std::io::{BufRead as _, BufReader};
+        BufReader::new(reader).lines().take(300).map(|line| line.unwrap() + "\n").collect::<String>()
+    });
+    running.await.unwrap().unwrap();
+    assert_eq!(sequences(&reading.await.unwrap()), range(1, 300));
 }

@@ -83,6 +83,19 @@ impl ConfigFile {
         .collect()
     }
 
+    /// Every setting that has a value, on one line for the log.
+    pub(in crate::cli) fn summary(serve: &Command, complete: &ArgMatches) -> String {
+        let shown = settings(serve).filter_map(|arg| {
+            let long = arg.get_long().unwrap_or_default();
+            if is_switch(arg) {
+                return Some(format!("{}={}", key(long), complete.get_flag(arg.get_id().as_str())));
+            }
+            let value = complete.get_raw(arg.get_id().as_str())?.next_back()?;
+            Some(format!("{}={}", key(long), scalar(&value.to_string_lossy())))
+        });
+        shown.collect::<Vec<_>>().join(" ")
+    }
+
     /// Every setting with its value and origin, itself a valid configuration file.
     ///
     /// `matches` are those before the file's own flags were added, `complete` those after.

@@ -1,0 +1,170 @@
+//! The health of the audit log and of its JSON lines, shown as conditions.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::audit::jsonl::LinesHealth;
+use crate::audit::{AuditHealth, AuditLog};
+use crate::status::{StatusTracker, kind};
+
+/// How long one write of lines may take before the condition says so.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+
+/// Shows the health until it is told to stop.
+#[derive(Clone, Debug)]
+pub(super) struct Show {
+    pub(super) log: AuditLog,
+    /// Of the JSON lines, if they are written.
+    pub(super) lines: Option<watch::Receiver<LinesHealth>>,
+    pub(super) tracker: Arc<StatusTracker>,
+}
+
+impl Show {
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let Self { log, lines, tracker } = self;
+        let shown = async {
+            match lines {
+                None => show_log(&log, &tracker).await,
+                Some(lines) => tokio::join!(show_log(&log, &tracker), show_lines(lines, &tracker)).0,
+            }
+        };
+        tokio::select! {
+            () = shown => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+async fn show_log(log: &AuditLog, tracker: &StatusTracker) {
+    let mut health = log.watch_health();
+    loop {
+        let AuditHealth { degraded, stalled, storage_low } = health.borrow_and_update().clone();
+        let now = SystemTime::now();
+        let degraded = degraded.map(|degraded| {
+            let message = format!(
+                "audit records cannot be made durable, so expansions are refused: {}",
+                degraded.error
+            );
+            ("AuditAppendFailed", message)
+        });
+        let stalled = stalled.map(|stalled| {
+            let message = format!(
+                "audit records have waited for more than {} s: the disk of the state directory does not answer, so expansions are not answered",
+                stalled.limit.as_secs()
+            );
+            ("AuditStalled", message)
+        });
+        tracker.toggle(kind::AUDIT_DEGRADED, degraded.or(stalled), now);
+        let low = storage_low.then(|| {
+            let message =
+                "the audit store is over 80 % of its size limit; the oldest records are deleted at the limit";
+            ("AuditStorageNearLimit", message.to_owned())
+        });
+        tracker.toggle(kind::AUDIT_STORAGE_LOW, low, now);
+        tokio::select! {
+            changed = health.changed() => if changed.is_err() { return },
+            () = log.watch_stalls() => {}
+        }
+    }
+}
+
+async fn show_lines(mut health: watch::Receiver<LinesHealth>, tracker: &StatusTracker) {
+    loop {
+        let now = health.borrow_and_update().clone();
+        let failing = match &now {
+            LinesHealth::Idle | LinesHealth::Writing(_) => None,
+            LinesHealth::Failing(error) => Some(("AuditLinesFailing", error.clone())),
+        };
+        tracker.toggle(kind::AUDIT_LINES_STALLED, failing, SystemTime::now());
+        let changed = async {
+            // Its sender lives as long as the process.
+            if health.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::pin!(changed);
+        let LinesHealth::Writing(since) = now else {
+            changed.await;
+            continue;
+        };
+        tokio::select! {
+            () = &mut changed => continue,
+            () = sleep_until(since + STALLED_AFTER) => {}
+        }
+        warn!("audit lines are stalled: their reader does not read, or the disk does not answer");
+        let message =
+            "a write of audit lines does not return: their reader does not read, or the disk does not answer";
+        tracker.toggle(
+            kind::AUDIT_LINES_STALLED,
+            Some(("AuditLinesStalled", message.to_owned())),
+            SystemTime::now(),
+        );
+        changed.await;
+    }
+}
+
+/// Logs what the start of the audit log found.
+pub(super) fn log_start(log: &AuditLog) {
+    let report = log.start_report();
+    let head = log.head();
+    info!(log_id = %log.log_id(), sequence = head.sequence, created = report.created, "audit log open");
+    if report.torn_bytes > 0 || report.damaged > 0 || report.lost > 0 || report.unwritten > 0 {
+        warn!(
+            torn_bytes = report.torn_bytes,
+            torn_frames = report.torn_frames,
+            damaged = report.damaged,
+            lost = report.lost,
+            unwritten = report.unwritten,
+            "the audit log was not closed cleanly: its tail was cut off, and what is missing is counted in a gap"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    /// The reason of the condition, if it is there.
+    fn shown(tracker: &StatusTracker) -> Option<&'static str> {
+        let conditions = tracker.snapshot().conditions.clone();
+        conditions
+            .iter()
+            .find(|condition| condition.kind == kind::AUDIT_LINES_STALLED)
+            .map(|found| found.reason)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_does_not_return_and_a_failure_are_conditions_until_lines_are_written() {
+        let tracker = Arc::new(StatusTracker::new("policies".into(), false, SystemTime::now()));
+        let health = watch::Sender::new(LinesHealth::Idle);
+        let showing = tokio::spawn({
+            let (tracker, health) = (Arc::clone(&tracker), health.subscribe());
+            async move { show_lines(health, &tracker).await }
+        });
+        let mut changes = tracker.watch();
+        // A slow reader that makes progress is no matter.
+        for _ in 0..5 {
+            health.send_replace(LinesHealth::Writing(Instant::now()));
+            tokio::time::sleep(STALLED_AFTER / 2).await;
+            assert_eq!(shown(&tracker), None);
+        }
+        for (state, reason) in [
+            (LinesHealth::Writing(Instant::now()), Some("AuditLinesStalled")),
+            (LinesHealth::Idle, None),
+            (LinesHealth::Failing("no space".to_owned()), Some("AuditLinesFailing")),
+            (LinesHealth::Idle, None),
+        ] {
+            changes.mark_unchanged();
+            health.send_replace(state);
+            changes.changed().await.unwrap();
+            assert_eq!(shown(&tracker), reason);
+        }
+        showing.abort();
+    }
+}

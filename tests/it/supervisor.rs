@@ -1,0 +1,74 @@
+//! What the service does when one of its parts panics; the table is in ARCHITECTURE.md, "Parts".
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use scopeward::audit::jsonl::JsonlTarget;
+use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
+use scopeward::server::app::{App, AppError, Fault, Settings};
+use scopeward::server::supervisor::Part;
+
+use crate::harness::within;
+use crate::service::{POLICY, Service, condition, settings};
+
+/// A folder with a policy, and settings that let a part panic while the switch is on.
+fn prepared(part: Part) -> (tempfile::TempDir, Settings, Arc<AtomicBool>) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    std::fs::write(folder.path().join("policies/mcp.yaml"), POLICY).unwrap();
+    let switch = Arc::new(AtomicBool::new(false));
+    let panics = Arc::clone(&switch);
+    let fault = Fault(Some(Arc::new(move |at| {
+        assert!(at != part || !panics.load(Ordering::SeqCst), "injected");
+    })));
+    let settings = Settings { fault, ..settings(folder.path()) };
+    (folder, settings, switch)
+}
+
+fn expansion() -> scopeward::rpc::v1::ExpandRegistrationScopesRequest {
+    crate::harness::registration(Some("openid"))
+}
+
+#[tokio::test]
+async fn a_panic_of_the_audit_writer_ends_the_process_with_its_name() {
+    let (_folder, settings, switch) = prepared(Part::AuditWriter);
+    let app = App::start(settings).await.unwrap();
+    let channel = crate::harness::channel(app.grpc_addr());
+    let running = tokio::spawn(app.run(std::future::pending()));
+    let mut client = ScopePolicyServiceClient::new(channel.await);
+    client.expand_registration_scopes(expansion()).await.expect("an answer");
+    switch.store(true, Ordering::SeqCst);
+    client.expand_registration_scopes(expansion()).await.expect_err("no answer without a record");
+    let error = within("the service ends", running).await.unwrap().unwrap_err();
+    let AppError::Ended { part, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*part, Part::AuditWriter);
+    assert!(error.to_string().starts_with("audit-writer ended unexpectedly: "), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_audit_lines_is_a_condition_until_they_are_written_again() {
+    let (folder, mut settings, switch) = prepared(Part::AuditLines);
+    let lines = folder.path().join("audit.jsonl");
+    settings.audit.jsonl = Some(JsonlTarget::File(lines.clone()));
+    let service = Service::start_in(folder, settings).await.unwrap();
+    switch.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        service.scopes().expand_registration_scopes(expansion()).await.unwrap();
+    }
+    let ended = ("True", "AuditLinesEnded");
+    service
+        .status_when("the panic", move |status| {
+            condition(&status.conditions, "AuditLinesStalled") == Some(ended)
+        })
+        .await;
+    let ends = "scopeward_part_unexpected_ends_total{part=\"audit-lines\"}";
+    assert!(service.metric(ends).await >= Some(1.0));
+    switch.store(false, Ordering::SeqCst);
+    service
+        .status_when("the recovery", |status| condition(&status.conditions, "AuditLinesStalled").is_none())
+        .await;
+    let folder = service.stop().await;
+    let text = std::fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
+    // The policy change of the start, and three expansions, each exactly once: the file says what is there.
+    assert_eq!(text.lines().count(), 4, "{text}");
+}
