@@ -1,12 +1,15 @@
 //! What the service does when one of its parts panics; the table is in ARCHITECTURE.md, "Parts".
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use scopeward::audit::jsonl::JsonlTarget;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::app::{App, AppError, Fault, Settings};
 use scopeward::server::supervisor::Part;
+
+use tokio::sync::{mpsc, oneshot};
 
 use crate::harness::within;
 use crate::service::{POLICY, Service, condition, settings};
@@ -71,4 +74,45 @@ async fn a_panic_of_the_audit_lines_is_a_condition_until_they_are_written_again(
     let text = std::fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
     // The policy change of the start, and three expansions, each exactly once: the file says what is there.
     assert_eq!(text.lines().count(), 4, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_never_answers_cannot_hold_the_shutdown_up() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    std::fs::write(folder.path().join("policies/mcp.yaml"), POLICY).unwrap();
+    // Whether it hangs.
+    let disk = Arc::new((Mutex::new(false), Condvar::new()));
+    let (stuck, mut is_stuck) = mpsc::unbounded_channel();
+    let fault = Fault(Some({
+        let disk = Arc::clone(&disk);
+        Arc::new(move |at| {
+            let (hangs, changed) = &*disk;
+            let hangs = hangs.lock().unwrap();
+            if at == Part::AuditWriter && *hangs {
+                _ = stuck.send(());
+                drop(changed.wait_while(hangs, |hangs| *hangs).unwrap());
+            }
+        })
+    }));
+    let mut settings =
+        Settings { fault, shutdown_timeout: Duration::from_millis(500), ..settings(folder.path()) };
+    settings.audit.jsonl = Some(JsonlTarget::File(folder.path().join("audit.jsonl")));
+    let app = App::start(settings).await.unwrap();
+    let channel = crate::harness::channel(app.grpc_addr());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(app.run(async { _ = stopped.await }));
+    let mut client = ScopePolicyServiceClient::new(channel.await);
+    client.expand_registration_scopes(expansion()).await.expect("an answer");
+
+    *disk.0.lock().unwrap() = true;
+    let call = tokio::spawn(async move { client.expand_registration_scopes(expansion()).await });
+    within("the writer hangs", is_stuck.recv()).await.unwrap();
+    stop.send(()).unwrap();
+    let stopped = within("the service ends", running).await.unwrap().unwrap();
+    let abandoned: Vec<&str> = stopped.abandoned.iter().map(|left| left.part.name()).collect();
+    assert_eq!(abandoned, ["grpc", "audit-writer"], "{:?}", stopped.abandoned);
+    within("the call fails", call).await.unwrap().expect_err("its record is not durable");
+    *disk.0.lock().unwrap() = false;
+    disk.1.notify_all();
 }
