@@ -1,9 +1,10 @@
 //! What a policy change does to real clients: recorded calls, run through the old and the new policy.
 //!
 //! Knows only what the audit recorded: registrations and authorize requests that were denied or that
-//! expanded a client's scopes. A call that was allowed as it was asked left no record, and a request
-//! that named no audience is replayed at the audiences that decided then. [`Report`] and every form of
-//! it say so. Reads no files; the records come in one by one.
+//! expanded a client's scopes. A call that was allowed as it was asked left no record, and [`Report`] and
+//! every form of it say so. Each question is asked as it was, audiences unnamed included; records from
+//! before that was kept are asked at the audiences that decided. Reads no files; the records come in one
+//! by one.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -328,6 +329,29 @@ mod tests {
         );
         let report = replayed(&[line]);
         assert_eq!((report.not_as_recorded, report.cut), (1, 1));
+    }
+
+    #[test]
+    fn a_request_that_named_no_audience_is_asked_without_one() {
+        let before = set("audiences: {api: {scopesSupported: [a, b], baselineClientScopes: [b]}}");
+        let after = set(
+            "audiences: {api: {scopesSupported: [a, b], baselineClientScopes: [b]}, other: {scopesSupported: [x]}}",
+        );
+        let flips = |asked: &str| {
+            let rest = format!(
+                r#""audiences":["api"],{asked}"requestedScope":"b","registeredScope":"a","effectiveScope":"b""#
+            );
+            let mut replay = Replay::new(&before, &after);
+            replay.take(Line::read(&event("EXPANSION", "CheckAuthorizeScopes", 1, &rest)).unwrap());
+            let report = replay.finish();
+            assert_eq!((report.calls, report.not_as_recorded), (1, 0));
+            report.groups.first().map(|group| (group.flip, group.after.reason))
+        };
+        let required = Some((Flip::NowDenied, Some(Reason::AudienceRequired)));
+        assert_eq!(flips(r#""askedAudiences":[],"#), required);
+        assert_eq!(flips(r#""askedAudiences":["api"],"#), None);
+        // A record from before this was kept.
+        assert_eq!(flips(""), None);
     }
 
     #[test]

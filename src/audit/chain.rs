@@ -7,8 +7,8 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::format1;
 use super::record::{Body, GENESIS_HASH, Hash, Head, Record, Tip, sha256};
+use super::{format1, record};
 use crate::proto::v1;
 use crate::proto::v1::stream_audit_events_response::Message;
 
@@ -28,7 +28,7 @@ impl Row {
         if sha256(&self.content) != self.hash {
             return Err(Problem::ContentChanged);
         }
-        let record = Record::decode(&self.content, self.hash).map_err(Problem::Undecodable)?;
+        let record = decode(&self.content, self.hash).map_err(Problem::Undecodable)?;
         if record.body.log_id() != log_id {
             return Err(Problem::OtherLog { found: record.body.log_id().to_owned() });
         }
@@ -42,6 +42,24 @@ impl Row {
     pub(super) const fn tip(&self) -> Tip {
         Tip { head: Head { sequence: self.sequence, hash: self.hash }, latest_time: self.latest_time }
     }
+}
+
+/// Reads content of either format.
+///
+/// # Errors
+///
+/// In words, if it is not exactly what this program or an older one writes.
+pub(super) fn decode(content: &[u8], hash: Hash) -> Result<Record, String> {
+    let (body, prev_hash) = match content.first() {
+        Some(&format1::VERSION) => format1::decode(content)?,
+        _ => record::decode(content)?,
+    };
+    Ok(Record::new(body, prev_hash, hash))
+}
+
+/// The time in the content of a record; `None` if it is not a record.
+pub(super) fn time_of(content: &[u8]) -> Option<i64> {
+    Some(decode(content, Hash::default()).ok()?.body.time())
 }
 
 /// A walk along a chain from a place on. After an error it stands at the last record that is good in itself.

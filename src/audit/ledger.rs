@@ -12,8 +12,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::chain::Row;
-use super::record::{GENESIS_HASH, Hash, Head, Tip, from_nanos, time_of, to_nanos};
+use super::chain::{Row, time_of};
+use super::record::{GENESIS_HASH, Hash, Head, Tip, from_nanos, to_nanos};
 use super::{AuditError, wal};
 
 /// The format of the records that this program writes; those of older formats in a store stay as they are.

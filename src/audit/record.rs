@@ -10,7 +10,6 @@ use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::format1;
 use crate::proto::v1::stream_audit_events_response::Message;
 use crate::proto::v1::{AuditEvent, Gap, StreamAuditEventsResponse};
 
@@ -128,19 +127,6 @@ impl Record {
         Self { prev_hash, hash, body }
     }
 
-    /// Reads the content that a store has for a record.
-    ///
-    /// # Errors
-    ///
-    /// In words, if it is not exactly what this program or an older one writes.
-    pub(super) fn decode(content: &[u8], hash: Hash) -> Result<Self, String> {
-        let (body, prev_hash) = match content.first() {
-            Some(&format1::VERSION) => format1::decode(content)?,
-            _ => decode(content)?,
-        };
-        Ok(Self::new(body, prev_hash, hash))
-    }
-
     /// The place of this record.
     #[must_use]
     pub fn head(&self) -> Head {
@@ -232,8 +218,13 @@ impl Body {
     }
 }
 
-/// Decodes content of format 2. Only what [`Body::encode`] writes is taken: every record has one encoding.
-fn decode(content: &[u8]) -> Result<(Body, Hash), String> {
+/// Decodes content of format 2. Only what [`Body::encode`] writes is taken: every record has one encoding. Returns the
+/// hash of the record before, too.
+///
+/// # Errors
+///
+/// In words, what else it is.
+pub(super) fn decode(content: &[u8]) -> Result<(Body, Hash), String> {
     let rest = content.strip_prefix(TAG).ok_or_else(|| match content.first() {
         Some(format) => format!("format {format} is unknown"),
         None => "it is empty".to_owned(),
@@ -262,11 +253,6 @@ fn decode(content: &[u8]) -> Result<(Body, Hash), String> {
 /// Hashes bytes.
 pub(super) fn sha256(bytes: &[u8]) -> Hash {
     Sha256::digest(bytes).into()
-}
-
-/// The time in the content of a record; `None` if it is not a record.
-pub(super) fn time_of(content: &[u8]) -> Option<i64> {
-    Some(Record::decode(content, Hash::default()).ok()?.body.time())
 }
 
 /// Nanoseconds since 1970; times that do not fit (before 1678, after 2262) move to the nearest that does, and

@@ -4,6 +4,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
+use super::super::chain::{decode as read, time_of};
 use super::*;
 use crate::hex;
 use crate::proto::v1;
@@ -111,7 +112,7 @@ proptest! {
         let most = body.max_bytes();
         let (tip, content) = body.seal(LOG_ID, AFTER);
         prop_assert!(content.len() <= most);
-        let record = Record::decode(&content, tip.head.hash).unwrap();
+        let record = read(&content, tip.head.hash).unwrap();
         prop_assert_eq!(record.head(), tip.head);
         prop_assert_eq!(record.prev_hash, AFTER.head.hash);
         prop_assert_eq!(record.body.time(), tip.latest_time);
@@ -138,7 +139,7 @@ proptest! {
     #[test]
     fn any_bytes_decode_or_fail_without_panic(bytes in vec(any::<u8>(), 0..400), tag in any::<bool>()) {
         let content = if tag { [&TAG[..], &bytes].concat() } else { bytes };
-        let _ = Record::decode(&content, GENESIS_HASH);
+        let _ = read(&content, GENESIS_HASH);
     }
 }
 
@@ -146,10 +147,10 @@ proptest! {
 fn only_the_canonical_encoding_is_taken() {
     let mut body = Body::Gap(Gap { count: 1, ..Gap::default() });
     let (_, content) = body.seal(LOG_ID, AFTER);
-    assert!(Record::decode(&content, GENESIS_HASH).is_ok());
+    assert!(read(&content, GENESIS_HASH).is_ok());
     let message = |rest: &[u8]| [&content[..PREFIX_BYTES], rest].concat();
     let refused = |content: &[u8], expected: &str| {
-        let error = Record::decode(content, GENESIS_HASH).unwrap_err();
+        let error = read(content, GENESIS_HASH).unwrap_err();
         assert!(error.contains(expected), "{error}");
     };
     refused(&message(&[0x1a, 2, 0x18, 0]), "canonical");
