@@ -489,13 +489,11 @@ impl ReloadState {
     }
 
     fn trouble(&mut self, trouble: Trouble, transition: &mut Transition) {
-        if self.trouble.as_ref() == Some(&trouble) {
+        // The names of the files and the words of the system may be others at each look, which is nothing new.
+        if self.trouble.as_ref().map(Trouble::reason) == Some(trouble.reason()) {
             return;
         }
-        // The names of the files may be others at each look: that is a new status, and no new line.
-        if self.trouble.as_ref().map(Trouble::reason) != Some(trouble.reason()) {
-            transition.log.push(LogLine::Troubled(trouble.clone()));
-        }
+        transition.log.push(LogLine::Troubled(trouble.clone()));
         self.trouble = Some(trouble);
         transition.status = Some(self.status(None));
     }

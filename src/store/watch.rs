@@ -146,7 +146,12 @@ impl FolderWatch {
     }
 
     fn with_watcher(hints: Hints, make: Make) -> Self {
-        let shared = Shared { hints, interests: Mutex::default(), is_broken: AtomicBool::new(false) };
+        let shared = Shared {
+            hints,
+            interests: Mutex::default(),
+            is_looking: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
+        };
         Self {
             make,
             watcher: None,
@@ -162,12 +167,24 @@ impl FolderWatch {
         &self.state
     }
 
+    /// Prepares for a walk of the files: watches again what the one before said. Blocks.
+    pub fn before_walk(&mut self, targets: &WatchTargets) {
+        self.arm(targets);
+        self.shared.is_looking.store(true, Ordering::Relaxed);
+    }
+
     /// Watches what the newest walk of the files said. Blocks.
     ///
-    /// Returns `true` if a directory is watched that was not before: something may have happened in it between the walk
-    /// and now, so the files have to be looked at again. Nothing is missed if this is called before each walk, with what the
-    /// one before said, and after it until it returns `false`.
+    /// Returns `true` if a directory is watched that was not before, or one is gone: something may have happened between
+    /// the walk and now, so the files have to be looked at again. Nothing is missed if this is called after each walk until it returns
+    /// `false`, and [`FolderWatch::before_walk`] before the first.
     pub fn arm(&mut self, targets: &WatchTargets) -> bool {
+        let is_new = self.watch_targets(targets);
+        self.shared.is_looking.store(false, Ordering::Relaxed);
+        is_new
+    }
+
+    fn watch_targets(&mut self, targets: &WatchTargets) -> bool {
         if self.shared.is_broken.swap(false, Ordering::Relaxed) {
             self.watcher = None;
         }
@@ -215,7 +232,10 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn directory(&mut self, directory: &Path, interest: &Interest) {
-        let Some(identity) = identity(directory) else { return };
+        let Some(identity) = identity(directory) else {
+            self.is_new = true;
+            return;
+        };
         // The system has one watch for each directory, however many paths (of bind mounts) lead there.
         let path = match self.wanted_by_identity.get(&identity) {
             Some(first) => first.clone(),
@@ -296,6 +316,8 @@ fn identity(directory: &Path) -> Option<Identity> {
 struct Shared {
     hints: Hints,
     interests: Mutex<HashMap<PathBuf, Interest>>,
+    /// A walk is under way: it may have seen what the interests do not say yet.
+    is_looking: AtomicBool,
     /// The watcher reported an error: it is replaced in the next round.
     is_broken: AtomicBool,
 }
@@ -329,7 +351,11 @@ impl Shared {
             // An editor's or a locker's file is none of our business; a directory or a link may lead to policies.
             Concern::IfDirectory => {
                 is_directory
-                    || fs::symlink_metadata(path).is_ok_and(|entry| entry.is_dir() || entry.is_symlink())
+                    || match fs::symlink_metadata(path) {
+                        Ok(entry) => entry.is_dir() || entry.is_symlink(),
+                        // What is gone may have been either, and the walk that is under way may have seen it.
+                        Err(_) => self.is_looking.load(Ordering::Relaxed),
+                    }
             }
         })
     }

@@ -121,7 +121,6 @@ impl<'d> Checker<'d> {
         &mut self,
         document: &'d AudienceDocument,
     ) -> Result<Arc<AudiencePolicy>, Invalid> {
-        let before = self.findings.error_count();
         let spelled = &document.audience;
         let normal = self.audience_text("audience", spelled);
 
@@ -164,7 +163,8 @@ impl<'d> Checker<'d> {
         let ignore_query = self.ignore_query(document.ignore_query, normal.as_deref());
         let aliases = self.aliases(document.aliases.as_ref(), normal.as_deref(), ignore_query);
 
-        let is_valid = !document.is_misshapen && self.findings.error_count() == before;
+        // With one error in the file there will be no set: what is compiled would be thrown away.
+        let is_valid = !document.is_misshapen && self.findings.error_count() == 0;
         let Some(normal) = normal.as_deref().filter(|_| is_valid) else {
             return Err(Invalid {
                 audience: spelled.value.clone(),

@@ -59,7 +59,7 @@ impl Task {
             (reloader, folders, planned) = tokio::task::spawn_blocking(move || {
                 let mut planned = None;
                 // A directory that was moved away and back has lost its watch: it has to have one before the look.
-                folders.arm(reloader.watch_targets());
+                folders.before_walk(reloader.watch_targets());
                 for _ in 0..MAX_LOOKS {
                     planned = reloader.look(events.last_event());
                     // A directory that came up while we looked may hold what we have not seen.

@@ -53,7 +53,7 @@ impl Rig {
 
     /// Reads until nothing new is to be watched, as the server does.
     fn look(&mut self) -> Option<Vec<(String, String)>> {
-        self.watch.arm(&self.targets);
+        self.watch.before_walk(&self.targets);
         loop {
             let (texts, targets) = walk(&self.path);
             self.targets = targets;
@@ -159,6 +159,27 @@ async fn a_folder_moved_away_and_back_at_once_is_still_watched() {
     rig.sees(Some(&[("sub/a.yaml", "1")])).await;
     fs::write(rig.at("p/sub/a.yaml"), "2").unwrap();
     rig.sees(Some(&[("sub/a.yaml", "2")])).await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_gone_before_it_is_watched_is_looked_for_again() {
+    let mut rig = Rig::new("p", &[("p/a.yaml", "a"), ("q/b.yaml", "b")]);
+    symlink("sub", rig.at("link")).unwrap();
+    rig.watch.before_walk(&rig.targets);
+    fs::rename(rig.at("q"), rig.at("p/sub")).unwrap();
+    fs::rename(rig.at("link"), rig.at("p/link")).unwrap();
+    let (texts, targets) = walk(&rig.path);
+    assert_eq!(texts.map(|texts| texts.len()), Some(2));
+    // After the walk, before anything of it is watched.
+    fs::remove_file(rig.at("p/link")).unwrap();
+    fs::rename(rig.at("p/sub"), rig.at("q")).unwrap();
+    let event = |name: &str| {
+        let path = rig.dir.path().canonicalize().unwrap().join(name);
+        Event::new(EventKind::Remove(RemoveKind::File)).add_path(path)
+    };
+    assert!(rig.watch.shared.concerns(&event("p/link")), "the walk may have seen it");
+    assert!(rig.watch.arm(&targets), "what is gone is a reason to walk again");
+    assert!(!rig.watch.shared.concerns(&event("p/lock")), "the next walk has not");
 }
 
 #[tokio::test]
