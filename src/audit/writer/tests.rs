@@ -421,6 +421,38 @@ fn limit_without_room_to_work_is_refused() {
     assert!(matches!(error, AuditError::LimitTooSmall { .. }), "{error}");
 }
 
+/// The bytes and calls that the calling thread has written so far, as Linux counts them.
+fn written_by_this_thread() -> Vec<String> {
+    let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    counts
+        .lines()
+        .filter(|line| line.contains("wchar") || line.contains("syscw"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denial_writes_nothing_on_the_thread_that_records_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, gate) = open_gated(options(&folder));
+    let recording = log.clone();
+    let recorder = std::thread::spawn(move || {
+        let before = written_by_this_thread();
+        for n in 0..500 {
+            recording.enqueue(denial(&n.to_string()));
+        }
+        (before, written_by_this_thread())
+    });
+    let (before, after) = recorder.join().unwrap();
+    assert_eq!(before.len(), 2);
+    assert_eq!(before, after);
+    // Nor was anything encoded or hashed for it: the writer has not begun, and the queue has messages.
+    assert_eq!((log.status().commits, log.status().durable), (0, 0));
+    drop(gate);
+    log.close().await.unwrap();
+    assert_eq!(assert_holds(&state(&folder)).records, 500);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn disk_that_does_not_answer_is_shown_and_leaves_a_bounded_amount_behind() {
     let folder = tempfile::tempdir().unwrap();
