@@ -4,7 +4,7 @@
 //! back when the last byte of the response has left or was dropped, because the last chunk of the response carries it.
 
 use std::future::{Future, poll_fn};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -348,7 +348,13 @@ impl Sending {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        let body = Pin::new(&mut self.body);
+        let Ok(polled) = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx))) else {
+            // Part of the response may have left: it ends with a status, since a reset would take that back.
+            error!("a response panicked");
+            return Poll::Ready(Next::Trailers(trailers(RpcError::Internal.into())));
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let next = match frame.into_data() {
                     Ok(data) => Next::Data(data),

@@ -36,6 +36,8 @@ pub enum Part {
     AuditLines,
     /// Shows the health of the audit as conditions.
     AuditHealth,
+    /// Answers one call, or sends one stream: of the status, of the audit, of health.
+    Call,
     /// Writes the log.
     LogWriter,
     /// Waits for signals, and ends a shutdown that takes too long.
@@ -54,7 +56,7 @@ pub enum OnEnd {
         /// Its reason.
         reason: &'static str,
     },
-    /// It continues: this is lost and counted.
+    /// The process continues: this is lost and counted.
     Continue {
         /// What is lost.
         loses: &'static str,
@@ -63,13 +65,14 @@ pub enum OnEnd {
 
 impl Part {
     /// Every part, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Grpc,
         Self::Admin,
         Self::Reload,
         Self::AuditWriter,
         Self::AuditLines,
         Self::AuditHealth,
+        Self::Call,
         Self::LogWriter,
         Self::Signals,
     ];
@@ -84,6 +87,7 @@ impl Part {
             Self::AuditWriter => "audit-writer",
             Self::AuditLines => "audit-lines",
             Self::AuditHealth => "audit-health",
+            Self::Call => "call",
             Self::LogWriter => "log-writer",
             Self::Signals => "signals",
         }
@@ -95,6 +99,7 @@ impl Part {
         match self {
             Self::Grpc | Self::Admin | Self::Reload | Self::AuditHealth => "task",
             Self::AuditWriter | Self::AuditLines | Self::LogWriter | Self::Signals => "thread",
+            Self::Call => "task each",
         }
     }
 
@@ -108,6 +113,9 @@ impl Part {
             }
             Self::AuditHealth => {
                 OnEnd::Restart { condition: kind::AUDIT_DEGRADED, reason: "AuditHealthUnknown" }
+            }
+            Self::Call => {
+                OnEnd::Continue { loses: "the answer or the rest of the stream, whose caller gets INTERNAL," }
             }
             Self::LogWriter => OnEnd::Continue { loses: "one line" },
         }
@@ -430,7 +438,7 @@ mod tests {
                         "it is started again with backoff; condition `{condition}` (`{reason}`) until then"
                     )
                 }
-                OnEnd::Continue { loses } => format!("it continues; {loses} is lost and counted"),
+                OnEnd::Continue { loses } => format!("the process continues; {loses} is lost and counted"),
             };
             format!("| `{part}` | {} | {end} |\n", part.runs_as())
         });

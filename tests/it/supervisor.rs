@@ -1,15 +1,24 @@
 //! What the service does when one of its parts panics; the table is in ARCHITECTURE.md, "Parts".
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use scopeward::audit::jsonl::JsonlTarget;
+use scopeward::rpc::v1;
+use scopeward::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
+use scopeward::rpc::v1::policy_status_service_server::PolicyStatusServiceServer;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::app::{App, AppError, Fault, Settings};
+use scopeward::server::config::Config;
+use scopeward::server::lifecycle::Lifecycle;
 use scopeward::server::supervisor::Part;
+use scopeward::server::{Listeners, Services, run};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Code, Request, Response, Status};
 
 use crate::harness::within;
 use crate::service::{POLICY, Service, condition, settings};
@@ -115,4 +124,58 @@ async fn a_disk_that_never_answers_cannot_hold_the_shutdown_up() {
     within("the call fails", call).await.unwrap().expect_err("its record is not durable");
     *disk.0.lock().unwrap() = false;
     disk.1.notify_all();
+}
+
+/// A status service whose watches panic after their first message.
+struct Panics;
+
+#[tonic::async_trait]
+impl v1::policy_status_service_server::PolicyStatusService for Panics {
+    async fn get_policy_status(
+        &self,
+        _: Request<v1::GetPolicyStatusRequest>,
+    ) -> Result<Response<v1::GetPolicyStatusResponse>, Status> {
+        Ok(Response::new(v1::GetPolicyStatusResponse::default()))
+    }
+
+    type WatchPolicyStatusStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchPolicyStatusResponse, Status>> + Send>>;
+
+    async fn watch_policy_status(
+        &self,
+        _: Request<v1::WatchPolicyStatusRequest>,
+    ) -> Result<Response<Self::WatchPolicyStatusStream>, Status> {
+        let first = tokio_stream::once(Ok(v1::WatchPolicyStatusResponse::default()));
+        // Not at once, so that the first message leaves.
+        let second = futures_util::stream::once(async {
+            tokio::task::yield_now().await;
+            panic!("injected")
+        });
+        Ok(Response::new(Box::pin(first.chain(second))))
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_status_watch_ends_that_stream_with_an_error_and_nothing_else() {
+    let config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
+    let listeners = Listeners::bind(&config).await.unwrap();
+    let addr = listeners.grpc_addr();
+    let services = Services::new(&Lifecycle::new()).with(PolicyStatusServiceServer::new(Panics));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(run(config, services, listeners, async { _ = stopped.await }));
+    let mut client = PolicyStatusServiceClient::new(crate::harness::channel(addr).await);
+    let mut other = client.watch_policy_status(v1::WatchPolicyStatusRequest {}).await.unwrap().into_inner();
+    for _ in 0..3 {
+        let watching = client.watch_policy_status(v1::WatchPolicyStatusRequest {});
+        let mut stream = within("a stream", watching).await.unwrap().into_inner();
+        assert!(within("the first message", stream.message()).await.unwrap().is_some());
+        let error = within("the end", stream.message()).await.expect_err("not a stream that ends in order");
+        assert_eq!(error.code(), Code::Internal, "{error}");
+    }
+    // The same connection still answers.
+    assert!(within("the other stream", other.message()).await.unwrap().is_some());
+    client.get_policy_status(v1::GetPolicyStatusRequest {}).await.unwrap();
+    drop((client, other));
+    stop.send(()).unwrap();
+    within("the server ends", running).await.unwrap().unwrap();
 }
