@@ -4,6 +4,7 @@
 //! connections are accepted.
 
 pub mod audit;
+mod batch;
 pub mod codec;
 pub mod convert;
 pub mod error;

@@ -129,6 +129,12 @@ pub enum RpcError {
     /// Too many audit records wait to be written, so nothing was decided.
     #[error("too many audit records wait to be written; retry later")]
     AuditQueueFull,
+    /// The answer of an item does not fit what clients take beside the answers before it.
+    #[error("the answer does not fit into {limit} bytes with those before it; ask for it alone")]
+    AnswerTooLarge {
+        /// The most bytes of an answer.
+        limit: usize,
+    },
     /// The caller is not known.
     #[error("the caller is not authenticated")]
     Unauthenticated,
@@ -297,6 +303,9 @@ impl RpcError {
             }
             Self::AuditNotDurable => Row::new(Code::ResourceExhausted, "AUDIT_NOT_DURABLE"),
             Self::AuditQueueFull => Row::new(Code::ResourceExhausted, "AUDIT_QUEUE_FULL"),
+            Self::AnswerTooLarge { limit } => {
+                Row::new(Code::ResourceExhausted, "ANSWER_TOO_LARGE").with("limit", limit)
+            }
             Self::Unauthenticated => Row::new(Code::Unauthenticated, "UNAUTHENTICATED"),
             Self::PermissionDenied { method } => {
                 Row::new(Code::PermissionDenied, "PERMISSION_DENIED").with("method", method)
@@ -388,6 +397,7 @@ mod tests {
             RpcError::Overloaded { cause: Overload::ConnectionBytes },
             RpcError::AuditNotDurable,
             RpcError::AuditQueueFull,
+            RpcError::AnswerTooLarge { limit: usize::MAX },
             RpcError::Unauthenticated,
             RpcError::PermissionDenied { method: hostile() },
             RpcError::DeadlineExceeded,

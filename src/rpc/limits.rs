@@ -8,6 +8,8 @@
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 /// The most bytes of a batch request message.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// The most bytes of an answer: what clients take by default.
+pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// The most checks of one batch.
 pub const MAX_BATCH_ITEMS: usize = 100;
 /// The most audiences of one page of `DescribeAudience`; more are not an error but are not sent.

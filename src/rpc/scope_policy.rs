@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::decision::{Answer, authorize, check_limits, registration};
+use crate::rpc::batch::BatchAnswer;
 use crate::rpc::convert;
 use crate::rpc::error::RpcError;
 use crate::rpc::limits::{
@@ -19,7 +20,6 @@ use crate::rpc::limits::{
 use crate::rpc::page;
 use crate::rpc::record::{Call, Durable, Kind, Record, Recorder, Room};
 use crate::rpc::v1;
-use crate::rpc::v1::batch_check_result::Result as ItemResult;
 use crate::rpc::v1::scope_policy_service_server::{ScopePolicyService, ScopePolicyServiceServer};
 use crate::store::{Active, Current};
 
@@ -187,24 +187,33 @@ impl ScopePolicyService for ScopePolicy {
             let (field, actual) = ("checks".to_owned(), checks.len());
             return Err(RpcError::OverLimit { field, unit: "checks", limit: MAX_BATCH_ITEMS, actual }.into());
         }
+        // One policy from start to end.
+        let policy = self.current.load_full().ok_or(RpcError::NoPolicy)?;
+        let mut answer = BatchAnswer::default();
         // All are decided, and handed to the recorder, before the first is waited for: they share its next write.
-        let answered: Vec<_> = self.with_policy(|policy| {
-            let items = checks.iter().enumerate();
-            Ok(items.map(|(at, check)| self.check_item(at, check, policy, call)).collect())
-        })?;
-        let mut results = Vec::with_capacity(answered.len());
-        for item in answered {
-            let result = match item {
-                Ok(answered) => answered.wait().await,
-                Err(error) => Err(error),
-            };
-            let result = match result {
-                Ok(response) => ItemResult::Response(response),
-                Err(error) => ItemResult::Error(error.to_check_error()),
-            };
-            results.push(v1::BatchCheckResult { result: Some(result) });
+        let mut records = Vec::new();
+        let mut work = 0;
+        for (at, check) in checks.iter().enumerate() {
+            if work >= MAX_WORK {
+                // Other calls have their turn: a batch must not hold a thread for as long as it takes.
+                work = 0;
+                tokio::task::yield_now().await;
+            }
+            work += check.encoded_len() * check.audiences.len().max(1);
+            match self.check_item(at, check, &policy, call) {
+                Ok(Answered { response, durable }) => {
+                    records.extend(durable.map(|durable| (at, durable)));
+                    answer.push(Ok(response));
+                }
+                Err(error) => answer.push(Err(error)),
+            }
         }
-        Ok(Response::new(v1::BatchCheckAuthorizeScopesResponse { results }))
+        for (at, durable) in records {
+            if durable.await.is_err() {
+                answer.fail(at, &RpcError::AuditNotDurable);
+            }
+        }
+        Ok(Response::new(answer.into_response()))
     }
 
     async fn describe_audience(
@@ -286,3 +295,57 @@ fn page_of(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Des
 const EXPAND: &str = "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes";
 const CHECK: &str = "/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes";
 const BATCH_CHECK: &str = "/scopeward.v1.ScopePolicyService/BatchCheckAuthorizeScopes";
+/// How much of a batch is decided at a stretch: bytes of questions times audiences. A question alone may have more.
+const MAX_WORK: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    /// How often a batch of these checks lets others have their turn.
+    async fn turns(checks: Vec<v1::CheckAuthorizeScopesRequest>) -> usize {
+        let file: Arc<str> = "policy.yaml".into();
+        let text = "audiences: {one: {scopesSupported: [a], scopeMatching: hierarchic}}";
+        let document = crate::policy::document::Document::read(&file, text);
+        let set = crate::policy::check::check(&file, &[document]).expect("a valid policy").set;
+        let current = Current::default();
+        let load_time = std::time::SystemTime::now();
+        current.store(Some(Arc::new(Active { set, generation: 1, load_time })));
+        let service = ScopePolicy::new(current);
+        let count = checks.len();
+        let request = Request::new(v1::BatchCheckAuthorizeScopesRequest { checks });
+        let mut batch = pin!(service.batch_check_authorize_scopes(request));
+        let mut turns = 0;
+        let answer = poll_fn(|cx| match batch.as_mut().poll(cx) {
+            Poll::Pending => {
+                turns += 1;
+                Poll::Pending
+            }
+            ready => ready,
+        });
+        assert_eq!(answer.await.expect("an answer").into_inner().results.len(), count);
+        turns
+    }
+
+    #[tokio::test]
+    async fn large_batch_lets_others_have_their_turn_after_each_item() {
+        let scopes: Vec<_> = (0..255).map(|number| format!("scope.{number}")).collect();
+        let check = v1::CheckAuthorizeScopesRequest {
+            audiences: vec!["one".to_owned(); 16],
+            scope: Some(scopes.join(" ")),
+            registered_scope: Some(scopes.join(" ")),
+            ..Default::default()
+        };
+        assert_eq!(turns(vec![check; 100]).await, 99);
+    }
+
+    #[tokio::test]
+    async fn small_batch_is_decided_at_a_stretch() {
+        let check = v1::CheckAuthorizeScopesRequest { scope: Some("a".to_owned()), ..Default::default() };
+        assert_eq!(turns(vec![check; 100]).await, 0);
+    }
+}
