@@ -27,3 +27,4 @@ pub mod server;
 pub mod status;
 pub mod store;
 pub mod suite;
+pub mod throttle;

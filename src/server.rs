@@ -40,6 +40,7 @@ mod audit_health;
 mod call;
 pub mod config;
 mod connection;
+mod descriptors;
 mod health;
 pub mod lifecycle;
 pub mod log;
@@ -73,7 +74,7 @@ pub async fn run(
     require_loopback(grpc_addr, insecure_allow_remote_plaintext)?;
     let lifecycle = services.lifecycle.clone();
     let pressure = services.pressure.clone().unwrap_or_else(|| Pressure::new(&limits));
-    let connections = Connections::new(limits.max_connections, limits.first_frame_timeout);
+    let connections = Connections::new(&limits, pressure.clone());
     let (methods, routes) = services.into_routes()?;
     let calls = Calls { routes, methods, lifecycle: lifecycle.clone(), pressure, limits };
 

@@ -26,6 +26,7 @@ use crate::server::reload::StartError;
 use crate::server::signals::shutdown_within;
 use crate::server::supervisor::{Part, Roster};
 
+mod limits;
 pub(super) mod settings;
 
 /// Serve decisions over gRPC
@@ -84,6 +85,8 @@ pub(super) struct ServeArgs {
     /// Start from the last good policy if the one in the folder is not valid
     #[arg(long)]
     start_from_last_good: bool,
+    #[command(flatten)]
+    limits: limits::LimitArgs,
     /// Allow addresses that other machines can reach although nothing is encrypted
     #[arg(long)]
     insecure_allow_remote_plaintext: bool,
@@ -167,6 +170,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         audit_jsonl,
         allow_outside_links,
         start_from_last_good,
+        limits,
         insecure_allow_remote_plaintext,
         log_format: _,
         log: _,
@@ -178,7 +182,12 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         .map(|path| if path.as_os_str() == "-" { JsonlTarget::Stdout } else { JsonlTarget::File(path) });
     let lines_on_stdout = jsonl.as_ref().is_some_and(JsonlTarget::is_stdout);
     let settings = Settings {
-        server: Config { listen, insecure_allow_remote_plaintext, ..Config::default() },
+        server: Config {
+            listen,
+            insecure_allow_remote_plaintext,
+            limits: limits.limits(),
+            ..Config::default()
+        },
         admin_listen,
         policies,
         state_dir,

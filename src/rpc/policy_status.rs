@@ -23,6 +23,7 @@ use tower::Service;
 use super::v1;
 use super::v1::policy_status_service_server::PolicyStatusServiceServer;
 use crate::policy::finding::Finding;
+use crate::proto::json;
 use crate::status::{AudienceStatus, Condition, LastAttempt, Snapshot, StatusTracker};
 
 /// How often a watcher is sent the state although nothing changed.
@@ -44,6 +45,7 @@ pub struct Rendered {
     snapshot: Arc<Snapshot>,
     message: v1::PolicyStatus,
     frame: OnceLock<Bytes>,
+    json: OnceLock<Option<Bytes>>,
 }
 
 impl StatusMessages {
@@ -68,7 +70,8 @@ impl StatusMessages {
             Some(rendered) if Arc::ptr_eq(&rendered.snapshot, &snapshot) => Arc::clone(rendered),
             _ => {
                 let message = convert(&snapshot);
-                let rendered = Arc::new(Rendered { snapshot, message, frame: OnceLock::new() });
+                let rendered =
+                    Arc::new(Rendered { snapshot, message, frame: OnceLock::new(), json: OnceLock::new() });
                 *newest = Some(Arc::clone(&rendered));
                 rendered
             }
@@ -81,6 +84,19 @@ impl Rendered {
     #[must_use]
     pub const fn message(&self) -> &v1::PolicyStatus {
         &self.message
+    }
+
+    /// The message as JSON for people. `None` if it could not be printed; why is in the log.
+    #[must_use]
+    pub fn json(&self) -> Option<Bytes> {
+        let make = || match json::to_string_pretty(&self.message) {
+            Ok(text) => Some(text.into()),
+            Err(error) => {
+                tracing::error!(%error, "status could not be printed as JSON");
+                None
+            }
+        };
+        self.json.get_or_init(make).clone()
     }
 
     /// The message as gRPC sends it in either response, which have the same shape: length and bytes, not compressed.
@@ -218,6 +234,10 @@ impl http_body::Body for Frames {
     }
 }
 
+/// In the extensions of a response: its bytes are shared with other responses, so that it holds next to none of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedBytes;
+
 /// A generated service whose handlers may answer with bytes that are shared.
 #[derive(Clone, Debug)]
 pub struct SharedBodies<S>(S);
@@ -247,7 +267,10 @@ where
             let frames = shared
                 .and_then(|SharedBody(frames)| frames.lock().unwrap_or_else(PoisonError::into_inner).take());
             Ok(match frames {
-                Some(frames) => response.map(|_| Body::new(frames)),
+                Some(frames) => {
+                    response.extensions_mut().insert(SharedBytes);
+                    response.map(|_| Body::new(frames))
+                }
                 None => response,
             })
         })

@@ -5,14 +5,15 @@
 //! its graceful shutdown waits as long for such a connection (RFC 9113 section 3.4 has the preface).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,10 +23,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
 
+use super::config::Limits;
+use super::pressure::{ConnectionRefusal, OpenConnection, Pressure};
+use crate::throttle::Throttle;
+
 /// Accepts connections and hands them to `serve` until `stop`, and closes the listener then.
 ///
-/// A connection over the limit is closed at once, so that its peer fails fast instead of waiting in a queue. When
-/// the process runs out of file descriptors or memory, accepting pauses instead of spinning.
+/// A connection over a limit is closed at once, so that its peer fails fast instead of waiting in a queue.
 pub(super) async fn accept(
     listener: TcpListener,
     connections: Connections,
@@ -33,41 +37,43 @@ pub(super) async fn accept(
     stop: CancellationToken,
 ) {
     let local = listener.local_addr().ok();
-    // Says once, not once for each connection, that the limit is reached.
-    let mut full = false;
+    let refusals = Throttle::every_minute();
     loop {
-        let next = tokio::select! {
+        let (stream, peer) = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            next = listener.accept() => next,
-        };
-        let (stream, peer) = match next {
-            Ok(next) => next,
-            Err(error) if is_about_one_peer(&error) => {
-                debug!(%error, "a connection broke before it was accepted");
-                continue;
-            }
-            Err(error) => {
-                warn!(%error, "connections cannot be accepted, pausing");
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = sleep(PAUSE) => continue,
-                }
-            }
+            next = next_connection(&listener) => next,
         };
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, %peer, "a connection broke while it was accepted");
             continue;
         }
         match connections.admit(stream, peer, local) {
-            Some(connection) => {
-                full = false;
-                serve(connection);
+            Ok(connection) => serve(connection),
+            Err(cause) => {
+                if let Some(count) = refusals.count(Instant::now()) {
+                    let (cause, limit) = (cause.as_str(), connections.limit);
+                    warn!(%peer, cause, limit, count, "connections were closed at once, the limit is reached");
+                }
             }
-            None if full => debug!(%peer, "connection closed, the limit is reached"),
-            None => {
-                full = true;
-                warn!(%peer, limit = connections.limit, "connection closed, the limit is reached");
+        }
+    }
+}
+
+/// The next connection. When the process runs out of file descriptors or memory, accepting pauses instead of spinning.
+pub(super) async fn next_connection(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    static FAILURES: Throttle = Throttle::every_minute();
+    loop {
+        match listener.accept().await {
+            Ok(next) => return next,
+            Err(error) if is_about_one_peer(&error) => {
+                debug!(%error, "a connection broke before it was accepted");
+            }
+            Err(error) => {
+                if let Some(count) = FAILURES.count(Instant::now()) {
+                    warn!(%error, count, "connections cannot be accepted, trying again");
+                }
+                sleep(PAUSE).await;
             }
         }
     }
@@ -87,7 +93,9 @@ fn is_about_one_peer(error: &io::Error) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     limit: usize,
+    limit_of_peer: usize,
     first_frame_timeout: Duration,
+    pressure: Pressure,
     open: Arc<Mutex<Open>>,
 }
 
@@ -97,6 +105,7 @@ struct Open {
     /// No further connection is admitted.
     closing: bool,
     by_id: HashMap<u64, Handle>,
+    by_peer: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug)]
@@ -106,33 +115,55 @@ struct Handle {
 }
 
 impl Connections {
-    /// At most `limit` of them, each of which has `first_frame_timeout` for its first frame.
-    pub(super) fn new(limit: usize, first_frame_timeout: Duration) -> Self {
-        Self { limit, first_frame_timeout, open: Arc::default() }
+    /// None is open yet. What is open and what was refused is counted in `pressure`.
+    pub(super) fn new(limits: &Limits, pressure: Pressure) -> Self {
+        let Limits { max_connections: limit, first_frame_timeout, .. } = *limits;
+        Self { limit, limit_of_peer: limit.div_ceil(2), first_frame_timeout, pressure, open: Arc::default() }
     }
 
-    /// `None` if the limit is reached or the server is closing.
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr>) -> Option<Connection> {
+    fn admit(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> Result<Connection, ConnectionRefusal> {
         let (close, closed) = oneshot::channel();
         let has_first_frame = Arc::new(AtomicBool::new(false));
         let mut open = self.lock();
-        if open.closing || open.by_id.len() >= self.limit {
-            return None;
+        let address = peer.ip().to_canonical();
+        let of_peer = open.by_peer.get(&address).copied().unwrap_or_default();
+        let refusal = if open.closing || open.by_id.len() >= self.limit {
+            Some(ConnectionRefusal::Limit)
+        } else if !address.is_loopback() && of_peer >= self.limit_of_peer {
+            Some(ConnectionRefusal::PeerLimit)
+        } else {
+            None
+        };
+        if let Some(cause) = refusal {
+            self.pressure.connection_refused(cause);
+            return Err(cause);
         }
         let id = open.next_id;
         open.next_id += 1;
         open.by_id.insert(id, Handle { close, has_first_frame: Arc::clone(&has_first_frame) });
+        *open.by_peer.entry(address).or_default() += 1;
         drop(open);
-        Some(Connection {
+        Ok(Connection {
             stream,
             info: TcpConnectInfo { local_addr: local, remote_addr: Some(peer) },
             closed: Some(closed),
+            written: Arc::default(),
             first_frame: Some(FirstFrameDeadline {
                 received: 0,
                 deadline: Box::pin(sleep(self.first_frame_timeout)),
                 done: has_first_frame,
             }),
-            _entry: Entry { id, connections: self.clone() },
+            _entry: OpenEntry {
+                id,
+                address,
+                connections: self.clone(),
+                _counted: self.pressure.connection_opened(),
+            },
         })
     }
 
@@ -169,14 +200,23 @@ impl Handle {
 
 /// A place among the open connections, given back when it is dropped.
 #[derive(Debug)]
-struct Entry {
+struct OpenEntry {
     id: u64,
+    address: IpAddr,
     connections: Connections,
+    _counted: OpenConnection,
 }
 
-impl Drop for Entry {
+impl Drop for OpenEntry {
     fn drop(&mut self) {
-        self.connections.lock().by_id.remove(&self.id);
+        let mut open = self.connections.lock();
+        open.by_id.remove(&self.id);
+        if let Entry::Occupied(mut count) = open.by_peer.entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
@@ -187,9 +227,11 @@ pub(super) struct Connection {
     info: TcpConnectInfo,
     /// `None` once it has fired.
     closed: Option<oneshot::Receiver<()>>,
+    /// How often the socket took bytes.
+    written: Arc<AtomicU64>,
     /// `None` once the first frame is here, so that a connection at work pays nothing for it.
     first_frame: Option<FirstFrameDeadline>,
-    _entry: Entry,
+    _entry: OpenEntry,
 }
 
 #[derive(Debug)]
@@ -200,6 +242,19 @@ struct FirstFrameDeadline {
 }
 
 impl Connection {
+    /// A counter that grows whenever the socket takes bytes.
+    pub(super) fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
+    }
+
+    /// Notes that the socket took bytes, if it did.
+    fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.written.fetch_add(1, Ordering::Relaxed);
+        }
+        written
+    }
+
     /// An error if the server closed the connection. Registers the task, so that it wakes when that happens.
     fn check_open(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if let Some(closed) = &mut self.closed {
@@ -245,7 +300,8 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check_open(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_written(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -262,7 +318,8 @@ impl AsyncWrite for Connection {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check_open(cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -281,3 +338,41 @@ impl Connected for Connection {
 /// The preface (RFC 9113 section 3.4) and the head of the SETTINGS frame that follows it (section 4.1).
 const FIRST_FRAME_BYTES: usize = 24 + 9;
 const PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a connection from `peer`.
+    async fn admit(connections: &Connections, peer: &str) -> Result<Connection, ConnectionRefusal> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (stream, _) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let peer = format!("{peer}:7").parse().expect("an address");
+        connections.admit(stream.expect("a connection"), peer, None)
+    }
+
+    #[tokio::test]
+    async fn one_address_has_at_most_half_of_the_connections_unless_it_is_loopback() {
+        let limits = Limits { max_connections: 4, ..Limits::default() };
+        let pressure = Pressure::new(&limits);
+        let connections = Connections::new(&limits, pressure.clone());
+        let first = admit(&connections, "192.0.2.1").await.expect("room");
+        // The same address, as IPv6 has it.
+        let _second = admit(&connections, "[::ffff:192.0.2.1]").await.expect("room");
+        let refused = admit(&connections, "192.0.2.1").await.expect_err("half of them");
+        assert_eq!(refused, ConnectionRefusal::PeerLimit);
+        let third = admit(&connections, "127.0.0.1").await.expect("room");
+        drop(first);
+        let _fourth = admit(&connections, "192.0.2.1").await.expect("the place is free again");
+        let _fifth = admit(&connections, "127.0.0.1").await.expect("room");
+        assert_eq!(pressure.connections(), 4);
+        let refused = admit(&connections, "127.0.0.1").await.expect_err("all of them");
+        assert_eq!(refused, ConnectionRefusal::Limit);
+        drop(third);
+        let _sixth = admit(&connections, "127.0.0.1").await.expect("room");
+        for cause in ConnectionRefusal::ALL {
+            assert_eq!(pressure.connections_refused(cause), 1, "{cause:?}");
+        }
+    }
+}

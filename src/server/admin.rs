@@ -1,175 +1,204 @@
 //! The admin HTTP endpoint: `/livez`, `/readyz`, `/metrics`, `/status.json`.
 //!
-//! Plain HTTP on its own address, for probes and monitoring; it answers no decisions. `/livez` never
-//! depends on the policy: restarting a process does not mend a file.
+//! Plain HTTP/1 on its own address, for probes and monitoring; it answers no decisions. `/livez` never depends on the policy:
+//! restarting a process does not fix a file.
+//!
+//! One request for each connection, with one deadline for all of it. Peers that are slow to ask or to read cannot keep a probe from
+//! its answer: the oldest that has not asked yet is closed to make room, and only what is large needs a place.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use tracing::debug;
 
-use super::metrics::{CONTENT_TYPE, Metrics};
-use crate::proto::json;
+use super::accept::next_connection;
+use super::metrics::{self, Metrics};
+use crate::budget::{Budget, Permit};
 use crate::rpc::policy_status::StatusMessages;
-
-/// What the endpoint shows.
-#[derive(Clone, Debug)]
-struct Shown {
-    messages: StatusMessages,
-    metrics: Metrics,
-}
 
 /// Serves until `stop`. Connections that are open then are cut off: nothing here is worth waiting for.
 ///
 /// # Errors
-/// If serving ends by itself.
+///
+/// None today: what a peer does ends its connection, and what the system lacks is waited for.
 pub async fn serve(
     listener: TcpListener,
     messages: StatusMessages,
     metrics: Metrics,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let routes = Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/status.json", get(status))
-        .route("/metrics", get(render))
-        .with_state(Shown { messages, metrics });
-    tokio::select! {
-        ended = axum::serve(Limited { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }, routes).into_future() => ended,
-        () = stop => Ok(()),
-    }
-}
-
-async fn livez() -> &'static str {
-    "ok\n"
-}
-
-/// 200 while requests are answered, 503 otherwise; with `?verbose` every condition in a line.
-async fn readyz(State(shown): State<Shown>, RawQuery(query): RawQuery) -> impl IntoResponse {
-    let snapshot = shown.messages.snapshot();
-    let ready = snapshot.is_ready();
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let verbose = query
-        .is_some_and(|query| query.split('&').any(|part| part == "verbose" || part.starts_with("verbose=")));
-    let mut text = String::new();
-    if verbose {
-        for condition in &snapshot.conditions {
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "{}={} {}: {}",
-                condition.kind,
-                condition.status.as_str(),
-                condition.reason,
-                condition.message
-            );
-        }
-    }
-    text.push_str(if ready { "ok\n" } else { "not ready\n" });
-    (code, text)
-}
-
-async fn status(State(shown): State<Shown>) -> impl IntoResponse {
-    match json::to_string_pretty(shown.messages.newest().message()) {
-        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], text),
-        Err(error) => {
-            tracing::error!(%error, "status could not be printed as JSON");
-            let text = "{\"error\":\"status could not be printed\"}".to_owned();
-            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "application/json")], text)
-        }
-    }
-}
-
-async fn render(State(shown): State<Shown>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.metrics.render())
-}
-
-/// Most open connections; further ones wait. Descriptors that are used up here would be missing where
-/// decisions are asked for.
-const MAX_CONNECTIONS: usize = 64;
-/// How long a connection may send nothing, so that silent ones give their place back.
-const MAX_SILENCE: Duration = Duration::from_secs(30);
-
-/// Accepts as many connections as there are places.
-#[derive(Debug)]
-struct Limited {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-}
-
-impl Listener for Limited {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The semaphore is never closed.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, silence: Box::pin(sleep(MAX_SILENCE)), _place: place }, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection with its place.
-#[derive(Debug)]
-struct Connection {
-    stream: TcpStream,
-    silence: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Ready(read) => {
-                self.silence.as_mut().reset(Instant::now() + MAX_SILENCE);
-                Poll::Ready(read)
+    let endpoint = Arc::new(Endpoint {
+        messages,
+        metrics,
+        waiting: Mutex::default(),
+        large: Budget::new(MAX_LARGE_ANSWERS),
+    });
+    // Aborts what is left when it is dropped.
+    let mut connections = JoinSet::new();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            (stream, _) = next_connection(&listener) => {
+                let handle = connections.spawn(Arc::clone(&endpoint).connection(stream));
+                endpoint.wait(handle);
             }
-            Poll::Pending => {
-                let over = self.silence.as_mut().poll(context);
-                over.map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was sent for too long")))
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// What the endpoint shows, and who wants to see it.
+struct Endpoint {
+    messages: StatusMessages,
+    metrics: Metrics,
+    /// Connections that have not asked yet, the oldest first.
+    waiting: Mutex<VecDeque<AbortHandle>>,
+    /// Answers that are large.
+    large: Budget,
+}
+
+impl Endpoint {
+    /// Notes a connection that has not asked yet, and closes the oldest of them if there are too many.
+    fn wait(&self, handle: AbortHandle) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|handle| !handle.is_finished());
+        if waiting.len() >= MAX_WAITING
+            && let Some(oldest) = waiting.pop_front()
+        {
+            debug!("closed the oldest connection that had not asked anything");
+            oldest.abort();
+        }
+        waiting.push_back(handle);
+    }
+
+    /// This task's connection has asked.
+    fn asked(&self) {
+        let Some(id) = tokio::task::try_id() else { return };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).retain(|handle| handle.id() != id);
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream) {
+        // Held until the connection ends, since it has one answer.
+        let place: Mutex<Option<Permit>> = Mutex::new(None);
+        let service = service_fn(|request| {
+            self.asked();
+            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            let answer = self.answer(&request, &mut place);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(DEADLINE)
+            .keep_alive(false)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        match timeout(DEADLINE, served).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "an admin connection broke"),
+            Err(_) => debug!("an admin connection was closed at its deadline"),
+        }
+    }
+
+    fn answer<B>(&self, request: &Request<B>, place: &mut Option<Permit>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match request.uri().path() {
+            "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => self.readyz(request.uri().query()),
+            path @ ("/status.json" | "/metrics") => {
+                let Ok(permit) = self.large.take(1) else {
+                    let mut response = text(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "too many answers are on their way\n".to_owned(),
+                    );
+                    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                    return response;
+                };
+                *place = Some(permit);
+                if path == "/metrics" {
+                    answer(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics.render())
+                } else {
+                    self.status()
+                }
+            }
+            _ => text(StatusCode::NOT_FOUND, "not found\n".to_owned()),
+        }
+    }
+
+    /// 200 while requests are answered, 503 otherwise; with `?verbose` every condition in a line.
+    fn readyz(&self, query: Option<&str>) -> Response<Full<Bytes>> {
+        let snapshot = self.messages.snapshot();
+        let ready = snapshot.is_ready();
+        let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let verbose = query.is_some_and(|query| {
+            query.split('&').any(|part| part == "verbose" || part.starts_with("verbose="))
+        });
+        let mut lines = String::new();
+        if verbose {
+            for condition in &snapshot.conditions {
+                // Writing to a String cannot fail.
+                let _ = writeln!(
+                    lines,
+                    "{}={} {}: {}",
+                    condition.kind,
+                    condition.status.as_str(),
+                    condition.reason,
+                    condition.message
+                );
+            }
+        }
+        lines.push_str(if ready { "ok\n" } else { "not ready\n" });
+        text(code, lines)
+    }
+
+    fn status(&self) -> Response<Full<Bytes>> {
+        match self.messages.newest().json() {
+            Some(json) => answer(StatusCode::OK, JSON, json),
+            None => {
+                let text = "{\"error\":\"status could not be printed\"}";
+                answer(StatusCode::INTERNAL_SERVER_ERROR, JSON, text)
             }
         }
     }
 }
 
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+fn text(code: StatusCode, body: String) -> Response<Full<Bytes>> {
+    answer(code, "text/plain; charset=utf-8", body)
 }
+
+fn answer(code: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+const JSON: &str = "application/json";
+/// How long a connection may take from its first byte to its last.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Connections that have not asked yet.
+const MAX_WAITING: usize = 64;
+/// Large answers that are on their way.
+const MAX_LARGE_ANSWERS: usize = 8;
+/// The request line and all headers.
+const MAX_HEAD_BYTES: usize = 16 * 1024;

@@ -22,10 +22,11 @@ use super::audit_health::{Show, log_start};
 use super::config::Config;
 use super::lifecycle::Lifecycle;
 use super::metrics::{Metrics, ProcessCounters, commit_histogram};
+use super::pressure::Pressure;
 use super::recorder::{AuditMode, AuditRecorder};
 use super::reload::{self, Reloader, StartError};
 use super::supervisor::{Abandoned, Part, PartEnd, Reporter, Roster, Supervisor};
-use super::{Listeners, ServerError, Services, admin, require_loopback, run};
+use super::{Listeners, ServerError, Services, admin, descriptors, require_loopback, run};
 use crate::audit::jsonl::{Jsonl, JsonlOptions, JsonlTarget};
 use crate::audit::{AuditError, AuditLog, AuditOptions};
 use crate::escape::shown;
@@ -223,7 +224,7 @@ impl App {
 
     async fn open(settings: Settings, opened: &mut Option<AuditLog>) -> Result<Self, AppError> {
         let Settings {
-            server: config,
+            server: mut config,
             admin_listen,
             policies,
             state_dir,
@@ -240,6 +241,10 @@ impl App {
         } = settings;
         // Caught before anybody is told that there is a server: uncaught, it would end the process.
         let hangup = signal(SignalKind::hangup()).map_err(AppError::Signal)?;
+        // Before anything is opened: connections must not take the descriptors that files need.
+        let open_files = descriptors::raise_limit();
+        config.limits.max_connections =
+            descriptors::connection_limit(config.limits.max_connections, open_files);
         let listeners = Listeners::bind(&config).await?;
         require_loopback(admin_listen, config.insecure_allow_remote_plaintext)?;
         let bind = |source| ServerError::Bind { addr: admin_listen, source };
@@ -273,7 +278,8 @@ impl App {
         let log = blocking("opening the audit log", move || AuditLog::open(options)).await??;
         *opened = Some(log.clone());
         log_start(&log);
-        let metrics = Metrics::new(Arc::clone(&tracker), &log, commits, process);
+        let metrics =
+            Metrics::new(Arc::clone(&tracker), &log, commits, process, &Pressure::new(&config.limits));
         let lines = match jsonl {
             None => None,
             Some(target) => {
@@ -404,6 +410,7 @@ impl App {
         let draining = lifecycle.draining();
         let messages = StatusMessages::new(Arc::clone(&tracker));
         let services = Services::new(lifecycle)
+            .counted_by(metrics.pressure())
             .with(ScopePolicy::new(current).with_recorder(Arc::new(recorder)).into_server())
             .with(AuditServiceServer::new(Audit::new(log.clone(), draining.clone())))
             .with(PolicyStatus::new(messages.clone(), draining.clone()).into_server());

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::Body as _;
 use http_body_util::Full;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
@@ -30,7 +30,8 @@ use super::lifecycle::Lifecycle;
 use super::message::{Messages, NoMessage, receive};
 use super::method::{Kind, Method, Methods, Service};
 use super::pressure::{ConnectionPressure, HeldBytes, Place, Pressure};
-use crate::rpc::error::RpcError;
+use crate::rpc::error::{Overload, RpcError};
+use crate::rpc::policy_status::SharedBytes;
 
 /// What the calls of all connections share.
 #[derive(Clone, Debug)]
@@ -169,10 +170,12 @@ impl Call {
         let (response, fault) = {
             let called = async {
                 let (mut head, mut body) = request.into_parts();
-                let names_encoding = head.headers.contains_key("grpc-encoding");
+                let names_encoding = head.headers.contains_key(ENCODING);
                 if method.service == Service::Health {
                     // Calls without a place must not cost much while they wait.
+                    let encoding = head.headers.remove(ENCODING);
                     head.headers = HeaderMap::new();
+                    head.headers.extend(encoding.map(|encoding| (ENCODING, encoding)));
                 }
                 let (body, fault) = if method.kind == Kind::BidiStream {
                     let messages = Messages::new(body, &method, names_encoding);
@@ -191,6 +194,7 @@ impl Call {
             until(called, respond, deadline).await?
         };
         let (head, body) = response.into_parts();
+        let shared = head.extensions.get::<SharedBytes>().is_some();
         let head = Response::from_parts(head, ());
         if body.is_end_stream() {
             drop(held);
@@ -204,6 +208,7 @@ impl Call {
             body,
             deadline: stream_deadline.filter(|_| !unary).map(|deadline| Box::pin(sleep_until(deadline))),
             progress: (!patient).then_some(progress),
+            shared,
             fault,
         };
         if unary {
@@ -272,6 +277,8 @@ struct Sending {
     deadline: Option<Pin<Box<Sleep>>>,
     /// How long it may make no progress; `None` for as long as the caller likes.
     progress: Option<Duration>,
+    /// Whether other responses hold the same bytes.
+    shared: bool,
     /// What is wrong with the caller's messages, if it sends several.
     fault: Option<Arc<OnceLock<RpcError>>>,
 }
@@ -306,7 +313,7 @@ impl Sending {
                 Next::Trailers(trailers) => break trailers,
             }
         };
-        held.bytes.resize(data.len()).map_err(|cause| RpcError::Overloaded { cause })?;
+        self.hold(&mut held, &data).map_err(|cause| RpcError::Overloaded { cause })?;
         let mut stream = respond.send_response(head, false)?;
         send_data(&mut stream, data, Some(held), self.progress).await?;
         stream.send_trailers(trailers)?;
@@ -332,7 +339,7 @@ impl Sending {
                 Poll::Pending
             });
             match next.await? {
-                Next::Data(data) => match held.bytes.resize(data.len()) {
+                Next::Data(data) => match self.hold(&mut held, &data) {
                     Ok(()) => send_data(&mut stream, data, None, self.progress).await?,
                     Err(cause) => {
                         stream.send_trailers(trailers(RpcError::Overloaded { cause }.into()))?;
@@ -345,6 +352,11 @@ impl Sending {
                 }
             }
         }
+    }
+
+    /// Holds the bytes of `data` instead of those before.
+    fn hold(&self, held: &mut Held, data: &Bytes) -> Result<(), Overload> {
+        held.bytes.resize(if self.shared { 0 } else { data.len() })
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -491,6 +503,7 @@ fn timeout(header: &str) -> Option<Duration> {
     }
 }
 
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// How much earlier than the caller asked a call ends.
 const DEADLINE_LEAD: Duration = Duration::from_millis(5);
 /// How much of a response has to leave to count as progress, unless less is left.

@@ -4,6 +4,7 @@
 //! bytes that wait for it, and a message be refused before it is buffered (`docs/adr/`).
 
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
@@ -22,6 +23,7 @@ use super::config::Limits;
 /// the last of those that are open.
 pub(super) async fn serve(connection: Connection, calls: Calls, stop: CancellationToken) {
     let peer = connection.connect_info();
+    let written = connection.written();
     let age = jittered(calls.limits.max_connection_age);
     let limits = &calls.limits;
     let mut http2 = match builder(limits).handshake::<_, Chunk>(connection).await {
@@ -38,11 +40,21 @@ pub(super) async fn serve(connection: Connection, calls: Calls, stop: Cancellati
         }
     });
     let mut retiring = false;
+    // What a peer asks without reading any answer piles up in HTTP/2, refusals too.
+    let (mut seen, mut begun) = (0, 0);
     loop {
         tokio::select! {
             biased;
             accepted = http2.accept() => match accepted {
-                Some(Ok((request, respond))) => calls.begin(request, respond),
+                Some(Ok((request, respond))) => {
+                    let now = written.load(Ordering::Relaxed);
+                    begun = if now == seen { begun + 1 } else { 1 };
+                    seen = now;
+                    if begun > MAX_UNREAD_CALLS {
+                        return debug!("a connection was closed, its peer asks and does not read");
+                    }
+                    calls.begin(request, respond);
+                }
                 Some(Err(error)) => return debug!(%error, "a connection broke"),
                 None => return,
             },
@@ -102,6 +114,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const MAX_SEND_BUFFER_BYTES: usize = 400 * 1024;
 /// The largest frame that a peer may send; the least that the protocol allows.
 const MAX_FRAME_BYTES: u32 = 16 * 1024;
+/// Calls that a peer may begin while its socket takes nothing: many times what it may have at once.
+const MAX_UNREAD_CALLS: u32 = 4096;
 /// Streams that we reset and still remember, for frames that were on their way.
 const MAX_RESET_STREAMS: usize = 50;
 const RESET_STREAM_DURATION: Duration = Duration::from_secs(1);

@@ -65,6 +65,11 @@ impl Service {
         }
     }
 
+    /// Whether it has streams that hold places.
+    pub(super) const fn has_streams(self) -> bool {
+        matches!(self, Self::Audit | Self::PolicyStatus | Self::Reflection)
+    }
+
     fn of(name: &str) -> Option<Self> {
         Some(match name {
             "scopeward.v1.ScopePolicyService" => Self::ScopePolicy,

@@ -16,7 +16,10 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::method::Service;
+use super::pressure::{ConnectionRefusal, Pressure};
 use crate::audit::AuditLog;
+use crate::rpc::error::Overload;
 use crate::status::{ConditionStatus, Snapshot, StatusTracker};
 
 /// The content type of [`Metrics::render`].
@@ -53,6 +56,7 @@ pub struct Metrics {
     watching: Gauge,
     audit_lines: Counter,
     part_ends: Family<Vec<(&'static str, &'static str)>, Counter>,
+    pressure: Pressure,
 }
 
 impl fmt::Debug for Metrics {
@@ -68,6 +72,7 @@ impl Metrics {
         log: &AuditLog,
         commits: Histogram,
         process: ProcessCounters,
+        pressure: &Pressure,
     ) -> Self {
         let ProcessCounters { log_lines_dropped, panics } = process;
         let mut registry = Registry::with_prefix("scopeward");
@@ -114,6 +119,7 @@ impl Metrics {
             commits,
         );
         registry.register_collector(Box::new(AuditCollector(log.clone())));
+        registry.register_collector(Box::new(PressureCollector(pressure.clone())));
         Self {
             registry: Arc::new(registry),
             accepted,
@@ -123,7 +129,14 @@ impl Metrics {
             watching,
             audit_lines,
             part_ends,
+            pressure: pressure.clone(),
         }
+    }
+
+    /// What is in flight.
+    #[must_use]
+    pub fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     /// Counts an attempt to load a policy and how long it took.
@@ -238,6 +251,52 @@ impl Collector for StatusCollector {
 #[must_use]
 pub fn commit_histogram() -> Histogram {
     Histogram::new([0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0])
+}
+
+/// Reads what is in flight when metrics are asked for.
+#[derive(Debug)]
+struct PressureCollector(Pressure);
+
+impl Collector for PressureCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Self(pressure) = self;
+        let gauges = [
+            ("calls_in_flight", "Calls that hold a place", pressure.calls()),
+            ("bytes_in_flight", "Bytes of requests being received and answers being sent", pressure.bytes()),
+            ("connections", "Open gRPC connections", pressure.connections()),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value as f64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let mut family =
+            encoder.encode_descriptor("streams", "Open streams, by service", None, MetricType::Gauge)?;
+        for service in Service::ALL.into_iter().filter(|service| service.has_streams()) {
+            let labels = [("service", service.as_str())];
+            ConstGauge::new(pressure.streams(service) as f64).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "calls_refused",
+            "Calls and streams that were refused because a budget was used up",
+            None,
+            MetricType::Counter,
+        )?;
+        for cause in Overload::ALL {
+            let labels = [("cause", cause.as_str())];
+            ConstCounter::new(pressure.refused(cause)).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "connections_refused",
+            "Connections that were closed as soon as they were accepted",
+            None,
+            MetricType::Counter,
+        )?;
+        for cause in ConnectionRefusal::ALL {
+            let labels = [("cause", cause.as_str())];
+            ConstCounter::new(pressure.connections_refused(cause)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads the audit log when metrics are asked for.

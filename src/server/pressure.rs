@@ -27,6 +27,31 @@ struct Shared {
     bytes_per_connection: usize,
     refused: [AtomicU64; Overload::ALL.len()],
     open_streams: [AtomicUsize; Service::ALL.len()],
+    connections: AtomicUsize,
+    connections_refused: [AtomicU64; ConnectionRefusal::ALL.len()],
+}
+
+/// Why a connection was closed as soon as it was accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConnectionRefusal {
+    /// As many connections as the server takes are open.
+    Limit,
+    /// One address has as many connections as it may have, half of them all.
+    PeerLimit,
+}
+
+impl ConnectionRefusal {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Limit, Self::PeerLimit];
+
+    /// The value of a metric's label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::PeerLimit => "peer_limit",
+        }
+    }
 }
 
 impl Pressure {
@@ -42,6 +67,8 @@ impl Pressure {
             bytes_per_connection: limits.max_bytes_in_flight / CONNECTION_SHARE,
             refused: Default::default(),
             open_streams: Default::default(),
+            connections: AtomicUsize::new(0),
+            connections_refused: Default::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -70,6 +97,29 @@ impl Pressure {
         self.shared.refused_for(cause).load(Ordering::Relaxed)
     }
 
+    /// The open connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// The connections that were closed as soon as they were accepted, for `cause`.
+    #[must_use]
+    pub fn connections_refused(&self, cause: ConnectionRefusal) -> u64 {
+        self.shared.connections_refused_for(cause).load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection until the result is dropped.
+    pub(super) fn connection_opened(&self) -> OpenConnection {
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        OpenConnection { server: Arc::clone(&self.shared) }
+    }
+
+    /// Counts a connection that was closed at once.
+    pub(super) fn connection_refused(&self, cause: ConnectionRefusal) {
+        self.shared.connections_refused_for(cause).fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The budgets of one more connection.
     pub(super) fn connection(&self) -> ConnectionPressure {
         let Shared { calls_per_connection, streams_per_connection, bytes_per_connection, .. } = *self.shared;
@@ -94,9 +144,26 @@ impl Shared {
         &self.open_streams[service as usize]
     }
 
+    #[expect(clippy::indexing_slicing, reason = "one entry for each variant")]
+    fn connections_refused_for(&self, cause: ConnectionRefusal) -> &AtomicU64 {
+        &self.connections_refused[cause as usize]
+    }
+
     fn refuse(&self, cause: Overload) -> Overload {
         self.refused_for(cause).fetch_add(1, Ordering::Relaxed);
         cause
+    }
+}
+
+/// Counts as an open connection until it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenConnection {
+    server: Arc<Shared>,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.server.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -152,6 +152,28 @@ async fn peer_that_provokes_resets_without_end_is_sent_away() {
 }
 
 #[tokio::test]
+async fn peer_that_asks_and_never_reads_is_cut_off() {
+    const END_STREAM_END_HEADERS: u8 = 5;
+    let wire = Wire::start(None, |_| {}).await;
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(wire.addr).await.expect("a connection");
+    let mut bytes = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+    let mut asked = 0_u32;
+    // An error is the end that this test is about.
+    while within("the server reads or closes", stream.write_all(&bytes)).await.is_ok() {
+        assert!(asked < 10_000_000, "asked without end");
+        bytes.clear();
+        for _ in 0..1000 {
+            // POST http / (RFC 7541 appendix A), which nobody answers.
+            bytes.extend(frame(HEADERS, END_STREAM_END_HEADERS, 2 * asked + 1, &[0x83, 0x86, 0x84]));
+            asked += 1;
+        }
+    }
+    wire.stop().await;
+}
+
+#[tokio::test]
 async fn port_in_use_is_an_error_that_names_the_address() {
     let wire = Wire::start(None, |_| {}).await;
     let config = Config { listen: wire.addr, ..Config::default() };

@@ -11,6 +11,7 @@
     reason = "a test that meets something unexpected has failed, and says where"
 )]
 
+mod admin;
 mod audit;
 mod audit_store;
 mod bad_policies;
@@ -18,6 +19,7 @@ mod cli;
 mod connections;
 mod decisions;
 mod describe;
+mod descriptors;
 mod docs;
 mod drain;
 mod findings;

@@ -370,3 +370,36 @@ async fn message_over_the_limit_is_refused_before_its_bytes_are_here() {
     }
     folder.stop().await;
 }
+
+#[tokio::test]
+async fn watchers_of_the_status_that_do_not_read_share_its_bytes() {
+    const WATCHERS: u32 = 32;
+    let service = crate::service::Service::start(&one_audience("scopesSupported: [a]")).await;
+    let path = "/scopeward.v1.PolicyStatusService/WatchPolicyStatus";
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let peer = Peer::connect(service.grpc, 0).await;
+        for _ in 0..WATCHERS {
+            let watch = peer.call(path, &[], framed(&v1::WatchPolicyStatusRequest {})).await;
+            let response = within("headers", watch.response).await.expect("a stream");
+            peers.push((peer.clone(), response));
+        }
+        let refused = peer.call(path, &[], framed(&v1::WatchPolicyStatusRequest {})).await;
+        assert_refused(&refused.end().await, "TOO_MANY_STREAMS_ON_CONNECTION");
+    }
+    let open = f64::from(3 * WATCHERS);
+    assert_eq!(service.metric("scopeward_streams{service=\"policy_status\"} ").await, Some(open));
+    assert_eq!(service.metric("scopeward_bytes_in_flight ").await, Some(0.0));
+    assert_eq!(service.metric("scopeward_calls_in_flight ").await, Some(0.0));
+    assert_eq!(service.metric("scopeward_connections ").await, Some(4.0), "those and the test's own");
+    let line = "scopeward_calls_refused_total{cause=\"connection_streams\"} ";
+    assert_eq!(service.metric(line).await, Some(3.0));
+    drop(peers);
+    within("the places are given back", async {
+        while service.metric("scopeward_streams{service=\"policy_status\"} ").await != Some(0.0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    service.stop().await;
+}

@@ -1,0 +1,65 @@
+//! The admin endpoint under peers that are slow, many, or speak something else.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::within;
+use crate::service::{POLICY, Service};
+
+/// Sends `request` and leaves the connection open.
+async fn ask(service: &Service, request: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(service.admin).await.expect("a connection");
+    stream.write_all(request).await.expect("the server reads");
+    stream
+}
+
+#[tokio::test]
+async fn probes_are_answered_whatever_other_peers_do() {
+    let service = Service::start(POLICY).await;
+    let mut peers = Vec::new();
+    for number in 0..300 {
+        let request: &[u8] = match number % 4 {
+            0 => b"",
+            1 => b"GET /live",
+            2 => b"GET /livez HTTP/1.1\r\nHost: x\r\n",
+            // Asks and never reads.
+            _ => b"GET /status.json HTTP/1.1\r\nHost: x\r\n\r\n",
+        };
+        peers.push(ask(&service, request).await);
+        if number % 50 == 49 {
+            for path in ["/livez", "/readyz"] {
+                assert_eq!(within("a probe is answered", service.get(path)).await.0, 200);
+            }
+        }
+    }
+    drop(peers);
+    assert_eq!(within("monitoring is answered again", service.get("/metrics")).await.0, 200);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn endpoint_speaks_http_1_only_and_answers_once() {
+    let service = Service::start(POLICY).await;
+    for (request, expected) in [
+        (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], None),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n", Some("200 OK")),
+        (b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n", Some("200 OK")),
+        (b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", Some("405 Method Not Allowed")),
+        (b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", Some("404 Not Found")),
+    ] {
+        let mut stream = ask(&service, request).await;
+        let mut answer = Vec::new();
+        // It may be reset, where bytes were sent that nobody read.
+        _ = within("the connection is closed", stream.read_to_end(&mut answer)).await;
+        let answer = String::from_utf8_lossy(&answer);
+        let answers = answer.matches("HTTP/1.1 ").count();
+        match expected {
+            Some(expected) => {
+                assert!(answer.starts_with(&format!("HTTP/1.1 {expected}\r\n")), "{answer}");
+                assert_eq!(answers, 1, "{answer}");
+            }
+            None => assert!(!answer.contains("200 OK"), "{answer}"),
+        }
+    }
+    service.stop().await;
+}
