@@ -112,7 +112,10 @@ const CASES: &[Case] = &[
 fn decide(set: &PolicySet, case: &Case, audiences: &[String]) -> bool {
     let client = Client::default();
     let answer = match case.registered {
-        None => registration::expand(set, &registration::Question { audiences, scope: case.scope, client }),
+        None => registration::expand(
+            set,
+            &registration::Question { audiences, scope: case.scope, client, previous_scope: None },
+        ),
         Some(registered) => {
             let registered_scope = Some(registered);
             authorize::check(

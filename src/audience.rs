@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::uri::{default_port, is_scheme, split_port};
+
 /// Longest audience in bytes that a request may name.
 pub const MAX_AUDIENCE_BYTES: usize = 2048;
 
@@ -120,32 +122,6 @@ pub fn without_query(normal: &str) -> &str {
     match normal.split_once('?') {
         Some((bare, _)) if is_url(normal) => bare,
         _ => normal,
-    }
-}
-
-/// RFC 3986 section 3.1: a letter, then letters, digits, `+`, `-`, `.`.
-fn is_scheme(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
-}
-
-/// Splits host and port; the colons inside `[::1]` belong to the host.
-pub(crate) fn split_port(host_port: &str) -> (&str, Option<&str>) {
-    match host_port.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (host_port, None),
-    }
-}
-
-const fn default_port(scheme: &str) -> Option<u16> {
-    if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss") {
-        Some(443)
-    } else if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("ws") {
-        Some(80)
-    } else if scheme.eq_ignore_ascii_case("ftp") {
-        Some(21)
-    } else {
-        None
     }
 }
 

@@ -1,81 +1,62 @@
-//! A question that owns its text: what a test case asks, and what an audit record says was asked.
-//!
-//! The decision core borrows its questions from the wire; tools that keep many of them keep these.
+//! The messages of the API as questions of the core: the one place where a message becomes a question, and a question that
+//! owns its text, which is what a test case asks and what an audit record says was asked.
 
-use crate::decision::{Answer, Client, LimitError, authorize, check_limits, registration};
+use crate::decision::{Answer, Client, LimitError, RequestKind, authorize, check_limits, registration};
 use crate::policy::{ClientSource, PolicySet};
-
-/// Which of the two questions is asked.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Moment {
-    /// `ExpandRegistrationScopes`.
-    Register,
-    /// `CheckAuthorizeScopes`.
-    Authorize,
-}
-
-impl Moment {
-    /// `register` or `authorize`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Register => "register",
-            Self::Authorize => "authorize",
-        }
-    }
-}
+use crate::proto::v1;
 
 /// One question, as on the wire.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Call {
     /// Which question.
-    pub moment: Moment,
+    pub kind: RequestKind,
     /// The audiences as named; may be empty.
     pub audiences: Vec<String>,
     /// `scope` as received; `None` if it was not sent.
     pub scope: Option<String>,
-    /// At authorize, `registered_scope` as stored; `None` means unknown.
+    /// At authorize, `registered_scope` as stored; `None` means unknown. At registration, `previous_scope`; `None` means a
+    /// new one.
     pub registered_scope: Option<String>,
-    /// The client.
-    pub client: OwnedClient,
-}
-
-/// What a client says of itself. Empty text and empty lists mean that nothing was said.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
-pub struct OwnedClient {
-    /// `client_id`.
-    pub client_id: String,
-    /// Where the authorization server knows the client from.
-    pub source: Option<ClientSource>,
-    /// `client_name`.
-    pub client_name: String,
-    /// `software_id`.
-    pub software_id: String,
-    /// `software_version`; no rule looks at it.
-    pub software_version: String,
-    /// `redirect_uris`.
-    pub redirect_uris: Vec<String>,
-    /// `grant_types`.
-    pub grant_types: Vec<String>,
-    /// `application_type`.
-    pub application_type: String,
+    /// The client; one with no field set says nothing.
+    pub client: v1::Client,
 }
 
 impl Call {
     /// Decides it.
     #[must_use]
     pub fn answer<'a>(&'a self, policy: &'a PolicySet) -> Answer<'a> {
-        let Self { moment, audiences, scope, registered_scope, client } = self;
-        let scope = scope.as_deref();
-        let client = client.as_client();
-        match moment {
-            Moment::Register => {
-                registration::expand(policy, &registration::Question { audiences, scope, client })
-            }
-            Moment::Authorize => {
-                let registered_scope = registered_scope.as_deref();
-                authorize::check(policy, &authorize::Question { audiences, scope, registered_scope, client })
-            }
+        match self.kind {
+            RequestKind::Registration => registration::expand(policy, &self.registration()),
+            RequestKind::Authorize => authorize::check(policy, &self.authorize()),
+        }
+    }
+
+    /// Decides it, with the trail.
+    #[must_use]
+    pub fn explain<'a>(&'a self, policy: &'a PolicySet) -> Answer<'a> {
+        match self.kind {
+            RequestKind::Registration => registration::explain(policy, &self.registration()),
+            RequestKind::Authorize => authorize::explain(policy, &self.authorize()),
+        }
+    }
+
+    fn registration(&self) -> registration::Question<'_> {
+        let Self { kind: _, audiences, scope, registered_scope, client } = self;
+        registration::Question {
+            audiences,
+            scope: scope.as_deref(),
+            previous_scope: registered_scope.as_deref(),
+            client: facts(client),
+        }
+    }
+
+    fn authorize(&self) -> authorize::Question<'_> {
+        let Self { kind: _, audiences, scope, registered_scope, client } = self;
+        authorize::Question {
+            audiences,
+            scope: scope.as_deref(),
+            registered_scope: registered_scope.as_deref(),
+            client: facts(client),
         }
     }
 
@@ -84,32 +65,93 @@ impl Call {
     /// # Errors
     /// The first limit that is exceeded.
     pub fn check_limits(&self) -> Result<(), LimitError> {
-        check_limits(&self.audiences, self.scope.as_deref(), self.registered_scope.as_deref())
+        check_limits(&self.audiences, "")
     }
 }
 
-impl OwnedClient {
-    /// The same, borrowed.
-    #[must_use]
-    pub fn as_client(&self) -> Client<'_> {
-        let Self {
-            client_id,
-            source,
-            client_name,
-            software_id,
-            software_version: _,
-            redirect_uris,
-            grant_types,
-            application_type,
-        } = self;
-        Client {
-            client_id,
-            source: *source,
-            client_name,
-            software_id,
-            redirect_uris,
-            grant_types,
-            application_type,
+/// A registration as asked over the API, borrowed. What is for the record alone is not in it.
+#[must_use]
+pub fn registration(request: &v1::ExpandRegistrationScopesRequest) -> registration::Question<'_> {
+    // Taken apart in full, so that a new field is not forgotten.
+    let v1::ExpandRegistrationScopesRequest { audiences, scope, client, previous_scope, correlation_id: _ } =
+        request;
+    registration::Question {
+        audiences,
+        scope: scope.as_deref(),
+        previous_scope: previous_scope.as_deref(),
+        client: client.as_ref().map(facts).unwrap_or_default(),
+    }
+}
+
+/// An authorize request as asked over the API, borrowed.
+#[must_use]
+pub fn authorize(request: &v1::CheckAuthorizeScopesRequest) -> authorize::Question<'_> {
+    let v1::CheckAuthorizeScopesRequest { audiences, scope, registered_scope, client, correlation_id: _ } =
+        request;
+    authorize::Question {
+        audiences,
+        scope: scope.as_deref(),
+        registered_scope: registered_scope.as_deref(),
+        client: client.as_ref().map(facts).unwrap_or_default(),
+    }
+}
+
+/// What a client says of itself, borrowed.
+fn facts(client: &v1::Client) -> Client<'_> {
+    let v1::Client {
+        client_id,
+        source: _,
+        client_name,
+        software_id,
+        software_version,
+        redirect_uris,
+        grant_types,
+        application_type,
+    } = client;
+    Client {
+        client_id,
+        source: source(client.source()),
+        client_name,
+        software_id,
+        software_version,
+        redirect_uris,
+        grant_types,
+        application_type,
+    }
+}
+
+/// `None` for one that is not said, or that a newer caller knows and we do not: it holds no rule.
+const fn source(source: v1::ClientSource) -> Option<ClientSource> {
+    match source {
+        v1::ClientSource::Unspecified => None,
+        v1::ClientSource::Dcr => Some(ClientSource::Dcr),
+        v1::ClientSource::Cimd => Some(ClientSource::Cimd),
+        v1::ClientSource::Static => Some(ClientSource::Static),
+    }
+}
+
+/// The source as the API has it.
+#[must_use]
+pub const fn wire_source(source: ClientSource) -> v1::ClientSource {
+    match source {
+        ClientSource::Dcr => v1::ClientSource::Dcr,
+        ClientSource::Cimd => v1::ClientSource::Cimd,
+        ClientSource::Static => v1::ClientSource::Static,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_we_do_not_know_is_not_said() {
+        assert_eq!(facts(&v1::Client { source: 99, ..v1::Client::default() }).source, None);
+        for core in [ClientSource::Dcr, ClientSource::Cimd, ClientSource::Static] {
+            let wire = v1::Client { source: wire_source(core).into(), ..v1::Client::default() };
+            assert_eq!(facts(&wire).source, Some(core));
+            let name = format!("CLIENT_SOURCE_{}", core.as_str().to_ascii_uppercase());
+            assert_eq!(wire_source(core).as_str_name(), name);
         }
     }
 }

@@ -28,3 +28,4 @@ pub mod status;
 pub mod store;
 pub mod suite;
 pub mod throttle;
+pub mod uri;

@@ -8,8 +8,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::call::{Call, Moment};
-use crate::decision::{Answer, Reason};
+use crate::call::Call;
+use crate::decision::{Answer, Reason, RequestKind};
 use crate::policy::PolicySet;
 use crate::scope::distinct_tokens;
 
@@ -57,7 +57,7 @@ pub struct Group {
     /// What flips.
     pub flip: Flip,
     /// Which question.
-    pub moment: Moment,
+    pub kind: RequestKind,
     /// The audiences of the question.
     pub audiences: Vec<String>,
     /// The requested scopes, separated by spaces; `None` if the scope was omitted.
@@ -136,7 +136,7 @@ impl Outcome {
 
 #[derive(Debug, Eq, Hash, PartialEq)]
 struct Key {
-    moment: Moment,
+    kind: RequestKind,
     audiences: Vec<String>,
     asked: Option<String>,
     before: Outcome,
@@ -182,10 +182,10 @@ impl<'p> Replay<'p> {
         let tokens = distinct_tokens(call.scope.as_deref().unwrap_or_default());
         let asked = (!tokens.is_empty()).then(|| tokens.join(" "));
         let client = client_name(&call);
-        let Call { moment, audiences, .. } = call;
+        let Call { kind, audiences, .. } = call;
         let tally = self
             .groups
-            .entry(Key { moment, audiences, asked, before, after })
+            .entry(Key { kind, audiences, asked, before, after })
             .or_insert_with(|| Tally { count: 0, clients: BTreeSet::new(), sequences: (sequence, sequence) });
         tally.count += 1;
         tally.clients.extend(client);
@@ -205,7 +205,7 @@ impl<'p> Replay<'p> {
 }
 
 fn group(key: Key, tally: Tally) -> Group {
-    let Key { moment, audiences, asked, before, after } = key;
+    let Key { kind, audiences, asked, before, after } = key;
     let Tally { count, clients, sequences } = tally;
     let flip = match (before.reason, after.reason) {
         (None, Some(_)) => Flip::NowDenied,
@@ -218,7 +218,7 @@ fn group(key: Key, tally: Tally) -> Group {
     };
     let more_clients = clients.len().saturating_sub(MAX_CLIENTS);
     let clients = clients.into_iter().take(MAX_CLIENTS).collect();
-    Group { flip, moment, audiences, asked, before, after, count, clients, more_clients, sequences }
+    Group { flip, kind, audiences, asked, before, after, count, clients, more_clients, sequences }
 }
 
 fn client_name(call: &Call) -> Option<String> {

@@ -101,11 +101,17 @@ impl<'a> Distinct<'a> {
         Self { list: Vec::with_capacity(capacity), index: HashTable::new() }
     }
 
-    /// Appends a scope unless it is there already; tells whether it was appended.
+    /// Appends a scope unless it is there already; returns `true` if it was appended.
     pub fn push(&mut self, scope: &'a str) -> bool {
-        if self.list.len() < LINEAR {
-            if self.list.contains(&scope) {
-                return false;
+        self.insert(scope).1
+    }
+
+    /// Appends a scope unless it is there already; returns its 0-based position, and `true` if it was appended.
+    pub fn insert(&mut self, scope: &'a str) -> (usize, bool) {
+        let at = self.list.len();
+        if at < LINEAR {
+            if let Some(known) = self.list.iter().position(|known| *known == scope) {
+                return (known, false);
             }
             self.list.push(scope);
             if self.list.len() == LINEAR {
@@ -113,7 +119,7 @@ impl<'a> Distinct<'a> {
                     self.index.insert_unique(hash(known), index_of(at), |at| rehash(&self.list, *at));
                 }
             }
-            return true;
+            return (at, true);
         }
         let list = &mut self.list;
         match self.index.entry(
@@ -121,24 +127,30 @@ impl<'a> Distinct<'a> {
             |at| list.get(*at as usize).is_some_and(|known| *known == scope),
             |at| rehash(list, *at),
         ) {
-            Entry::Occupied(_) => false,
+            Entry::Occupied(known) => (*known.get() as usize, false),
             Entry::Vacant(vacant) => {
-                vacant.insert(index_of(list.len()));
+                vacant.insert(index_of(at));
                 list.push(scope);
-                true
+                (at, true)
             }
         }
     }
 
-    /// Tells whether the scope is in the list, byte for byte.
+    /// The 0-based position of a scope, byte for byte; `None` if it is not in the list.
     #[must_use]
-    pub fn contains(&self, scope: &str) -> bool {
+    pub fn position(&self, scope: &str) -> Option<usize> {
         if self.list.len() < LINEAR {
-            self.list.contains(&scope)
+            self.list.iter().position(|known| *known == scope)
         } else {
             let same = |at: &u32| self.list.get(*at as usize).is_some_and(|known| *known == scope);
-            self.index.find(hash(scope), same).is_some()
+            self.index.find(hash(scope), same).map(|at| *at as usize)
         }
+    }
+
+    /// Returns `true` if the scope is in the list, byte for byte.
+    #[must_use]
+    pub fn contains(&self, scope: &str) -> bool {
+        self.position(scope).is_some()
     }
 
     /// The scopes so far, in order.
@@ -163,6 +175,8 @@ pub struct ScopeList {
     text: Box<str>,
     ends: Box<[u32]>,
     index: Option<Box<HashTable<u32>>>,
+    /// Bytes of the longest scope.
+    longest: u32,
     has_patterns: bool,
 }
 
@@ -187,6 +201,7 @@ impl ScopeList {
         }
         let mut made = Self {
             has_patterns: list.iter().any(|scope| matching::has_star_segment(scope)),
+            longest: index_of(list.iter().map(|scope| scope.len()).max().unwrap_or(0)),
             text: text.into_boxed_str(),
             ends: ends.into_boxed_slice(),
             index: None,
@@ -242,7 +257,13 @@ impl ScopeList {
         self.position(scope).is_some()
     }
 
-    /// Tells whether an entry has a `*` segment, and so acts as a pattern under `wildcard`.
+    /// Bytes of the longest scope; 0 for an empty list.
+    #[must_use]
+    pub const fn longest(&self) -> usize {
+        self.longest as usize
+    }
+
+    /// Returns `true` if an entry has a `*` segment, and so acts as a pattern under `wildcard`.
     #[must_use]
     pub const fn has_patterns(&self) -> bool {
         self.has_patterns

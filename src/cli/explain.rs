@@ -10,7 +10,6 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use prost::{Message, Name};
 use serde::Serialize;
-use serde_json::Value;
 use uuid::Uuid;
 
 use self::sources::{Entry, Place, Sources};
@@ -18,6 +17,7 @@ use self::trail::{Asked, Explanation, Fact, Rule, Setting};
 use super::output::{Format, bad, bold, clean, dim, good, notable, print, print_error};
 use super::question::{AuthorizeArgs, ExpandArgs};
 use super::{Exit, report};
+use crate::call;
 use crate::decision::{Answer, Client, authorize, check_limits, registration};
 use crate::policy::check::Accepted;
 use crate::policy::finding::shown;
@@ -81,17 +81,17 @@ struct PolicyArgs {
 pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
     match args.question {
         Question::Expand { policy, question } => {
-            let wire = question.to_wire();
-            within_limits(&wire, &question.audiences, question.scope.as_deref(), None)?;
-            let core = question.to_core();
+            let request = question.to_wire();
+            within_limits(&request, &request.audiences, &request.correlation_id)?;
+            let question = call::registration(&request);
             let case = Case {
                 method: "ExpandRegistrationScopes",
-                request: question.to_json(),
-                client: &core.client,
+                request: json::to_string_of_set(&request)?,
+                client: &question.client,
                 asked: Asked::Registration,
             };
             let loaded = Policy::load(&policy)?;
-            let answer = || registration::expand(&loaded.active.set, &core);
+            let answer = || registration::explain(&loaded.active.set, &question);
             let message = || {
                 let mut message = convert::expand_response(answer(), &loaded.active, Uuid::nil());
                 message.decision_id.clear();
@@ -100,25 +100,20 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
             show(&loaded, &answer(), message, &case, policy.output)
         }
         Question::Authorize { policy, question } => {
-            let wire = question.to_wire();
-            let common = &question.common;
-            let registered_scope = question.registered_scope.as_deref();
-            within_limits(&wire, &common.audiences, common.scope.as_deref(), registered_scope)?;
-            let core = question.to_core();
+            let request = question.to_wire();
+            within_limits(&request, &request.audiences, &request.correlation_id)?;
+            let question = call::authorize(&request);
             let case = Case {
                 method: "CheckAuthorizeScopes",
-                request: question.to_json(),
-                client: &core.client,
+                request: json::to_string_of_set(&request)?,
+                client: &question.client,
                 asked: Asked::Authorize {
-                    scope_omitted: common
-                        .scope
-                        .as_deref()
-                        .is_none_or(|scope| scope.trim_matches(' ').is_empty()),
-                    registration_known: registered_scope.is_some(),
+                    scope_omitted: question.scope.is_none_or(|scope| scope.trim_matches(' ').is_empty()),
+                    registration_known: question.registered_scope.is_some(),
                 },
             };
             let loaded = Policy::load(&policy)?;
-            let answer = || authorize::check(&loaded.active.set, &core);
+            let answer = || authorize::explain(&loaded.active.set, &question);
             let message = || {
                 let mut message = convert::check_response(answer(), &loaded.active, Uuid::nil());
                 message.decision_id.clear();
@@ -132,7 +127,8 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
 /// What is printed of a question besides its answer.
 struct Case<'q> {
     method: &'static str,
-    request: Value,
+    /// The question in JSON.
+    request: String,
     client: &'q Client<'q>,
     asked: Asked,
 }
@@ -183,21 +179,20 @@ fn show(
 fn within_limits<M: Message + Name>(
     message: &M,
     audiences: &[String],
-    scope: Option<&str>,
-    registered_scope: Option<&str>,
+    correlation_id: &str,
 ) -> anyhow::Result<()> {
     let length = message.encoded_len();
     if length > MAX_MESSAGE_BYTES {
         let message = M::NAME.to_owned();
         return Err(RpcError::MessageTooLarge { message, limit: MAX_MESSAGE_BYTES, actual: length }.into());
     }
-    check_limits(audiences, scope, registered_scope).map_err(|error| convert::limit_error(&error, "").into())
+    check_limits(audiences, correlation_id).map_err(|error| convert::limit_error(&error, "").into())
 }
 
 /// The command that asks a running server the same. Needs no proto file, since the server has reflection.
 fn grpcurl(case: &Case<'_>) -> String {
     // In a shell nothing is special between single quotes but the quote that ends them.
-    let request = ascii(&case.request.to_string()).replace('\'', r"'\''");
+    let request = ascii(&case.request).replace('\'', r"'\''");
     let method = case.method;
     format!("grpcurl -plaintext -d '{request}' 127.0.0.1:50551 scopeward.v1.ScopePolicyService/{method}")
 }

@@ -4,16 +4,20 @@
 //! or fails with `invalid_scope`. RFC 8707 section 2: a request may span several resources. Not for the
 //! token endpoint: a refresh may not exceed its grant (RFC 6749 section 6), and this may widen.
 
+use super::refusal::{denial, is_granted, malformed, refusal};
+use super::registered::{Cover, Grantable, Registered};
+use super::target::{self, Targets};
+use super::trail::Trail;
 use super::{
-    Added, Answer, AudienceGrant, Client, Held, Moment, Outcome, Reason, Refused, Step, Withheld, audiences,
-    client, denial, is_forbidden, is_granted, malformed, refusal, rule_name,
+    Answer, AudienceGrant, Client, Granted, Held, Outcome, Reason, Refused, RequestKind, Step, Withheld,
+    client, is_forbidden, limit,
 };
-use crate::policy::{AudiencePolicy, OmittedScope, PolicySet, Treatment, UnknownRegistration};
+use crate::policy::{AudiencePolicy, ClientRule, OmittedScope, PolicySet, Treatment, UnknownRegistration};
 use crate::scope::matching::{ScopeMatching, has_star_segment};
 use crate::scope::{Distinct, check_token, distinct_tokens};
 
 /// An authorize request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Question<'a> {
     /// The audiences (`resource`, RFC 8707), as named; none means the default one, or the only one.
     pub audiences: &'a [String],
@@ -31,78 +35,72 @@ pub struct Question<'a> {
 /// holds or by the step-up scopes. An allowed answer has at least one scope, in the order asked.
 #[must_use]
 pub fn check<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> {
-    let audiences = match audiences(policy, question.audiences, Moment::Authorize) {
-        Ok(audiences) => audiences,
+    decide(policy, question, false)
+}
+
+/// Decides as [`check`] does, and fills in the trail.
+#[must_use]
+pub fn explain<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> {
+    decide(policy, question, true)
+}
+
+const KIND: RequestKind = RequestKind::Authorize;
+
+fn decide<'a>(policy: &'a PolicySet, question: &Question<'a>, with_trail: bool) -> Answer<'a> {
+    let Question { audiences, scope, registered_scope, client } = *question;
+    let scope = scope.unwrap_or_default();
+    if let Some(answer) = limit::over(KIND, scope, &client) {
+        return answer;
+    }
+    let Targets { audiences, .. } = match target::find(policy, audiences, KIND) {
+        Ok(targets) => targets,
         Err(answer) => return *answer,
     };
-    let registered = question.registered_scope.map(|scope| {
-        let mut tokens = distinct_tokens(scope);
-        tokens.retain(|token| check_token(token).is_ok());
-        tokens
-    });
-    let asked = distinct_tokens(question.scope.unwrap_or_default());
-    let omitted = asked.is_empty();
-    let mut trail: Vec<Step<'a>> = Vec::with_capacity(audiences.len() * asked.len().max(8));
-    let mut refused: Vec<Refused<'a>> = Vec::new();
-    let mut scope = Distinct::with_capacity(asked.len().max(4));
-    let mut added: Vec<Added<'a>> = Vec::new();
+    let registered = registered_scope.map(Registered::new);
+    let asked = distinct_tokens(scope);
+    let mut authorization = Authorization {
+        holders: audiences
+            .iter()
+            .map(|audience| Holder::new(audience, registered.is_some(), &client))
+            .collect(),
+        audiences: &audiences,
+        registered: registered.as_ref(),
+        granted: Granted::with_capacity(asked.len()),
+        trail: Trail::new(with_trail),
+    };
 
-    if omitted {
-        if audiences.iter().all(|audience| audience.omitted_scope != OmittedScope::Reject) {
-            for audience in &audiences {
-                let holder = Holder { audience, registered: registered.as_deref(), client: &question.client };
-                holder.give(&audiences, &mut trail);
-            }
-            for step in trail.iter().filter(|step| step.outcome == Outcome::Granted) {
-                scope.push(step.scope);
-                note(&mut added, step);
-            }
-        }
-    } else {
-        for token in asked {
-            if let Err(error) = check_token(token) {
-                refused.push(malformed(token, error));
-                continue;
-            }
-            let first = trail.len();
-            trail.extend(audiences.iter().map(|audience| {
-                Holder { audience, registered: registered.as_deref(), client: &question.client }.judge(token)
-            }));
-            let steps = trail.get(first..).unwrap_or_default();
-            if is_granted(steps) {
-                scope.push(token);
-                for step in steps.iter().filter(|step| step.outcome == Outcome::Granted) {
-                    if !matches!(step.held, Some(Held::Registered(_) | Held::AnySupported)) {
-                        note(&mut added, step);
-                    }
-                }
-            } else {
-                refused.push(refusal(token, steps));
-            }
-        }
-    }
-
-    let scope = scope.into_vec();
-    let treated = |treatment: fn(&AudiencePolicy) -> Treatment| {
+    let refused = authorization.keep(&asked);
+    let rejects = |reason| {
+        let treatment: fn(&AudiencePolicy) -> Treatment = match reason {
+            Reason::Forbidden | Reason::Unsupported => |audience| audience.unsupported_scopes,
+            Reason::Unregistered => |audience| audience.unregistered_scopes,
+            _ => |_| Treatment::Reject,
+        };
         audiences.iter().any(|audience| treatment(audience) == Treatment::Reject)
     };
-    let rejects = |reason| match reason {
-        Reason::Forbidden | Reason::Unsupported => treated(|audience| audience.unsupported_scopes),
-        Reason::Unregistered => treated(|audience| audience.unregistered_scopes),
-        _ => true,
-    };
-    if scope.is_empty() || refused.iter().any(|one| rejects(one.reason)) {
-        let answer = denial(Moment::Authorize, omitted, refused, rejects);
+    let stands_in = asked.is_empty();
+    let is_rejected = refused.iter().any(|one| rejects(one.reason));
+    if stands_in && audiences.iter().all(|audience| audience.omitted_scope != OmittedScope::Reject) {
+        authorization.give();
+    }
+    let Authorization { holders, granted, trail, .. } = authorization;
+    let audience_grants = grants(&holders, granted.scope.as_slice());
+    let trail = trail.into_steps();
+    let (scope, added) = granted.into_parts();
+    if is_rejected || scope.is_empty() {
+        let answer = denial(KIND, stands_in, refused, rejects);
         return Answer { audiences, trail, ..answer };
     }
-    let registered_scope = updated(&audiences, registered.as_deref().unwrap_or_default(), &scope);
-    let audience_grants = grants(&audiences, &scope, &trail);
+    if let Some(answer) = limit::answer_over(KIND, &scope) {
+        return Answer { audiences, trail, ..answer };
+    }
+    let effective_registered_scope = effective(&audiences, registered.as_ref(), &scope);
     Answer {
         reason: None,
         scope,
         added,
         refused,
-        registered_scope,
+        effective_registered_scope,
         audience_grants,
         oauth_error: None,
         audiences,
@@ -110,32 +108,97 @@ pub fn check<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> {
     }
 }
 
-/// Lists a granted scope as added, once, under the origin that comes first in the order of origins.
-fn note<'a>(added: &mut Vec<Added<'a>>, step: &Step<'a>) {
-    let Some((held, origin)) = step.held.and_then(|held| Some((held, held.origin()?))) else { return };
-    let rule = rule_name(step.audience, held);
-    match added.iter_mut().find(|known| known.scope == step.scope) {
-        None => added.push(Added { scope: step.scope, origin, rule }),
-        Some(known) if origin < known.origin => {
-            known.origin = origin;
-            known.rule = rule;
+/// An authorize request on its way to an answer.
+struct Authorization<'q, 'a> {
+    /// One for each of `audiences`.
+    holders: Vec<Holder<'a>>,
+    audiences: &'q [&'a AudiencePolicy],
+    registered: Option<&'q Registered<'a>>,
+    granted: Granted<'a>,
+    trail: Trail<'a>,
+}
+
+impl<'a> Authorization<'_, 'a> {
+    /// Keeps what was asked for and may be granted; returns the rest.
+    fn keep(&mut self, asked: &[&'a str]) -> Vec<Refused<'a>> {
+        let Self { holders, audiences: _, registered, granted, trail } = self;
+        let mut refused = Vec::new();
+        let mut steps = Vec::with_capacity(holders.len());
+        for token in asked {
+            if let Err(error) = check_token(token) {
+                refused.push(malformed(token, error));
+                continue;
+            }
+            let cover = registered.map(|registered| Cover::new(registered, token));
+            steps.clear();
+            steps.extend(holders.iter().map(|holder| holder.judge(token, cover.as_ref())));
+            if is_granted(&steps, true) {
+                granted.keep(token);
+                granted.mark(&steps);
+                grant(holders, &steps);
+            } else {
+                let is_registered = registered.is_some_and(|registered| registered.contains(token));
+                refused.push(refusal(token, &steps, true, is_registered));
+            }
+            trail.record(&steps);
         }
-        Some(_) => {}
+        refused
+    }
+
+    /// Gives a request without scope what stands in for it.
+    fn give(&mut self) {
+        let Self { holders, audiences, registered, granted, trail } = self;
+        // A scope that several audiences offer is compared with what each forbids once.
+        let mut offered = Distinct::default();
+        let mut forbidden = Vec::new();
+        for holder in holders.iter_mut() {
+            for (scope, held) in holder.offers(*registered) {
+                let (at, is_new) = offered.insert(scope);
+                if is_new {
+                    forbidden.push(is_forbidden(audiences, scope));
+                }
+                let step = holder.offer(scope, held, forbidden.get(at).copied().unwrap_or(true));
+                if let Some(held) = held.filter(|_| step.outcome == Outcome::Granted) {
+                    granted.add(&step, held);
+                    holder.granted.push(scope);
+                }
+                trail.record(&[step]);
+            }
+        }
+    }
+}
+
+/// Notes at which audiences a scope is granted.
+fn grant<'a>(holders: &mut [Holder<'a>], steps: &[Step<'a>]) {
+    // One audience grants all that is granted.
+    if holders.len() > 1 {
+        for (holder, step) in holders.iter_mut().zip(steps) {
+            if step.outcome == Outcome::Granted {
+                holder.granted.push(step.scope);
+            }
+        }
     }
 }
 
 /// The received registration without what is forbidden or no longer supported, then what is granted
 /// and not in it.
-fn updated<'a>(audiences: &[&AudiencePolicy], registered: &[&'a str], granted: &[&'a str]) -> Vec<&'a str> {
+fn effective<'a>(
+    audiences: &[&AudiencePolicy],
+    registered: Option<&Registered<'a>>,
+    granted: &[&'a str],
+) -> Vec<&'a str> {
+    let registered = registered.map_or(&[][..], Registered::tokens);
+    let mut known = Distinct::with_capacity(granted.len());
+    for token in granted {
+        known.push(token);
+    }
     let mut scope = Distinct::with_capacity(registered.len() + granted.len());
     for token in registered {
-        let supported = |audience: &&AudiencePolicy| {
+        let is_supported = |audience: &&AudiencePolicy| {
             audience.scope_matching.find(&audience.scopes_supported, token).is_some()
         };
         // What is granted is supported and not forbidden; no need to look again.
-        let stays =
-            || granted.contains(token) || audiences.iter().any(supported) && !is_forbidden(audiences, token);
-        if stays() {
+        if known.contains(token) || audiences.iter().any(is_supported) && !is_forbidden(audiences, token) {
             scope.push(token);
         }
     }
@@ -146,70 +209,66 @@ fn updated<'a>(audiences: &[&AudiencePolicy], registered: &[&'a str], granted: &
 }
 
 /// Which audience grants which scopes, in the order of the answer; an audience with none is left out.
-fn grants<'a>(
-    audiences: &[&'a AudiencePolicy],
-    scope: &[&'a str],
-    trail: &[Step<'a>],
-) -> Vec<AudienceGrant<'a>> {
-    if let [audience] = audiences {
-        return vec![AudienceGrant { audience: &audience.audience, scope: scope.to_vec() }];
-    }
-    let grant = |audience: &&'a AudiencePolicy| {
-        let own: Vec<&str> = trail
-            .iter()
-            .filter(|step| std::ptr::eq(step.audience, *audience) && step.outcome == Outcome::Granted)
-            .map(|step| step.scope)
-            .collect();
-        let scope: Vec<&str> = scope.iter().filter(|token| own.contains(token)).copied().collect();
-        (!scope.is_empty()).then_some(AudienceGrant { audience: &audience.audience, scope })
+fn grants<'a>(holders: &[Holder<'a>], scope: &[&'a str]) -> Vec<AudienceGrant<'a>> {
+    let grant = |holder: &Holder<'a>| {
+        let scope: Vec<&str> = match holders {
+            [_] => scope.to_vec(),
+            _ => scope.iter().filter(|token| holder.granted.contains(token)).copied().collect(),
+        };
+        (!scope.is_empty()).then_some(AudienceGrant { audience: &holder.audience.audience, scope })
     };
-    audiences.iter().filter_map(grant).collect()
+    holders.iter().filter_map(grant).collect()
 }
 
 /// What a client holds at one audience.
-struct Holder<'a, 'q> {
+struct Holder<'a> {
     audience: &'a AudiencePolicy,
-    /// The well-formed registered tokens; `None` if unknown.
-    registered: Option<&'q [&'a str]>,
-    client: &'q Client<'a>,
+    /// What an unknown registration is worth; `None` where it is known.
+    unknown: Option<UnknownRegistration>,
+    /// The client rules that hold, with their positions; none where they do not cover this client.
+    rules: Vec<(usize, &'a ClientRule)>,
+    grantable: Grantable,
+    /// What is granted here; not filled in where this is the only audience.
+    granted: Distinct<'a>,
 }
 
-impl<'a> Holder<'a, '_> {
-    /// What an unknown registration counts as for a client of this source.
-    fn unknown_registration(&self) -> UnknownRegistration {
-        self.audience.unknown_registration.of(self.client.source)
+impl<'a> Holder<'a> {
+    fn new(audience: &'a AudiencePolicy, is_registered: bool, client: &Client<'_>) -> Self {
+        let unknown = (!is_registered).then(|| audience.unknown_registration.of(client.source));
+        let mut holder = Self {
+            audience,
+            unknown,
+            rules: Vec::new(),
+            grantable: Grantable::default(),
+            granted: Distinct::default(),
+        };
+        if holder.has_baseline() {
+            holder.rules.extend(client::rules(audience, client));
+        }
+        holder
     }
 
     /// Whether the baseline and the rules cover this client: always if its registration is unknown and
     /// taken as one without scope, and otherwise if they cover existing clients.
     fn has_baseline(&self) -> bool {
-        match self.registered {
-            Some(_) => self.audience.baseline_for_existing_clients,
-            None => self.unknown_registration() != UnknownRegistration::None,
+        match self.unknown {
+            None => self.audience.baseline_for_existing_clients,
+            Some(unknown) => unknown != UnknownRegistration::None,
         }
     }
 
     /// Whether the defaults are held: only where the registration is unknown and taken as one without
     /// scope. Under `supported` that matters for a request without scope.
     fn has_defaults(&self) -> bool {
-        self.registered.is_none() && self.unknown_registration() != UnknownRegistration::None
+        self.unknown.is_some_and(|unknown| unknown != UnknownRegistration::None)
     }
 
     /// What covers a scope without step-up, the first that fits in the order of origins.
-    fn held(&self, scope: &str) -> Option<Held<'a>> {
+    fn held(&self, scope: &str, cover: Option<&Cover<'_, 'a>>) -> Option<Held<'a>> {
         let audience = self.audience;
         let matching = audience.scope_matching;
-        if let Some(registered) = self.registered {
-            let equal = registered.iter().find(|token| **token == scope);
-            let covering = || {
-                if matching == ScopeMatching::Exact {
-                    return None;
-                }
-                registered.iter().find(|token| matching.matches(token, scope))
-            };
-            if let Some(token) = equal.or_else(covering) {
-                return Some(Held::Registered(token));
-            }
+        if let Some(token) = cover.and_then(|cover| cover.at(audience, &self.grantable)) {
+            return Some(Held::Registered(token));
         }
         if self.has_defaults()
             && let Some(at) = matching.find(&audience.default_client_scopes, scope)
@@ -222,23 +281,22 @@ impl<'a> Holder<'a, '_> {
         if let Some(at) = matching.find(&audience.baseline_client_scopes, scope) {
             return Some(Held::Baseline(at));
         }
-        client::rules(audience, self.client).find_map(|(rule, list)| {
-            Some(Held::Rule(rule, matching.find(&list.baseline_client_scopes, scope)?))
+        self.rules.iter().find_map(|(rule, list)| {
+            Some(Held::Rule(*rule, matching.find(&list.baseline_client_scopes, scope)?))
         })
     }
 
     /// How a requested scope fares here.
-    fn judge(&self, scope: &'a str) -> Step<'a> {
+    fn judge(&self, scope: &'a str, cover: Option<&Cover<'_, 'a>>) -> Step<'a> {
         let audience = self.audience;
         let matching = audience.scope_matching;
         let forbidden = matching.find_stop(&audience.forbidden_scopes, scope);
         let supported = matching.find(&audience.scopes_supported, scope);
-        let any_supported =
-            self.registered.is_none() && self.unknown_registration() == UnknownRegistration::Supported;
-        let held = if any_supported && supported.is_some() {
+        let held = if supported.is_some() && self.unknown == Some(UnknownRegistration::Supported) {
             Some(Held::AnySupported)
         } else {
-            self.held(scope).or_else(|| matching.find(&audience.step_up_scopes, scope).map(Held::StepUp))
+            let step_up = || matching.find(&audience.step_up_scopes, scope).map(Held::StepUp);
+            self.held(scope, cover).or_else(step_up)
         };
         let outcome = if forbidden.is_some() {
             Outcome::Refused(Reason::Forbidden)
@@ -252,54 +310,58 @@ impl<'a> Holder<'a, '_> {
         Step { scope, audience, asked: true, supported, forbidden, held, outcome }
     }
 
-    /// What a request without scope gets here: what is held, or the defaults that are held. Never a
-    /// scope that wants to be asked for.
-    fn give(&self, audiences: &[&AudiencePolicy], trail: &mut Vec<Step<'a>>) {
+    /// What a request without scope may get here, each once: what is held, or the defaults with what holds them.
+    fn offers(&self, registered: Option<&Registered<'a>>) -> Vec<(&'a str, Option<Held<'a>>)> {
         let audience = self.audience;
+        let held = |scope: &'a str| {
+            let cover = registered.map(|registered| Cover::new(registered, scope));
+            self.held(scope, cover.as_ref())
+        };
+        let default = |(at, scope)| (scope, Held::Default(at));
+        let defaults = audience.default_client_scopes.iter().enumerate().map(default);
         if audience.omitted_scope == OmittedScope::Default {
-            for (at, scope) in audience.default_client_scopes.iter().enumerate() {
-                let held = match self.held(scope) {
-                    Some(Held::Registered(token)) => Some(Held::Registered(token)),
-                    Some(_) => Some(Held::Default(at)),
-                    None => None,
-                };
-                trail.push(self.offer(audiences, scope, held));
-            }
-            return;
+            // What the defaults name is a default, however it is held; a registered one needs no origin of ours.
+            let offer = |(scope, default)| match held(scope) {
+                Some(Held::Registered(token)) => (scope, Some(Held::Registered(token))),
+                other => (scope, other.map(|_| default)),
+            };
+            return defaults.map(offer).collect();
         }
         let mut seen = Distinct::default();
-        let mut offer = |scope: &'a str, held| {
+        let mut offers = Vec::new();
+        let mut offer = |scope: &'a str, held: Held<'a>| {
             if seen.push(scope) {
-                trail.push(self.offer(audiences, scope, Some(held)));
+                offers.push((scope, Some(held)));
             }
         };
-        for token in self.registered.unwrap_or_default() {
+        for token in registered.map_or(&[][..], Registered::tokens) {
             offer(token, Held::Registered(token));
         }
         if self.has_defaults() {
-            for (at, scope) in audience.default_client_scopes.iter().enumerate() {
-                offer(scope, Held::Default(at));
-            }
+            defaults.for_each(|(scope, default)| offer(scope, default));
         }
         if self.has_baseline() {
             // A baseline scope that a registered or default entry covers has that origin.
             for (at, scope) in audience.baseline_client_scopes.iter().enumerate() {
-                offer(scope, self.held(scope).unwrap_or(Held::Baseline(at)));
+                offer(scope, held(scope).unwrap_or(Held::Baseline(at)));
             }
-            for (rule, list) in client::rules(audience, self.client) {
+            for (rule, list) in &self.rules {
                 for (at, scope) in list.baseline_client_scopes.iter().enumerate() {
-                    offer(scope, self.held(scope).unwrap_or(Held::Rule(rule, at)));
+                    offer(scope, held(scope).unwrap_or(Held::Rule(*rule, at)));
                 }
             }
         }
+        offers
     }
 
-    fn offer(&self, audiences: &[&AudiencePolicy], scope: &'a str, held: Option<Held<'a>>) -> Step<'a> {
+    /// How a scope fares here that is offered to a request without scope. Never granted is what has to be asked for.
+    /// `is_forbidden`: here or at another audience of the request.
+    fn offer(&self, scope: &'a str, held: Option<Held<'a>>, is_forbidden: bool) -> Step<'a> {
         let audience = self.audience;
         let matching = audience.scope_matching;
         let forbidden = matching.find_stop(&audience.forbidden_scopes, scope);
         let supported = matching.find(&audience.scopes_supported, scope);
-        let outcome = if forbidden.is_some() || is_forbidden(audiences, scope) {
+        let outcome = if is_forbidden {
             Outcome::Withheld(Withheld::Forbidden)
         } else if supported.is_none() {
             Outcome::Withheld(Withheld::Unsupported)

@@ -3,8 +3,8 @@
 //! Everything but the host of a CIMD client id is the client's own word (RFC 7591 section 5): rules
 //! on it are a convenience, not a proof.
 
-use crate::audience::split_port;
 use crate::policy::{AudiencePolicy, ClientCondition, ClientRule, ClientSource, RedirectCondition};
+use crate::uri::PlainUri;
 
 /// The client of a question. Empty text and empty lists mean that nothing was said.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,12 +17,34 @@ pub struct Client<'a> {
     pub client_name: &'a str,
     /// `software_id`.
     pub software_id: &'a str,
+    /// `software_version`; no rule looks at it.
+    pub software_version: &'a str,
     /// `redirect_uris`.
     pub redirect_uris: &'a [String],
     /// `grant_types`; none means `authorization_code` (RFC 7591 section 2).
     pub grant_types: &'a [String],
     /// `application_type` (OpenID Connect Dynamic Client Registration 1.0, section 2).
     pub application_type: &'a str,
+}
+
+impl Client<'_> {
+    /// How much the client says: the bytes of all texts, and two for each entry of a list, as on the wire.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let Self {
+            client_id,
+            source: _,
+            client_name,
+            software_id,
+            software_version,
+            redirect_uris,
+            grant_types,
+            application_type,
+        } = self;
+        let texts = [client_id, client_name, software_id, software_version, application_type];
+        let list = |list: &[String]| list.iter().map(|entry| entry.len() + 2).sum::<usize>();
+        texts.into_iter().map(|text| text.len()).sum::<usize>() + list(redirect_uris) + list(grant_types)
+    }
 }
 
 /// Longest `client_name` in bytes that a pattern is compared with.
@@ -36,7 +58,7 @@ pub(super) fn rules<'a>(
     audience.client_rules.iter().enumerate().filter(|(_, rule)| holds(&rule.when, client))
 }
 
-/// Tells whether every member of a condition holds; one about which the request says nothing does not.
+/// Returns `true` if every member of a condition holds; one about which the request says nothing does not.
 #[must_use]
 pub fn holds(when: &ClientCondition, client: &Client<'_>) -> bool {
     let ClientCondition {
@@ -66,7 +88,10 @@ pub fn holds(when: &ClientCondition, client: &Client<'_>) -> bool {
             RedirectCondition::Loopback => {
                 !client.redirect_uris.is_empty() && client.redirect_uris.iter().all(|uri| is_loopback(uri))
             }
-            RedirectCondition::Exact(wanted) => client.redirect_uris.iter().any(|uri| **uri == **wanted),
+            RedirectCondition::Exact(wanted) => PlainUri::parse(wanted).is_some_and(|wanted| {
+                let is_wanted = |uri: &String| PlainUri::parse(uri).is_some_and(|uri| uri.is_same(&wanted));
+                client.redirect_uris.iter().any(is_wanted)
+            }),
         })
         && grant_types.as_deref().is_none_or(|wanted| {
             wanted.iter().all(|wanted| {
@@ -79,32 +104,21 @@ pub fn holds(when: &ClientCondition, client: &Client<'_>) -> bool {
         })
 }
 
-/// Splits an absolute URI with a known scheme into authority and the rest.
-fn authority<'u>(uri: &'u str, scheme: &str) -> Option<&'u str> {
-    let (found, rest) = uri.split_once("://")?;
-    if !found.eq_ignore_ascii_case(scheme) {
-        return None;
-    }
-    // A backslash ends the authority for browsers (WHATWG URL): no host may hide behind one.
-    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-    rest.get(..end)
-}
-
-/// An https URL on exactly this host: no userinfo, default port.
+/// An https URL with a path on exactly this host and the default port (client id metadata documents, section 3).
 fn is_https_host(client_id: &str, host: &str) -> bool {
-    authority(client_id, "https").is_some_and(|authority| {
-        let (name, port) = split_port(authority);
-        !authority.contains('@') && port.is_none_or(|port| port == "443") && name.eq_ignore_ascii_case(host)
+    PlainUri::parse(client_id).is_some_and(|uri| {
+        uri.has_scheme("https")
+            && uri.port() == Some(443)
+            && uri.has_path()
+            && uri.host().eq_ignore_ascii_case(host)
     })
 }
 
-/// A plain http URL on `localhost`, `[::1]` or 127.0.0.0/8 (RFC 8252 section 7.3), any port, no userinfo.
+/// A plain http URL on `localhost`, `[::1]` or 127.0.0.0/8 (RFC 8252 section 7.3), any port.
 fn is_loopback(uri: &str) -> bool {
-    authority(uri, "http").is_some_and(|authority| {
-        let (host, port) = split_port(authority);
-        let port_is_one = port.is_none_or(|port| port.parse::<u16>().is_ok() && !port.starts_with('+'));
-        !authority.contains('@')
-            && port_is_one
+    PlainUri::parse(uri).is_some_and(|uri| {
+        let host = uri.host();
+        uri.has_scheme("http")
             && (host.eq_ignore_ascii_case("localhost") || host == "[::1]" || is_loopback_v4(host))
     })
 }
@@ -176,7 +190,9 @@ mod tests {
         check("https://app.example.com/client.json", true);
         check("https://APP.example.COM/client.json", true);
         check("https://app.example.com:443/client.json", true);
-        check("https://app.example.com", true);
+        check("https://app.example.com/", true);
+        check("https://app.example.com", false);
+        check("https://app.example.com?x=/", false);
         check("HTTPS://app.example.com/x", true);
         check("https://app.example.com:8443/client.json", false);
         check("http://app.example.com/client.json", false);

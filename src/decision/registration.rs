@@ -3,97 +3,98 @@
 //! RFC 7591 section 2 lets a server use a default set where `scope` is omitted, and section 3.2.1
 //! lets it replace what was asked for; a refusal is `invalid_client_metadata` (section 3.2.2).
 
+use super::refusal::{denial, is_granted, malformed, refusal};
+use super::registered::Registered;
+use super::target::{self, Targets};
+use super::trail::Trail;
 use super::{
-    Added, Answer, Held, Moment, Origin, Outcome, Reason, Refused, Step, Withheld, audiences, client, denial,
-    is_forbidden, is_granted, malformed, refusal, rule_name,
+    Answer, Client, Granted, Held, Outcome, Reason, Refused, RequestKind, Step, Withheld, client,
+    is_forbidden, limit,
 };
-use crate::decision::Client;
 use crate::policy::{AudiencePolicy, PolicySet, Treatment};
-use crate::scope::{Distinct, check_token, distinct_tokens};
+use crate::scope::{check_token, distinct_tokens};
 
 /// A registration request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Question<'a> {
-    /// The audiences it is for, as named; none means all of a small policy, or the default one.
+    /// The audiences it is for, as named; none means those that the policy has for registrations.
     pub audiences: &'a [String],
     /// `scope` as received; `None`, `""` and only spaces mean omitted (RFC 6749 section 3.1).
     pub scope: Option<&'a str>,
+    /// What the client holds so far, where this is an update (RFC 7592 section 2.2); `None` for a new registration.
+    pub previous_scope: Option<&'a str>,
     /// The client.
     pub client: Client<'a>,
 }
 
 /// Decides which scopes a client shall hold.
 ///
-/// Keeps what was asked for and is supported, in the order asked, or starts from the defaults if
-/// nothing was asked; then appends each baseline scope that is not yet there, in policy order. An
+/// Keeps what was asked for and is supported, in the order asked, or starts from the defaults (at an update, from what the
+/// client holds) if nothing was asked; then appends each baseline scope that is not yet there, in policy order. An
 /// allowed answer has at least one scope. Deciding on the answer's own scope changes nothing.
 #[must_use]
 pub fn expand<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> {
-    let audiences = match audiences(policy, question.audiences, Moment::Registration) {
-        Ok(audiences) => audiences,
+    decide(policy, question, false)
+}
+
+/// Decides as [`expand`] does, and fills in the trail.
+#[must_use]
+pub fn explain<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> {
+    decide(policy, question, true)
+}
+
+const KIND: RequestKind = RequestKind::Registration;
+
+fn decide<'a>(policy: &'a PolicySet, question: &Question<'a>, with_trail: bool) -> Answer<'a> {
+    let Question { audiences, scope, previous_scope, client } = *question;
+    let scope = scope.unwrap_or_default();
+    if let Some(answer) = limit::over(KIND, scope, &client) {
+        return answer;
+    }
+    let targets = match target::find(policy, audiences, KIND) {
+        Ok(targets) => targets,
         Err(answer) => return *answer,
     };
-    let asked = distinct_tokens(question.scope.unwrap_or_default());
-    let omitted = asked.is_empty();
-    let mut trail = Vec::with_capacity(audiences.len() * (asked.len() + 4));
-    let mut refused: Vec<Refused<'a>> = Vec::new();
-    let mut scope = Distinct::with_capacity(asked.len() + 4);
-    let mut added = Vec::new();
+    let previous = previous_scope.map(Registered::new);
+    let asked = distinct_tokens(scope);
+    let mut registration = Registration {
+        targets,
+        granted: Granted::with_capacity(asked.len() + 4),
+        trail: Trail::new(with_trail),
+    };
 
-    for token in asked {
-        if let Err(error) = check_token(token) {
-            refused.push(malformed(token, error));
-            continue;
-        }
-        let first = trail.len();
-        trail.extend(audiences.iter().map(|audience| judge(audience, token)));
-        let steps = trail.get(first..).unwrap_or_default();
-        if is_granted(steps) {
-            scope.push(token);
-        } else {
-            refused.push(refusal(token, steps));
-        }
-    }
-
+    let refused = registration.keep(&asked, previous.as_ref());
+    let Targets { audiences, .. } = &registration.targets;
     let rejects = |reason| match reason {
         Reason::Forbidden | Reason::Unsupported => {
             audiences.iter().any(|audience| audience.registration_unsupported_scopes == Treatment::Reject)
         }
         _ => true,
     };
-    if refused.iter().any(|one| rejects(one.reason)) {
-        let answer = denial(Moment::Registration, omitted, refused, rejects);
-        return Answer { audiences, trail, ..answer };
-    }
-
-    for audience in &audiences {
-        for (given, held) in given(audience, omitted, &question.client) {
-            let Some(origin) = held.origin() else { continue };
-            let mut step = judge(audience, given);
-            step.asked = false;
-            step.held = Some(held);
-            if is_forbidden(&audiences, given) {
-                step.outcome = Outcome::Withheld(Withheld::Forbidden);
-            } else if scope.push(given) {
-                added.push(Added { scope: given, origin, rule: rule_name(audience, held) });
-            } else {
-                prefer_default(&mut added, given, origin);
-            }
-            trail.push(step);
+    let stands_in = asked.is_empty();
+    let is_rejected = refused.iter().any(|one| rejects(one.reason));
+    let denied = if is_rejected {
+        Some(denial(KIND, stands_in, refused.clone(), rejects))
+    } else {
+        registration.give(stands_in, previous.as_ref(), &client);
+        let granted = registration.granted.scope.as_slice();
+        match granted.is_empty() {
+            true => Some(denial(KIND, stands_in, refused.clone(), |_| false)),
+            false => limit::answer_over(KIND, granted),
         }
-    }
-
-    let scope = scope.into_vec();
-    if scope.is_empty() {
-        let answer = denial(Moment::Registration, omitted, refused, rejects);
+    };
+    let Registration { targets: Targets { audiences, .. }, granted, trail } = registration;
+    let trail = trail.into_steps();
+    if let Some(answer) = denied {
         return Answer { audiences, trail, ..answer };
     }
+    let (scope, added) = granted.into_parts();
     Answer {
         reason: None,
         scope,
         added,
         refused,
-        registered_scope: Vec::new(),
+        effective_registered_scope: Vec::new(),
         audience_grants: Vec::new(),
         oauth_error: None,
         audiences,
@@ -101,14 +102,80 @@ pub fn expand<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> 
     }
 }
 
-/// What an audience gives unasked, in order: the defaults if the scope was omitted, the baseline, then
-/// the baselines of the client rules that hold.
+/// A registration on its way to an answer.
+struct Registration<'a> {
+    targets: Targets<'a>,
+    granted: Granted<'a>,
+    trail: Trail<'a>,
+}
+
+impl<'a> Registration<'a> {
+    /// Keeps what was asked for and may be registered; returns the rest.
+    fn keep(&mut self, asked: &[&'a str], previous: Option<&Registered<'a>>) -> Vec<Refused<'a>> {
+        let Self { targets: Targets { audiences, forbid_together }, granted, trail } = self;
+        let mut refused = Vec::new();
+        let mut steps = Vec::with_capacity(audiences.len());
+        for token in asked {
+            if let Err(error) = check_token(token) {
+                refused.push(malformed(token, error));
+                continue;
+            }
+            steps.clear();
+            steps.extend(audiences.iter().map(|audience| judge(audience, token)));
+            if is_granted(&steps, *forbid_together) {
+                granted.keep(token);
+            } else {
+                let is_held = previous.is_some_and(|previous| previous.contains(token));
+                refused.push(refusal(token, &steps, *forbid_together, is_held));
+            }
+            trail.record(&steps);
+        }
+        refused
+    }
+
+    /// Adds what was not asked for: what stands in for an omitted scope, then the baselines.
+    fn give(&mut self, stands_in: bool, previous: Option<&Registered<'a>>, client: &Client<'_>) {
+        let Self { targets: Targets { audiences, forbid_together }, granted, trail } = self;
+        if let Some(previous) = previous.filter(|_| stands_in) {
+            let mut steps = Vec::with_capacity(audiences.len());
+            for token in previous.tokens() {
+                steps.clear();
+                steps.extend(audiences.iter().map(|audience| judge(audience, token).unasked()));
+                let is_granted = is_granted(&steps, *forbid_together);
+                for step in &mut steps {
+                    step.held = Some(Held::Registered(token));
+                    if step.outcome == Outcome::Granted {
+                        match is_granted {
+                            true => granted.add(step, Held::Registered(token)),
+                            false => step.outcome = Outcome::Withheld(Withheld::Forbidden),
+                        }
+                    }
+                }
+                trail.record(&steps);
+            }
+        }
+        for audience in &*audiences {
+            for (scope, held) in given(audience, stands_in && previous.is_none(), client) {
+                let mut step = judge(audience, scope).unasked();
+                step.held = Some(held);
+                if *forbid_together && is_forbidden(audiences, scope) {
+                    step.outcome = Outcome::Withheld(Withheld::Forbidden);
+                } else {
+                    granted.add(&step, held);
+                }
+                trail.record(&[step]);
+            }
+        }
+    }
+}
+
+/// What an audience gives unasked, in order: the defaults, the baseline, then the baselines of the client rules that hold.
 fn given<'a>(
     audience: &'a AudiencePolicy,
-    omitted: bool,
+    with_defaults: bool,
     client: &Client<'_>,
 ) -> impl Iterator<Item = (&'a str, Held<'a>)> {
-    let defaults = omitted.then(|| {
+    let defaults = with_defaults.then(|| {
         audience.default_client_scopes.iter().enumerate().map(|(at, scope)| (scope, Held::Default(at)))
     });
     let baseline =
@@ -118,16 +185,6 @@ fn given<'a>(
         list.map(move |(at, scope)| (scope, Held::Rule(rule, at)))
     });
     defaults.into_iter().flatten().chain(baseline).chain(rules)
-}
-
-/// A scope that two audiences give has the origin that comes first in the order of origins.
-fn prefer_default<'a>(added: &mut [Added<'a>], scope: &str, origin: Origin) {
-    if let Some(known) = added.iter_mut().find(|known| known.scope == scope)
-        && origin < known.origin
-    {
-        known.origin = origin;
-        known.rule = "";
-    }
 }
 
 /// How a scope fares at one audience when it is registered.

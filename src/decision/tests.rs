@@ -2,6 +2,7 @@
 //!
 //! What holds for every answer is checked beside each row.
 
+use super::limit::{MAX_ANSWER_SCOPE_BYTES, MAX_CLIENT_BYTES, MAX_CORRELATION_ID_BYTES};
 use super::{Answer, Client, MAX_AUDIENCES, MAX_DESCRIPTION_BYTES, MAX_SCOPES, Reason, check_limits};
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::policy::PolicySet;
@@ -37,8 +38,8 @@ fn brief(answer: &Answer<'_>) -> String {
         let refused = answer.refused.iter().map(|one| format!(" {}={}", one.scope, one.reason.as_str()));
         parts.push(format!("refused{}", refused.collect::<String>()));
     }
-    if !answer.registered_scope.is_empty() {
-        parts.push(format!("registered {}", join(&answer.registered_scope)));
+    if !answer.effective_registered_scope.is_empty() {
+        parts.push(format!("registered {}", join(&answer.effective_registered_scope)));
     }
     if answer.audiences.len() > 1 && !answer.audience_grants.is_empty() {
         let grants = answer.audience_grants.iter();
@@ -63,14 +64,17 @@ fn sound(answer: &Answer<'_>) {
         sorted.dedup();
         sorted.len() == scopes.len()
     };
-    assert!(distinct(&answer.scope) && distinct(&answer.registered_scope), "{answer:?}");
+    assert!(distinct(&answer.scope) && distinct(&answer.effective_registered_scope), "{answer:?}");
     if let Some(error) = &answer.oauth_error {
         let description = &error.error_description;
         assert!(!answer.is_allowed() && !answer.is_expansion());
         assert!(!description.is_empty() && description.len() <= MAX_DESCRIPTION_BYTES, "{description}");
         assert!(is_plain(description), "{description:?}");
         assert!(answer.scope.is_empty() && answer.added.is_empty(), "{answer:?}");
-        assert!(answer.registered_scope.is_empty() && answer.audience_grants.is_empty(), "{answer:?}");
+        assert!(
+            answer.effective_registered_scope.is_empty() && answer.audience_grants.is_empty(),
+            "{answer:?}"
+        );
     } else {
         assert!(answer.is_allowed() && !answer.scope.is_empty(), "{answer:?}");
         let places: Vec<_> = answer
@@ -90,14 +94,14 @@ fn expand<'a>(
     scope: Option<&'a str>,
     client: Client<'a>,
 ) -> Answer<'a> {
-    let question = |scope| super::registration::Question { audiences, scope, client };
+    let question = |scope| super::registration::Question { audiences, scope, previous_scope: None, client };
     let answer = super::registration::expand(set, &question(scope));
     sound(&answer);
     if answer.is_allowed() {
         let own = join(&answer.scope);
         let again = super::registration::expand(
             set,
-            &super::registration::Question { audiences, scope: Some(&own), client: Client { ..client } },
+            &super::registration::Question { audiences, scope: Some(&own), previous_scope: None, client },
         );
         sound(&again);
         assert_eq!(again.scope, answer.scope, "deciding on its own output changes nothing");
@@ -120,7 +124,7 @@ fn check<'a>(
     );
     sound(&answer);
     for scope in &answer.scope {
-        assert!(answer.registered_scope.contains(scope), "{answer:?}");
+        assert!(answer.effective_registered_scope.contains(scope), "{answer:?}");
         assert!(answer.audience_grants.iter().any(|grant| grant.scope.contains(scope)), "{answer:?}");
     }
     for grant in &answer.audience_grants {
@@ -130,40 +134,106 @@ fn check<'a>(
 }
 
 #[test]
-fn limits_of_a_question_hold_at_below_and_above() {
+fn what_the_caller_controls_has_limits() {
     #[track_caller]
-    fn limits(audiences: &[String], scope: &str, field: Option<&str>) {
-        for (scope, registered_scope, field) in [
-            (Some(scope), None, field),
-            (None, Some(scope), field.map(|field| field.replace("scope", "registered_scope")).as_deref()),
-        ] {
-            let error = check_limits(audiences, scope, registered_scope).err();
-            assert_eq!(error.as_ref().map(super::LimitError::field), field, "{error:?}");
-            if let (Some(error), Some(field)) = (error, field) {
-                assert!(error.to_string().contains(field), "{error}");
+    fn limits(audiences: &[String], correlation_id: &str, expected: Option<&str>) {
+        let error = check_limits(audiences, correlation_id).err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), expected);
+    }
+    limits(&[], "", None);
+    let audiences = |count| vec!["api".to_owned(); count];
+    limits(&audiences(MAX_AUDIENCES), "", None);
+    limits(&audiences(MAX_AUDIENCES + 1), "", Some("`audiences` names 17 audiences, at most 16"));
+    // Those that are left out do not count.
+    limits(&[audiences(MAX_AUDIENCES), vec![String::new()]].concat(), "", None);
+    let long = |length| vec!["api".to_owned(), "a".repeat(length)];
+    limits(&long(MAX_AUDIENCE_BYTES), "", None);
+    limits(&long(MAX_AUDIENCE_BYTES + 1), "", Some("`audiences[1]` has 2049 bytes, at most 2048"));
+    limits(&[], &" ~".repeat(MAX_CORRELATION_ID_BYTES / 2), None);
+    limits(
+        &[],
+        &"x".repeat(MAX_CORRELATION_ID_BYTES + 1),
+        Some("`correlation_id` has 129 bytes, at most 128"),
+    );
+    for (id, byte) in [("ab\n", "0x0A"), ("ab\u{7f}", "0x7F"), ("ab\u{e9}", "0xC3")] {
+        let expected = format!("`correlation_id`: byte {byte} at offset 2 is not printable ASCII");
+        limits(&[], id, Some(&expected));
+    }
+}
+
+#[test]
+fn more_than_256_scopes_are_a_denial_duplicates_counted() {
+    let set = set(&api("scopesSupported: [a], authorization: {unsupportedScopes: drop}"));
+    let spread = |count: usize| format!("   {}   ", vec!["a"; count].join("   "));
+    for scope in [spread, |count| vec!["a"; count].join(" ")] {
+        for (count, reason) in [(MAX_SCOPES, None), (MAX_SCOPES + 1, Some(Reason::TooManyScopes))] {
+            let scope = scope(count);
+            let answer = expand(&set, &[], Some(&scope), Client::default());
+            assert_eq!(answer.reason, reason);
+            let answer = check(&set, &[], Some("a"), Some(&scope), Client::default());
+            assert_eq!(answer.reason, reason);
+            if let Some(error) = answer.oauth_error {
+                let expected = "too many scopes: 257 were requested, at most 256";
+                assert_eq!((error.error, &*error.error_description), ("invalid_scope", expected));
             }
         }
     }
-    limits(&[], "", None);
-    for (count, field) in [(MAX_SCOPES - 1, None), (MAX_SCOPES, None), (MAX_SCOPES + 1, Some("scope"))] {
-        // Duplicates count; spaces around tokens do not.
-        limits(&[], &vec!["a"; count].join(" "), field);
-        limits(&[], &format!("   {}   ", vec!["a"; count].join("   ")), field);
-        limits(&[], &(0..count).map(|at| format!("scope{at}")).collect::<Vec<_>>().join(" "), field);
+    // A long scope is malformed, and blanks are nothing.
+    let long = "a".repeat(1 << 20);
+    assert_eq!(expand(&set, &[], Some(&long), Client::default()).reason, Some(Reason::Malformed));
+    let blank = " ".repeat(1 << 20);
+    assert_eq!(expand(&set, &[], Some(&blank), Client::default()).reason, Some(Reason::ScopeRequired));
+    // What this service gave out has no number.
+    let many = (0..20_000).map(|at| format!("s{at}")).collect::<Vec<_>>().join(" ") + " a";
+    let answer = check(&set, &[], Some(&many), Some("a"), Client::default());
+    assert_eq!(brief(&answer), "ALLOW a | registered a");
+    let question = super::registration::Question { previous_scope: Some(&many), ..Default::default() };
+    assert_eq!(brief(&super::registration::expand(&set, &question)), "ALLOW a | added a=REGISTERED");
+}
+
+#[test]
+fn more_than_64_kib_of_client_metadata_are_a_denial() {
+    let set = set(&api("scopesSupported: [a]"));
+    for (over, reason) in [(0, None), (1, Some(Reason::ClientTooLarge))] {
+        let name = "x".repeat(MAX_CLIENT_BYTES + over - 5);
+        let redirect_uris = strings(&["abc"]);
+        let client = Client { client_name: &name, redirect_uris: &redirect_uris, ..Client::default() };
+        assert_eq!(client.bytes(), MAX_CLIENT_BYTES + over);
+        let answer = expand(&set, &[], Some("a"), client);
+        assert_eq!(answer.reason, reason);
+        if let Some(error) = answer.oauth_error {
+            let expected = "client metadata too large: 65537 bytes, at most 65536";
+            assert_eq!((error.error, &*error.error_description), ("invalid_client_metadata", expected));
+        }
+        assert_eq!(check(&set, &[], Some("a"), Some("a"), client).reason, reason);
     }
-    for (count, field) in
-        [(MAX_AUDIENCES - 1, None), (MAX_AUDIENCES, None), (MAX_AUDIENCES + 1, Some("audiences"))]
-    {
-        limits(&vec!["api".to_owned(); count], "", field);
+}
+
+#[test]
+fn an_answer_is_small_enough_to_be_the_next_question() {
+    // 256 audiences give ten scopes of their own each, of as many bytes as a scope may have.
+    for (length, reason) in [(30, None), (512, Some(Reason::TooManyScopes))] {
+        let mut policy = "audiences:\n".to_owned();
+        for at in 0..256 {
+            let scope = |number: usize| format!("a{at:03}.{number}{}", "x".repeat(length - 6));
+            let list = (0..10).map(scope).collect::<Vec<_>>().join(", ");
+            policy.push_str(&format!(
+                "  a{at}: {{scopesSupported: [{list}], baselineClientScopes: [{list}]}}\n"
+            ));
+        }
+        let set = set(&policy);
+        let answer = super::registration::expand(&set, &super::registration::Question::default());
+        assert_eq!(answer.reason, reason);
+        if reason.is_none() {
+            let own = join(&answer.scope);
+            assert!(own.len() <= MAX_ANSWER_SCOPE_BYTES && answer.scope.len() == 2560);
+            let again = super::registration::Question { previous_scope: Some(&own), ..Default::default() };
+            assert_eq!(super::registration::expand(&set, &again).scope, answer.scope);
+            let audiences = strings(&["a7"]);
+            let answer = check(&set, &audiences, Some(&own), None, Client::default());
+            assert_eq!((answer.scope.len(), answer.reason), (10, None));
+        }
     }
-    for (over, field) in [(-1, None), (0, None), (1, Some("audiences"))] {
-        let audience = "a".repeat(MAX_AUDIENCE_BYTES.saturating_add_signed(over));
-        limits(std::slice::from_ref(&audience), "", field);
-        limits(&["api".to_owned(), audience], "", field);
-    }
-    // A long scope is no matter of limits: the client chose it, and it is malformed.
-    limits(&[], &"a".repeat(1 << 20), None);
-    limits(&[], &" ".repeat(1 << 20), None);
 }
 
 #[test]

@@ -82,6 +82,18 @@ pub fn to_string_pretty<M: Message + Name>(message: &M) -> Result<String, JsonEr
     with(message, |message| serde_json::to_string_pretty(message))
 }
 
+/// The message as one line of JSON without the fields that have their default value: as a person writes a request.
+///
+/// # Errors
+///
+/// As [`to_string`].
+pub fn to_string_of_set<M: Message + Name>(message: &M) -> Result<String, JsonError> {
+    let fault = |source| JsonError::Mismatch { name: M::full_name(), source };
+    let message =
+        DynamicMessage::decode(descriptor::<M>()?, message.encode_to_vec().as_slice()).map_err(fault)?;
+    serde_json::to_string(&message).map_err(|source| JsonError::Serialize { name: M::full_name(), source })
+}
+
 /// Reads a message. Members that it does not have are ignored, and names may be as in the proto. Bytes may be in base64 too.
 ///
 /// # Errors

@@ -53,11 +53,11 @@ pub fn text(report: &Report) -> String {
 }
 
 fn one(out: &mut String, group: &Group) {
-    let Group { flip: _, moment, audiences, asked, before, after, count, clients, more_clients, sequences } =
+    let Group { flip: _, kind, audiences, asked, before, after, count, clients, more_clients, sequences } =
         group;
     let audiences = if audiences.is_empty() { "no audience".to_owned() } else { each(audiences, ", ") };
     let asked = asked.as_deref().map_or_else(|| "(omitted)".to_owned(), shown);
-    _ = writeln!(out, "  {count} x {} {asked} at {audiences}", moment.as_str());
+    _ = writeln!(out, "  {count} x {} {asked} at {audiences}", kind.as_str());
     _ = writeln!(out, "    before: {}", outcome(before));
     _ = writeln!(out, "    after:  {}", outcome(after));
     if !clients.is_empty() {
@@ -122,7 +122,7 @@ pub fn json(report: &Report) -> Value {
     let group = |group: &Group| {
         json!({
             "flip": group.flip.as_str(),
-            "question": group.moment.as_str(),
+            "question": group.kind.as_str(),
             "audiences": group.audiences,
             "scope": group.asked,
             "before": outcome(&group.before),
@@ -149,8 +149,8 @@ pub fn json(report: &Report) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::Moment;
     use crate::decision::Reason;
+    use crate::decision::RequestKind;
 
     fn report() -> Report {
         let allowed = |scope: &[&str]| Outcome {
@@ -165,7 +165,7 @@ mod tests {
         };
         let group = Group {
             flip: Flip::NowDenied,
-            moment: Moment::Authorize,
+            kind: RequestKind::Authorize,
             audiences: vec!["api".into()],
             asked: Some("a b".into()),
             before: allowed(&["a", "b"]),
@@ -177,7 +177,7 @@ mod tests {
         };
         let other = Group {
             flip: Flip::GainsScopes,
-            moment: Moment::Register,
+            kind: RequestKind::Registration,
             asked: None,
             audiences: Vec::new(),
             after: allowed(&["a", "b", "c"]),

@@ -5,10 +5,10 @@
 
 use serde_json::Value;
 
-use crate::call::{Call, Moment, OwnedClient};
-use crate::policy::ClientSource;
+use crate::call::Call;
+use crate::decision::RequestKind;
 use crate::proto::json::{JsonError, from_value};
-use crate::proto::v1::{AuditEvent, AuditEventKind, Client, ClientSource as WireSource, Gap};
+use crate::proto::v1::{AuditEvent, AuditEventKind, Gap};
 
 /// One line of the log.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -101,17 +101,17 @@ impl Line {
             }
             AuditEventKind::Unspecified => return Err(RecordError::NoRecord("no known `kind`")),
         };
-        let moment = match event.method.rsplit('/').next() {
-            Some("ExpandRegistrationScopes") => Moment::Register,
-            Some("CheckAuthorizeScopes" | "BatchCheckAuthorizeScopes") => Moment::Authorize,
+        let kind = match event.method.rsplit('/').next() {
+            Some("ExpandRegistrationScopes") => RequestKind::Registration,
+            Some("CheckAuthorizeScopes" | "BatchCheckAuthorizeScopes") => RequestKind::Authorize,
             _ => return Err(RecordError::NoRecord("no known `method`")),
         };
         let call = Call {
-            moment,
+            kind,
             audiences: event.asked_audiences,
             scope: event.requested_scope,
             registered_scope: event.registered_scope,
-            client: event.client.map(owned).unwrap_or_default(),
+            client: event.client.unwrap_or_default(),
         };
         Ok(Self::Call(Box::new(Recorded {
             sequence: event.sequence,
@@ -120,36 +120,6 @@ impl Line {
             scope: event.effective_scope,
             client_truncated: event.client_truncated,
         })))
-    }
-}
-
-fn owned(client: Client) -> OwnedClient {
-    let source = match client.source() {
-        WireSource::Dcr => Some(ClientSource::Dcr),
-        WireSource::Cimd => Some(ClientSource::Cimd),
-        WireSource::Static => Some(ClientSource::Static),
-        // A source that this version does not know holds no rule.
-        WireSource::Unspecified => None,
-    };
-    let Client {
-        client_id,
-        source: _,
-        client_name,
-        software_id,
-        software_version,
-        redirect_uris,
-        grant_types,
-        application_type,
-    } = client;
-    OwnedClient {
-        client_id,
-        source,
-        client_name,
-        software_id,
-        software_version,
-        redirect_uris,
-        grant_types,
-        application_type,
     }
 }
 

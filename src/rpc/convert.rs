@@ -3,49 +3,13 @@
 use uuid::Uuid;
 
 use crate::audience::MAX_AUDIENCE_BYTES;
-use crate::decision::{self, Answer, AudienceGrant, LimitError, MAX_AUDIENCES, MAX_SCOPES};
-use crate::policy::{AudiencePolicy, ClientSource};
+use crate::decision::limit::{MAX_AUDIENCES, MAX_CORRELATION_ID_BYTES};
+use crate::decision::{self, Answer, AudienceGrant, LimitError};
+use crate::policy::AudiencePolicy;
 use crate::rpc::error::RpcError;
 use crate::rpc::v1;
 use crate::scope::{ScopeList, join};
 use crate::store::Active;
-
-/// The client of a question, borrowed. `None` says nothing about the client, like one with no field set.
-pub(super) fn client(client: Option<&v1::Client>) -> decision::Client<'_> {
-    let Some(client) = client else {
-        return decision::Client::default();
-    };
-    // Taken apart in full, so that a new field is not forgotten.
-    let v1::Client {
-        client_id,
-        source: _,
-        client_name,
-        software_id,
-        software_version: _,
-        redirect_uris,
-        grant_types,
-        application_type,
-    } = client;
-    decision::Client {
-        client_id,
-        source: client_source(client.source()),
-        client_name,
-        software_id,
-        redirect_uris,
-        grant_types,
-        application_type,
-    }
-}
-
-/// `None` for one that is not said, or that a newer caller knows and we do not.
-fn client_source(source: v1::ClientSource) -> Option<ClientSource> {
-    match source {
-        v1::ClientSource::Unspecified => None,
-        v1::ClientSource::Dcr => Some(ClientSource::Dcr),
-        v1::ClientSource::Cimd => Some(ClientSource::Cimd),
-        v1::ClientSource::Static => Some(ClientSource::Static),
-    }
-}
 
 /// The answer to a registration.
 pub fn expand_response(
@@ -80,7 +44,7 @@ pub fn check_response(
         oauth_error: answer.oauth_error.map(oauth_error),
         policy: Some(policy_version(policy)),
         decision_id: decision_id.to_string(),
-        effective_registered_scope: join(&answer.registered_scope),
+        effective_registered_scope: join(&answer.effective_registered_scope),
         audience_grants: answer.audience_grants.iter().map(audience_grant).collect(),
     }
 }
@@ -105,14 +69,24 @@ pub(super) fn policy_version(policy: &Active) -> v1::PolicyVersion {
 
 /// A limit of the core as an error of ours. `prefix` leads to the question inside of the request, such as `checks[3].`.
 pub fn limit_error(error: &LimitError, prefix: &str) -> RpcError {
-    let (field, unit, limit, actual) = match error {
-        LimitError::Audiences { count } => ("audiences".to_owned(), "audiences", MAX_AUDIENCES, *count),
-        LimitError::AudienceLength { index, length } => {
-            (format!("audiences[{index}]"), "bytes", MAX_AUDIENCE_BYTES, *length)
-        }
-        LimitError::Scopes { field, count } => ((*field).to_owned(), "scopes", MAX_SCOPES, *count),
+    let over = |field: String, unit, limit, actual| RpcError::OverLimit {
+        field: format!("{prefix}{field}"),
+        unit,
+        limit,
+        actual,
     };
-    RpcError::OverLimit { field: format!("{prefix}{field}"), unit, limit, actual }
+    match error {
+        LimitError::Audiences { count } => over("audiences".to_owned(), "audiences", MAX_AUDIENCES, *count),
+        LimitError::AudienceLength { index, length } => {
+            over(format!("audiences[{index}]"), "bytes", MAX_AUDIENCE_BYTES, *length)
+        }
+        LimitError::CorrelationIdLength { length } => {
+            over("correlation_id".to_owned(), "bytes", MAX_CORRELATION_ID_BYTES, *length)
+        }
+        LimitError::CorrelationIdByte { byte, offset } => {
+            RpcError::NotPrintable { field: format!("{prefix}correlation_id"), byte: *byte, offset: *offset }
+        }
+    }
 }
 
 fn decision(answer: &Answer<'_>) -> v1::Decision {
@@ -160,6 +134,8 @@ pub(super) fn reason(reason: Option<decision::Reason>) -> v1::Reason {
         Some(decision::Reason::AudienceUnknown) => v1::Reason::AudienceUnknown,
         Some(decision::Reason::AudienceMalformed) => v1::Reason::AudienceMalformed,
         Some(decision::Reason::AudienceRequired) => v1::Reason::AudienceRequired,
+        Some(decision::Reason::TooManyScopes) => v1::Reason::TooManyScopes,
+        Some(decision::Reason::ClientTooLarge) => v1::Reason::ClientTooLarge,
     }
 }
 
@@ -169,6 +145,7 @@ fn origin(origin: decision::Origin) -> v1::Origin {
         decision::Origin::Default => v1::Origin::Default,
         decision::Origin::Baseline => v1::Origin::Baseline,
         decision::Origin::StepUp => v1::Origin::StepUp,
+        decision::Origin::Always => v1::Origin::Always,
     }
 }
 
@@ -179,31 +156,11 @@ mod tests {
 
     #[test]
     fn reasons_and_origins_have_equal_names_on_both_sides() {
-        for core in [
-            Reason::Malformed,
-            Reason::Forbidden,
-            Reason::Unsupported,
-            Reason::Unregistered,
-            Reason::ScopeRequired,
-            Reason::NothingGranted,
-            Reason::AudienceUnknown,
-            Reason::AudienceMalformed,
-            Reason::AudienceRequired,
-        ] {
+        for core in Reason::ALL {
             assert_eq!(reason(Some(core)).as_str_name(), format!("REASON_{}", core.as_str()));
         }
-        for core in [Origin::Registered, Origin::Default, Origin::Baseline, Origin::StepUp] {
+        for core in Origin::ALL {
             assert_eq!(origin(core).as_str_name(), format!("ORIGIN_{}", core.as_str()));
-        }
-    }
-
-    #[test]
-    fn a_source_that_we_do_not_know_is_not_said() {
-        let wire = v1::Client { source: 99, ..Default::default() };
-        assert_eq!(client(Some(&wire)).source, None);
-        for (number, core) in [(1, ClientSource::Dcr), (2, ClientSource::Cimd), (3, ClientSource::Static)] {
-            let wire = v1::Client { source: number, ..Default::default() };
-            assert_eq!(client(Some(&wire)).source, Some(core));
         }
     }
 
@@ -212,10 +169,8 @@ mod tests {
         let error = LimitError::AudienceLength { index: 2, length: 2049 };
         let expected = "`checks[7].audiences[2]` has 2049 bytes, the limit is 2048";
         assert_eq!(limit_error(&error, "checks[7].").to_string(), expected);
-        let error = LimitError::Scopes { field: "registered_scope", count: 257 };
-        assert_eq!(
-            limit_error(&error, "").to_string(),
-            "`registered_scope` has 257 scopes, the limit is 256"
-        );
+        let error = LimitError::CorrelationIdByte { byte: 7, offset: 3 };
+        let expected = "`checks[7].correlation_id`: byte 0x07 at offset 3 is not printable ASCII";
+        assert_eq!(limit_error(&error, "checks[7].").to_string(), expected);
     }
 }

@@ -36,6 +36,16 @@ pub enum RpcError {
         /// What was sent.
         actual: usize,
     },
+    /// A field that is printable ASCII has another byte.
+    #[error("`{}`: byte 0x{byte:02X} at offset {offset} is not printable ASCII", escape(.field))]
+    NotPrintable {
+        /// The field as a path from the request.
+        field: String,
+        /// The first such byte.
+        byte: u8,
+        /// Its 0-based offset in bytes.
+        offset: usize,
+    },
     /// The message is over its limit.
     #[error("message `{}` has {actual} bytes, the limit is {limit}", escape(.message))]
     MessageTooLarge {
@@ -254,6 +264,9 @@ impl RpcError {
                     .with("limit", limit)
                     .with("actual", actual)
                     .with("unit", unit)
+            }
+            Self::NotPrintable { field, byte: _, offset } => {
+                Row::new(Code::InvalidArgument, "NOT_PRINTABLE").field(field).with("offset", offset)
             }
             Self::MessageTooLarge { message, limit, actual } => {
                 Row::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE")

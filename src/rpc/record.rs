@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::audit::{cut_client, new_event};
 use crate::budget::Permit;
-use crate::decision::Answer;
+use crate::decision::{Answer, MAX_SCOPES, Reason};
 use crate::rpc::convert;
 use crate::rpc::v1;
 use crate::scope::join;
@@ -105,8 +105,10 @@ pub struct Record<'a> {
     pub client: Option<&'a v1::Client>,
     /// The requested scope as received.
     pub requested_scope: Option<&'a str>,
-    /// The registered scope as received; always `None` at registration.
+    /// The registered scope as received; at registration the previous scope.
     pub registered_scope: Option<&'a str>,
+    /// The caller's own id of the login or registration; `""` if it has none.
+    pub correlation_id: &'a str,
     /// The answer.
     pub answer: &'a Answer<'a>,
     /// The policy that decided.
@@ -128,6 +130,7 @@ impl Record<'_> {
             client,
             requested_scope,
             registered_scope,
+            correlation_id,
             answer,
             policy,
             decision_id,
@@ -151,7 +154,7 @@ impl Record<'_> {
             audiences,
             client,
             client_truncated,
-            requested_scope: requested_scope.map(str::to_owned),
+            requested_scope: requested_scope.map(|scope| kept(scope, answer.reason).to_owned()),
             registered_scope: registered_scope.map(str::to_owned),
             effective_scope: join(&answer.scope),
             added: convert::added(answer),
@@ -162,9 +165,26 @@ impl Record<'_> {
             trace_id: call.trace_id().to_owned(),
             attempt: call.attempt(),
             asked_audiences: asked_audiences.to_vec(),
+            correlation_id: correlation_id.to_owned(),
             ..new_event(kind, SystemTime::now())
         }
     }
+}
+
+/// The part of a requested scope that is recorded: all of it, or of too many tokens as many as show that.
+fn kept(scope: &str, reason: Option<Reason>) -> &str {
+    if reason != Some(Reason::TooManyScopes) {
+        return scope;
+    }
+    let mut count = 0;
+    let mut is_inside = false;
+    let end = scope.bytes().position(|byte| {
+        let is_space = byte == b' ';
+        count += usize::from(is_inside && is_space);
+        is_inside = !is_space;
+        count > MAX_SCOPES
+    });
+    end.and_then(|end| scope.get(..end)).unwrap_or(scope)
 }
 
 /// What is known about a call beside its message.
@@ -218,6 +238,16 @@ fn trace_id(header: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_too_many_scopes_as_many_are_kept_as_show_that() {
+        let many = " a ".repeat(300);
+        let cut = kept(&many, Some(Reason::TooManyScopes));
+        assert_eq!(crate::scope::tokens(cut).count(), MAX_SCOPES + 1);
+        assert_eq!(kept(&many, None), many);
+        let just = "a ".repeat(MAX_SCOPES + 1);
+        assert_eq!(kept(just.trim_end(), Some(Reason::TooManyScopes)), just.trim_end());
+    }
 
     #[test]
     fn trace_id_is_read_from_a_well_formed_traceparent_only() {

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::audience::MAX_AUDIENCE_BYTES;
+use crate::call;
 use crate::decision::{Answer, authorize, check_limits, registration};
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::convert;
@@ -78,20 +79,20 @@ impl ScopePolicy {
         policy: &Active,
         call: Call<'_>,
     ) -> Result<Answered<v1::ExpandRegistrationScopesResponse>, RpcError> {
-        let v1::ExpandRegistrationScopesRequest { audiences, scope, client, .. } = request;
-        let scope = scope.as_deref();
-        check_limits(audiences, scope, None).map_err(|error| convert::limit_error(&error, ""))?;
-        let question = registration::Question { audiences, scope, client: convert::client(client.as_ref()) };
+        check_limits(&request.audiences, &request.correlation_id)
+            .map_err(|error| convert::limit_error(&error, ""))?;
+        let question = call::registration(request);
         let room = self.reserve(request)?;
         let answer = registration::expand(&policy.set, &question);
         let decision_id = Uuid::now_v7();
         let durable = self.record(&answer, room, |kind| Record {
             kind,
             method: EXPAND,
-            asked_audiences: audiences,
-            client: client.as_ref(),
-            requested_scope: scope,
-            registered_scope: None,
+            asked_audiences: question.audiences,
+            client: request.client.as_ref(),
+            requested_scope: question.scope,
+            registered_scope: question.previous_scope,
+            correlation_id: &request.correlation_id,
             answer: &answer,
             policy,
             decision_id,
@@ -109,26 +110,20 @@ impl ScopePolicy {
         method: &'static str,
         path: impl FnOnce() -> String,
     ) -> Result<Answered<v1::CheckAuthorizeScopesResponse>, RpcError> {
-        let v1::CheckAuthorizeScopesRequest { audiences, scope, registered_scope, client, .. } = request;
-        let (scope, registered_scope) = (scope.as_deref(), registered_scope.as_deref());
-        check_limits(audiences, scope, registered_scope)
+        check_limits(&request.audiences, &request.correlation_id)
             .map_err(|error| convert::limit_error(&error, &path()))?;
-        let question = authorize::Question {
-            audiences,
-            scope,
-            registered_scope,
-            client: convert::client(client.as_ref()),
-        };
+        let question = call::authorize(request);
         let room = self.reserve(request)?;
         let answer = authorize::check(&policy.set, &question);
         let decision_id = Uuid::now_v7();
         let durable = self.record(&answer, room, |kind| Record {
             kind,
             method,
-            asked_audiences: audiences,
-            client: client.as_ref(),
-            requested_scope: scope,
-            registered_scope,
+            asked_audiences: question.audiences,
+            client: request.client.as_ref(),
+            requested_scope: question.scope,
+            registered_scope: question.registered_scope,
+            correlation_id: &request.correlation_id,
             answer: &answer,
             policy,
             decision_id,

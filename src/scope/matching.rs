@@ -73,8 +73,7 @@ impl ScopeMatching {
             Self::Hierarchic => {
                 // What may match is known: the scope cut before a dot. Looking these few up is quicker
                 // than comparing every entry of a long list.
-                let prefixes = scope.match_indices('.').filter_map(|(dot, _)| scope.get(..dot));
-                prefixes.filter_map(|prefix| list.position(prefix)).min()
+                prefixes(scope, list.longest()).filter_map(|prefix| list.position(prefix)).min()
             }
             Self::Wildcard if !list.has_patterns() => None,
             Self::Wildcard => list.iter().position(|entry| wildcard(entry, scope)),
@@ -101,7 +100,16 @@ pub fn has_star_segment(scope: &str) -> bool {
     segments(scope).any(|segment| segment == b"*")
 }
 
-fn has_empty_segment(scope: &str) -> bool {
+/// What may match a scope under `hierarchic` besides itself, if it has no empty segment: the scope cut before each dot,
+/// the shortest first, up to `longest` bytes.
+pub fn prefixes(scope: &str, longest: usize) -> impl Iterator<Item = &str> {
+    let dots = scope.as_bytes().iter().enumerate().take(longest.saturating_add(1));
+    dots.filter(|(_, byte)| **byte == b'.').filter_map(|(dot, _)| scope.get(..dot))
+}
+
+/// Returns `true` if a scope has an empty segment, and so is matched by an equal entry only.
+#[must_use]
+pub fn has_empty_segment(scope: &str) -> bool {
     segments(scope).any(<[u8]>::is_empty)
 }
 

@@ -4,8 +4,7 @@
 //! file, not a failed test. Only what follows from the question and the contract of the API is here.
 
 use super::{Case, Decision, ExpectedAdded, ExpectedRefused};
-use crate::call::Moment;
-use crate::decision::{Origin, Reason};
+use crate::decision::{Origin, Reason, RequestKind};
 use crate::policy::finding::{Position, shown};
 use crate::scope::{check_token, distinct_tokens};
 
@@ -27,7 +26,7 @@ pub(super) fn problems(case: &Case) -> Vec<Problem> {
     judge.refused();
     judge.error();
     judge.reason();
-    judge.moment();
+    judge.kind();
     judge.problems
 }
 
@@ -43,8 +42,8 @@ impl<'c> Judge<'c> {
         self.problems.push(Problem { position, value: value.to_owned(), message, suggestion });
     }
 
-    fn moment_is(&self, moment: Moment) -> bool {
-        self.case.call.moment == moment
+    fn is_kind(&self, kind: RequestKind) -> bool {
+        self.case.call.kind == kind
     }
 
     /// What is expected must not mean ALLOW in one place and DENY in another.
@@ -101,14 +100,6 @@ impl<'c> Judge<'c> {
                 }
             }
         }
-        let Some(scope) = expect.scope.as_ref().filter(|_| self.moment_is(Moment::Authorize)) else { return };
-        for token in distinct_tokens(&scope.value) {
-            if !self.asked.is_empty() && !self.asked.contains(&token) {
-                let message =
-                    format!("`{}` is not asked for, so no authorize answer grants it", shown(token));
-                self.report(scope.position, token, message, "ask for it or remove it");
-            }
-        }
     }
 
     fn added(&mut self) {
@@ -133,22 +124,30 @@ impl<'c> Judge<'c> {
                 self.report(position, token, message, "what is added is granted: add it to `scope`");
             }
             let asked = self.asked.contains(&token);
-            if self.moment_is(Moment::Register) && asked {
+            if self.is_kind(RequestKind::Registration) && asked {
                 let message = format!("`{name}` is asked for, so a registration does not add it");
                 self.report(position, token, message, "remove it");
-            } else if self.moment_is(Moment::Authorize) && !omitted && !asked {
-                let message = format!("`{name}` is not asked for, so no authorize answer adds it");
-                self.report(position, token, message, "ask for it or remove it");
             }
             let Some(origin) = origin else { continue };
-            let problem = match (origin.value, self.case.call.moment) {
-                (Origin::Registered | Origin::StepUp, Moment::Register) => {
+            let has_registered = self.case.call.registered_scope.is_some();
+            let problem = match (origin.value, self.case.call.kind) {
+                (Origin::StepUp | Origin::Always, RequestKind::Registration) => {
                     Some("never comes from a registration")
                 }
-                (Origin::Default, Moment::Register) if !omitted => Some("needs a request without scope"),
-                (Origin::Registered, Moment::Authorize) if !omitted => Some("needs a request without scope"),
-                (Origin::StepUp, Moment::Authorize) if omitted => Some("needs the scope to be asked for"),
-                (Origin::Registered, Moment::Authorize) if self.case.call.registered_scope.is_none() => {
+                (Origin::Default, RequestKind::Registration) if has_registered => {
+                    Some("never comes from an update")
+                }
+                (Origin::Registered, RequestKind::Registration) if !has_registered => {
+                    Some("needs a `previousScope`")
+                }
+                (Origin::StepUp, RequestKind::Authorize) if omitted => {
+                    Some("needs the scope to be asked for")
+                }
+                (Origin::Always, RequestKind::Authorize) if omitted => Some("needs a request with a scope"),
+                (Origin::Registered, RequestKind::Authorize) if asked => {
+                    Some("needs a scope that is not asked for")
+                }
+                (Origin::Registered, RequestKind::Authorize) if !has_registered => {
                     Some("needs a `registeredScope`")
                 }
                 _ => None,
@@ -197,7 +196,7 @@ impl<'c> Judge<'c> {
                 other if malformed && other != Reason::Malformed => {
                     Some(format!("`{name}` is no scope token, so it is refused as MALFORMED"))
                 }
-                Reason::Unregistered if self.moment_is(Moment::Register) => {
+                Reason::Unregistered if self.is_kind(RequestKind::Registration) => {
                     Some("UNREGISTERED is no reason at a registration".to_owned())
                 }
                 Reason::Malformed | Reason::Forbidden | Reason::Unsupported | Reason::Unregistered => None,
@@ -213,21 +212,24 @@ impl<'c> Judge<'c> {
     fn error(&mut self) {
         let expect = &self.case.expect;
         let Some(error) = expect.error else { return };
-        let wrong = match (error.value, self.case.call.moment) {
-            ("invalid_scope", Moment::Register) => {
-                Some("a registration is refused with `invalid_client_metadata` (RFC 7591 section 3.2.2)")
-            }
-            ("invalid_client_metadata", Moment::Authorize) => {
+        let is_registration = self.is_kind(RequestKind::Registration);
+        let wrong = match error.value {
+            "invalid_client_metadata" if !is_registration => {
                 Some("an authorize request is refused with `invalid_scope` (RFC 6749 section 4.1.2.1)")
+            }
+            "invalid_scope" | "invalid_target" if is_registration => {
+                Some("a registration is refused with `invalid_client_metadata` (RFC 7591 section 3.2.2)")
             }
             _ => None,
         };
         if let Some(message) = wrong {
             self.report(error.position, error.value, message.to_owned(), "expect that error");
+            return;
         }
         let is_target = error.value == "invalid_target";
         if let Some(reason) = expect.reason
-            && is_about_audience(reason.value) != is_target
+            && !is_registration
+            && reason.value.is_about_audience() != is_target
         {
             let message = format!("`{}` does not go with the reason {}", error.value, reason.value.as_str());
             self.report(error.position, error.value, message, "`invalid_target` goes with AUDIENCE_* only");
@@ -243,8 +245,9 @@ impl<'c> Judge<'c> {
         let omitted = self.asked.is_empty();
         let unnamed = self.case.call.audiences.is_empty();
         let problem = match reason.value {
-            Reason::Unregistered if self.moment_is(Moment::Register) => "is no reason at a registration",
-            Reason::ScopeRequired if !omitted => "needs a request without scope",
+            Reason::Unregistered if self.is_kind(RequestKind::Registration) => {
+                "is no reason at a registration"
+            }
             Reason::NothingGranted
             | Reason::Malformed
             | Reason::Forbidden
@@ -265,8 +268,8 @@ impl<'c> Judge<'c> {
         self.report(reason.position, reason.value.as_str(), message, "expect another reason");
     }
 
-    fn moment(&mut self) {
-        if !self.moment_is(Moment::Register) {
+    fn kind(&mut self) {
+        if !self.is_kind(RequestKind::Registration) {
             return;
         }
         let expect = &self.case.expect;
@@ -278,8 +281,4 @@ impl<'c> Judge<'c> {
             self.report(expect.position, "", message("audienceGrants"), "compare `scope`");
         }
     }
-}
-
-const fn is_about_audience(reason: Reason) -> bool {
-    matches!(reason, Reason::AudienceUnknown | Reason::AudienceMalformed | Reason::AudienceRequired)
 }

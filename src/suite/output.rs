@@ -122,7 +122,7 @@ pub fn json(report: &Report) -> Value {
             "line": result.position.line,
             "column": result.position.column,
             "name": result.name,
-            "question": result.moment.as_str(),
+            "question": result.kind.as_str(),
             "passed": result.passed(),
             "differences": result.differences.iter().map(difference).collect::<Vec<_>>(),
             "trail": result.trail,

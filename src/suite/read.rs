@@ -7,12 +7,13 @@ use super::table::{self, Row};
 use super::{
     Case, Decision, Expectation, ExpectedAdded, ExpectedGrant, ExpectedRefused, Suite, impossible, sort,
 };
-use crate::call::{Call, Moment, OwnedClient};
-use crate::decision::{Origin, Reason};
+use crate::call::{self, Call};
+use crate::decision::{Origin, Reason, RequestKind};
 use crate::policy::ClientSource;
 use crate::policy::document::{Fields, List, Reader, SOURCES, Text};
 use crate::policy::finding::{Code, Findings, Position, shown};
 use crate::policy::yaml::{self, Kind, Node};
+use crate::proto::v1;
 
 /// The keys at the top of a test file.
 pub const TOP_KEYS: &[&str] = &["tests"];
@@ -21,7 +22,7 @@ pub const CASE_KEYS: &[&str] = &["name", "register", "authorize", "expect", "tab
 /// The keys of `table`.
 pub const TABLE_KEYS: &[&str] = &["columns", "rows"];
 /// The keys of `register`.
-pub const REGISTER_KEYS: &[&str] = &["audiences", "scope", "client"];
+pub const REGISTER_KEYS: &[&str] = &["audiences", "scope", "previousScope", "client"];
 /// The keys of `authorize`.
 pub const CALL_KEYS: &[&str] = &["audiences", "scope", "registeredScope", "client"];
 /// The keys of `client`.
@@ -60,6 +61,7 @@ pub(crate) const ORIGINS: &[(&str, Origin)] = &[
     (Origin::Default.as_str(), Origin::Default),
     (Origin::Registered.as_str(), Origin::Registered),
     (Origin::StepUp.as_str(), Origin::StepUp),
+    (Origin::Always.as_str(), Origin::Always),
 ];
 /// Spellings of `reason`.
 pub(crate) const REASONS: &[(&str, Reason)] = &[
@@ -72,6 +74,8 @@ pub(crate) const REASONS: &[(&str, Reason)] = &[
     (Reason::AudienceUnknown.as_str(), Reason::AudienceUnknown),
     (Reason::AudienceMalformed.as_str(), Reason::AudienceMalformed),
     (Reason::AudienceRequired.as_str(), Reason::AudienceRequired),
+    (Reason::TooManyScopes.as_str(), Reason::TooManyScopes),
+    (Reason::ClientTooLarge.as_str(), Reason::ClientTooLarge),
 ];
 
 /// Reads one test file.
@@ -133,15 +137,15 @@ impl CaseReader<'_> {
             return;
         }
         let name = self.name(&fields, node);
-        let mut calls: Vec<(Moment, &Node<'_>)> = Vec::new();
-        for moment in [Moment::Register, Moment::Authorize] {
-            if let Some((key, call)) = fields.entry(moment.as_str()) {
+        let mut calls: Vec<(RequestKind, &Node<'_>)> = Vec::new();
+        for kind in [RequestKind::Registration, RequestKind::Authorize] {
+            if let Some((key, call)) = fields.entry(kind.as_str()) {
                 if !calls.is_empty() {
                     let message = "a test case asks one question, here stand `register` and `authorize`";
                     let suggestion = "make two cases of it";
                     self.reader.report(Code::DuplicateKey, key.position, key.text(), message, suggestion);
                 }
-                calls.push((moment, call));
+                calls.push((kind, call));
             }
         }
         if calls.is_empty() {
@@ -159,22 +163,22 @@ impl CaseReader<'_> {
         let name_position = name.as_ref().map_or_else(|| point(node), |name| name.position);
         let name = name.map(|name| name.value.into_string()).unwrap_or_default();
         match (&calls[..], table, expect) {
-            ([(moment, call)], None, Some(expect)) => self.one(name, name_position, *moment, call, expect),
-            ([(moment, call)], Some(table), expect) => {
-                let rows = table::rows(&mut self.reader, table, *moment, call, expect);
+            ([(kind, call)], None, Some(expect)) => self.one(name, name_position, *kind, call, expect),
+            ([(kind, call)], Some(table), expect) => {
+                let rows = table::rows(&mut self.reader, table, *kind, call, expect);
                 for (at, row) in rows.iter().enumerate() {
                     let Row { name: own, position, call, expect } = row;
                     let name = match own.as_ref().and_then(|own| self.reader.text(own, "name")) {
                         Some(own) => format!("{name}: {}", own.value),
                         None => format!("{name}, row {}", at + 1),
                     };
-                    self.one(name, *position, *moment, call, expect);
+                    self.one(name, *position, *kind, call, expect);
                 }
             }
             // The case is broken; what there is of it is read for its mistakes.
             (calls, _, expect) => {
-                for (moment, call) in calls {
-                    self.call(*moment, call);
+                for (kind, call) in calls {
+                    self.call(*kind, call);
                 }
                 if let Some(expect) = expect {
                     self.expectation(expect);
@@ -200,7 +204,14 @@ impl CaseReader<'_> {
         Some(name)
     }
 
-    fn one(&mut self, name: String, position: Position, moment: Moment, call: &Node<'_>, expect: &Node<'_>) {
+    fn one(
+        &mut self,
+        name: String,
+        position: Position,
+        kind: RequestKind,
+        call: &Node<'_>,
+        expect: &Node<'_>,
+    ) {
         // A case without a name has its finding already.
         if !name.is_empty() {
             if let Some(first) = self.names.get(&name) {
@@ -218,7 +229,7 @@ impl CaseReader<'_> {
             }
         }
         let before = self.reader.findings.count();
-        let (call, audience_positions) = self.call(moment, call);
+        let (call, audience_positions) = self.call(kind, call);
         let expect = self.expectation(expect);
         let case = Case { name, position, call, audience_positions, expect };
         // What was not read is not compared: a wrong type would look like a missing value.
@@ -235,34 +246,34 @@ impl CaseReader<'_> {
         self.cases.push(case);
     }
 
-    fn call(&mut self, moment: Moment, node: &Node<'_>) -> (Call, Vec<Position>) {
-        let known = match moment {
-            Moment::Register => REGISTER_KEYS,
-            Moment::Authorize => CALL_KEYS,
+    fn call(&mut self, kind: RequestKind, node: &Node<'_>) -> (Call, Vec<Position>) {
+        let (known, held_key) = match kind {
+            RequestKind::Registration => (REGISTER_KEYS, "previousScope"),
+            RequestKind::Authorize => (CALL_KEYS, "registeredScope"),
         };
-        let fields = self.reader.fields(node, moment.as_str(), known);
+        let fields = self.reader.fields(node, kind.as_str(), known);
         let audiences = self.reader.list(&fields, "audiences").unwrap_or_default();
         let positions = audiences.entries.iter().map(|entry| entry.position).collect();
         let call = Call {
-            moment,
+            kind,
             audiences: strings(audiences),
             scope: self.text(&fields, "scope").map(String::from),
-            registered_scope: self.text(&fields, "registeredScope").map(String::from),
+            registered_scope: self.text(&fields, held_key).map(String::from),
             client: fields.get("client").map(|node| self.client(node)).unwrap_or_default(),
         };
         (call, positions)
     }
 
-    fn client(&mut self, node: &Node<'_>) -> OwnedClient {
+    fn client(&mut self, node: &Node<'_>) -> v1::Client {
         let fields = self.reader.fields(node, "client", CLIENT_KEYS);
         let mut text = |key: &str| self.text(&fields, key).map(String::from).unwrap_or_default();
-        OwnedClient {
+        v1::Client {
             client_id: text("clientId"),
             client_name: text("clientName"),
             software_id: text("softwareId"),
             software_version: text("softwareVersion"),
             application_type: text("applicationType"),
-            source: self.source(&fields),
+            source: self.source(&fields).map_or(0, |source| call::wire_source(source).into()),
             redirect_uris: strings(self.reader.list(&fields, "redirectUris").unwrap_or_default()),
             grant_types: strings(self.reader.list(&fields, "grantTypes").unwrap_or_default()),
         }

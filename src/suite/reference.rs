@@ -24,6 +24,8 @@ const REASONS: &[&str] = &[
     Reason::AudienceUnknown.as_str(),
     Reason::AudienceMalformed.as_str(),
     Reason::AudienceRequired.as_str(),
+    Reason::TooManyScopes.as_str(),
+    Reason::ClientTooLarge.as_str(),
 ];
 
 const AUDIENCES: Key = key(
@@ -71,7 +73,16 @@ pub const SUITE: &[Section] = &[
         name: "register",
         text: "A registration, as on the wire.",
         rule: Rule::Plain,
-        keys: &[AUDIENCES, SCOPE, CLIENT],
+        keys: &[
+            AUDIENCES,
+            SCOPE,
+            key(
+                "previousScope",
+                Kind::Text(0),
+                "What the client holds so far, where this is an update (RFC 7592). Left out means a new registration.",
+            ),
+            CLIENT,
+        ],
     },
     Section {
         name: "authorize",
@@ -152,6 +163,7 @@ pub const SUITE: &[Section] = &[
                     Origin::Default.as_str(),
                     Origin::Registered.as_str(),
                     Origin::StepUp.as_str(),
+                    Origin::Always.as_str(),
                 ]),
                 "Where it comes from.",
             ),

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::{Case, Decision, Expectation, ExpectedAdded, ExpectedGrant, ExpectedRefused, Suite, trail};
 use crate::audience::normalise;
-use crate::call::Moment;
-use crate::decision::{Added, Answer, AudienceGrant, Outcome, Refused};
+use crate::decision::{Added, Answer, AudienceGrant, Outcome, Refused, RequestKind};
 use crate::policy::finding::Position;
 use crate::policy::{AudiencePolicy, PolicySet};
 use crate::scope::distinct_tokens;
@@ -46,7 +45,7 @@ pub struct CaseResult {
     /// Where it starts.
     pub position: Position,
     /// Which question it asks.
-    pub moment: Moment,
+    pub kind: RequestKind,
     /// Where the answer is not as expected; empty if the case passed.
     pub differences: Vec<Difference>,
     /// The way of each scope through the policy, one line each; empty if the audience was refused.
@@ -130,18 +129,18 @@ pub fn run(policy: &PolicySet, suites: &[Suite], filter: Option<&str>) -> Report
                 report.filtered += 1;
                 continue;
             }
-            let answer = case.call.answer(policy);
+            let answer = case.call.explain(policy);
             for audience in &answer.audiences {
                 let place = places.get(&std::ptr::from_ref::<AudiencePolicy>(audience));
                 if let Some(covered) = place.and_then(|at| report.coverage.get_mut(*at)) {
-                    cover(covered, case.call.moment, audience, &answer);
+                    cover(covered, case.call.kind, audience, &answer);
                 }
             }
             report.results.push(CaseResult {
                 file: Arc::clone(&suite.file),
                 name: case.name.clone(),
                 position: case.position,
-                moment: case.call.moment,
+                kind: case.call.kind,
                 differences: compare(case, &answer),
                 trail: trail::lines(&answer),
             });
@@ -150,10 +149,10 @@ pub fn run(policy: &PolicySet, suites: &[Suite], filter: Option<&str>) -> Report
     report
 }
 
-fn cover(covered: &mut AudienceCoverage, moment: Moment, audience: &AudiencePolicy, answer: &Answer<'_>) {
-    match moment {
-        Moment::Register => covered.register += 1,
-        Moment::Authorize => covered.authorize += 1,
+fn cover(covered: &mut AudienceCoverage, kind: RequestKind, audience: &AudiencePolicy, answer: &Answer<'_>) {
+    match kind {
+        RequestKind::Registration => covered.register += 1,
+        RequestKind::Authorize => covered.authorize += 1,
     }
     for (rule, covered) in audience.client_rules.iter().zip(&mut covered.rules) {
         let gave = answer.added.iter().any(|added| {
@@ -212,7 +211,7 @@ fn compare(case: &Case, answer: &Answer<'_>) -> Vec<Difference> {
         found.value("reason", reason.value.as_str(), answer.reason.map_or(NONE, |reason| reason.as_str()));
     }
     if let Some(scope) = registered_scope {
-        found.scopes("registeredScope", &distinct_tokens(&scope.value), &answer.registered_scope);
+        found.scopes("registeredScope", &distinct_tokens(&scope.value), &answer.effective_registered_scope);
     }
     if let Some(grants) = audience_grants {
         let actual = &answer.audience_grants;

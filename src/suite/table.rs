@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::read::{CALL_KEYS, CLIENT_KEYS, EXPECT_KEYS, REGISTER_KEYS, TABLE_KEYS, point};
-use crate::call::Moment;
+use crate::decision::RequestKind;
 use crate::policy::document::Reader;
 use crate::policy::finding::{Code, Position, nearest, shown};
 use crate::policy::yaml::{Kind, MAX_NODES, Node, Schema};
@@ -24,10 +24,10 @@ pub(super) struct Row<'t> {
 }
 
 /// What a column may name.
-pub(crate) fn columns(moment: Moment) -> Vec<String> {
-    let own = match moment {
-        Moment::Register => REGISTER_KEYS,
-        Moment::Authorize => CALL_KEYS,
+pub(crate) fn columns(kind: RequestKind) -> Vec<String> {
+    let own = match kind {
+        RequestKind::Registration => REGISTER_KEYS,
+        RequestKind::Authorize => CALL_KEYS,
     };
     let mut names = vec!["name".to_owned()];
     names.extend(own.iter().filter(|key| **key != "client").map(|key| (*key).to_owned()));
@@ -45,7 +45,7 @@ struct Column {
 pub(super) fn rows<'t>(
     reader: &mut Reader<'_>,
     table: &Node<'t>,
-    moment: Moment,
+    kind: RequestKind,
     call: &Node<'t>,
     expect: Option<&Node<'t>>,
 ) -> Vec<Row<'t>> {
@@ -61,7 +61,7 @@ pub(super) fn rows<'t>(
             }
         }
     }
-    let columns = self::known(reader, &fields, moment);
+    let columns = self::known(reader, &fields, kind);
     let (Some(columns), Some(rows)) = (columns, fields.get("rows")) else { return Vec::new() };
     let Kind::Sequence(rows) = &rows.kind else {
         reader.wrong_type(rows, "rows", "a list of rows");
@@ -85,16 +85,16 @@ pub(super) fn rows<'t>(
 fn known(
     reader: &mut Reader<'_>,
     fields: &crate::policy::document::Fields<'_, '_>,
-    moment: Moment,
+    kind: RequestKind,
 ) -> Option<Vec<Option<Column>>> {
     let list = reader.list(fields, "columns")?;
-    let names = columns(moment);
+    let names = columns(kind);
     let mut seen: Vec<String> = Vec::new();
     let mut columns = Vec::with_capacity(list.entries.len());
     for entry in list.entries {
         let name = entry.value.into_string();
         if !names.contains(&name) {
-            let message = format!("`{}` is not a column of a `{}` table", shown(&name), moment.as_str());
+            let message = format!("`{}` is not a column of a `{}` table", shown(&name), kind.as_str());
             let suggestion = match nearest(&name, names.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("one of: {}", names.join(", ")),

@@ -474,10 +474,18 @@ fn explain_refuses_what_a_server_would_refuse_to_answer() {
     assert_eq!(place.run(&["explain", "expand", "--scope", &at]).code, 3);
     let over = "x ".repeat(257);
     let ran = place.run(&["explain", "expand", "--scope", &over]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.stdout.starts_with("DENY TOO_MANY_SCOPES\n"), "{}", ran.stdout);
+    let ran = place.run(&[&["explain", "expand"][..], &["--audience", "a"].repeat(17)].concat());
     assert_eq!(ran.code, 2);
-    assert_eq!(ran.stderr, "error: `scope` has 257 scopes, the limit is 256\n");
-    let ran = place.run(&["explain", "authorize", "--registered-scope", &over]);
-    assert_eq!(ran.stderr, "error: `registered_scope` has 257 scopes, the limit is 256\n");
+    assert_eq!(ran.stderr, "error: `audiences` has 17 audiences, the limit is 16\n");
+    let ran = place.run(&["explain", "authorize", "--correlation-id", "-\t"]);
+    let expected = "error: `correlation_id`: byte 0x09 at offset 1 is not printable ASCII\n";
+    assert_eq!((ran.code, &*ran.stderr), (2, expected));
+    // Clients send what they like.
+    let ran = place.run(&["explain", "expand", "--scope", "-x"]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stdout.contains("-x is not supported"), "{}", ran.stdout);
 }
 
 #[test]
@@ -527,8 +535,11 @@ fn a_server_answers_the_client_verbs() {
     assert_eq!((ran.code, &*ran.stdout), (2, ""));
     assert!(ran.stderr.contains("NOT_FOUND (AUDIENCE_NOT_FOUND)"), "{}", ran.stderr);
     let ran = server.ask(&place, &["expand", "--scope", &"x ".repeat(257)]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("DENY TOO_MANY_SCOPES\n"), "{}", ran.stdout);
+    let ran = server.ask(&place, &[&["expand"][..], &["--audience", "a"].repeat(17)].concat());
     assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("INVALID_ARGUMENT (LIMIT_EXCEEDED): `scope`"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("INVALID_ARGUMENT (LIMIT_EXCEEDED): `audiences`"), "{}", ran.stderr);
 }
 
 #[test]

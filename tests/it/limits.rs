@@ -117,23 +117,33 @@ async fn batch_has_at_most_100_checks_each_within_the_limit_of_one() {
 }
 
 #[tokio::test]
-async fn question_has_at_most_256_scopes_and_16_audiences_of_2_kib() {
+async fn more_scopes_than_a_request_may_name_are_a_denial() {
     let service = start().await;
     let mut client = service.scopes();
     let scopes = |count: usize| vec!["a"; count].join(" ");
-
     let answer =
         client.expand_registration_scopes(registration(Some(&scopes(256)))).await.expect("an answer");
     assert_eq!(answer.into_inner().scope, "a");
-    let error =
-        client.expand_registration_scopes(registration(Some(&scopes(257)))).await.expect_err("too many");
-    assert_over(&error, "scope", 256, 257);
-    let request = authorize(Some("a"), Some(&scopes(256)));
+    let answer =
+        client.expand_registration_scopes(registration(Some(&scopes(257)))).await.expect("an answer");
+    let answer = answer.into_inner();
+    assert_eq!((answer.decision(), answer.reason()), (Decision::Deny, Reason::TooManyScopes));
+    let error = answer.oauth_error.expect("a denial has an OAuth error");
+    assert_eq!(error.error, "invalid_client_metadata");
+    assert_eq!(error.error_description, "too many scopes: 257 were requested, at most 256");
+    // What this service gave out has no number.
+    let request = authorize(Some("a"), Some(&scopes(20_000)));
     assert_eq!(client.check_authorize_scopes(request).await.expect("an answer").into_inner().scope, "a");
-    let request = authorize(Some("a"), Some(&scopes(257)));
-    let error = client.check_authorize_scopes(request).await.expect_err("too many");
-    assert_over(&error, "registered_scope", 256, 257);
+    let request =
+        v1::ExpandRegistrationScopesRequest { previous_scope: Some(scopes(20_000)), ..registration(None) };
+    assert_eq!(client.expand_registration_scopes(request).await.expect("an answer").into_inner().scope, "a");
+    service.stop().await;
+}
 
+#[tokio::test]
+async fn question_has_at_most_16_audiences_of_2_kib() {
+    let service = start().await;
+    let mut client = service.scopes();
     let mut request = authorize(Some("a"), Some("a"));
     request.audiences = vec![request.audiences[0].clone(); 16];
     assert_eq!(

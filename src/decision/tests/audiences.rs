@@ -1,7 +1,8 @@
 //! Questions that name several audiences, one that cannot be found, or none.
 
 use super::{brief, check, expand, set, strings};
-use crate::decision::{Client, MAX_AUDIENCES};
+use crate::decision::Client;
+use crate::decision::limit::MAX_REGISTRATION_AUDIENCES;
 
 #[track_caller]
 fn registers(policy: &str, audiences: &[&str], scope: Option<&str>, expected: &str) {
@@ -211,8 +212,9 @@ fn one_unknown_or_malformed_audience_denies_the_whole() {
         "DENY AUDIENCE_MALFORMED invalid_target",
     );
     authorizes(TWO, &["three", ""], Some("a"), Some("a"), "DENY AUDIENCE_UNKNOWN invalid_target");
-    registers(TWO, &["One"], Some("a"), "DENY AUDIENCE_UNKNOWN invalid_target");
-    registers(TWO, &[""], Some("a"), "DENY AUDIENCE_MALFORMED invalid_target");
+    // RFC 7591 section 3.2.2 has only one error that fits a registration.
+    registers(TWO, &["One"], Some("a"), "DENY AUDIENCE_UNKNOWN invalid_client_metadata");
+    registers(TWO, &["a\n"], Some("a"), "DENY AUDIENCE_MALFORMED invalid_client_metadata");
     let set = set(TWO);
     let audiences = strings(&["three", "one", "https://x.example/#f", "four"]);
     let answer = check(&set, &audiences, None, Some("a"), Client::default());
@@ -220,6 +222,29 @@ fn one_unknown_or_malformed_audience_denies_the_whole() {
         answer.oauth_error.unwrap().error_description,
         "audience unknown: three four; audience malformed: https://x.example/#f"
     );
+}
+
+#[test]
+fn an_empty_audience_counts_as_left_out() {
+    registers(TWO, &["", "one"], Some("a"), "ALLOW a b | added b=BASELINE");
+    registers(TWO, &["", ""], Some("c a"), "ALLOW c a b d | added b=BASELINE d=BASELINE");
+    authorizes(TWO, &["one", ""], Some("a"), Some("a"), "ALLOW a | registered a");
+    authorizes(TWO, &[""], Some("a"), Some("a"), "DENY AUDIENCE_REQUIRED invalid_target");
+}
+
+#[test]
+fn a_registration_that_names_none_is_forbidden_only_what_all_that_support_it_forbid() {
+    let policy = "audiences:\n  one: {scopesSupported: [a, b, c], forbiddenScopes: [b, c, x], \
+        registration: {unsupportedScopes: drop}}\n  two: {scopesSupported: [b], baselineClientScopes: [b], \
+        registration: {unsupportedScopes: drop}}\n";
+    registers(policy, &[], Some("a"), "ALLOW a b | added b=BASELINE");
+    registers(policy, &[], Some("b a"), "ALLOW b a");
+    // Both are named: one that forbids is enough.
+    registers(policy, &["one", "two"], Some("a b"), "ALLOW a | refused b=FORBIDDEN");
+    registers(policy, &["one", "two"], None, "DENY SCOPE_REQUIRED invalid_client_metadata");
+    // Nobody supports `x`; all that support `c` forbid it.
+    registers(policy, &[], Some("a x c"), "ALLOW a b | added b=BASELINE | refused x=UNSUPPORTED c=FORBIDDEN");
+    registers(policy, &["one", "two"], Some("a x c"), "ALLOW a | refused x=UNSUPPORTED c=UNSUPPORTED");
 }
 
 #[test]
@@ -244,28 +269,28 @@ fn no_audience_at_authorize_means_the_default_or_the_only_one() {
 }
 
 #[test]
-fn no_audience_at_registration_means_all_of_a_small_policy() {
+fn no_audience_at_registration_means_all_up_to_256() {
     #[track_caller]
     fn check(audiences: usize, default: &str, expected: &str) {
         let mut policy = format!("{default}audiences:\n");
         for at in 0..audiences {
             policy.push_str(&format!(
-                "  a{at:02}: {{scopesSupported: [s{at:02}], baselineClientScopes: [s{at:02}]}}\n"
+                "  a{at:03}: {{scopesSupported: [s{at:03}], baselineClientScopes: [s{at:03}]}}\n"
             ));
         }
-        registers(&policy, &[], Some("s00"), expected);
+        registers(&policy, &[], Some("s000"), expected);
     }
-    check(1, "", "ALLOW s00");
-    check(3, "", "ALLOW s00 s01 s02 | added s01=BASELINE s02=BASELINE");
+    check(1, "", "ALLOW s000");
+    check(3, "", "ALLOW s000 s001 s002 | added s001=BASELINE s002=BASELINE");
     // All of them together goes before the default.
-    check(2, "defaultAudience: a01\n", "ALLOW s00 s01 | added s01=BASELINE");
-    let set_of = |count: usize| (1..count).map(|at| format!(" s{at:02}")).collect::<String>();
-    let added = |count: usize| (1..count).map(|at| format!(" s{at:02}=BASELINE")).collect::<String>();
-    for count in [MAX_AUDIENCES - 1, MAX_AUDIENCES] {
-        check(count, "", &format!("ALLOW s00{} | added{}", set_of(count), added(count)));
+    check(2, "defaultAudience: a001\n", "ALLOW s000 s001 | added s001=BASELINE");
+    let set_of = |count: usize| (1..count).map(|at| format!(" s{at:03}")).collect::<String>();
+    let added = |count: usize| (1..count).map(|at| format!(" s{at:03}=BASELINE")).collect::<String>();
+    for count in [17, MAX_REGISTRATION_AUDIENCES - 1, MAX_REGISTRATION_AUDIENCES] {
+        check(count, "", &format!("ALLOW s000{} | added{}", set_of(count), added(count)));
     }
-    check(MAX_AUDIENCES + 1, "", "DENY AUDIENCE_REQUIRED invalid_target");
-    check(MAX_AUDIENCES + 1, "defaultAudience: a00\n", "ALLOW s00");
+    check(MAX_REGISTRATION_AUDIENCES + 1, "", "DENY AUDIENCE_REQUIRED invalid_client_metadata");
+    check(MAX_REGISTRATION_AUDIENCES + 1, "defaultAudience: a000\n", "ALLOW s000");
 }
 
 #[test]

@@ -285,6 +285,66 @@ fn a_registered_entry_covers_what_it_matches() {
 }
 
 #[test]
+fn a_registered_token_covers_others_only_if_it_could_be_granted_itself() {
+    let denied = |scope: &str| format!("DENY UNREGISTERED invalid_scope | refused {scope}=UNREGISTERED");
+    // Not supported (any more), or forbidden.
+    let wildcard =
+        "scopeMatching: wildcard, scopesSupported: [agent.run, agent.stop, admin], forbiddenScopes: [root.*]";
+    for token in ["*", "agent.*", "root.*"] {
+        check(wildcard, token, "agent.run", &denied("agent.run"));
+        check(wildcard, token, "admin", &denied("admin"));
+    }
+    check(wildcard, "agent.* agent.run", "agent.run", "ALLOW agent.run | registered agent.run");
+    let hierarchic = "scopeMatching: hierarchic, scopesSupported: [agent.run, mcp]";
+    check(hierarchic, "agent", "agent.run", &denied("agent.run"));
+    check(
+        hierarchic,
+        "agent agent.run",
+        "agent.run.now",
+        "ALLOW agent.run.now | registered agent.run agent.run.now",
+    );
+    // `mcp` would grant the forbidden `mcp.admin`, so it is forbidden itself.
+    let forbidden = "scopeMatching: hierarchic, scopesSupported: [mcp], forbiddenScopes: [mcp.admin]";
+    check(forbidden, "mcp", "mcp.read", &denied("mcp.read"));
+    check(forbidden, "mcp.read", "mcp.read.all", "ALLOW mcp.read.all | registered mcp.read mcp.read.all");
+}
+
+#[test]
+fn a_privileged_scope_needs_an_equal_token_or_step_up() {
+    let denied = |scope: &str| format!("DENY UNREGISTERED invalid_scope | refused {scope}=UNREGISTERED");
+    let policy =
+        "scopeMatching: wildcard, scopesSupported: [\"*\", \"mcp.*\"], privilegedScopes: [mcp.admin]";
+    check(policy, "*", "mcp.read", "ALLOW mcp.read | registered * mcp.read");
+    check(policy, "*", "mcp.admin", &denied("mcp.admin"));
+    // A pattern that reaches a privileged scope is privileged.
+    check(policy, "*", "mcp.*", &denied("mcp.*"));
+    check(policy, "* mcp.admin", "mcp.admin", "ALLOW mcp.admin | registered * mcp.admin");
+    let step_up = format!("{policy}, authorization: {{stepUpScopes: [mcp.admin]}}");
+    check(&step_up, "*", "mcp.admin", "ALLOW mcp.admin | added mcp.admin=STEP_UP | registered * mcp.admin");
+    let hierarchic = "scopeMatching: hierarchic, scopesSupported: [mcp], privilegedScopes: [mcp.admin]";
+    check(hierarchic, "mcp", "mcp.read", "ALLOW mcp.read | registered mcp mcp.read");
+    check(hierarchic, "mcp", "mcp.admin", &denied("mcp.admin"));
+    check(hierarchic, "mcp", "mcp.admin.users", &denied("mcp.admin.users"));
+}
+
+#[test]
+fn a_refusal_says_that_a_scope_was_withdrawn() {
+    let set = set(&api("scopesSupported: [a], forbiddenScopes: [f]"));
+    let answer = super::check(&set, &[], Some("a f gone"), Some("x gone f a"), Client::default());
+    let messages: Vec<&str> = answer.refused.iter().map(|one| &*one.message).collect();
+    let expected = [
+        "x is not supported at api",
+        "gone is not supported at api: it was withdrawn after this client registered it",
+        "f is forbidden at api: it was withdrawn after this client registered it",
+    ];
+    assert_eq!(messages, expected);
+    assert_eq!(
+        answer.oauth_error.unwrap().error_description,
+        "scope not supported: x; scope registered but withdrawn since: gone f"
+    );
+}
+
+#[test]
 fn malformed_registered_tokens_are_ignored() {
     let policy = "scopesSupported: [a]";
     check(policy, "a\tb a \"", "a", "ALLOW a | registered a");

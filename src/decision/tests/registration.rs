@@ -1,7 +1,7 @@
 //! `ExpandRegistrationScopes` for one audience: the rules of the design, row by row.
 
 use super::{api, brief, expand, set, strings};
-use crate::decision::Client;
+use crate::decision::{Client, registration};
 use crate::policy::ClientSource;
 
 #[track_caller]
@@ -253,4 +253,47 @@ fn guardrails_hold_for_every_audience() {
     assert_eq!(brief(&one, Some("root")), "DENY FORBIDDEN invalid_client_metadata | refused root=FORBIDDEN");
     assert_eq!(brief(&two, None), "DENY SCOPE_REQUIRED invalid_client_metadata");
     assert_eq!(brief(&two, Some("email")), "ALLOW email");
+}
+
+#[test]
+fn an_update_without_scope_keeps_what_the_client_holds() {
+    let policy = "scopesSupported: [a, b, c, openid], baselineClientScopes: [c], forbiddenScopes: [f], privilegedScopes: [b]";
+    #[track_caller]
+    fn update(policy: &str, previous: &str, scope: Option<&str>, expected: &str) {
+        let set = set(&api(policy));
+        let question = registration::Question { scope, previous_scope: Some(previous), ..Default::default() };
+        let answer = registration::expand(&set, &question);
+        assert_eq!(brief(&answer), expected, "previous {previous:?}, scope {scope:?}");
+        if answer.is_allowed() {
+            let own = answer.scope.join(" ");
+            let again = registration::Question { scope: None, previous_scope: Some(&own), ..question };
+            assert_eq!(registration::expand(&set, &again).scope, answer.scope, "an update on its own answer");
+        }
+    }
+    let expected = "ALLOW b a c | added b=REGISTERED a=REGISTERED c=BASELINE";
+    for omitted in [None, Some(""), Some("  ")] {
+        update(policy, "b f gone a\tb a", omitted, expected);
+    }
+    // What is there already is no expansion.
+    update(policy, "c a", None, "ALLOW c a | added c=REGISTERED a=REGISTERED");
+    // A new registration takes the defaults, an update does not.
+    check(policy, None, "ALLOW openid c | added openid=DEFAULT c=BASELINE");
+    update(policy, "", None, "ALLOW c | added c=BASELINE");
+    update("scopesSupported: [openid]", "gone", None, "DENY SCOPE_REQUIRED invalid_client_metadata");
+    // A scope that is sent decides alone.
+    update(policy, "a", Some("openid"), "ALLOW openid c | added c=BASELINE");
+    update(
+        policy,
+        "a gone",
+        Some("gone"),
+        "DENY UNSUPPORTED invalid_client_metadata | refused gone=UNSUPPORTED",
+    );
+}
+
+#[test]
+fn an_update_that_keeps_what_was_registered_is_no_expansion() {
+    let set = set(&api("scopesSupported: [a, b], baselineClientScopes: [b]"));
+    let update = |previous| registration::Question { previous_scope: Some(previous), ..Default::default() };
+    assert!(!registration::expand(&set, &update("a b")).is_expansion());
+    assert!(registration::expand(&set, &update("a")).is_expansion());
 }

@@ -34,13 +34,13 @@ fn events_come_back_from_the_json_of_the_service() {
     let expected = Recorded {
         sequence: 18_000_000_000_000_000_000,
         call: Call {
-            moment: Moment::Authorize,
+            kind: RequestKind::Authorize,
             audiences: vec!["https://MCP.example.com".into()],
             scope: Some(" openid  admin".into()),
             registered_scope: Some(String::new()),
-            client: OwnedClient {
+            client: v1::Client {
                 client_id: "https://app.example.com/c".into(),
-                source: Some(ClientSource::Cimd),
+                source: v1::ClientSource::Cimd.into(),
                 client_name: "App".into(),
                 software_id: "s".into(),
                 software_version: "1".into(),
@@ -76,7 +76,7 @@ fn events_come_back_from_the_json_of_the_service() {
     };
     assert_eq!((recorded.call.scope, recorded.call.registered_scope), (None, None));
     assert_eq!((recorded.allowed, &*recorded.scope), (true, "openid"));
-    assert_eq!(recorded.call.client, OwnedClient::default());
+    assert_eq!(recorded.call.client, v1::Client::default());
 }
 
 #[test]

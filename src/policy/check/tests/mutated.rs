@@ -84,7 +84,7 @@ proptest! {
                 let client = Client::default();
                 for audience in accepted.set.audiences().iter() {
                     let audiences = [audience.audience.clone().into_string()];
-                    let question = registration::Question { audiences: &audiences, scope: None, client };
+                    let question = registration::Question { audiences: &audiences, client, ..Default::default() };
                     let answer = registration::expand(&accepted.set, &question);
                     let own = answer.scope.join(" ");
                     let question = authorize::Question {

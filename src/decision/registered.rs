@@ -1,0 +1,126 @@
+//! What a client registered, indexed once for a question, and what of it covers a scope.
+//!
+//! A registered scope has no number, so nothing here compares each registered token with each requested one: an equal token
+//! is looked up, under `hierarchic` so are the few prefixes of the scope, and of patterns only [`MAX_PATTERNS`] are compared.
+
+use std::cell::{OnceCell, RefCell};
+
+use crate::policy::AudiencePolicy;
+use crate::scope::matching::{ScopeMatching, has_empty_segment, has_star_segment, prefixes};
+use crate::scope::{Distinct, check_token, tokens};
+
+/// Most registered tokens with a `*` segment that cover other scopes under `wildcard`, the first ones: as many as one
+/// request can register. Further ones cover nothing but themselves.
+pub(super) const MAX_PATTERNS: usize = super::MAX_SCOPES;
+
+/// The well-formed tokens of a registered scope, each once, in order.
+#[derive(Debug)]
+pub(super) struct Registered<'a> {
+    tokens: Distinct<'a>,
+    longest: usize,
+    /// Positions of the tokens with a `*` segment.
+    patterns: Vec<usize>,
+}
+
+impl<'a> Registered<'a> {
+    /// Tokens outside the grammar are ignored.
+    pub(super) fn new(scope: &'a str) -> Self {
+        let mut registered = Self { tokens: Distinct::default(), longest: 0, patterns: Vec::new() };
+        for token in tokens(scope).filter(|token| check_token(token).is_ok()) {
+            let (at, is_new) = registered.tokens.insert(token);
+            if is_new {
+                registered.longest = registered.longest.max(token.len());
+                if registered.patterns.len() < MAX_PATTERNS && has_star_segment(token) {
+                    registered.patterns.push(at);
+                }
+            }
+        }
+        registered
+    }
+
+    pub(super) fn tokens(&self) -> &[&'a str] {
+        self.tokens.as_slice()
+    }
+
+    pub(super) fn contains(&self, scope: &str) -> bool {
+        self.tokens.contains(scope)
+    }
+}
+
+/// One scope against the registered ones: what is the same at every audience is looked for once.
+#[derive(Debug)]
+pub(super) struct Cover<'r, 'a> {
+    registered: &'r Registered<'a>,
+    scope: &'a str,
+    equal: Option<&'a str>,
+    hierarchic: OnceCell<Vec<usize>>,
+    wildcard: OnceCell<Vec<usize>>,
+}
+
+impl<'r, 'a> Cover<'r, 'a> {
+    pub(super) fn new(registered: &'r Registered<'a>, scope: &'a str) -> Self {
+        let list = &registered.tokens;
+        let equal = list.position(scope).and_then(|at| list.as_slice().get(at).copied());
+        Self { registered, scope, equal, hierarchic: OnceCell::new(), wildcard: OnceCell::new() }
+    }
+
+    /// The registered token that covers the scope at an audience; an equal one goes first.
+    ///
+    /// Another token covers it only if it could be granted itself, and never a privileged scope: the client may have chosen
+    /// that token, or the policy may have dropped it since.
+    pub(super) fn at(&self, audience: &AudiencePolicy, grantable: &Grantable) -> Option<&'a str> {
+        if self.equal.is_some() {
+            return self.equal;
+        }
+        let candidates = match audience.scope_matching {
+            ScopeMatching::Exact => return None,
+            ScopeMatching::Hierarchic => self.hierarchic.get_or_init(|| self.prefixes()),
+            ScopeMatching::Wildcard => self.wildcard.get_or_init(|| self.patterns()),
+        };
+        let is_privileged =
+            || audience.scope_matching.find_stop(&audience.privileged_scopes, self.scope).is_some();
+        if candidates.is_empty() || is_privileged() {
+            return None;
+        }
+        let tokens = self.registered.tokens();
+        let mut found = candidates.iter().filter_map(|at| Some((*at, *tokens.get(*at)?)));
+        found.find(|(at, token)| grantable.get(*at, token, audience)).map(|(_, token)| token)
+    }
+
+    fn prefixes(&self) -> Vec<usize> {
+        if has_empty_segment(self.scope) {
+            return Vec::new();
+        }
+        let list = &self.registered.tokens;
+        prefixes(self.scope, self.registered.longest).filter_map(|prefix| list.position(prefix)).collect()
+    }
+
+    fn patterns(&self) -> Vec<usize> {
+        let tokens = self.registered.tokens();
+        let matches = |at: &usize| {
+            tokens.get(*at).is_some_and(|token| ScopeMatching::Wildcard.matches(token, self.scope))
+        };
+        self.registered.patterns.iter().copied().filter(matches).collect()
+    }
+}
+
+/// Which registered tokens are supported and not forbidden at one audience, each looked up at most once.
+#[derive(Debug, Default)]
+pub(super) struct Grantable {
+    known: RefCell<Vec<Option<bool>>>,
+}
+
+impl Grantable {
+    fn get(&self, at: usize, token: &str, audience: &AudiencePolicy) -> bool {
+        let mut known = self.known.borrow_mut();
+        if known.len() <= at {
+            known.resize(at + 1, None);
+        }
+        let is_grantable = || {
+            let matching = audience.scope_matching;
+            matching.find(&audience.scopes_supported, token).is_some()
+                && matching.find_stop(&audience.forbidden_scopes, token).is_none()
+        };
+        known.get_mut(at).is_some_and(|known| *known.get_or_insert_with(is_grantable))
+    }
+}

@@ -1,0 +1,125 @@
+//! How each scope fared at each audience: the steps that lead to an answer, and what `explain` shows of it.
+
+use super::{Origin, Reason};
+use crate::policy::AudiencePolicy;
+
+/// How one scope fared at one audience. Positions are 0-based in the compiled lists.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The scope.
+    pub scope: &'a str,
+    /// The audience.
+    pub audience: &'a AudiencePolicy,
+    /// Whether the request named it.
+    pub asked: bool,
+    /// The entry of `scopesSupported` that covers it.
+    pub supported: Option<usize>,
+    /// The entry of `forbiddenScopes` that stops it.
+    pub forbidden: Option<usize>,
+    /// What covers it; at registration, what gives it.
+    pub held: Option<Held<'a>>,
+    /// How it ended at this audience.
+    pub outcome: Outcome,
+}
+
+impl Step<'_> {
+    /// The same for a scope that the request does not name.
+    pub(super) fn unasked(mut self) -> Self {
+        self.asked = false;
+        self.outcome = match self.outcome {
+            Outcome::Refused(Reason::Forbidden) => Outcome::Withheld(Withheld::Forbidden),
+            Outcome::Refused(Reason::Unsupported) => Outcome::Withheld(Withheld::Unsupported),
+            Outcome::Refused(_) => Outcome::Withheld(Withheld::NotHeld),
+            other => other,
+        };
+        self
+    }
+}
+
+/// What covers a scope, the first that fits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Held<'a> {
+    /// This registered scope.
+    Registered(&'a str),
+    /// Any supported scope, because the registration is unknown.
+    AnySupported,
+    /// This entry of `defaultClientScopes`.
+    Default(usize),
+    /// This entry of `baselineClientScopes`.
+    Baseline(usize),
+    /// This entry of the baseline of this client rule.
+    Rule(usize, usize),
+    /// This entry of `stepUpScopes`.
+    StepUp(usize),
+}
+
+impl Held<'_> {
+    pub(super) const fn origin(self) -> Option<Origin> {
+        match self {
+            Self::AnySupported => None,
+            Self::Registered(_) => Some(Origin::Registered),
+            Self::Default(_) => Some(Origin::Default),
+            Self::Baseline(_) | Self::Rule(..) => Some(Origin::Baseline),
+            Self::StepUp(_) => Some(Origin::StepUp),
+        }
+    }
+}
+
+/// How a scope ended at one audience.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Granted here.
+    Granted,
+    /// Asked for and refused here.
+    Refused(Reason),
+    /// Not asked for, and not given unasked for this reason.
+    Withheld(Withheld),
+}
+
+/// Why a scope that the client holds is not given to a request that does not name it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Withheld {
+    /// It is forbidden, here or at another named audience.
+    Forbidden,
+    /// It is not supported any more.
+    Unsupported,
+    /// It is privileged.
+    Privileged,
+    /// It is a step-up scope.
+    StepUp,
+    /// It is a pattern.
+    Wildcard,
+    /// A list of the policy has it, but the client does not hold it.
+    NotHeld,
+}
+
+/// The steps of an answer, kept where they are wanted: a question may have very many.
+#[derive(Debug)]
+pub(super) struct Trail<'a> {
+    is_wanted: bool,
+    steps: Vec<Step<'a>>,
+}
+
+impl<'a> Trail<'a> {
+    pub(super) const fn new(is_wanted: bool) -> Self {
+        Self { is_wanted, steps: Vec::new() }
+    }
+
+    pub(super) fn record(&mut self, steps: &[Step<'a>]) {
+        if self.is_wanted {
+            self.steps.extend_from_slice(steps);
+        }
+    }
+
+    pub(super) fn into_steps(self) -> Vec<Step<'a>> {
+        self.steps
+    }
+}
+
+/// The rule name that a scope is given under; `""` for everything but a client rule.
+pub(super) fn rule_name<'a>(audience: &'a AudiencePolicy, held: Held<'a>) -> &'a str {
+    match held {
+        Held::Rule(rule, _) => audience.client_rules.get(rule).map_or("", |rule| &rule.name),
+        _ => "",
+    }
+}
