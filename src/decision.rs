@@ -249,6 +249,10 @@ impl<'a> Granted<'a> {
         Self { scope: crate::scope::Distinct::with_capacity(capacity), added: Vec::with_capacity(capacity) }
     }
 
+    fn is_empty(&self) -> bool {
+        self.scope.as_slice().is_empty()
+    }
+
     /// Grants what was asked for and needs no origin.
     fn keep(&mut self, scope: &'a str) {
         if self.scope.push(scope) {

@@ -16,7 +16,7 @@ pub struct PlainUri<'u> {
 
 #[derive(Clone, Copy, Debug)]
 struct Authority<'u> {
-    /// Letters, digits, `-`, `.`, `_`, or an IPv6 address in brackets.
+    /// See [`is_host`]; `""` where an application's own scheme has none.
     host: &'u str,
     /// `None` where there is none, or nothing after the colon.
     port: Option<u16>,
@@ -24,8 +24,8 @@ struct Authority<'u> {
 
 impl<'u> PlainUri<'u> {
     /// Splits a URI. `None` if it has no scheme, or if parsers differ about it: a blank, a control or non-ASCII byte or a
-    /// backslash anywhere, a fragment, userinfo (`@` before the first `/`), a host with anything but letters, digits, `-`,
-    /// `.` and `_` (an IPv6 address in brackets aside), a port that is not one, or a web scheme without `//` and a host.
+    /// backslash anywhere, a fragment, userinfo (`@` before the first `/`), a host that is not one for all (see `is_host`), a
+    /// port that is not one, or a web scheme without `//` and a host.
     #[must_use]
     pub fn parse(text: &'u str) -> Option<Self> {
         if !text.bytes().all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'\\' | b'#')) {
@@ -50,13 +50,8 @@ impl<'u> PlainUri<'u> {
             None | Some("") => None,
             Some(digits) => Some(port_number(digits)?),
         };
-        let is_host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => {
-                host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-            }
-        };
-        if !is_host || (host.is_empty() && is_web(scheme)) {
+        // An application's own scheme may have no host.
+        if !is_host(host) && (!host.is_empty() || is_web(scheme)) {
             return None;
         }
         Some(Self { scheme, authority: Some(Authority { host, port }), rest })
@@ -96,6 +91,28 @@ impl<'u> PlainUri<'u> {
             && self.port() == other.port()
             && self.rest == other.rest
     }
+}
+
+/// Returns `true` for a host that is the same for all parsers: labels of letters, digits and inner `-` of which the last starts
+/// with a letter, four decimal parts of an IPv4 address, or an IPv6 address in brackets.
+///
+/// Some read `127.1`, `0x7f.1` and `2130706433` as IPv4 addresses, some decode `%2e`, and some find no host in `a_b`.
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    // The standard library refuses everything but four decimal parts without leading zeros.
+    if host.parse::<std::net::Ipv4Addr>().is_ok() {
+        return true;
+    }
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let is_label = |label: &str| {
+        !label.starts_with('-')
+            && label.ends_with(|last: char| last.is_ascii_alphanumeric())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.split('.').all(is_label) && last.starts_with(|first: char| first.is_ascii_alphabetic())
 }
 
 /// RFC 3986 section 3.1: a letter, then letters, digits, `+`, `-`, `.`.
@@ -190,6 +207,14 @@ mod tests {
             "https://[x]/",
             "https://[::1%25e]/",
             "https://::1/",
+            "https://127.1/",
+            "https://0x7f.0.0.1/",
+            "https://127.0.0.1./",
+            "https://2130706433/",
+            "https://a_b/",
+            "https://-a/",
+            "https://a..b/",
+            "https://a.1b/",
         ] {
             assert!(PlainUri::parse(text).is_none(), "{text:?}");
         }

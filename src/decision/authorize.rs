@@ -9,10 +9,12 @@ use super::registered::{Cover, Grantable, Registered};
 use super::target::{self, Targets};
 use super::trail::Trail;
 use super::{
-    Answer, AudienceGrant, Client, Granted, Held, Outcome, Reason, Refused, RequestKind, Step, Withheld,
-    client, is_forbidden, limit,
+    Added, Answer, AudienceGrant, Client, Granted, Held, Origin, Outcome, Reason, Refused, RequestKind, Step,
+    Withheld, client, is_forbidden, limit,
 };
-use crate::policy::{AudiencePolicy, ClientRule, OmittedScope, PolicySet, Treatment, UnknownRegistration};
+use crate::policy::{
+    AudiencePolicy, ClientRule, NothingLeft, OmittedScope, PolicySet, Treatment, UnknownRegistration,
+};
 use crate::scope::matching::{ScopeMatching, has_star_segment};
 use crate::scope::{Distinct, check_token, distinct_tokens};
 
@@ -78,9 +80,13 @@ fn decide<'a>(policy: &'a PolicySet, question: &Question<'a>, with_trail: bool) 
         };
         audiences.iter().any(|audience| treatment(audience) == Treatment::Reject)
     };
-    let stands_in = asked.is_empty();
     let is_rejected = refused.iter().any(|one| rejects(one.reason));
-    if stands_in && audiences.iter().all(|audience| audience.omitted_scope != OmittedScope::Reject) {
+    let is_nothing_left = !is_rejected && authorization.granted.is_empty();
+    let stands_in = asked.is_empty()
+        || is_nothing_left && audiences.iter().all(|audience| audience.nothing_left == NothingLeft::Default);
+    if !stands_in {
+        authorization.grant_always(&asked);
+    } else if audiences.iter().all(|audience| audience.omitted_scope != OmittedScope::Reject) {
         authorization.give();
     }
     let Authorization { holders, granted, trail, .. } = authorization;
@@ -135,7 +141,11 @@ impl<'a> Authorization<'_, 'a> {
             if is_granted(&steps, true) {
                 granted.keep(token);
                 granted.mark(&steps);
-                grant(holders, &steps);
+                for (holder, step) in holders.iter_mut().zip(&steps) {
+                    if step.outcome == Outcome::Granted {
+                        holder.granted.push(token);
+                    }
+                }
             } else {
                 let is_registered = registered.is_some_and(|registered| registered.contains(token));
                 refused.push(refusal(token, &steps, true, is_registered));
@@ -143,6 +153,31 @@ impl<'a> Authorization<'_, 'a> {
             trail.record(&steps);
         }
         refused
+    }
+
+    /// Grants what every client gets that holds it, at each audience that grants something that was asked for.
+    fn grant_always(&mut self, asked: &[&'a str]) {
+        let Self { holders, audiences, registered, granted, trail } = self;
+        for holder in holders.iter_mut().filter(|holder| !holder.granted.as_slice().is_empty()) {
+            let list = holder.audience.always_grant_scopes.iter();
+            for scope in list.filter(|scope| !asked.contains(scope)) {
+                let cover = registered.map(|registered| Cover::new(registered, scope));
+                let mut step = holder.judge(scope, cover.as_ref()).unasked();
+                // A step-up scope is not in this list, but an entry of that one may cover it.
+                step.held = holder.holds(scope, cover.as_ref());
+                step.outcome = match step.held {
+                    _ if is_forbidden(audiences, scope) => Outcome::Withheld(Withheld::Forbidden),
+                    None => Outcome::Withheld(Withheld::NotHeld),
+                    Some(held) => {
+                        let is_registered = matches!(held, Held::Registered(_));
+                        granted.add_as(Added { scope, origin: Origin::Always, rule: "", is_registered });
+                        holder.granted.push(scope);
+                        Outcome::Granted
+                    }
+                };
+                trail.record(&[step]);
+            }
+        }
     }
 
     /// Gives a request without scope what stands in for it.
@@ -163,18 +198,6 @@ impl<'a> Authorization<'_, 'a> {
                     holder.granted.push(scope);
                 }
                 trail.record(&[step]);
-            }
-        }
-    }
-}
-
-/// Notes at which audiences a scope is granted.
-fn grant<'a>(holders: &mut [Holder<'a>], steps: &[Step<'a>]) {
-    // One audience grants all that is granted.
-    if holders.len() > 1 {
-        for (holder, step) in holders.iter_mut().zip(steps) {
-            if step.outcome == Outcome::Granted {
-                holder.granted.push(step.scope);
             }
         }
     }
@@ -211,6 +234,7 @@ fn effective<'a>(
 /// Which audience grants which scopes, in the order of the answer; an audience with none is left out.
 fn grants<'a>(holders: &[Holder<'a>], scope: &[&'a str]) -> Vec<AudienceGrant<'a>> {
     let grant = |holder: &Holder<'a>| {
+        // In the order of the answer.
         let scope: Vec<&str> = match holders {
             [_] => scope.to_vec(),
             _ => scope.iter().filter(|token| holder.granted.contains(token)).copied().collect(),
@@ -228,7 +252,7 @@ struct Holder<'a> {
     /// The client rules that hold, with their positions; none where they do not cover this client.
     rules: Vec<(usize, &'a ClientRule)>,
     grantable: Grantable,
-    /// What is granted here; not filled in where this is the only audience.
+    /// What is granted here.
     granted: Distinct<'a>,
 }
 
@@ -286,18 +310,24 @@ impl<'a> Holder<'a> {
         })
     }
 
+    /// What the client holds of a scope here, any supported one included.
+    fn holds(&self, scope: &str, cover: Option<&Cover<'_, 'a>>) -> Option<Held<'a>> {
+        let audience = self.audience;
+        let is_supported = || audience.scope_matching.find(&audience.scopes_supported, scope).is_some();
+        if self.unknown == Some(UnknownRegistration::Supported) && is_supported() {
+            return Some(Held::AnySupported);
+        }
+        self.held(scope, cover)
+    }
+
     /// How a requested scope fares here.
     fn judge(&self, scope: &'a str, cover: Option<&Cover<'_, 'a>>) -> Step<'a> {
         let audience = self.audience;
         let matching = audience.scope_matching;
         let forbidden = matching.find_stop(&audience.forbidden_scopes, scope);
         let supported = matching.find(&audience.scopes_supported, scope);
-        let held = if supported.is_some() && self.unknown == Some(UnknownRegistration::Supported) {
-            Some(Held::AnySupported)
-        } else {
-            let step_up = || matching.find(&audience.step_up_scopes, scope).map(Held::StepUp);
-            self.held(scope, cover).or_else(step_up)
-        };
+        let step_up = || matching.find(&audience.step_up_scopes, scope).map(Held::StepUp);
+        let held = self.holds(scope, cover).or_else(step_up);
         let outcome = if forbidden.is_some() {
             Outcome::Refused(Reason::Forbidden)
         } else if supported.is_none() {

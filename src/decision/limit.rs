@@ -17,8 +17,6 @@ pub const MAX_CLIENT_BYTES: usize = 64 * 1024;
 pub const MAX_ANSWER_SCOPE_BYTES: usize = 144 * 1024;
 /// Most audiences that a request names; those left out do not count.
 pub const MAX_AUDIENCES: usize = 16;
-/// Most audiences that a registration without audience is for.
-pub const MAX_REGISTRATION_AUDIENCES: usize = 256;
 /// Longest `correlation_id` in bytes.
 pub const MAX_CORRELATION_ID_BYTES: usize = 128;
 

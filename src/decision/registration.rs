@@ -11,7 +11,7 @@ use super::{
     Answer, Client, Granted, Held, Outcome, Reason, Refused, RequestKind, Step, Withheld, client,
     is_forbidden, limit,
 };
-use crate::policy::{AudiencePolicy, PolicySet, Treatment};
+use crate::policy::{AudiencePolicy, NothingLeft, PolicySet, Treatment};
 use crate::scope::{check_token, distinct_tokens};
 
 /// A registration request.
@@ -71,8 +71,10 @@ fn decide<'a>(policy: &'a PolicySet, question: &Question<'a>, with_trail: bool) 
         }
         _ => true,
     };
-    let stands_in = asked.is_empty();
     let is_rejected = refused.iter().any(|one| rejects(one.reason));
+    let defaults = |audience: &&AudiencePolicy| audience.registration_nothing_left == NothingLeft::Default;
+    let stands_in =
+        asked.is_empty() || !is_rejected && registration.granted.is_empty() && audiences.iter().all(defaults);
     let denied = if is_rejected {
         Some(denial(KIND, stands_in, refused.clone(), rejects))
     } else {

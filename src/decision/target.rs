@@ -1,6 +1,5 @@
 //! Which audiences a question is for: those it names, or those that stand in where it names none.
 
-use super::limit::MAX_REGISTRATION_AUDIENCES;
 use super::{Answer, Reason, RequestKind, refusal};
 use crate::policy::{AudiencePolicy, PolicySet};
 
@@ -51,14 +50,16 @@ pub(super) fn find<'a>(
 }
 
 fn unnamed(policy: &PolicySet, kind: RequestKind) -> Option<Vec<&AudiencePolicy>> {
-    let default = || policy.default_audience().map(|audience| vec![&**audience]);
-    let all_up_to = |most: usize| {
-        let all = policy.audiences();
-        (all.len() <= most).then(|| all.iter().map(|audience| &**audience).collect())
-    };
-    match kind {
+    let found: Vec<&AudiencePolicy> = match kind {
         // RFC 7591 knows no `resource`: a registration is for whatever this server protects.
-        RequestKind::Registration => all_up_to(MAX_REGISTRATION_AUDIENCES).or_else(default),
-        RequestKind::Authorize => default().or_else(|| all_up_to(1)),
-    }
+        RequestKind::Registration => {
+            policy.registration_audiences().iter().map(|audience| &**audience).collect()
+        }
+        RequestKind::Authorize => match (policy.default_audience(), &**policy.audiences()) {
+            (Some(default), _) => vec![&**default],
+            (None, [only]) => vec![&**only],
+            (None, _) => Vec::new(),
+        },
+    };
+    (!found.is_empty()).then_some(found)
 }

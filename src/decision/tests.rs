@@ -11,6 +11,7 @@ use crate::scope::{join, tokens};
 
 mod audiences;
 mod authorize;
+mod naive;
 mod properties;
 mod registration;
 

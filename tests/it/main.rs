@@ -35,3 +35,4 @@ mod service;
 mod soak;
 mod suites;
 mod supervisor;
+mod uris;

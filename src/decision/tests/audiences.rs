@@ -2,7 +2,7 @@
 
 use super::{brief, check, expand, set, strings};
 use crate::decision::Client;
-use crate::decision::limit::MAX_REGISTRATION_AUDIENCES;
+use crate::policy::MAX_REGISTRATION_AUDIENCES;
 
 #[track_caller]
 fn registers(policy: &str, audiences: &[&str], scope: Option<&str>, expected: &str) {
@@ -305,4 +305,53 @@ fn a_scope_given_by_two_audiences_is_added_once_under_the_first_origin() {
         None,
         "ALLOW a | added a=DEFAULT | registered a | grants one=a, two=a",
     );
+}
+
+#[test]
+fn registrations_that_name_none_are_for_the_audiences_that_the_policy_says() {
+    let policy = format!("{TWO}registrationAudiences: [two]\n");
+    registers(&policy, &[], Some("c"), "ALLOW c d | added d=BASELINE");
+    registers(&policy, &[], Some("a"), "DENY UNSUPPORTED invalid_client_metadata | refused a=UNSUPPORTED");
+    registers(&policy, &["one"], Some("a"), "ALLOW a b | added b=BASELINE");
+}
+
+#[test]
+fn an_alias_and_a_query_that_is_ignored_mean_the_audience() {
+    let policy = "audiences:\n  https://one.example.com/mcp: {scopesSupported: [a], aliases: [\"https://one.example.com/mcp/\", 7f3c], \
+        ignoreQuery: true}\n  two: {scopesSupported: [a]}\n";
+    for name in [
+        "https://one.example.com/mcp",
+        "https://ONE.example.com/mcp/",
+        "7f3c",
+        "https://one.example.com/mcp?kb_name=x",
+        "https://one.example.com:443/mcp/?kb_name=x&y",
+    ] {
+        authorizes(policy, &[name], Some("a"), Some("a"), "ALLOW a | registered a");
+        let grants = "ALLOW a | registered a | grants https://one.example.com/mcp=a, two=a";
+        authorizes(policy, &[name, "two", "7f3c"], Some("a"), Some("a"), grants);
+    }
+    authorizes(policy, &["7F3C"], Some("a"), Some("a"), "DENY AUDIENCE_UNKNOWN invalid_target");
+}
+
+#[test]
+fn each_audience_always_grants_where_it_grants_what_was_asked_for() {
+    let policy = "audiences:\n  one: {scopesSupported: [a, x], authorization: {alwaysGrantScopes: [x]}}\n  \
+        two: {scopesSupported: [b, x, y], authorization: {alwaysGrantScopes: [y]}}\n";
+    authorizes(
+        policy,
+        &["one", "two"],
+        Some("a b x y"),
+        Some("a"),
+        "ALLOW a x | added x=ALWAYS | registered a b x y | grants one=a x",
+    );
+    authorizes(
+        policy,
+        &["one", "two"],
+        Some("a b x y"),
+        Some("b a"),
+        "ALLOW b a x y | added x=ALWAYS y=ALWAYS | registered a b x y | grants one=a x, two=b y",
+    );
+    // What another named audience forbids is not granted.
+    let forbids = policy.replace("[b, x, y]", "[b, y], forbiddenScopes: [x]");
+    authorizes(&forbids, &["one", "two"], Some("a x"), Some("a"), "ALLOW a | registered a | grants one=a");
 }

@@ -357,3 +357,61 @@ fn the_answer_keeps_the_order_asked() {
     let policy = "scopesSupported: [a, b, c, d], baselineClientScopes: [d]";
     check(policy, "a b c", " c  b d c a", "ALLOW c b d a | added d=BASELINE | registered a b c d");
 }
+
+#[test]
+fn what_is_always_granted_is_granted_last_to_those_who_hold_it() {
+    let policy = "scopesSupported: [a, b, c, d, s], baselineClientScopes: [c], \
+        authorization: {alwaysGrantScopes: [c, b], stepUpScopes: [s], unregisteredScopes: drop}";
+    // A step-up that asks for the new scope alone keeps what the client had.
+    check(policy, "a b", "s", "ALLOW s c b | added s=STEP_UP c=ALWAYS b=ALWAYS | registered a b s c");
+    check(policy, "a", "a", "ALLOW a c | added c=ALWAYS | registered a c");
+    // Asked for, it stands where it was asked for.
+    check(policy, "a b", "b a", "ALLOW b a c | added c=ALWAYS | registered a b c");
+    // Not where nothing that was asked for is granted, and not where nothing is asked for.
+    check(policy, "a b", "d", "DENY NOTHING_GRANTED invalid_scope | refused d=UNREGISTERED");
+    check(policy, "a b", None, "ALLOW a b c | added a=REGISTERED b=REGISTERED c=BASELINE | registered a b c");
+    let set = set(&api(
+        "scopesSupported: [a, b, c], baselineClientScopes: [c], authorization: {alwaysGrantScopes: [b, c]}",
+    ));
+    let is_expansion =
+        |registered| super::check(&set, &[], Some(registered), Some("a"), Client::default()).is_expansion();
+    assert!(!is_expansion("a b c"), "what the client registered is no expansion");
+    assert!(is_expansion("a b"), "what the baseline gives unasked is one");
+}
+
+#[test]
+fn nothing_left_may_mean_the_omitted_scope() {
+    let policy = "scopesSupported: [a, b], baselineClientScopes: [b], \
+        authorization: {unsupportedScopes: drop, unregisteredScopes: drop, nothingLeft: default}";
+    check(
+        policy,
+        "a",
+        "openid email",
+        "ALLOW a b | added a=REGISTERED b=BASELINE | refused openid=UNSUPPORTED email=UNSUPPORTED | registered a b",
+    );
+    check(policy, "a", "a email", "ALLOW a | refused email=UNSUPPORTED | registered a");
+    check(
+        "scopesSupported: [a], authorization: {unsupportedScopes: drop, nothingLeft: default}",
+        "",
+        "x",
+        "DENY SCOPE_REQUIRED invalid_scope | refused x=UNSUPPORTED",
+    );
+    // One that rejects leaves no question.
+    let rejects = "scopesSupported: [a], authorization: {nothingLeft: default}";
+    check(rejects, "a", "x", "DENY UNSUPPORTED invalid_scope | refused x=UNSUPPORTED");
+    check(policy, "a", "a\tb", "DENY MALFORMED invalid_scope | refused a\tb=MALFORMED");
+}
+
+#[test]
+fn an_unknown_registration_counts_by_the_source_of_the_client() {
+    let policy = "scopesSupported: [a, b], defaultClientScopes: [a], \
+        authorization: {unknownRegistration: {cimd: supported, dcr: none}}";
+    let from = |source| Client { source, ..Client::default() };
+    let denied = "DENY UNREGISTERED invalid_scope | refused a=UNREGISTERED b=UNREGISTERED";
+    check_as(policy, from(Some(ClientSource::Cimd)), None, Some("a b"), "ALLOW a b | registered a b");
+    check_as(policy, from(Some(ClientSource::Dcr)), None, Some("a b"), denied);
+    for source in [Some(ClientSource::Static), None] {
+        check_as(policy, from(source), None, Some("a"), "ALLOW a | added a=DEFAULT | registered a");
+    }
+    check_as(policy, from(Some(ClientSource::Dcr)), Some("a b"), Some("a b"), "ALLOW a b | registered a b");
+}

@@ -8,34 +8,53 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::{brief, check, expand, set};
-use crate::decision::{Answer, Client, Reason};
+use super::{brief, check, expand, naive, set, sound};
+use crate::decision::{Answer, Client, Origin, Reason, registration};
 use crate::policy::sample::read;
 use crate::policy::{AudiencePolicy, ClientSource, PolicySet};
 use crate::scope::join;
 use crate::scope::matching::ScopeMatching::{self, Exact, Hierarchic, Wildcard};
 use crate::scope::matching::has_star_segment;
 
-const SCOPES: &[&str] = &[
+pub(super) const SCOPES: &[&str] = &[
     "a", "a.b", "a.b.c", "a.c", "a.*", "a.*.c", "*", "*.b", "b", "b.a", "b.*", "a..b", "b.", "c:*", "openid",
 ];
-const NAMES: [&str; 3] = ["https://one.example.com", "two", "urn:three"];
+/// In the order in which a set has them.
+pub(super) const NAMES: [&str; 3] = ["https://one.example.com", "two", "urn:three"];
+/// An alias of each.
+const ALIASES: [&str; 3] = ["api://one", "2", "urn:drei"];
 
 /// One audience as drawn; lists may hold what is not valid, see [`Drawn::valid`].
 #[derive(Clone, Debug)]
-struct Drawn {
-    matching: ScopeMatching,
-    supported: Vec<&'static str>,
-    baseline: Vec<&'static str>,
-    default: Option<Vec<&'static str>>,
-    step_up: Vec<&'static str>,
-    privileged: Vec<&'static str>,
-    forbidden: Vec<&'static str>,
-    rule: Vec<&'static str>,
-    drops: [bool; 3],
-    omitted: &'static str,
-    unknown: &'static str,
-    existing: bool,
+pub(super) struct Drawn {
+    pub(super) matching: ScopeMatching,
+    pub(super) supported: Vec<&'static str>,
+    pub(super) baseline: Vec<&'static str>,
+    pub(super) default: Option<Vec<&'static str>>,
+    pub(super) step_up: Vec<&'static str>,
+    pub(super) privileged: Vec<&'static str>,
+    pub(super) forbidden: Vec<&'static str>,
+    pub(super) rule: Vec<&'static str>,
+    pub(super) always: Vec<&'static str>,
+    /// At registration; unsupported and unregistered ones at authorize.
+    pub(super) drops: [bool; 3],
+    /// Whether nothing left means the default: at registration, at authorize.
+    pub(super) nothing_left: [bool; 2],
+    pub(super) omitted: &'static str,
+    /// For `cimd`, `dcr` and `static`; the first one for every client if it is written as one word.
+    pub(super) unknown: [&'static str; 3],
+    pub(super) is_one_word: bool,
+    pub(super) existing: bool,
+}
+
+/// A policy as drawn.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    pub(super) policies: [Drawn; 3],
+    /// `defaultAudience`.
+    pub(super) default: Option<usize>,
+    /// `registrationAudiences`.
+    pub(super) registration: Option<Vec<usize>>,
 }
 
 impl Drawn {
@@ -54,6 +73,10 @@ impl Drawn {
         self.step_up.retain(may_step_up);
         self.baseline.retain(may_be_given);
         self.rule.retain(may_be_given);
+        let step_up = self.step_up.clone();
+        self.always.retain(|scope| {
+            may_be_given(scope) && !step_up.iter().any(|entry| matching.matches(entry, scope))
+        });
         if let Some(default) = &mut self.default {
             default.retain(may_be_given);
         }
@@ -66,20 +89,32 @@ impl Drawn {
         };
         let treatment = |drop| if drop { "drop" } else { "reject" };
         let [at_registration, unsupported, unregistered] = self.drops.map(treatment);
+        let [nothing_left, nothing_left_authorize] =
+            self.nothing_left.map(|default| if default { "default" } else { "reject" });
+        let [cimd, dcr, r#static] = self.unknown;
+        let unknown = if self.is_one_word {
+            cimd.to_owned()
+        } else {
+            format!("{{cimd: {cimd}, dcr: {dcr}, static: {static}}}")
+        };
+        let at = NAMES.iter().position(|one| *one == name).unwrap();
         let mut text = format!(
-            "audiences:\n  {name}:\n    scopesSupported: {}\n    baselineClientScopes: {}\n    privilegedScopes: {}\n    \
-             forbiddenScopes: {}\n    scopeMatching: {}\n    registration: {{unsupportedScopes: {at_registration}}}\n    \
+            "audiences:\n  {name}:\n    aliases: [\"{}\"]\n    scopesSupported: {}\n    baselineClientScopes: {}\n    \
+             privilegedScopes: {}\n    forbiddenScopes: {}\n    scopeMatching: {}\n    \
+             registration: {{unsupportedScopes: {at_registration}, nothingLeft: {nothing_left}}}\n    \
              authorization: {{unsupportedScopes: {unsupported}, unregisteredScopes: {unregistered}, \
-             omittedScope: {}, unknownRegistration: {}, baselineForExistingClients: {}, stepUpScopes: {}}}\n",
+             omittedScope: {}, unknownRegistration: {unknown}, baselineForExistingClients: {}, stepUpScopes: {}, \
+             nothingLeft: {nothing_left_authorize}, alwaysGrantScopes: {}}}\n",
+            ALIASES[at],
             list(&self.supported),
             list(&self.baseline),
             list(&self.privileged),
             list(&self.forbidden),
             self.matching.as_str(),
             self.omitted,
-            self.unknown,
             self.existing,
             list(&self.step_up),
+            list(&self.always),
         );
         if let Some(default) = &self.default {
             text.push_str(&format!("    defaultClientScopes: {}\n", list(default)));
@@ -107,18 +142,21 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         scopes(2),
         scopes(2),
         scopes(4),
+        scopes(5),
     );
     let knobs = (
         select(vec![Exact, Hierarchic, Wildcard]),
         any::<[bool; 3]>(),
+        any::<[bool; 2]>(),
         select(vec!["registered", "default", "reject"]),
-        select(vec!["omitted", "none", "supported"]),
+        [(); 3].map(|()| select(vec!["omitted", "none", "supported"])),
+        any::<bool>(),
         any::<bool>(),
     );
     (lists, knobs).prop_map(
         |(
-            (supported, baseline, default, step_up, privileged, forbidden, rule),
-            (matching, drops, omitted, unknown, existing),
+            (supported, baseline, default, step_up, privileged, forbidden, rule, always),
+            (matching, drops, nothing_left, omitted, unknown, is_one_word, existing),
         )| {
             Drawn {
                 matching,
@@ -129,9 +167,12 @@ fn drawn() -> impl Strategy<Value = Drawn> {
                 privileged,
                 forbidden,
                 rule,
+                always,
                 drops,
+                nothing_left,
                 omitted,
                 unknown,
+                is_one_word,
                 existing,
             }
         },
@@ -139,11 +180,13 @@ fn drawn() -> impl Strategy<Value = Drawn> {
 }
 
 #[derive(Clone, Debug)]
-struct Asked {
+pub(super) struct Asked {
+    /// Places in `NAMES`.
+    pub(super) places: Vec<usize>,
     audiences: Vec<String>,
-    scope: Option<String>,
-    registered: Option<String>,
-    source: Option<ClientSource>,
+    pub(super) scope: Option<String>,
+    pub(super) registered: Option<String>,
+    pub(super) source: Option<ClientSource>,
 }
 
 impl Asked {
@@ -159,18 +202,34 @@ impl Asked {
         expand(set, &self.audiences, self.scope.as_deref(), self.client())
     }
 
+    fn update<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
+        let (audiences, scope, client) = (&self.audiences, self.scope.as_deref(), self.client());
+        let question =
+            registration::Question { audiences, scope, previous_scope: self.registered.as_deref(), client };
+        let answer = registration::expand(set, &question);
+        sound(&answer);
+        answer
+    }
+
     fn check<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
         check(set, &self.audiences, self.registered.as_deref(), self.scope.as_deref(), self.client())
+    }
+
+    /// The same with nothing asked.
+    fn omitted(&self) -> Self {
+        Self { scope: None, ..self.clone() }
     }
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
     let token = || prop_oneof![9 => select(SCOPES), 1 => select(vec!["unknown", "a.b.x", "a\tb"])];
     let parameter = move || option::of(vec(token(), 0..6).prop_map(|tokens| tokens.join(" ")));
-    let source = select(vec![None, Some(ClientSource::Dcr), Some(ClientSource::Cimd)]);
-    (subsequence(&NAMES[..], 0..=3).prop_shuffle(), parameter(), parameter(), source).prop_map(
-        |(audiences, scope, registered, source)| Asked {
-            audiences: audiences.into_iter().map(str::to_owned).collect(),
+    let source =
+        select(vec![None, Some(ClientSource::Dcr), Some(ClientSource::Cimd), Some(ClientSource::Static)]);
+    (subsequence(vec![0usize, 1, 2], 0..=3).prop_shuffle(), parameter(), parameter(), source).prop_map(
+        |(places, scope, registered, source)| Asked {
+            audiences: places.iter().map(|at| NAMES[*at].to_owned()).collect(),
+            places,
             scope,
             registered,
             source,
@@ -179,14 +238,40 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 /// Three files with an audience each, valid.
-fn policies() -> impl Strategy<Value = [Drawn; 3]> {
-    [drawn(), drawn(), drawn()].prop_map(|all| all.map(Drawn::valid))
+fn policies() -> impl Strategy<Value = World> {
+    let registration = option::of(subsequence(vec![0usize, 1, 2], 1..=3).prop_shuffle());
+    ([drawn(), drawn(), drawn()], option::of(0..3usize), registration).prop_map(
+        |(policies, default, registration)| World {
+            policies: policies.map(Drawn::valid),
+            default,
+            registration,
+        },
+    )
 }
 
-fn compiled(policies: &[Drawn; 3]) -> PolicySet {
-    let files: Vec<(String, String)> =
-        policies.iter().zip(NAMES).map(|(one, name)| (format!("{name}.yaml"), one.yaml(name))).collect();
-    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
+impl World {
+    /// Its files, by the place of their audience; what is said once is in the first.
+    fn files(&self) -> [String; 3] {
+        let mut files = [0, 1, 2].map(|at| self.policies[at].yaml(NAMES[at]));
+        if let Some(default) = self.default {
+            files[0].push_str(&format!("defaultAudience: {}\n", NAMES[default]));
+        }
+        if let Some(registration) = &self.registration {
+            let names: Vec<&str> = registration.iter().map(|at| NAMES[*at]).collect();
+            files[0].push_str(&format!("registrationAudiences: [\"{}\"]\n", names.join("\", \"")));
+        }
+        files
+    }
+}
+
+fn compiled(world: &World) -> PolicySet {
+    read_all(&world.files())
+}
+
+#[track_caller]
+fn read_all(files: &[String]) -> PolicySet {
+    let names = ["a.yaml", "b.yaml", "c.yaml"];
+    let files: Vec<(&str, &str)> = names.into_iter().zip(files.iter().map(String::as_str)).collect();
     match read(&files) {
         Ok(accepted) => accepted.set,
         Err(findings) => panic!("{findings:#?}\n{files:#?}"),
@@ -212,7 +297,7 @@ fn is_subsequence(part: &[&str], whole: &[&str]) -> bool {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
@@ -257,10 +342,9 @@ proptest! {
             return Ok(());
         }
         let tokens = asked.tokens();
-        if !tokens.is_empty() {
-            prop_assert!(is_subsequence(&answer.scope, &tokens), "{:?}", answer);
-            prop_assert_eq!(answer.scope.len() + answer.refused.len(), tokens.len());
-        }
+        let kept: Vec<&str> = answer.scope.iter().filter(|scope| tokens.contains(scope)).copied().collect();
+        prop_assert!(is_subsequence(&kept, &tokens), "{:?}", answer);
+        prop_assert_eq!(kept.len() + answer.refused.len(), tokens.len());
         for scope in answer.scope.iter().chain(&answer.effective_registered_scope) {
             prop_assert!(may_be_granted(&answer.audiences, scope), "{} in {:?}", scope, answer);
         }
@@ -273,8 +357,8 @@ proptest! {
             prop_assert!(is_subsequence(&grant.scope, &answer.scope));
             prop_assert!(grant.scope.iter().all(|scope| supports(audience, scope)), "{:?}", answer);
         }
-        if tokens.is_empty() {
-            for scope in &answer.scope {
+        {
+            for scope in answer.scope.iter().filter(|scope| !tokens.contains(scope)) {
                 let wants_to_be_asked = |audience: &&AudiencePolicy| {
                     let matching = audience.scope_matching;
                     !supports(audience, scope)
@@ -287,7 +371,7 @@ proptest! {
         }
         let listed: HashSet<&str> = answer.added.iter().map(|added| added.scope).collect();
         for scope in &answer.scope {
-            if tokens.is_empty() {
+            if !tokens.contains(scope) {
                 prop_assert!(listed.contains(scope), "given unasked, so it is added: {:?}", answer);
             }
             if tokens.contains(scope) && received.contains(scope) {
@@ -305,9 +389,142 @@ proptest! {
         }
         let stored = join(&answer.scope);
         let again = check(&set, &asked.audiences, Some(&stored), Some(&stored), asked.client());
-        prop_assert_eq!(join(&again.scope), stored.clone(), "{:?}", again);
-        prop_assert!(again.added.is_empty() && again.refused.is_empty());
-        prop_assert_eq!(join(&again.effective_registered_scope), stored);
+        prop_assert_eq!(join(&again.scope[..answer.scope.len()]), stored.clone(), "{:?}", again);
+        // What the policy always grants may come on top, where the baseline of now holds it.
+        prop_assert!(again.added.iter().all(|added| added.origin == Origin::Always) && again.refused.is_empty());
+        prop_assert!(join(&again.effective_registered_scope).starts_with(&stored));
+    }
+
+    #[test]
+    fn an_answer_is_a_legal_question_and_deciding_on_it_changes_nothing(policies in policies(), asked in asked()) {
+        let set = compiled(&policies);
+        for answer in [asked.expand(&set), asked.update(&set)] {
+            if !answer.is_allowed() {
+                continue;
+            }
+            let own = join(&answer.scope);
+            for scope in [None, Some(own.clone())] {
+                let again = Asked { scope, registered: Some(own.clone()), ..asked.clone() };
+                let again = again.update(&set);
+                prop_assert_eq!(join(&again.scope), own.clone(), "{:?}", again);
+                prop_assert!(!again.is_expansion() && again.refused.is_empty(), "{:?}", again);
+            }
+        }
+        let answer = asked.check(&set);
+        if answer.is_allowed() {
+            let own = join(&answer.scope);
+            let again = Asked { scope: Some(own.clone()), ..asked.clone() };
+            let again = again.check(&set);
+            let regained = &again.scope[..answer.scope.len()];
+            prop_assert_eq!(join(regained), own, "{:?}, first {:?}", &again, &answer);
+        }
+    }
+
+    #[test]
+    fn what_is_always_granted_is_held(policies in policies(), asked in asked()) {
+        let set = compiled(&policies);
+        let answer = asked.check(&set);
+        let one = answer.audiences.len() == 1;
+        for added in answer.added.iter().filter(|added| one && added.origin == Origin::Always) {
+            // A client that asks for it alone gets it, unasked parts aside, and not by step-up.
+            let alone = Asked { scope: Some(added.scope.to_owned()), ..asked.clone() };
+            let alone = alone.check(&set);
+            prop_assert!(alone.scope.contains(&added.scope), "{:?} in {:?}", added, alone);
+            let origin = alone.added.iter().find(|one| one.scope == added.scope).map(|one| one.origin);
+            prop_assert!(origin != Some(Origin::StepUp), "{:?}", alone);
+            if added.is_registered {
+                prop_assert!(origin.is_none(), "{:?}", alone);
+            }
+        }
+        // Without the list the answer is the same but for what it adds.
+        let mut without = policies.clone();
+        without.policies.iter_mut().for_each(|one| one.always.clear());
+        let without = compiled(&without);
+        let plain = asked.check(&without);
+        prop_assert_eq!(answer.reason, plain.reason);
+        prop_assert_eq!(&answer.scope[..plain.scope.len()], &plain.scope[..]);
+        let rest = &answer.added[plain.added.len().min(answer.added.len())..];
+        prop_assert!(rest.iter().all(|added| added.origin == Origin::Always), "{:?}", answer);
+    }
+
+    #[test]
+    fn nothing_left_as_default_is_the_omitted_question(policies in policies(), asked in asked()) {
+        let mut lenient = policies;
+        for one in &mut lenient.policies {
+            (one.drops, one.nothing_left) = ([true; 3], [true; 2]);
+        }
+        let set = compiled(&lenient);
+        let refused_all = |answer: &Answer<'_>| {
+            !asked.tokens().is_empty()
+                && answer.refused.len() == asked.tokens().len()
+                && answer.refused.iter().all(|one| one.reason != Reason::Malformed)
+        };
+        let omitted = asked.omitted();
+        for (answer, omitted) in [
+            (asked.expand(&set), omitted.expand(&set)),
+            (asked.update(&set), omitted.update(&set)),
+            (asked.check(&set), omitted.check(&set)),
+        ] {
+            if refused_all(&answer) {
+                let without_refused = Answer { refused: Vec::new(), ..answer };
+                prop_assert_eq!(brief(&without_refused), brief(&omitted));
+                let error = without_refused.oauth_error.map(|error| error.error_description);
+                prop_assert_eq!(error, omitted.oauth_error.map(|error| error.error_description));
+            }
+        }
+    }
+
+    #[test]
+    fn an_alias_changes_nothing(policies in policies(), asked in asked(), which in any::<[bool; 3]>()) {
+        let set = compiled(&policies);
+        let names = asked.places.iter().map(|at| if which[*at] { ALIASES[*at] } else { NAMES[*at] }.to_owned());
+        let renamed = Asked { audiences: names.collect(), ..asked.clone() };
+        prop_assert_eq!(brief(&asked.expand(&set)), brief(&renamed.expand(&set)));
+        prop_assert_eq!(brief(&asked.update(&set)), brief(&renamed.update(&set)));
+        prop_assert_eq!(brief(&asked.check(&set)), brief(&renamed.check(&set)));
+    }
+
+    // Row by row: what one audience alone would register, and no more.
+    #[test]
+    fn an_unnamed_registration_is_the_union_of_the_single_ones(policies in policies(), asked in asked()) {
+        let mut lenient = policies;
+        lenient.policies.iter_mut().for_each(|one| one.drops = [true; 3]);
+        let set = compiled(&lenient);
+        let places = lenient.registration.clone().unwrap_or(vec![0, 1, 2]);
+        let unnamed = Asked { places: Vec::new(), audiences: Vec::new(), ..asked.clone() };
+        let whole = unnamed.update(&set);
+        if whole.reason == Some(Reason::Malformed) {
+            return Ok(());
+        }
+        let singles: Vec<Asked> = places
+            .iter()
+            .map(|at| Asked { places: vec![*at], audiences: vec![NAMES[*at].to_owned()], ..asked.clone() })
+            .collect();
+        let singles: Vec<Answer<'_>> = singles.iter().map(|one| one.update(&set)).collect();
+        let tokens = asked.tokens();
+        // What is asked for and what the baseline gives; what stands in for nothing depends on what all leave.
+        let is_plain = |answer: &Answer<'_>| tokens.is_empty() || answer.scope.iter().any(|scope| tokens.contains(scope));
+        if singles.iter().all(is_plain) && is_plain(&whole) {
+            let mut union: Vec<&str> = singles.iter().flat_map(|one| one.scope.iter().copied()).collect();
+            let mut scope = whole.scope.clone();
+            union.sort_unstable();
+            union.dedup();
+            scope.sort_unstable();
+            prop_assert_eq!(union, scope, "{:?}", whole);
+        }
+        for refused in &whole.refused {
+            prop_assert!(singles.iter().all(|one| !one.scope.contains(&refused.scope)), "{:?}", whole);
+            if refused.reason == Reason::Forbidden {
+                let supporters = places.iter().filter(|at| {
+                    let audience = set.audience(NAMES[**at]).unwrap().unwrap();
+                    supports(audience, refused.scope)
+                });
+                for at in supporters {
+                    let audience = set.audience(NAMES[*at]).unwrap().unwrap();
+                    prop_assert!(forbids(audience, refused.scope), "{:?}", whole);
+                }
+            }
+        }
     }
 
     // A scope that becomes forbidden may turn a rejecting UNREGISTERED into a dropped FORBIDDEN and so let
@@ -319,16 +536,18 @@ proptest! {
         more in select(SCOPES),
         place in 0..3usize,
     ) {
-        if policies[place].forbidden.contains(&more) {
+        if policies.policies[place].forbidden.contains(&more) {
             return Ok(());
         }
         let mut stricter = policies;
-        stricter[place].forbidden.push(more);
+        // Otherwise a scope that becomes forbidden may bring the defaults in place of what was asked for.
+        stricter.policies.iter_mut().for_each(|one| one.nothing_left = [false; 2]);
+        stricter.policies[place].forbidden.push(more);
         // What may no longer stand in the other lists is left out of both: a step-up scope that goes away
         // would no longer be withheld from a request without scope.
-        let stricter = stricter.map(Drawn::valid);
+        stricter.policies = stricter.policies.map(Drawn::valid);
         let mut looser = stricter.clone();
-        looser[place].forbidden.pop();
+        looser.policies[place].forbidden.pop();
         let before = compiled(&looser);
         let after = compiled(&stricter);
         for (before, after) in [(asked.expand(&before), asked.expand(&after)), (asked.check(&before), asked.check(&after))] {
@@ -353,13 +572,8 @@ proptest! {
     fn the_order_of_files_has_no_meaning(policies in policies(), asked in asked(), order in Just([0, 1, 2]).prop_shuffle()) {
         let set = compiled(&policies);
         // Under other names and in another order.
-        let files: Vec<(String, String)> = order
-            .iter()
-            .enumerate()
-            .map(|(place, at)| (format!("{place}.yaml"), policies[*at].yaml(NAMES[*at])))
-            .collect();
-        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
-        let turned = read(&files).unwrap().set;
+        let files = policies.files();
+        let turned = read_all(&order.map(|at: usize| files[at].clone()));
         prop_assert_eq!(set.digest(), turned.digest());
         prop_assert_eq!(brief(&asked.expand(&set)), brief(&asked.expand(&turned)));
         prop_assert_eq!(brief(&asked.check(&set)), brief(&asked.check(&turned)));
@@ -431,9 +645,69 @@ fn example() -> Drawn {
         privileged: Vec::new(),
         forbidden: Vec::new(),
         rule: Vec::new(),
+        always: Vec::new(),
         drops: [false; 3],
+        nothing_left: [false; 2],
         omitted: "registered",
-        unknown: "omitted",
+        unknown: ["omitted"; 3],
+        is_one_word: true,
         existing: true,
+    }
+}
+
+/// The real evaluator and the plain one on drawn pairs of policy and question: 20,000, or as many as
+/// `SCOPEWARD_NAIVE_PAIRS` says. Forty questions for each policy, since reading one costs more than answering.
+#[test]
+fn the_evaluator_agrees_with_a_plain_one_on_naive_pairs() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{RngSeed, TestRunner};
+    const QUESTIONS: usize = 40;
+    let pairs: usize = std::env::var("SCOPEWARD_NAIVE_PAIRS").map_or(20_000, |count| count.parse().unwrap());
+    // The short run draws the same pairs each time; a long one draws others each time.
+    let seed = if pairs == 20_000 { RngSeed::Fixed(7591) } else { RngSeed::Random };
+    let mut runner =
+        TestRunner::new(ProptestConfig { rng_seed: seed, failure_persistence: None, ..config() });
+    let mut kinds = std::collections::HashMap::<String, usize>::new();
+    for _ in 0..pairs.div_ceil(QUESTIONS) {
+        let world = policies().new_tree(&mut runner).unwrap().current();
+        let set = compiled(&world);
+        for _ in 0..QUESTIONS {
+            let asked = asked().new_tree(&mut runner).unwrap().current();
+            let expand = asked.expand(&set);
+            let update = asked.update(&set);
+            let check = asked.check(&set);
+            for (answer, plain) in [
+                (&expand, naive::register(&world, &asked, None)),
+                (&update, naive::register(&world, &asked, asked.registered.as_deref())),
+                (&check, naive::authorize(&world, &asked)),
+            ] {
+                let found = (brief(answer), answer.is_expansion());
+                assert_eq!(found, plain, "{asked:#?}\n{:#?}", world.files().map(|file| file + "\n").concat());
+                let kind = answer.reason.map_or("ALLOW", |reason| reason.as_str());
+                *kinds.entry(kind.to_owned()).or_default() += 1;
+                for added in &answer.added {
+                    *kinds.entry(added.origin.as_str().to_owned()).or_default() += 1;
+                }
+            }
+        }
+    }
+    // Every way in which a question can end has been compared.
+    for kind in [
+        "ALLOW",
+        "MALFORMED",
+        "FORBIDDEN",
+        "UNSUPPORTED",
+        "UNREGISTERED",
+        "SCOPE_REQUIRED",
+        "NOTHING_GRANTED",
+        "AUDIENCE_REQUIRED",
+        "REGISTERED",
+        "DEFAULT",
+        "BASELINE",
+        "STEP_UP",
+        "ALWAYS",
+    ] {
+        let count = kinds.get(kind).copied().unwrap_or(0);
+        assert!(count > pairs / 1000, "{kind} came up {count} times only: {kinds:?}");
     }
 }

@@ -297,3 +297,30 @@ fn an_update_that_keeps_what_was_registered_is_no_expansion() {
     assert!(!registration::expand(&set, &update("a b")).is_expansion());
     assert!(registration::expand(&set, &update("a")).is_expansion());
 }
+
+#[test]
+fn nothing_left_may_mean_the_omitted_scope() {
+    let policy = "scopesSupported: [openid, a, b], baselineClientScopes: [b], \
+        registration: {unsupportedScopes: drop, nothingLeft: default}";
+    check(
+        policy,
+        "profile email",
+        "ALLOW openid b | added openid=DEFAULT b=BASELINE | refused profile=UNSUPPORTED email=UNSUPPORTED",
+    );
+    check(policy, "profile a", "ALLOW a b | added b=BASELINE | refused profile=UNSUPPORTED");
+    check(
+        "scopesSupported: [a], registration: {unsupportedScopes: drop, nothingLeft: default}",
+        "x",
+        "DENY SCOPE_REQUIRED invalid_client_metadata | refused x=UNSUPPORTED",
+    );
+    let rejects = "scopesSupported: [openid], registration: {nothingLeft: default}";
+    check(rejects, "x", "DENY UNSUPPORTED invalid_client_metadata | refused x=UNSUPPORTED");
+    // An update keeps what the client holds.
+    let set = set(&api(policy));
+    let question =
+        registration::Question { scope: Some("profile"), previous_scope: Some("a"), ..Default::default() };
+    assert_eq!(
+        brief(&registration::expand(&set, &question)),
+        "ALLOW a b | added a=REGISTERED b=BASELINE | refused profile=UNSUPPORTED"
+    );
+}
