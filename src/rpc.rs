@@ -7,6 +7,7 @@ pub mod audit;
 mod batch;
 pub mod codec;
 pub mod convert;
+pub mod count;
 pub mod error;
 pub mod limits;
 mod page;

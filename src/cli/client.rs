@@ -15,7 +15,7 @@ use tonic::{Response, Status};
 use super::Exit;
 use super::output::{Format, bad, bold, clean, dim, good, notable, print};
 use super::question::{AuthorizeArgs, ExpandArgs};
-use super::remote::{MAX_ANSWER_BYTES, ServerArgs, connect, said, wait};
+use super::remote::{MAX_ANSWER_BYTES, ServerArgs, TimeoutArgs, connect, said, wait};
 use crate::proto::json;
 use crate::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use crate::rpc::v1::{self, Decision, Reason};
@@ -58,7 +58,7 @@ pub(super) struct DescribeVerb {
 /// If there is no answer.
 pub(super) fn expand(args: ExpandVerb) -> anyhow::Result<Exit> {
     let ExpandVerb { server, question } = args;
-    let answer = call(&server.server, async |mut client| {
+    let answer = call(&server.server, server.timeout, async |mut client| {
         client.expand_registration_scopes(question.to_wire()).await.map(Response::into_inner)
     })?;
     let v1::ExpandRegistrationScopesResponse {
@@ -74,7 +74,7 @@ pub(super) fn expand(args: ExpandVerb) -> anyhow::Result<Exit> {
 /// If there is no answer.
 pub(super) fn authorize(args: AuthorizeVerb) -> anyhow::Result<Exit> {
     let AuthorizeVerb { server, question } = args;
-    let answer = call(&server.server, async |mut client| {
+    let answer = call(&server.server, server.timeout, async |mut client| {
         client.check_authorize_scopes(question.to_wire()).await.map(Response::into_inner)
     })?;
     let v1::CheckAuthorizeScopesResponse {
@@ -97,7 +97,7 @@ pub(super) fn authorize(args: AuthorizeVerb) -> anyhow::Result<Exit> {
 /// If there is no answer, or the server does not know the audience.
 pub(super) fn describe(args: DescribeVerb) -> anyhow::Result<Exit> {
     let DescribeVerb { server, audience } = args;
-    let answer = describe_all(&server.server, audience)?;
+    let answer = describe_all(&server.server, server.timeout, audience)?;
     print(&match server.output {
         Format::Json => json::to_string_pretty(&answer)? + "\n",
         Format::Text => description(&answer),
@@ -109,8 +109,12 @@ pub(super) fn describe(args: DescribeVerb) -> anyhow::Result<Exit> {
 ///
 /// # Errors
 /// If there is no answer, or the policy never stands still for all of them.
-pub(super) fn describe_all(server: &Uri, audience: String) -> anyhow::Result<v1::DescribeAudienceResponse> {
-    call(server, async |mut client| {
+pub(super) fn describe_all(
+    server: &Uri,
+    timeout: TimeoutArgs,
+    audience: String,
+) -> anyhow::Result<v1::DescribeAudienceResponse> {
+    call(server, timeout, async |mut client| {
         for _ in 0..DESCRIBE_ATTEMPTS {
             if let Some(all) = describe_at_once(&mut client, &audience).await? {
                 return Ok(all);
@@ -142,10 +146,11 @@ async fn describe_at_once(
 /// Calls a server and waits for the answer.
 fn call<T>(
     server: &Uri,
+    timeout: TimeoutArgs,
     ask: impl AsyncFnOnce(ScopePolicyServiceClient<Channel>) -> Result<T, Status>,
 ) -> anyhow::Result<T> {
-    wait(async {
-        let channel = connect(server).await?;
+    wait(timeout, async {
+        let channel = connect(server, timeout).await?;
         let client = ScopePolicyServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         ask(client).await.map_err(|status| anyhow!("{}", said(&status)))
     })
@@ -217,18 +222,38 @@ fn description(answer: &v1::DescribeAudienceResponse) -> String {
             baseline_client_scopes,
             default_client_scopes,
             scope_matching,
-            ..
+            privileged_scopes,
+            step_up_scopes,
+            advertised_scopes,
+            scope_descriptions,
+            description,
+            aliases,
         } = audience;
         text.push_str(&format!("{}\n", bold(&clean(audience))));
-        for (label, list) in [
-            ("supported", scopes_supported),
-            ("baseline", baseline_client_scopes),
-            ("default", default_client_scopes),
-        ] {
-            let list = if list.is_empty() { "-".to_owned() } else { list.join(" ") };
-            row(&mut text, label, &clean(&list));
+        if !description.is_empty() {
+            wide(&mut text, "about", &clean(description));
         }
-        row(&mut text, "matching", &clean(scope_matching));
+        // What every audience has, then what few have.
+        for (label, list, is_always_shown) in [
+            ("supported", scopes_supported, true),
+            ("advertised", advertised_scopes, true),
+            ("baseline", baseline_client_scopes, true),
+            ("default", default_client_scopes, true),
+            ("privileged", privileged_scopes, false),
+            ("step-up", step_up_scopes, false),
+            ("aliases", aliases, false),
+        ] {
+            if is_always_shown || !list.is_empty() {
+                let list = if list.is_empty() { "-".to_owned() } else { list.join(" ") };
+                wide(&mut text, label, &clean(&list));
+            }
+        }
+        wide(&mut text, "matching", &clean(scope_matching));
+        let mut described: Vec<_> = scope_descriptions.iter().collect();
+        described.sort();
+        for (scope, about) in described {
+            wide(&mut text, "scope", &format_args!("{}: {}", clean(scope), clean(about)));
+        }
         text.push('\n');
     }
     version(&mut text, answer.policy.as_ref());
@@ -245,6 +270,11 @@ fn version(text: &mut String, policy: Option<&v1::PolicyVersion>) {
 fn row(text: &mut String, label: &str, value: &dyn Display) {
     // Writing to a String does not fail.
     _ = writeln!(text, "  {label:<10}{value}");
+}
+
+/// A row of a description, whose labels are longer.
+fn wide(text: &mut String, label: &str, value: &dyn Display) {
+    row(text, &format!("{label:<12}"), value);
 }
 
 /// The name of an enum value without the name of its enum.

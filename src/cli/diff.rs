@@ -12,7 +12,7 @@ use http::Uri;
 use serde_json::{Value, json};
 
 use super::output::{Format, bad, dim, good, notable, print, print_error};
-use super::remote::server_uri;
+use super::remote::{TimeoutArgs, server_uri};
 use super::report::{self, counted};
 use super::{Exit, input};
 use crate::policy::PolicySet;
@@ -42,6 +42,8 @@ pub(super) struct DiffArgs {
     /// Compare NEW with what the server at this address tells of its policy, instead of OLD
     #[arg(long, value_name = "URL", value_parser = server_uri, conflicts_with = "replay")]
     against: Option<Uri>,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
     /// Run recorded calls through both policies and list each answer that flips: a state directory,
     /// its audit.db, or a file of JSON lines (- is standard input)
     #[arg(long, value_name = "AUDIT")]
@@ -62,11 +64,12 @@ pub(super) struct DiffArgs {
 /// # Errors
 /// If a policy is not valid, a path cannot be read, or no server answers.
 pub(super) fn run(args: DiffArgs) -> anyhow::Result<Exit> {
-    let DiffArgs { first, second, against, replay, allow_outside_links, fail_on_widening, output } = args;
+    let DiffArgs { first, second, against, timeout, replay, allow_outside_links, fail_on_widening, output } =
+        args;
     let load = |path: &Path| load(path, allow_outside_links);
     let difference = match (second, against) {
         (Some(second), _) => between(&first, &second, replay.as_deref(), &load)?,
-        (None, Some(server)) => to_server(&server, &first, &load)?,
+        (None, Some(server)) => to_server(&server, timeout, &first, &load)?,
         // Not reached: the arguments were parsed so that one of the two is there.
         (None, None) => bail!("NEW is missing"),
     };
@@ -115,9 +118,9 @@ fn between(old: &Path, new: &Path, records: Option<&Path>, load: &Load<'_>) -> a
     })
 }
 
-fn to_server(server: &Uri, new: &Path, load: &Load<'_>) -> anyhow::Result<Difference> {
+fn to_server(server: &Uri, timeout: TimeoutArgs, new: &Path, load: &Load<'_>) -> anyhow::Result<Difference> {
     let after = load(new)?;
-    let told = against::ask(server)?;
+    let told = against::ask(server, timeout)?;
     let (before, after_digest) = (told.digest.clone(), after.digest().as_str().to_owned());
     // Equal digests say that both mean the same, also in what a server does not tell.
     let is_partial = before != after_digest;

@@ -325,6 +325,9 @@ fn scope_text<'f>(scope: &str, facts: impl Iterator<Item = &'f Fact> + Clone) ->
         if let Some(entry) = &fact.privileged {
             ground(format!("privileged, never given unasked: {}", entry_text(entry)));
         }
+        if fact.always {
+            ground("in authorization.alwaysGrantScopes".to_owned());
+        }
         if fact.reason == "UNREGISTERED" || fact.reason == "NOT_HELD" {
             ground("not held: not registered, and nothing in the policy gives it".to_owned());
         }

@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::output::Format;
+use super::value::positive_duration;
 
 pub(super) mod retry;
 
@@ -23,36 +24,65 @@ pub(super) struct ServerArgs {
     /// Where the server listens
     #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server_uri)]
     pub(super) server: Uri,
+    #[command(flatten)]
+    pub(super) timeout: TimeoutArgs,
     /// How to print the answer
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub(super) output: Format,
+}
+
+/// How long a server may take to answer.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct TimeoutArgs {
+    /// How long to wait for the answer, connecting included, such as 500ms or 10s
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
+    timeout: Duration,
+}
+
+impl TimeoutArgs {
+    /// Runs one step to its end, unless that takes longer; `None` if it does.
+    pub(super) async fn run<T>(self, step: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(self.timeout, step).await.ok()
+    }
+
+    /// What is said where there was no answer in time.
+    pub(super) fn error(self) -> anyhow::Error {
+        anyhow!("no answer within {}", shown(self.timeout))
+    }
+}
+
+/// `10 s`, or `500 ms` for what is not whole seconds.
+pub(super) fn shown(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("{} s", duration.as_secs()),
+        _ => format!("{} ms", duration.as_millis()),
+    }
 }
 
 /// Connects to a server.
 ///
 /// # Errors
 /// If no server answers there.
-pub(super) async fn connect(server: &Uri) -> anyhow::Result<Channel> {
+pub(super) async fn connect(server: &Uri, limit: TimeoutArgs) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from(server.clone())
-        .connect_timeout(DEADLINE)
-        .timeout(DEADLINE)
+        .connect_timeout(limit.timeout)
+        .timeout(limit.timeout)
         // A stream may be silent for long; a server that went away without a word must not look like one.
         .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(DEADLINE);
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     endpoint.connect().await.map_err(|error| unreachable(server, &error))
 }
 
-/// Runs one call to its end on a runtime of its own, for at most [`DEADLINE`].
+/// Runs one call to its end on a runtime of its own, unless it takes longer than `limit`.
 ///
 /// # Errors
 /// Those of the call, or that there was no answer in time.
-pub(super) fn wait<T>(call: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(super) fn wait<T>(
+    limit: TimeoutArgs,
+    call: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        tokio::time::timeout(DEADLINE, call)
-            .await
-            .unwrap_or_else(|_| Err(anyhow!("no answer within {} s", DEADLINE.as_secs())))
-    })
+    runtime.block_on(limit.run(call)).unwrap_or_else(|| Err(limit.error()))
 }
 
 fn unreachable(server: &Uri, error: &dyn std::error::Error) -> anyhow::Error {
@@ -104,8 +134,8 @@ pub(super) fn server_uri(text: &str) -> Result<Uri, String> {
 }
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50551";
-/// How long one verb waits for its answer, connecting included.
-pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a connection may be silent when it is asked.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a silent connection is asked whether it lives; servers take more often for abuse.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// The largest answer that is taken: a page of descriptions can be long.

@@ -14,7 +14,7 @@ use tonic::{Response, Status};
 use super::Exit;
 use super::output::{Format, clean, is_screen, notable, print, print_error, print_to_reader};
 use super::remote::retry::{Retries, may_pass};
-use super::remote::{DEADLINE, MAX_ANSWER_BYTES, ServerArgs, connect, said, wait};
+use super::remote::{MAX_ANSWER_BYTES, ServerArgs, TimeoutArgs, connect, said, wait};
 use crate::proto::json;
 use crate::rpc::policy_status::REPEAT_INTERVAL;
 use crate::rpc::v1;
@@ -39,14 +39,14 @@ pub(super) struct StatusVerb {
 /// # Errors
 /// If there is no answer, or no server any more.
 pub(super) fn run(verb: StatusVerb) -> anyhow::Result<Exit> {
-    let StatusVerb { watch: is_watch, server: ServerArgs { server, output } } = verb;
+    let StatusVerb { watch: is_watch, server: ServerArgs { server, timeout: limit, output } } = verb;
     if is_watch {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(watch(&server, output))?;
+        runtime.block_on(watch(&server, limit, output))?;
         return Ok(Exit::Yes);
     }
-    let status = wait(async {
-        let mut client = PolicyStatusServiceClient::new(connect(&server).await?)
+    let status = wait(limit, async {
+        let mut client = PolicyStatusServiceClient::new(connect(&server, limit).await?)
             .max_decoding_message_size(MAX_ANSWER_BYTES);
         let answer = client.get_policy_status(v1::GetPolicyStatusRequest {}).await;
         let answer = answer.map(Response::into_inner).map_err(|status| anyhow!("{}", said(&status)))?;
@@ -61,11 +61,11 @@ pub(super) fn run(verb: StatusVerb) -> anyhow::Result<Exit> {
 
 /// Shows each change until nobody reads any more. A server that goes away is waited for, for a while;
 /// one that was never there is not.
-async fn watch(server: &Uri, output: Format) -> anyhow::Result<()> {
+async fn watch(server: &Uri, limit: TimeoutArgs, output: Format) -> anyhow::Result<()> {
     let mut display = Display { output, is_screen: is_screen(), shown: None };
     let mut retries = Retries::default();
     loop {
-        match follow(server, &mut display, &mut retries).await {
+        match follow(server, limit, &mut display, &mut retries).await {
             End::NoReader => return Ok(()),
             End::Failed(error) => return Err(error),
             End::Lost(error) if display.shown.is_none() => return Err(error),
@@ -99,16 +99,16 @@ impl From<Status> for End {
     }
 }
 
-async fn follow(server: &Uri, display: &mut Display, retries: &mut Retries) -> End {
+async fn follow(server: &Uri, limit: TimeoutArgs, display: &mut Display, retries: &mut Retries) -> End {
     let opened = async {
-        let channel = connect(server).await.map_err(End::Lost)?;
+        let channel = connect(server, limit).await.map_err(End::Lost)?;
         let mut client = PolicyStatusServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         Ok(client.watch_policy_status(v1::WatchPolicyStatusRequest {}).await?.into_inner())
     };
-    let mut stream = match timeout(DEADLINE, opened).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(end)) => return end,
-        Err(_) => return End::Lost(anyhow!("no answer within {} s", DEADLINE.as_secs())),
+    let mut stream = match limit.run(opened).await {
+        Some(Ok(stream)) => stream,
+        Some(Err(end)) => return end,
+        None => return End::Lost(limit.error()),
     };
     loop {
         let message = match timeout(LONGEST_SILENCE, stream.message()).await {

@@ -49,7 +49,7 @@ pub fn check_response(
     }
 }
 
-/// What the policy says about one audience, for discovery documents.
+/// What the policy says about one audience, for discovery documents and consent pages.
 pub(super) fn audience_description(audience: &AudiencePolicy) -> v1::AudienceDescription {
     let owned = |scopes: &ScopeList| scopes.iter().map(str::to_owned).collect();
     v1::AudienceDescription {
@@ -58,7 +58,16 @@ pub(super) fn audience_description(audience: &AudiencePolicy) -> v1::AudienceDes
         baseline_client_scopes: owned(&audience.baseline_client_scopes),
         default_client_scopes: owned(&audience.default_client_scopes),
         scope_matching: audience.scope_matching.as_str().to_owned(),
-        ..v1::AudienceDescription::default()
+        privileged_scopes: owned(&audience.privileged_scopes),
+        step_up_scopes: owned(&audience.step_up_scopes),
+        advertised_scopes: audience.advertised_scopes().map(str::to_owned).collect(),
+        scope_descriptions: audience
+            .scope_descriptions
+            .iter()
+            .map(|(scope, text)| (scope.to_string(), text.to_string()))
+            .collect(),
+        description: audience.description.to_string(),
+        aliases: audience.aliases.iter().map(|alias| alias.spelled.to_string()).collect(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::call;
 use crate::decision::{Answer, authorize, check_limits, registration};
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::convert;
+use crate::rpc::count::{DecisionCounts, Method};
 use crate::rpc::error::RpcError;
 use crate::rpc::limits::{
     DEFAULT_PAGE_SIZE, MAX_BATCH_ITEMS, MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
@@ -29,18 +30,26 @@ use crate::store::{Active, Current};
 pub struct ScopePolicy {
     current: Current,
     recorder: Option<Arc<dyn Recorder>>,
+    counts: DecisionCounts,
 }
 
 impl ScopePolicy {
     /// Answers from `current` and keeps no record.
     pub fn new(current: Current) -> Self {
-        Self { current, recorder: None }
+        Self { current, recorder: None, counts: DecisionCounts::default() }
     }
 
     /// Records expansions and denials with `recorder` before they are answered.
     #[must_use]
     pub fn with_recorder(mut self, recorder: Arc<dyn Recorder>) -> Self {
         self.recorder = Some(recorder);
+        self
+    }
+
+    /// Counts answers in `counts`.
+    #[must_use]
+    pub fn with_counts(mut self, counts: DecisionCounts) -> Self {
+        self.counts = counts;
         self
     }
 
@@ -84,10 +93,11 @@ impl ScopePolicy {
         let question = call::registration(request);
         let room = self.reserve(request)?;
         let answer = registration::expand(&policy.set, &question);
+        self.counts.decided(Method::Expand, answer.reason);
         let decision_id = Uuid::now_v7();
         let durable = self.record(&answer, room, |kind| Record {
             kind,
-            method: EXPAND,
+            method: Method::Expand.path(),
             asked_audiences: question.audiences,
             client: request.client.as_ref(),
             requested_scope: question.scope,
@@ -107,7 +117,7 @@ impl ScopePolicy {
         request: &v1::CheckAuthorizeScopesRequest,
         policy: &Active,
         call: Call<'_>,
-        method: &'static str,
+        method: Method,
         path: impl FnOnce() -> String,
     ) -> Result<Answered<v1::CheckAuthorizeScopesResponse>, RpcError> {
         check_limits(&request.audiences, &request.correlation_id)
@@ -115,10 +125,14 @@ impl ScopePolicy {
         let question = call::authorize(request);
         let room = self.reserve(request)?;
         let answer = authorize::check(&policy.set, &question);
+        self.counts.decided(method, answer.reason);
+        if question.registered_scope.is_none() {
+            self.counts.unknown_registration(question.client.source);
+        }
         let decision_id = Uuid::now_v7();
         let durable = self.record(&answer, room, |kind| Record {
             kind,
-            method,
+            method: method.path(),
             asked_audiences: question.audiences,
             client: request.client.as_ref(),
             requested_scope: question.scope,
@@ -145,7 +159,7 @@ impl ScopePolicy {
             let field = format!("checks[{at}]");
             return Err(RpcError::OverLimit { field, unit: "bytes", limit: MAX_MESSAGE_BYTES, actual });
         }
-        self.check(request, policy, call, BATCH_CHECK, || format!("checks[{at}]."))
+        self.check(request, policy, call, Method::BatchCheck, || format!("checks[{at}]."))
     }
 }
 
@@ -167,7 +181,8 @@ impl ScopePolicyService for ScopePolicy {
     ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         let call = Call { metadata: &metadata, extensions: &extensions };
-        let answered = self.with_policy(|policy| self.check(&request, policy, call, CHECK, String::new))?;
+        let answered =
+            self.with_policy(|policy| self.check(&request, policy, call, Method::Check, String::new))?;
         Ok(Response::new(answered.wait().await?))
     }
 
@@ -287,9 +302,6 @@ fn page_of(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Des
     Ok((descriptions, last.map(|last| page::token_after(last.normal())).unwrap_or_default()))
 }
 
-const EXPAND: &str = "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes";
-const CHECK: &str = "/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes";
-const BATCH_CHECK: &str = "/scopeward.v1.ScopePolicyService/BatchCheckAuthorizeScopes";
 /// How much of a batch is decided at a stretch: bytes of questions times audiences. A question alone may have more.
 const MAX_WORK: usize = 64 * 1024;
 

@@ -31,6 +31,7 @@ use crate::audit::jsonl::{Jsonl, JsonlOptions, JsonlTarget};
 use crate::audit::{AuditError, AuditLog, AuditOptions};
 use crate::escape::shown;
 use crate::rpc::audit::Audit;
+use crate::rpc::count::DecisionCounts;
 use crate::rpc::policy_status::{PolicyStatus, StatusMessages};
 use crate::rpc::scope_policy::ScopePolicy;
 use crate::rpc::v1::audit_service_server::AuditServiceServer;
@@ -200,6 +201,7 @@ pub struct App {
     hangup: Signal,
     log: AuditLog,
     recorder: AuditRecorder,
+    decisions: DecisionCounts,
     /// Opened already, so that what is wrong with it stops the start.
     lines: Option<(Jsonl, JsonlOptions)>,
     shutdown_timeout: Duration,
@@ -278,8 +280,9 @@ impl App {
         let log = blocking("opening the audit log", move || AuditLog::open(options)).await??;
         *opened = Some(log.clone());
         log_start(&log);
-        let metrics =
-            Metrics::new(Arc::clone(&tracker), &log, commits, process, &Pressure::new(&config.limits));
+        let decisions = DecisionCounts::default();
+        let pressure = Pressure::new(&config.limits);
+        let metrics = Metrics::new(Arc::clone(&tracker), &log, commits, process, &pressure, &decisions);
         let lines = match jsonl {
             None => None,
             Some(target) => {
@@ -334,6 +337,7 @@ impl App {
             hangup,
             log,
             recorder,
+            decisions,
             lines,
             shutdown_timeout,
             roster,
@@ -400,6 +404,7 @@ impl App {
             hangup,
             log,
             recorder,
+            decisions,
             lines,
             shutdown_timeout,
             roster,
@@ -411,7 +416,12 @@ impl App {
         let messages = StatusMessages::new(Arc::clone(&tracker));
         let services = Services::new(lifecycle)
             .counted_by(metrics.pressure())
-            .with(ScopePolicy::new(current).with_recorder(Arc::new(recorder)).into_server())
+            .with(
+                ScopePolicy::new(current)
+                    .with_recorder(Arc::new(recorder))
+                    .with_counts(decisions)
+                    .into_server(),
+            )
             .with(AuditServiceServer::new(Audit::new(log.clone(), draining.clone())))
             .with(PolicyStatus::new(messages.clone(), draining.clone()).into_server());
 

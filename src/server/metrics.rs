@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 use super::method::Service;
 use super::pressure::{ConnectionRefusal, Pressure};
 use crate::audit::AuditLog;
+use crate::rpc::count::DecisionCounts;
 use crate::rpc::error::Overload;
 use crate::status::{ConditionStatus, Snapshot, StatusTracker};
 
@@ -66,16 +67,18 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Registers everything; `commits` is observed by the audit log itself.
+    /// Registers everything; `commits` is observed by the audit log itself, `decisions` by the service.
     pub fn new(
         tracker: Arc<StatusTracker>,
         log: &AuditLog,
         commits: Histogram,
         process: ProcessCounters,
         pressure: &Pressure,
+        decisions: &DecisionCounts,
     ) -> Self {
         let ProcessCounters { log_lines_dropped, panics } = process;
         let mut registry = Registry::with_prefix("scopeward");
+        decisions.register(&mut registry);
         let reloads: Family<Vec<(&'static str, &'static str)>, Counter> = Family::default();
         let result = |result| reloads.get_or_create(&vec![("result", result)]).clone();
         let (accepted, unchanged, rejected) = (result("accepted"), result("unchanged"), result("rejected"));

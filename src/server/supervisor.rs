@@ -418,8 +418,14 @@ mod tests {
         let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
         let tracker = Arc::new(StatusTracker::new("policies".into(), false, SystemTime::now()));
         let pressure = crate::server::pressure::Pressure::new(&Default::default());
-        let metrics =
-            Metrics::new(Arc::clone(&tracker), &log, commit_histogram(), Default::default(), &pressure);
+        let metrics = Metrics::new(
+            Arc::clone(&tracker),
+            &log,
+            commit_histogram(),
+            Default::default(),
+            &pressure,
+            &Default::default(),
+        );
         let roster = Roster::default();
         let reporter = Reporter::new(Arc::clone(&tracker), metrics.clone());
         let supervisor = Supervisor::new(reporter, roster.clone());

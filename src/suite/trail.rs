@@ -13,6 +13,9 @@ pub fn lines(answer: &Answer<'_>) -> Vec<String> {
 fn line(step: &Step<'_>) -> String {
     let Step { scope, audience, asked, supported, forbidden, held, outcome } = step;
     let mut facts = vec![if *asked { "asked".to_owned() } else { "not asked".to_owned() }];
+    if !asked && audience.always_grant_scopes.contains(scope) {
+        facts.push("in alwaysGrantScopes".to_owned());
+    }
     let entry = |list: &crate::scope::ScopeList, at: usize| {
         let entry = list.get(at).unwrap_or_default();
         if entry == *scope { String::new() } else { format!(" `{entry}`") }

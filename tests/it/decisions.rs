@@ -157,3 +157,226 @@ async fn batch_answers_each_check_in_order_under_one_policy() {
     assert_eq!(answer.results, []);
     service.stop().await;
 }
+
+/// The edges of the API, each through a real client: a policy, a question, the answer in one line.
+mod edges {
+    use super::*;
+
+    struct Edge {
+        service: Service,
+    }
+
+    impl Edge {
+        async fn under(policy: &str) -> Self {
+            Self { service: Service::start(policy).await }
+        }
+
+        async fn register(&self, request: v1::ExpandRegistrationScopesRequest) -> String {
+            let answer = self.service.scopes().expand_registration_scopes(request).await.expect("an answer");
+            let answer = answer.into_inner();
+            let error = answer.oauth_error.as_ref().map(|error| &*error.error);
+            shown(answer.decision(), &answer.scope, answer.reason(), error, &answer.added, &answer.refused)
+        }
+
+        async fn authorize(&self, request: v1::CheckAuthorizeScopesRequest) -> String {
+            let answer = self.service.scopes().check_authorize_scopes(request).await.expect("an answer");
+            let answer = answer.into_inner();
+            let error = answer.oauth_error.as_ref().map(|error| &*error.error);
+            shown(answer.decision(), &answer.scope, answer.reason(), error, &answer.added, &answer.refused)
+        }
+    }
+
+    /// `ALLOW a b +b=BASELINE -x=UNSUPPORTED`, or `DENY REASON error -x=REASON`.
+    fn shown(
+        decision: Decision,
+        scope: &str,
+        reason: Reason,
+        error: Option<&str>,
+        added: &[v1::AddedScope],
+        refused: &[v1::RefusedScope],
+    ) -> String {
+        let short = |name: &str| name.split_once('_').map(|(_, name)| name.to_owned()).unwrap_or_default();
+        let mut text = match decision {
+            Decision::Allow => format!("ALLOW {scope}"),
+            _ => format!("DENY {} {}", short(reason.as_str_name()), error.unwrap_or_default()),
+        };
+        for one in added {
+            text += &format!(" +{}={}", one.scope, short(one.origin().as_str_name()));
+        }
+        for one in refused {
+            text += &format!(" -{}={}", one.scope, short(one.reason().as_str_name()));
+        }
+        text
+    }
+
+    fn unnamed(scope: Option<&str>) -> v1::ExpandRegistrationScopesRequest {
+        v1::ExpandRegistrationScopesRequest { audiences: Vec::new(), ..registration(scope) }
+    }
+
+    // Row 1, and redirect URIs as frameworks normalise them (row 13).
+    #[tokio::test]
+    async fn only_a_uri_that_all_parsers_read_alike_holds_a_rule() {
+        let edge = Edge::under(&one_audience(
+            "scopesSupported: [a, b], clientRules: [{name: claude, when: {clientIdHost: claude.ai}, baselineClientScopes: [b]}, \
+             {name: app, when: {redirectUri: \"https://App.example.com:443/cb\"}, baselineClientScopes: [b]}]",
+        ))
+        .await;
+        let by_id = |client_id: &str| v1::ExpandRegistrationScopesRequest {
+            client: Some(v1::Client {
+                client_id: client_id.to_owned(),
+                source: v1::ClientSource::Cimd.into(),
+                ..Default::default()
+            }),
+            ..registration(Some("a"))
+        };
+        assert_eq!(edge.register(by_id("https://Claude.AI/x")).await, "ALLOW a b +b=BASELINE");
+        for other in [r"https://claude.ai\@evil.example/x", "https://claude.ai", "https://claude.ai/x#y"] {
+            assert_eq!(edge.register(by_id(other)).await, "ALLOW a", "{other}");
+        }
+        let by_redirect = |uri: &str| v1::ExpandRegistrationScopesRequest {
+            client: Some(v1::Client { redirect_uris: vec![uri.to_owned()], ..Default::default() }),
+            ..registration(Some("a"))
+        };
+        assert_eq!(edge.register(by_redirect("https://app.example.com/cb")).await, "ALLOW a b +b=BASELINE");
+        assert_eq!(edge.register(by_redirect("https://app.example.com/CB")).await, "ALLOW a");
+        edge.service.stop().await;
+    }
+
+    // Rows 2 and 3.
+    #[tokio::test]
+    async fn what_clients_choose_is_answered_and_an_answer_is_a_legal_question() {
+        let scopes = (0..256).map(|at| format!("s{at}")).collect::<Vec<_>>();
+        let members = format!("scopesSupported: [{}, z], baselineClientScopes: [z]", scopes.join(", "));
+        let edge = Edge::under(&one_audience(&members)).await;
+        let all = scopes.join(" ");
+        let answer = edge.register(registration(Some(&all))).await;
+        assert_eq!(answer, format!("ALLOW {all} z +z=BASELINE"));
+        let own = format!("{all} z");
+        assert_eq!(edge.authorize(authorize(Some("z"), Some(&own))).await, "ALLOW z");
+        let update =
+            v1::ExpandRegistrationScopesRequest { previous_scope: Some(own.clone()), ..registration(None) };
+        assert!(edge.register(update).await.starts_with(&format!("ALLOW {own} +s0=REGISTERED ")));
+        let denied = "DENY TOO_MANY_SCOPES invalid_client_metadata";
+        assert_eq!(edge.register(registration(Some(&own))).await, denied);
+        let large = v1::Client { client_name: "x".repeat(64 * 1024 + 1), ..Default::default() };
+        let request = v1::ExpandRegistrationScopesRequest { client: Some(large), ..registration(Some("z")) };
+        assert_eq!(edge.register(request).await, "DENY CLIENT_TOO_LARGE invalid_client_metadata");
+        edge.service.stop().await;
+    }
+
+    // Rows 4 and 5.
+    #[tokio::test]
+    async fn registrations_that_name_no_audience() {
+        let many: String = (0..17).map(|at| format!("  a{at}: {{scopesSupported: [x{at}]}}\n")).collect();
+        let policy = format!(
+            "audiences:\n{many}  mine: {{scopesSupported: [a, b]}}\n  theirs: {{scopesSupported: [c], forbiddenScopes: [b]}}\n"
+        );
+        let edge = Edge::under(&policy).await;
+        assert_eq!(edge.register(unnamed(Some("a b x16"))).await, "ALLOW a b x16");
+        let named = v1::ExpandRegistrationScopesRequest {
+            audiences: vec!["mine".to_owned(), "theirs".to_owned()],
+            ..unnamed(Some("a b"))
+        };
+        assert_eq!(edge.register(named).await, "DENY FORBIDDEN invalid_client_metadata -b=FORBIDDEN");
+        let unknown =
+            v1::ExpandRegistrationScopesRequest { audiences: vec!["x".to_owned()], ..unnamed(Some("a")) };
+        assert_eq!(edge.register(unknown).await, "DENY AUDIENCE_UNKNOWN invalid_client_metadata");
+        edge.service.stop().await;
+        let edge = Edge::under(&format!("{policy}registrationAudiences: [mine]\n")).await;
+        assert_eq!(
+            edge.register(unnamed(Some("c"))).await,
+            "DENY UNSUPPORTED invalid_client_metadata -c=UNSUPPORTED"
+        );
+        edge.service.stop().await;
+    }
+
+    // Rows 6 and 7.
+    #[tokio::test]
+    async fn clients_that_ask_for_too_little_or_for_nothing_we_have() {
+        let edge = Edge::under(&one_audience(
+            "scopesSupported: [a, b, offline_access], defaultClientScopes: [a], \
+             registration: {unsupportedScopes: drop, nothingLeft: default}, \
+             authorization: {unsupportedScopes: drop, nothingLeft: default, alwaysGrantScopes: [offline_access], stepUpScopes: [b]}",
+        ))
+        .await;
+        let refused = "-openid=UNSUPPORTED -email=UNSUPPORTED";
+        assert_eq!(
+            edge.register(registration(Some("openid email"))).await,
+            format!("ALLOW a +a=DEFAULT {refused}")
+        );
+        assert_eq!(
+            edge.authorize(authorize(Some("openid email"), Some("a"))).await,
+            format!("ALLOW a +a=REGISTERED {refused}")
+        );
+        assert_eq!(
+            edge.authorize(authorize(Some("b"), Some("a offline_access"))).await,
+            "ALLOW b offline_access +b=STEP_UP +offline_access=ALWAYS"
+        );
+        assert_eq!(edge.authorize(authorize(Some("a"), Some("a"))).await, "ALLOW a");
+        edge.service.stop().await;
+    }
+
+    // Row 9: what it is worth, that it is counted, by source.
+    #[tokio::test]
+    async fn an_unknown_registration_counts_by_source() {
+        let edge = Edge::under(&one_audience(
+            "scopesSupported: [a], defaultClientScopes: [a], authorization: {unknownRegistration: {cimd: omitted, dcr: none}}",
+        ))
+        .await;
+        let from = |source: v1::ClientSource| v1::CheckAuthorizeScopesRequest {
+            client: Some(v1::Client { source: source.into(), ..Default::default() }),
+            ..authorize(Some("a"), None)
+        };
+        assert_eq!(edge.authorize(from(v1::ClientSource::Cimd)).await, "ALLOW a +a=DEFAULT");
+        let denied = "DENY UNREGISTERED invalid_scope -a=UNREGISTERED";
+        assert_eq!(edge.authorize(from(v1::ClientSource::Dcr)).await, denied);
+        edge.service.stop().await;
+    }
+
+    // Row 12.
+    #[tokio::test]
+    async fn an_audience_may_be_left_out_or_spelled_otherwise() {
+        let edge = Edge::under(
+            "audiences:\n  https://mcp.example.com/mcp: {scopesSupported: [a], aliases: [\"https://mcp.example.com/mcp/\"], ignoreQuery: true}\n",
+        )
+        .await;
+        for audience in ["", "https://mcp.example.com/mcp/", "https://mcp.example.com/mcp?kb_name=x"] {
+            let mut request = authorize(Some("a"), Some("a"));
+            request.audiences = vec![audience.to_owned()];
+            let answer =
+                edge.service.scopes().check_authorize_scopes(request).await.expect("an answer").into_inner();
+            let grants: Vec<_> = answer.audience_grants.iter().map(|grant| &*grant.audience).collect();
+            assert_eq!(grants, ["https://mcp.example.com/mcp"], "{audience}");
+        }
+        edge.service.stop().await;
+    }
+
+    // Row 17.
+    #[tokio::test]
+    async fn a_stored_pattern_opens_nothing_that_is_privileged_or_not_supported() {
+        let edge = Edge::under(&one_audience(
+            "scopeMatching: wildcard, scopesSupported: [\"agent.*\", admin], privilegedScopes: [agent.root]",
+        ))
+        .await;
+        assert_eq!(edge.authorize(authorize(Some("agent.run"), Some("agent.*"))).await, "ALLOW agent.run");
+        let denied = |scope: &str| format!("DENY UNREGISTERED invalid_scope -{scope}=UNREGISTERED");
+        for (scope, registered) in [("agent.root", "agent.*"), ("admin", "*"), ("agent.run", "*")] {
+            assert_eq!(edge.authorize(authorize(Some(scope), Some(registered))).await, denied(scope));
+        }
+        edge.service.stop().await;
+    }
+
+    // Row 18.
+    #[tokio::test]
+    async fn a_refusal_says_that_the_scope_was_withdrawn() {
+        let edge = Edge::under(&one_audience("scopesSupported: [a]")).await;
+        let request = authorize(Some("b"), Some("a b"));
+        let answer =
+            edge.service.scopes().check_authorize_scopes(request).await.expect("an answer").into_inner();
+        let said = "it was withdrawn after this client registered it";
+        assert!(answer.refused[0].message.ends_with(said), "{answer:?}");
+        let error = answer.oauth_error.expect("an OAuth error").error_description;
+        assert_eq!(error, "scope registered but withdrawn since: b");
+        edge.service.stop().await;
+    }
+}

@@ -38,6 +38,7 @@ async fn one_audience_is_described_without_forbidden_scopes() {
             baseline_client_scopes: vec!["a".to_owned()],
             default_client_scopes: vec!["openid".to_owned()],
             scope_matching: "exact".to_owned(),
+            advertised_scopes: ["b", "openid", "a"].map(str::to_owned).to_vec(),
             ..Default::default()
         }]
     );
@@ -92,6 +93,33 @@ async fn pages_have_a_hundred_audiences_unless_asked_and_never_over_a_thousand()
         assert_eq!((answer.audiences.len(), answer.next_page_token.is_empty()), (expected, false), "{size}");
     }
     wire.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_advertised_leaves_out_what_clients_should_not_ask_for() {
+    let members = "scopeMatching: wildcard, scopesSupported: [a, \"mcp.*\", admin, pay, root], privilegedScopes: [admin], \
+        forbiddenScopes: [root], authorization: {stepUpScopes: [pay]}, scopeDescriptions: {a: Read, pay: Pay}, \
+        description: The example, aliases: [api, \"https://mcp.example.com/x\"]";
+    let service = Service::start(&one_audience(members)).await;
+    let answer = service.scopes().describe_audience(ask("api", 0, "")).await.expect("an answer").into_inner();
+    let owned = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+    let texts = [("a", "Read"), ("pay", "Pay")].map(|(scope, text)| (scope.to_owned(), text.to_owned()));
+    assert_eq!(
+        answer.audiences,
+        [v1::AudienceDescription {
+            audience: AUDIENCE.to_owned(),
+            scopes_supported: owned(&["a", "mcp.*", "admin", "pay"]),
+            advertised_scopes: owned(&["a"]),
+            privileged_scopes: owned(&["admin"]),
+            step_up_scopes: owned(&["pay"]),
+            scope_matching: "wildcard".to_owned(),
+            scope_descriptions: texts.into(),
+            description: "The example".to_owned(),
+            aliases: owned(&["api", "https://mcp.example.com/x"]),
+            ..Default::default()
+        }]
+    );
+    service.stop().await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use super::cursor::{Cursor, CursorFile};
 use crate::cli::Exit;
 use crate::cli::output::{bad, clean, notable, print_error};
 use crate::cli::remote::retry::{MOST_TRIES, Retries, may_pass};
-use crate::cli::remote::{DEADLINE, MAX_ANSWER_BYTES, ServerArgs, connect, said};
+use crate::cli::remote::{MAX_ANSWER_BYTES, ServerArgs, connect, said};
 use crate::rpc::v1;
 use crate::rpc::v1::audit_service_client::AuditServiceClient;
 use crate::rpc::v1::stream_audit_events_request::Start;
@@ -233,13 +233,13 @@ impl Tail {
 
     /// Reads one stream to its end.
     async fn read(&mut self) -> Result<End, End> {
-        let stop = self.stop.clone();
+        let (stop, limit) = (self.stop.clone(), self.server.timeout);
         let opened = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(End::Stopped),
-            opened = timeout(DEADLINE, self.open()) => opened,
+            opened = limit.run(self.open()) => opened,
         };
-        let mut stream = opened.map_err(|_| End::Lost(silent("no answer", DEADLINE)))??;
+        let mut stream = opened.unwrap_or_else(|| Err(End::Lost(limit.error())))?;
         let mut is_complete = false;
         // The first checkpoint says where the log ends. It is no place to continue from: nothing was sent yet.
         let mut is_first = true;
@@ -288,7 +288,7 @@ impl Tail {
 
     /// Opens a stream after the last record that was received, or from the start that was asked for.
     async fn open(&mut self) -> Result<Streaming<v1::StreamAuditEventsResponse>, End> {
-        let channel = connect(&self.server.server).await.map_err(End::Lost)?;
+        let channel = connect(&self.server.server, self.server.timeout).await.map_err(End::Lost)?;
         let mut client = AuditServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         if matches!(self.request.start, Some(Start::AfterSequence(_))) && self.request.log_id.is_empty() {
             let newest = end_of(&mut client, AuditStart::Latest).await;

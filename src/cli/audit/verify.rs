@@ -17,7 +17,7 @@ use tonic_types::StatusExt;
 use crate::audit::{self, BadRecord, ChainWalk, Head, Problem, STORE_FILE, VerifyOptions, VerifyReport};
 use crate::cli::Exit;
 use crate::cli::output::{Format, bad, clean, dim, good, print, print_error};
-use crate::cli::remote::{DEADLINE, MAX_ANSWER_BYTES, connect, said, server_uri};
+use crate::cli::remote::{MAX_ANSWER_BYTES, TimeoutArgs, connect, said, server_uri, shown};
 use crate::hex;
 use crate::rpc::v1;
 use crate::rpc::v1::audit_service_client::AuditServiceClient;
@@ -35,6 +35,8 @@ use crate::rpc::v1::stream_audit_events_response::Message;
 pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
     /// A head that was kept elsewhere, and that the chain must have at its sequence, as an earlier run
     /// printed it
     #[arg(long, value_name = "SEQUENCE:HASH", value_parser = expected_head)]
@@ -100,14 +102,14 @@ impl FromArgMatches for Source {
 /// # Errors
 /// If there is no chain to verify, or no way to it.
 pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
-    let VerifyArgs { source, expect_head, output } = args;
+    let VerifyArgs { source, timeout: limit, expect_head, output } = args;
     let report = match source {
         Source::StateDir(state_dir) => {
             audit::verify(&state_dir.join(STORE_FILE), &VerifyOptions { expected: expect_head })?
         }
         Source::Server(server) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(through(&server, expect_head))?
+            runtime.block_on(through(&server, limit, expect_head))?
         }
     };
     print(&match output {
@@ -133,18 +135,17 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
 }
 
 /// Verifies what a server sends.
-async fn through(server: &Uri, expected: Option<Head>) -> anyhow::Result<VerifyReport> {
-    let opened = timeout(DEADLINE, async {
-        let channel = connect(server).await?;
+async fn through(server: &Uri, limit: TimeoutArgs, expected: Option<Head>) -> anyhow::Result<VerifyReport> {
+    let opened = limit.run(async {
+        let channel = connect(server, limit).await?;
         let mut client = AuditServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         let opened = client.stream_audit_events(v1::StreamAuditEventsRequest::default()).await;
         opened.map_err(|status| anyhow!("{}", said(&status)))
     });
-    let no_answer = |limit: Duration| anyhow!("no answer within {} s", limit.as_secs());
-    let mut stream = opened.await.map_err(|_| no_answer(DEADLINE))??.into_inner();
+    let mut stream = opened.await.unwrap_or_else(|| Err(limit.error()))?.into_inner();
     let mut next = async || {
         let next = timeout(LONGEST_SILENCE, stream.message()).await;
-        let next = next.map_err(|_| no_answer(LONGEST_SILENCE))?;
+        let next = next.map_err(|_| anyhow!("no message within {}", shown(LONGEST_SILENCE)))?;
         anyhow::Ok(next.map(|response| response.and_then(|response| response.message)))
     };
     // The first checkpoint names the newest record, the next one the place that the stream starts after.

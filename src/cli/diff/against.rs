@@ -9,24 +9,19 @@ use http::Uri;
 
 use crate::audience::normalise;
 use crate::cli::client::describe_all;
+use crate::cli::remote::TimeoutArgs;
 use crate::policy::change::{Change, ChangeKind};
 use crate::policy::{AudiencePolicy, PolicySet};
 use crate::rpc::v1;
 
 /// What cannot be seen of the policy of a server.
-pub(super) const NOT_TOLD: &[&str] = &[
-    "privilegedScopes",
-    "forbiddenScopes",
-    "registration",
-    "authorization",
-    "clientRules",
-    "defaultAudience",
-];
+pub(super) const NOT_TOLD: &[&str] =
+    &["forbiddenScopes", "registration", "authorization", "clientRules", "defaultAudience"];
 
 /// The same for people.
 pub(super) fn caveat() -> String {
     format!(
-        "a server tells what its audiences support, their baseline, default and matching, and the digest of it all; {} \
+        "a server tells what its audiences support, their baseline, default, privileged and step-up scopes, their matching, and the digest of it all; {} \
          cannot be seen and may widen, too",
         NOT_TOLD.join(", ")
     )
@@ -42,8 +37,9 @@ pub(super) struct Told {
 ///
 /// # Errors
 /// If there is no answer.
-pub(super) fn ask(server: &Uri) -> anyhow::Result<Told> {
-    let v1::DescribeAudienceResponse { audiences, policy, .. } = describe_all(server, String::new())?;
+pub(super) fn ask(server: &Uri, timeout: TimeoutArgs) -> anyhow::Result<Told> {
+    let v1::DescribeAudienceResponse { audiences, policy, .. } =
+        describe_all(server, timeout, String::new())?;
     Ok(Told { digest: policy.unwrap_or_default().digest, audiences })
 }
 
@@ -74,10 +70,15 @@ fn audience(old: &v1::AudienceDescription, new: &AudiencePolicy, found: &mut Vec
     let supported: Vec<&str> = new.published_scopes().collect();
     let baseline: Vec<&str> = new.baseline_client_scopes.iter().collect();
     let default: Vec<&str> = new.default_client_scopes.iter().collect();
-    for (key, before, after) in [
-        ("scopesSupported", &old.scopes_supported, supported),
-        ("baselineClientScopes", &old.baseline_client_scopes, baseline),
-        ("defaultClientScopes", &old.default_client_scopes, default),
+    let privileged: Vec<&str> = new.privileged_scopes.iter().collect();
+    let step_up: Vec<&str> = new.step_up_scopes.iter().collect();
+    // Whether more entries give more, or less.
+    for (key, before, after, more_is_wider) in [
+        ("scopesSupported", &old.scopes_supported, supported, true),
+        ("baselineClientScopes", &old.baseline_client_scopes, baseline, true),
+        ("defaultClientScopes", &old.default_client_scopes, default, true),
+        ("privilegedScopes", &old.privileged_scopes, privileged, false),
+        ("authorization.stepUpScopes", &old.step_up_scopes, step_up, true),
     ] {
         let list = key.to_owned();
         let owned = |scopes: Vec<&str>| scopes.into_iter().map(str::to_owned).collect::<Vec<_>>();
@@ -92,11 +93,11 @@ fn audience(old: &v1::AudienceDescription, new: &AudiencePolicy, found: &mut Vec
         }
         if !added.is_empty() {
             let kind = ChangeKind::ScopesAdded { list: list.clone(), scopes: added };
-            found.push(change(&new.audience, kind, true));
+            found.push(change(&new.audience, kind, more_is_wider));
         }
         if !removed.is_empty() {
             let kind = ChangeKind::ScopesRemoved { list, scopes: removed };
-            found.push(change(&new.audience, kind, false));
+            found.push(change(&new.audience, kind, !more_is_wider));
         }
     }
     let matching = new.scope_matching.as_str();

@@ -36,6 +36,8 @@ pub(super) struct Fact {
     pub(super) privileged: Option<Entry>,
     /// What covers it; at registration, what gives it.
     pub(super) held: Option<Holding>,
+    /// Whether `alwaysGrantScopes` has it, at an authorize request that names other scopes.
+    pub(super) always: bool,
 }
 
 /// What covers a scope.
@@ -118,6 +120,7 @@ fn fact(declared: &Declared<'_>, step: &Step<'_>) -> Fact {
             .find_stop(&policy.privileged_scopes, step.scope)
             .map(|at| declared.privileged(policy, at)),
         held: step.held.map(|held| holding(declared, step, held)),
+        always: !step.asked && policy.always_grant_scopes.contains(step.scope),
     }
 }
 
@@ -209,6 +212,7 @@ fn settings(declared: &Declared<'_>, policy: &AudiencePolicy, asked: Asked) -> V
             vec![
                 matching,
                 ("registration.unsupportedScopes", policy.registration_unsupported_scopes.as_str()),
+                ("registration.nothingLeft", policy.registration_nothing_left.as_str()),
             ]
         }
         Asked::Authorize { scope_omitted, registration_known } => {
@@ -218,6 +222,7 @@ fn settings(declared: &Declared<'_>, policy: &AudiencePolicy, asked: Asked) -> V
             } else {
                 list.push(("authorization.unsupportedScopes", policy.unsupported_scopes.as_str()));
                 list.push(("authorization.unregisteredScopes", policy.unregistered_scopes.as_str()));
+                list.push(("authorization.nothingLeft", policy.nothing_left.as_str()));
             }
             list.push(if registration_known {
                 ("authorization.baselineForExistingClients", baseline)

@@ -147,10 +147,12 @@ fn a_server_is_compared_as_far_as_it_tells() {
     assert_eq!((ran.code, &*stable(&ran.stdout)), (0, "no changes: sha256:DIGEST\n"));
 
     // What cannot be seen may widen.
-    place.write("hidden/mcp.yaml", OLD.replace("    privilegedScopes: [\"mcp:read\"]\n", ""));
+    let privileged = "    privilegedScopes: [\"mcp:read\"]\n";
+    let drops = format!("{privileged}    authorization: {{unregisteredScopes: drop}}\n");
+    place.write("hidden/mcp.yaml", OLD.replace(privileged, &drops));
     let ran = against("hidden", &["--fail-on-widening"]);
     assert_eq!(ran.code, 1);
     assert!(ran.stdout.starts_with("no change that can be seen: "), "{}", ran.stdout);
     let json = against("hidden", &["--output", "json"]).json();
-    assert_eq!((&json["widening"], &json["notVisible"][0]), (&0.into(), &"privilegedScopes".into()));
+    assert_eq!((&json["widening"], &json["notVisible"][0]), (&0.into(), &"forbiddenScopes".into()));
 }

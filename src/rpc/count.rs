@@ -1,0 +1,158 @@
+//! What is counted of answers: how they ended, and how often a caller did not say what the client had registered.
+//!
+//! Labels are small closed sets; nothing of a request is one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use crate::decision::Reason;
+use crate::policy::ClientSource;
+
+/// The RPCs that decide.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    /// A registration.
+    Expand,
+    /// An authorize request.
+    Check,
+    /// An authorize request in a batch.
+    BatchCheck,
+}
+
+impl Method {
+    const ALL: [Self; 3] = [Self::Expand, Self::Check, Self::BatchCheck];
+
+    /// The path of the RPC, such as `/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes`.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Expand => "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes",
+            Self::Check => "/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes",
+            Self::BatchCheck => "/scopeward.v1.ScopePolicyService/BatchCheckAuthorizeScopes",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        self.path().rsplit('/').next().unwrap_or_default()
+    }
+}
+
+/// Counts answers. Cheap to clone; all clones count together.
+#[derive(Clone, Debug)]
+pub struct DecisionCounts(Arc<Inner>);
+
+type Labels = Vec<(&'static str, &'static str)>;
+
+#[derive(Debug)]
+struct Inner {
+    decisions: Family<Labels, Counter>,
+    /// One for each method and each end: allowed, then the reasons.
+    by_end: [[Counter; 1 + Reason::ALL.len()]; Method::ALL.len()],
+    unknown_registrations: Family<Labels, Counter>,
+    /// In the order of `SOURCES`.
+    by_source: [Counter; SOURCES.len()],
+    has_warned: AtomicBool,
+}
+
+const SOURCES: [(Option<ClientSource>, &str); 4] = [
+    (Some(ClientSource::Dcr), "dcr"),
+    (Some(ClientSource::Cimd), "cimd"),
+    (Some(ClientSource::Static), "static"),
+    (None, "unspecified"),
+];
+
+impl Default for DecisionCounts {
+    fn default() -> Self {
+        let decisions = Family::<Labels, Counter>::default();
+        let counter = |method: Method, decision, reason| {
+            let labels = vec![("method", method.name()), ("decision", decision), ("reason", reason)];
+            decisions.get_or_create(&labels).clone()
+        };
+        let by_end = Method::ALL.map(|method| {
+            std::array::from_fn(|end| match end.checked_sub(1).and_then(|at| Reason::ALL.get(at)) {
+                None => counter(method, "ALLOW", ""),
+                Some(reason) => counter(method, "DENY", reason.as_str()),
+            })
+        });
+        let unknown_registrations = Family::<Labels, Counter>::default();
+        let by_source =
+            SOURCES.map(|(_, source)| unknown_registrations.get_or_create(&vec![("source", source)]).clone());
+        let has_warned = AtomicBool::new(false);
+        Self(Arc::new(Inner { decisions, by_end, unknown_registrations, by_source, has_warned }))
+    }
+}
+
+impl DecisionCounts {
+    /// Counts an answer; `reason` is `None` if it allows.
+    pub(super) fn decided(&self, method: Method, reason: Option<Reason>) {
+        let end = reason.map_or(0, |reason| 1 + reason as usize);
+        if let Some(counter) = self.0.by_end.get(method as usize).and_then(|ends| ends.get(end)) {
+            counter.inc();
+        }
+    }
+
+    /// Counts an authorize request that does not say what the client registered. For a client that registered dynamically
+    /// that is worth one line in the log: its server knows, and something was lost on the way.
+    pub(super) fn unknown_registration(&self, source: Option<ClientSource>) {
+        let known = SOURCES.iter().position(|(one, _)| *one == source);
+        if let Some(counter) = known.and_then(|at| self.0.by_source.get(at)) {
+            counter.inc();
+        }
+        if source == Some(ClientSource::Dcr) && !self.0.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "an authorize request for a client of source DCR came without `registered_scope`, so `unknownRegistration` \
+                 decides what it holds; send the stored scope, or an empty one for none (said once, see \
+                 scopeward_unknown_registrations_total)"
+            );
+        }
+    }
+
+    /// Adds the counters to what `/metrics` shows.
+    pub fn register(&self, registry: &mut Registry) {
+        let Inner { decisions, unknown_registrations, .. } = &*self.0;
+        registry.register("decisions", "Answers by RPC, decision and reason", decisions.clone());
+        registry.register(
+            "unknown_registrations",
+            "Authorize requests without registered_scope, by source of the client",
+            unknown_registrations.clone(),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_has_a_counter_of_its_own() {
+        let counts = DecisionCounts::default();
+        counts.decided(Method::Check, None);
+        for reason in Reason::ALL {
+            counts.decided(Method::Expand, Some(reason));
+        }
+        counts.decided(Method::BatchCheck, Some(Reason::ClientTooLarge));
+        for source in [None, Some(ClientSource::Dcr), Some(ClientSource::Dcr), Some(ClientSource::Static)] {
+            counts.unknown_registration(source);
+        }
+        let mut registry = Registry::with_prefix("scopeward");
+        counts.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let counted: Vec<&str> =
+            text.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0")).collect();
+        assert_eq!(counted.len(), 1 + Reason::ALL.len() + 1 + 3, "{text}");
+        for line in [
+            r#"scopeward_decisions_total{method="CheckAuthorizeScopes",decision="ALLOW",reason=""} 1"#,
+            r#"scopeward_decisions_total{method="ExpandRegistrationScopes",decision="DENY",reason="TOO_MANY_SCOPES"} 1"#,
+            r#"scopeward_decisions_total{method="BatchCheckAuthorizeScopes",decision="DENY",reason="CLIENT_TOO_LARGE"} 1"#,
+            r#"scopeward_unknown_registrations_total{source="dcr"} 2"#,
+            r#"scopeward_unknown_registrations_total{source="unspecified"} 1"#,
+        ] {
+            assert!(counted.contains(&line), "{line} in {text}");
+        }
+    }
+}
