@@ -20,9 +20,10 @@ pub mod check;
 pub mod digest;
 pub mod document;
 pub mod finding;
+pub mod format;
+pub mod keys;
 pub mod manifest;
 pub mod outline;
-pub mod reference;
 pub mod yaml;
 
 #[cfg(test)]
@@ -45,9 +46,49 @@ pub const MAX_SCOPE_DESCRIPTION_CHARS: usize = 200;
 /// Longest `description` of an audience, in characters.
 pub const MAX_DESCRIPTION_CHARS: usize = 500;
 
+/// Longest name of a client rule and longest `clientName` pattern in bytes.
+pub const MAX_NAME_BYTES: usize = 256;
+
 /// What `defaultClientScopes` is where it is not declared: those of these that are supported and
 /// neither privileged nor forbidden.
 pub const IMPLIED_DEFAULT_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
+
+/// A value that files spell as one word of a few.
+pub trait Word: Copy + Sized + 'static {
+    /// Every value.
+    const ALL: &'static [Self];
+    /// How each is spelled, in the same order.
+    const NAMES: &'static [&'static str];
+
+    /// The value of a spelling.
+    #[must_use]
+    fn parse(name: &str) -> Option<Self> {
+        let at = Self::NAMES.iter().position(|known| *known == name)?;
+        Self::ALL.get(at).copied()
+    }
+}
+
+/// Makes an enum with constants `ALL` and `as_str` a [`Word`].
+macro_rules! word {
+    ($name:ty) => {
+        impl $crate::policy::Word for $name {
+            const ALL: &'static [Self] = &<$name>::ALL;
+            #[expect(clippy::indexing_slicing, reason = "a constant: the compiler checks it")]
+            const NAMES: &'static [&'static str] = &{
+                let mut names = [""; <$name>::ALL.len()];
+                let mut at = 0;
+                while at < names.len() {
+                    names[at] = <$name>::ALL[at].as_str();
+                    at += 1;
+                }
+                names
+            };
+        }
+    };
+}
+pub(crate) use word;
+
+word!(ScopeMatching);
 
 macro_rules! spelled {
     ($($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $variant_doc:literal])+ $variant:ident = $spelling:literal,)+ })+) => {$(
@@ -55,7 +96,12 @@ macro_rules! spelled {
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum $name { $($(#[doc = $variant_doc])+ $variant,)+ }
 
+        word!($name);
+
         impl $name {
+            /// Every value.
+            pub const ALL: [Self; [$($spelling),+].len()] = [$(Self::$variant),+];
+
             /// The spelling of policy files.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

@@ -6,7 +6,7 @@
 //! and exit codes.
 //!
 //! # What is compared
-//! Only what `expect` names. `scope`, `registeredScope` and `audienceGrants` are compared as sets,
+//! Only what `expect` names. `scope`, `effectiveRegisteredScope` and `audienceGrants` are compared as sets,
 //! since the order of scopes has no meaning (RFC 6749 section 3.3). `added` and `refused` are complete
 //! lists, in any order: `added: []` says that nothing is added. Of an entry only the members that are
 //! written are compared, and a scope alone stands for an entry with nothing else.
@@ -16,10 +16,11 @@ use std::sync::Arc;
 use crate::call::Call;
 use crate::decision::{Origin, Reason};
 use crate::policy::PolicySet;
-use crate::policy::document::{Spanned, Text};
 use crate::policy::finding::{self, Code, Finding, Position, nearest, shown};
+use crate::policy::format::read::{Spanned, Text};
 
 mod impossible;
+pub mod keys;
 pub mod output;
 mod read;
 pub mod reference;
@@ -27,10 +28,6 @@ pub mod run;
 mod table;
 pub mod trail;
 
-pub use read::{
-    ADDED_KEYS, CALL_KEYS, CASE_KEYS, CLIENT_KEYS, EXPECT_KEYS, GRANT_KEYS, REFUSED_KEYS, REGISTER_KEYS,
-    TABLE_KEYS, TOP_KEYS,
-};
 pub use run::{Report, run};
 pub use table::MAX_ROWS;
 
@@ -77,8 +74,8 @@ pub struct Expectation {
     pub error: Option<Spanned<&'static str>>,
     /// `reason`: why the whole was denied.
     pub reason: Option<Spanned<Reason>>,
-    /// `registeredScope`: compared as a set.
-    pub registered_scope: Option<Text>,
+    /// `effectiveRegisteredScope`: compared as a set.
+    pub effective_registered_scope: Option<Text>,
     /// `audienceGrants`: complete, in any order.
     pub audience_grants: Option<Vec<ExpectedGrant>>,
 }
@@ -93,6 +90,9 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Allow, Self::Deny];
+
     /// The name in the API without its prefix.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::Exit;
 use super::output::print;
-use crate::policy::reference::policy_schema;
+use crate::policy::keys::policy_schema;
 use crate::suite::reference::suite_schema;
 
 /// Print the JSON Schema of policy files or of test files

@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{
-    Alias, AudiencePolicy, ClientSource, NothingLeft, OmittedScope, PolicySet, Treatment, UnknownRegistration,
-};
+use super::format::{Compiled, Effect};
+use super::keys::{AudienceKey, meanings};
+use super::{Alias, AudiencePolicy, ClientSource, PolicySet, UnknownRegistrations};
 use crate::scope::ScopeList;
 
 /// One change of one audience, or of the set if `audience` is empty.
@@ -69,7 +69,7 @@ pub enum ChangeKind {
     /// A setting has another value.
     Setting {
         /// The key, with dots.
-        key: &'static str,
+        key: String,
         /// The value before, as spelled in policy files; `(none)` if unset.
         before: String,
         /// The value now.
@@ -144,7 +144,7 @@ pub fn changes(before: &PolicySet, after: &PolicySet) -> Vec<Change> {
         let named = |audience: Option<String>| audience.unwrap_or_else(|| "(none)".to_owned());
         let widening = new_default.is_some();
         let kind = ChangeKind::Setting {
-            key: "defaultAudience",
+            key: "defaultAudience".to_owned(),
             before: named(old_default),
             after: named(new_default),
         };
@@ -230,14 +230,15 @@ fn whole(policy: &AudiencePolicy, kind: ChangeKind) -> Change {
     Change { audience: policy.audience.to_string(), kind, widening: added, removal: !added }
 }
 
-/// Reads one setting of an audience.
-type Read<T> = fn(&AudiencePolicy) -> T;
-
-/// What a longer list means.
-#[derive(Clone, Copy, PartialEq)]
-enum Effect {
-    Gives,
-    Protects,
+/// Returns `true` if a word may let clients have more than the one before.
+fn widens(effect: Effect, before: &str, after: &str) -> bool {
+    match effect {
+        Effect::Rises(words) => {
+            let rank = |word: &str| words.iter().position(|known| *known == word);
+            rank(after) > rank(before)
+        }
+        Effect::Any | Effect::Gives | Effect::Protects => before != after,
+    }
 }
 
 struct Walk<'w> {
@@ -251,75 +252,39 @@ impl Walk<'_> {
     }
 
     fn audience(&mut self, before: &AudiencePolicy, after: &AudiencePolicy) {
-        use Effect::{Gives, Protects};
-        self.list("scopesSupported", &before.scopes_supported, &after.scopes_supported, Gives);
-        self.list(
-            "baselineClientScopes",
-            &before.baseline_client_scopes,
-            &after.baseline_client_scopes,
-            Gives,
-        );
-        self.list("defaultClientScopes", &before.default_client_scopes, &after.default_client_scopes, Gives);
-        self.list("privilegedScopes", &before.privileged_scopes, &after.privileged_scopes, Protects);
-        self.list("forbiddenScopes", &before.forbidden_scopes, &after.forbidden_scopes, Protects);
-        let matching = |policy: &AudiencePolicy| policy.scope_matching.as_str();
-        self.setting("scopeMatching", matching(before), matching(after), true);
-        let (old, new) = (before.registration_nothing_left, after.registration_nothing_left);
-        let widening = new == NothingLeft::Default;
-        self.setting("registration.nothingLeft", old.as_str(), new.as_str(), widening);
-        let treatments: [(&str, Read<Treatment>); 3] = [
-            ("registration.unsupportedScopes", |policy| policy.registration_unsupported_scopes),
-            ("authorization.unsupportedScopes", |policy| policy.unsupported_scopes),
-            ("authorization.unregisteredScopes", |policy| policy.unregistered_scopes),
-        ];
-        for (key, treatment) in treatments {
-            let (old, new) = (treatment(before), treatment(after));
-            self.setting(key, old.as_str(), new.as_str(), new == Treatment::Drop);
+        for AudienceKey { path, effect, read } in meanings() {
+            match read {
+                Compiled::Scopes(read) => self.list(path, read(before), read(after), *effect),
+                Compiled::Word(read) => {
+                    let (old, new) = (read(before), read(after));
+                    self.setting(path, old, new, widens(*effect, old, new));
+                }
+                Compiled::BySource(read) => {
+                    let (old, new) = (read(before), read(after));
+                    let word = |unknown: UnknownRegistrations, source| unknown.of(source).as_str();
+                    let sources =
+                        [Some(ClientSource::Cimd), Some(ClientSource::Dcr), Some(ClientSource::Static), None];
+                    let widening = sources
+                        .into_iter()
+                        .any(|source| widens(*effect, word(old, source), word(new, source)));
+                    self.setting(path, &old.to_string(), &new.to_string(), widening);
+                }
+                Compiled::Aliases(read) => self.aliases(path, read(before), read(after)),
+                Compiled::Rules(_) => self.rules(before, after),
+            }
         }
-        let (old, new) = (before.omitted_scope, after.omitted_scope);
-        let rank = |omitted| match omitted {
-            OmittedScope::Reject => 0,
-            OmittedScope::Default => 1,
-            OmittedScope::Registered => 2,
-        };
-        self.setting("authorization.omittedScope", old.as_str(), new.as_str(), rank(new) > rank(old));
-        let flag =
-            |policy: &AudiencePolicy| if policy.baseline_for_existing_clients { "true" } else { "false" };
-        let widening = after.baseline_for_existing_clients;
-        self.setting("authorization.baselineForExistingClients", flag(before), flag(after), widening);
-        self.list("authorization.stepUpScopes", &before.step_up_scopes, &after.step_up_scopes, Gives);
-        let (old, new) = (before.unknown_registration, after.unknown_registration);
-        let rank = |unknown| match unknown {
-            UnknownRegistration::None => 0,
-            UnknownRegistration::Omitted => 1,
-            UnknownRegistration::Supported => 2,
-        };
-        let sources = [Some(ClientSource::Cimd), Some(ClientSource::Dcr), Some(ClientSource::Static), None];
-        let widening = sources.iter().any(|source| rank(new.of(*source)) > rank(old.of(*source)));
-        self.setting("authorization.unknownRegistration", &old.to_string(), &new.to_string(), widening);
-        let (old, new) = (before.nothing_left, after.nothing_left);
-        let widening = new == NothingLeft::Default;
-        self.setting("authorization.nothingLeft", old.as_str(), new.as_str(), widening);
-        let (old, new) = (&before.always_grant_scopes, &after.always_grant_scopes);
-        self.list("authorization.alwaysGrantScopes", old, new, Gives);
-        self.rules(before, after);
-        self.aliases(before, after);
-        let flag = |policy: &AudiencePolicy| if policy.ignore_query { "true" } else { "false" };
-        self.setting("ignoreQuery", flag(before), flag(after), after.ignore_query);
     }
 
     /// A new name of an audience answers requests that were denied before.
-    fn aliases(&mut self, before: &AudiencePolicy, after: &AudiencePolicy) {
-        let missing = |from: &AudiencePolicy, other: &AudiencePolicy| -> Vec<String> {
-            let known = |alias: &&Alias| other.aliases.iter().any(|own| own.normal == alias.normal);
-            from.aliases.iter().filter(|alias| !known(alias)).map(|alias| alias.spelled.to_string()).collect()
+    fn aliases(&mut self, path: &str, before: &[Alias], after: &[Alias]) {
+        let missing = |from: &[Alias], other: &[Alias]| -> Vec<String> {
+            let known = |alias: &&Alias| other.iter().any(|own| own.normal == alias.normal);
+            from.iter().filter(|alias| !known(alias)).map(|alias| alias.spelled.to_string()).collect()
         };
         let (added, removed) = (missing(after, before), missing(before, after));
-        let list = || "aliases".to_owned();
-        let normals = |policy: &AudiencePolicy| -> Vec<Box<str>> {
-            policy.aliases.iter().map(|alias| alias.normal.clone()).collect()
-        };
-        if added.is_empty() && removed.is_empty() && normals(before) != normals(after) {
+        let list = || path.to_owned();
+        let is_reordered = || before.iter().zip(after).any(|(one, other)| one.normal != other.normal);
+        if added.is_empty() && removed.is_empty() && is_reordered() {
             self.push(ChangeKind::Reordered { list: list() }, false, false);
         }
         if !added.is_empty() {
@@ -330,9 +295,13 @@ impl Walk<'_> {
         }
     }
 
-    fn setting(&mut self, key: &'static str, before: &str, after: &str, widening: bool) {
+    fn setting(&mut self, key: &str, before: &str, after: &str, widening: bool) {
         if before != after {
-            let kind = ChangeKind::Setting { key, before: before.to_owned(), after: after.to_owned() };
+            let kind = ChangeKind::Setting {
+                key: key.to_owned(),
+                before: before.to_owned(),
+                after: after.to_owned(),
+            };
             self.push(kind, widening, false);
         }
     }

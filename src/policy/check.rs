@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use self::audience::Checker;
-use super::document::{Document, GuardrailsDocument, List, Text};
+use super::document::Document;
 use super::finding::{self, Code, Finding, Findings, Position, nearest, shown};
+use super::format::read::{List, Member, Text};
 use super::outline::{Outline, Outlines};
 use super::{Alias, AudiencePolicy, MAX_BASELINE_CLIENT_SCOPES, MAX_REGISTRATION_AUDIENCES, PolicySet};
 use crate::audience::{normalise, without_query};
@@ -17,9 +18,6 @@ use crate::scope::{ScopeList, check_token};
 
 mod audience;
 pub mod warning;
-
-/// Longest name of a client rule and longest `clientName` pattern in bytes.
-pub const MAX_NAME_BYTES: usize = 256;
 
 /// What holds for every audience of the set.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,7 +44,7 @@ impl Guardrails {
         // By name: the order in which files are found has no meaning.
         documents
             .into_iter()
-            .filter_map(|document| Some((&document.file, document.guardrails.as_ref()?)))
+            .filter_map(|document| Some((&document.file, document.guardrails()?)))
             .min_by_key(|(file, _)| *file)
             .map(|(_, guardrails)| Self::new(guardrails))
             .unwrap_or_default()
@@ -54,17 +52,16 @@ impl Guardrails {
 
     /// Takes the valid part of a document's guardrails.
     #[must_use]
-    pub fn new(document: &GuardrailsDocument) -> Self {
-        let valid = |list: &Option<List>| {
-            let entries = list.iter().flat_map(|list| &list.entries);
-            Arc::new(ScopeList::new(
-                entries.map(|entry| &*entry.value).filter(|scope| check_token(scope).is_ok()),
-            ))
+    pub fn new(guardrails: &Member) -> Self {
+        let Some(guardrails) = guardrails.record() else { return Self::default() };
+        let valid = |key: &str| {
+            let entries = guardrails.entries(key).map(|entry| &*entry.value);
+            Arc::new(ScopeList::new(entries.filter(|scope| check_token(scope).is_ok())))
         };
-        let max = document.max_baseline_client_scopes.map_or(usize::MAX, |max| max.value as usize);
+        let max = guardrails.number("maxBaselineClientScopes").map_or(usize::MAX, |max| max.value as usize);
         Self {
-            forbidden_scopes: valid(&document.forbidden_scopes),
-            privileged_scopes: valid(&document.privileged_scopes),
+            forbidden_scopes: valid("forbiddenScopes"),
+            privileged_scopes: valid("privilegedScopes"),
             max_baseline_client_scopes: max.min(MAX_BASELINE_CLIENT_SCOPES),
         }
     }
@@ -78,7 +75,7 @@ pub struct CheckedDocument {
     /// What is wrong within the file, in file order.
     pub findings: Findings,
     /// The guardrails that it declares.
-    pub guardrails: Option<GuardrailsDocument>,
+    pub guardrails: Option<Member>,
     declared: Vec<Declared>,
     default_audience: Option<Text>,
     registration_audiences: Option<List>,
@@ -169,25 +166,26 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
         findings: document.findings.clone(),
         guesses: 0,
     };
-    if let Some(document) = &document.guardrails {
-        checker.guardrails(document);
+    if let Some(guardrails) = document.root.record("guardrails") {
+        checker.guardrails(guardrails);
     }
-    let mut declared = Vec::with_capacity(document.audiences.len());
-    for audience in &document.audiences {
-        checker.audience = &audience.audience.value;
-        let policy = checker.audience(audience);
-        let aliases = audience.aliases.iter().flat_map(|list| list.entries.iter().cloned()).collect();
-        declared.push(Declared { position: audience.audience.position, aliases, policy });
+    let audiences = document.audiences();
+    let mut declared = Vec::with_capacity(audiences.len());
+    for (audience, record) in audiences {
+        checker.audience = &audience.value;
+        let policy = checker.audience(audience, record);
+        let aliases = record.entries("aliases").cloned().collect();
+        declared.push(Declared { position: audience.position, aliases, policy });
     }
     let mut findings = checker.findings;
     findings.sort_by_key(|finding| finding.position);
     CheckedDocument {
         file: Arc::clone(&document.file),
         findings,
-        guardrails: document.guardrails.clone(),
+        guardrails: document.guardrails().cloned(),
         declared,
-        default_audience: document.default_audience.clone(),
-        registration_audiences: document.registration_audiences.clone(),
+        default_audience: document.root.text("defaultAudience").map(Text::from),
+        registration_audiences: document.root.list("registrationAudiences").cloned(),
         outline: document.outline.clone(),
         unreadable: document.unreadable,
     }
@@ -235,7 +233,7 @@ pub fn assemble<'d>(
                 Some(original) => findings.push(in_file(
                     Code::DuplicateGuardrails,
                     document,
-                    own.position,
+                    own.key_position,
                     "guardrails",
                     format!("`guardrails` are set in `{}` already", shown(&original.file)),
                     "keep all guardrails in one file".to_owned(),
@@ -504,29 +502,6 @@ impl<'d> References<'_, 'd> {
     /// The audiences of `registrationAudiences`, each once.
     fn find_all(&self, document: &CheckedDocument, list: &List, findings: &mut Findings) -> Vec<&'d str> {
         const KEY: &str = "registrationAudiences";
-        if list.written == 0 {
-            findings.push(in_file(
-                Code::EmptyValue,
-                document,
-                list.position,
-                "",
-                format!("`{KEY}` is empty"),
-                "list an audience or leave the key out".to_owned(),
-            ));
-        }
-        if let Some(first_over) = list.entries.get(MAX_REGISTRATION_AUDIENCES) {
-            findings.push(in_file(
-                Code::ValueTooLarge,
-                document,
-                first_over.position,
-                &first_over.value,
-                format!(
-                    "`{KEY}` has {} entries, at most {MAX_REGISTRATION_AUDIENCES} are allowed",
-                    list.entries.len()
-                ),
-                "list the audiences that new clients use first".to_owned(),
-            ));
-        }
         let mut found: HashMap<&str, &Text> = HashMap::new();
         let mut in_order = Vec::new();
         for text in list.entries.iter().take(MAX_REGISTRATION_AUDIENCES) {

@@ -10,7 +10,11 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{AudiencePolicy, RedirectCondition, UnknownRegistrations};
+use super::format::Compiled;
+use super::keys::{AudienceKey, meanings};
+use super::{
+    AudiencePolicy, ClientCondition, ClientRule, ClientSource, RedirectCondition, UnknownRegistrations,
+};
 use crate::hex;
 use crate::scope::ScopeList;
 
@@ -63,103 +67,35 @@ pub(super) fn of_set(
     Digest::new(&encoder.0.finalize())
 }
 
-/// The digest of one audience, computed from everything but itself.
+/// The digest of one audience: every key that has a meaning, by its path.
 pub(super) fn of_audience(policy: &AudiencePolicy) -> [u8; 32] {
-    // Taken apart in full, so that a new field cannot be forgotten.
-    let AudiencePolicy {
-        audience: _,
-        normal: _,
-        aliases,
-        ignore_query,
-        description: _,
-        scope_descriptions: _,
-        scopes_supported,
-        baseline_client_scopes,
-        default_client_scopes,
-        default_is_declared: _,
-        privileged_scopes,
-        forbidden_scopes,
-        step_up_scopes,
-        scope_matching,
-        registration_unsupported_scopes,
-        registration_nothing_left,
-        unsupported_scopes,
-        unregistered_scopes,
-        omitted_scope,
-        baseline_for_existing_clients,
-        unknown_registration,
-        nothing_left,
-        always_grant_scopes,
-        client_rules,
-        digest: _,
-    } = policy;
     let mut encoder = Encoder(Sha256::new());
     encoder.text("scopeward-audience-2");
     encoder.text(policy.normal());
-    encoder.count(aliases.len());
-    for alias in aliases {
-        encoder.text(&alias.normal);
-    }
-    encoder.flag(*ignore_query);
-    for list in [
-        scopes_supported,
-        baseline_client_scopes,
-        default_client_scopes,
-        privileged_scopes,
-        forbidden_scopes,
-        step_up_scopes,
-        always_grant_scopes,
-    ] {
-        encoder.list(list);
-    }
-    encoder.text(scope_matching.as_str());
-    encoder.text(registration_unsupported_scopes.as_str());
-    encoder.text(registration_nothing_left.as_str());
-    encoder.text(unsupported_scopes.as_str());
-    encoder.text(unregistered_scopes.as_str());
-    encoder.text(omitted_scope.as_str());
-    encoder.flag(*baseline_for_existing_clients);
-    let UnknownRegistrations { cimd, dcr, static_, untold } = unknown_registration;
-    for unknown in [cimd, dcr, static_, untold] {
-        encoder.text(unknown.as_str());
-    }
-    encoder.text(nothing_left.as_str());
-    encoder.count(client_rules.len());
-    for rule in client_rules {
-        let super::ClientRule { name, when, baseline_client_scopes } = rule;
-        let super::ClientCondition {
-            source,
-            client_id_host,
-            software_id,
-            client_name,
-            redirect_uri,
-            grant_types,
-            application_type,
-        } = when;
-        encoder.text(name);
-        encoder.optional(source.map(super::ClientSource::as_str));
-        encoder.optional(client_id_host.as_deref());
-        encoder.optional(software_id.as_deref());
-        encoder.optional(client_name.as_deref());
-        match redirect_uri {
-            None => encoder.count(0),
-            Some(RedirectCondition::Loopback) => encoder.count(1),
-            Some(RedirectCondition::Exact(uri)) => {
-                encoder.count(2);
-                encoder.text(uri);
+    for AudienceKey { path, read, effect: _ } in meanings() {
+        encoder.text(path);
+        match read {
+            Compiled::Scopes(read) => encoder.list(read(policy)),
+            Compiled::Word(read) => encoder.text(read(policy)),
+            Compiled::BySource(read) => {
+                let UnknownRegistrations { cimd, dcr, static_, untold } = read(policy);
+                for unknown in [cimd, dcr, static_, untold] {
+                    encoder.text(unknown.as_str());
+                }
             }
-        }
-        match grant_types {
-            None => encoder.count(0),
-            Some(grant_types) => {
-                encoder.count(1 + grant_types.len());
-                for grant_type in grant_types {
-                    encoder.text(grant_type);
+            Compiled::Aliases(read) => {
+                encoder.count(read(policy).len());
+                for alias in read(policy) {
+                    encoder.text(&alias.normal);
+                }
+            }
+            Compiled::Rules(read) => {
+                encoder.count(read(policy).len());
+                for rule in read(policy) {
+                    encoder.rule(rule);
                 }
             }
         }
-        encoder.optional(application_type.as_deref());
-        encoder.list(baseline_client_scopes);
     }
     encoder.0.finalize().into()
 }
@@ -177,10 +113,6 @@ impl Encoder {
         self.0.update(text);
     }
 
-    fn flag(&mut self, flag: bool) {
-        self.text(if flag { "true" } else { "false" });
-    }
-
     fn optional(&mut self, text: Option<&str>) {
         match text {
             None => self.0.update([0]),
@@ -189,6 +121,44 @@ impl Encoder {
                 self.text(text);
             }
         }
+    }
+
+    fn rule(&mut self, rule: &ClientRule) {
+        // Taken apart in full, so that a new member cannot be forgotten.
+        let ClientRule { name, when, baseline_client_scopes } = rule;
+        let ClientCondition {
+            source,
+            client_id_host,
+            software_id,
+            client_name,
+            redirect_uri,
+            grant_types,
+            application_type,
+        } = when;
+        self.text(name);
+        self.optional(source.map(ClientSource::as_str));
+        self.optional(client_id_host.as_deref());
+        self.optional(software_id.as_deref());
+        self.optional(client_name.as_deref());
+        match redirect_uri {
+            None => self.count(0),
+            Some(RedirectCondition::Loopback) => self.count(1),
+            Some(RedirectCondition::Exact(uri)) => {
+                self.count(2);
+                self.text(uri);
+            }
+        }
+        match grant_types {
+            None => self.count(0),
+            Some(grant_types) => {
+                self.count(1 + grant_types.len());
+                for grant_type in grant_types {
+                    self.text(grant_type);
+                }
+            }
+        }
+        self.optional(application_type.as_deref());
+        self.list(baseline_client_scopes);
     }
 
     /// Tokens hold no space, so the joined text says where each ends.
@@ -235,7 +205,7 @@ mod tests {
     fn the_digest_of_a_small_policy_is_known() {
         assert_eq!(
             digest("audiences: {api: {scopesSupported: [openid]}}"),
-            "sha256:408adbb2ec2672fed206f97ee2155b5a9db62219dacd3c28e2cf89b3adf3b807"
+            "sha256:6435e2035f689c5bcef6716dc301d0a3a560361895bfead53f2c5f9e4dfc7779"
         );
     }
 

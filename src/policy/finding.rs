@@ -1,4 +1,4 @@
-//! Findings: what is wrong (or doubtful) in policy files, said so that it can be fixed.
+//! Findings: what is wrong (or doubtful) in policy files, with what would be right.
 //!
 //! A finding has a stable code, a position, the offending value, a message and a suggestion. It knows
 //! nothing about how it is printed.
@@ -315,13 +315,13 @@ codes! {
     YamlTooDeep: Error,
     /// The YAML has too many nodes, aliases counted as what they stand for.
     YamlTooLarge: Error,
-    /// A YAML tag that a policy has no use for.
+    /// A YAML tag, which policies do not use.
     YamlTag: Error,
     /// A second YAML document in one file.
     MultipleDocuments: Error,
     /// A key that the policy format does not know.
     UnknownKey: Error,
-    /// A key that stands twice in one mapping.
+    /// A duplicate key in a mapping.
     DuplicateKey: Error,
     /// A value of the wrong type, such as a number where a string belongs.
     WrongType: Error,
@@ -335,7 +335,7 @@ codes! {
     ValueTooLarge: Error,
     /// A scope that is not a token of RFC 6749 section 3.3.
     ScopeMalformed: Error,
-    /// A list that holds the same entry twice.
+    /// A duplicate entry in a list.
     DuplicateEntry: Error,
     /// A baseline scope (of the audience or of a client rule) that the audience does not support.
     BaselineScopeNotSupported: Error,
@@ -371,7 +371,7 @@ codes! {
     AlwaysGrantScopeWildcard: Error,
     /// A scope in `scopeDescriptions` that the audience does not support.
     DescribedScopeNotSupported: Error,
-    /// An audience that cannot be one.
+    /// A text that is not a valid audience.
     AudienceMalformed: Error,
     /// An audience or alias that means another audience of the set already.
     DuplicateAudience: Error,
@@ -391,13 +391,13 @@ codes! {
     DuplicateRegistrationAudiences: Error,
     /// Guardrails in more than one file.
     DuplicateGuardrails: Error,
-    /// Two client rules of one audience with the same name.
+    /// A duplicate name of a client rule in one audience.
     DuplicateRuleName: Error,
     /// A `clientIdHost` that is not a bare host name.
     HostMalformed: Error,
     /// An audience in a test file that the policy does not declare.
     TestAudienceNotDeclared: Error,
-    /// Two test cases of one file with the same name.
+    /// A duplicate name of a test case in one file.
     DuplicateTestName: Error,
     /// An expectation of a test case that no answer can meet.
     ImpossibleExpectation: Error,
@@ -409,7 +409,7 @@ codes! {
     BaselineScopeLooksPrivileged: Warning,
     /// `offline_access` in the baseline of an audience without a client rule on the refresh grant.
     OfflineAccessForEveryClient: Warning,
-    /// A baseline scope that no client could lack: it has the scope without it.
+    /// A baseline scope without effect: every client has the scope without it.
     RedundantBaselineScope: Warning,
     /// Registrations that name no audience are denied: there are too many audiences to mean all of them.
     RegistrationNeedsAudience: Warning,

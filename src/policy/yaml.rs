@@ -1,7 +1,7 @@
 //! YAML text as a tree with positions, read leniently and within bounds.
 //!
 //! Policy files are untrusted input: depth, nodes and what aliases expand to are limited, a tag or a
-//! second document is a finding. The tree keeps duplicate keys and wrong types, so that a later floor
+//! second document is a finding. The tree keeps duplicate keys and wrong types, so that a later layer
 //! can report every one of them. Knows nothing about the policy format.
 
 use std::borrow::Cow;
@@ -212,7 +212,7 @@ impl<'t> Builder<'t> {
                     return Err(Problem {
                         code: Code::YamlSyntax,
                         position,
-                        message: "an alias stands inside the node that it names".to_owned(),
+                        message: "an alias is inside the node that it names".to_owned(),
                         suggestion: "write the value out",
                     });
                 };

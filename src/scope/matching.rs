@@ -19,6 +19,9 @@ pub enum ScopeMatching {
 }
 
 impl ScopeMatching {
+    /// Every way.
+    pub const ALL: [Self; 3] = [Self::Exact, Self::Hierarchic, Self::Wildcard];
+
     /// The spelling of policy files and of the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

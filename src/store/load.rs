@@ -228,7 +228,7 @@ impl Loader {
             .find_map(|file| match self.valid.known(file) {
                 Some(known) => known.iter().find_map(|document| document.guardrails.clone()),
                 None if file.text.contains("guardrails") => {
-                    self.documents(file).into_iter().find_map(|document| document.guardrails)
+                    self.documents(file).into_iter().find_map(|document| document.guardrails().cloned())
                 }
                 None => None,
             })

@@ -55,7 +55,9 @@ impl<'c> Judge<'c> {
         }
         // An allowed answer has at least one scope, a denied one has none.
         let by_content = |is_empty: bool| if is_empty { Decision::Deny } else { Decision::Allow };
-        for (what, text) in [("`scope`", &expect.scope), ("`registeredScope`", &expect.registered_scope)] {
+        for (what, text) in
+            [("`scope`", &expect.scope), ("`effectiveRegisteredScope`", &expect.effective_registered_scope)]
+        {
             if let Some(text) = text {
                 signs.push((text.position, what, by_content(distinct_tokens(&text.value).is_empty())));
             }
@@ -92,7 +94,7 @@ impl<'c> Judge<'c> {
 
     fn scope(&mut self) {
         let expect = &self.case.expect;
-        for text in [&expect.scope, &expect.registered_scope].into_iter().flatten() {
+        for text in [&expect.scope, &expect.effective_registered_scope].into_iter().flatten() {
             for token in distinct_tokens(&text.value) {
                 if let Err(error) = check_token(token) {
                     let message = format!("`{}` is in no answer: {error}", shown(token));
@@ -274,8 +276,8 @@ impl<'c> Judge<'c> {
         }
         let expect = &self.case.expect;
         let message = |key: &str| format!("the answer to a registration has no `{key}`");
-        if let Some(text) = &expect.registered_scope {
-            self.report(text.position, &text.value, message("registeredScope"), "compare `scope`");
+        if let Some(text) = &expect.effective_registered_scope {
+            self.report(text.position, &text.value, message("effectiveRegisteredScope"), "compare `scope`");
         }
         if expect.audience_grants.is_some() {
             self.report(expect.position, "", message("audienceGrants"), "compare `scope`");

@@ -179,7 +179,7 @@ fn compare(case: &Case, answer: &Answer<'_>) -> Vec<Difference> {
         refused,
         error,
         reason,
-        registered_scope,
+        effective_registered_scope,
         audience_grants,
     } = &case.expect;
     let mut found = Found::default();
@@ -210,8 +210,12 @@ fn compare(case: &Case, answer: &Answer<'_>) -> Vec<Difference> {
     if let Some(reason) = reason {
         found.value("reason", reason.value.as_str(), answer.reason.map_or(NONE, |reason| reason.as_str()));
     }
-    if let Some(scope) = registered_scope {
-        found.scopes("registeredScope", &distinct_tokens(&scope.value), &answer.effective_registered_scope);
+    if let Some(scope) = effective_registered_scope {
+        found.scopes(
+            "effectiveRegisteredScope",
+            &distinct_tokens(&scope.value),
+            &answer.effective_registered_scope,
+        );
     }
     if let Some(grants) = audience_grants {
         let actual = &answer.audience_grants;

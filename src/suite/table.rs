@@ -6,10 +6,10 @@
 
 use std::borrow::Cow;
 
-use super::read::{CALL_KEYS, CLIENT_KEYS, EXPECT_KEYS, REGISTER_KEYS, TABLE_KEYS, point};
+use super::keys::{AUTHORIZE, CLIENT, EXPECT, REGISTER, TABLE};
 use crate::decision::RequestKind;
-use crate::policy::document::Reader;
 use crate::policy::finding::{Code, Position, nearest, shown};
+use crate::policy::format::read::{Fields, Reader, point};
 use crate::policy::yaml::{Kind, MAX_NODES, Node, Schema};
 
 /// Most rows of one table.
@@ -26,13 +26,13 @@ pub(super) struct Row<'t> {
 /// What a column may name.
 pub(crate) fn columns(kind: RequestKind) -> Vec<String> {
     let own = match kind {
-        RequestKind::Registration => REGISTER_KEYS,
-        RequestKind::Authorize => CALL_KEYS,
+        RequestKind::Registration => &REGISTER,
+        RequestKind::Authorize => &AUTHORIZE,
     };
     let mut names = vec!["name".to_owned()];
-    names.extend(own.iter().filter(|key| **key != "client").map(|key| (*key).to_owned()));
-    names.extend(CLIENT_KEYS.iter().map(|key| format!("client.{key}")));
-    names.extend(EXPECT_KEYS.iter().map(|key| format!("expect.{key}")));
+    names.extend(own.names().filter(|key| *key != "client").map(str::to_owned));
+    names.extend(CLIENT.names().map(|key| format!("client.{key}")));
+    names.extend(EXPECT.names().map(|key| format!("expect.{key}")));
     names
 }
 
@@ -49,28 +49,10 @@ pub(super) fn rows<'t>(
     call: &Node<'t>,
     expect: Option<&Node<'t>>,
 ) -> Vec<Row<'t>> {
-    let fields = reader.fields(table, "table", TABLE_KEYS);
-    if matches!(table.kind, Kind::Mapping(_)) {
-        for (key, suggestion) in [
-            ("columns", "name what the cells are, for example `[scope, expect.decision]`"),
-            ("rows", "list the rows, each a list with one cell for each column"),
-        ] {
-            if fields.get(key).is_none() {
-                let message = format!("a `table` has no `{key}`");
-                reader.report(Code::MissingKey, point(table), "", message, suggestion);
-            }
-        }
-    }
+    let fields = reader.fields(table, &TABLE);
     let columns = self::known(reader, &fields, kind);
-    let (Some(columns), Some(rows)) = (columns, fields.get("rows")) else { return Vec::new() };
-    let Kind::Sequence(rows) = &rows.kind else {
-        reader.wrong_type(rows, "rows", "a list of rows");
-        return Vec::new();
-    };
-    if rows.is_empty() {
-        let message = "the table has no row";
-        reader.report(Code::EmptyValue, table.position, "", message, "add a row or delete the case");
-    }
+    let rows = reader.entries(&fields, "rows");
+    let Some(columns) = columns else { return Vec::new() };
     let shared = size(call) + expect.map_or(0, size);
     if rows.len() > MAX_ROWS || rows.len().saturating_mul(shared) > MAX_NODES {
         let message = format!("the table has {} rows, which is too much to spell out", rows.len());
@@ -82,11 +64,7 @@ pub(super) fn rows<'t>(
     rows.iter().filter_map(|row| self::row(reader, row, &columns, call, expect.unwrap_or(&nothing))).collect()
 }
 
-fn known(
-    reader: &mut Reader<'_>,
-    fields: &crate::policy::document::Fields<'_, '_>,
-    kind: RequestKind,
-) -> Option<Vec<Option<Column>>> {
+fn known(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, kind: RequestKind) -> Option<Vec<Option<Column>>> {
     let list = reader.list(fields, "columns")?;
     let names = columns(kind);
     let mut seen: Vec<String> = Vec::new();
@@ -94,7 +72,7 @@ fn known(
     for entry in list.entries {
         let name = entry.value.into_string();
         if !names.contains(&name) {
-            let message = format!("`{}` is not a column of a `{}` table", shown(&name), kind.as_str());
+            let message = format!("unknown column `{}` of a `{}` table", shown(&name), kind.as_str());
             let suggestion = match nearest(&name, names.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("one of: {}", names.join(", ")),
@@ -102,17 +80,13 @@ fn known(
             reader.report(Code::UnknownKey, entry.position, &name, message, suggestion);
             columns.push(None);
         } else if seen.contains(&name) {
-            let message = format!("the column `{name}` stands twice");
+            let message = format!("duplicate column `{name}`");
             reader.report(Code::DuplicateEntry, entry.position, &name, message, "remove it");
             columns.push(None);
         } else {
             seen.push(name.clone());
             columns.push(Some(Column { name, position: entry.position }));
         }
-    }
-    if columns.is_empty() {
-        let suggestion = "name what the cells are, for example `[scope, expect.decision]`";
-        reader.report(Code::EmptyValue, list.position, "", "`columns` is empty", suggestion);
     }
     Some(columns)
 }

@@ -92,11 +92,11 @@ fn answers_as_expected_pass() {
     passes(&format!(
         "authorize: {{{MCP}, scope: openid admin, registeredScope: openid}}, \
          expect: {{decision: DENY, error: invalid_scope, reason: UNSUPPORTED, scope: '', added: [], \
-         refused: [{{scope: admin, reason: UNSUPPORTED}}], registeredScope: '', audienceGrants: []}}"
+         refused: [{{scope: admin, reason: UNSUPPORTED}}], effectiveRegisteredScope: '', audienceGrants: []}}"
     ));
     passes(&format!(
         "authorize: {{{MCP}, scope: openid mcp:write, registeredScope: openid}}, \
-         expect: {{decision: ALLOW, added: [{{scope: mcp:write, origin: STEP_UP}}], registeredScope: openid mcp:write, \
+         expect: {{decision: ALLOW, added: [{{scope: mcp:write, origin: STEP_UP}}], effectiveRegisteredScope: openid mcp:write, \
          audienceGrants: [{{audience: 'HTTPS://MCP.example.com/', scope: mcp:write openid}}]}}"
     ));
     for source in ["cimd", "CIMD"] {
@@ -148,10 +148,10 @@ fn differences_name_what_is_missing_and_what_is_too_much() {
     fails(
         &format!(
             "authorize: {{{MCP}, scope: openid, registeredScope: openid}}, \
-             expect: {{registeredScope: openid profile, audienceGrants: [{{audience: 'https://quiet.example.com'}}]}}"
+             expect: {{effectiveRegisteredScope: openid profile, audienceGrants: [{{audience: 'https://quiet.example.com'}}]}}"
         ),
         &[
-            "registeredScope: openid profile / openid / profile / ",
+            "effectiveRegisteredScope: openid profile / openid / profile / ",
             "audienceGrants: https://quiet.example.com / https://mcp.example.com (openid) / \
              https://quiet.example.com / https://mcp.example.com (openid)",
         ],
@@ -217,10 +217,10 @@ fn broken_tables_are_reported() {
     assert_eq!(
         table("{columns: [scop, scope, scope, registeredScope, expect.color], rows: [[a, openid, b, c, d]]}"),
         [
-            "5:21 UnknownKey scop: `scop` is not a column of a `register` table",
-            "5:34 DuplicateEntry scope: the column `scope` stands twice",
-            "5:41 UnknownKey registeredScope: `registeredScope` is not a column of a `register` table",
-            "5:58 UnknownKey expect.color: `expect.color` is not a column of a `register` table",
+            "5:21 UnknownKey scop: unknown column `scop` of a `register` table",
+            "5:34 DuplicateEntry scope: duplicate column `scope`",
+            "5:41 UnknownKey registeredScope: unknown column `registeredScope` of a `register` table",
+            "5:58 UnknownKey expect.color: unknown column `expect.color` of a `register` table",
         ]
     );
     assert_eq!(
@@ -233,9 +233,12 @@ fn broken_tables_are_reported() {
     );
     assert_eq!(
         table("{}"),
-        ["5:10 MissingKey : a `table` has no `columns`", "5:10 MissingKey : a `table` has no `rows`"]
+        [
+            "5:10 MissingKey : missing key `columns` in `table`",
+            "5:10 MissingKey : missing key `rows` in `table`"
+        ]
     );
-    assert_eq!(table("{columns: [scope], rows: []}"), ["5:10 EmptyValue : the table has no row"]);
+    assert_eq!(table("{columns: [scope], rows: []}"), ["5:35 EmptyValue : `rows` is empty"]);
     assert_eq!(table("{columns: [], rows: [[]]}"), ["5:20 EmptyValue : `columns` is empty"]);
     let rows = "[openid],".repeat(MAX_ROWS + 1);
     assert_eq!(
@@ -257,8 +260,8 @@ tests:
     assert_eq!(
         findings(text),
         [
-            "4:16 UnknownKey audience: `audience` is not a key of `register`",
-            "4:48 UnknownValue web: `web` is not a value of `source`",
+            "4:16 UnknownKey audience: unknown key `audience` in `register`",
+            "4:48 UnknownValue web: unknown value `web` of `source`",
         ]
     );
 }
@@ -287,35 +290,36 @@ suite: x
     assert_eq!(
         findings(text),
         [
-            "3:5 MissingKey : a test case has no `expect`",
-            "4:31 UnknownKey registeredScope: `registeredScope` is not a key of `register`",
-            "4:65 UnknownKey redirectURIs: `redirectURIs` is not a key of `client`",
-            "5:5 UnknownKey expects: `expects` is not a key of `test case`",
+            "3:5 MissingKey : missing key `expect` or `table` in `test case`",
+            "4:31 UnknownKey registeredScope: unknown key `registeredScope` in `register`",
+            "4:65 UnknownKey redirectURIs: unknown key `redirectURIs` in `client`",
+            "5:5 UnknownKey expects: unknown key `expects` in `test case`",
             "7:24 WrongType 5: `scope` needs a string, not a number",
             "7:38 WrongType https://mcp.example.com: `audiences` needs a list of strings, not a string",
-            "8:24 UnknownValue allow: `allow` is not a value of `decision`",
+            "8:24 UnknownValue allow: unknown value `allow` of `decision`",
             "8:38 WrongType openid: `added` needs a list, not a string",
-            "8:56 MissingKey : an entry of `refused` has no `scope`",
-            "8:86 UnknownValue server_error: `server_error` is not a value of `error`",
-            "8:100 UnknownKey color: `color` is not a key of `expect`",
-            "9:5 MissingKey : a test case has no `name`",
-            "10:5 DuplicateKey authorize: a test case asks one question, here stand `register` and `authorize`",
-            "12:5 MissingKey : a test case has no `register` and no `authorize`",
-            "12:11 EmptyValue : the `name` of a test case is empty",
-            "13:13 EmptyValue : the case expects nothing",
-            "16:13 EmptyValue : the case expects nothing",
+            "8:56 MissingKey : missing key `scope` in `refused`",
+            "8:65 UnknownValue UNSUPORTED: unknown value `UNSUPORTED` of `reason`",
+            "8:86 UnknownValue server_error: unknown value `server_error` of `error`",
+            "8:100 UnknownKey color: unknown key `color` in `expect`",
+            "9:5 MissingKey : missing key `name` in `test case`",
+            "10:5 DuplicateKey authorize: `test case` has either `register` or `authorize`, not both",
+            "12:5 MissingKey : missing key `register` or `authorize` in `test case`",
+            "12:11 EmptyValue : `name` is empty",
+            "13:13 EmptyValue : `expect` is empty",
+            "16:13 EmptyValue : `expect` is empty",
             "17:5 WrongType four: `test case` needs a mapping, not a string",
-            "18:1 UnknownKey suite: `suite` is not a key of `test file`",
+            "18:1 UnknownKey suite: unknown key `suite` in `test file`",
         ]
     );
 }
 
 #[test]
 fn files_that_are_no_suites_are_reported() {
-    assert_eq!(findings(""), ["0:0 MissingKey : a test file has no `tests`"]);
-    assert_eq!(findings("{}"), ["1:1 MissingKey : a test file has no `tests`"]);
-    assert_eq!(findings("tests: []"), ["1:8 EmptyValue : `tests` holds no case"]);
-    assert_eq!(findings("tests: x"), ["1:8 WrongType x: `tests` needs a list of test cases, not a string"]);
+    assert_eq!(findings(""), ["0:0 MissingKey : missing key `tests` in `test file`"]);
+    assert_eq!(findings("{}"), ["1:1 MissingKey : missing key `tests` in `test file`"]);
+    assert_eq!(findings("tests: []"), ["1:8 EmptyValue : `tests` is empty"]);
+    assert_eq!(findings("tests: x"), ["1:8 WrongType x: `tests` needs a list, not a string"]);
     assert_eq!(findings("[]"), ["1:1 WrongType : `test file` needs a mapping, not a list"]);
     assert!(findings("a: [").iter().all(|line| line.contains("YamlSyntax")));
 }
@@ -324,7 +328,7 @@ fn files_that_are_no_suites_are_reported() {
 fn names_are_unique_in_a_file() {
     let case = format!("{{name: x, register: {{{MCP}, scope: openid}}, expect: {{decision: ALLOW}}}}");
     let text = format!("tests:\n- {case}\n- {case}\n");
-    assert_eq!(findings(&text), ["3:10 DuplicateTestName x: a test case is named `x` already, on line 2"]);
+    assert_eq!(findings(&text), ["3:10 DuplicateTestName x: duplicate test case `x`, first on line 2"]);
 }
 
 #[test]
@@ -388,8 +392,8 @@ fn expectations_that_no_answer_meets_are_reported() {
         &[": `reason` here means DENY, but an entry of `added` means ALLOW"],
     );
     check(
-        "authorize: {}, expect: {scope: a, registeredScope: ''}",
-        &[": `registeredScope` here means DENY, but `scope` means ALLOW"],
+        "authorize: {}, expect: {scope: a, effectiveRegisteredScope: ''}",
+        &[": `effectiveRegisteredScope` here means DENY, but `scope` means ALLOW"],
     );
     check(
         "authorize: {}, expect: {decision: DENY, audienceGrants: [{audience: a}]}",
@@ -509,10 +513,10 @@ fn expectations_that_no_answer_meets_are_reported() {
     }
     // What a registration does not answer.
     check(
-        "register: {}, expect: {registeredScope: a, audienceGrants: [{audience: b}]}",
+        "register: {}, expect: {effectiveRegisteredScope: a, audienceGrants: [{audience: b}]}",
         &[
             ": the answer to a registration has no `audienceGrants`",
-            "a: the answer to a registration has no `registeredScope`",
+            "a: the answer to a registration has no `effectiveRegisteredScope`",
         ],
     );
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use scopeward::policy::check::{check, warning};
-use scopeward::policy::document::{
-    Document, MATCHINGS, OMITTED_SCOPES, SOURCES, TREATMENTS, UNKNOWN_REGISTRATIONS,
-};
+use scopeward::policy::document::Document;
 use scopeward::policy::finding::Finding;
+use scopeward::policy::format::Kind::{Choice, ChoiceOrOne};
+use scopeward::policy::keys::POLICY;
 use scopeward::policy::yaml::{self, Kind, Node, Schema};
 use scopeward::suite::run::CaseResult;
 use scopeward::suite::{Report, Suite, run};
@@ -133,16 +133,11 @@ fn walk(text: &str, node: &Node<'_>, path: &str, mutants: &mut Vec<Mutant>) {
 
 /// The other values of a key.
 fn spellings(key: &str, value: &str) -> Vec<String> {
-    fn names<T>(list: &[(&str, T)]) -> Vec<String> {
-        list.iter().map(|(name, _)| (*name).to_owned()).collect()
-    }
-    let mut all = match key {
-        "scopeMatching" => names(MATCHINGS),
-        "unsupportedScopes" | "unregisteredScopes" => names(TREATMENTS),
-        "omittedScope" => names(OMITTED_SCOPES),
-        "unknownRegistration" => names(UNKNOWN_REGISTRATIONS),
-        "source" => names(SOURCES),
-        "defaultAudience" => vec!["https://billing.shop.example.com".to_owned()],
+    let sections = POLICY.all();
+    let keys = sections.iter().flat_map(|section| section.keys);
+    let mut all = match keys.into_iter().find(|known| known.name == key).map(|known| known.kind) {
+        Some(Choice(names) | ChoiceOrOne(names, _)) => names.iter().map(|name| (*name).to_owned()).collect(),
+        _ if key == "defaultAudience" => vec!["https://billing.shop.example.com".to_owned()],
         _ => vec!["something-else".to_owned()],
     };
     all.retain(|name| name != value);

@@ -103,7 +103,7 @@ fn audience(old: &v1::AudienceDescription, new: &AudiencePolicy, found: &mut Vec
     let matching = new.scope_matching.as_str();
     if old.scope_matching != matching {
         let (before, after) = (old.scope_matching.clone(), matching.to_owned());
-        let kind = ChangeKind::Setting { key: "scopeMatching", before, after };
+        let kind = ChangeKind::Setting { key: "scopeMatching".to_owned(), before, after };
         found.push(change(&new.audience, kind, true));
     }
 }

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::audience::normalise;
 use crate::policy::AudiencePolicy;
-use crate::policy::document::{AudienceDocument, Document, List};
+use crate::policy::document::Document;
 use crate::policy::finding::{Position, shown};
+use crate::policy::format::read::{List, Record, Text};
 use crate::scope::ScopeList;
 use crate::store::read::SourceFile;
 
@@ -48,7 +49,8 @@ pub(super) struct Entry {
 pub(super) struct Declared<'s> {
     sources: &'s Sources,
     document: &'s Document,
-    audience: &'s AudienceDocument,
+    spelled: &'s Text,
+    written: &'s Record,
 }
 
 impl Sources {
@@ -60,10 +62,10 @@ impl Sources {
     /// Where an audience is declared; always somewhere, for an audience of the policy of these files.
     pub(super) fn find(&self, policy: &AudiencePolicy) -> Option<Declared<'_>> {
         self.documents.iter().find_map(|document| {
-            let audience = document.audiences.iter().find(|declared| {
-                normalise(&declared.audience.value).is_ok_and(|normal| *normal == *policy.normal())
+            let (spelled, written) = document.audiences().iter().find(|(spelled, _)| {
+                normalise(&spelled.value).is_ok_and(|normal| *normal == *policy.normal())
             })?;
-            Some(Declared { sources: self, document, audience })
+            Some(Declared { sources: self, document, spelled, written })
         })
     }
 }
@@ -71,36 +73,18 @@ impl Sources {
 impl<'s> Declared<'s> {
     /// The place of the audience itself.
     pub(super) fn place(&self) -> Place {
-        self.at(self.audience.audience.position)
+        self.at(self.spelled.position)
     }
 
-    /// The entry at a position of `scopesSupported`.
-    pub(super) fn supported(&self, policy: &AudiencePolicy, at: usize) -> Entry {
-        self.own("scopesSupported", self.audience.scopes_supported.as_ref(), &policy.scopes_supported, at)
-    }
-
-    /// The entry at a position of `baselineClientScopes`.
-    pub(super) fn baseline(&self, policy: &AudiencePolicy, at: usize) -> Entry {
-        let list = self.audience.baseline_client_scopes.as_ref();
-        self.own("baselineClientScopes", list, &policy.baseline_client_scopes, at)
-    }
-
-    /// The entry at a position of `defaultClientScopes`; nowhere if the list was filled in.
-    pub(super) fn default(&self, policy: &AudiencePolicy, at: usize) -> Entry {
-        let list = self.audience.default_client_scopes.as_ref();
-        self.own("defaultClientScopes", list, &policy.default_client_scopes, at)
-    }
-
-    /// The entry at a position of `authorization.stepUpScopes`.
-    pub(super) fn step_up(&self, policy: &AudiencePolicy, at: usize) -> Entry {
-        let list = self.audience.step_up_scopes.as_ref();
-        self.own("authorization.stepUpScopes", list, &policy.step_up_scopes, at)
+    /// The entry at a position of a list of the audience, by its path; nowhere if the list was filled in.
+    pub(super) fn entry(&self, path: &'static str, compiled: &ScopeList, at: usize) -> Entry {
+        self.own(path, self.written.list(path), compiled, at)
     }
 
     /// The entry at a position of the baseline of a client rule.
     pub(super) fn of_rule(&self, policy: &AudiencePolicy, rule: usize, at: usize) -> Entry {
-        let document = self.audience.client_rules.get(rule);
-        let list = document.and_then(|rule| rule.baseline_client_scopes.as_ref());
+        let written = self.written.records("clientRules").get(rule);
+        let list = written.and_then(|rule| rule.list("baselineClientScopes"));
         static NONE: std::sync::LazyLock<ScopeList> = std::sync::LazyLock::new(ScopeList::default);
         let compiled = policy.client_rules.get(rule).map_or(&*NONE, |rule| &rule.baseline_client_scopes);
         self.own("clientRules.baselineClientScopes", list, compiled, at)
@@ -108,49 +92,25 @@ impl<'s> Declared<'s> {
 
     /// Where a client rule begins.
     pub(super) fn rule(&self, rule: usize) -> Option<Place> {
-        let rule = self.audience.client_rules.get(rule)?;
-        Some(self.at(rule.name.as_ref().map_or(rule.position, |name| name.position)))
+        let rule = self.written.records("clientRules").get(rule)?;
+        Some(self.at(rule.text("name").map_or(rule.position, |name| name.position)))
     }
 
     /// The entry at a position of the folded `forbiddenScopes`.
     pub(super) fn forbidden(&self, policy: &AudiencePolicy, at: usize) -> Entry {
-        let own = self.audience.forbidden_scopes.as_ref();
-        self.folded(
-            ("forbiddenScopes", own),
-            |document| {
-                Some(("guardrails.forbiddenScopes", document.guardrails.as_ref()?.forbidden_scopes.as_ref()?))
-            },
-            policy.forbidden_scopes.get(at).unwrap_or_default(),
-        )
+        let entry = policy.forbidden_scopes.get(at).unwrap_or_default();
+        self.folded("forbiddenScopes", "guardrails.forbiddenScopes", entry)
     }
 
     /// The entry at a position of the folded `privilegedScopes`.
     pub(super) fn privileged(&self, policy: &AudiencePolicy, at: usize) -> Entry {
-        let own = self.audience.privileged_scopes.as_ref();
-        self.folded(
-            ("privilegedScopes", own),
-            |document| {
-                let list = document.guardrails.as_ref()?.privileged_scopes.as_ref()?;
-                Some(("guardrails.privilegedScopes", list))
-            },
-            policy.privileged_scopes.get(at).unwrap_or_default(),
-        )
+        let entry = policy.privileged_scopes.get(at).unwrap_or_default();
+        self.folded("privilegedScopes", "guardrails.privilegedScopes", entry)
     }
 
     /// The place of a setting, if it was written.
-    pub(super) fn setting(&self, key: &str) -> Option<Place> {
-        let audience = self.audience;
-        let position = match key {
-            "registration.unsupportedScopes" => audience.registration_unsupported_scopes?.position,
-            "authorization.unsupportedScopes" => audience.unsupported_scopes?.position,
-            "authorization.unregisteredScopes" => audience.unregistered_scopes?.position,
-            "authorization.omittedScope" => audience.omitted_scope?.position,
-            "authorization.unknownRegistration" => audience.unknown_registration?.position,
-            "authorization.baselineForExistingClients" => audience.baseline_for_existing_clients?.position,
-            "scopeMatching" => audience.scope_matching?.position,
-            _ => return None,
-        };
-        Some(self.at(position))
+    pub(super) fn setting(&self, path: &str) -> Option<Place> {
+        Some(self.at(self.written.get(path)?.position))
     }
 
     fn at(&self, position: Position) -> Place {
@@ -164,20 +124,13 @@ impl<'s> Declared<'s> {
     }
 
     /// An entry that comes from the guardrails, or else from the audience's own list.
-    fn folded(
-        &self,
-        own: (&'static str, Option<&List>),
-        guardrails: impl Fn(&'s Document) -> Option<(&'static str, &'s List)>,
-        entry: &str,
-    ) -> Entry {
+    fn folded(&self, own: &'static str, guardrails: &'static str, entry: &str) -> Entry {
         let from_guardrails = self.sources.documents.iter().find_map(|document| {
-            let (key, list) = guardrails(document)?;
-            Some((key, place(document, position(list, entry)?)))
+            Some((guardrails, place(document, position(document.root.list(guardrails)?, entry)?)))
         });
-        let (key, list) = own;
-        let own = || Some((key, self.at(position(list?, entry)?)));
-        let (list, place) = from_guardrails.or_else(own).unzip();
-        Entry { list: list.unwrap_or(key), entry: entry.to_owned(), place }
+        let from_own = || Some((own, self.at(position(self.written.list(own)?, entry)?)));
+        let (list, place) = from_guardrails.or_else(from_own).unzip();
+        Entry { list: list.unwrap_or(own), entry: entry.to_owned(), place }
     }
 }
 

@@ -113,7 +113,7 @@ fn fact(declared: &Declared<'_>, step: &Step<'_>) -> Fact {
         asked: step.asked,
         outcome,
         reason,
-        supported: step.supported.map(|at| declared.supported(policy, at)),
+        supported: step.supported.map(|at| declared.entry("scopesSupported", &policy.scopes_supported, at)),
         forbidden: step.forbidden.map(|at| declared.forbidden(policy, at)),
         privileged: policy
             .scope_matching
@@ -136,13 +136,19 @@ fn holding(declared: &Declared<'_>, step: &Step<'_>, held: Held<'_>) -> Holding 
             let value = policy.unknown_registration.to_string();
             ("ANY_SUPPORTED", Entry { list: key, entry: value, place: declared.setting(key) })
         }
-        Held::Default(at) => ("DEFAULT", declared.default(policy, at)),
-        Held::Baseline(at) => ("BASELINE", declared.baseline(policy, at)),
+        Held::Default(at) => {
+            ("DEFAULT", declared.entry("defaultClientScopes", &policy.default_client_scopes, at))
+        }
+        Held::Baseline(at) => {
+            ("BASELINE", declared.entry("baselineClientScopes", &policy.baseline_client_scopes, at))
+        }
         Held::Rule(rule, at) => {
             name = policy.client_rules.get(rule).map(|rule| rule.name.to_string()).unwrap_or_default();
             ("BASELINE", declared.of_rule(policy, rule, at))
         }
-        Held::StepUp(at) => ("STEP_UP", declared.step_up(policy, at)),
+        Held::StepUp(at) => {
+            ("STEP_UP", declared.entry("authorization.stepUpScopes", &policy.step_up_scopes, at))
+        }
     };
     Holding { origin, rule: name, entry }
 }

@@ -6,16 +6,16 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::cli::report;
-use crate::policy::finding::{Code, Finding, Findings, Position, nearest, shown};
+use crate::policy::finding::{Code, Findings, Position, shown};
+use crate::policy::format::read::Reader;
 use crate::policy::yaml::{self, Kind, Schema};
 use crate::store::load::finding;
-use crate::store::read::{ReadSettings, SourceFile, read_folder};
+use crate::store::read::{ReadSettings, read_folder};
 
 /// Flags that say something about the settings and are none.
 const NO_SETTINGS: [&str; 4] = ["config", "print-config", "help", "version"];
@@ -55,8 +55,8 @@ impl ConfigFile {
         let mut findings: Findings = snapshot.problems.iter().map(finding).collect();
         let mut settings = Vec::new();
         for file in &snapshot.files {
-            let mut reader = Reader { file, serve, findings: Vec::new() };
-            settings.extend(reader.read());
+            let mut reader = Reader::new(&file.path);
+            settings.extend(read(&mut reader, &file.text, serve));
             findings.extend(reader.findings);
         }
         if findings.is_empty() {
@@ -134,97 +134,63 @@ impl ConfigFile {
     }
 }
 
-/// Reads one file.
-struct Reader<'f> {
-    file: &'f SourceFile,
-    serve: &'f Command,
-    findings: Vec<Finding>,
-}
-
-impl Reader<'_> {
-    fn read(&mut self) -> Vec<FileSetting> {
-        let root = match yaml::parse(&self.file.text) {
-            Ok(None) => return Vec::new(),
-            Ok(Some(root)) => root,
-            Err(problem) => {
-                self.report(
-                    problem.code,
-                    problem.position,
-                    "",
-                    problem.message,
-                    problem.suggestion.to_owned(),
-                );
-                return Vec::new();
-            }
-        };
-        let Kind::Mapping(entries) = &root.kind else {
-            let message = format!("a configuration is a mapping, not {}", root.describe());
-            self.report(Code::WrongType, root.position, "", message, "write `listen: ADDR`".to_owned());
+/// Reads one file; what is wrong with it is in the findings of the reader.
+fn read(reader: &mut Reader<'_>, text: &str, serve: &Command) -> Vec<FileSetting> {
+    let root = match yaml::parse(text) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(root)) => root,
+        Err(problem) => {
+            let message = problem.message;
+            reader.report(problem.code, problem.position, "", message, problem.suggestion);
             return Vec::new();
-        };
-        let mut settings = Vec::new();
-        let mut seen = Vec::new();
-        for (name, value) in entries {
-            let text = name.text();
-            let Some(arg) = settings_by_key(self.serve, text) else {
-                let keys: Vec<String> =
-                    self::settings(self.serve).filter_map(Arg::get_long).map(key).collect();
-                let suggestion = match nearest(text, keys.iter().map(String::as_str)) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("one of: {}", keys.join(", ")),
-                };
-                let message = format!("`{}` is not a setting", shown(text));
-                self.report(Code::UnknownKey, name.position, text, message, suggestion);
-                continue;
-            };
-            let long = arg.get_long().unwrap_or_default().to_owned();
-            let is_second = seen.contains(&text);
-            seen.push(text);
-            if is_second {
-                let message = format!("`{}` stands twice", shown(text));
-                self.report(Code::DuplicateKey, name.position, text, message, "keep one of them".to_owned());
-                continue;
-            }
-            let Kind::Scalar { text: value_text, schema } = &value.kind else {
-                let message = format!("`{}` needs one value, not {}", shown(text), value.describe());
-                self.report(Code::WrongType, value.position, "", message, String::new());
-                continue;
-            };
-            if *schema == Schema::Null {
-                let message = format!("`{}` has no value", shown(text));
-                let suggestion = "write one or leave the key out".to_owned();
-                self.report(Code::WrongType, value.position, value_text, message, suggestion);
-                continue;
-            }
-            if let Err(message) = check(arg, value_text) {
-                let possible: Vec<_> =
-                    arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
-                let suggestion = match &*possible {
-                    _ if is_switch(arg) => "write true or false".to_owned(),
-                    [] => String::new(),
-                    possible => format!("one of: {}", possible.join(", ")),
-                };
-                self.report(Code::UnknownValue, value.position, value_text, message, suggestion);
-                continue;
-            }
-            let Position { line, column, .. } = value.position;
-            let place = format!("{}:{line}:{column}", shown(&self.file.path));
-            settings.push(FileSetting { long, value: value_text.as_ref().to_owned(), place });
         }
-        settings
+    };
+    let Kind::Mapping(entries) = &root.kind else {
+        let message = format!("a configuration is a mapping, not {}", root.describe());
+        reader.report(Code::WrongType, root.position, "", message, "write `listen: ADDR`");
+        return Vec::new();
+    };
+    let keys: Vec<String> = settings(serve).filter_map(Arg::get_long).map(key).collect();
+    let mut settings = Vec::new();
+    let mut seen: Vec<(&str, Position)> = Vec::new();
+    for (name, value) in entries {
+        let Some(text) = reader.known_key(name, "configuration", keys.iter().map(String::as_str)) else {
+            continue;
+        };
+        let Some(arg) = settings_by_key(serve, text) else { continue };
+        if let Some((_, first)) = seen.iter().find(|(known, _)| *known == text) {
+            reader.duplicate_key(name, "configuration", *first);
+            continue;
+        }
+        seen.push((text, name.position));
+        let long = arg.get_long().unwrap_or_default().to_owned();
+        let Kind::Scalar { text: value_text, schema } = &value.kind else {
+            let message = format!("`{text}` needs one value, not {}", value.describe());
+            reader.report(Code::WrongType, value.position, "", message, "write one value");
+            continue;
+        };
+        if *schema == Schema::Null {
+            let message = format!("`{text}` has no value");
+            let suggestion = "write one or leave the key out";
+            reader.report(Code::WrongType, value.position, value_text, message, suggestion);
+            continue;
+        }
+        if let Err(message) = check(arg, value_text) {
+            let possible: Vec<_> =
+                arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+            let suggestion = match &*possible {
+                _ if is_switch(arg) => "write true or false".to_owned(),
+                [] => String::new(),
+                possible => format!("one of: {}", possible.join(", ")),
+            };
+            reader.report(Code::UnknownValue, value.position, value_text, message, suggestion);
+            continue;
+        }
+        let Position { line, column, .. } = value.position;
+        let place = format!("{}:{line}:{column}", shown(reader.file));
+        settings.push(FileSetting { long, value: value_text.as_ref().to_owned(), place });
     }
-
-    fn report(&mut self, code: Code, position: Position, value: &str, message: String, suggestion: String) {
-        self.findings.push(Finding {
-            code,
-            file: Arc::clone(&self.file.path),
-            position,
-            audience: String::new(),
-            value: shown(value),
-            message,
-            suggestion,
-        });
-    }
+    settings
 }
 
 /// Asks the flag itself whether it takes a value.

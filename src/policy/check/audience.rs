@@ -7,22 +7,20 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Guardrails, Invalid, MAX_NAME_BYTES};
+use super::{Guardrails, Invalid};
 use crate::audience::{MAX_AUDIENCE_BYTES, is_url, normalise, without_query};
-use crate::policy::document::{
-    AudienceDocument, GuardrailsDocument, List, RuleDocument, Spanned, Text, WhenDocument,
-};
 use crate::policy::finding::{self, Code, Finding, Findings, Position, nearest, shown};
+use crate::policy::format::read::{List, Record, Spanned, Text};
 use crate::policy::{
-    Alias, AudiencePolicy, ClientCondition, ClientRule, IMPLIED_DEFAULT_SCOPES, MAX_ALIASES,
-    MAX_BASELINE_CLIENT_SCOPES, MAX_DESCRIPTION_CHARS, MAX_SCOPE_DESCRIPTION_CHARS, NothingLeft,
-    OmittedScope, RedirectCondition, Treatment, UnknownRegistration, UnknownRegistrations, digest,
+    Alias, AudiencePolicy, ClientCondition, ClientRule, ClientSource, IMPLIED_DEFAULT_SCOPES, MAX_ALIASES,
+    NothingLeft, OmittedScope, RedirectCondition, Treatment, UnknownRegistration, UnknownRegistrations,
+    digest,
 };
 use crate::scope::matching::{ScopeMatching, has_star_segment};
 use crate::scope::{ScopeList, check_token};
 
 /// The lists that may be given to a client, as findings name them.
-struct Given {
+struct GrantListRules {
     key: &'static str,
     not_supported: Code,
     privileged: Option<Code>,
@@ -30,28 +28,28 @@ struct Given {
     wildcard: Option<Code>,
 }
 
-const BASELINE: Given = Given {
+const BASELINE: GrantListRules = GrantListRules {
     key: "baselineClientScopes",
     not_supported: Code::BaselineScopeNotSupported,
     privileged: Some(Code::BaselineScopePrivileged),
     forbidden: Code::BaselineScopeForbidden,
     wildcard: Some(Code::BaselineScopeWildcard),
 };
-const DEFAULT: Given = Given {
+const DEFAULT: GrantListRules = GrantListRules {
     key: "defaultClientScopes",
     not_supported: Code::DefaultScopeNotSupported,
     privileged: Some(Code::DefaultScopePrivileged),
     forbidden: Code::DefaultScopeForbidden,
     wildcard: Some(Code::DefaultScopeWildcard),
 };
-const ALWAYS_GRANT: Given = Given {
+const ALWAYS_GRANT: GrantListRules = GrantListRules {
     key: "alwaysGrantScopes",
     not_supported: Code::AlwaysGrantScopeNotSupported,
     privileged: Some(Code::AlwaysGrantScopePrivileged),
     forbidden: Code::AlwaysGrantScopeForbidden,
     wildcard: Some(Code::AlwaysGrantScopeWildcard),
 };
-const STEP_UP: Given = Given {
+const STEP_UP: GrantListRules = GrantListRules {
     key: "stepUpScopes",
     not_supported: Code::StepUpScopeNotSupported,
     privileged: None,
@@ -60,7 +58,7 @@ const STEP_UP: Given = Given {
 };
 
 /// What the lists of one audience are compared with.
-struct Ceiling<'a> {
+struct AudienceLimits<'a> {
     /// `None` if the list was not written or is of the wrong type: nothing can be said then.
     supported: Option<&'a ScopeList>,
     privileged: &'a ScopeList,
@@ -101,70 +99,46 @@ impl<'d> Checker<'d> {
         });
     }
 
-    pub(super) fn guardrails(&mut self, document: &'d GuardrailsDocument) {
-        self.list("guardrails.forbiddenScopes", document.forbidden_scopes.as_ref());
-        self.list("guardrails.privilegedScopes", document.privileged_scopes.as_ref());
-        if let Some(Spanned { value, position }) = document.max_baseline_client_scopes
-            && value as usize > MAX_BASELINE_CLIENT_SCOPES
-        {
-            self.report(
-                Code::ValueTooLarge,
-                position,
-                &value.to_string(),
-                format!("`maxBaselineClientScopes` is {value}, it may only lower the limit of {MAX_BASELINE_CLIENT_SCOPES}"),
-                format!("a number from 0 to {MAX_BASELINE_CLIENT_SCOPES}"),
-            );
-        }
+    pub(super) fn guardrails(&mut self, guardrails: &'d Record) {
+        self.list("guardrails.forbiddenScopes", guardrails.list("forbiddenScopes"));
+        self.list("guardrails.privilegedScopes", guardrails.list("privilegedScopes"));
     }
 
     pub(super) fn audience(
         &mut self,
-        document: &'d AudienceDocument,
+        spelled: &'d Text,
+        written: &'d Record,
     ) -> Result<Arc<AudiencePolicy>, Invalid> {
-        let spelled = &document.audience;
         let normal = self.audience_text("audience", spelled);
-
-        let scope_matching = document.scope_matching.map_or(ScopeMatching::Exact, |matching| matching.value);
-        let supported = self.list("scopesSupported", document.scopes_supported.as_ref());
-        if let Some(list) = &document.scopes_supported
-            && list.written == 0
-        {
-            let message = format!("`scopesSupported` of `{}` is empty", shown(&spelled.value));
-            self.report(
-                Code::EmptyValue,
-                list.position,
-                "",
-                message,
-                "list every scope that the audience knows",
-            );
-        }
-        let privileged = self.list("privilegedScopes", document.privileged_scopes.as_ref());
-        let forbidden = self.list("forbiddenScopes", document.forbidden_scopes.as_ref());
+        let scope_matching = written.word("scopeMatching").map_or(ScopeMatching::Exact, |word| word.value);
+        let supported = self.list("scopesSupported", written.list("scopesSupported"));
+        let privileged = self.list("privilegedScopes", written.list("privilegedScopes"));
+        let forbidden = self.list("forbiddenScopes", written.list("forbiddenScopes"));
         let scopes_supported = scopes(&supported);
         let privileged_scopes = folded(&self.guardrails.privileged_scopes, &privileged);
         let forbidden_scopes = folded(&self.guardrails.forbidden_scopes, &forbidden);
-        let ceiling = Ceiling {
-            supported: document.scopes_supported.as_ref().map(|_| &scopes_supported),
+        let limits = AudienceLimits {
+            supported: written.list("scopesSupported").map(|_| &scopes_supported),
             privileged: &privileged_scopes,
             forbidden: &forbidden_scopes,
             matching: scope_matching,
         };
 
-        let baseline_client_scopes =
-            self.given(&BASELINE, document.baseline_client_scopes.as_ref(), &ceiling);
+        let baseline_client_scopes = self.given(&BASELINE, written.list("baselineClientScopes"), &limits);
         let declared_default =
-            document.default_client_scopes.as_ref().map(|list| self.given(&DEFAULT, Some(list), &ceiling));
-        let step_up_scopes = self.given(&STEP_UP, document.step_up_scopes.as_ref(), &ceiling);
-        let always_grant_scopes = self.given(&ALWAYS_GRANT, document.always_grant_scopes.as_ref(), &ceiling);
-        self.no_step_up(document.always_grant_scopes.as_ref(), &step_up_scopes, scope_matching);
-        let client_rules = self.rules(&document.client_rules, &ceiling);
-        let scope_descriptions = self.scope_descriptions(&document.scope_descriptions, &ceiling);
-        let description = self.description(document.description.as_ref());
-        let ignore_query = self.ignore_query(document.ignore_query, normal.as_deref());
-        let aliases = self.aliases(document.aliases.as_ref(), normal.as_deref(), ignore_query);
+            written.list("defaultClientScopes").map(|list| self.given(&DEFAULT, Some(list), &limits));
+        let step_up_scopes = self.given(&STEP_UP, written.list("authorization.stepUpScopes"), &limits);
+        let always_grant = written.list("authorization.alwaysGrantScopes");
+        let always_grant_scopes = self.given(&ALWAYS_GRANT, always_grant, &limits);
+        self.no_step_up(always_grant, &step_up_scopes, scope_matching);
+        let client_rules = self.rules(written.records("clientRules"), &limits);
+        let scope_descriptions = self.scope_descriptions(written.texts("scopeDescriptions"), &limits);
+        let description = written.text("description").map_or("", |text| text.value).into();
+        let ignore_query = self.ignore_query(written.flag("ignoreQuery"), normal.as_deref());
+        let aliases = self.aliases(written.list("aliases"), normal.as_deref(), ignore_query);
 
         // With one error in the file there will be no set: what is compiled would be thrown away.
-        let is_valid = !document.is_misshapen && self.findings.error_count() == 0;
+        let is_valid = self.findings.error_count() == 0;
         let Some(normal) = normal.as_deref().filter(|_| is_valid) else {
             return Err(Invalid {
                 audience: spelled.value.clone(),
@@ -182,11 +156,8 @@ impl<'d> Checker<'d> {
             });
             ScopeList::new(implied)
         });
-        let treatment = |treatment: Option<Spanned<Treatment>>| {
-            treatment.map_or(Treatment::Reject, |treatment| treatment.value)
-        };
-        let nothing_left =
-            |nothing: Option<Spanned<NothingLeft>>| nothing.map_or(NothingLeft::Reject, |left| left.value);
+        let treatment = |path| written.word(path).map_or(Treatment::Reject, |word| word.value);
+        let nothing_left = |path| written.word(path).map_or(NothingLeft::Reject, |word| word.value);
         let mut policy = AudiencePolicy {
             audience: spelled.value.clone(),
             normal: (*normal != *spelled.value).then(|| normal.into()),
@@ -202,18 +173,18 @@ impl<'d> Checker<'d> {
             forbidden_scopes,
             step_up_scopes,
             scope_matching,
-            registration_unsupported_scopes: treatment(document.registration_unsupported_scopes),
-            registration_nothing_left: nothing_left(document.registration_nothing_left),
-            unsupported_scopes: treatment(document.unsupported_scopes),
-            unregistered_scopes: treatment(document.unregistered_scopes),
-            omitted_scope: document.omitted_scope.map_or(OmittedScope::Registered, |omitted| omitted.value),
-            baseline_for_existing_clients: document
-                .baseline_for_existing_clients
+            registration_unsupported_scopes: treatment("registration.unsupportedScopes"),
+            registration_nothing_left: nothing_left("registration.nothingLeft"),
+            unsupported_scopes: treatment("authorization.unsupportedScopes"),
+            unregistered_scopes: treatment("authorization.unregisteredScopes"),
+            omitted_scope: written
+                .word("authorization.omittedScope")
+                .map_or(OmittedScope::Registered, |word| word.value),
+            baseline_for_existing_clients: written
+                .flag("authorization.baselineForExistingClients")
                 .is_none_or(|flag| flag.value),
-            unknown_registration: document
-                .unknown_registration
-                .map_or(UnknownRegistrations::all(UnknownRegistration::Omitted), |unknown| unknown.value),
-            nothing_left: nothing_left(document.nothing_left),
+            unknown_registration: unknown_registration(written),
+            nothing_left: nothing_left("authorization.nothingLeft"),
             always_grant_scopes,
             client_rules,
             digest: [0; 32],
@@ -248,7 +219,8 @@ impl<'d> Checker<'d> {
                 valid.iter().find(|known| known.value == entry.value).map(|known| known.position)
             };
             if let Some(first) = first {
-                let message = format!("`{key}` holds `{}` twice, first on line {}", entry.value, first.line);
+                let message =
+                    format!("duplicate entry `{}` in `{key}`, first on line {}", entry.value, first.line);
                 self.report(Code::DuplicateEntry, entry.position, &entry.value, message, "remove it");
                 continue;
             }
@@ -260,8 +232,13 @@ impl<'d> Checker<'d> {
         valid
     }
 
-    /// Checks a list of scopes that clients are given against the ceiling of the audience.
-    fn given(&mut self, rule: &Given, list: Option<&'d List>, ceiling: &Ceiling<'_>) -> ScopeList {
+    /// Checks a list of scopes that clients are given against the limits of the audience.
+    fn given(
+        &mut self,
+        rule: &GrantListRules,
+        list: Option<&'d List>,
+        limits: &AudienceLimits<'_>,
+    ) -> ScopeList {
         let entries = self.list(rule.key, list);
         let audience = shown(self.audience);
         let key = rule.key;
@@ -282,8 +259,8 @@ impl<'d> Checker<'d> {
         }
         for entry in &entries {
             let scope = &*entry.value;
-            if let Some(supported) = ceiling.supported
-                && ceiling.matching.find(supported, scope).is_none()
+            if let Some(supported) = limits.supported
+                && limits.matching.find(supported, scope).is_none()
             {
                 let message = format!("`{key}` of `{audience}`: `{scope}` is not in `scopesSupported`");
                 let suggestion = match self.guess(scope, supported) {
@@ -295,7 +272,7 @@ impl<'d> Checker<'d> {
                 self.report(rule.not_supported, entry.position, scope, message, suggestion);
             }
             if let Some(code) = rule.privileged
-                && let Some(stop) = stop(ceiling.matching, ceiling.privileged, scope)
+                && let Some(stop) = stop(limits.matching, limits.privileged, scope)
             {
                 let list = listed(&self.guardrails.privileged_scopes, stop, "privilegedScopes");
                 let message =
@@ -303,14 +280,14 @@ impl<'d> Checker<'d> {
                 let suggestion = "a privileged scope is never given unasked; remove it here";
                 self.report(code, entry.position, scope, message, suggestion);
             }
-            if let Some(stop) = stop(ceiling.matching, ceiling.forbidden, scope) {
+            if let Some(stop) = stop(limits.matching, limits.forbidden, scope) {
                 let list = listed(&self.guardrails.forbidden_scopes, stop, "forbiddenScopes");
                 let message =
                     format!("`{key}` of `{audience}`: `{scope}` is forbidden (`{stop}` in `{list}`)");
                 self.report(rule.forbidden, entry.position, scope, message, "remove it here");
             }
             if let Some(code) = rule.wildcard
-                && ceiling.matching == ScopeMatching::Wildcard
+                && limits.matching == ScopeMatching::Wildcard
                 && has_star_segment(scope)
             {
                 let message = format!(
@@ -341,16 +318,16 @@ impl<'d> Checker<'d> {
     fn scope_descriptions(
         &mut self,
         described: &'d [(Text, Text)],
-        ceiling: &Ceiling<'_>,
+        limits: &AudienceLimits<'_>,
     ) -> Box<[(Box<str>, Box<str>)]> {
         let audience = shown(self.audience);
-        for (scope, text) in described {
+        for (scope, _) in described {
             if let Err(error) = check_token(&scope.value) {
                 let message = format!("`scopeDescriptions`: scope `{}`: {error}", shown(&scope.value));
                 let suggestion = "a scope of `scopesSupported`";
                 self.report(Code::ScopeMalformed, scope.position, &scope.value, message, suggestion);
-            } else if let Some(supported) = ceiling.supported
-                && ceiling.matching.find(supported, &scope.value).is_none()
+            } else if let Some(supported) = limits.supported
+                && limits.matching.find(supported, &scope.value).is_none()
             {
                 let scope_text = &*scope.value;
                 let message = format!(
@@ -368,27 +345,8 @@ impl<'d> Checker<'d> {
                     suggestion,
                 );
             }
-            let key = format!("scopeDescriptions` of `{}", shown(&scope.value));
-            self.text_for_people(&key, text, MAX_SCOPE_DESCRIPTION_CHARS);
         }
         described.iter().map(|(scope, text)| (scope.value.clone(), text.value.clone())).collect()
-    }
-
-    fn description(&mut self, text: Option<&'d Text>) -> Box<str> {
-        let Some(text) = text else { return Box::default() };
-        self.text_for_people("description", text, MAX_DESCRIPTION_CHARS);
-        text.value.clone()
-    }
-
-    fn text_for_people(&mut self, key: &str, text: &Text, most: usize) {
-        let count = text.value.chars().count();
-        if count == 0 {
-            let message = format!("`{key}` is empty");
-            self.report(Code::EmptyValue, text.position, "", message, "write a text or leave the key out");
-        } else if count > most {
-            let message = format!("`{key}` has {count} characters, at most {most} are allowed");
-            self.report(Code::ValueTooLarge, text.position, &text.value, message, "use a shorter text");
-        }
     }
 
     fn ignore_query(&mut self, written: Option<Spanned<bool>>, normal: Option<&str>) -> bool {
@@ -407,15 +365,6 @@ impl<'d> Checker<'d> {
     /// The aliases that can name an audience, each once; `normal` is that of the audience itself.
     fn aliases(&mut self, list: Option<&'d List>, normal: Option<&str>, ignore_query: bool) -> Box<[Alias]> {
         let Some(list) = list else { return Box::default() };
-        if let Some(first_over) = list.entries.get(MAX_ALIASES) {
-            let message = format!(
-                "`aliases` of `{}` has {} entries, at most {MAX_ALIASES} are allowed",
-                shown(self.audience),
-                list.entries.len()
-            );
-            let suggestion = "`ignoreQuery` covers spellings that differ by their query only";
-            self.report(Code::ValueTooLarge, first_over.position, &first_over.value, message, suggestion);
-        }
         let compared =
             |normal: &str| -> Box<str> { if ignore_query { without_query(normal) } else { normal }.into() };
         let own = normal.map(compared);
@@ -427,7 +376,7 @@ impl<'d> Checker<'d> {
                 && first.position != entry.position
             {
                 let message = format!(
-                    "`aliases` holds `{}` twice, first on line {}",
+                    "duplicate entry `{}` in `aliases`, first on line {}",
                     shown(spelled),
                     first.position.line
                 );
@@ -472,96 +421,46 @@ impl<'d> Checker<'d> {
         if self.guesses > MAX_GUESSES { None } else { nearest(scope, supported.iter()) }
     }
 
-    fn rules(&mut self, documents: &'d [RuleDocument], ceiling: &Ceiling<'_>) -> Box<[ClientRule]> {
-        let mut rules = Vec::with_capacity(documents.len());
+    fn rules(&mut self, written: &'d [Record], limits: &AudienceLimits<'_>) -> Box<[ClientRule]> {
+        let mut rules = Vec::with_capacity(written.len());
         let mut names: HashMap<&str, Position> = HashMap::new();
-        for document in documents {
-            if let Some(name) = &document.name {
-                self.rule_name(name, &mut names);
+        for written in written {
+            let name = written.text("name");
+            if let Some(Spanned { value: name, position }) = name.filter(|name| !name.value.is_empty()) {
+                if let Some(first) = names.get(name) {
+                    let message =
+                        format!("duplicate client rule `{}`, first on line {}", shown(name), first.line);
+                    let suggestion = "give each rule its own name";
+                    self.report(Code::DuplicateRuleName, position, name, message, suggestion);
+                } else {
+                    names.insert(name, position);
+                }
             }
-            let when = document.when.as_ref().map(|when| self.when(when)).unwrap_or_default();
-            let list = document.baseline_client_scopes.as_ref();
-            if let Some(list) = list
-                && list.written == 0
-            {
-                let message = "a client rule that gives no scope has no effect".to_owned();
-                let suggestion = "list the scopes that the rule gives";
-                self.report(Code::EmptyValue, list.position, "", message, suggestion);
-            }
-            let baseline_client_scopes = self.given(&BASELINE, list, ceiling);
-            let name = document.name.as_ref().map(|name| name.value.clone()).unwrap_or_default();
+            let when = written.record("when").map(|when| self.when(when)).unwrap_or_default();
+            let baseline_client_scopes = self.given(&BASELINE, written.list("baselineClientScopes"), limits);
+            let name = name.map_or("", |name| name.value).into();
             rules.push(ClientRule { name, when, baseline_client_scopes });
         }
         rules.into_boxed_slice()
     }
 
-    fn rule_name(&mut self, name: &'d Text, names: &mut HashMap<&'d str, Position>) {
-        if name.value.is_empty() {
-            let message = "the `name` of a client rule is empty".to_owned();
-            let suggestion = "name the rule: the audit record says which rule gave a scope";
-            self.report(Code::EmptyValue, name.position, "", message, suggestion);
-        } else if name.value.len() > MAX_NAME_BYTES {
-            let message = format!("the `name` has {} bytes, at most {MAX_NAME_BYTES}", name.value.len());
-            self.report(Code::ValueTooLarge, name.position, &name.value, message, "use a shorter name");
-        } else if let Some(first) = names.get(&*name.value) {
-            let message =
-                format!("a client rule is named `{}` already, on line {}", shown(&name.value), first.line);
-            self.report(
-                Code::DuplicateRuleName,
-                name.position,
-                &name.value,
-                message,
-                "give each rule its own name",
-            );
-        } else {
-            names.insert(&name.value, name.position);
-        }
-    }
-
-    fn when(&mut self, document: &'d WhenDocument) -> ClientCondition {
-        if document.written == 0 {
-            let message = "`when` has no member, so the rule would never be looked at".to_owned();
-            let suggestion = "add one, or move the scopes to the audience's own `baselineClientScopes`";
-            self.report(Code::EmptyValue, document.position, "", message, suggestion);
-        }
-        let mut text = |key: &str, text: &Option<Text>| {
-            let text = text.as_ref()?;
-            if text.value.is_empty() {
-                let message = format!("`{key}` is empty, and an empty value never holds");
-                self.report(
-                    Code::EmptyValue,
-                    text.position,
-                    "",
-                    message,
-                    "write a value or remove the member",
-                );
-            }
-            Some(text.value.clone())
-        };
-        let software_id = text("softwareId", &document.software_id);
-        let application_type = text("applicationType", &document.application_type);
-        let client_name = text("clientName", &document.client_name);
-        let redirect_uri = text("redirectUri", &document.redirect_uri).map(|uri| match &*uri {
-            "loopback" => RedirectCondition::Loopback,
-            _ => RedirectCondition::Exact(uri),
-        });
-        if let Some(name) = document.client_name.as_ref().filter(|name| name.value.len() > MAX_NAME_BYTES) {
-            let message =
-                format!("`clientName` has {} bytes, no name over {MAX_NAME_BYTES} matches", name.value.len());
-            self.report(Code::ValueTooLarge, name.position, &name.value, message, "use a shorter pattern");
-        }
+    fn when(&mut self, written: &'d Record) -> ClientCondition {
+        let text = |key| written.text(key).map(|text| Box::from(text.value));
         ClientCondition {
-            source: document.source.map(|source| source.value),
-            client_id_host: document.client_id_host.as_ref().map(|host| self.host(host)),
-            software_id,
-            client_name,
-            redirect_uri,
-            grant_types: document.grant_types.as_ref().map(|list| self.grant_types(list)),
-            application_type,
+            source: written.word("source").map(|source| source.value),
+            client_id_host: written.text("clientIdHost").map(|host| self.host(host)),
+            software_id: text("softwareId"),
+            client_name: text("clientName"),
+            redirect_uri: text("redirectUri").map(|uri| match &*uri {
+                "loopback" => RedirectCondition::Loopback,
+                _ => RedirectCondition::Exact(uri),
+            }),
+            grant_types: written.list("grantTypes").map(|list| self.grant_types(list)),
+            application_type: text("applicationType"),
         }
     }
 
-    fn host(&mut self, host: &Text) -> Box<str> {
+    fn host(&mut self, host: Spanned<&str>) -> Box<str> {
         let lower = host.value.to_ascii_lowercase();
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         let is_address = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
@@ -578,37 +477,46 @@ impl<'d> Checker<'d> {
                 "a host alone, without scheme, port and path; international names in their xn-- form"
                     .to_owned()
             };
-            let message = format!("`clientIdHost` `{}` is not a host name", shown(&host.value));
-            self.report(Code::HostMalformed, host.position, &host.value, message, suggestion);
+            let message = format!("`clientIdHost` `{}` is not a host name", shown(host.value));
+            self.report(Code::HostMalformed, host.position, host.value, message, suggestion);
         }
         lower.into()
     }
 
     fn grant_types(&mut self, list: &List) -> Box<[Box<str>]> {
-        if list.written == 0 {
-            let message = "`grantTypes` is empty".to_owned();
-            self.report(
-                Code::EmptyValue,
-                list.position,
-                "",
-                message,
-                "list a grant type or remove the member",
-            );
-        }
         let mut seen = HashSet::with_capacity(list.entries.len());
         let mut grant_types: Vec<Box<str>> = Vec::with_capacity(list.entries.len());
         for entry in &list.entries {
             if entry.value.is_empty() {
-                let message = "`grantTypes` holds an empty entry".to_owned();
+                let message = "empty entry in `grantTypes`".to_owned();
                 self.report(Code::EmptyValue, entry.position, "", message, "remove it");
             } else if !seen.insert(&*entry.value) {
-                let message = format!("`grantTypes` holds `{}` twice", shown(&entry.value));
+                let message = format!("duplicate entry `{}` in `grantTypes`", shown(&entry.value));
                 self.report(Code::DuplicateEntry, entry.position, &entry.value, message, "remove it");
             } else {
                 grant_types.push(entry.value.clone());
             }
         }
         grant_types.into_boxed_slice()
+    }
+}
+
+/// One word for every client, or one for each source.
+fn unknown_registration(written: &Record) -> UnknownRegistrations {
+    const PATH: &str = "authorization.unknownRegistration";
+    if let Some(word) = written.word(PATH) {
+        return UnknownRegistrations::all(word.value);
+    }
+    let sources = written.record(PATH);
+    let word = |source: ClientSource| {
+        let word = sources.and_then(|sources| sources.word(source.as_str()));
+        word.map_or(UnknownRegistration::Omitted, |word| word.value)
+    };
+    UnknownRegistrations {
+        cimd: word(ClientSource::Cimd),
+        dcr: word(ClientSource::Dcr),
+        static_: word(ClientSource::Static),
+        untold: UnknownRegistration::Omitted,
     }
 }
 

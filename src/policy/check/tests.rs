@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::MAX_NAME_BYTES;
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::policy::finding::{Code, Finding, Severity};
 use crate::policy::sample::{api, read};
 use crate::policy::{
-    MAX_ALIASES, MAX_DESCRIPTION_CHARS, MAX_REGISTRATION_AUDIENCES, MAX_SCOPE_DESCRIPTION_CHARS,
+    MAX_ALIASES, MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES, MAX_REGISTRATION_AUDIENCES,
+    MAX_SCOPE_DESCRIPTION_CHARS,
 };
 
 mod mutated;
@@ -160,7 +160,7 @@ const CASES: &[Case] = &[
             r#"a.yaml:6:49 WrongType "yes" -> write true or false"#,
             r#"a.yaml:6:68 WrongType "" -> write a list of strings"#,
             r#"a.yaml:7:19 WrongType "drop" -> write a mapping"#,
-            r#"a.yaml:8:18 WrongType "" -> write a list of rules"#,
+            r#"a.yaml:8:18 WrongType "" -> write a list"#,
             r#"a.yaml:9:39 WrongType "-1" -> write a whole number from 0 to 10"#,
         ],
     ),
@@ -207,13 +207,13 @@ const CASES: &[Case] = &[
         &[
             r#"a.yaml:3:22 EmptyValue "" -> list every scope that the audience knows"#,
             r#"a.yaml:5:15 EmptyValue "" -> name the rule: the audit record says which rule gave a scope"#,
-            r#"a.yaml:6:15 EmptyValue "" -> add one, or move the scopes to the audience's own `baselineClientScopes`"#,
+            r#"a.yaml:6:15 EmptyValue "" -> add a member, or move the scopes to the audience's own `baselineClientScopes`"#,
             r#"a.yaml:7:31 EmptyValue "" -> list the scopes that the rule gives"#,
-            r#"a.yaml:9:28 EmptyValue "" -> write a value or remove the member"#,
-            r#"a.yaml:9:44 EmptyValue "" -> write a value or remove the member"#,
-            r#"a.yaml:9:60 EmptyValue "" -> list a grant type or remove the member"#,
-            r#"a.yaml:9:81 EmptyValue "" -> write a value or remove the member"#,
-            r#"a.yaml:9:98 EmptyValue "" -> write a value or remove the member"#,
+            r#"a.yaml:9:28 EmptyValue "" -> write a value or leave the key out"#,
+            r#"a.yaml:9:44 EmptyValue "" -> write a value or leave the key out"#,
+            r#"a.yaml:9:60 EmptyValue "" -> list a grant type or leave the key out"#,
+            r#"a.yaml:9:81 EmptyValue "" -> write a value or leave the key out"#,
+            r#"a.yaml:9:98 EmptyValue "" -> write a value or leave the key out"#,
             r#"a.yaml:10:31 EmptyValue "" -> list the scopes that the rule gives"#,
             r#"a.yaml:12:29 EmptyValue "" -> remove it"#,
             r#"a.yaml:13:31 EmptyValue "" -> list the scopes that the rule gives"#,
@@ -502,8 +502,8 @@ const CASES: &[Case] = &[
             "audiences:\n  api: {scopesSupported: [a], description: \"\", scopeDescriptions: {a: \"\"}}\nregistrationAudiences: []\n",
         )],
         &[
-            r#"a.yaml:2:44 EmptyValue "" -> write a text or leave the key out"#,
-            r#"a.yaml:2:71 EmptyValue "" -> write a text or leave the key out"#,
+            r#"a.yaml:2:44 EmptyValue "" -> write a value or leave the key out"#,
+            r#"a.yaml:2:71 EmptyValue "" -> write a value or leave the key out"#,
             r#"a.yaml:3:24 EmptyValue "" -> list an audience or leave the key out"#,
         ],
     ),

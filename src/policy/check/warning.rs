@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use crate::policy::document::{AudienceDocument, Document, List, RuleDocument, Text};
+use crate::policy::document::Document;
 use crate::policy::finding::{self, Code, Finding, Findings, Position, shown};
+use crate::policy::format::read::{List, Record, Text};
 use crate::policy::{
     AudiencePolicy, ClientCondition, ClientSource, OmittedScope, PolicySet, RedirectCondition, Treatment,
 };
@@ -17,9 +18,9 @@ use crate::scope::matching::ScopeMatching;
 pub fn warnings<'d>(set: &PolicySet, documents: impl IntoIterator<Item = &'d Document>) -> Findings {
     let mut found = Findings::new();
     for document in documents {
-        for written in &document.audiences {
-            if let Ok(Some(policy)) = set.audience(&written.audience.value) {
-                Judge { file: &document.file, policy, written, found: &mut found }.audience();
+        for (spelled, written) in document.audiences() {
+            if let Ok(Some(policy)) = set.audience(&spelled.value) {
+                Judge { file: &document.file, policy, spelled, written, found: &mut found }.audience();
             }
         }
     }
@@ -30,7 +31,8 @@ pub fn warnings<'d>(set: &PolicySet, documents: impl IntoIterator<Item = &'d Doc
 struct Judge<'j> {
     file: &'j Arc<str>,
     policy: &'j AudiencePolicy,
-    written: &'j AudienceDocument,
+    spelled: &'j Text,
+    written: &'j Record,
     found: &'j mut Findings,
 }
 
@@ -56,30 +58,29 @@ impl Judge<'_> {
 
     fn audience(&mut self) {
         self.omitted_scope();
-        let baseline = self.written.baseline_client_scopes.as_ref();
+        let baseline = self.written.list("baselineClientScopes");
         self.looks_privileged(baseline);
         self.offline_access(baseline);
         self.redundant_baseline(baseline);
-        for (at, written) in self.written.client_rules.iter().enumerate() {
+        for (at, written) in self.written.records("clientRules").iter().enumerate() {
             self.rule(at, written);
         }
     }
 
     /// A request without scope that nothing stands in for is denied (RFC 6749 section 3.3).
     fn omitted_scope(&mut self) {
-        let (policy, written) = (self.policy, self.written);
+        let (policy, spelled) = (self.policy, self.spelled);
         let audience = shown(&policy.audience);
         if !policy.default_client_scopes.is_empty() {
             return;
         }
         if policy.baseline_client_scopes.is_empty() && !policy.default_is_declared {
-            let spelled = &written.audience;
             let message = format!("a client that registers at `{audience}` without a scope is denied");
             let suggestion = "set `defaultClientScopes`; an empty list says that the denial is meant";
             self.report(Code::OmittedScopeDenied, spelled.position, &spelled.value, message, suggestion);
         }
         if policy.omitted_scope == OmittedScope::Default
-            && let Some(omitted) = written.omitted_scope
+            && let Some(omitted) = self.written.word::<OmittedScope>("authorization.omittedScope")
         {
             let message = format!(
                 "an authorize request at `{audience}` without a scope is denied: there is no default scope"
@@ -135,10 +136,14 @@ impl Judge<'_> {
                 .find(|(other, entry)| *other != at && policy.scope_matching.matches(entry, value));
             let message = match covering {
                 Some((_, entry)) => {
-                    format!("no client could lack `{value}`: `{entry}` of the same baseline covers it")
+                    format!(
+                        "`{value}` in the baseline has no effect: `{entry}` of the same baseline covers it"
+                    )
                 }
                 None if self.is_only_scope(value) => {
-                    format!("no client could lack `{value}`: it is the only scope, and the default one")
+                    format!(
+                        "`{value}` in the baseline has no effect: it is the only scope, and the default one"
+                    )
                 }
                 None => continue,
             };
@@ -158,21 +163,19 @@ impl Judge<'_> {
             && policy.default_client_scopes.contains(scope)
     }
 
-    fn rule(&mut self, at: usize, written: &RuleDocument) {
+    fn rule(&mut self, at: usize, written: &Record) {
         let policy = self.policy;
         let Some(rule) = policy.client_rules.get(at) else { return };
-        let position = written.name.as_ref().map_or(written.position, |name| name.position);
+        let position = written.text("name").map_or(written.position, |name| name.position);
         let name = shown(&rule.name);
         // The host of a CIMD client is proven and a static client is known; the rest is hearsay.
         if rule.when.client_id_host.is_none() && rule.when.source != Some(ClientSource::Static) {
-            for Text { value, position } in
-                written.baseline_client_scopes.iter().flat_map(|list| &list.entries)
-            {
+            for Text { value, position } in written.entries("baselineClientScopes") {
                 let Some(word) = privileged_word(value) else { continue };
                 let message = format!(
-                    "rule `{name}` gives `{value}` on the client's own word, and `{word}` sounds like a privilege"
+                    "rule `{name}` gives `{value}` on self-asserted metadata, and `{word}` sounds like a privilege"
                 );
-                let suggestion = "remove it, or add `clientIdHost`, which a client cannot make up";
+                let suggestion = "remove it, or add `clientIdHost`, which a client cannot choose";
                 self.report(Code::BaselineScopeLooksPrivileged, *position, value, message, suggestion);
             }
         }
@@ -215,11 +218,10 @@ impl Judge<'_> {
             self.report(Code::UnusedClientRule, position, &rule.name, message, "remove the rule");
             return;
         }
-        for Text { value, position } in written.baseline_client_scopes.iter().flat_map(|list| &list.entries) {
+        for Text { value, position } in written.entries("baselineClientScopes") {
             if covered(value) {
-                let message = format!(
-                    "no client of rule `{name}` could lack `{value}`: the baseline of the audience has it"
-                );
+                let message =
+                    format!("`{value}` in rule `{name}` has no effect: the baseline of the audience has it");
                 self.report(Code::RedundantBaselineScope, *position, value, message, "remove it");
             }
         }
@@ -357,7 +359,7 @@ mod tests {
         judged(
             &[supported, &rule("clientName: x")],
             &[
-                "4:75 BaselineScopeLooksPrivileged a:write: rule `r` gives `a:write` on the client's own word, and `write` sounds like a privilege",
+                "4:75 BaselineScopeLooksPrivileged a:write: rule `r` gives `a:write` on self-asserted metadata, and `write` sounds like a privilege",
             ],
         );
         judged(&[supported, &rule("clientIdHost: app.example.com")], &[]);
@@ -396,7 +398,7 @@ mod tests {
         judged(
             &["scopesSupported: [openid]", "baselineClientScopes: [openid]"],
             &[
-                "4:28 RedundantBaselineScope openid: no client could lack `openid`: it is the only scope, and the default one",
+                "4:28 RedundantBaselineScope openid: `openid` in the baseline has no effect: it is the only scope, and the default one",
             ],
         );
         judged(&["scopesSupported: [a]", "baselineClientScopes: [a]"], &[]);
@@ -411,7 +413,7 @@ mod tests {
         judged(
             &["scopesSupported: [mcp]", "scopeMatching: hierarchic", "baselineClientScopes: [mcp.read, mcp]"],
             &[
-                "5:28 RedundantBaselineScope mcp.read: no client could lack `mcp.read`: `mcp` of the same baseline covers it",
+                "5:28 RedundantBaselineScope mcp.read: `mcp.read` in the baseline has no effect: `mcp` of the same baseline covers it",
             ],
         );
         judged(
@@ -421,7 +423,7 @@ mod tests {
                 "clientRules: [{name: r, when: {source: dcr}, baselineClientScopes: [a, b]}]",
             ],
             &[
-                "5:73 RedundantBaselineScope a: no client of rule `r` could lack `a`: the baseline of the audience has it",
+                "5:73 RedundantBaselineScope a: `a` in rule `r` has no effect: the baseline of the audience has it",
             ],
         );
     }

@@ -1,8 +1,9 @@
-//! For tests: a file against a schema, a table against a reader, a generated file against its source.
+//! For tests: a file against a schema, what holds for every table, a generated file against its source.
 
 use serde_json::{Map, Value};
 
 use super::Section;
+use super::schema::SCOPE_PATTERN;
 use crate::policy::yaml::{self, Kind, Node, Schema};
 use crate::scope::check_token;
 
@@ -67,7 +68,7 @@ fn holds(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(),
                 items.iter().enumerate().all(|(at, item)| !items[..at].contains(item))
             }
             "pattern" => {
-                assert_eq!(wanted, super::SCOPE_PATTERN);
+                assert_eq!(wanted, SCOPE_PATTERN);
                 value.as_str().is_none_or(|text| check_token(text).is_ok())
             }
             "items" => {
@@ -106,25 +107,20 @@ fn holds(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(),
     Ok(())
 }
 
-/// The sections of a table are those of a reader, key for key, and refer to one another only.
+/// What holds for every table: a text for each key, defaults that are JSON, no two keys or sections of
+/// one name.
 #[track_caller]
-pub(crate) fn check_table(sections: &[Section], reader: &[(&str, &[&str])]) {
-    let table: Vec<(&str, Vec<&str>)> = sections
-        .iter()
-        .map(|section| (section.name, section.keys.iter().map(|key| key.name).collect()))
-        .collect();
-    let reader: Vec<(&str, Vec<&str>)> = reader.iter().map(|(name, keys)| (*name, keys.to_vec())).collect();
-    assert_eq!(table, reader);
-    for key in sections.iter().flat_map(|section| section.keys) {
-        if let super::Kind::One(name) | super::Kind::List(name, _) | super::Kind::Each(name) = key.kind {
-            assert!(sections.iter().any(|section| section.name == name), "{name} is no section");
+pub(crate) fn check_table(file: &'static Section) {
+    let sections = file.all();
+    for (at, section) in sections.iter().enumerate() {
+        assert!(sections.iter().skip(at + 1).all(|other| other.name != section.name), "{}", section.name);
+        for (at, key) in section.keys.iter().enumerate() {
+            assert!(section.keys.iter().skip(at + 1).all(|other| other.name != key.name), "{}", key.name);
+            assert!(key.text.ends_with('.') && !key.text.contains('\n'), "{}", key.text);
+            assert!(!key.hint.is_empty() && !key.hint.ends_with('.'), "{}", key.hint);
+            let default = serde_json::from_str::<Value>(key.default);
+            assert!(key.default.is_empty() || default.is_ok(), "{}", key.default);
         }
-        assert!(key.text.ends_with('.') && !key.text.contains('\n'), "{}", key.text);
-        assert!(
-            key.default.is_empty() || serde_json::from_str::<Value>(key.default).is_ok(),
-            "{}",
-            key.default
-        );
     }
 }
 

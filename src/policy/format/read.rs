@@ -1,0 +1,635 @@
+//! Reads a mapping of a file by the section of its format: any tree becomes a [`Record`] and findings.
+//!
+//! Lenient: an unknown key or a wrong type becomes a finding and the rest is read all the same, so
+//! that one mistake never hides another.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use super::{Key, Kind as Is, Rule, Section};
+use crate::policy::Word;
+use crate::policy::finding::{self, Code, Finding, Findings, MAX_FINDINGS, Position, nearest, shown};
+use crate::policy::yaml::{Kind, Node, Schema};
+
+/// A value and where it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Spanned<T> {
+    /// The value.
+    pub value: T,
+    /// Where it is.
+    pub position: Position,
+}
+
+/// A text from the file and where it is.
+pub type Text = Spanned<Box<str>>;
+
+impl From<Spanned<&str>> for Text {
+    fn from(text: Spanned<&str>) -> Self {
+        Self { value: text.value.into(), position: text.position }
+    }
+}
+
+/// A list of texts and where it is; entries as written, duplicates kept.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct List {
+    /// Where the list is.
+    pub position: Position,
+    /// How many entries were written, wrong ones counted.
+    pub written: usize,
+    /// Its entries that are strings.
+    pub entries: Vec<Text>,
+}
+
+/// One mapping of a file. What is not there was not written, or was written wrongly and is a finding.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// Where it is.
+    pub position: Position,
+    /// Its shape is wrong, or that of something in it, and a finding says so.
+    pub is_misshapen: bool,
+    /// Its members, in file order, each key once.
+    pub members: Vec<Member>,
+}
+
+/// A member of a mapping.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// The key.
+    pub key: &'static str,
+    /// Where the key is.
+    pub key_position: Position,
+    /// The value.
+    pub value: Value,
+    /// Where the value is.
+    pub position: Position,
+}
+
+impl Member {
+    /// The mapping behind the key.
+    #[must_use]
+    pub fn record(&self) -> Option<&Record> {
+        match &self.value {
+            Value::Record(record) => Some(record),
+            _ => None,
+        }
+    }
+}
+
+/// The value of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A text.
+    Text(Box<str>),
+    /// A word of a choice.
+    Word(&'static str),
+    /// `true` or `false`.
+    Flag(bool),
+    /// A number.
+    Number(u32),
+    /// A list of texts.
+    List(List),
+    /// A mapping.
+    Record(Record),
+    /// A list of mappings.
+    Records(Vec<Record>),
+    /// A mapping from texts to mappings, duplicates kept.
+    Each(Vec<(Text, Record)>),
+    /// A mapping from texts to texts, duplicates kept.
+    Texts(Vec<(Text, Text)>),
+}
+
+impl Record {
+    /// The member of a key; one in a mapping below by its path, as in `authorization.omittedScope`.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Member> {
+        let (name, rest) = match path.split_once('.') {
+            Some((name, rest)) => (name, Some(rest)),
+            None => (path, None),
+        };
+        let member = self.members.iter().find(|member| member.key == name)?;
+        match (rest, &member.value) {
+            (None, _) => Some(member),
+            (Some(rest), Value::Record(record)) => record.get(rest),
+            (Some(_), _) => None,
+        }
+    }
+
+    /// A list.
+    #[must_use]
+    pub fn list(&self, path: &str) -> Option<&List> {
+        match &self.get(path)?.value {
+            Value::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// The entries of a list.
+    pub fn entries(&self, path: &str) -> impl Iterator<Item = &Text> {
+        self.list(path).into_iter().flat_map(|list| &list.entries)
+    }
+
+    /// A text.
+    #[must_use]
+    pub fn text(&self, path: &str) -> Option<Spanned<&str>> {
+        let Member { value: Value::Text(value), position, .. } = self.get(path)? else { return None };
+        Some(Spanned { value, position: *position })
+    }
+
+    /// A word of a choice, as what it means.
+    #[must_use]
+    pub fn word<T: Word>(&self, path: &str) -> Option<Spanned<T>> {
+        let Spanned { value, position } = self.choice(path)?;
+        Some(Spanned { value: T::parse(value)?, position })
+    }
+
+    /// A word of a choice, as written.
+    #[must_use]
+    pub fn choice(&self, path: &str) -> Option<Spanned<&'static str>> {
+        let Member { value: Value::Word(value), position, .. } = self.get(path)? else { return None };
+        Some(Spanned { value, position: *position })
+    }
+
+    /// `true` or `false`.
+    #[must_use]
+    pub fn flag(&self, path: &str) -> Option<Spanned<bool>> {
+        let Member { value: Value::Flag(value), position, .. } = self.get(path)? else { return None };
+        Some(Spanned { value: *value, position: *position })
+    }
+
+    /// A number.
+    #[must_use]
+    pub fn number(&self, path: &str) -> Option<Spanned<u32>> {
+        let Member { value: Value::Number(value), position, .. } = self.get(path)? else { return None };
+        Some(Spanned { value: *value, position: *position })
+    }
+
+    /// A mapping.
+    #[must_use]
+    pub fn record(&self, path: &str) -> Option<&Self> {
+        self.get(path)?.record()
+    }
+
+    /// A list of mappings; nothing if it is not there.
+    #[must_use]
+    pub fn records(&self, path: &str) -> &[Self] {
+        match self.get(path).map(|member| &member.value) {
+            Some(Value::Records(records)) => records,
+            _ => &[],
+        }
+    }
+
+    /// A mapping from texts to mappings; nothing if it is not there.
+    #[must_use]
+    pub fn each(&self, path: &str) -> &[(Text, Self)] {
+        match self.get(path).map(|member| &member.value) {
+            Some(Value::Each(entries)) => entries,
+            _ => &[],
+        }
+    }
+
+    /// A mapping from texts to texts; nothing if it is not there.
+    #[must_use]
+    pub fn texts(&self, path: &str) -> &[(Text, Text)] {
+        match self.get(path).map(|member| &member.value) {
+            Some(Value::Texts(entries)) => entries,
+            _ => &[],
+        }
+    }
+}
+
+/// The members of a mapping as nodes, each known key once, not yet read.
+pub(crate) struct Fields<'n, 't> {
+    members: Vec<(&'static Key, &'n Node<'t>, &'n Node<'t>)>,
+}
+
+impl<'n, 't> Fields<'n, 't> {
+    fn member(&self, name: &str) -> Option<(&'static Key, &'n Node<'t>, &'n Node<'t>)> {
+        self.members.iter().find(|(key, ..)| key.name == name).copied()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&'n Node<'t>> {
+        self.member(name).map(|(_, _, value)| value)
+    }
+}
+
+/// Collects findings while a file is read.
+pub(crate) struct Reader<'f> {
+    pub(crate) file: &'f Arc<str>,
+    /// The audience that findings belong to; empty if none.
+    audience: Box<str>,
+    pub(crate) findings: Findings,
+    /// A mapping to audiences, or one of its keys, was written so wrongly that what it declares is unknown.
+    pub(crate) is_incomplete: bool,
+}
+
+impl<'f> Reader<'f> {
+    pub(crate) fn new(file: &'f Arc<str>) -> Self {
+        Self { file, audience: Box::default(), findings: Findings::new(), is_incomplete: false }
+    }
+
+    pub(crate) fn report(
+        &mut self,
+        code: Code,
+        position: Position,
+        value: &str,
+        message: impl Into<String>,
+        suggestion: impl Into<String>,
+    ) {
+        self.findings.push_with(code, || Finding {
+            code,
+            file: Arc::clone(self.file),
+            position,
+            audience: finding::audience(&self.audience),
+            value: finding::value(value),
+            message: message.into(),
+            suggestion: suggestion.into(),
+        });
+    }
+
+    /// Reads a mapping and everything below it.
+    pub(crate) fn record(&mut self, node: &Node<'_>, section: &'static Section) -> Record {
+        self.named_record(None, node, section)
+    }
+
+    fn named_record(&mut self, name: Option<&Text>, node: &Node<'_>, section: &'static Section) -> Record {
+        let before = self.findings.error_count();
+        let fields = self.named_fields(name, node, section);
+        let mut members = Vec::with_capacity(fields.members.len());
+        for (key, key_node, node) in fields.members {
+            let Some(value) = self.value(key, node) else { continue };
+            let position = node.position;
+            match members.iter_mut().find(|member: &&mut Member| member.key == key.name) {
+                // Only the entries of a second mapping to audiences are read: see `named_fields`.
+                Some(Member { value: Value::Each(entries), .. }) => {
+                    if let Value::Each(more) = value {
+                        entries.extend(more);
+                    }
+                }
+                _ => members.push(Member { key: key.name, key_position: key_node.position, value, position }),
+            }
+        }
+        Record { position: node.position, is_misshapen: self.findings.error_count() > before, members }
+    }
+
+    /// The members of a mapping, each known key once; reports every other one, and what is missing.
+    pub(crate) fn fields<'n, 't>(&mut self, node: &'n Node<'t>, section: &'static Section) -> Fields<'n, 't> {
+        self.named_fields(None, node, section)
+    }
+
+    fn named_fields<'n, 't>(
+        &mut self,
+        name: Option<&Text>,
+        node: &'n Node<'t>,
+        section: &'static Section,
+    ) -> Fields<'n, 't> {
+        let mut fields = Fields { members: Vec::new() };
+        let Kind::Mapping(entries) = &node.kind else {
+            self.wrong_type(node, section.name, "a mapping");
+            return fields;
+        };
+        for (at, value) in entries {
+            let Some(key) = self.known_key(at, section.name, section.names()) else { continue };
+            let Some(key) = section.key(key) else { continue };
+            let first = fields.members.iter().find(|(known, ..)| std::ptr::eq(*known, key));
+            if let Some((_, first, _)) = first {
+                self.duplicate_key(at, section.name, first.position);
+                // What a second mapping declares is judged all the same.
+                if !matches!(key.kind, Is::Each(_)) {
+                    continue;
+                }
+            }
+            fields.members.push((key, at, value));
+        }
+        if let (Rule::NotEmpty(hint), []) = (section.rule, &**entries) {
+            self.report(Code::EmptyValue, node.position, "", format!("`{}` is empty", section.name), hint);
+        }
+        if let Rule::OneOfAndAnyOf(one, any) = section.rule {
+            self.alternatives(node, section, &fields, one, any);
+        }
+        for key in section.keys.iter().filter(|key| key.required && fields.get(key.name).is_none()) {
+            let (position, value) = match name {
+                Some(name) => (name.position, &*name.value),
+                None => (point(node), ""),
+            };
+            let place = match name {
+                Some(name) => format!("{} `{}`", section.name, shown(&name.value)),
+                None => format!("`{}`", section.name),
+            };
+            let message = format!("missing key `{}` in {place}", key.name);
+            self.report(Code::MissingKey, position, value, message, key.hint);
+        }
+        fields
+    }
+
+    /// Exactly one of the first keys is there, and at least one of the second.
+    fn alternatives(
+        &mut self,
+        node: &Node<'_>,
+        section: &'static Section,
+        fields: &Fields<'_, '_>,
+        one: &[&str],
+        any: &[&str],
+    ) {
+        let quoted =
+            |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+        let mut written = one.iter().filter_map(|name| fields.member(name));
+        let first = written.next();
+        for (key, at, _) in written {
+            let message = format!("`{}` has either {}, not both", section.name, quoted(one));
+            self.report(Code::DuplicateKey, at.position, key.name, message, "keep one of them");
+        }
+        for (names, is_missing) in
+            [(one, first.is_none()), (any, any.iter().all(|name| fields.get(name).is_none()))]
+        {
+            if is_missing {
+                let hint = names.first().and_then(|name| section.key(name)).map_or("", |key| key.hint);
+                let message = format!("missing key {} in `{}`", quoted(names), section.name);
+                self.report(Code::MissingKey, point(node), "", message, hint);
+            }
+        }
+    }
+
+    /// The key of a member if it is one of these names; reports it otherwise.
+    pub(crate) fn known_key<'n, 'k>(
+        &mut self,
+        key: &'n Node<'_>,
+        what: &str,
+        names: impl Iterator<Item = &'k str> + Clone,
+    ) -> Option<&'n str> {
+        let one_of = || format!("one of: {}", names.clone().collect::<Vec<_>>().join(", "));
+        let Kind::Scalar { text, .. } = &key.kind else {
+            let message = format!("a key of `{what}` is {}, not a string", key.describe());
+            self.report(Code::WrongType, key.position, "", message, one_of());
+            return None;
+        };
+        if names.clone().any(|name| name == text) {
+            return Some(text);
+        }
+        if self.findings.error_count() >= MAX_FINDINGS {
+            // Only counted: to guess what was meant is slow, and there may be a million of them.
+            self.report(Code::UnknownKey, key.position, text, "", "");
+            return None;
+        }
+        let message = if text == "<<" {
+            format!("merge keys (`<<`) are not supported in `{what}`")
+        } else {
+            format!("unknown key `{}` in `{what}`", shown(text))
+        };
+        let suggestion = match nearest(text, names.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => one_of(),
+        };
+        self.report(Code::UnknownKey, key.position, text, message, suggestion);
+        None
+    }
+
+    pub(crate) fn duplicate_key(&mut self, key: &Node<'_>, what: &str, first: Position) {
+        let message =
+            format!("duplicate key `{}` in `{what}`, first on line {}", shown(key.text()), first.line);
+        self.report(Code::DuplicateKey, key.position, key.text(), message, "keep one of them");
+    }
+
+    /// Reads the value of a key.
+    fn value(&mut self, key: &'static Key, node: &Node<'_>) -> Option<Value> {
+        match key.kind {
+            Is::Choice(names) => self.choice(node, key.name, names).map(Value::Word),
+            Is::ChoiceOrOne(_, section) if matches!(node.kind, Kind::Mapping(_)) => {
+                Some(Value::Record(self.record(node, section)))
+            }
+            Is::ChoiceOrOne(names, _) => self.choice(node, key.name, names).map(Value::Word),
+            Is::Flag => self.flag(node, key.name).map(Value::Flag),
+            Is::Number(most) => self.number(node, key.name, most).map(Value::Number),
+            Is::Text(least, most) => {
+                let text = self.text(node, key.name)?;
+                self.length(key, &text, least, most, "bytes", text.value.len());
+                Some(Value::Text(text.value))
+            }
+            Is::Prose(most) => {
+                let text = self.text(node, key.name)?;
+                let count = text.value.chars().count();
+                self.length(key, &text, 1, Some(most), "characters", count);
+                Some(Value::Text(text.value))
+            }
+            Is::Host | Is::Audience => self.text(node, key.name).map(|text| Value::Text(text.value)),
+            Is::Scopes(least, _) | Is::Texts(least) => {
+                self.texts_list(key, node, least, None).map(Value::List)
+            }
+            Is::Audiences(least, most) => self.texts_list(key, node, least, Some(most)).map(Value::List),
+            Is::ScopeTexts(most) => self.texts(key, node, most).map(Value::Texts),
+            Is::One(section) => Some(Value::Record(self.record(node, section))),
+            Is::List(section, least) => {
+                let entries = self.sequence(key, node, least)?;
+                Some(Value::Records(entries.iter().map(|entry| self.entry(entry, section)).collect()))
+            }
+            Is::Each(section) => self.each(key, node, section).map(Value::Each),
+            // Rows are put to their places in other trees before they are read.
+            Is::Rows(_) => None,
+        }
+    }
+
+    /// Reads an entry of a list of mappings; a text may be there instead.
+    fn entry(&mut self, node: &Node<'_>, section: &'static Section) -> Record {
+        let (Kind::Scalar { .. }, Rule::OrText, Some(first)) =
+            (&node.kind, section.rule, section.keys.first())
+        else {
+            return self.record(node, section);
+        };
+        let before = self.findings.error_count();
+        let position = node.position;
+        let member = |value| Member { key: first.name, key_position: position, value, position };
+        let members = self.value(first, node).map(member).into_iter().collect();
+        Record { position, is_misshapen: self.findings.error_count() > before, members }
+    }
+
+    fn each(&mut self, key: &Key, node: &Node<'_>, section: &'static Section) -> Option<Vec<(Text, Record)>> {
+        let Kind::Mapping(entries) = &node.kind else {
+            self.wrong_type(node, key.name, "a mapping");
+            self.is_incomplete = true;
+            return None;
+        };
+        let mut read = Vec::new();
+        for (name, node) in entries {
+            let Some(name) = self.text(name, section.name) else {
+                self.is_incomplete = true;
+                continue;
+            };
+            let outer = std::mem::replace(&mut self.audience, name.value.clone());
+            let record = self.named_record(Some(&name), node, section);
+            self.audience = outer;
+            if record.is_misshapen && self.findings.error_count() > MAX_FINDINGS {
+                // Nobody will read what is wrong with it, and there may be a million of them.
+                self.is_incomplete = true;
+                continue;
+            }
+            read.push((name, record));
+        }
+        Some(read)
+    }
+
+    fn texts(&mut self, key: &Key, node: &Node<'_>, most: usize) -> Option<Vec<(Text, Text)>> {
+        let Kind::Mapping(entries) = &node.kind else {
+            self.wrong_type(node, key.name, "a mapping");
+            return None;
+        };
+        let mut first: HashMap<&str, Position> = HashMap::with_capacity(entries.len());
+        let mut read = Vec::with_capacity(entries.len());
+        for (name_node, node) in entries {
+            let Some(name) = self.text(name_node, key.name) else { continue };
+            match first.entry(name_node.text()) {
+                Entry::Vacant(vacant) => _ = vacant.insert(name.position),
+                Entry::Occupied(known) => self.duplicate_key(name_node, key.name, *known.get()),
+            }
+            let Some(text) = self.text(node, key.name) else { continue };
+            let count = text.value.chars().count();
+            self.length(key, &text, 1, Some(most), "characters", count);
+            read.push((name, text));
+        }
+        Some(read)
+    }
+
+    fn length(
+        &mut self,
+        key: &Key,
+        text: &Text,
+        least: usize,
+        most: Option<usize>,
+        unit: &str,
+        length: usize,
+    ) {
+        if length < least {
+            self.report(Code::EmptyValue, text.position, "", format!("`{}` is empty", key.name), key.hint);
+        } else if let Some(most) = most.filter(|most| length > *most) {
+            let message = format!("`{}` has {length} {unit}, at most {most} are allowed", key.name);
+            self.report(Code::ValueTooLarge, text.position, &text.value, message, "use a shorter text");
+        }
+    }
+
+    pub(crate) fn text(&mut self, node: &Node<'_>, key: &str) -> Option<Text> {
+        match &node.kind {
+            Kind::Scalar { text, schema: Schema::String } => {
+                Some(Spanned { value: text.as_ref().into(), position: node.position })
+            }
+            _ => {
+                self.wrong_type(node, key, "a string");
+                None
+            }
+        }
+    }
+
+    fn sequence<'n, 't>(&mut self, key: &Key, node: &'n Node<'t>, least: usize) -> Option<&'n [Node<'t>]> {
+        let expected = if matches!(key.kind, Is::List(..) | Is::Rows(_)) { "a list" } else { LIST };
+        let Kind::Sequence(entries) = &node.kind else {
+            self.wrong_type(node, key.name, expected);
+            return None;
+        };
+        if entries.len() < least {
+            self.report(Code::EmptyValue, node.position, "", format!("`{}` is empty", key.name), key.hint);
+        }
+        Some(entries)
+    }
+
+    /// The nodes of a list that is not read yet; nothing if it is not there or not a list.
+    pub(crate) fn entries<'n, 't>(&mut self, fields: &Fields<'n, 't>, key: &str) -> &'n [Node<'t>] {
+        let Some((key, _, node)) = fields.member(key) else { return &[] };
+        let least = match key.kind {
+            Is::List(_, least) | Is::Rows(least) => least,
+            _ => 0,
+        };
+        self.sequence(key, node, least).unwrap_or_default()
+    }
+
+    /// A list of strings that is not read yet.
+    pub(crate) fn list(&mut self, fields: &Fields<'_, '_>, key: &str) -> Option<List> {
+        let (key, _, node) = fields.member(key)?;
+        match self.value(key, node)? {
+            Value::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    fn texts_list(&mut self, key: &Key, node: &Node<'_>, least: usize, most: Option<usize>) -> Option<List> {
+        let entries = self.sequence(key, node, least)?;
+        let written = entries.len();
+        if let Some(most) = most
+            && let Some(first_over) = entries.get(most)
+        {
+            let message = format!("`{}` has {written} entries, at most {most} are allowed", key.name);
+            let suggestion = format!("keep at most {most}");
+            self.report(Code::ValueTooLarge, first_over.position, first_over.text(), message, suggestion);
+        }
+        let entries = entries.iter().filter_map(|entry| self.text(entry, key.name)).collect();
+        Some(List { position: node.position, written, entries })
+    }
+
+    fn choice(&mut self, node: &Node<'_>, key: &str, names: &'static [&'static str]) -> Option<&'static str> {
+        let text = self.text(node, key)?;
+        if let Some(name) = names.iter().copied().find(|name| *name == &*text.value) {
+            return Some(name);
+        }
+        let suggestion = match nearest(&text.value, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("one of: {}", names.join(", ")),
+        };
+        let message = format!("unknown value `{}` of `{key}`", shown(&text.value));
+        self.report(Code::UnknownValue, text.position, &text.value, message, suggestion);
+        None
+    }
+
+    fn flag(&mut self, node: &Node<'_>, key: &str) -> Option<bool> {
+        if let Kind::Scalar { text, schema: Schema::Boolean } = &node.kind {
+            return Some(text.eq_ignore_ascii_case("true"));
+        }
+        self.wrong_type(node, key, "true or false");
+        None
+    }
+
+    fn number(&mut self, node: &Node<'_>, key: &str, most: u32) -> Option<u32> {
+        let Kind::Scalar { text, schema: Schema::Number } = &node.kind else {
+            self.wrong_type(node, key, &format!("a whole number from 0 to {most}"));
+            return None;
+        };
+        let Ok(value) = text.parse::<u32>() else {
+            let message = format!("`{key}` needs a whole number from 0 to {most}, not `{}`", shown(text));
+            let suggestion = format!("write a whole number from 0 to {most}");
+            self.report(Code::WrongType, node.position, text, message, suggestion);
+            return None;
+        };
+        if value > most {
+            let message = format!("`{key}` is {value}, at most {most} is allowed");
+            let suggestion = format!("a number from 0 to {most}");
+            self.report(Code::ValueTooLarge, node.position, text, message, suggestion);
+        }
+        Some(value)
+    }
+
+    pub(crate) fn wrong_type(&mut self, node: &Node<'_>, key: &str, expected: &str) {
+        let suggestion = match (&node.kind, expected) {
+            (Kind::Scalar { text, schema: Schema::Boolean | Schema::Number | Schema::Null }, "a string") => {
+                if text.is_empty() {
+                    "write a string, or leave the entry out".to_owned()
+                } else {
+                    format!("quote it: \"{}\"", shown(text))
+                }
+            }
+            (Kind::Scalar { text, schema }, LIST)
+                if *schema != Schema::Null && !text.contains([' ', '[', '"']) =>
+            {
+                format!("write a list: [{}]", shown(text))
+            }
+            (Kind::Scalar { schema: Schema::Null, .. }, _) => {
+                format!("write {expected}, or leave the key out")
+            }
+            _ => format!("write {expected}"),
+        };
+        let message = format!("`{}` needs {expected}, not {}", shown(key), node.describe());
+        self.report(Code::WrongType, node.position, node.text(), message, suggestion);
+    }
+}
+
+const LIST: &str = "a list of strings";
+
+/// Where a node starts: to underline all of a mapping would underline nothing.
+pub(crate) fn point(node: &Node<'_>) -> Position {
+    Position { end: node.position.start, ..node.position }
+}
