@@ -325,7 +325,7 @@ pub struct ClientCondition {
 pub enum RedirectCondition {
     /// All of them are plain http on a loopback host (RFC 8252 section 7.3).
     Loopback,
-    /// One of them is this, byte for byte.
+    /// One of them is this: scheme and host in lower case, no default port.
     Exact(Box<str>),
 }
 

@@ -81,6 +81,22 @@ impl<'u> PlainUri<'u> {
         self.rest.starts_with('/')
     }
 
+    /// The URI with scheme and host in lower case and without the default port: equal texts are the same URI.
+    #[must_use]
+    pub fn normal(&self) -> String {
+        let mut normal = self.scheme.to_ascii_lowercase();
+        normal.push(':');
+        if let Some(Authority { host, port }) = self.authority {
+            normal.push_str("//");
+            normal.push_str(&host.to_ascii_lowercase());
+            if let Some(port) = port.filter(|port| Some(*port) != default_port(self.scheme)) {
+                normal.push_str(&format!(":{port}"));
+            }
+        }
+        normal.push_str(self.rest);
+        normal
+    }
+
     /// Returns `true` if two URIs are the same: scheme and host without case, the default port like none, the rest byte for
     /// byte.
     #[must_use]

@@ -314,6 +314,15 @@ mod tests {
     }
 
     #[test]
+    fn the_spelling_of_a_redirect_uri_does_not_count() {
+        let with = |uri: &str| digest(&edited("redirectUri: loopback", &format!("redirectUri: '{uri}'")));
+        assert_eq!(with("HTTPS://App.example:443/cb"), with("https://app.example/cb"));
+        assert_ne!(with("https://app.example/cb/"), with("https://app.example/cb"));
+        assert_ne!(with("https://app.example/CB"), with("https://app.example/cb"));
+        assert_ne!(with("https://app.example:80/cb"), with("https://app.example/cb"));
+    }
+
+    #[test]
     fn texts_for_people_do_not_count() {
         stays("    description: The tools\n", "");
         stays("{openid: Who you are, a: The first}", "{a: The second}");

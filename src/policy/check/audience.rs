@@ -18,6 +18,7 @@ use crate::policy::{
 };
 use crate::scope::matching::{ScopeMatching, has_star_segment};
 use crate::scope::{ScopeList, check_token};
+use crate::uri::PlainUri;
 
 /// The lists that may be given to a client, as findings name them.
 struct GrantListRules {
@@ -453,7 +454,10 @@ impl<'d> Checker<'d> {
             client_name: text("clientName"),
             redirect_uri: text("redirectUri").map(|uri| match &*uri {
                 "loopback" => RedirectCondition::Loopback,
-                _ => RedirectCondition::Exact(uri),
+                // What parsers read differently never holds, which is a warning.
+                _ => RedirectCondition::Exact(
+                    PlainUri::parse(&uri).map_or(uri.clone(), |uri| uri.normal().into()),
+                ),
             }),
             grant_types: written.list("grantTypes").map(|list| self.grant_types(list)),
             application_type: text("applicationType"),

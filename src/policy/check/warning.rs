@@ -12,6 +12,7 @@ use crate::policy::{
     AudiencePolicy, ClientCondition, ClientSource, OmittedScope, PolicySet, RedirectCondition, Treatment,
 };
 use crate::scope::matching::ScopeMatching;
+use crate::uri::PlainUri;
 
 /// Every warning about a set that was made of these documents, by file and position.
 #[must_use]
@@ -187,6 +188,20 @@ impl Judge<'_> {
             let message =
                 format!("rule `{name}` never holds: `clientIdHost` needs the source `cimd`, not `{source}`");
             self.report(Code::UnusedClientRule, position, &rule.name, message, "write `source: cimd`");
+            return;
+        }
+        if let Some(RedirectCondition::Exact(uri)) = &rule.when.redirect_uri
+            && PlainUri::parse(uri).is_none()
+        {
+            let written = written.text("when.redirectUri");
+            let position = written.map_or(position, |uri| uri.position);
+            let message = format!(
+                "rule `{name}` never holds: parsers read the `redirectUri` `{}` differently",
+                shown(uri)
+            );
+            let suggestion =
+                "write an absolute URI without fragment, user information, blanks and backslashes";
+            self.report(Code::UnusedClientRule, position, uri, message, suggestion);
             return;
         }
         let gives = &rule.baseline_client_scopes;
@@ -426,6 +441,33 @@ mod tests {
                 "5:73 RedundantBaselineScope a: `a` in rule `r` has no effect: the baseline of the audience has it",
             ],
         );
+    }
+
+    #[test]
+    fn a_redirect_uri_that_parsers_read_differently_is_doubtful() {
+        let rule = |uri: &str| {
+            format!("clientRules: [{{name: r, when: {{redirectUri: '{uri}'}}, baselineClientScopes: [b]}}]")
+        };
+        let lines = |rule: &str| judged_rule(rule);
+        fn judged_rule(rule: &str) -> Vec<String> {
+            let text = format!("audiences:\n  api:\n    scopesSupported: [a, b, openid]\n    {rule}\n");
+            let documents = [Document::read(&"policy.yaml".into(), &text)];
+            let accepted = check(&"policy.yaml".into(), &documents).unwrap();
+            warnings(&accepted.set, &documents).iter().map(|finding| finding.message.clone()).collect()
+        }
+        for uri in
+            ["loopback", "https://app.example.com/cb", "com.example.app:/cb", "HTTP://Localhost:80/x?y"]
+        {
+            assert_eq!(lines(&rule(uri)), [""; 0], "{uri}");
+        }
+        for uri in
+            ["https://app.example.com/cb#x", "https://a@app.example.com/", "https://a\\b/", "/cb", "https:/a"]
+        {
+            assert_eq!(
+                lines(&rule(uri)),
+                [format!("rule `r` never holds: parsers read the `redirectUri` `{uri}` differently")]
+            );
+        }
     }
 
     #[test]
