@@ -169,6 +169,8 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
+    use crate::policy::format::Kind;
+    use crate::policy::keys::{AUDIENCE, meanings};
     use crate::policy::sample::{FULL as BASE, read, set};
 
     fn digest(text: &str) -> String {
@@ -275,6 +277,44 @@ mod tests {
         the_order_of_forbidden_scopes_counts: "[f, g]" -> "[g, f]",
         the_order_of_step_up_scopes_counts: "stepUpScopes: [b, c]" -> "stepUpScopes: [c, b]",
         the_order_of_grant_types_counts: "[authorization_code, refresh_token]" -> "[refresh_token, authorization_code]",
+    }
+
+    /// What the compiler does not read, or reads under another name, would change nothing.
+    #[test]
+    fn every_key_with_a_meaning_counts() {
+        fn written(path: &str, value: &str) -> String {
+            match path.split_once('.') {
+                Some((outer, inner)) => format!("{outer}: {{{inner}: {value}}}"),
+                None => format!("{path}: {value}"),
+            }
+        }
+        let audience = |members: &str| digest(&format!("audiences: {{'https://a.example': {{{members}}}}}"));
+        let plain = "scopesSupported: [a, b, z]";
+        for key in meanings() {
+            let names = key.path.split('.');
+            let found = names.fold((&AUDIENCE, None), |(section, _), name| {
+                let key = section.key(name).unwrap();
+                (key.kind.section().unwrap_or(section), Some(key))
+            });
+            let key = (key, found.1.unwrap());
+            let value = match key.1.kind {
+                Kind::Scopes(..) | Kind::Audiences(..) => "[z]".to_owned(),
+                Kind::Choice(words) | Kind::ChoiceOrOne(words, _) => {
+                    let default = key.1.default.trim_matches('"');
+                    words.iter().find(|word| **word != default).unwrap().to_string()
+                }
+                Kind::Flag => (key.1.default == "false").to_string(),
+                Kind::List(..) => "[{name: r, when: {source: dcr}, baselineClientScopes: [z]}]".to_owned(),
+                kind => panic!("no other value of {kind:?}"),
+            };
+            let member = written(&key.0.path, &value);
+            let other = match &*key.0.path {
+                "scopesSupported" => member.clone(),
+                // What is privileged or forbidden is no default, which counts already.
+                _ => format!("{plain}, {member}"),
+            };
+            assert_ne!(audience(&other), audience(plain), "{member}");
+        }
     }
 
     #[test]
