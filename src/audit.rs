@@ -7,6 +7,7 @@
 //! This layer knows neither gRPC nor the policy. The bytes that the chain covers are described in
 //! `docs/reference/audit-chain.md`.
 
+mod age;
 mod chain;
 mod error;
 mod event;
@@ -18,6 +19,7 @@ mod ledger;
 mod log;
 mod loss;
 mod queue;
+mod rate;
 mod read;
 mod record;
 mod retention;
@@ -28,22 +30,26 @@ mod start;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod throttle;
 mod verify;
+mod volume;
 mod wal;
 mod writer;
 
 pub use chain::{BadRecord, ChainWalk, Problem, VerifyReport};
 pub use error::AuditError;
 pub use event::{MAX_CLIENT_BYTES, cut_client, new_event};
-pub use log::{AuditLog, AuditOptions, MAX_RECORD_BYTES};
+pub use log::{AuditLog, AuditOptions, LEAST_STORE_BYTES, MAX_RECORD_BYTES};
 pub use queue::{Appending, Recorded};
 pub use read::{Filter, Page};
 pub use record::{Body, GENESIS_HASH, GapReason, Hash, Head, Record, Tip};
+pub use retention::{Clock, Evicted};
 pub use scan::scan;
 pub use shared::{AuditHealth, AuditStatus, Degraded, Stalled};
 pub use start::StartReport;
 pub use stream::{AuditStream, Checkpoint, Query, Start, StreamItem};
 pub use verify::{VerifyOptions, verify};
+pub use volume::{StorageLow, Volume, VolumeProbe};
 pub use writer::CommitObserver;
 
 /// The file name of the store inside the state directory.

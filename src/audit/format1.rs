@@ -21,6 +21,8 @@ const TYPE_GAP: u8 = 2;
 const LAST_KIND: i32 = AuditEventKind::PolicyChange as i32;
 const LAST_SOURCE: i32 = ClientSource::Static as i32;
 const LAST_ORIGIN: i32 = Origin::StepUp as i32;
+/// How many of the reasons of a gap it had.
+const GAP_REASONS: usize = 6;
 const LAST_REASON: i32 = Reason::AudienceRequired as i32;
 
 /// The content that the record had after one of this hash; `None` if format 1 cannot have it. The hashes of an
@@ -40,7 +42,7 @@ fn encode(body: &Body, prev_hash: &Hash) -> Option<Vec<u8>> {
         Body::Event(event) => out.event(event)?,
         Body::Gap(gap) => {
             let Gap { log_id: _, sequence: _, count, reason, first_time, last_time: _, reason_counts } = gap;
-            let code = GapReason::ALL.iter().position(|known| known.as_str() == reason)?;
+            let code = GapReason::ALL.iter().take(GAP_REASONS).position(|known| known.as_str() == reason)?;
             if !reason_counts.is_empty() {
                 return None;
             }
@@ -74,7 +76,8 @@ pub(super) fn decode(content: &[u8]) -> Result<(Body, Hash), String> {
         TYPE_EVENT => Body::Event(Box::new(bytes.event(log_id, sequence, time)?)),
         TYPE_GAP => {
             let code = bytes.byte()?;
-            let reason = usize::from(code).checked_sub(1).and_then(|at| GapReason::ALL.get(at));
+            let reason = usize::from(code).checked_sub(1).filter(|at| *at < GAP_REASONS);
+            let reason = reason.and_then(|at| GapReason::ALL.get(at));
             let reason = reason.ok_or_else(|| format!("gap reason {code} is unknown"))?;
             Body::Gap(Gap {
                 log_id,

@@ -67,11 +67,21 @@ pub(super) struct Usage {
 /// What retention may delete in one step, always from the oldest on.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cut {
-    /// Records until this many bytes of content are gone, but never the newest record.
-    Bytes(u64),
+    /// Records until this many bytes of content are gone, but never the newest record. Those from
+    /// the time or later (nanoseconds since 1970) count as young.
+    Bytes(u64, i64),
     /// Records from before the first time, by a clock that shows the second (nanoseconds since
     /// 1970).
     OlderThan(i64, i64),
+}
+
+/// What one step of retention deleted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Trimmed {
+    /// How many records.
+    pub(super) rows: u64,
+    /// How many of them were young.
+    pub(super) young: u64,
 }
 
 /// Why the ledger failed.
@@ -121,9 +131,8 @@ pub(super) trait Ledger: Send {
     fn probe(&mut self) -> Result<(), LedgerError>;
     /// The space taken.
     fn usage(&mut self) -> Result<Usage, LedgerError>;
-    /// Deletes the oldest records, at most 1000, and says how many. The last of them becomes the
-    /// base.
-    fn trim(&mut self, cut: Cut) -> Result<u64, LedgerError>;
+    /// Deletes the oldest records, at most 1000. The last of them becomes the base.
+    fn trim(&mut self, cut: Cut) -> Result<Trimmed, LedgerError>;
     /// Gives free pages back to the file system.
     fn vacuum(&mut self, pages: u64) -> Result<(), LedgerError>;
     /// Moves the write-ahead file into the main file. With `wait` it waits for readers, so that
@@ -315,14 +324,14 @@ impl Ledger for SqliteLedger {
         })
     }
 
-    fn trim(&mut self, cut: Cut) -> Result<u64, LedgerError> {
+    fn trim(&mut self, cut: Cut) -> Result<Trimmed, LedgerError> {
         self.transaction(|connection| {
             if let Cut::OlderThan(cutoff, _) = cut {
                 // What was set aside is as personal as what was not.
                 connection.prepare_cached("DELETE FROM damaged WHERE found_time < ?1")?.execute([cutoff])?;
             }
-            let Some((last, rows)) = last_to_trim(connection, cut)? else {
-                return Ok(0);
+            let Some((last, trimmed)) = last_to_trim(connection, cut)? else {
+                return Ok(Trimmed::default());
             };
             connection.execute(
                 "UPDATE log SET (base_sequence, base_hash, base_latest_time) =
@@ -330,7 +339,7 @@ impl Ledger for SqliteLedger {
                 [last],
             )?;
             connection.execute("DELETE FROM record WHERE sequence <= ?1", [last])?;
-            Ok(rows)
+            Ok(trimmed)
         })
     }
 
@@ -405,32 +414,34 @@ impl Identity {
     }
 }
 
-/// The last record that one step of retention deletes, and how many go.
-fn last_to_trim(connection: &Connection, cut: Cut) -> rusqlite::Result<Option<(i64, u64)>> {
+/// The last record that one step of retention deletes, and what goes with it.
+fn last_to_trim(connection: &Connection, cut: Cut) -> rusqlite::Result<Option<(i64, Trimmed)>> {
     let newest: Option<i64> =
         connection.query_row("SELECT max(sequence) FROM record", [], |row| row.get(0))?;
-    let mut statement = connection
-        .prepare_cached("SELECT sequence, length(content), content FROM record ORDER BY sequence LIMIT ?1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, latest_time, length(content), content FROM record ORDER BY sequence LIMIT ?1",
+    )?;
     let mut rows = statement.query([signed(TRIM_ROWS)])?;
     let mut last = None;
-    let mut count = 0;
+    let mut seen = Trimmed::default();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let sequence: i64 = row.get(0)?;
-        count += 1;
+        seen.rows += 1;
         match cut {
-            Cut::Bytes(wanted) => {
+            Cut::Bytes(wanted, young) => {
                 if bytes >= wanted || Some(sequence) == newest {
                     break;
                 }
-                bytes += unsigned(row.get(1)?);
-                last = Some((sequence, count));
+                bytes += unsigned(row.get(2)?);
+                seen.young += u64::from(row.get::<_, i64>(1)? >= young);
+                last = Some((sequence, seen));
             }
             Cut::OlderThan(cutoff, now) => {
-                let time = time_of(row.get_ref(2)?.as_blob()?).unwrap_or(0);
+                let time = time_of(row.get_ref(3)?.as_blob()?).unwrap_or(0);
                 let ahead = to_nanos(from_nanos(now) + CLOCK_SLACK);
                 if time < cutoff {
-                    last = Some((sequence, count));
+                    last = Some((sequence, seen));
                 } else if time <= ahead {
                     break;
                 }

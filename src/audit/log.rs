@@ -13,16 +13,21 @@ use uuid::Uuid;
 
 use super::ledger::Ledger;
 use super::queue::{Appending, Entry, QueueBudget, Recorded};
+use super::rate::RateLimit;
 use super::read::{Filter, Page, Reader};
-use super::record::{Body, GapReason, Head, from_nanos};
+use super::record::{Body, GapReason, Head, from_nanos, nanos_of};
 use super::retention::{Clock, Retention};
 use super::shared::{AuditHealth, AuditStatus, Shared};
 use super::start::{StartReport, Started, start};
 use super::stream::{AuditStream, Query, Source};
+use super::volume::{Volume, VolumeProbe};
 use super::writer::{CommitObserver, Job, Settings, Writer};
 use super::{AuditError, STORE_FILE};
 use crate::budget::Permit;
-use crate::proto::v1::AuditEvent;
+use crate::proto::v1::{AuditEvent, AuditEventKind};
+
+/// The least size limit of a store.
+pub const LEAST_STORE_BYTES: u64 = Retention::LEAST_BYTES;
 
 /// The most bytes that a record may have, with its place in the chain reckoned at its longest.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -35,7 +40,7 @@ pub struct AuditOptions {
     /// Records older than this are deleted; `None` keeps them.
     pub max_age: Option<Duration>,
     /// The store stays under this many bytes by deleting the oldest records; `None`: no limit. At
-    /// least 16 MiB.
+    /// least [`LEAST_STORE_BYTES`].
     pub max_bytes: Option<u64>,
     /// How many bytes of events may wait to be written: half for those that somebody waits for,
     /// half for those that nobody does. A smaller event counts as 1 KiB.
@@ -44,8 +49,13 @@ pub struct AuditOptions {
     pub stall_after: Duration,
     /// How often a stream sends a checkpoint.
     pub checkpoint_interval: Duration,
-    /// The clock that retention and checkpoints go by.
+    /// How many denials are recorded in a second, in a burst ten times that; more are counted by
+    /// gaps, at most one a second. `None` records all.
+    pub denials_per_second: Option<u32>,
+    /// The clocks that retention, rates and checkpoints go by.
     pub clock: Clock,
+    /// Looks at the volume of the store.
+    pub volume: VolumeProbe,
     /// Told about each transaction.
     pub commit_observer: Option<CommitObserver>,
 }
@@ -62,7 +72,9 @@ impl AuditOptions {
             queue_bytes: 16 << 20,
             stall_after: Duration::from_secs(5),
             checkpoint_interval: Duration::from_secs(15),
-            clock: Arc::new(SystemTime::now),
+            denials_per_second: None,
+            clock: Clock::default(),
+            volume: Arc::new(Volume::of),
             commit_observer: None,
         }
     }
@@ -77,6 +89,7 @@ impl fmt::Debug for AuditOptions {
             .field("queue_bytes", &self.queue_bytes)
             .field("stall_after", &self.stall_after)
             .field("checkpoint_interval", &self.checkpoint_interval)
+            .field("denials_per_second", &self.denials_per_second)
             .finish_non_exhaustive()
     }
 }
@@ -97,7 +110,8 @@ struct Inner {
     max_bytes: Option<u64>,
     checkpoint_interval: Duration,
     stall_after: Duration,
-    clock: DebugClock,
+    clock: Clock,
+    denial_rate: Option<RateLimit>,
     jobs: Sender<Job>,
     closing: AtomicBool,
     shared: Arc<Shared>,
@@ -128,12 +142,17 @@ impl AuditLog {
             queue_bytes,
             stall_after,
             checkpoint_interval,
+            denials_per_second,
             clock,
+            volume,
             commit_observer,
         } = options;
-        let retention = Retention::new(max_age, max_bytes, Arc::clone(&clock))?;
+        Retention::check(max_bytes)?;
         let Started { ledger, lock, high_water, tip, base, accounted, unwritten, report } =
-            start(&state_dir, clock())?;
+            start(&state_dir, (clock.wall)())?;
+        let newest = (tip.latest_time > i64::MIN).then(|| from_nanos(tip.latest_time));
+        let retention = Retention::new(max_age, max_bytes, clock.clone(), newest);
+        let denial_rate = denials_per_second.map(|rate| RateLimit::new(rate, (clock.monotonic)()));
         let log_id = ledger.log_id();
         let shared = Arc::new(Shared::new(
             high_water,
@@ -142,10 +161,11 @@ impl AuditLog {
             base.head.sequence + 1,
         ));
         shared.figures.lost(report.unwritten + report.lost + report.damaged);
-        shared.losses.merge(unwritten.into_iter().collect());
+        shared.losses.put_back(unwritten.into_iter().collect());
 
         let (jobs, receiver) = mpsc::channel();
-        let settings = Settings { log_id, retention, observer: commit_observer };
+        let settings =
+            Settings { log_id, retention, observer: commit_observer, volume, state_dir: state_dir.clone() };
         let writer =
             Writer::new(wrap(ledger), Arc::clone(&shared), receiver, settings, tip, accounted, Some(lock));
         std::thread::Builder::new()
@@ -159,7 +179,8 @@ impl AuditLog {
                 max_bytes,
                 checkpoint_interval,
                 stall_after,
-                clock: DebugClock(clock),
+                clock,
+                denial_rate,
                 jobs,
                 closing: AtomicBool::new(false),
                 shared,
@@ -223,7 +244,8 @@ impl AuditLog {
         self.append(event, self.reserve(0)?)?.await
     }
 
-    /// Records an event without waiting. What cannot be queued is counted by a gap record.
+    /// Records an event without waiting. What cannot be queued, and denials beyond their rate, are
+    /// counted by gap records. Takes no lock and does not touch the disk.
     pub fn enqueue(&self, event: AuditEvent) {
         let inner = &self.inner;
         if inner.closing.load(Ordering::Acquire) {
@@ -231,6 +253,13 @@ impl AuditLog {
             return tracing::warn!("an audit event came after the log was closed");
         }
         inner.shared.high_water.count_queued();
+        if event.kind() == AuditEventKind::Denial
+            && let Some(rate) = &inner.denial_rate
+            && !rate.take((inner.clock.monotonic)())
+        {
+            inner.shared.figures.lost(1);
+            return inner.shared.losses.add_denial(event.reason(), nanos_of(event.event_time));
+        }
         let body = Body::Event(Box::new(event));
         let bytes = body.max_bytes();
         if bytes > MAX_RECORD_BYTES {
@@ -279,7 +308,7 @@ impl AuditLog {
             reader: inner.reader.clone(),
             shared: Arc::clone(&inner.shared),
             checkpoint_interval: inner.checkpoint_interval,
-            clock: Arc::clone(&inner.clock.0),
+            clock: inner.clock.clone(),
         };
         AuditStream::open(source, query).await
     }
@@ -368,7 +397,7 @@ impl AuditLog {
     }
 
     pub(super) fn now(&self) -> SystemTime {
-        (self.inner.clock.0)()
+        (self.inner.clock.wall)()
     }
 
     fn send(&self, entry: Entry) -> Result<(), AuditError> {
@@ -385,18 +414,9 @@ impl AuditLog {
     fn lose(&self, reason: GapReason, event: &Body) {
         let shared = &self.inner.shared;
         shared.figures.lost(1);
-        if shared.losses.add(reason, from_nanos(event.time())) {
+        if shared.losses.add(reason, event.time()) {
             // The first loss after the writer last looked; it may be asleep.
             let _ = self.inner.jobs.send(Job::Wake);
         }
-    }
-}
-
-/// A clock that can stand in a struct that derives `Debug`.
-struct DebugClock(Clock);
-
-impl fmt::Debug for DebugClock {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Clock")
     }
 }

@@ -79,17 +79,20 @@ pub enum GapReason {
     TailDamaged,
     /// The record that had this sequence was acknowledged, but is gone from the store.
     TailLost,
+    /// More denials came than are recorded in a second.
+    DenialRate,
 }
 
 impl GapReason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::WriteFailed,
         Self::TooLarge,
         Self::ProcessEnded,
         Self::TailDamaged,
         Self::TailLost,
+        Self::DenialRate,
     ];
 
     /// The `reason` of a [`Gap`].
@@ -102,6 +105,7 @@ impl GapReason {
             Self::ProcessEnded => "process_ended",
             Self::TailDamaged => "tail_damaged",
             Self::TailLost => "tail_lost",
+            Self::DenialRate => "DENIAL_RATE",
         }
     }
 }

@@ -3,10 +3,12 @@
 //! Only these two limits delete anything, always from the oldest record on. A full disk never
 //! does.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::AuditError;
+use super::age::AgeClock;
 use super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS, Usage};
 use super::record::to_nanos;
 
@@ -18,8 +20,27 @@ const VACUUM_PAGES: u64 = 256;
 const SPARE_BYTES: u64 = 4 << 20;
 const PAGE_BYTES: u64 = 4096;
 
-/// The current time; a test turns it by hand.
-pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+/// The two clocks of a log; a test turns them by hand.
+#[derive(Clone)]
+pub struct Clock {
+    /// The time of day, which may jump: for what is recorded and shown.
+    pub wall: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    /// A clock that never jumps: for how long something takes.
+    pub monotonic: Arc<dyn Fn() -> Instant + Send + Sync>,
+}
+
+impl Default for Clock {
+    /// The clocks of the system.
+    fn default() -> Self {
+        Self { wall: Arc::new(SystemTime::now), monotonic: Arc::new(Instant::now) }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Clock")
+    }
+}
 
 /// The limits, and the sizes that follow from them.
 pub(super) struct Retention {
@@ -30,20 +51,30 @@ pub(super) struct Retention {
     /// The size of the write-ahead file after which it is moved into the main file.
     pub(super) wal_bytes: u64,
     pub(super) clock: Clock,
+    age: AgeClock,
 }
 
 /// The space that the store takes, and the oldest record that it has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Space {
     pub(super) bytes: u64,
-    pub(super) low: bool,
     pub(super) oldest: u64,
+}
+
+/// How many records were deleted, by what deleted them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Evicted {
+    /// Deleted because they were old.
+    pub age: u64,
+    /// Deleted for the size of the store although they were not old.
+    pub size: u64,
 }
 
 /// What one round did.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Maintained {
     pub(super) space: Space,
+    pub(super) evicted: Evicted,
     /// Transactions that were needed.
     pub(super) steps: u64,
     /// Whether another round should follow soon.
@@ -54,27 +85,37 @@ impl Retention {
     /// The least size limit: 16 times the largest record.
     pub(super) const LEAST_BYTES: u64 = 16 << 20;
 
+    /// Checks a size limit.
+    pub(super) const fn check(max_bytes: Option<u64>) -> Result<(), AuditError> {
+        match max_bytes {
+            Some(given) if given < Self::LEAST_BYTES => {
+                Err(AuditError::LimitTooSmall { given, least: Self::LEAST_BYTES })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `newest` is the time of the newest record.
     pub(super) fn new(
         max_age: Option<Duration>,
         max_bytes: Option<u64>,
         clock: Clock,
-    ) -> Result<Self, AuditError> {
-        if let Some(given) = max_bytes.filter(|bytes| *bytes < Self::LEAST_BYTES) {
-            return Err(AuditError::LimitTooSmall { given, least: Self::LEAST_BYTES });
-        }
+        newest: Option<SystemTime>,
+    ) -> Self {
         let share = max_bytes.map_or(8 << 20, |bytes| (bytes / 64).min(8 << 20));
-        Ok(Self {
+        Self {
             max_age,
             max_bytes,
             batch_bytes: usize::try_from(share / 2).unwrap_or(usize::MAX),
             wal_bytes: share,
+            age: AgeClock::new((clock.monotonic)(), (clock.wall)(), newest),
             clock,
-        })
+        }
     }
 
     /// Does one round. `move_wal` says that the write-ahead file has grown to its size.
     pub(super) fn maintain(
-        &self,
+        &mut self,
         ledger: &mut dyn Ledger,
         move_wal: bool,
     ) -> Result<Maintained, LedgerError> {
@@ -86,37 +127,30 @@ impl Retention {
             }
         }
         let mut steps = 0;
-        let mut more = self.trim_by_age(ledger, &mut steps)?;
-        more |= self.trim_by_size(ledger, &mut steps)?;
+        let mut evicted = Evicted::default();
+        let age = self.max_age.and_then(|max_age| {
+            let now = self.age.time((self.clock.monotonic)(), (self.clock.wall)(), max_age);
+            Some((now.checked_sub(max_age)?, now))
+        });
+        let mut more = false;
+        if let Some((cutoff, now)) = age {
+            more |= trim_by_age(ledger, cutoff, now, &mut steps, &mut evicted)?;
+        }
+        let young = age.map_or(i64::MIN, |(cutoff, _)| to_nanos(cutoff));
+        more |= self.trim_by_size(ledger, young, &mut steps, &mut evicted)?;
         more |= self.vacuum(ledger, &mut steps)?;
         let bytes = total(ledger.usage()?);
-        Ok(Maintained {
-            space: Space {
-                bytes,
-                low: self.max_bytes.is_some_and(|limit| bytes >= limit / 5 * 4),
-                oldest: ledger.base()?.head.sequence + 1,
-            },
-            steps,
-            more,
-        })
+        let space = Space { bytes, oldest: ledger.base()?.head.sequence + 1 };
+        Ok(Maintained { space, evicted, steps, more })
     }
 
-    fn trim_by_age(&self, ledger: &mut dyn Ledger, steps: &mut u64) -> Result<bool, LedgerError> {
-        let now = (self.clock)();
-        let Some(cutoff) = self.max_age.and_then(|age| now.checked_sub(age)) else {
-            return Ok(false);
-        };
-        for _ in 0..STEPS {
-            let rows = ledger.trim(Cut::OlderThan(to_nanos(cutoff), to_nanos(now)))?;
-            *steps += u64::from(rows > 0);
-            if rows < TRIM_ROWS {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn trim_by_size(&self, ledger: &mut dyn Ledger, steps: &mut u64) -> Result<bool, LedgerError> {
+    fn trim_by_size(
+        &self,
+        ledger: &mut dyn Ledger,
+        young: i64,
+        steps: &mut u64,
+        evicted: &mut Evicted,
+    ) -> Result<bool, LedgerError> {
         let Some(limit) = self.max_bytes else {
             return Ok(false);
         };
@@ -129,10 +163,12 @@ impl Retention {
                 return Ok(false);
             };
             // A little more than needed, so that not every batch has to delete.
-            let rows = ledger.trim(Cut::Bytes(excess + self.wal_bytes / 4))?;
-            if rows == 0 {
+            let trimmed = ledger.trim(Cut::Bytes(excess + self.wal_bytes / 4, young))?;
+            if trimmed.rows == 0 {
                 return Ok(false);
             }
+            evicted.size += trimmed.young;
+            evicted.age += trimmed.rows - trimmed.young;
             *steps += 1;
         }
         Ok(true)
@@ -151,6 +187,24 @@ impl Retention {
         }
         Ok(true)
     }
+}
+
+fn trim_by_age(
+    ledger: &mut dyn Ledger,
+    cutoff: SystemTime,
+    now: SystemTime,
+    steps: &mut u64,
+    evicted: &mut Evicted,
+) -> Result<bool, LedgerError> {
+    for _ in 0..STEPS {
+        let rows = ledger.trim(Cut::OlderThan(to_nanos(cutoff), to_nanos(now)))?.rows;
+        *steps += u64::from(rows > 0);
+        evicted.age += rows;
+        if rows < TRIM_ROWS {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The size at which records are deleted. What is above is room for the batch that is being

@@ -13,8 +13,9 @@ use super::high_water::HighWaterFile;
 use super::loss::Losses;
 use super::queue::QueueBudget;
 use super::record::Head;
-use super::retention::Space;
+use super::retention::{Evicted, Space};
 use super::stall::StallDetector;
+use super::volume::StorageLow;
 
 /// Whether the log can do its work.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -23,8 +24,8 @@ pub struct AuditHealth {
     pub degraded: Option<Degraded>,
     /// Set while events wait too long although nothing has failed: the disk does not answer.
     pub stalled: Option<Stalled>,
-    /// The store has reached 80 % of its size limit.
-    pub storage_low: bool,
+    /// Set while the volume of the store is nearly full.
+    pub storage_low: Option<StorageLow>,
 }
 
 /// Since when and why the store cannot be written.
@@ -70,12 +71,16 @@ pub struct AuditStatus {
     pub errors: u64,
     /// Events that were lost since the process started; gap records count them, or will.
     pub lost: u64,
+    /// Records that retention deleted since the process started.
+    pub evicted: Evicted,
     /// Whether the log can do its work.
     pub health: AuditHealth,
     /// Transactions of this process.
     pub commits: u64,
     /// The time that they took in all; each includes one sync of the disk.
     pub commit_time: Duration,
+    /// How often the store was maintained: looked at for its size and age.
+    pub maintained: u64,
     /// Streams that are open.
     pub readers: u64,
     /// How many records the slowest of them has before it; 0 if there is none.
@@ -145,9 +150,17 @@ impl Shared {
     pub(super) fn set_space(&self, space: &Space) {
         self.figures.bytes.store(space.bytes, Ordering::Relaxed);
         self.figures.oldest.store(space.oldest, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_storage_low(&self, low: Option<StorageLow>) {
         self.health.send_if_modified(|health| {
-            let changed = health.storage_low != space.low;
-            health.storage_low = space.low;
+            let changed = match (health.storage_low, low) {
+                (Some(known), Some(low)) => !known.is_near(low),
+                (known, low) => known != low,
+            };
+            if changed {
+                health.storage_low = low;
+            }
             changed
         });
     }
@@ -181,9 +194,14 @@ impl Shared {
             limit,
             errors: figures.errors.load(Ordering::Relaxed) + self.high_water.errors(),
             lost: figures.lost.load(Ordering::Relaxed),
+            evicted: Evicted {
+                age: figures.evicted_by_age.load(Ordering::Relaxed),
+                size: figures.evicted_by_size.load(Ordering::Relaxed),
+            },
             health: self.health.borrow().clone(),
             commits: figures.commits.load(Ordering::Relaxed),
             commit_time: Duration::from_nanos(figures.commit_nanos.load(Ordering::Relaxed)),
+            maintained: figures.maintained.load(Ordering::Relaxed),
             readers: positions.len() as u64,
             largest_lag: durable.saturating_sub(slowest),
         }
@@ -200,9 +218,12 @@ pub(super) struct Figures {
     appended: AtomicU64,
     errors: AtomicU64,
     lost: AtomicU64,
+    evicted_by_age: AtomicU64,
+    evicted_by_size: AtomicU64,
     bytes: AtomicU64,
     oldest: AtomicU64,
     commits: AtomicU64,
+    maintained: AtomicU64,
     commit_nanos: AtomicU64,
 }
 
@@ -234,6 +255,15 @@ impl Figures {
 
     pub(super) fn lost(&self, count: u64) {
         self.lost.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn maintained(&self) {
+        self.maintained.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn evicted(&self, Evicted { age, size }: Evicted) {
+        self.evicted_by_age.fetch_add(age, Ordering::Relaxed);
+        self.evicted_by_size.fetch_add(size, Ordering::Relaxed);
     }
 
     pub(super) fn committed(&self, records: u64, took: Duration) {

@@ -246,7 +246,7 @@ impl AuditStream {
     fn checkpoint(&mut self, through: Head) -> StreamItem {
         let Source { log_id, checkpoint_interval, clock, .. } = &self.source;
         self.checkpoint_at = Instant::now() + *checkpoint_interval;
-        StreamItem::Checkpoint(Checkpoint { log_id: *log_id, through, server_time: clock() })
+        StreamItem::Checkpoint(Checkpoint { log_id: *log_id, through, server_time: (clock.wall)() })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the tests of this module share: events, a log in a temporary folder, a ledger that fails on demand.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -7,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 use super::chain::Row;
-use super::ledger::{Cut, Ledger, LedgerError, SqliteLedger, Usage};
+use super::ledger::{Cut, Ledger, LedgerError, SqliteLedger, Trimmed, Usage};
 use super::*;
 use crate::proto::v1::{AddedScope, AuditEvent, AuditEventKind, Client, Origin, PolicyVersion};
 
@@ -39,6 +40,34 @@ pub(super) fn expansion(client_id: &str) -> AuditEvent {
 
 pub(super) fn denial(client_id: &str) -> AuditEvent {
     event(AuditEventKind::Denial, client_id)
+}
+
+/// Clocks that a test moves ahead, by seconds: the wall clock and the monotonic one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ahead(Arc<[AtomicU64; 2]>);
+
+impl Ahead {
+    pub(super) fn clock(&self) -> Clock {
+        let ahead = |which: usize| {
+            let Self(seconds) = self.clone();
+            move || Duration::from_secs(seconds[which].load(Ordering::Relaxed))
+        };
+        let (wall, monotonic) = (ahead(0), ahead(1));
+        Clock {
+            wall: Arc::new(move || SystemTime::now() + wall()),
+            monotonic: Arc::new(move || std::time::Instant::now() + monotonic()),
+        }
+    }
+
+    /// Sets the wall clock alone.
+    pub(super) fn jump(&self, seconds: u64) {
+        self.0[0].store(seconds, Ordering::Relaxed);
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&self, seconds: u64) {
+        self.0.iter().for_each(|clock| clock.store(seconds, Ordering::Relaxed));
+    }
 }
 
 /// All records of a log.
@@ -185,7 +214,7 @@ impl Ledger for FaultyLedger {
         self.ledger.usage()
     }
 
-    fn trim(&mut self, cut: Cut) -> Result<u64, LedgerError> {
+    fn trim(&mut self, cut: Cut) -> Result<Trimmed, LedgerError> {
         self.ledger.trim(cut)
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,16 +17,21 @@ use uuid::Uuid;
 use super::AuditError;
 use super::chain::ChainWalk;
 use super::ledger::{Ledger, LedgerError};
+use super::loss::Which;
 use super::queue::{Entry, Recorded};
-use super::record::{Body, Tip};
+use super::record::{Body, GapReason, Tip};
 use super::retention::Retention;
 use super::shared::{Degraded, Shared};
+use super::throttle::Throttle;
+use super::volume::VolumeProbe;
 use crate::proto::v1::Gap;
 
 /// The most records in one transaction.
 const BATCH_RECORDS: usize = 1024;
 /// How long nothing may happen before the store is maintained.
 const MAINTAIN_INTERVAL: Duration = Duration::from_secs(1);
+/// The least time between two gaps for denials beyond their rate.
+const RATE_GAP_INTERVAL: Duration = Duration::from_secs(1);
 /// The wait after a first failure, doubled up to the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
@@ -56,6 +62,8 @@ pub(super) struct Settings {
     pub(super) retention: Retention,
     /// Told how long each transaction took and how many records it had.
     pub(super) observer: Option<CommitObserver>,
+    pub(super) volume: VolumeProbe,
+    pub(super) state_dir: PathBuf,
 }
 
 /// The state of the thread.
@@ -75,6 +83,10 @@ pub(super) struct Writer {
     /// A guess at the bytes in the write-ahead file that are not yet in the main file.
     wal_guess: u64,
     next_maintenance: Instant,
+    /// Before this, denials beyond their rate are not made into another gap.
+    next_rate_gap: Instant,
+    maintenance_errors: Throttle,
+    evictions: Throttle,
     closing: bool,
     closed: Option<oneshot::Sender<Result<(), AuditError>>>,
     /// Held until the thread ends.
@@ -113,6 +125,9 @@ impl Writer {
             reopen: false,
             wal_guess: 0,
             next_maintenance: Instant::now(),
+            next_rate_gap: Instant::now(),
+            maintenance_errors: Throttle::default(),
+            evictions: Throttle::default(),
             closing: false,
             closed: None,
             _lock: lock,
@@ -215,7 +230,7 @@ impl Writer {
         if let Err(error) = self.make_sure() {
             return self.failed(&error);
         }
-        let gaps = self.shared.losses.take();
+        let gaps = self.take_losses();
         if self.waiting.is_empty() && gaps.is_empty() {
             if self.trouble.is_some() {
                 match self.ledger.probe() {
@@ -235,10 +250,21 @@ impl Writer {
                 true
             }
             Err(error) => {
-                self.shared.losses.merge(gaps);
+                self.shared.losses.put_back(gaps);
                 self.failed(&error)
             }
         }
+    }
+
+    /// What is lost and not yet in the chain; denials beyond their rate at most once a second.
+    fn take_losses(&mut self) -> Vec<Gap> {
+        let now = Instant::now();
+        let which = if self.closing || self.next_rate_gap <= now { Which::All } else { Which::Urgent };
+        let losses = self.shared.losses.take(which, (self.settings.retention.clock.wall)());
+        if losses.iter().any(|gap| gap.reason == GapReason::DenialRate.as_str()) {
+            self.next_rate_gap = now + RATE_GAP_INTERVAL;
+        }
+        losses
     }
 
     /// After failures: opens the store again if it is time to, and finds out what it has.
@@ -379,7 +405,7 @@ impl Writer {
         let trouble = self.trouble.get_or_insert_with(|| {
             warn!(%error, "audit log cannot be written");
             Trouble {
-                since: (self.settings.retention.clock)(),
+                since: (self.settings.retention.clock.wall)(),
                 error: String::new(),
                 failures: 0,
                 delay: FIRST_RETRY / 2,
@@ -413,15 +439,30 @@ impl Writer {
             Ok(done) => {
                 self.wal_guess = done.steps * COMMIT_OVERHEAD;
                 self.shared.set_space(&done.space);
+                self.shared.figures.evicted(done.evicted);
+                if let Some(count) = self.evictions.add(done.evicted.size, Instant::now()) {
+                    warn!(
+                        count,
+                        oldest = done.space.oldest,
+                        "audit records were deleted for the size of the store although they are younger than the retention"
+                    );
+                }
                 done.more
             }
             Err(error) => {
                 self.ledger.rollback();
                 self.shared.figures.error();
-                warn!(%error, "audit log could not be maintained");
+                if let Some(count) = self.maintenance_errors.add(1, Instant::now()) {
+                    warn!(%error, count, "audit log could not be maintained");
+                }
                 false
             }
         };
+        // If the volume cannot be looked at, what was known stays.
+        if let Ok(volume) = (self.settings.volume)(&self.settings.state_dir) {
+            self.shared.set_storage_low(volume.low());
+        }
+        self.shared.figures.maintained();
         self.next_maintenance = Instant::now() + if more { Duration::ZERO } else { MAINTAIN_INTERVAL };
     }
 

@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 use super::output::{bad, clean, print, print_error};
 use super::value::{duration, positive_duration, size};
 use super::{Exit, report};
+use crate::audit::LEAST_STORE_BYTES;
 use crate::audit::jsonl::JsonlTarget;
 use crate::server::app::{App, AppError, AuditSettings, Settings, Stopped};
 use crate::server::config::Config;
@@ -73,9 +74,17 @@ pub(super) struct ServeArgs {
     /// How long audit records are kept
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = positive_duration)]
     audit_retention: Duration,
-    /// How large the audit log may get
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    /// How large the audit log may get, at least 16MiB; the oldest records are deleted
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = store_size)]
     audit_max_size: u64,
+    /// How many denials are recorded in a second (in a burst ten times that); more are counted in gaps
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 200,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    audit_denials_per_second: u32,
     /// Also write audit records as JSON lines to this file; - is standard output
     #[arg(long, value_name = "PATH")]
     audit_jsonl: Option<PathBuf>,
@@ -114,6 +123,16 @@ enum LogFormat {
     Text,
     /// An object on a line
     Json,
+}
+
+/// A size that an audit log can have.
+fn store_size(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < LEAST_STORE_BYTES => {
+            Err(format!("it must be at least {}MiB", LEAST_STORE_BYTES >> 20))
+        }
+        bytes => Ok(bytes),
+    }
 }
 
 /// Runs the verb until the process is told to stop. `settings` are those that count, for the log.
@@ -167,6 +186,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         audit_mode,
         audit_retention,
         audit_max_size,
+        audit_denials_per_second,
         audit_jsonl,
         allow_outside_links,
         start_from_last_good,
@@ -204,6 +224,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
             },
             retention: Some(audit_retention),
             max_bytes: Some(audit_max_size),
+            denials_per_second: audit_denials_per_second,
             jsonl,
         },
         process,

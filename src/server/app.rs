@@ -103,6 +103,8 @@ pub struct AuditSettings {
     pub retention: Option<Duration>,
     /// The store stays under this many bytes; `None` means no limit. Default 1 GiB.
     pub max_bytes: Option<u64>,
+    /// How many denials are recorded in a second, in a burst ten times that. Default 200.
+    pub denials_per_second: u32,
     /// Where records are also written as JSON lines. Default: nowhere.
     pub jsonl: Option<JsonlTarget>,
 }
@@ -113,6 +115,7 @@ impl Default for AuditSettings {
             mode: AuditMode::Blocking,
             retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
             max_bytes: Some(1 << 30),
+            denials_per_second: 200,
             jsonl: None,
         }
     }
@@ -263,11 +266,12 @@ impl App {
             start_from_last_good,
             SystemTime::now(),
         ));
-        let AuditSettings { mode, retention, max_bytes, jsonl } = audit;
+        let AuditSettings { mode, retention, max_bytes, denials_per_second, jsonl } = audit;
         let commits = commit_histogram();
         let options = AuditOptions {
             max_age: retention,
             max_bytes,
+            denials_per_second: Some(denials_per_second),
             commit_observer: Some({
                 let (commits, fault) = (commits.clone(), fault.clone());
                 Arc::new(move |took, _| {

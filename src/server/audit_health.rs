@@ -60,10 +60,11 @@ async fn show_log(log: &AuditLog, tracker: &StatusTracker) {
             ("AuditStalled", message)
         });
         tracker.toggle(kind::AUDIT_DEGRADED, degraded.or(stalled), now);
-        let low = storage_low.then(|| {
-            let message =
-                "the audit store is over 80 % of its size limit; the oldest records are deleted at the limit";
-            ("AuditStorageNearLimit", message.to_owned())
+        let low = storage_low.map(|low| {
+            let message = format!(
+                "the volume of the state directory is nearly full: {low}; when it is full, expansions are refused"
+            );
+            ("VolumeNearlyFull", message)
         });
         tracker.toggle(kind::AUDIT_STORAGE_LOW, low, now);
         tokio::select! {

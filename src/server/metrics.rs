@@ -324,6 +324,17 @@ impl Collector for AuditCollector {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
+        let mut family = encoder.encode_descriptor(
+            "audit_evicted_records",
+            "Audit records that retention deleted: by age, or by size although their age would keep them",
+            None,
+            MetricType::Counter,
+        )?;
+        for (cause, count) in [("age", status.evicted.age), ("size", status.evicted.size)] {
+            let labels = [("cause", cause)];
+            let encoder = family.encode_family(&labels)?;
+            ConstCounter::new(count).encode(encoder)?;
+        }
         let health = [
             ("audit_durable_sequence", "Newest sequence that is durable", status.durable),
             ("audit_oldest_sequence", "Oldest sequence that retention keeps", status.oldest),

@@ -160,12 +160,10 @@ async fn cursor_that_does_not_belong_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reader_overtaken_by_retention_is_told_and_skips_nothing() {
-    let ahead = Arc::new(AtomicU64::new(0));
-    let clock = Arc::clone(&ahead);
+    let ahead = Ahead::default();
     let fixture = fixture_with(|options| {
         options.max_age = Some(Duration::from_secs(60));
-        options.clock =
-            Arc::new(move || SystemTime::now() + Duration::from_secs(clock.load(Ordering::Relaxed)));
+        options.clock = ahead.clock();
     });
     fixture.fill(600).await;
     let mut stream = fixture.log.stream(Query { follow: true, ..Query::default() }).await.unwrap();
@@ -173,7 +171,7 @@ async fn reader_overtaken_by_retention_is_told_and_skips_nothing() {
     for _ in 0..3 {
         next(&mut stream).await;
     }
-    ahead.store(3600, Ordering::Relaxed);
+    ahead.pass(3600);
     until(&fixture.log, |status| status.oldest == 601).await;
     let mut sent = 1;
     let error = loop {

@@ -1,9 +1,7 @@
 //! Every change to a stored chain is noticed and named.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rusqlite::params;
 
@@ -144,11 +142,10 @@ async fn record_replaced_with_a_fitting_hash_is_found_by_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn chain_holds_while_the_log_is_written_and_trimmed() {
     let folder = tempfile::tempdir().unwrap();
-    let ahead = Arc::new(AtomicU64::new(0));
-    let clock = Arc::clone(&ahead);
+    let ahead = Ahead::default();
     let log = AuditLog::open(AuditOptions {
         max_age: Some(Duration::from_secs(60)),
-        clock: Arc::new(move || SystemTime::now() + Duration::from_secs(clock.load(Ordering::Relaxed))),
+        clock: ahead.clock(),
         ..AuditOptions::new(folder.path())
     })
     .unwrap();
@@ -160,7 +157,7 @@ async fn chain_holds_while_the_log_is_written_and_trimmed() {
     let walk = tokio::task::spawn_blocking(move || {
         (0..20).map(|_| verify(&path, &VerifyOptions::default()).unwrap()).collect::<Vec<_>>()
     });
-    ahead.store(3600, Ordering::Relaxed);
+    ahead.pass(3600);
     for _ in 0..200 {
         log.append_durable(expansion("c")).await.unwrap();
     }

@@ -2,9 +2,10 @@
 
 use std::process::Output;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
-use scopeward::audit::{AuditLog, AuditOptions, new_event};
+use scopeward::audit::{AuditLog, AuditOptions, Clock, new_event};
 use scopeward::proto::v1::{
     AddedScope, AuditEvent, AuditEventKind, Client, Origin, PolicyVersion, Reason, RefusedScope,
 };
@@ -330,13 +331,23 @@ fn a_cursor_of_another_log_is_refused_with_what_is_kept() {
 #[test]
 fn a_cursor_outside_of_what_is_kept_is_refused_with_what_is_kept() {
     let place = filled(5);
+    let ahead = Arc::new(AtomicU64::new(0));
+    let later = |ahead: &Arc<AtomicU64>| {
+        let ahead = Arc::clone(ahead);
+        move || Duration::from_secs(ahead.load(Ordering::Relaxed))
+    };
+    let (wall, monotonic) = (later(&ahead), later(&ahead));
     let log_id = with_log(
         &place,
         |options| {
             options.max_age = Some(Duration::from_secs(60));
-            options.clock = Arc::new(|| SystemTime::now() + Duration::from_secs(3600));
+            options.clock = Clock {
+                wall: Arc::new(move || SystemTime::now() + wall()),
+                monotonic: Arc::new(move || Instant::now() + monotonic()),
+            };
         },
         async |log| {
+            ahead.store(3600, Ordering::Relaxed);
             let mut newest = event(AuditEventKind::Denial, MCP);
             newest.event_time = Some((SystemTime::now() + Duration::from_secs(3600)).into());
             log.append_durable(newest).await.unwrap();
