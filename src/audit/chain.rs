@@ -23,6 +23,12 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// A record at its place.
+    pub(super) const fn new(place: Tip, content: Vec<u8>) -> Self {
+        let Tip { head, latest_time } = place;
+        Self { sequence: head.sequence, latest_time, content, hash: head.hash }
+    }
+
     /// Checks what can be checked without the record before, and decodes it.
     pub(super) fn check_alone(&self, log_id: &str) -> Result<Record, Problem> {
         if sha256(&self.content) != self.hash {

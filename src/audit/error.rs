@@ -74,6 +74,21 @@ pub enum AuditError {
         /// The state directory.
         path: PathBuf,
     },
+    /// A running server has the store.
+    #[error("`{}` is in use by a running server; use --server, or stop it first", path.display())]
+    StoreInUse {
+        /// The store.
+        path: PathBuf,
+    },
+    /// More readers wait for the store than may.
+    #[error("too many readers wait for the audit log: {0}")]
+    TooManyReads(Exhausted),
+    /// The store cannot be read at the moment.
+    #[error("could not read the audit log: {cause}")]
+    Unreadable {
+        /// Why.
+        cause: String,
+    },
     /// The file is something else than an audit store, or damaged as a whole.
     #[error(
         "`{}` is not an audit log: {detail}; move the file away, or choose another state directory",
@@ -117,9 +132,6 @@ pub enum AuditError {
         /// Why not.
         source: io::Error,
     },
-    /// A query failed with a panic, which the log has in full.
-    #[error("a query of the audit log panicked")]
-    QueryPanicked,
     /// The store failed.
     #[error("could not {action}: {source}")]
     Database {

@@ -3,16 +3,20 @@
 //! Knows rows and transactions, nothing of queues, events or readers. Tests put a failing ledger
 //! in its place.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::chain::{Row, time_of};
+use super::files::{StoreFiles, Written};
 use super::record::{GENESIS_HASH, Hash, Head, Tip, from_nanos, to_nanos};
 use super::{AuditError, wal};
 
@@ -93,6 +97,10 @@ pub(super) enum LedgerError {
     Io(#[from] io::Error),
     #[error("`{}` was removed or replaced", .0.display())]
     Replaced(PathBuf),
+    #[error("the state directory is in use no more: `{}` was removed or replaced", .0.display())]
+    StateDirectory(PathBuf),
+    #[error("`{}` was damaged while it was open: {what}", path.display())]
+    Damaged { path: PathBuf, what: &'static str },
     #[error("the store does not continue what was acknowledged")]
     Diverged,
     #[error("the store is not open")]
@@ -104,7 +112,7 @@ pub(super) enum LedgerError {
 
 /// What the writer needs of a store. All calls come from one thread.
 ///
-/// After any error the caller calls `rollback` and reads `tip` anew before it appends again: a
+/// After any error the caller calls `rollback` and reads `tip` again before it appends more: a
 /// failed `commit` may or may not have happened.
 pub(super) trait Ledger: Send {
     /// The newest record, or the base if there is none.
@@ -115,6 +123,12 @@ pub(super) trait Ledger: Send {
     fn accounted(&mut self) -> Result<u64, LedgerError>;
     /// Records after a sequence, in order.
     fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<Row>, LedgerError>;
+
+    /// The place of a record; `None` if it is not there.
+    fn tip_at(&mut self, sequence: u64) -> Result<Option<Tip>, LedgerError>;
+    /// Records after a sequence and up to another, in order: at most so many, and no more once they
+    /// have so many bytes.
+    fn page(&mut self, after: u64, until: u64, limit: usize, bytes: usize) -> Result<Vec<Row>, LedgerError>;
 
     /// Starts a transaction.
     fn begin(&mut self) -> Result<(), LedgerError>;
@@ -135,9 +149,8 @@ pub(super) trait Ledger: Send {
     fn trim(&mut self, cut: Cut) -> Result<Trimmed, LedgerError>;
     /// Gives free pages back to the file system.
     fn vacuum(&mut self, pages: u64) -> Result<(), LedgerError>;
-    /// Moves the write-ahead file into the main file. With `wait` it waits for readers, so that
-    /// the file starts anew. Returns how many frames the file has.
-    fn checkpoint(&mut self, wait: bool) -> Result<u64, LedgerError>;
+    /// Moves the write-ahead file into the main file; the next transaction begins it again.
+    fn checkpoint(&mut self) -> Result<(), LedgerError>;
     /// Closes the store and opens it again.
     fn reopen(&mut self) -> Result<(), LedgerError>;
 }
@@ -154,8 +167,15 @@ pub(super) struct SqliteLedger {
 #[derive(Debug)]
 struct Open {
     connection: Connection,
-    main: Identity,
-    wal: Identity,
+    /// INVARIANT: closed after the connection, hence declared after it.
+    files: StoreFiles,
+}
+
+impl LedgerError {
+    /// Whether the open connection must not be believed any more.
+    pub(super) const fn wants_reopening(&self) -> bool {
+        matches!(self, Self::Replaced(_) | Self::Damaged { .. } | Self::NotOpen)
+    }
 }
 
 impl SqliteLedger {
@@ -165,7 +185,12 @@ impl SqliteLedger {
         let connection = connect(path).map_err(|error| not_ours(path, error))?;
         let created = is_empty(&connection).map_err(|error| not_ours(path, error))?;
         let log_id = if created {
-            create(&connection).map_err(AuditError::database("create the audit log"))?
+            let log_id = create(&connection).map_err(AuditError::database("create the audit log"))?;
+            // Whatever becomes of the write-ahead file, the tables are there.
+            connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+                .map_err(AuditError::database("create the audit log"))?;
+            log_id
         } else {
             let log_id = identify(&connection, path)?;
             // From here on records of the newest format come in, which older programs must not take for damage.
@@ -210,7 +235,7 @@ impl SqliteLedger {
         }
     }
 
-    /// Closes the store, as a failed attempt to open it anew does.
+    /// Closes the store, as a failed attempt to open it again does.
     #[cfg(test)]
     pub(super) fn close(&mut self) {
         self.open = None;
@@ -229,6 +254,7 @@ impl SqliteLedger {
         let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let result = work(&transaction)?;
         transaction.commit()?;
+        open.files.check_commit()?;
         Ok(result)
     }
 }
@@ -256,10 +282,40 @@ impl Ledger for SqliteLedger {
         Ok(read_rows(self.connection()?, sequence, limit)?)
     }
 
+    fn tip_at(&mut self, sequence: u64) -> Result<Option<Tip>, LedgerError> {
+        let mut statement = self
+            .connection()?
+            .prepare_cached("SELECT sequence, hash, latest_time FROM record WHERE sequence = ?1")?;
+        Ok(statement.query_row([signed(sequence)], read_tip).optional()?)
+    }
+
+    fn page(&mut self, after: u64, until: u64, limit: usize, bytes: usize) -> Result<Vec<Row>, LedgerError> {
+        let mut statement = self.connection()?.prepare_cached(
+            "SELECT sequence, latest_time, content, hash FROM record
+             WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
+        )?;
+        let mut found = statement.query((signed(after), signed(until), signed(limit as u64)))?;
+        let mut rows = Vec::new();
+        let mut size = 0;
+        while size < bytes {
+            match found.next().and_then(|row| row.map(read_row).transpose()) {
+                Ok(Some(row)) => {
+                    size += row.content.len();
+                    rows.push(row);
+                }
+                Ok(None) => break,
+                // What can be read goes first; the next page begins with what cannot.
+                Err(_) if !rows.is_empty() => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(rows)
+    }
+
     fn begin(&mut self) -> Result<(), LedgerError> {
-        let open = self.open.as_ref().ok_or(LedgerError::NotOpen)?;
+        let open = self.open.as_mut().ok_or(LedgerError::NotOpen)?;
         // A file that was unlinked can still be written, but nobody will find what is in it.
-        open.check_identity(&self.path)?;
+        open.files.check()?;
         open.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
     }
@@ -279,8 +335,9 @@ impl Ledger for SqliteLedger {
     }
 
     fn commit(&mut self) -> Result<(), LedgerError> {
-        self.connection()?.prepare_cached("COMMIT")?.execute([])?;
-        Ok(())
+        let open = self.open.as_mut().ok_or(LedgerError::NotOpen)?;
+        open.connection.prepare_cached("COMMIT")?.execute([])?;
+        open.files.check_commit()
     }
 
     fn rollback(&mut self) {
@@ -294,8 +351,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn probe(&mut self) -> Result<(), LedgerError> {
-        let open = self.open.as_ref().ok_or(LedgerError::NotOpen)?;
-        open.check_identity(&self.path)?;
+        self.open.as_mut().ok_or(LedgerError::NotOpen)?.files.check()?;
         // Two transactions, since pages that come and go in one are never written.
         self.transaction(|connection| {
             connection.execute("INSERT INTO probe (filler) VALUES (zeroblob(65536))", [])?;
@@ -320,7 +376,7 @@ impl Ledger for SqliteLedger {
         Ok(Usage {
             used_bytes: pages.saturating_sub(free) * page_bytes,
             main_bytes: pages * page_bytes,
-            wal_bytes: std::fs::metadata(wal_path(&self.path)).map_or(0, |data| data.len()),
+            wal_bytes: self.open.as_ref().map_or(0, |open| open.files.wal_bytes()),
         })
     }
 
@@ -349,22 +405,28 @@ impl Ledger for SqliteLedger {
         let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
-        Ok(())
+        drop(rows);
+        drop(statement);
+        self.open.as_mut().ok_or(LedgerError::NotOpen)?.files.check_commit()
     }
 
-    fn checkpoint(&mut self, wait: bool) -> Result<u64, LedgerError> {
-        let mode = if wait { "RESTART" } else { "PASSIVE" };
+    fn checkpoint(&mut self) -> Result<(), LedgerError> {
+        let open = self.open.as_mut().ok_or(LedgerError::NotOpen)?;
+        open.files.check()?;
         let (busy, frames, moved): (i64, i64, i64) =
-            self.connection()?.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+            open.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })?;
-        // When all frames are moved the next transaction starts the file anew.
-        let anew = busy == 0 && frames == moved;
-        Ok(if anew { 0 } else { unsigned(frames.max(0)) })
+        open.files.moved(busy == 0 && frames == moved)
     }
 
     fn reopen(&mut self) -> Result<(), LedgerError> {
-        self.open = None;
+        if let Some(Open { connection, files }) = self.open.take() {
+            // What is in memory is not to be believed; closing must not write it anywhere.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            drop(connection);
+            drop(files);
+        }
         // Opening reads the write-ahead file again, and with it what may never have reached the
         // disk.
         wal::rewrite_in_place(&wal_path(&self.path))?;
@@ -382,35 +444,18 @@ impl Ledger for SqliteLedger {
 }
 
 impl Open {
-    fn new(connection: Connection, path: &Path) -> Result<Self, LedgerError> {
+    fn new(mut connection: Connection, path: &Path) -> Result<Self, LedgerError> {
         // The first read makes the write-ahead file.
         connection.query_row("SELECT count(*) FROM log", [], |_| Ok(()))?;
-        let main = Identity::of(path)?;
-        let wal = Identity::of(&wal_path(path))?;
-        Ok(Self { connection, main, wal })
-    }
-
-    fn check_identity(&self, path: &Path) -> Result<(), LedgerError> {
-        for (file, known) in [(path.to_owned(), self.main), (wal_path(path), self.wal)] {
-            if Identity::of(&file).ok() != Some(known) {
-                return Err(LedgerError::Replaced(file));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Tells a file from another of the same name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    fn of(path: &Path) -> io::Result<Self> {
-        let data: Metadata = std::fs::metadata(path)?;
-        Ok(Self { device: data.dev(), inode: data.ino() })
+        let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let written = Arc::new(Written::default());
+        let told = Arc::clone(&written);
+        connection.wal_hook(Some(move |_: &mut Wal, frames: i32| {
+            told.commit(u64::try_from(frames).unwrap_or(0));
+            Ok(())
+        }))?;
+        let files = StoreFiles::new(path, &wal_path(path), unsigned(page_bytes), written)?;
+        Ok(Self { connection, files })
     }
 }
 
@@ -473,6 +518,9 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(Duration::from_secs(2))?;
+    // Before the first read: then SQLite keeps its index of the write-ahead file in memory of its
+    // own, and no other process can open the store, stall it, or cut that index off.
+    connection.pragma_update_and_check(None, "locking_mode", "exclusive", |_| Ok(()))?;
     connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON")?;
     connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::AuditError;
 use super::ledger::Ledger;
 use super::queue::{Appending, Entry, QueueBudget, Recorded};
 use super::rate::RateLimit;
@@ -22,7 +23,6 @@ use super::start::{StartReport, Started, start};
 use super::stream::{AuditStream, Query, Source};
 use super::volume::{Volume, VolumeProbe};
 use super::writer::{CommitObserver, Job, Settings, Writer};
-use super::{AuditError, STORE_FILE};
 use crate::budget::Permit;
 use crate::proto::v1::{AuditEvent, AuditEventKind};
 
@@ -148,26 +148,22 @@ impl AuditLog {
             commit_observer,
         } = options;
         Retention::check(max_bytes)?;
-        let Started { ledger, lock, high_water, tip, base, accounted, unwritten, report } =
+        let Started { ledger, state_dir: locked, high_water, tip, base, accounted, unwritten, report } =
             start(&state_dir, (clock.wall)())?;
         let newest = (tip.latest_time > i64::MIN).then(|| from_nanos(tip.latest_time));
         let retention = Retention::new(max_age, max_bytes, clock.clone(), newest);
         let denial_rate = denials_per_second.map(|rate| RateLimit::new(rate, (clock.monotonic)()));
         let log_id = ledger.log_id();
-        let shared = Arc::new(Shared::new(
-            high_water,
-            QueueBudget::new(queue_bytes),
-            tip.head,
-            base.head.sequence + 1,
-        ));
+        let shared = Arc::new(Shared::new(high_water, QueueBudget::new(queue_bytes), base, tip));
         shared.figures.lost(report.unwritten + report.lost + report.damaged);
         shared.losses.put_back(unwritten.into_iter().collect());
 
         let (jobs, receiver) = mpsc::channel();
+        let reader = Reader::new(log_id, Arc::clone(&shared), jobs.clone());
         let settings =
             Settings { log_id, retention, observer: commit_observer, volume, state_dir: state_dir.clone() };
         let writer =
-            Writer::new(wrap(ledger), Arc::clone(&shared), receiver, settings, tip, accounted, Some(lock));
+            Writer::new(wrap(ledger), Arc::clone(&shared), receiver, settings, tip, accounted, locked);
         std::thread::Builder::new()
             .name("audit-writer".to_owned())
             .spawn(move || writer.run())
@@ -184,7 +180,7 @@ impl AuditLog {
                 jobs,
                 closing: AtomicBool::new(false),
                 shared,
-                reader: Reader::new(state_dir.join(STORE_FILE), log_id),
+                reader,
             }),
         })
     }

@@ -1,33 +1,35 @@
-//! Readers: short, read-only queries, each in a transaction of its own.
+//! Readers: pages of the log, from memory where they are recent, and otherwise from the store.
 //!
-//! A long read would keep the write-ahead file from being reused, so everything here is a page.
-//! Every record that is handed out was checked against its hash and the record before it.
+//! Only the writer has the store open, so that no reader, of this process or another, can keep it
+//! from writing. It reads short pages between two commits. Every record that is handed out was
+//! checked against its hash and the record before it, by the task that asked.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::SystemTime;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
-use tokio::sync::Semaphore;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::chain::ChainWalk;
-use super::ledger::{read_base, read_newest, read_row, read_tip, signed};
+use super::chain::{ChainWalk, Row};
+use super::ledger::{Ledger, LedgerError};
 use super::record::{Body, Hash, Head, Record, Tip, to_nanos};
+use super::shared::Shared;
+use super::writer::Job;
 use super::{AuditError, Problem};
 use crate::audience::normalise;
+use crate::budget::{Budget, Permit};
 use crate::proto::v1::AuditEventKind;
 
-/// How many queries run at the same time.
-const PARALLEL: usize = 4;
-/// The most records that one query looks at.
-const SCAN_ROWS: u64 = 4096;
-/// The most content that one query looks at; one record may have more.
-const SCAN_BYTES: usize = 8 << 20;
-/// The most content that one page holds; one record may have more.
-const PAGE_BYTES: usize = 1 << 20;
+/// The most records of one page.
+const PAGE_ROWS: usize = 256;
+/// The most content of one page; one record may have more.
+const PAGE_BYTES: usize = 512 << 10;
+/// How many pages may be asked for at the same time; those of readers that gave up count until the
+/// writer comes to them.
+const PLACES: usize = 4096;
 
 /// Which events a reader wants. Gaps are always sent.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -84,48 +86,116 @@ pub(super) struct Ends {
     pub(super) head: Head,
 }
 
-/// Reads a store from any number of tasks. Clones share its connections.
-#[derive(Clone, Debug)]
-pub(super) struct Reader {
-    inner: Arc<Inner>,
+/// What a reader asks of the writer.
+pub(super) struct ReadJob {
+    question: Question,
+    _place: Permit,
 }
 
-#[derive(Debug)]
-struct Inner {
-    path: PathBuf,
+enum Question {
+    Page { after: u64, until: u64, limit: usize, reply: Reply<RawPage> },
+    SequenceAt { time: i64, reply: Reply<u64> },
+}
+
+type Reply<T> = oneshot::Sender<Result<T, AuditError>>;
+
+/// Records as the store has them.
+struct RawPage {
+    /// The record before them.
+    place: Tip,
+    rows: Vec<Arc<Row>>,
+}
+
+impl ReadJob {
+    /// Answers from the store, whose durable records end at `tip`. Does nothing if nobody waits any
+    /// more.
+    pub(super) fn run(self, ledger: &mut dyn Ledger, tip: Tip) {
+        // Nobody listens if the reader has disconnected meanwhile.
+        match self.question {
+            Question::Page { reply, .. } if reply.is_closed() => {}
+            Question::SequenceAt { reply, .. } if reply.is_closed() => {}
+            Question::Page { after, until, limit, reply } => {
+                let _ = reply.send(page(ledger, tip, after, until, limit));
+            }
+            Question::SequenceAt { time, reply } => {
+                let _ = reply.send(sequence_at(ledger, tip, time));
+            }
+        }
+    }
+}
+
+fn page(
+    ledger: &mut dyn Ledger,
+    tip: Tip,
+    after: u64,
+    until: u64,
+    limit: usize,
+) -> Result<RawPage, AuditError> {
+    let base = ledger.base()?;
+    check_range(after, base, tip)?;
+    let place = match base.head.sequence == after {
+        true => Some(base),
+        false => ledger.tip_at(after)?,
+    };
+    let place = place.ok_or_else(|| lost(after, Problem::Missing { next: after + 1 }))?;
+    let until = until.min(tip.head.sequence);
+    let rows = match limit {
+        0 => Vec::new(),
+        limit => ledger.page(after, until, limit.min(PAGE_ROWS), PAGE_BYTES).map_err(|error| {
+            // Damage is a finding about a record.
+            match AuditError::from(error) {
+                error if error.is_damage() => lost(after + 1, Problem::Unreadable(error.to_string())),
+                other => other,
+            }
+        })?,
+    };
+    Ok(RawPage { place, rows: rows.into_iter().map(Arc::new).collect() })
+}
+
+/// The column `latest_time` never falls with the sequence, so the first record at which it reaches
+/// the time is also the first that has it.
+fn sequence_at(ledger: &mut dyn Ledger, tip: Tip, time: i64) -> Result<u64, AuditError> {
+    let (mut low, mut high) = (ledger.base()?.head.sequence + 1, tip.head.sequence + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found = ledger.tip_at(middle)?;
+        let found = found.ok_or_else(|| lost(middle, Problem::Missing { next: middle + 1 }))?;
+        if found.latest_time < time {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+/// Reads a log from any number of tasks.
+#[derive(Clone, Debug)]
+pub(super) struct Reader {
     log_id: Uuid,
-    turns: Arc<Semaphore>,
-    idle: Mutex<Vec<Connection>>,
+    shared: Arc<Shared>,
+    jobs: Sender<Job>,
+    places: Budget,
+    closed: Arc<AtomicBool>,
 }
 
 impl Reader {
-    pub(super) fn new(path: PathBuf, log_id: Uuid) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                path,
-                log_id,
-                turns: Arc::new(Semaphore::new(PARALLEL)),
-                idle: Mutex::default(),
-            }),
-        }
+    pub(super) fn new(log_id: Uuid, shared: Arc<Shared>, jobs: Sender<Job>) -> Self {
+        Self { log_id, shared, jobs, places: Budget::new(PLACES), closed: Arc::default() }
     }
 
-    /// Lets queries that run finish and begins no other.
+    /// Begins no other read.
     pub(super) fn close(&self) {
-        self.inner.turns.close();
-        self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.closed.store(true, Ordering::Release);
     }
 
-    pub(super) async fn ends(&self) -> Result<Ends, AuditError> {
-        self.with(|connection, _| {
-            let (base, head) = read_ends(connection)?;
-            Ok(Ends { base: base.head, head: head.head })
-        })
-        .await
+    pub(super) fn ends(&self) -> Ends {
+        let (base, tip) = self.shared.ends();
+        Ends { base: base.head, head: tip.head }
     }
 
-    /// Reads the records after a sequence and up to another. `hash` is that of the record at the
-    /// sequence, if the caller knows it.
+    /// Reads records after a sequence and up to another, at most `limit` that fit the filter. `hash`
+    /// is that of the record at the sequence, if the caller knows it.
     pub(super) async fn page(
         &self,
         after: u64,
@@ -134,137 +204,80 @@ impl Reader {
         limit: usize,
         until: u64,
     ) -> Result<Page, AuditError> {
-        self.with(move |connection, log_id| {
-            let (base, tip) = read_ends(connection)?;
-            let (oldest, newest) = (base.head.sequence + 1, tip.head.sequence);
-            if after < base.head.sequence || after > newest {
-                return Err(AuditError::OutOfRange { requested: after, oldest, newest });
+        let (base, tip) = self.shared.ends();
+        check_range(after, base, tip)?;
+        let RawPage { place, rows } = match self.shared.recent_after(after, limit.min(PAGE_ROWS)) {
+            Some((place, rows)) if !self.closed.load(Ordering::Acquire) => RawPage { place, rows },
+            _ => self.ask(|reply| Question::Page { after, until, limit, reply }).await?,
+        };
+        if hash.is_some_and(|known| known != place.head.hash) {
+            return Err(lost(after, Problem::UnexpectedHash));
+        }
+        let mut walk = ChainWalk::new(self.log_id, place);
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        for row in rows.iter().take_while(|row| row.sequence <= until) {
+            if records.len() >= limit || bytes >= PAGE_BYTES {
+                break;
             }
-            let place = match tip_at(connection, base, after)? {
-                Some(place) => place,
-                None => return Err(lost(after, Problem::Missing { next: after + 1 })),
+            let record = match walk.take(row) {
+                Ok(record) => record,
+                // What is good is delivered first; the next page begins with the bad record.
+                Err(_) if walk.last() != place => break,
+                Err(bad) => return Err(bad.into()),
             };
-            if hash.is_some_and(|known| known != place.head.hash) {
-                return Err(lost(after, Problem::UnexpectedHash));
+            bytes += row.content.len();
+            if filter.wants(&record) {
+                records.push(record);
             }
-            let mut walk = ChainWalk::new(log_id, place);
-            let mut records = Vec::new();
-            let (mut scanned, mut bytes) = (0, 0);
-            let mut statement = connection.prepare_cached(
-                "SELECT sequence, latest_time, content, hash FROM record
-                 WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
-            )?;
-            let mut rows = statement.query((signed(after), signed(until), signed(SCAN_ROWS)))?;
-            while records.len() < limit && bytes < PAGE_BYTES && scanned < SCAN_BYTES {
-                let next = walk.last().head.sequence + 1;
-                let row = rows.next().and_then(|row| row.map(read_row).transpose()).map_err(unreadable(next));
-                let taken = row.and_then(|row| {
-                    let Some(row) = row else { return Ok(None) };
-                    Ok(Some((walk.take(&row)?, row.content.len())))
-                });
-                match taken {
-                    Ok(Some((record, length))) => {
-                        scanned += length;
-                        if filter.wants(&record) {
-                            bytes += length;
-                            records.push(record);
-                        }
-                    }
-                    Ok(None) => break,
-                    // What is good is delivered first; the next page begins with the bad record.
-                    Err(_) if walk.last() != place => break,
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(Page { records, through: walk.last().head, head: tip.head, oldest })
-        })
-        .await
+        }
+        let (base, tip) = self.shared.ends();
+        Ok(Page { records, through: walk.last().head, head: tip.head, oldest: base.head.sequence + 1 })
     }
 
     /// The first sequence whose record is from this time or later.
     pub(super) async fn sequence_at(&self, time: SystemTime) -> Result<u64, AuditError> {
-        self.with(move |connection, _| {
-            let (base, tip) = read_ends(connection)?;
-            let time = to_nanos(time);
-            let mut statement =
-                connection.prepare_cached("SELECT latest_time FROM record WHERE sequence = ?1")?;
-            // The column never falls with the sequence, so the first record at which it reaches
-            // the time is also the first that has it.
-            let (mut low, mut high) = (base.head.sequence + 1, tip.head.sequence + 1);
-            while low < high {
-                let middle = low + (high - low) / 2;
-                let latest: Option<i64> =
-                    statement.query_row([signed(middle)], |row| row.get(0)).optional()?;
-                let Some(latest) = latest else {
-                    return Err(lost(middle, Problem::Missing { next: middle + 1 }));
-                };
-                if latest < time {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
-            Ok(low)
-        })
-        .await
+        let time = to_nanos(time);
+        self.ask(|reply| Question::SequenceAt { time, reply }).await
     }
 
-    /// Runs a query on a thread that may block.
-    async fn with<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection, Uuid) -> Result<T, AuditError> + Send + 'static,
-    ) -> Result<T, AuditError> {
-        let turn = Arc::clone(&self.inner.turns).acquire_owned().await.map_err(|_| AuditError::Closed)?;
-        let inner = Arc::clone(&self.inner);
-        // The query keeps its turn, so that there are never more connections than turns. If nobody waits for it any
-        // more it does not begin, or ends with its page; either gives the turn back.
-        let task = AbortOnDropHandle::new(tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            inner.run(query)
-        }));
-        match task.await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => Err(AuditError::QueryPanicked),
-            // The runtime shuts down.
-            Err(_) => Err(AuditError::Closed),
+    /// How many reads were asked for and are not over.
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> usize {
+        self.places.used()
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, AuditError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(AuditError::Closed);
         }
+        let place = self.places.take(1).map_err(AuditError::TooManyReads)?;
+        let (reply, answer) = oneshot::channel();
+        let job = ReadJob { question: question(reply), _place: place };
+        self.jobs.send(Job::Read(job)).map_err(|_| AuditError::Closed)?;
+        // The writer drops the sender only when it ends.
+        answer.await.unwrap_or(Err(AuditError::Closed))
     }
 }
 
-#[cfg(test)]
-impl Reader {
-    /// Checks that all turns and all connections come back, and that there are no more of these than turns.
-    pub(super) async fn assert_idle(&self) {
-        let all = u32::try_from(PARALLEL).unwrap();
-        let turns = self.inner.turns.acquire_many(all).await.unwrap();
-        assert!(self.inner.idle.lock().unwrap().len() <= PARALLEL);
-        drop(turns);
+fn check_range(after: u64, base: Tip, tip: Tip) -> Result<(), AuditError> {
+    let (oldest, newest) = (base.head.sequence + 1, tip.head.sequence);
+    if after < base.head.sequence || after > newest {
+        return Err(AuditError::OutOfRange { requested: after, oldest, newest });
     }
-
-    pub(super) async fn panicking(&self) -> Result<(), AuditError> {
-        self.with(|_, _| panic!("as a query may")).await
-    }
+    Ok(())
 }
 
-impl Inner {
-    fn run<T>(
-        &self,
-        query: impl FnOnce(&Connection, Uuid) -> Result<T, AuditError>,
-    ) -> Result<T, AuditError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => connect(&self.path)?,
-        };
-        let transaction = connection.unchecked_transaction()?;
-        let result = query(&transaction, self.log_id);
-        let ended = transaction.rollback();
-        // A connection that failed is not used again, in case it is the reason.
-        let healthy = ended.is_ok() && !matches!(result, Err(AuditError::Database { .. }));
-        if healthy && !self.turns.is_closed() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+const fn lost(sequence: u64, problem: Problem) -> AuditError {
+    AuditError::DataLoss { sequence, problem }
+}
+
+impl From<LedgerError> for AuditError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Sqlite(source) => source.into(),
+            other => Self::Unreadable { cause: other.to_string() },
         }
-        result
     }
 }
 
@@ -272,81 +285,4 @@ impl From<rusqlite::Error> for AuditError {
     fn from(source: rusqlite::Error) -> Self {
         Self::Database { action: "read the audit log", source }
     }
-}
-
-/// Opens a store for reading only. A store in a folder that cannot be written, and that no
-/// process has open, can be read too.
-pub(super) fn connect(path: &Path) -> Result<Connection, AuditError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = |location: &Path, flags| -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags(location, flags)?;
-        connection.busy_timeout(Duration::from_secs(2))?;
-        connection.execute_batch(
-            "PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON",
-        )?;
-        // The first read is what opens the files.
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-        Ok(connection)
-    };
-    match open(path, flags) {
-        Ok(connection) => Ok(connection),
-        Err(error)
-            if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
-                && path.exists()
-                && !super::ledger::wal_path(path).exists() =>
-        {
-            // Nothing is left in a write-ahead file, and none can be made here.
-            let location = format!("file:{}?immutable=1", escaped(path));
-            Ok(open(Path::new(&location), flags | OpenFlags::SQLITE_OPEN_URI)?)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// A path as a part of a `file:` URI.
-fn escaped(path: &Path) -> String {
-    use std::fmt::Write as _;
-    use std::os::unix::ffi::OsStrExt as _;
-
-    path.as_os_str().as_bytes().iter().fold(String::new(), |mut uri, byte| {
-        match byte {
-            b'/' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-                uri.push(char::from(*byte));
-            }
-            other => {
-                // Writing to a string cannot fail.
-                let _ = write!(uri, "%{other:02X}");
-            }
-        }
-        uri
-    })
-}
-
-/// What is known before the oldest record, and the newest; both are the same if there is none.
-fn read_ends(connection: &Connection) -> rusqlite::Result<(Tip, Tip)> {
-    let base = read_base(connection)?;
-    Ok((base, read_newest(connection)?.unwrap_or(base)))
-}
-
-/// The place of a record; `None` if it is not there.
-fn tip_at(connection: &Connection, base: Tip, sequence: u64) -> rusqlite::Result<Option<Tip>> {
-    if sequence == base.head.sequence {
-        return Ok(Some(base));
-    }
-    connection
-        .prepare_cached("SELECT sequence, hash, latest_time FROM record WHERE sequence = ?1")?
-        .query_row([signed(sequence)], read_tip)
-        .optional()
-}
-
-/// What an error of SQLite means for a record: damage is a finding about it.
-fn unreadable(sequence: u64) -> impl FnOnce(rusqlite::Error) -> AuditError {
-    move |error| match AuditError::from(error) {
-        error if error.is_damage() => lost(sequence, Problem::Unreadable(error.to_string())),
-        other => other,
-    }
-}
-
-const fn lost(sequence: u64, problem: Problem) -> AuditError {
-    AuditError::DataLoss { sequence, problem }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::AuditError;
 use super::age::AgeClock;
 use super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS, Usage};
-use super::record::to_nanos;
+use super::record::{Tip, to_nanos};
 
 /// How many steps of each kind run between two batches.
 const STEPS: u64 = 4;
@@ -54,11 +54,12 @@ pub(super) struct Retention {
     age: AgeClock,
 }
 
-/// The space that the store takes, and the oldest record that it has.
+/// The space that the store takes, and where its records begin.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Space {
     pub(super) bytes: u64,
-    pub(super) oldest: u64,
+    /// What is left of the records before the oldest.
+    pub(super) base: Tip,
 }
 
 /// How many records were deleted, by what deleted them.
@@ -120,11 +121,7 @@ impl Retention {
         move_wal: bool,
     ) -> Result<Maintained, LedgerError> {
         if move_wal {
-            let left = ledger.checkpoint(false)? * PAGE_BYTES;
-            if left > 4 * self.wal_bytes {
-                // Readers were in the way each time; wait for those that are there now.
-                ledger.checkpoint(true)?;
-            }
+            ledger.checkpoint()?;
         }
         let mut steps = 0;
         let mut evicted = Evicted::default();
@@ -140,7 +137,7 @@ impl Retention {
         more |= self.trim_by_size(ledger, young, &mut steps, &mut evicted)?;
         more |= self.vacuum(ledger, &mut steps)?;
         let bytes = total(ledger.usage()?);
-        let space = Space { bytes, oldest: ledger.base()?.head.sequence + 1 };
+        let space = Space { bytes, base: ledger.base()? };
         Ok(Maintained { space, evicted, steps, more })
     }
 
@@ -156,8 +153,7 @@ impl Retention {
         };
         for _ in 0..STEPS {
             let usage = ledger.usage()?;
-            // A foreign reader can keep the write-ahead file from being reused. Records must not
-            // be deleted for that, since it would not make the file smaller.
+            // Records must not be deleted for a write-ahead file that does not get smaller by it.
             let counted = usage.used_bytes + usage.wal_bytes.min(4 * self.wal_bytes);
             let Some(excess) = counted.checked_sub(high_water(limit)) else {
                 return Ok(false);

@@ -2,17 +2,19 @@
 //! store is, and figures for monitoring.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::chain::Row;
 use super::high_water::HighWaterFile;
 use super::loss::Losses;
 use super::queue::QueueBudget;
-use super::record::Head;
+use super::recent::Recent;
+use super::record::{Head, Tip};
 use super::retention::{Evicted, Space};
 use super::stall::StallDetector;
 use super::volume::StorageLow;
@@ -33,8 +35,21 @@ pub struct AuditHealth {
 pub struct Degraded {
     /// When the first attempt failed.
     pub since: SystemTime,
+    /// What kind of trouble it is.
+    pub reason: DegradedReason,
     /// What the last attempt said.
     pub error: String,
+}
+
+/// Why a store cannot be written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DegradedReason {
+    /// Records cannot be appended.
+    AppendFailed,
+    /// The state directory, or the lock in it, was removed or replaced.
+    StateDirectoryMissing,
+    /// The thread that writes exited unexpectedly.
+    WriterEnded,
 }
 
 /// Since when events wait too long.
@@ -100,22 +115,24 @@ pub(super) struct Shared {
     pub(super) closed: CancellationToken,
     readers: Mutex<Vec<Weak<AtomicU64>>>,
     stall: Mutex<StallDetector>,
+    recent: Mutex<Recent>,
 }
 
 impl Shared {
-    pub(super) fn new(high_water: HighWaterFile, queue: QueueBudget, head: Head, oldest: u64) -> Self {
+    pub(super) fn new(high_water: HighWaterFile, queue: QueueBudget, base: Tip, tip: Tip) -> Self {
         let figures = Figures::default();
-        figures.oldest.store(oldest, Ordering::Relaxed);
+        figures.oldest.store(base.head.sequence + 1, Ordering::Relaxed);
         Self {
             losses: Losses::default(),
             high_water,
             queue,
-            head: watch::Sender::new(head),
+            head: watch::Sender::new(tip.head),
             health: watch::Sender::default(),
             figures,
             closed: CancellationToken::new(),
             readers: Mutex::default(),
             stall: Mutex::default(),
+            recent: Mutex::new(Recent::new(base, tip)),
         }
     }
 
@@ -147,9 +164,25 @@ impl Shared {
         });
     }
 
+    /// What is known of the record before the oldest, and the newest durable record.
+    pub(super) fn ends(&self) -> (Tip, Tip) {
+        let recent = self.recent();
+        (recent.base(), recent.tip())
+    }
+
+    /// The place of a record and the records after it, if they are recent.
+    pub(super) fn recent_after(&self, sequence: u64, limit: usize) -> Option<(Tip, Vec<Arc<Row>>)> {
+        self.recent().after(sequence, limit)
+    }
+
+    pub(super) fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn set_space(&self, space: &Space) {
         self.figures.bytes.store(space.bytes, Ordering::Relaxed);
-        self.figures.oldest.store(space.oldest, Ordering::Relaxed);
+        self.figures.oldest.store(space.base.head.sequence + 1, Ordering::Relaxed);
+        self.recent().set_base(space.base);
     }
 
     pub(super) fn set_storage_low(&self, low: Option<StorageLow>) {

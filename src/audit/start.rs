@@ -3,24 +3,20 @@
 //! Only an end of the chain is ever repaired, and every repair is a record of the chain itself.
 //! Damage anywhere else stops the start.
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
 use super::chain::ChainWalk;
 use super::high_water::{HIGH_WATER_FILE, HighWaterFile, Remembered};
 use super::ledger::{Ledger, LedgerError, SqliteLedger, wal_path};
-use super::record::{Body, GapReason, Tip, from_nanos, gap, to_nanos};
+use super::record::{GapReason, Tip, gap};
+use super::repair::{fill_lost, known_time, set_aside};
+use super::state_dir::StateDir;
 use super::{AuditError, BadRecord, Problem, STORE_FILE, wal};
 use crate::proto::v1::Gap;
 
-/// The file in the state directory whose lock one process holds.
-const LOCK_FILE: &str = "lock";
 /// How many of the newest records a start checks.
 const CHECKED_ROWS: u64 = 1000;
-/// How many records a repair writes in one transaction.
-const REPAIR_ROWS: u64 = 1000;
 
 /// What a start found, and did about it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -54,7 +50,7 @@ impl StartReport {
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) ledger: SqliteLedger,
-    pub(super) lock: File,
+    pub(super) state_dir: StateDir,
     pub(super) high_water: HighWaterFile,
     pub(super) tip: Tip,
     pub(super) base: Tip,
@@ -66,7 +62,7 @@ pub(super) struct Started {
 
 /// Takes the lock, opens the store and brings its end in order.
 pub(super) fn start(state_dir: &Path, now: SystemTime) -> Result<Started, AuditError> {
-    let lock = lock(state_dir)?;
+    let locked = StateDir::lock(state_dir)?;
     let path = state_dir.join(STORE_FILE);
     let wal = wal_path(&path);
     let torn = wal::torn_tail(&wal).map_err(AuditError::io("read", &wal))?;
@@ -76,6 +72,7 @@ pub(super) fn start(state_dir: &Path, now: SystemTime) -> Result<Started, AuditE
     let high_water_path = state_dir.join(HIGH_WATER_FILE);
     let (high_water, remembered) = HighWaterFile::open(&high_water_path, ledger.log_id())
         .map_err(AuditError::io("open", &high_water_path))?;
+    let log_id = ledger.log_id();
     let mut report = StartReport {
         created: ledger.created(),
         torn_bytes: torn.bytes,
@@ -84,11 +81,12 @@ pub(super) fn start(state_dir: &Path, now: SystemTime) -> Result<Started, AuditE
     };
 
     if let Some(last_good) = check_tail(&mut ledger)? {
-        report.damaged = repair_damage(&mut ledger, last_good, now)?;
+        report.damaged = set_aside(&mut ledger, last_good, now).map_err(unusable)?;
     }
     let tip = ledger.tip().map_err(unusable)?;
     if let Some(durable) = remembered.durable.filter(|durable| *durable > tip.head.sequence) {
-        report.lost = fill_lost(&mut ledger, tip, durable, now)?;
+        report.lost = durable - tip.head.sequence;
+        fill_lost(&mut ledger, log_id, tip, durable, now).map_err(unusable)?;
     }
 
     let tip = ledger.tip().map_err(unusable)?;
@@ -99,29 +97,7 @@ pub(super) fn start(state_dir: &Path, now: SystemTime) -> Result<Started, AuditE
     high_water
         .reset(tip.head.sequence, accounted + report.unwritten)
         .map_err(AuditError::io("write", &high_water_path))?;
-    Ok(Started { ledger, lock, high_water, tip, base, accounted, unwritten, report })
-}
-
-/// Makes the state directory and takes its lock for as long as the file is open.
-fn lock(state_dir: &Path) -> Result<File, AuditError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_dir)
-        .map_err(AuditError::io("create", state_dir))?;
-    let path = state_dir.join(LOCK_FILE);
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(AuditError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(AuditError::InUse { path: state_dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(AuditError::Io { action: "lock", path, source }),
-    }
+    Ok(Started { ledger, state_dir: locked, high_water, tip, base, accounted, unwritten, report })
 }
 
 /// Checks the newest records. `Some` is the last good place, if all records after it have damaged
@@ -178,71 +154,12 @@ const fn missing(sequence: u64, next: u64) -> AuditError {
     AuditError::DataLoss { sequence, problem: Problem::Missing { next } }
 }
 
-/// Sets damaged records aside and gives each of their sequences to a gap, so that no sequence
-/// ever means two things to a reader.
-fn repair_damage(ledger: &mut SqliteLedger, last_good: Tip, now: SystemTime) -> Result<u64, AuditError> {
-    let newest = ledger.tip().map_err(unusable)?.head.sequence;
-    let mut tip = last_good;
-    let mut work = || {
-        ledger.begin()?;
-        ledger.set_aside(last_good.head.sequence + 1, to_nanos(now))?;
-        while tip.head.sequence < newest {
-            tip = append_gap(ledger, tip, GapReason::TailDamaged, now)?;
-        }
-        ledger.commit()
-    };
-    let result = work();
-    ledger.rollback();
-    result.map_err(unusable)?;
-    Ok(newest - last_good.head.sequence)
-}
-
-/// Gives the sequence of each lost record to a gap.
-fn fill_lost(
-    ledger: &mut SqliteLedger,
-    mut tip: Tip,
-    durable: u64,
-    now: SystemTime,
-) -> Result<u64, AuditError> {
-    let lost = durable - tip.head.sequence;
-    while tip.head.sequence < durable {
-        let until = durable.min(tip.head.sequence + REPAIR_ROWS);
-        let mut work = || {
-            ledger.begin()?;
-            while tip.head.sequence < until {
-                tip = append_gap(ledger, tip, GapReason::TailLost, now)?;
-            }
-            ledger.commit()
-        };
-        let result = work();
-        ledger.rollback();
-        result.map_err(unusable)?;
-    }
-    Ok(lost)
-}
-
-fn append_gap(
-    ledger: &mut SqliteLedger,
-    tip: Tip,
-    reason: GapReason,
-    now: SystemTime,
-) -> Result<Tip, LedgerError> {
-    let first_time = known_time(tip).unwrap_or(now).min(now);
-    let (next, content) = Body::Gap(gap(reason, 1, first_time, now)).seal(ledger.log_id(), tip);
-    ledger.append(next, &content)?;
-    Ok(next)
-}
-
 /// The gap for what waited in memory when the last process ended.
 fn unwritten(remembered: &Remembered, accounted: u64, tip: Tip, now: SystemTime) -> Option<Gap> {
     let count = remembered.queued?.checked_sub(accounted).filter(|count| *count > 0)?;
     let last_time = remembered.time.unwrap_or(now);
     let first_time = known_time(tip).unwrap_or(last_time).min(last_time);
     Some(gap(GapReason::ProcessEnded, count, first_time, last_time))
-}
-
-fn known_time(tip: Tip) -> Option<SystemTime> {
-    (tip.latest_time > i64::MIN).then(|| from_nanos(tip.latest_time))
 }
 
 fn unusable(error: LedgerError) -> AuditError {

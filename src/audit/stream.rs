@@ -123,7 +123,7 @@ impl AuditStream {
         check_log_id(source.log_id, &log_id, start)?;
         // Before the ends are read, so that no record falls between.
         let head = source.shared.head.subscribe();
-        let ends = source.reader.ends().await?;
+        let ends = source.reader.ends();
         let after = match start {
             Start::Earliest => ends.base.sequence,
             Start::Latest => ends.head.sequence,

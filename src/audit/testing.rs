@@ -120,6 +120,8 @@ pub(super) struct Faults {
     /// The store cannot be opened again, which also leaves it closed.
     pub(super) fail_reopen: bool,
     pub(super) reopened: u32,
+    /// Pages that were read and commits that were tried, in order.
+    pub(super) steps: Vec<&'static str>,
 }
 
 /// SQLite with faults that a test turns on and off.
@@ -165,6 +167,15 @@ impl Ledger for FaultyLedger {
         self.ledger.rows_after(sequence, limit)
     }
 
+    fn tip_at(&mut self, sequence: u64) -> Result<Option<Tip>, LedgerError> {
+        self.ledger.tip_at(sequence)
+    }
+
+    fn page(&mut self, after: u64, until: u64, limit: usize, bytes: usize) -> Result<Vec<Row>, LedgerError> {
+        self.faults.lock().unwrap().steps.push("page");
+        self.ledger.page(after, until, limit, bytes)
+    }
+
     fn begin(&mut self) -> Result<(), LedgerError> {
         let full = self.faults.lock().unwrap().full;
         // SQLite does not go below the present size.
@@ -185,6 +196,7 @@ impl Ledger for FaultyLedger {
             let _ = gate.recv();
         }
         let mut faults = self.faults.lock().unwrap();
+        faults.steps.push("commit");
         assert!(!faults.panic, "a panic on demand");
         if faults.lose_commits {
             return Err(LedgerError::Injected("disk I/O error"));
@@ -222,8 +234,8 @@ impl Ledger for FaultyLedger {
         self.ledger.vacuum(pages)
     }
 
-    fn checkpoint(&mut self, wait: bool) -> Result<u64, LedgerError> {
-        self.ledger.checkpoint(wait)
+    fn checkpoint(&mut self) -> Result<(), LedgerError> {
+        self.ledger.checkpoint()
     }
 
     fn reopen(&mut self) -> Result<(), LedgerError> {

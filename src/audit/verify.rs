@@ -1,4 +1,4 @@
-//! The walk over every link of a stored chain, offline or beside a running server.
+//! The walk over every link of a stored chain that no server has open.
 //!
 //! Reads only. What a whole chain proves, and what it does not, is in
 //! `docs/reference/audit-chain.md`.
@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::AuditError;
 use super::chain::{BadRecord, ChainWalk, Problem, VerifyReport};
-use super::ledger::{identify, not_ours, read_base, read_newest, read_row, signed};
-use super::read::connect;
+use super::ledger::{read_base, read_newest, read_row, signed};
+use super::offline::open;
 use super::record::Head;
 
 /// How many records one query reads.
@@ -24,20 +24,15 @@ pub struct VerifyOptions {
     pub expected: Option<Head>,
 }
 
-/// Walks the whole chain of the store at `path`. Blocks; a server may be writing at the same time.
+/// Walks the whole chain of the store at `path`. Blocks. No server may have it.
 ///
 /// A chain that does not hold is a report, not an error.
 ///
 /// # Errors
 ///
-/// The file is not there, is not an audit log, or cannot be read at all.
+/// The file is not there, is not an audit log, is in use by a server, or cannot be read at all.
 pub fn verify(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, AuditError> {
-    std::fs::metadata(path).map_err(AuditError::io("read", path))?;
-    let connection = connect(path).map_err(|error| match error {
-        AuditError::Database { source, .. } => not_ours(path, source),
-        other => other,
-    })?;
-    let log_id = identify(&connection, path)?;
+    let (connection, log_id) = open(path)?;
     let mut walk = ChainWalk::new(log_id, read_base(&connection)?);
     let bad = walk_to_end(&connection, log_id, &mut walk, options)?;
     Ok(walk.finish(bad).0)

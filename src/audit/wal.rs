@@ -18,8 +18,8 @@ pub(super) struct TornTail {
     pub(super) bytes: u64,
 }
 
-const HEADER_BYTES: usize = 32;
-const FRAME_HEADER_BYTES: usize = 24;
+pub(super) const HEADER_BYTES: usize = 32;
+pub(super) const FRAME_HEADER_BYTES: usize = 24;
 
 /// Finds out what recovery will leave out. A file that is missing or empty has no tail.
 ///
@@ -83,6 +83,26 @@ pub(super) fn torn_tail(path: &Path) -> io::Result<TornTail> {
         end_of_round = length;
     }
     Ok(TornTail { frames: (end_of_round - committed) / frame_bytes, bytes: end_of_round - committed })
+}
+
+/// Returns `true` if the bytes are a header with its checksum.
+pub(super) fn is_header(header: &[u8]) -> bool {
+    let Some((checked, sum)) = header.split_at_checked(24) else {
+        return false;
+    };
+    Order::of(word(header, 0, Order::Big)).is_some_and(|order| {
+        order.sum((0, 0), checked) == (word(sum, 0, Order::Big), word(sum, 4, Order::Big))
+    })
+}
+
+/// Returns `true` if a frame was written in the round of the file that the header began.
+pub(super) fn belongs(frame: &[u8], header: &[u8]) -> bool {
+    frame.get(8..16).is_some_and(|salt| header.get(16..24) == Some(salt))
+}
+
+/// Returns `true` if a frame ends a transaction.
+pub(super) fn is_commit(frame: &[u8]) -> bool {
+    word(frame, 4, Order::Big) != 0
 }
 
 /// Writes every byte of the file over itself and syncs it.

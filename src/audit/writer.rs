@@ -4,7 +4,6 @@
 //! hashing happen here, so that no serving thread does either.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -15,13 +14,16 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::AuditError;
-use super::chain::ChainWalk;
+use super::chain::{ChainWalk, Row};
 use super::ledger::{Ledger, LedgerError};
 use super::loss::Which;
 use super::queue::{Entry, Recorded};
-use super::record::{Body, GapReason, Tip};
+use super::read::ReadJob;
+use super::record::{Body, GapReason, Head, Tip};
+use super::repair::fill_lost;
 use super::retention::Retention;
-use super::shared::{Degraded, Shared};
+use super::shared::{Degraded, DegradedReason, Shared};
+use super::state_dir::StateDir;
 use super::throttle::Throttle;
 use super::volume::VolumeProbe;
 use crate::proto::v1::Gap;
@@ -50,6 +52,8 @@ pub type CommitObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
 pub(super) enum Job {
     /// Write a record.
     Append(Entry),
+    /// Read from the store.
+    Read(ReadJob),
     /// Look at the losses.
     Wake,
     /// Write what waits, then end.
@@ -73,6 +77,7 @@ pub(super) struct Writer {
     jobs: Receiver<Job>,
     settings: Settings,
     waiting: VecDeque<Entry>,
+    reads: VecDeque<ReadJob>,
     tip: Tip,
     accounted: u64,
     trouble: Option<Trouble>,
@@ -90,7 +95,7 @@ pub(super) struct Writer {
     closing: bool,
     closed: Option<oneshot::Sender<Result<(), AuditError>>>,
     /// Held until the thread ends.
-    _lock: Option<File>,
+    locked: StateDir,
 }
 
 /// The store cannot be written at the moment.
@@ -110,7 +115,7 @@ impl Writer {
         settings: Settings,
         tip: Tip,
         accounted: u64,
-        lock: Option<File>,
+        locked: StateDir,
     ) -> Self {
         Self {
             ledger,
@@ -118,6 +123,7 @@ impl Writer {
             jobs,
             settings,
             waiting: VecDeque::new(),
+            reads: VecDeque::new(),
             tip,
             accounted,
             trouble: None,
@@ -130,7 +136,7 @@ impl Writer {
             evictions: Throttle::default(),
             closing: false,
             closed: None,
-            _lock: lock,
+            locked,
         }
     }
 
@@ -145,9 +151,11 @@ impl Writer {
                 if delay > PATIENCE {
                     self.refuse();
                 }
+                self.read();
                 continue;
             }
             let written = self.write_batch();
+            self.read();
             if self.next_maintenance <= Instant::now() || self.wal_guess >= self.settings.retention.wal_bytes
             {
                 self.maintain();
@@ -185,6 +193,7 @@ impl Writer {
     fn idle_for(&self) -> Option<Duration> {
         let now = Instant::now();
         let until = match &self.trouble {
+            _ if !self.reads.is_empty() => return None,
             Some(trouble) => trouble.retry_at,
             None if self.closing || !self.waiting.is_empty() => return None,
             None => self.next_maintenance,
@@ -192,9 +201,23 @@ impl Writer {
         Some(until.saturating_duration_since(now))
     }
 
+    /// Reads for those who wait: one page if anything waits to be written, else until something does.
+    fn read(&mut self) {
+        while let Some(job) = self.reads.pop_front() {
+            job.run(self.ledger.as_mut(), self.tip);
+            while let Ok(job) = self.jobs.try_recv() {
+                self.accept(job);
+            }
+            if !self.waiting.is_empty() || self.closing {
+                return;
+            }
+        }
+    }
+
     fn accept(&mut self, job: Job) {
         match job {
             Job::Append(entry) => self.waiting.push_back(entry),
+            Job::Read(job) => self.reads.push_back(job),
             Job::Wake => {}
             Job::Close(closed) => {
                 self.closing = true;
@@ -244,8 +267,8 @@ impl Writer {
         let count = self.batch_len();
         let started = Instant::now();
         match self.commit(count, &gaps) {
-            Ok(tips) => {
-                self.acknowledge(count, &tips, started.elapsed());
+            Ok(rows) => {
+                self.acknowledge(count, rows, started.elapsed());
                 self.recovered();
                 true
             }
@@ -269,6 +292,7 @@ impl Writer {
 
     /// After failures: opens the store again if it is time to, and finds out what it has.
     fn make_sure(&mut self) -> Result<(), LedgerError> {
+        self.locked.check()?;
         if self.reopen {
             self.ledger.reopen()?;
             self.reopen = false;
@@ -294,10 +318,10 @@ impl Writer {
             .count()
     }
 
-    /// Writes the first records that wait and the gaps after them. Returns the place of each.
-    fn commit(&mut self, count: usize, gaps: &[Gap]) -> Result<Vec<Tip>, LedgerError> {
+    /// Writes the first records that wait and the gaps after them. Returns them as the store has them.
+    fn commit(&mut self, count: usize, gaps: &[Gap]) -> Result<Vec<Row>, LedgerError> {
         let mut tip = self.tip;
-        let mut tips = Vec::with_capacity(count + gaps.len());
+        let mut rows = Vec::with_capacity(count + gaps.len());
         let mut accounted = self.accounted;
         let mut bytes = 0;
         self.ledger.begin()?;
@@ -306,14 +330,14 @@ impl Writer {
             self.ledger.append(next, &content)?;
             accounted += u64::from(entry.reply.is_none());
             bytes += content.len() as u64;
-            tips.push(next);
+            rows.push(Row::new(next, content));
             tip = next;
         }
         for gap in gaps {
             let (next, content) = Body::Gap(gap.clone()).seal(self.settings.log_id, tip);
             self.ledger.append(next, &content)?;
             accounted += gap.count;
-            tips.push(next);
+            rows.push(Row::new(next, content));
             tip = next;
         }
         if accounted != self.accounted {
@@ -322,23 +346,27 @@ impl Writer {
         self.ledger.commit()?;
         self.accounted = accounted;
         self.wal_guess += COMMIT_OVERHEAD + bytes + bytes / 4;
-        Ok(tips)
+        Ok(rows)
     }
 
     /// Tells everyone that a batch is durable.
-    fn acknowledge(&mut self, count: usize, tips: &[Tip], took: Duration) {
-        if let Some(last) = tips.last() {
-            self.advance(*last);
-        }
-        self.shared.figures.committed(tips.len() as u64, took);
+    fn acknowledge(&mut self, count: usize, rows: Vec<Row>, took: Duration) {
+        self.shared.figures.committed(rows.len() as u64, took);
         if let Some(observer) = &self.settings.observer {
-            observer(took, tips.len());
+            observer(took, rows.len());
         }
-        for (entry, tip) in self.waiting.drain(..count).zip(tips) {
+        let heads: Vec<Head> = rows.iter().map(|row| row.tip().head).collect();
+        if let Some(last) = rows.last().map(Row::tip) {
+            let mut recent = self.shared.recent();
+            rows.into_iter().for_each(|row| recent.push(row));
+            drop(recent);
+            self.advance(last);
+        }
+        for (entry, head) in self.waiting.drain(..count).zip(heads) {
             self.shared.figures.left_queue();
             if let Some(reply) = entry.reply {
-                // Nobody listens if the caller has gone; the record stays.
-                let _ = reply.send(Ok(Recorded { head: tip.head }));
+                // Nobody listens if the caller has disconnected; the record stays.
+                let _ = reply.send(Ok(Recorded { head }));
             }
         }
     }
@@ -362,6 +390,10 @@ impl Writer {
         if found.head == self.tip.head {
             return Ok(());
         }
+        if found.head.sequence < self.tip.head.sequence {
+            return self.restore(found);
+        }
+        let mut stored = Vec::new();
         let mut walk = ChainWalk::new(self.settings.log_id, self.tip);
         let mut known = HashSet::new();
         while walk.last().head.sequence < found.head.sequence {
@@ -377,6 +409,7 @@ impl Writer {
                     }
                     Body::Gap(gap) => self.shared.losses.subtract(&gap),
                 }
+                stored.push(row);
             }
         }
         let tip = walk.last();
@@ -391,7 +424,40 @@ impl Writer {
             !written
         });
         self.accounted = self.ledger.accounted()?;
+        let mut recent = self.shared.recent();
+        stored.into_iter().for_each(|row| recent.push(row));
+        drop(recent);
         self.advance(tip);
+        Ok(())
+    }
+
+    /// The store has lost records that were acknowledged: puts back those that are still in memory,
+    /// or gives the sequence of each to a gap.
+    fn restore(&mut self, found: Tip) -> Result<(), LedgerError> {
+        let Settings { log_id, retention, .. } = &self.settings;
+        let durable = self.tip.head.sequence;
+        let lost = durable - found.head.sequence;
+        let in_memory = self.shared.recent_after(found.head.sequence, usize::MAX);
+        match in_memory.filter(|(place, _)| *place == found) {
+            Some((_, rows)) => {
+                self.ledger.begin()?;
+                for row in &rows {
+                    self.ledger.append(row.tip(), &row.content)?;
+                }
+                self.ledger.account(self.accounted)?;
+                self.ledger.commit()?;
+                warn!(lost, "the store had lost audit records, which were put back from memory");
+            }
+            None => {
+                let now = (retention.clock.wall)();
+                let tip = fill_lost(self.ledger.as_mut(), *log_id, found, durable, now)?;
+                warn!(lost, "the store has lost audit records; gaps have their sequences");
+                self.shared.figures.lost(lost);
+                self.shared.recent().reset(tip);
+                self.accounted = self.ledger.accounted()?;
+                self.advance(tip);
+            }
+        }
         Ok(())
     }
 
@@ -416,8 +482,12 @@ impl Writer {
         trouble.failures += 1;
         trouble.delay = (trouble.delay * 2).min(LONGEST_RETRY);
         trouble.retry_at = now + trouble.delay;
-        let degraded = Degraded { since: trouble.since, error: trouble.error.clone() };
-        self.reopen |= trouble.failures.is_multiple_of(FAILURES_TO_REOPEN);
+        let reason = match error {
+            LedgerError::StateDirectory(_) => DegradedReason::StateDirectoryMissing,
+            _ => DegradedReason::AppendFailed,
+        };
+        let degraded = Degraded { since: trouble.since, reason, error: trouble.error.clone() };
+        self.reopen |= error.wants_reopening() || trouble.failures.is_multiple_of(FAILURES_TO_REOPEN);
         self.shared.set_degraded(Some(degraded));
         self.refuse();
         false
@@ -443,7 +513,7 @@ impl Writer {
                 if let Some(count) = self.evictions.add(done.evicted.size, Instant::now()) {
                     warn!(
                         count,
-                        oldest = done.space.oldest,
+                        oldest = done.space.base.head.sequence + 1,
                         "audit records were deleted for the size of the store although they are younger than the retention"
                     );
                 }
@@ -468,7 +538,7 @@ impl Writer {
 
     /// Closes the store and gives the lock back.
     fn finish(self) {
-        let Self { ledger, shared, jobs, waiting, trouble, closed, _lock: lock, .. } = self;
+        let Self { ledger, shared, jobs, waiting, trouble, closed, locked, .. } = self;
         // What is sent from here on fails at once, and what was sent and not taken is counted by
         // the mark.
         drop(jobs);
@@ -484,10 +554,7 @@ impl Writer {
         drop(ledger);
         // The lock goes last: then the files are another's.
         shared.high_water.finish();
-        // Not by closing the file: a process that is being started has a copy of it for a moment.
-        if let Some(Err(error)) = lock.map(|lock| lock.unlock()) {
-            warn!(%error, "the lock of the state directory could not be given back");
-        }
+        locked.unlock();
         if let Some(closed) = closed {
             let _ = closed.send(result);
         }
@@ -501,7 +568,8 @@ impl Drop for End {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let error = "the audit writer exited unexpectedly".to_owned();
-            self.0.set_degraded(Some(Degraded { since: SystemTime::now(), error }));
+            let reason = DegradedReason::WriterEnded;
+            self.0.set_degraded(Some(Degraded { since: SystemTime::now(), reason, error }));
         }
         self.0.closed.cancel();
     }

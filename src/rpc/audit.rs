@@ -9,7 +9,7 @@ use prost_types::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::error::RpcError;
+use super::error::{Overload, RpcError};
 use super::v1;
 use super::v1::stream_audit_events_request::Start as WireStart;
 use super::v1::stream_audit_events_response::Message;
@@ -111,6 +111,7 @@ fn refused(error: AuditError) -> RpcError {
             RpcError::DataLoss { sequence }
         }
         AuditError::Closed => RpcError::Draining,
+        AuditError::TooManyReads(_) => RpcError::Overloaded { cause: Overload::Calls },
         error if error.is_damage() => {
             tracing::error!(%error, "audit log is damaged");
             RpcError::DataLoss { sequence: 0 }

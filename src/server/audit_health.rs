@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::audit::jsonl::LinesHealth;
-use crate::audit::{AuditHealth, AuditLog};
+use crate::audit::{AuditHealth, AuditLog, DegradedReason};
 use crate::status::{StatusTracker, kind};
 
 /// How long one write of lines may take before the condition says so.
@@ -50,7 +50,12 @@ async fn show_log(log: &AuditLog, tracker: &StatusTracker) {
                 "audit records cannot be made durable, so expansions are refused: {}",
                 degraded.error
             );
-            ("AuditAppendFailed", message)
+            let reason = match degraded.reason {
+                DegradedReason::AppendFailed => "AuditAppendFailed",
+                DegradedReason::StateDirectoryMissing => "StateDirectoryMissing",
+                DegradedReason::WriterEnded => "AuditWriterEnded",
+            };
+            (reason, message)
         });
         let stalled = stalled.map(|stalled| {
             let message = format!(

@@ -76,7 +76,7 @@ struct FoundFile {
 /// Keeps the files of a set, replacing what was kept before. Blocks; durable when it returns.
 ///
 /// # Errors
-/// [`LastGoodError::Io`] if the state directory cannot be written; what was kept before is then intact.
+/// [`LastGoodError::Io`] if the state directory is not there or cannot be written; what was kept before is then intact.
 pub fn keep(state_dir: &Path, set: &PolicySet, files: &[SourceFile]) -> Result<(), LastGoodError> {
     let path = state_dir.join(FILE_NAME);
     let failed = |source| LastGoodError::Io { path: path.clone(), source };
@@ -138,7 +138,9 @@ mod tests {
         fs::write(policies.join("a.yaml"), "audiences: {a: {scopesSupported: [x]}}").unwrap();
         let loaded = Loader::new(vec![policies], ReadSettings::default()).load().unwrap();
         let set = loaded.outcome.unwrap().set;
-        assert!(keep(&state, &set, &loaded.files).is_err(), "the state directory is not made");
+        // A state directory that was removed is not made again.
+        assert!(matches!(keep(&state, &set, &loaded.files), Err(LastGoodError::Io { .. })));
+        assert!(!state.exists());
         fs::create_dir(&state).unwrap();
         keep(&state, &set, &loaded.files).unwrap();
         assert_eq!(restore(&state).unwrap().set.digest(), set.digest());

@@ -244,7 +244,8 @@ async fn a_restart_goes_on_with_the_same_log() {
     };
     assert_eq!(after[..before.len()], before);
     assert_eq!(after.len(), before.len() + 1, "the start itself is a policy change");
-    let report = verify(&service.folder.path().join("state/audit.db"), &VerifyOptions::default()).unwrap();
+    let folder = service.stop().await;
+    let report = verify(&folder.path().join("state/audit.db"), &VerifyOptions::default()).unwrap();
     assert!(report.bad.is_none(), "{report:?}");
 }
 

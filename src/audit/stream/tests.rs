@@ -287,16 +287,10 @@ async fn cancelled_streams_give_back_what_they_held() {
         streams.shutdown().await;
     }
     fixture.log.read_after(0, &Filter::default(), 1).await.unwrap();
-    fixture.log.reader_for_tests().assert_idle().await;
+    while fixture.log.reader_for_tests().pending() > 0 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(fixture.log.status().readers, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_panics_says_so() {
-    let fixture = fixture();
-    let error = fixture.log.reader_for_tests().panicking().await.unwrap_err();
-    assert!(matches!(error, AuditError::QueryPanicked), "{error}");
-    assert_eq!(drain(fixture.log.stream(Query::default()).await.unwrap()).await.len(), 2);
 }
 
 /// What a reader does next.

@@ -103,7 +103,11 @@ fn recorded_calls_show_which_answers_flip() {
     assert_eq!((ask("openid"), ask("openid payments")), (0, 3));
     assert_eq!(server.ask(&place, &["expand", "--audience", MCP]).code, 0);
 
-    // While the server runs, from its store.
+    // Only the server can read its store while it runs.
+    let ran = place.run(&["diff", "old", "new", "--replay", ".scopeward"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("is in use by a running server"), "{}", ran.stderr);
+    assert_eq!(server.end("TERM"), Some(0));
     let ran = place.run(&["diff", "old", "new", "--replay", ".scopeward"]);
     assert_snapshot!(ran.shown());
     let ran = place.run(&["diff", "old", "new", "--replay", ".scopeward/audit.db", "--output", "json"]);
