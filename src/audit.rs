@@ -8,7 +8,9 @@
 //! `docs/reference/audit-chain.md`.
 
 mod age;
+mod aside;
 mod chain;
+mod check;
 mod error;
 mod event;
 mod files;

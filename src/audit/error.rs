@@ -89,6 +89,26 @@ pub enum AuditError {
         /// Why.
         cause: String,
     },
+    /// The store is damaged, or gone though it is known to have been there.
+    #[error(
+        "audit store `{}` is broken: {cause}; put a good copy in its place, or start once with \
+         --set-aside-broken-audit, which moves it to `audit-broken-<time>` in the state directory and opens a new log",
+        path.display()
+    )]
+    Broken {
+        /// The store.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: Box<Self>,
+    },
+    /// There is a high-water file, but not the store that it belongs to.
+    #[error("the file is missing, though `{}` is there and says that record {durable} was acknowledged", path.display())]
+    StoreMissing {
+        /// The high-water file.
+        path: PathBuf,
+        /// The last acknowledged sequence; 0 if it cannot be read.
+        durable: u64,
+    },
     /// The file is something else than an audit store, or damaged as a whole.
     #[error(
         "`{}` is not an audit log: {detail}; move the file away, or choose another state directory",

@@ -57,6 +57,16 @@ impl Remembered {
     }
 }
 
+/// Reads the log id and the last acknowledged sequence from the file of a state directory, whatever
+/// log it belongs to; `None` if there is none, or they do not have their checksum.
+pub(super) fn read_last(path: &Path) -> Option<(Uuid, u64)> {
+    let file = File::open(path).ok()?;
+    let mut id = [0; 16];
+    file.read_exact_at(&mut id, DURABLE_AT).ok()?;
+    let log_id = Uuid::from_bytes(id);
+    Some((log_id, read_slot(&file, DURABLE_AT, log_id).ok()??))
+}
+
 /// The open file and the thread that writes the count.
 #[derive(Debug)]
 pub(super) struct HighWaterFile {

@@ -37,6 +37,9 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 pub struct AuditOptions {
     /// The folder of the store; made if it is not there.
     pub state_dir: PathBuf,
+    /// Whether a store that is broken is moved aside and a new log opened; otherwise it stops the
+    /// start.
+    pub set_aside_broken: bool,
     /// Records older than this are deleted; `None` keeps them.
     pub max_age: Option<Duration>,
     /// The store stays under this many bytes by deleting the oldest records; `None`: no limit. At
@@ -67,6 +70,7 @@ impl AuditOptions {
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
             state_dir: state_dir.into(),
+            set_aside_broken: false,
             max_age: None,
             max_bytes: None,
             queue_bytes: 16 << 20,
@@ -84,6 +88,7 @@ impl fmt::Debug for AuditOptions {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("AuditOptions")
             .field("state_dir", &self.state_dir)
+            .field("set_aside_broken", &self.set_aside_broken)
             .field("max_age", &self.max_age)
             .field("max_bytes", &self.max_bytes)
             .field("queue_bytes", &self.queue_bytes)
@@ -124,8 +129,7 @@ impl AuditLog {
     /// # Errors
     ///
     /// Another process has the directory ([`AuditError::InUse`]), the file is not ours or newer
-    /// than this program, the chain is broken anywhere but at its end
-    /// ([`AuditError::DataLoss`]), or the files cannot be read and written.
+    /// than this program, the store is broken ([`AuditError::Broken`]), or the files cannot be read and written.
     pub fn open(options: AuditOptions) -> Result<Self, AuditError> {
         Self::open_with(options, |ledger| Box::new(ledger))
     }
@@ -137,6 +141,7 @@ impl AuditLog {
     ) -> Result<Self, AuditError> {
         let AuditOptions {
             state_dir,
+            set_aside_broken,
             max_age,
             max_bytes,
             queue_bytes,
@@ -149,7 +154,7 @@ impl AuditLog {
         } = options;
         Retention::check(max_bytes)?;
         let Started { ledger, state_dir: locked, high_water, tip, base, accounted, unwritten, report } =
-            start(&state_dir, (clock.wall)())?;
+            start(&state_dir, set_aside_broken, (clock.wall)())?;
         let newest = (tip.latest_time > i64::MIN).then(|| from_nanos(tip.latest_time));
         let retention = Retention::new(max_age, max_bytes, clock.clone(), newest);
         let denial_rate = denials_per_second.map(|rate| RateLimit::new(rate, (clock.monotonic)()));

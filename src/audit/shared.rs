@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::chain::Row;
+use super::chain::{BadRecord, Row};
 use super::high_water::HighWaterFile;
 use super::loss::Losses;
 use super::queue::QueueBudget;
@@ -28,6 +28,8 @@ pub struct AuditHealth {
     pub stalled: Option<Stalled>,
     /// Set while the volume of the store is nearly full.
     pub storage_low: Option<StorageLow>,
+    /// The first bad record that the newest walk over the whole chain found.
+    pub chain_broken: Option<BadRecord>,
 }
 
 /// Since when and why the store cannot be written.
@@ -183,6 +185,14 @@ impl Shared {
         self.figures.bytes.store(space.bytes, Ordering::Relaxed);
         self.figures.oldest.store(space.base.head.sequence + 1, Ordering::Relaxed);
         self.recent().set_base(space.base);
+    }
+
+    pub(super) fn set_chain_broken(&self, bad: Option<BadRecord>) {
+        self.health.send_if_modified(|health| {
+            let changed = health.chain_broken != bad;
+            health.chain_broken = bad;
+            changed
+        });
     }
 
     pub(super) fn set_storage_low(&self, low: Option<StorageLow>) {

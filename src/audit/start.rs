@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::aside::{check_present, is_broken, open_log, set_store_aside};
 use super::chain::ChainWalk;
 use super::high_water::{HIGH_WATER_FILE, HighWaterFile, Remembered};
 use super::ledger::{Ledger, LedgerError, SqliteLedger, wal_path};
@@ -60,29 +61,30 @@ pub(super) struct Started {
     pub(super) report: StartReport,
 }
 
-/// Takes the lock, opens the store and brings its end in order.
-pub(super) fn start(state_dir: &Path, now: SystemTime) -> Result<Started, AuditError> {
+/// Takes the lock, opens the store and brings its end in order. A store that is broken stops the
+/// start, or is moved aside if `aside` says so.
+pub(super) fn start(state_dir: &Path, aside: bool, now: SystemTime) -> Result<Started, AuditError> {
     let locked = StateDir::lock(state_dir)?;
-    let path = state_dir.join(STORE_FILE);
-    let wal = wal_path(&path);
-    let torn = wal::torn_tail(&wal).map_err(AuditError::io("read", &wal))?;
-    wal::rewrite_in_place(&wal).map_err(AuditError::io("refresh", &wal))?;
-
-    let mut ledger = SqliteLedger::open(&path)?;
-    let high_water_path = state_dir.join(HIGH_WATER_FILE);
-    let (high_water, remembered) = HighWaterFile::open(&high_water_path, ledger.log_id())
-        .map_err(AuditError::io("open", &high_water_path))?;
-    let log_id = ledger.log_id();
-    let mut report = StartReport {
-        created: ledger.created(),
-        torn_bytes: torn.bytes,
-        torn_frames: torn.frames,
-        ..StartReport::default()
+    let found = check_present(state_dir).and_then(|()| open_store(state_dir, now));
+    let (opened, log_opened) = match found {
+        Err(error) if is_broken(state_dir, &error) => {
+            if !aside {
+                let path = state_dir.join(STORE_FILE);
+                return Err(AuditError::Broken { path, cause: Box::new(error) });
+            }
+            let log_opened = set_store_aside(state_dir, &error, now)?;
+            (open_store(state_dir, now)?, Some(log_opened))
+        }
+        found => (found?, None),
     };
-
-    if let Some(last_good) = check_tail(&mut ledger)? {
-        report.damaged = set_aside(&mut ledger, last_good, now).map_err(unusable)?;
+    let (mut ledger, mut report) = opened;
+    if let Some(log_opened) = log_opened {
+        open_log(&mut ledger, log_opened, now).map_err(unusable)?;
     }
+    let log_id = ledger.log_id();
+    let high_water_path = state_dir.join(HIGH_WATER_FILE);
+    let (high_water, remembered) =
+        HighWaterFile::open(&high_water_path, log_id).map_err(AuditError::io("open", &high_water_path))?;
     let tip = ledger.tip().map_err(unusable)?;
     if let Some(durable) = remembered.durable.filter(|durable| *durable > tip.head.sequence) {
         report.lost = durable - tip.head.sequence;
@@ -98,6 +100,27 @@ pub(super) fn start(state_dir: &Path, now: SystemTime) -> Result<Started, AuditE
         .reset(tip.head.sequence, accounted + report.unwritten)
         .map_err(AuditError::io("write", &high_water_path))?;
     Ok(Started { ledger, state_dir: locked, high_water, tip, base, accounted, unwritten, report })
+}
+
+/// Opens the store, cuts off what a crash tore, and checks the newest records.
+fn open_store(state_dir: &Path, now: SystemTime) -> Result<(SqliteLedger, StartReport), AuditError> {
+    let path = state_dir.join(STORE_FILE);
+    let wal = wal_path(&path);
+    let torn = wal::torn_tail(&wal).map_err(AuditError::io("read", &wal))?;
+    wal::rewrite_in_place(&wal).map_err(AuditError::io("refresh", &wal))?;
+
+    let mut ledger = SqliteLedger::open(&path)?;
+    let mut report = StartReport {
+        created: ledger.created(),
+        torn_bytes: torn.bytes,
+        torn_frames: torn.frames,
+        ..StartReport::default()
+    };
+
+    if let Some(last_good) = check_tail(&mut ledger)? {
+        report.damaged = set_aside(&mut ledger, last_good, now).map_err(unusable)?;
+    }
+    Ok((ledger, report))
 }
 
 /// Checks the newest records. `Some` is the last good place, if all records after it have damaged

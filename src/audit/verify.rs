@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::AuditError;
 use super::chain::{BadRecord, ChainWalk, Problem, VerifyReport};
+use super::high_water::{HIGH_WATER_FILE, read_last};
 use super::ledger::{read_base, read_newest, read_row, signed};
 use super::offline::open;
 use super::record::Head;
@@ -24,7 +25,8 @@ pub struct VerifyOptions {
     pub expected: Option<Head>,
 }
 
-/// Walks the whole chain of the store at `path`. Blocks. No server may have it.
+/// Walks the whole chain of the store at `path`, up to where the high-water file next to it says that
+/// records were acknowledged. Blocks. No server may have it.
 ///
 /// A chain that does not hold is a report, not an error.
 ///
@@ -34,8 +36,18 @@ pub struct VerifyOptions {
 pub fn verify(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, AuditError> {
     let (connection, log_id) = open(path)?;
     let mut walk = ChainWalk::new(log_id, read_base(&connection)?);
-    let bad = walk_to_end(&connection, log_id, &mut walk, options)?;
+    let mut bad = walk_to_end(&connection, log_id, &mut walk, options)?;
+    let newest = walk.last().head.sequence;
+    if bad.is_none() && durable(path, log_id).is_some_and(|durable| durable > newest) {
+        bad = Some(BadRecord { sequence: newest + 1, problem: Problem::EndsEarly { newest } });
+    }
     Ok(walk.finish(bad).0)
+}
+
+/// The last acknowledged sequence, as the high-water file next to the store knows it.
+fn durable(store: &Path, log_id: Uuid) -> Option<u64> {
+    let (known, durable) = read_last(&store.with_file_name(HIGH_WATER_FILE))?;
+    (known == log_id).then_some(durable)
 }
 
 /// Walks to the end and returns the first bad record.

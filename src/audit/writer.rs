@@ -10,11 +10,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::AuditError;
 use super::chain::{ChainWalk, Row};
+use super::check::{ChainCheck, Found};
 use super::ledger::{Ledger, LedgerError};
 use super::loss::Which;
 use super::queue::{Entry, Recorded};
@@ -90,6 +91,7 @@ pub(super) struct Writer {
     next_maintenance: Instant,
     /// Before this, denials beyond their rate are not made into another gap.
     next_rate_gap: Instant,
+    check: ChainCheck,
     maintenance_errors: Throttle,
     evictions: Throttle,
     closing: bool,
@@ -117,6 +119,7 @@ impl Writer {
         accounted: u64,
         locked: StateDir,
     ) -> Self {
+        let check = ChainCheck::new(settings.log_id, Instant::now());
         Self {
             ledger,
             shared,
@@ -132,6 +135,7 @@ impl Writer {
             wal_guess: 0,
             next_maintenance: Instant::now(),
             next_rate_gap: Instant::now(),
+            check,
             maintenance_errors: Throttle::default(),
             evictions: Throttle::default(),
             closing: false,
@@ -156,6 +160,7 @@ impl Writer {
             }
             let written = self.write_batch();
             self.read();
+            self.check_chain();
             if self.next_maintenance <= Instant::now() || self.wal_guess >= self.settings.retention.wal_bytes
             {
                 self.maintain();
@@ -165,6 +170,21 @@ impl Writer {
             }
         }
         self.finish();
+    }
+
+    /// Takes a step of the walk over the chain, if nothing else is to be done.
+    fn check_chain(&mut self) {
+        if !self.waiting.is_empty() || !self.reads.is_empty() || self.closing || self.trouble.is_some() {
+            return;
+        }
+        match self.check.step(self.ledger.as_mut(), self.tip, Instant::now()) {
+            None => {}
+            Some(Found::Intact) => self.shared.set_chain_broken(None),
+            Some(Found::Bad(bad)) => {
+                error!(sequence = bad.sequence, problem = %bad.problem, "the stored audit chain is broken");
+                self.shared.set_chain_broken(Some(bad));
+            }
+        }
     }
 
     /// Waits for the next thing to do and takes all jobs that are there.
@@ -196,7 +216,7 @@ impl Writer {
             _ if !self.reads.is_empty() => return None,
             Some(trouble) => trouble.retry_at,
             None if self.closing || !self.waiting.is_empty() => return None,
-            None => self.next_maintenance,
+            None => self.next_maintenance.min(self.check.next()),
         };
         Some(until.saturating_duration_since(now))
     }

@@ -85,6 +85,9 @@ pub(super) struct ServeArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     audit_denials_per_second: u32,
+    /// If the audit store is broken, move it to audit-broken-<time> and open a new log
+    #[arg(long)]
+    set_aside_broken_audit: bool,
     /// Also write audit records as JSON lines to this file; - is standard output
     #[arg(long, value_name = "PATH")]
     audit_jsonl: Option<PathBuf>,
@@ -187,6 +190,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         audit_retention,
         audit_max_size,
         audit_denials_per_second,
+        set_aside_broken_audit,
         audit_jsonl,
         allow_outside_links,
         start_from_last_good,
@@ -225,6 +229,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
             retention: Some(audit_retention),
             max_bytes: Some(audit_max_size),
             denials_per_second: audit_denials_per_second,
+            set_aside_broken: set_aside_broken_audit,
             jsonl,
         },
         process,

@@ -105,6 +105,8 @@ pub struct AuditSettings {
     pub max_bytes: Option<u64>,
     /// How many denials are recorded in a second, in a burst ten times that. Default 200.
     pub denials_per_second: u32,
+    /// Whether a broken store is moved aside and a new log opened. Default: it stops the start.
+    pub set_aside_broken: bool,
     /// Where records are also written as JSON lines. Default: nowhere.
     pub jsonl: Option<JsonlTarget>,
 }
@@ -116,6 +118,7 @@ impl Default for AuditSettings {
             retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
             max_bytes: Some(1 << 30),
             denials_per_second: 200,
+            set_aside_broken: false,
             jsonl: None,
         }
     }
@@ -266,12 +269,13 @@ impl App {
             start_from_last_good,
             SystemTime::now(),
         ));
-        let AuditSettings { mode, retention, max_bytes, denials_per_second, jsonl } = audit;
+        let AuditSettings { mode, retention, max_bytes, denials_per_second, set_aside_broken, jsonl } = audit;
         let commits = commit_histogram();
         let options = AuditOptions {
             max_age: retention,
             max_bytes,
             denials_per_second: Some(denials_per_second),
+            set_aside_broken,
             commit_observer: Some({
                 let (commits, fault) = (commits.clone(), fault.clone());
                 Arc::new(move |took, _| {

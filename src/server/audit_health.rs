@@ -43,7 +43,7 @@ impl Show {
 async fn show_log(log: &AuditLog, tracker: &StatusTracker) {
     let mut health = log.watch_health();
     loop {
-        let AuditHealth { degraded, stalled, storage_low } = health.borrow_and_update().clone();
+        let AuditHealth { degraded, stalled, storage_low, chain_broken } = health.borrow_and_update().clone();
         let now = SystemTime::now();
         let degraded = degraded.map(|degraded| {
             let message = format!(
@@ -72,6 +72,12 @@ async fn show_log(log: &AuditLog, tracker: &StatusTracker) {
             ("VolumeNearlyFull", message)
         });
         tracker.toggle(kind::AUDIT_STORAGE_LOW, low, now);
+        let broken = chain_broken.map(|bad| {
+            let message =
+                format!("the stored audit chain does not hold from {bad}; see `scopeward audit verify`");
+            ("AuditRecordBad", message)
+        });
+        tracker.toggle(kind::AUDIT_CHAIN_BROKEN, broken, now);
         tokio::select! {
             changed = health.changed() => if changed.is_err() { return },
             () = log.watch_stalls() => {}

@@ -349,6 +349,11 @@ impl Collector for AuditCollector {
             ("audit_readers", "Open streams of the audit log", status.readers),
             ("audit_reader_lag", "Sequences that the slowest open stream is behind", status.largest_lag),
             (
+                "audit_chain_intact",
+                "0 if the newest walk over the stored audit chain found a bad record, else 1",
+                u64::from(status.health.chain_broken.is_none()),
+            ),
+            (
                 "audit_degraded",
                 "1 while audit records cannot be made durable",
                 u64::from(status.health.degraded.is_some() || status.health.stalled.is_some()),

@@ -167,7 +167,11 @@ async fn damage_before_the_end_stops_the_start_and_changes_nothing() {
         .await
         .unwrap_err();
         assert!(
-            matches!(error, AuditError::DataLoss { sequence, .. } if sequence == expected),
+            matches!(
+                &error,
+                AuditError::Broken { cause, .. }
+                    if matches!(**cause, AuditError::DataLoss { sequence, .. } if sequence == expected)
+            ),
             "{damage}: {error}"
         );
     }
@@ -205,4 +209,63 @@ fn file_of_another_program_is_left_alone() {
     std::fs::write(&path, b"not a database at all, just some text that is long enough").unwrap();
     let error = AuditLog::open(AuditOptions::new(folder.path())).unwrap_err();
     assert!(matches!(error, AuditError::NotAnAuditLog { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_store_stops_the_start_until_it_is_to_be_set_aside() {
+    /// What is done to a state directory with ten records, and the last good one of it.
+    type Case = (fn(&std::path::Path), u64);
+    let cases: [Case; 4] = [
+        (|state| sql(state, "UPDATE record SET content = x'00' WHERE sequence = 5"), 4),
+        (|state| std::fs::remove_file(state.join(STORE_FILE)).unwrap(), 0),
+        (|state| std::fs::write(state.join(STORE_FILE), "x".repeat(5000)).unwrap(), 0),
+        (|state| sql(state, "UPDATE log SET base_hash = x'00'"), 0),
+    ];
+    for (at, (break_it, last_good)) in cases.into_iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
+        for n in 0..10 {
+            log.append_durable(expansion(&n.to_string())).await.unwrap();
+        }
+        let good = all(&log).await;
+        log.close().await.unwrap();
+        let log_id = log.log_id();
+        drop(log);
+        break_it(folder.path());
+
+        let error = AuditLog::open(AuditOptions::new(folder.path())).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, AuditError::Broken { .. }), "case {at}: {text}");
+        assert!(text.contains(folder.path().join(STORE_FILE).to_str().unwrap()), "{text}");
+        assert!(text.contains("--set-aside-broken-audit"), "{text}");
+
+        let options = AuditOptions { set_aside_broken: true, ..AuditOptions::new(folder.path()) };
+        let log = AuditLog::open(options.clone()).unwrap();
+        assert_ne!(log.log_id(), log_id);
+        let records = all(&log).await;
+        let Body::Event(event) = &records[0].body else { panic!("{records:?}") };
+        assert_eq!((records.len(), event.kind()), (1, crate::proto::v1::AuditEventKind::LogOpened));
+        let opened = event.log_opened.clone().unwrap();
+        assert_eq!((&*opened.previous_log_id, opened.previous_sequence), (&*log_id.to_string(), last_good));
+        let hash = last_good.checked_sub(1).map_or_else(Vec::new, |at| good[at as usize].hash.to_vec());
+        assert_eq!(opened.previous_hash, hash);
+        assert!(!opened.cause.is_empty());
+        log.append_durable(expansion("next")).await.unwrap();
+        log.close().await.unwrap();
+        assert_holds(folder.path());
+        let aside = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("audit-broken-"))
+            .count();
+        assert_eq!(aside, 1);
+        // Told so again, a store that is whole stays.
+        drop(log);
+        let log = AuditLog::open(options).unwrap();
+        assert_eq!(all(&log).await.len(), 2);
+    }
+}
+
+fn sql(state: &std::path::Path, statement: &str) {
+    Connection::open(state.join(STORE_FILE)).unwrap().execute_batch(statement).unwrap();
 }

@@ -135,6 +135,8 @@ async fn record_replaced_with_a_fitting_hash_is_found_by_the_next() {
     let with = VerifyOptions { expected: Some(expected) };
     assert_eq!(verify(&path, &with).unwrap().bad, found(6, Problem::UnexpectedHash));
     connection.execute("DELETE FROM record WHERE sequence = 6", []).unwrap();
+    assert_eq!(check(&path), found(6, Problem::EndsEarly { newest: 5 }));
+    std::fs::remove_file(path.with_file_name("audit.mark")).unwrap();
     assert_eq!(check(&path), None);
     assert_eq!(verify(&path, &with).unwrap().bad, found(6, Problem::EndsEarly { newest: 5 }));
 }
@@ -184,4 +186,23 @@ fn what_is_no_audit_log_is_an_error() {
         .unwrap();
     let error = verify(&path, &VerifyOptions::default()).unwrap_err();
     assert!(matches!(error, AuditError::UnknownFormat { found: 9, .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_missing_at_the_end_are_known_from_the_high_water_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
+    for n in 0..5 {
+        log.append_durable(expansion(&n.to_string())).await.unwrap();
+    }
+    log.close().await.unwrap();
+    assert_holds(folder.path());
+    let path = folder.path().join(STORE_FILE);
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch("DELETE FROM record WHERE sequence > 3")
+        .unwrap();
+    let report = verify(&path, &VerifyOptions::default()).unwrap();
+    assert_eq!(report.bad, Some(BadRecord { sequence: 4, problem: Problem::EndsEarly { newest: 3 } }));
+    assert_eq!(report.records, 3);
 }

@@ -771,3 +771,24 @@ async fn readers_wait_for_commits_and_leave_nothing_behind() {
     }
     log.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_a_start_does_not_look_for_is_found_by_the_walk() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(options(&folder)).unwrap();
+    for n in 0..1500 {
+        log.enqueue(denial(&n.to_string()));
+    }
+    log.append_durable(expansion("last")).await.unwrap();
+    log.close().await.unwrap();
+    drop(log);
+    let damage = "UPDATE record SET content = zeroblob(length(content)) WHERE sequence = 7";
+    rusqlite::Connection::open(state(&folder).join(STORE_FILE)).unwrap().execute_batch(damage).unwrap();
+
+    let log = AuditLog::open(options(&folder)).unwrap();
+    let mut health = log.watch_health();
+    let bad = health.wait_for(|health| health.chain_broken.is_some()).await.unwrap().chain_broken.clone();
+    assert_eq!(bad, Some(BadRecord { sequence: 7, problem: Problem::ContentChanged }));
+    // What is new is recorded all the same.
+    log.append_durable(expansion("next")).await.unwrap();
+}

@@ -1,0 +1,100 @@
+//! What a start does with a store that is broken: it stops, or moves the store aside if it was told to.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::warn;
+
+use super::high_water::{HIGH_WATER_FILE, read_last};
+use super::ledger::{Ledger, LedgerError, SqliteLedger, wal_path};
+use super::record::Body;
+use super::{AuditError, Head, STORE_FILE, VerifyOptions, new_event, verify};
+use crate::proto::v1::{AuditEventKind, LogOpened};
+
+/// Checks that the store of a state directory is there if it ever was.
+pub(super) fn check_present(state_dir: &Path) -> Result<(), AuditError> {
+    let high_water = state_dir.join(HIGH_WATER_FILE);
+    if state_dir.join(STORE_FILE).exists() || !high_water.exists() {
+        return Ok(());
+    }
+    let durable = read_last(&high_water).map_or(0, |(_, durable)| durable);
+    Err(AuditError::StoreMissing { path: high_water, durable })
+}
+
+/// Whether an error of the start says that the store itself is broken: damaged, or gone. A file of
+/// another program is not ours to move; one that is no database counts as broken if a log was here.
+pub(super) fn is_broken(state_dir: &Path, error: &AuditError) -> bool {
+    match error {
+        AuditError::StoreMissing { .. } => true,
+        AuditError::NotAnAuditLog { .. } => read_last(&state_dir.join(HIGH_WATER_FILE)).is_some(),
+        other => other.is_damage(),
+    }
+}
+
+/// Moves a broken store with its files to a directory of its own. Returns what the first record of
+/// the next log says of it.
+pub(super) fn set_store_aside(
+    state_dir: &Path,
+    broken: &AuditError,
+    now: SystemTime,
+) -> Result<LogOpened, AuditError> {
+    let target = new_directory(state_dir, now)?;
+    let store = state_dir.join(STORE_FILE);
+    let high_water = state_dir.join(HIGH_WATER_FILE);
+    let known = read_last(&high_water);
+    for from in [wal_path(&store), store, high_water] {
+        let Some(name) = from.file_name() else { continue };
+        match std::fs::rename(&from, target.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(AuditError::Io { action: "move aside", path: from, source: error });
+            }
+            _ => {}
+        }
+    }
+    // What is good of it, as far as it can be read.
+    let good = verify(&target.join(STORE_FILE), &VerifyOptions::default()).ok();
+    let log_id = good.as_ref().map(|report| report.log_id.clone());
+    let head = good.map(|report| report.head).filter(|head| head.sequence > 0);
+    warn!(
+        directory = %target.display(),
+        last_good = head.map_or(0, |head| head.sequence),
+        error = %broken,
+        "the broken audit store was moved aside, and a new log is opened"
+    );
+    Ok(LogOpened {
+        previous_log_id: log_id.or(known.map(|(log_id, _)| log_id.to_string())).unwrap_or_default(),
+        previous_sequence: head.map_or(0, |head| head.sequence),
+        previous_hash: head.map_or_else(Vec::new, |Head { hash, .. }| hash.to_vec()),
+        cause: broken.to_string(),
+    })
+}
+
+/// Writes the first record of a log that follows a broken one.
+pub(super) fn open_log(
+    ledger: &mut SqliteLedger,
+    opened: LogOpened,
+    now: SystemTime,
+) -> Result<(), LedgerError> {
+    let mut event = new_event(AuditEventKind::LogOpened, now);
+    event.log_opened = Some(opened);
+    let tip = ledger.tip()?;
+    let (place, content) = Body::Event(Box::new(event)).seal(ledger.log_id(), tip);
+    ledger.begin()?;
+    ledger.append(place, &content)?;
+    ledger.commit()
+}
+
+/// Makes `audit-broken-<time>`, with the seconds since 1970, or a name after it that is free.
+fn new_directory(state_dir: &Path, now: SystemTime) -> Result<PathBuf, AuditError> {
+    let mut second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    loop {
+        let path = state_dir.join(format!("audit-broken-{second}"));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => second += 1,
+            Err(source) => return Err(AuditError::Io { action: "create", path, source }),
+        }
+    }
+}
