@@ -8,7 +8,6 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use http::{Request, Response};
 use thiserror::Error;
@@ -32,6 +31,8 @@ use crate::server::health::HealthService;
 use crate::server::lifecycle::Lifecycle;
 use crate::server::method::Methods;
 use crate::server::pressure::Pressure;
+use crate::server::shutdown::{CALLS_BY, CUT_BY};
+use crate::server::supervisor::Part;
 
 mod accept;
 pub mod admin;
@@ -50,6 +51,7 @@ pub mod metrics;
 pub mod pressure;
 pub mod recorder;
 pub mod reload;
+pub mod shutdown;
 pub mod signals;
 pub mod supervisor;
 
@@ -57,7 +59,7 @@ pub mod supervisor;
 ///
 /// Health and reflection are added here, for all services by name. Health says NOT_SERVING until [`Lifecycle::serve`].
 /// Draining: health says NOT_SERVING, the listener is closed, new calls are refused, streams are told to end through
-/// [`Lifecycle::draining`], and calls in flight go on for at most [`Config::drain_deadline`]; what is left then is cut off.
+/// [`Lifecycle::draining`], and calls in flight continue for at most half of [`Config::shutdown_timeout`]; what is left then is cut off.
 ///
 /// # Errors
 ///
@@ -69,7 +71,7 @@ pub async fn run(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, ServerError> {
-    let Config { listen: _, insecure_allow_remote_plaintext, drain_deadline, limits } = config;
+    let Config { listen: _, insecure_allow_remote_plaintext, shutdown_timeout, limits, fault } = config;
     let Listeners { grpc, grpc_addr } = listeners;
     require_loopback(grpc_addr, insecure_allow_remote_plaintext)?;
     let lifecycle = services.lifecycle.clone();
@@ -83,7 +85,12 @@ pub async fn run(
     let serve = {
         let (serving, stop) = (serving.clone(), stop.clone());
         move |connection| {
-            serving.spawn(connection::serve(connection, calls.clone(), stop.clone()));
+            let (calls, stop, fault) = (calls.clone(), stop.clone(), fault.clone());
+            // A panic ends this connection alone, whose socket is closed and whose place is given back.
+            serving.spawn(async move {
+                fault.at(Part::Connection);
+                connection::serve(connection, calls, stop).await;
+            });
         }
     };
     let mut acceptor = tokio::spawn(accept(grpc, connections.clone(), serve, stop.clone()));
@@ -95,6 +102,7 @@ pub async fn run(
         }
     }
 
+    let drain_deadline = shutdown_timeout.mul_f64(CALLS_BY);
     info!(deadline = ?drain_deadline, "draining");
     lifecycle.drain();
     stop.cancel();
@@ -108,7 +116,7 @@ pub async fn run(
             let cut = connections.close_all();
             warn!(connections = cut, "drain deadline passed, connections cut off");
             // Each connection's task ends once it sees that its socket is closed.
-            if timeout(CUT_DEADLINE, serving.wait()).await.is_err() {
+            if timeout(shutdown_timeout.mul_f64(CUT_BY), serving.wait()).await.is_err() {
                 warn!("some connections did not end when cut off");
             }
             cut
@@ -280,5 +288,3 @@ const BESIDES: [&str; 3] = [
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 ];
-/// How long connections may take to end once they are cut off.
-const CUT_DEADLINE: Duration = Duration::from_secs(1);

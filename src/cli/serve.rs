@@ -18,12 +18,13 @@ use super::value::{duration, positive_duration, size};
 use super::{Exit, report};
 use crate::audit::LEAST_STORE_BYTES;
 use crate::audit::jsonl::JsonlTarget;
-use crate::server::app::{App, AppError, AuditSettings, Settings, Stopped};
-use crate::server::config::Config;
+use crate::server::app::{App, AppError};
+use crate::server::config::{AuditSettings, Config, Settings};
 use crate::server::log::{Log, log_panics};
 use crate::server::metrics::ProcessCounters;
 use crate::server::recorder;
 use crate::server::reload::StartError;
+use crate::server::shutdown::Stopped;
 use crate::server::signals::shutdown_within;
 use crate::server::supervisor::{Part, Roster};
 
@@ -209,6 +210,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         server: Config {
             listen,
             insecure_allow_remote_plaintext,
+            shutdown_timeout,
             limits: limits.limits(),
             ..Config::default()
         },
@@ -220,7 +222,6 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         rescan_interval,
         allow_outside_links,
         start_from_last_good,
-        shutdown_timeout,
         audit: AuditSettings {
             mode: match audit_mode {
                 AuditMode::Blocking => recorder::AuditMode::Blocking,
@@ -234,7 +235,6 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         },
         process,
         roster,
-        ..Settings::default()
     };
     tokio::pin!(shutdown);
     let started = tokio::select! {

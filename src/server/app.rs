@@ -2,14 +2,13 @@
 //!
 //! What it means if a part ends is the supervisor's to know.
 
-use std::fmt;
 use std::fs;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -19,15 +18,16 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::audit_health::{Show, log_start};
-use super::config::Config;
+use super::config::{AuditSettings, Config, Settings};
 use super::lifecycle::Lifecycle;
-use super::metrics::{Metrics, ProcessCounters, commit_histogram};
+use super::metrics::{Metrics, commit_histogram};
 use super::pressure::Pressure;
-use super::recorder::{AuditMode, AuditRecorder};
+use super::recorder::AuditRecorder;
 use super::reload::{self, Reloader, StartError};
+use super::shutdown::{self, Stopped};
 use super::supervisor::{Abandoned, Part, PartEnd, Reporter, Roster, Supervisor};
 use super::{Listeners, ServerError, Services, admin, descriptors, require_loopback, run};
-use crate::audit::jsonl::{Jsonl, JsonlOptions, JsonlTarget};
+use crate::audit::jsonl::{Jsonl, JsonlOptions};
 use crate::audit::{AuditError, AuditLog, AuditOptions};
 use crate::escape::shown;
 use crate::rpc::audit::Audit;
@@ -40,110 +40,6 @@ use crate::store::Current;
 use crate::store::load::Loader;
 use crate::store::read::ReadSettings;
 use crate::store::watch::{FolderWatch, Hints};
-
-/// Everything that the operator can set.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The gRPC server.
-    pub server: Config,
-    /// Where the admin endpoint listens. Port 0 picks a free one. Default `127.0.0.1:50552`.
-    pub admin_listen: SocketAddr,
-    /// The policy directory. Default `policies`.
-    pub policies: PathBuf,
-    /// Where state is kept: last good policy and audit log. Default `.scopeward`.
-    pub state_dir: PathBuf,
-    /// How long file events must pause before a look. Default 150 ms.
-    pub debounce: Duration,
-    /// How long a policy that takes something away must stand still. Default 2 s.
-    pub removal_quiet: Duration,
-    /// How often to look without events. Default 30 s.
-    pub rescan_interval: Duration,
-    /// Whether links out of the policy directory are followed. Default false.
-    pub allow_outside_links: bool,
-    /// Whether a start with a broken policy serves the last good one. Default false.
-    pub start_from_last_good: bool,
-    /// How long a shutdown may take, over everything. What is left then is abandoned. Default 20 s.
-    pub shutdown_timeout: Duration,
-    /// The audit log.
-    pub audit: AuditSettings,
-    /// What the process counts from its start on, for the metrics.
-    pub process: ProcessCounters,
-    /// The parts that run are listed here.
-    pub roster: Roster,
-    /// For tests of what happens when a part panics.
-    #[doc(hidden)]
-    pub fault: Fault,
-}
-
-/// Called by parts at work with their name, so that a test can let them panic.
-#[doc(hidden)]
-#[derive(Clone, Default)]
-pub struct Fault(pub Option<Arc<dyn Fn(Part) + Send + Sync>>);
-
-impl Fault {
-    fn at(&self, part: Part) {
-        if let Self(Some(fault)) = self {
-            fault(part);
-        }
-    }
-}
-
-impl fmt::Debug for Fault {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Fault").field(&self.0.is_some()).finish()
-    }
-}
-
-/// What the operator can set for the audit log.
-#[derive(Clone, Debug)]
-pub struct AuditSettings {
-    /// Whether expansions wait until their record is durable. Default: they do.
-    pub mode: AuditMode,
-    /// Records older than this are deleted; `None` keeps them. Default 30 days.
-    pub retention: Option<Duration>,
-    /// The store stays under this many bytes; `None` means no limit. Default 1 GiB.
-    pub max_bytes: Option<u64>,
-    /// How many denials are recorded in a second, in a burst ten times that. Default 200.
-    pub denials_per_second: u32,
-    /// Whether a broken store is moved aside and a new log opened. Default: it stops the start.
-    pub set_aside_broken: bool,
-    /// Where records are also written as JSON lines. Default: nowhere.
-    pub jsonl: Option<JsonlTarget>,
-}
-
-impl Default for AuditSettings {
-    fn default() -> Self {
-        Self {
-            mode: AuditMode::Blocking,
-            retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
-            max_bytes: Some(1 << 30),
-            denials_per_second: 200,
-            set_aside_broken: false,
-            jsonl: None,
-        }
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            server: Config::default(),
-            admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50552)),
-            policies: PathBuf::from("policies"),
-            state_dir: PathBuf::from(".scopeward"),
-            debounce: Duration::from_millis(150),
-            removal_quiet: Duration::from_secs(2),
-            rescan_interval: Duration::from_secs(30),
-            allow_outside_links: false,
-            start_from_last_good: false,
-            shutdown_timeout: Duration::from_secs(20),
-            audit: AuditSettings::default(),
-            process: ProcessCounters::default(),
-            roster: Roster::default(),
-            fault: Fault::default(),
-        }
-    }
-}
 
 /// Why the service could not start, or did not run until it was told to stop.
 #[derive(Debug, thiserror::Error)]
@@ -210,7 +106,6 @@ pub struct App {
     decisions: DecisionCounts,
     /// Opened already, so that what is wrong with it stops the start.
     lines: Option<(Jsonl, JsonlOptions)>,
-    shutdown_timeout: Duration,
     roster: Roster,
 }
 
@@ -221,7 +116,7 @@ impl App {
     /// [`AppError`] if an address cannot be bound, the state directory or the target of the audit lines
     /// cannot be used, or there is no valid policy.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
-        let (mut opened, timeout) = (None, settings.shutdown_timeout);
+        let (mut opened, timeout) = (None, settings.server.shutdown_timeout);
         let started = Self::open(settings, &mut opened).await;
         if let (Err(_), Some(log)) = (&started, opened) {
             // The state directory is free again when the caller hears of the failure.
@@ -241,11 +136,9 @@ impl App {
             rescan_interval,
             allow_outside_links,
             start_from_last_good,
-            shutdown_timeout,
             audit,
             process,
             roster,
-            fault,
         } = settings;
         // Caught before anybody is told that there is a server: uncaught, it would end the process.
         let hangup = signal(SignalKind::hangup()).map_err(AppError::Signal)?;
@@ -277,7 +170,7 @@ impl App {
             denials_per_second: Some(denials_per_second),
             set_aside_broken,
             commit_observer: Some({
-                let (commits, fault) = (commits.clone(), fault.clone());
+                let (commits, fault) = (commits.clone(), config.fault.clone());
                 Arc::new(move |took, _| {
                     commits.observe(took.as_secs_f64());
                     fault.at(Part::AuditWriter);
@@ -294,7 +187,7 @@ impl App {
         let lines = match jsonl {
             None => None,
             Some(target) => {
-                let metrics = metrics.clone();
+                let (metrics, fault) = (metrics.clone(), config.fault.clone());
                 let options = JsonlOptions {
                     observer: Some(Arc::new(move |lines| {
                         metrics.audit_lines(lines);
@@ -347,7 +240,6 @@ impl App {
             recorder,
             decisions,
             lines,
-            shutdown_timeout,
             roster,
         })
     }
@@ -378,7 +270,7 @@ impl App {
     /// # Errors
     /// [`AppError::Ended`] if a part ends that must not; everything else was stopped then.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Stopped, AppError> {
-        let (tracker, timeout) = (Arc::clone(&self.tracker), self.shutdown_timeout);
+        let (tracker, timeout) = (Arc::clone(&self.tracker), self.config.shutdown_timeout);
         let lifecycle = Lifecycle::new();
         let mut supervisor = self.hand_over(&lifecycle);
         lifecycle.serve();
@@ -389,7 +281,7 @@ impl App {
         info!(?timeout, "stopping");
         tracker.drain(SystemTime::now());
         lifecycle.drain();
-        let abandoned = stop(&mut supervisor, timeout).await;
+        let abandoned = shutdown::stop(&mut supervisor, timeout).await;
         match ended {
             None => Ok(Stopped { abandoned }),
             Some((part, end)) => Err(AppError::Ended { part, end, abandoned }),
@@ -399,7 +291,7 @@ impl App {
     /// Starts every part.
     fn hand_over(self, lifecycle: &Lifecycle) -> Supervisor {
         let Self {
-            mut config,
+            config,
             listeners,
             admin,
             admin_addr: _,
@@ -414,10 +306,8 @@ impl App {
             recorder,
             decisions,
             lines,
-            shutdown_timeout,
             roster,
         } = self;
-        config.drain_deadline = shutdown_timeout.mul_f64(CALLS_BY);
         let reporter = Reporter::new(Arc::clone(&tracker), metrics.clone());
         let mut supervisor = Supervisor::new(reporter, roster);
         let draining = lifecycle.draining();
@@ -433,7 +323,7 @@ impl App {
             .with(AuditServiceServer::new(Audit::new(log.clone(), draining.clone())))
             .with(PolicyStatus::new(messages.clone(), draining.clone()).into_server());
 
-        let close = shutdown_timeout.mul_f64(CLOSE);
+        let close = config.shutdown_timeout.mul_f64(shutdown::CLOSE);
         supervisor.task(Part::AuditWriter, |stop| {
             let log = log.clone();
             async move {
@@ -483,37 +373,6 @@ impl App {
         supervisor
     }
 }
-
-/// How a service stopped that was told to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Stopped {
-    /// What could not be finished within the shutdown timeout; empty if everything was.
-    pub abandoned: Vec<Abandoned>,
-}
-
-/// The one order of a shutdown. Each step may take until a part of the whole time is over, so that none
-/// takes the time of those after it: calls and streams end; nothing changes the policy any more, and what
-/// is durable is written as lines; the audit is flushed and closed; the rest stops.
-async fn stop(supervisor: &mut Supervisor, timeout: Duration) -> Vec<Abandoned> {
-    let began = Instant::now();
-    let mut abandoned = Vec::new();
-    for (parts, by) in [
-        (&[Part::Grpc][..], CALLS_BY + CUT_BY),
-        (&[Part::Reload, Part::AuditLines], 0.7),
-        (&[Part::AuditWriter], 0.9),
-        (&[Part::AuditHealth, Part::Admin], 0.95),
-    ] {
-        abandoned.extend(supervisor.stop(parts, began + timeout.mul_f64(by)).await);
-    }
-    abandoned
-}
-
-/// When calls in flight are cut off, as a part of the shutdown timeout.
-const CALLS_BY: f64 = 0.5;
-/// How long their connections may take to end then, as a part of the shutdown timeout.
-const CUT_BY: f64 = 0.05;
-/// How long the audit may take to close, as a part of the shutdown timeout.
-const CLOSE: f64 = 0.18;
 
 async fn blocking<T: Send + 'static>(
     step: &'static str,

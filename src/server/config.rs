@@ -1,21 +1,110 @@
-//! Settings of the server as plain data, with their defaults. Knows nothing of flags, environment or files:
-//! the command line fills it in.
+//! Settings of the service as plain data, with their defaults. Knows nothing of flags, environment or files:
+//! the command line fills them in.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// What the server is told from outside.
+use super::metrics::ProcessCounters;
+use super::recorder::AuditMode;
+use super::supervisor::{Part, Roster};
+use crate::audit::jsonl::JsonlTarget;
+
+/// Everything that the operator can set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The gRPC server, and how long a shutdown may take.
+    pub server: Config,
+    /// Where the admin endpoint listens. Port 0 picks a free one. Default `127.0.0.1:50552`.
+    pub admin_listen: SocketAddr,
+    /// The policy directory. Default `policies`.
+    pub policies: PathBuf,
+    /// Where state is kept: last good policy and audit log. Default `.scopeward`.
+    pub state_dir: PathBuf,
+    /// How long file events must pause before a look. Default 150 ms.
+    pub debounce: Duration,
+    /// How long a policy that removes something must not be written before it serves. Default 2 s.
+    pub removal_quiet: Duration,
+    /// How often to look without events. Default 30 s.
+    pub rescan_interval: Duration,
+    /// Whether links out of the policy directory are followed. Default false.
+    pub allow_outside_links: bool,
+    /// Whether a start with a broken policy serves the last good one. Default false.
+    pub start_from_last_good: bool,
+    /// The audit log.
+    pub audit: AuditSettings,
+    /// What the process counts from its start on, for the metrics.
+    pub process: ProcessCounters,
+    /// The parts that run are listed here.
+    pub roster: Roster,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server: Config::default(),
+            admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50552)),
+            policies: PathBuf::from("policies"),
+            state_dir: PathBuf::from(".scopeward"),
+            debounce: Duration::from_millis(150),
+            removal_quiet: Duration::from_secs(2),
+            rescan_interval: Duration::from_secs(30),
+            allow_outside_links: false,
+            start_from_last_good: false,
+            audit: AuditSettings::default(),
+            process: ProcessCounters::default(),
+            roster: Roster::default(),
+        }
+    }
+}
+
+/// What the operator can set for the audit log.
+#[derive(Clone, Debug)]
+pub struct AuditSettings {
+    /// Whether expansions wait until their record is durable. Default: they do.
+    pub mode: AuditMode,
+    /// Records older than this are deleted; `None` keeps them. Default 30 days.
+    pub retention: Option<Duration>,
+    /// The store stays under this many bytes; `None` means no limit. Default 1 GiB.
+    pub max_bytes: Option<u64>,
+    /// How many denials are recorded in a second, in a burst ten times that. Default 200.
+    pub denials_per_second: u32,
+    /// Whether a broken store is moved aside and a new log opened. Default: it stops the start.
+    pub set_aside_broken: bool,
+    /// Where records are also written as JSON lines. Default: nowhere.
+    pub jsonl: Option<JsonlTarget>,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self {
+            mode: AuditMode::Blocking,
+            retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            max_bytes: Some(1 << 30),
+            denials_per_second: 200,
+            set_aside_broken: false,
+            jsonl: None,
+        }
+    }
+}
+
+/// What the gRPC server is told.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen for gRPC. Port 0 picks a free one. Default `127.0.0.1:50551`.
     pub listen: SocketAddr,
     /// Allows `listen` to be reachable from other machines although nothing is encrypted. Default false.
     pub insecure_allow_remote_plaintext: bool,
-    /// How long calls in flight may take to end after the shutdown signal before they are cut off.
-    /// Default 10 s.
-    pub drain_deadline: Duration,
+    /// How long a shutdown may take, over everything. What is left then is abandoned; calls in flight are
+    /// cut off after half of it. Default 20 s.
+    pub shutdown_timeout: Duration,
     /// What a peer may use up.
     pub limits: Limits,
+    /// For tests of what happens when a part panics.
+    #[doc(hidden)]
+    pub fault: Fault,
 }
 
 impl Default for Config {
@@ -23,8 +112,9 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50551)),
             insecure_allow_remote_plaintext: false,
-            drain_deadline: Duration::from_secs(10),
+            shutdown_timeout: Duration::from_secs(20),
             limits: Limits::default(),
+            fault: Fault::default(),
         }
     }
 }
@@ -92,5 +182,24 @@ impl Default for Limits {
             max_pending_accept_reset_streams: 20,
             max_local_error_reset_streams: 1024,
         }
+    }
+}
+
+/// Called by parts at work with their name, so that a test can let them panic.
+#[doc(hidden)]
+#[derive(Clone, Default)]
+pub struct Fault(pub Option<Arc<dyn Fn(Part) + Send + Sync>>);
+
+impl Fault {
+    pub(super) fn at(&self, part: Part) {
+        if let Self(Some(fault)) = self {
+            fault(part);
+        }
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Fault").field(&self.0.is_some()).finish()
     }
 }

@@ -86,7 +86,8 @@ async fn keep_alive(pings: Option<PingPong>, interval: Duration, deadline: Durat
 /// A tenth more or less, so that connections that began together do not end together.
 fn jittered(age: Duration) -> Duration {
     let [byte, ..] = *uuid::Uuid::new_v4().as_bytes();
-    age.mul_f64(0.9 + 0.2 * f64::from(byte) / 255.0)
+    let age = age.as_secs_f64() * (0.9 + 0.2 * f64::from(byte) / 255.0);
+    Duration::try_from_secs_f64(age).unwrap_or(Duration::MAX)
 }
 
 /// Every limit of HTTP/2 by its name, because most defaults are no limit at all.

@@ -36,6 +36,8 @@ pub enum Part {
     AuditLines,
     /// Shows the health of the audit as conditions.
     AuditHealth,
+    /// Serves one connection: HTTP/2 and its limits.
+    Connection,
     /// Answers one call, or sends one stream: of the status, of the audit, of health.
     Call,
     /// Writes the log.
@@ -65,13 +67,14 @@ pub enum OnEnd {
 
 impl Part {
     /// Every part, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Grpc,
         Self::Admin,
         Self::Reload,
         Self::AuditWriter,
         Self::AuditLines,
         Self::AuditHealth,
+        Self::Connection,
         Self::Call,
         Self::LogWriter,
         Self::Signals,
@@ -87,6 +90,7 @@ impl Part {
             Self::AuditWriter => "audit-writer",
             Self::AuditLines => "audit-lines",
             Self::AuditHealth => "audit-health",
+            Self::Connection => "connection",
             Self::Call => "call",
             Self::LogWriter => "log-writer",
             Self::Signals => "signals",
@@ -99,7 +103,7 @@ impl Part {
         match self {
             Self::Grpc | Self::Admin | Self::Reload | Self::AuditHealth => "task",
             Self::AuditWriter | Self::AuditLines | Self::LogWriter | Self::Signals => "thread",
-            Self::Call => "task each",
+            Self::Connection | Self::Call => "task each",
         }
     }
 
@@ -114,6 +118,7 @@ impl Part {
             Self::AuditHealth => {
                 OnEnd::Restart { condition: kind::AUDIT_DEGRADED, reason: "AuditHealthUnknown" }
             }
+            Self::Connection => OnEnd::Continue { loses: "the connection, with the calls on it," },
             Self::Call => {
                 OnEnd::Continue { loses: "the answer or the rest of the stream, whose caller gets INTERNAL," }
             }

@@ -98,7 +98,7 @@ async fn reflection_lists_and_describes_exactly_what_is_served() {
 #[tokio::test]
 async fn drain_does_not_wait_for_watchers_idle_clients_or_silent_connections() {
     let wire = Wire::start(None, |config| {
-        config.drain_deadline = Duration::from_secs(600);
+        config.shutdown_timeout = Duration::from_secs(1200);
         // An address that no other test listens on: one of them may be given the port as soon as it is free.
         config.listen = ([127, 0, 0, 83], 0).into();
     })

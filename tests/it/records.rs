@@ -142,7 +142,8 @@ async fn stuck_call_is_cut_off_at_the_drain_deadline() {
     let gate =
         Gate { seen, permits: Arc::new(Semaphore::new(0)), room: Budget::new(3), ids: Mutex::default() };
     let wire =
-        Wire::start(Some(Arc::new(gate)), |config| config.drain_deadline = Duration::from_millis(50)).await;
+        Wire::start(Some(Arc::new(gate)), |config| config.shutdown_timeout = Duration::from_millis(100))
+            .await;
     wire.serve(&one_audience("scopesSupported: [a, b], baselineClientScopes: [b]"));
     let mut client = wire.client().await;
     let call = tokio::spawn(async move { client.expand_registration_scopes(registration(Some("a"))).await });

@@ -10,12 +10,14 @@ use scopeward::rpc::v1;
 use scopeward::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
 use scopeward::rpc::v1::policy_status_service_server::PolicyStatusServiceServer;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
-use scopeward::server::app::{App, AppError, Fault, Settings};
-use scopeward::server::config::Config;
+use scopeward::server::app::{App, AppError};
+use scopeward::server::config::{Config, Fault, Settings};
 use scopeward::server::lifecycle::Lifecycle;
 use scopeward::server::supervisor::Part;
 use scopeward::server::{Listeners, Services, run};
 
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status};
@@ -33,7 +35,8 @@ fn prepared(part: Part) -> (tempfile::TempDir, Settings, Arc<AtomicBool>) {
     let fault = Fault(Some(Arc::new(move |at| {
         assert!(at != part || !panics.load(Ordering::SeqCst), "injected");
     })));
-    let settings = Settings { fault, ..settings(folder.path()) };
+    let mut settings = settings(folder.path());
+    settings.server.fault = fault;
     (folder, settings, switch)
 }
 
@@ -104,8 +107,9 @@ async fn a_disk_that_never_answers_cannot_hold_the_shutdown_up() {
             }
         })
     }));
-    let mut settings =
-        Settings { fault, shutdown_timeout: Duration::from_millis(500), ..settings(folder.path()) };
+    let mut settings = settings(folder.path());
+    settings.server.fault = fault;
+    settings.server.shutdown_timeout = Duration::from_millis(500);
     settings.audit.jsonl = Some(JsonlTarget::File(folder.path().join("audit.jsonl")));
     let app = App::start(settings).await.unwrap();
     let channel = crate::harness::channel(app.grpc_addr());
@@ -124,6 +128,23 @@ async fn a_disk_that_never_answers_cannot_hold_the_shutdown_up() {
     within("the call fails", call).await.unwrap().expect_err("its record is not durable");
     *disk.0.lock().unwrap() = false;
     disk.1.notify_all();
+}
+
+#[tokio::test]
+async fn a_panic_of_a_connection_ends_that_connection_and_nothing_else() {
+    let (folder, settings, switch) = prepared(Part::Connection);
+    let service = Service::start_in(folder, settings).await.unwrap();
+    // Its connection is served by the time that there is an answer.
+    service.scopes().expand_registration_scopes(expansion()).await.expect("an answer");
+    switch.store(true, Ordering::SeqCst);
+    let mut lost = TcpStream::connect(service.grpc).await.unwrap();
+    assert_eq!(within("the socket is closed", lost.read(&mut [0])).await.unwrap(), 0);
+    switch.store(false, Ordering::SeqCst);
+    service.scopes().expand_registration_scopes(expansion()).await.expect("the other connection answers");
+    let mut next = ScopePolicyServiceClient::new(crate::harness::channel(service.grpc).await);
+    next.expand_registration_scopes(expansion()).await.expect("a new connection answers");
+    drop(next);
+    service.stop().await;
 }
 
 /// A status service whose watches panic after their first message.
