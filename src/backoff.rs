@@ -25,9 +25,7 @@ impl Backoff {
     /// most `longest`, up to a fifth more or less.
     pub fn failed(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        let delay = self.nominal();
-        let part = u32::try_from(RandomState::new().hash_one(self.failures) >> 32).unwrap_or_default();
-        delay.mul_f64(0.8 + 0.4 * f64::from(part) / f64::from(u32::MAX))
+        jittered(self.nominal(), 0.2)
     }
 
     /// The failures in a row so far.
@@ -48,6 +46,16 @@ impl Backoff {
     }
 }
 
+/// A duration that is up to `part` of itself longer or shorter, another one each time.
+#[must_use]
+pub fn jittered(duration: Duration, part: f64) -> Duration {
+    let random = u32::try_from(RandomState::new().hash_one(duration) >> 32).unwrap_or_default();
+    let seconds =
+        duration.as_secs_f64() * (1.0 - part + 2.0 * part * f64::from(random) / f64::from(u32::MAX));
+    // Longer than a clock counts.
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +74,15 @@ mod tests {
         assert_eq!(backoff.failures(), 7);
         backoff.reset();
         assert_eq!((backoff.failures(), nominal(&mut backoff)), (0, 50));
+    }
+
+    #[test]
+    fn jitter_stays_within_its_part_and_never_overflows() {
+        let age = Duration::from_secs(1000);
+        let many: std::collections::BTreeSet<Duration> = (0..1000).map(|_| jittered(age, 0.1)).collect();
+        assert!(many.len() > 500 && many.iter().all(|one| (900..=1100).contains(&one.as_secs())), "{many:?}");
+        assert!((0..100).map(|_| jittered(Duration::MAX, 0.1)).any(|one| one == Duration::MAX));
+        assert_eq!(jittered(Duration::ZERO, 0.1), Duration::ZERO);
     }
 
     #[test]

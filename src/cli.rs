@@ -9,9 +9,10 @@ use std::process::ExitCode;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::output::{bad, clean, print, print_error};
+use self::output::{bad, print, print_error};
 use self::serve::ServeArgs;
 use self::serve::settings::{ConfigError, ConfigFile};
+use crate::escape::clean;
 
 mod audit;
 mod check;

@@ -2,12 +2,15 @@
 //!
 //! XML and the annotations of a forge escape what is special to them, next to where they are written.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Marks a cut.
 const MARK: &str = "...";
 /// The most characters that [`shown`] takes.
 const SHOWN_CHARACTERS: usize = 200;
+/// Stands for a character that does not print and has no picture.
+const UNKNOWN: char = '\u{fffd}';
 /// The most bytes that [`quotable`] returns.
 const QUOTABLE_BYTES: usize = 128;
 
@@ -29,6 +32,30 @@ pub fn shown(text: &str) -> String {
         }
     }
     out
+}
+
+/// For a table or an excerpt on a terminal, whose columns must stay: what does not print becomes a visible
+/// stand-in, one character for one character, and nothing is cut. Line breaks count as not printing.
+#[must_use]
+pub fn clean(text: &str) -> Cow<'_, str> {
+    if text.chars().all(|character| stand_in(character) == character) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(text.chars().map(stand_in).collect())
+    }
+}
+
+/// The character itself if it prints, otherwise one that stands for it.
+#[must_use]
+pub fn stand_in(character: char) -> char {
+    match character {
+        '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(character)).unwrap_or(UNKNOWN),
+        '\u{7f}' => '\u{2421}',
+        '"' | '\'' | '\\' => character,
+        // The standard library knows which characters do not print: bidi marks, C1 controls and the like.
+        _ if character.escape_debug().len() > 1 => UNKNOWN,
+        _ => character,
+    }
 }
 
 /// For a gRPC status, between backticks: printable ASCII stays, all else becomes `\u{…}`, and what is
@@ -77,6 +104,13 @@ fn limited<T>(pieces: impl Iterator<Item = T>, limit: usize, append: impl Fn(&mu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_print_has_a_visible_stand_in() {
+        assert_eq!(clean("größe \"x\" \\ 'y'"), "größe \"x\" \\ 'y'");
+        assert_eq!(clean("a\u{1b}[31mb\0\t\u{7f}"), "a␛[31mb␀␉␡");
+        assert_eq!(clean("\u{9b}\u{202e}\u{2028}\u{200b}\n"), "\u{fffd}\u{fffd}\u{fffd}\u{fffd}␊");
+    }
 
     #[test]
     fn a_line_has_nothing_invisible_and_an_end() {

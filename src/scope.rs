@@ -8,8 +8,6 @@ use std::fmt;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-pub use crate::escape::printable;
-
 pub mod matching;
 
 /// Longest scope token in bytes. A longer one is malformed.

@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use crate::call::Call;
 use crate::decision::{Origin, Reason};
+use crate::escape::shown;
 use crate::policy::PolicySet;
-use crate::policy::finding::{self, Code, Finding, Position, nearest, shown};
+use crate::policy::finding::{self, Code, Finding, Position, nearest};
 use crate::policy::format::read::{Spanned, Text};
 
 mod impossible;

@@ -13,9 +13,10 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::Exit;
-use super::output::{Format, bad, bold, clean, dim, good, notable, print};
+use super::output::{Format, bad, bold, dim, good, notable, print};
 use super::question::{AuthorizeArgs, ExpandArgs};
 use super::remote::{MAX_ANSWER_BYTES, ServerArgs, TimeoutArgs, connect, said, wait};
+use crate::escape::clean;
 use crate::proto::json;
 use crate::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use crate::rpc::v1::{self, Decision, Reason};

@@ -15,9 +15,9 @@ use super::output::{Format, bad, dim, good, notable, print, print_error};
 use super::remote::{TimeoutArgs, server_uri};
 use super::report::{self, counted};
 use super::{Exit, input};
+use crate::escape::shown;
 use crate::policy::PolicySet;
 use crate::policy::change::{Change, ChangeKind, changes};
-use crate::policy::finding::shown;
 use crate::replay;
 
 mod against;

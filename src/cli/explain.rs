@@ -14,13 +14,14 @@ use uuid::Uuid;
 
 use self::sources::{Entry, Place, Sources};
 use self::trail::{Asked, Explanation, Fact, Rule, Setting};
-use super::output::{Format, bad, bold, clean, dim, good, notable, print, print_error};
+use super::output::{Format, bad, bold, dim, good, notable, print, print_error};
 use super::question::{AuthorizeArgs, ExpandArgs};
 use super::{Exit, report};
 use crate::call;
 use crate::decision::{Answer, Client, authorize, check_limits, registration};
+use crate::escape::clean;
+use crate::escape::shown;
 use crate::policy::check::Accepted;
-use crate::policy::finding::shown;
 use crate::proto::json::{self, JsonError};
 use crate::rpc::convert;
 use crate::rpc::error::RpcError;

@@ -3,7 +3,6 @@
 //! Colour is written always and taken out again where it does not belong: no terminal, `NO_COLOR`,
 //! `TERM=dumb`. Knows nothing about what is printed.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
@@ -53,30 +52,6 @@ fn written(mut stream: impl Write, text: &str) -> io::Result<bool> {
     }
 }
 
-/// Makes any text fit for a terminal: what does not print becomes a visible stand-in, one character
-/// for one character. Line breaks count as not printing.
-pub(super) fn clean(text: &str) -> Cow<'_, str> {
-    if text.chars().all(|character| stand_in(character) == character) {
-        Cow::Borrowed(text)
-    } else {
-        Cow::Owned(text.chars().map(stand_in).collect())
-    }
-}
-
-/// The character itself if it prints, otherwise one that stands for it.
-pub(super) fn stand_in(character: char) -> char {
-    match character {
-        '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(character)).unwrap_or(UNKNOWN),
-        '\u{7f}' => '\u{2421}',
-        '"' | '\'' | '\\' => character,
-        // The standard library knows which characters do not print: bidi marks, C1 controls and the like.
-        _ if character.escape_debug().len() > 1 => UNKNOWN,
-        _ => character,
-    }
-}
-
-const UNKNOWN: char = '\u{fffd}';
-
 /// A text in a style.
 pub(super) struct Painted<'t>(&'t str, Style);
 
@@ -110,16 +85,4 @@ pub(super) fn bad(text: &str) -> Painted<'_> {
 /// Given unasked, or to be looked at.
 pub(super) fn notable(text: &str) -> Painted<'_> {
     Painted(text, Style::new().bold().fg_color(Some(AnsiColor::Yellow.into())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_does_not_print_has_a_visible_stand_in() {
-        assert_eq!(clean("größe \"x\" \\ 'y'"), "größe \"x\" \\ 'y'");
-        assert_eq!(clean("a\u{1b}[31mb\0\t\u{7f}"), "a␛[31mb␀␉␡");
-        assert_eq!(clean("\u{9b}\u{202e}\u{2028}\u{200b}\n"), "\u{fffd}\u{fffd}\u{fffd}\u{fffd}␊");
-    }
 }

@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::output::{bad, clean, dim, good, notable, stand_in};
+use super::output::{bad, dim, good, notable};
+use crate::escape::{clean, stand_in};
 use crate::policy::finding::{Finding, Findings, Position, Severity};
 use crate::store::read::SourceFile;
 

@@ -13,11 +13,12 @@ use clap::{Args, ValueEnum};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::output::{bad, clean, print, print_error};
+use super::output::{bad, print, print_error};
 use super::value::{duration, positive_duration, size};
 use super::{Exit, report};
 use crate::audit::LEAST_STORE_BYTES;
 use crate::audit::jsonl::JsonlTarget;
+use crate::escape::clean;
 use crate::server::app::{App, AppError};
 use crate::server::config::{AuditSettings, Config, Settings};
 use crate::server::log::{Log, log_panics};

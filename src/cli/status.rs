@@ -12,9 +12,10 @@ use tokio::time::timeout;
 use tonic::{Response, Status};
 
 use super::Exit;
-use super::output::{Format, clean, is_screen, notable, print, print_error, print_to_reader};
+use super::output::{Format, is_screen, notable, print, print_error, print_to_reader};
 use super::remote::retry::{Retries, may_pass};
 use super::remote::{MAX_ANSWER_BYTES, ServerArgs, TimeoutArgs, connect, said, wait};
+use crate::escape::clean;
 use crate::proto::json;
 use crate::rpc::policy_status::REPEAT_INTERVAL;
 use crate::rpc::v1;

@@ -1,7 +1,8 @@
 //! Denials and refused scopes in words: for the client (RFC 6749 section 5.2) and for whoever reads `refused`.
 
 use super::{Answer, MAX_DESCRIPTION_BYTES, OAuthError, Outcome, Reason, Refused, RequestKind, Step};
-use crate::scope::{TokenError, printable};
+use crate::escape::printable;
+use crate::scope::TokenError;
 
 /// A denial without more.
 pub(super) fn denied<'a>(

@@ -95,7 +95,7 @@ pub enum ChangeKind {
 impl fmt::Display for Change {
     /// One line, as in `https://mcp.example.com: baselineClientScopes +offline_access (widening)`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use super::finding::shown;
+        use crate::escape::shown;
         if !self.audience.is_empty() {
             write!(formatter, "{}: ", shown(&self.audience))?;
         }
@@ -130,7 +130,7 @@ impl fmt::Display for Change {
 /// Audiences may hold any printable text, also spaces.
 fn write_names(formatter: &mut fmt::Formatter<'_>, list: &str, sign: &str, names: &[String]) -> fmt::Result {
     formatter.write_str(list)?;
-    names.iter().try_for_each(|name| write!(formatter, "{sign}{}", super::finding::shown(name)))
+    names.iter().try_for_each(|name| write!(formatter, "{sign}{}", crate::escape::shown(name)))
 }
 
 /// Every change from one set to another: the set first, then audiences sorted, then in the order of

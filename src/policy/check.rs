@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use self::audience::Checker;
 use super::document::Document;
-use super::finding::{self, Code, Finding, Findings, Position, nearest, shown};
+use super::finding::{self, Code, Finding, Findings, Position, nearest};
 use super::format::read::{List, Member, Text};
 use super::outline::{Outline, Outlines};
 use super::{Alias, AudiencePolicy, MAX_BASELINE_CLIENT_SCOPES, MAX_REGISTRATION_AUDIENCES, PolicySet};
 use crate::audience::{normalise, without_query};
+use crate::escape::shown;
 use crate::scope::{ScopeList, check_token};
 
 mod audience;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::audience::MAX_AUDIENCE_BYTES;
-pub use crate::escape::shown;
+use crate::escape::shown;
 
 /// Where something stands in a file.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]

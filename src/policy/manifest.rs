@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use super::document::Document;
-use super::finding::{Code, Finding, Findings, Position, shown, value};
+use super::finding::{Code, Finding, Findings, Position, value};
 use super::yaml::{self, Kind, Node, Problem, Schema};
+use crate::escape::shown;
 
 /// Reads every policy file that the ConfigMaps of a manifest hold, in the order of the manifest.
 ///

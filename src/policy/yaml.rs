@@ -9,7 +9,8 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
 
-use super::finding::{Code, Position, shown};
+use super::finding::{Code, Position};
+use crate::escape::shown;
 
 /// Deepest nesting of mappings and lists; a policy needs 6.
 pub const MAX_DEPTH: usize = 32;

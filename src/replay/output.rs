@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Color, Style};
 use serde_json::{Value, json};
 
 use super::{CAVEAT, Flip, Group, Outcome, Report};
-use crate::policy::finding::shown;
+use crate::escape::shown;
 
 /// For people: the flips by kind, each with its count, then what was replayed and what is not known.
 #[must_use]

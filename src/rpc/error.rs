@@ -12,7 +12,7 @@ use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::escape::quotable as escape;
+use crate::escape::quotable;
 use crate::rpc::v1;
 
 /// The `domain` of every `ErrorInfo` of ours.
@@ -25,7 +25,7 @@ pub const MAX_TRAILER_BYTES: usize = 3 * 1024;
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum RpcError {
     /// A field is over its limit. `unit` is what is counted, such as `bytes`.
-    #[error("`{}` has {actual} {unit}, the limit is {limit}", escape(.field))]
+    #[error("`{}` has {actual} {unit}, the limit is {limit}", quotable(.field))]
     OverLimit {
         /// The field as a path from the request, such as `checks[3].audiences`.
         field: String,
@@ -37,7 +37,7 @@ pub enum RpcError {
         actual: usize,
     },
     /// A field that is printable ASCII has another byte.
-    #[error("`{}`: byte 0x{byte:02X} at offset {offset} is not printable ASCII", escape(.field))]
+    #[error("`{}`: byte 0x{byte:02X} at offset {offset} is not printable ASCII", quotable(.field))]
     NotPrintable {
         /// The field as a path from the request.
         field: String,
@@ -47,7 +47,7 @@ pub enum RpcError {
         offset: usize,
     },
     /// The message is over its limit.
-    #[error("message `{}` has {actual} bytes, the limit is {limit}", escape(.message))]
+    #[error("message `{}` has {actual} bytes, the limit is {limit}", quotable(.message))]
     MessageTooLarge {
         /// The name of the message, such as `CheckAuthorizeScopesRequest`.
         message: String,
@@ -57,7 +57,7 @@ pub enum RpcError {
         actual: usize,
     },
     /// The message is no protobuf of the type that the RPC takes.
-    #[error("the message could not be decoded: {}", escape(.cause))]
+    #[error("the message could not be decoded: {}", quotable(.cause))]
     MalformedMessage {
         /// What the decoder says.
         cause: String,
@@ -75,7 +75,7 @@ pub enum RpcError {
     #[error("`after_sequence` needs `log_id`")]
     MissingLogId,
     /// A position in the audit log belongs to another log.
-    #[error("`log_id` is `{}`, but the log of this server is `{}`", escape(.given), escape(.actual))]
+    #[error("`log_id` is `{}`, but the log of this server is `{}`", quotable(.given), quotable(.actual))]
     ForeignLogId {
         /// The log that was asked for.
         given: String,
@@ -116,7 +116,7 @@ pub enum RpcError {
         field: &'static str,
     },
     /// The policy does not declare the audience to describe.
-    #[error("the policy does not declare audience `{}`", escape(.audience))]
+    #[error("the policy does not declare audience `{}`", quotable(.audience))]
     AudienceNotFound {
         /// The audience as asked for.
         audience: String,
@@ -149,7 +149,7 @@ pub enum RpcError {
     #[error("the caller is not authenticated")]
     Unauthenticated,
     /// The caller may not call this method.
-    #[error("the caller may not call `{}`", escape(.method))]
+    #[error("the caller may not call `{}`", quotable(.method))]
     PermissionDenied {
         /// The method, such as `/scopeward.v1.AuditService/StreamAuditEvents`.
         method: String,
@@ -335,7 +335,7 @@ impl Row {
     }
 
     fn field(mut self, field: &str) -> Self {
-        self.field = Some(escape(field));
+        self.field = Some(quotable(field));
         self
     }
 
@@ -345,7 +345,7 @@ impl Row {
     }
 
     fn with(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.metadata.push((key, escape(&value.to_string())));
+        self.metadata.push((key, quotable(&value.to_string())));
         self
     }
 }
@@ -473,9 +473,9 @@ mod tests {
 
     #[test]
     fn long_values_are_cut_and_marked() {
-        assert_eq!(escape(&"a".repeat(128)), "a".repeat(128));
-        assert_eq!(escape(&"a".repeat(129)), format!("{}...", "a".repeat(125)));
-        assert!(hostile().len() > 128 && escape(&hostile()).len() <= 128);
+        assert_eq!(quotable(&"a".repeat(128)), "a".repeat(128));
+        assert_eq!(quotable(&"a".repeat(129)), format!("{}...", "a".repeat(125)));
+        assert!(hostile().len() > 128 && quotable(&hostile()).len() <= 128);
     }
 
     #[test]

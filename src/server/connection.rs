@@ -16,6 +16,7 @@ use tracing::debug;
 use super::accept::Connection;
 use super::call::{Calls, Chunk};
 use super::config::Limits;
+use crate::backoff::jittered;
 
 /// Serves a connection until its peer closes it, its age or `stop` ends it, or it breaks.
 ///
@@ -24,7 +25,8 @@ use super::config::Limits;
 pub(super) async fn serve(connection: Connection, calls: Calls, stop: CancellationToken) {
     let peer = connection.connect_info();
     let written = connection.written();
-    let age = jittered(calls.limits.max_connection_age);
+    // A tenth more or less, so that connections that began together do not end together.
+    let age = jittered(calls.limits.max_connection_age, 0.1);
     let limits = &calls.limits;
     let mut http2 = match builder(limits).handshake::<_, Chunk>(connection).await {
         Ok(http2) => http2,
@@ -83,13 +85,6 @@ async fn keep_alive(pings: Option<PingPong>, interval: Duration, deadline: Durat
     }
 }
 
-/// A tenth more or less, so that connections that began together do not end together.
-fn jittered(age: Duration) -> Duration {
-    let [byte, ..] = *uuid::Uuid::new_v4().as_bytes();
-    let age = age.as_secs_f64() * (0.9 + 0.2 * f64::from(byte) / 255.0);
-    Duration::try_from_secs_f64(age).unwrap_or(Duration::MAX)
-}
-
 /// Every limit of HTTP/2 by its name, because most defaults are no limit at all.
 fn builder(limits: &Limits) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
@@ -120,17 +115,3 @@ const MAX_UNREAD_CALLS: u32 = 4096;
 /// Streams that we reset and still remember, for frames that were on their way.
 const MAX_RESET_STREAMS: usize = 50;
 const RESET_STREAM_DURATION: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_differ_by_a_tenth_at_most() {
-        let age = Duration::from_secs(1000);
-        for _ in 0..1000 {
-            let jittered = jittered(age);
-            assert!((900..=1100).contains(&jittered.as_secs()), "{jittered:?}");
-        }
-    }
-}

@@ -115,7 +115,7 @@ pub fn restore(state_dir: &Path) -> Result<Accepted, LastGoodError> {
     if accepted.set.digest().as_str() != found.digest {
         return Err(damaged(format!(
             "it should have digest {} and has {}",
-            crate::policy::finding::shown(&found.digest),
+            crate::escape::shown(&found.digest),
             accepted.set.digest()
         )));
     }

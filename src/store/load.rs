@@ -345,7 +345,7 @@ pub const STANDARD_INPUT: &str = "-";
 /// A problem of reading, as a finding.
 #[must_use]
 pub fn finding(problem: &ReadProblem) -> Finding {
-    use crate::policy::finding::shown;
+    use crate::escape::shown;
     let (code, suggestion) = match &problem.kind {
         ProblemKind::Unreadable { .. } => (Code::FileUnreadable, "check owner and mode of the file"),
         ProblemKind::DanglingLink { .. } => (Code::FileUnreadable, "remove the link or restore its target"),

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use crate::policy::finding::shown;
+use crate::escape::shown;
 
 mod listing;
 

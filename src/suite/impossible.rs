@@ -5,7 +5,8 @@
 
 use super::{Case, Decision, ExpectedAdded, ExpectedRefused};
 use crate::decision::{Origin, Reason, RequestKind};
-use crate::policy::finding::{Position, shown};
+use crate::escape::shown;
+use crate::policy::finding::Position;
 use crate::scope::{check_token, distinct_tokens};
 
 /// One expectation that cannot be met.

@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use super::run::{AudienceCoverage, CaseResult, Difference, Report};
-use crate::policy::finding::shown;
+use crate::escape::shown;
 use crate::report::junit::{self, Failure, Group, Outcome};
 
 /// For people: a line for each case, for a failed one what was expected, what came and why, then the

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 
 use super::keys::{AUTHORIZE, CLIENT, EXPECT, REGISTER, TABLE};
 use crate::decision::RequestKind;
-use crate::policy::finding::{Code, Position, nearest, shown};
+use crate::escape::shown;
+use crate::policy::finding::{Code, Position, nearest};
 use crate::policy::format::read::{Fields, Reader, point};
 use crate::policy::yaml::{Kind, MAX_NODES, Node, Schema};
 

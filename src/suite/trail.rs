@@ -1,7 +1,7 @@
 //! The way of each scope through the policy, one line each: why an answer is what it is.
 
 use crate::decision::{Answer, Held, Outcome, Step, Withheld};
-use crate::policy::finding::shown;
+use crate::escape::shown;
 
 /// One line for each step of the answer, in the order decided.
 #[must_use]

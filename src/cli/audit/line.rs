@@ -7,7 +7,8 @@ use std::fmt::Write;
 
 use prost_types::Timestamp;
 
-use crate::cli::output::{bad, bold, clean, dim, notable};
+use crate::cli::output::{bad, bold, dim, notable};
+use crate::escape::clean;
 use crate::rpc::v1::{self, AuditEventKind};
 
 /// The line of an event, with its line break.

@@ -16,8 +16,9 @@ use tonic_types::StatusExt;
 
 use crate::audit::{self, BadRecord, ChainWalk, Head, Problem, STORE_FILE, VerifyOptions, VerifyReport};
 use crate::cli::Exit;
-use crate::cli::output::{Format, bad, clean, dim, good, print, print_error};
+use crate::cli::output::{Format, bad, dim, good, print, print_error};
 use crate::cli::remote::{MAX_ANSWER_BYTES, TimeoutArgs, connect, said, server_uri, shown};
+use crate::escape::clean;
 use crate::hex;
 use crate::rpc::v1;
 use crate::rpc::v1::audit_service_client::AuditServiceClient;

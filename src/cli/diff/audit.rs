@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow};
 
 use crate::audit::{Body, Record, STORE_FILE, scan};
-use crate::policy::finding::shown;
+use crate::escape::shown;
 use crate::replay::{Line, RecordError};
 
 /// Hands each record to `each`, in the order of the log.

@@ -5,9 +5,10 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::audience::normalise;
+use crate::escape::shown;
 use crate::policy::AudiencePolicy;
 use crate::policy::document::Document;
-use crate::policy::finding::{Position, shown};
+use crate::policy::finding::Position;
 use crate::policy::format::read::{List, Record, Text};
 use crate::scope::ScopeList;
 use crate::store::read::SourceFile;

@@ -11,7 +11,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::cli::report;
-use crate::policy::finding::{Code, Findings, Position, shown};
+use crate::escape::shown;
+use crate::policy::finding::{Code, Findings, Position};
 use crate::policy::format::read::Reader;
 use crate::policy::yaml::{self, Kind, Schema};
 use crate::store::load::finding;

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use crate::cli::output::{bad, bold, clean, dim, good, notable};
+use crate::cli::output::{bad, bold, dim, good, notable};
 use crate::cli::report::counted;
+use crate::escape::clean;
 use crate::rpc::v1;
 use crate::status::kind;
 

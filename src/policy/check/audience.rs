@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::{Guardrails, Invalid};
 use crate::audience::{MAX_AUDIENCE_BYTES, is_url, normalise, without_query};
-use crate::policy::finding::{self, Code, Finding, Findings, Position, nearest, shown};
+use crate::escape::shown;
+use crate::policy::finding::{self, Code, Finding, Findings, Position, nearest};
 use crate::policy::format::read::{List, Record, Spanned, Text};
 use crate::policy::{
     Alias, AudiencePolicy, ClientCondition, ClientRule, ClientSource, IMPLIED_DEFAULT_SCOPES, MAX_ALIASES,

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use crate::escape::shown;
 use crate::policy::document::Document;
-use crate::policy::finding::{self, Code, Finding, Findings, Position, shown};
+use crate::policy::finding::{self, Code, Finding, Findings, Position};
 use crate::policy::format::read::{List, Record, Text};
 use crate::policy::{
     AudiencePolicy, ClientCondition, ClientSource, OmittedScope, PolicySet, RedirectCondition, Treatment,

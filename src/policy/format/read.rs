@@ -8,8 +8,9 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::{Key, Kind as Is, Rule, Section};
+use crate::escape::shown;
 use crate::policy::Word;
-use crate::policy::finding::{self, Code, Finding, Findings, MAX_FINDINGS, Position, nearest, shown};
+use crate::policy::finding::{self, Code, Finding, Findings, MAX_FINDINGS, Position, nearest};
 use crate::policy::yaml::{Kind, Node, Schema};
 
 /// A value and where it is.

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::policy::finding::shown;
+use crate::escape::shown;
 
 /// Returns why the source never changes, for people, if a policy file is mounted as a single file, as a `subPath` volume of Kubernetes is: a
 /// file that takes its place outside is not seen while the process runs.
