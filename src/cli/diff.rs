@@ -30,7 +30,7 @@ mod audit;
 /// valid or something cannot be read.
 #[derive(Args, Debug)]
 #[command(
-    override_usage = "scopeward diff [OPTIONS] <OLD> <NEW>\n       scopeward diff [OPTIONS] --against <URL> <NEW>"
+    override_usage = "scopeward diff [OPTIONS] <OLD> <NEW>\n       scopeward diff [OPTIONS] --against <HOST:PORT> <NEW>"
 )]
 pub(super) struct DiffArgs {
     /// The policy as it is, a folder or a file; left out with --against
@@ -40,7 +40,7 @@ pub(super) struct DiffArgs {
     #[arg(value_name = "NEW", required_unless_present = "against", conflicts_with = "against")]
     second: Option<PathBuf>,
     /// Compare NEW with what the server at this address tells of its policy, instead of OLD
-    #[arg(long, value_name = "URL", value_parser = server_uri, conflicts_with = "replay")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = server_uri, conflicts_with = "replay")]
     against: Option<Uri>,
     #[command(flatten)]
     timeout: TimeoutArgs,
@@ -62,7 +62,7 @@ pub(super) struct DiffArgs {
 /// Runs the verb.
 ///
 /// # Errors
-/// If a policy is not valid, a path cannot be read, or no server answers.
+/// If a policy is not valid, a path cannot be read, or a server cannot be asked.
 pub(super) fn run(args: DiffArgs) -> anyhow::Result<Exit> {
     let DiffArgs { first, second, against, timeout, replay, allow_outside_links, fail_on_widening, output } =
         args;

@@ -21,8 +21,8 @@ pub(super) mod retry;
 /// Which server, and how its answer is printed.
 #[derive(Args, Debug)]
 pub(super) struct ServerArgs {
-    /// Where the server listens
-    #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server_uri)]
+    /// Where the server listens; http:// may stand before it
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_SERVER, value_parser = server_uri)]
     pub(super) server: Uri,
     #[command(flatten)]
     pub(super) timeout: TimeoutArgs,
@@ -62,12 +62,12 @@ pub(super) fn shown(duration: Duration) -> String {
 /// Connects to a server.
 ///
 /// # Errors
-/// If no server answers there.
+/// If it cannot connect.
 pub(super) async fn connect(server: &Uri, limit: TimeoutArgs) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from(server.clone())
         .connect_timeout(limit.timeout)
         .timeout(limit.timeout)
-        // A stream may be silent for long; a server that went away without a word must not look like one.
+        // A stream may be silent for long; a server that is gone must not look like one.
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     endpoint.connect().await.map_err(|error| unreachable(server, &error))
@@ -94,7 +94,8 @@ fn unreachable(server: &Uri, error: &dyn std::error::Error) -> anyhow::Error {
     let cause = cause.to_string();
     let cause = cause.split(" (os error").next().unwrap_or_default().to_lowercase();
     anyhow!(
-        "no server answers at {server}: {cause}; start one with `scopeward serve`, or name another address"
+        "could not connect to {server}: {cause}; start a server there with `scopeward serve`, or name another one \
+         with `--server HOST:PORT`"
     )
 }
 
@@ -121,11 +122,16 @@ fn code_name(code: Code) -> String {
     name
 }
 
-/// Reads `--server`.
+/// Reads `--server`: `HOST:PORT`, or `http://` with a host and perhaps a port.
 pub(super) fn server_uri(text: &str) -> Result<Uri, String> {
-    let hint = "write it as http://HOST:PORT";
-    let uri: Uri = text.parse().map_err(|error| format!("{error}; {hint}"))?;
+    let hint = "write it as HOST:PORT or http://HOST:PORT";
+    let bare = !text.contains("://");
+    let whole = if bare { format!("http://{text}") } else { text.to_owned() };
+    let uri: Uri = whole.parse().map_err(|error| format!("{error}; {hint}"))?;
     match uri.scheme_str() {
+        Some("http") if uri.host().is_none_or(str::is_empty) => Err(format!("it names no host; {hint}")),
+        // Without a scheme a missing port is more likely a mistake than port 80.
+        Some("http") if bare && uri.port().is_none() => Err(format!("it names no port; {hint}")),
         Some("http") if matches!(uri.path(), "" | "/") && uri.query().is_none() => Ok(uri),
         Some("http") => Err(format!("a server has no path; {hint}")),
         Some("https") => Err(format!("TLS is not supported; {hint}")),
@@ -154,11 +160,32 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_an_http_address() {
-        assert!(server_uri("http://127.0.0.1:50551").is_ok());
-        assert!(server_uri("http://[::1]:50551/").is_ok());
-        for text in ["127.0.0.1:50551", "https://a:1", "http://a:1/x", "http://a:1/?x", "", "http://", "a b"]
+    fn a_server_is_a_host_with_a_port_or_an_http_address() {
+        let same = ["http://127.0.0.1:50551/", "http://127.0.0.1:50551", "127.0.0.1:50551"];
+        for text in same {
+            assert_eq!(server_uri(text).unwrap(), same[0], "{text}");
+        }
+        for text in
+            ["http://[::1]:50551/", "[::1]:50551", "localhost:1", "http://localhost", "a-b.example:80"]
         {
+            assert!(server_uri(text).is_ok(), "{text}");
+        }
+        for text in [
+            "https://a:1",
+            "http://a:1/x",
+            "http://a:1/?x",
+            "",
+            "http://",
+            "a b",
+            "localhost",
+            "::1",
+            "a:1/x",
+            "a:",
+            "a:b",
+            "a:65536",
+            ":1",
+            "ftp://a:1",
+        ] {
             assert!(server_uri(text).is_err(), "{text}");
         }
     }

@@ -60,7 +60,7 @@ struct SourceArgs {
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Verify what this server sends
-    #[arg(long, value_name = "URL", value_parser = server_uri)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = server_uri)]
     server: Option<Uri>,
 }
 

@@ -77,7 +77,7 @@ fn what_cannot_be_compared_is_2() {
         (&["diff", "old", "nowhere"], "cannot read `nowhere`"),
         (&["diff", "old"], "<NEW>"),
         (&["diff", "old", "new", "--against", "http://127.217.3.9:1"], "--against"),
-        (&["diff", "new", "--against", "http://127.217.3.9:1"], "no server answers at http://127.217.3.9:1"),
+        (&["diff", "new", "--against", "http://127.217.3.9:1"], "could not connect to http://127.217.3.9:1"),
         (&["diff", "old", "new", "--replay", "nowhere"], "cannot read `nowhere`"),
         (&["diff", "old", "new", "--replay", "old"], "old/audit.db"),
         (&["diff", "old", "new", "--replay", "notes.txt"], "notes.txt:1: "),
