@@ -4,7 +4,7 @@
 //! one file under the guardrails of the set, [`assemble`] judges what concerns several files and puts
 //! the set together. Nothing is corrected silently and nothing stops at the first finding.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use self::audience::Checker;
@@ -154,7 +154,7 @@ pub struct Accepted {
 pub fn check(source: &Arc<str>, documents: &[Document]) -> Result<Accepted, Findings> {
     let guardrails = Guardrails::of(documents);
     let checked: Vec<_> = documents.iter().map(|document| check_document(document, &guardrails)).collect();
-    assemble(source, &checked, Findings::new())
+    assemble(source, &checked, Findings::new(), &HashSet::new())
 }
 
 /// Judges one document under the guardrails of its set.
@@ -195,7 +195,7 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
 /// Puts judged documents together to a set.
 ///
 /// `source` names the set; `others` are findings from elsewhere (files that could not be read), which
-/// make the set incomplete.
+/// make the set incomplete. Of the files in `outside`, findings of other files quote nothing.
 ///
 /// # Errors
 /// Every finding, warnings included, by file and position, if at least one is an error.
@@ -203,6 +203,7 @@ pub fn assemble<'d>(
     source: &Arc<str>,
     documents: impl IntoIterator<Item = &'d CheckedDocument>,
     others: Findings,
+    outside: &HashSet<&str>,
 ) -> Result<Accepted, Findings> {
     let mut documents: Vec<&CheckedDocument> = documents.into_iter().collect();
     // The order in which files are found has no meaning.
@@ -215,7 +216,7 @@ pub fn assemble<'d>(
     }
 
     let count = documents.iter().map(|document| document.declared.len()).sum();
-    let mut names = Names::of(&documents, count);
+    let mut names = Names::of(&documents, count, outside);
     let mut distinct = 0;
     let mut policies = Vec::with_capacity(count);
     let mut guardrails: Option<&CheckedDocument> = None;
@@ -341,6 +342,7 @@ struct Names<'d> {
     /// By the name without its query; filled only if some audience ignores queries. The first
     /// audience of each, and the first of each that ignores queries.
     bare: Option<HashMap<&'d str, (Owner<'d>, Option<Owner<'d>>)>>,
+    outside: &'d HashSet<&'d str>,
 }
 
 /// The audience that a name means.
@@ -348,12 +350,14 @@ struct Names<'d> {
 struct Owner<'d> {
     document: &'d CheckedDocument,
     declared: &'d Declared,
+    /// Its file is outside of the policy directory, and not to be quoted.
+    is_outside: bool,
 }
 
 impl<'d> Names<'d> {
-    fn of(documents: &[&'d CheckedDocument], count: usize) -> Self {
+    fn of(documents: &[&'d CheckedDocument], count: usize, outside: &'d HashSet<&'d str>) -> Self {
         let ignores = documents.iter().flat_map(|document| &document.declared).any(Declared::ignores_query);
-        Self { exact: HashMap::with_capacity(count), bare: ignores.then(HashMap::new) }
+        Self { exact: HashMap::with_capacity(count), bare: ignores.then(HashMap::new), outside }
     }
 
     /// Takes the names of an audience; reports each that another audience has. Returns `true` if the
@@ -364,7 +368,7 @@ impl<'d> Names<'d> {
         declared: &'d Declared,
         findings: &mut Findings,
     ) -> bool {
-        let own = Owner { document, declared };
+        let own = Owner { document, declared, is_outside: self.outside.contains(&*document.file) };
         let mut is_new = declared.normal().is_some();
         for (at, (spelled, normal)) in declared.names().enumerate() {
             if let Some((other, exact)) = self.find_other(own, normal) {
@@ -414,7 +418,7 @@ fn taken(
     other: Owner<'_>,
     exact: bool,
 ) -> Finding {
-    let Owner { document, declared } = own;
+    let Owner { document, declared, is_outside: _ } = own;
     let mut position = declared.position;
     if is_alias && let Some(alias) = declared.aliases.iter().find(|alias| *alias.value == *spelled) {
         position = alias.position;
@@ -422,7 +426,7 @@ fn taken(
     let what = if is_alias { "alias" } else { "audience" };
     let name = shown(spelled);
     let place = format!("`{}:{}`", shown(&other.document.file), other.declared.position.line);
-    let meant = other.declared.audience();
+    let meant = if other.is_outside { "..." } else { other.declared.audience() };
     let (message, suggestion) = if !exact {
         let message = format!(
             "{what} `{name}` differs only by its query from `{}` in {place}, and `ignoreQuery` is set",
@@ -434,7 +438,7 @@ fn taken(
         (message, "one name means one audience; remove it from one of them")
     } else {
         let mut message = format!("audience `{name}` is declared in {place} already");
-        if spelled != meant {
+        if spelled != meant && !other.is_outside {
             message.push_str(&format!(", spelled `{}`", shown(meant)));
         }
         (message, "declare an audience once; merge the two entries")
@@ -481,7 +485,8 @@ impl<'d> References<'_, 'd> {
         if self.complete {
             let exact = &self.names.exact;
             let near = if exact.len() <= 1000 {
-                nearest(&text.value, exact.values().map(|owner| owner.declared.audience()))
+                let quotable = exact.values().filter(|owner| !owner.is_outside);
+                nearest(&text.value, quotable.map(|owner| owner.declared.audience()))
             } else {
                 None
             };

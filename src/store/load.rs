@@ -182,8 +182,10 @@ impl Loader {
         files.sort_by(|one, other| one.path.cmp(&other.path));
         let (guardrails, documents) = self.check(&files);
         let all = documents.iter().flat_map(|checked| checked.iter());
-        let mut outcome = assemble(&self.source, all, others);
-        redact(&mut outcome, &files);
+        let outside: HashSet<&str> =
+            files.iter().filter(|file| file.is_outside).map(|file| &*file.path).collect();
+        let mut outcome = assemble(&self.source, all, others, &outside);
+        redact(&mut outcome, &outside);
         let (bytes, stamps) = (snapshot.digest, snapshot.stamps);
         if let Ok(Accepted { set, warnings, .. }) = &mut outcome {
             if self.warns {
@@ -293,9 +295,7 @@ impl Loader {
 }
 
 /// Takes the text of files out of findings that links out of the policy directory lead to: it may be anybody's secret.
-fn redact(outcome: &mut Result<Accepted, Findings>, files: &[SourceFile]) {
-    let outside: HashSet<&str> =
-        files.iter().filter(|file| file.is_outside).map(|file| &*file.path).collect();
+fn redact(outcome: &mut Result<Accepted, Findings>, outside: &HashSet<&str>) {
     if outside.is_empty() {
         return;
     }
@@ -507,11 +507,20 @@ mod tests {
             format!("audiences: {{{SECRET}: {{scopesSupported: [{SECRET}, {SECRET}], {SECRET}: 1}}}}"),
             format!("audiences: {{a: {{scopesSupported: [{SECRET}], baselineClientScopes: [{SECRET}2]}}}}"),
             format!("defaultAudience: {SECRET}"),
+            // What another file means by nearly the same name, or by the same name in another spelling.
+            format!("audiences: {{\"https://{SECRET}.example.com\": {{scopesSupported: [x]}}}}"),
+            format!("audiences: {{{SECRET}: {{scopesSupported: [x], aliases: [b]}}}}"),
         ];
-        for secret in secrets {
+        write(
+            &folder,
+            "b.yaml",
+            "defaultAudience: https://hunter3.example.com\naudiences: {b: {scopesSupported: [x]}}",
+        );
+        // The other files are read after it, and before it.
+        for (secret, link) in secrets.iter().flat_map(|secret| [(secret, "0.yaml"), (secret, "z.yaml")]) {
             fs::write(root.path().join("secret"), secret).unwrap();
-            _ = fs::remove_file(folder.join("link.yaml"));
-            symlink(root.path().join("secret"), folder.join("link.yaml")).unwrap();
+            let link = folder.join(link);
+            symlink(root.path().join("secret"), &link).unwrap();
             let findings = loader(&folder).load().unwrap().outcome.unwrap_err();
             assert_eq!((findings[0].code, findings.count()), (Code::LinkLeadsOutside, 1));
             let settings = ReadSettings { allow_outside_links: true, ..ReadSettings::default() };
@@ -521,6 +530,7 @@ mod tests {
             for finding in &findings {
                 assert!(!format!("{finding:?}").contains(SECRET), "{finding:?}");
             }
+            fs::remove_file(link).unwrap();
         }
     }
 

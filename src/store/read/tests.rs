@@ -676,6 +676,41 @@ fn entries_that_do_not_concern_the_policy_do_not_disturb_reading() {
 }
 
 #[test]
+fn an_edit_among_10_000_files_is_read_alone_while_a_lock_comes_and_goes() {
+    let dir = folder(&[]);
+    for number in 0..10_000 {
+        fs::write(dir.path().join(format!("{number:04}.yaml")), "").unwrap();
+    }
+    let paths = [dir.path().to_owned()];
+    let lock = dir.path().join("policies.lock");
+    let mut steps = Vec::new();
+    let mut look = |previous: Option<&FolderSnapshot>| {
+        steps.clear();
+        let snapshot = read_with(&paths, previous, &trusting(), &mut WatchTargets::default(), &mut |step| {
+            if fs::remove_file(&lock).is_err() {
+                fs::write(&lock, "").unwrap();
+            }
+            steps.push(match step {
+                Step::Opened(path) => path.rsplit('/').next().unwrap().to_owned(),
+                Step::Listed => "listed".to_owned(),
+                Step::Read => "read".to_owned(),
+                Step::Pause => "pause".to_owned(),
+            });
+        });
+        (snapshot.unwrap(), std::mem::take(&mut steps))
+    };
+    let (first, _) = look(None);
+    fs::write(dir.path().join("7777.yaml"), "edited").unwrap();
+    let (second, steps) = look(Some(&first));
+    assert_eq!((second.files.len(), &*second.files[7777].text), (10_000, "edited"));
+    // One attempt, and one file of it.
+    assert_eq!(steps, ["listed", "7777.yaml", "read"]);
+    let (third, steps) = look(Some(&second));
+    assert_eq!((third.digest, third.stamps), (second.digest, second.stamps), "the lock is no change");
+    assert_eq!(steps, ["listed", "read"]);
+}
+
+#[test]
 fn links_inside_the_directory_and_of_the_named_path_itself_are_no_problem() {
     let dir = folder(&[("real/a.yaml", "a"), ("real/sub/b.yaml", "b")]);
     symlink("real", dir.path().join("named")).unwrap();

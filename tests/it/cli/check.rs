@@ -1,6 +1,7 @@
 //! `check`: its formats, its inputs, and warnings.
 
 use std::io::Write;
+use std::os::unix::fs::symlink;
 
 use super::*;
 
@@ -52,6 +53,33 @@ fn warnings_change_the_exit_code_only_if_they_are_denied() {
     let ran = place.run(&["check", "--deny-warnings"]);
     assert!(ran.stdout.ends_with("error: warnings are denied\n"), "{}", ran.stdout);
     assert_eq!(Place::with_examples().run(&["check", "--deny-warnings"]).code, 0);
+}
+
+#[test]
+fn no_format_shows_text_of_a_file_outside() {
+    const SECRET: &str = "hunter2";
+    let place = Place::with(&[
+        ("policies/mcp.yaml", UNSUPPORTED_BASELINE),
+        ("secret", "audiences: {hunter2: {hunter2: [hunter2], scopesSupported: [\"hunter2 x\"]}}\n"),
+        ("shadow", "root:hunter2:19000\nhunter2: [\n"),
+    ]);
+    for target in ["secret", "shadow"] {
+        let link = place.0.path().join("policies/link.yaml");
+        symlink(place.0.path().join(target), &link).unwrap();
+        for format in ["text", "json", "github", "sarif", "junit"] {
+            for (flag, code) in
+                [(None, "LinkLeadsOutside"), (Some("--allow-outside-links"), "its text is not shown")]
+            {
+                let ran = place.run(&[&["check", "--output", format][..], flag.as_slice()].concat());
+                assert_eq!(ran.code, 1, "{}", ran.stderr);
+                let all = ran.stdout + &ran.stderr;
+                assert!(all.contains(code) && !all.contains(SECRET), "{format}, {flag:?}: {all}");
+                // What is in the directory is shown as ever.
+                assert!(all.contains("BaselineScopeNotSupported"), "{format}, {flag:?}: {all}");
+            }
+        }
+        fs::remove_file(link).unwrap();
+    }
 }
 
 #[test]
