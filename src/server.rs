@@ -78,7 +78,7 @@ pub async fn run(
     let pressure = services.pressure.clone().unwrap_or_else(|| Pressure::new(&limits));
     let connections = Connections::new(&limits, pressure.clone());
     let (methods, routes) = services.into_routes()?;
-    let calls = Calls { routes, methods, lifecycle: lifecycle.clone(), pressure, limits };
+    let calls = Calls { routes, methods: methods.clone(), lifecycle: lifecycle.clone(), pressure, limits };
 
     let stop = CancellationToken::new();
     let serving = TaskTracker::new();
@@ -110,11 +110,12 @@ pub async fn run(
     // It saw `stop`; no connection begins after it.
     _ = acceptor.await;
     serving.close();
-    let cut = tokio::select! {
-        () = serving.wait() => 0,
+    let cut_calls = tokio::select! {
+        () = serving.wait() => Vec::new(),
         () = sleep(drain_deadline) => {
-            let cut = connections.close_all();
-            warn!(connections = cut, "drain deadline passed, connections cut off");
+            let cut = methods.in_flight();
+            let connections = connections.close_all();
+            warn!(connections, calls = ?cut, "drain deadline passed, connections cut off");
             // Each connection's task ends once it sees that its socket is closed.
             if timeout(shutdown_timeout.mul_f64(CUT_BY), serving.wait()).await.is_err() {
                 warn!("some connections did not end when cut off");
@@ -122,14 +123,14 @@ pub async fn run(
             cut
         }
     };
-    Ok(Drained { cut_connections: cut })
+    Ok(Drained { cut_calls })
 }
 
 /// How a server ended that was told to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Drained {
-    /// The connections that were still open at the drain deadline. 0 if all calls ended in time.
-    pub cut_connections: usize,
+    /// How many calls and streams were cut off at the drain deadline, by path and sorted. Empty if all ended in time.
+    pub cut_calls: Vec<(String, usize)>,
 }
 
 /// The sockets to serve on, bound before anything else starts, so that a port in use is known at once.

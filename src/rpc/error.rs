@@ -127,6 +127,9 @@ pub enum RpcError {
     /// The server is shutting down.
     #[error("the server is shutting down; retry elsewhere")]
     Draining,
+    /// The connection of a stream is older than connections may get.
+    #[error("this connection has reached its age; open another")]
+    ConnectionExpired,
     /// A budget is used up.
     #[error("{}; retry later", cause.describe())]
     Overloaded {
@@ -139,8 +142,10 @@ pub enum RpcError {
     /// Too many audit records wait to be written, so nothing was decided.
     #[error("too many audit records wait to be written; retry later")]
     AuditQueueFull,
-    /// The answer of an item does not fit what clients take beside the answers before it.
-    #[error("the answer does not fit into {limit} bytes with those before it; ask for it alone")]
+    /// The answer does not fit what clients take, in a batch with the answers before it.
+    #[error(
+        "the answer does not fit into {limit} bytes, in a batch with those before it; ask for less at once"
+    )]
     AnswerTooLarge {
         /// The most bytes of an answer.
         limit: usize,
@@ -311,6 +316,9 @@ impl RpcError {
                 Row::new(Code::Unavailable, "POLICY_NOT_LOADED").retry_after(Duration::from_secs(1))
             }
             Self::Draining => Row::new(Code::Unavailable, "DRAINING").retry_after(Duration::from_secs(1)),
+            Self::ConnectionExpired => {
+                Row::new(Code::Unavailable, "CONNECTION_EXPIRED").retry_after(Duration::from_secs(1))
+            }
             Self::Overloaded { cause } => {
                 Row::new(Code::Unavailable, cause.reason()).retry_after(Duration::from_secs(1))
             }
@@ -407,6 +415,7 @@ mod tests {
             RpcError::AudienceNotFound { audience: hostile() },
             RpcError::NoPolicy,
             RpcError::Draining,
+            RpcError::ConnectionExpired,
             RpcError::Overloaded { cause: Overload::ConnectionBytes },
             RpcError::AuditNotDurable,
             RpcError::AuditQueueFull,

@@ -365,10 +365,12 @@ impl App {
             .task(Part::Reload, |stop| async { reload.run(stop).await.map_err(|error| error.to_string()) });
         supervisor.task(Part::Grpc, |stop| async {
             let drained = run(config, services, listeners, stop.cancelled_owned()).await;
-            match drained.map_err(|error| error.to_string())?.cut_connections {
-                0 => Ok(()),
-                cut => Err(format!("{cut} connections were cut off with calls in flight")),
+            let cut = drained.map_err(|error| error.to_string())?.cut_calls;
+            if cut.is_empty() {
+                return Ok(());
             }
+            let calls: Vec<_> = cut.iter().map(|(path, count)| format!("{count} of {path}")).collect();
+            Err(format!("calls in flight were cut off: {}", calls.join(", ")))
         });
         supervisor
     }

@@ -18,6 +18,8 @@ use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::Body as _;
 use http_body_util::Full;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -28,7 +30,7 @@ use tracing::{debug, error};
 use super::config::Limits;
 use super::lifecycle::Lifecycle;
 use super::message::{Messages, NoMessage, receive};
-use super::method::{Kind, Method, Methods, Service};
+use super::method::{InFlight, Kind, Method, Methods, Service};
 use super::pressure::{ConnectionPressure, HeldBytes, Place, Pressure};
 use crate::rpc::error::{Overload, RpcError};
 use crate::rpc::policy_status::SharedBytes;
@@ -59,6 +61,7 @@ impl Calls {
             pressure: pressure.connection(),
             peer,
             timeouts,
+            ending: CancellationToken::new(),
         }
     }
 }
@@ -72,6 +75,8 @@ pub(super) struct ConnectionCalls {
     pressure: ConnectionPressure,
     peer: TcpConnectInfo,
     timeouts: Timeouts,
+    /// Cancelled when streams must end because the connection does.
+    ending: CancellationToken,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +87,16 @@ struct Timeouts {
 }
 
 impl ConnectionCalls {
+    /// Every call until its response has left.
+    pub(super) const fn open(&self) -> &TaskTracker {
+        self.pressure.open()
+    }
+
+    /// Ends every stream: with UNAVAILABLE, or with a reset where its reader has stopped inside of a message.
+    pub(super) fn end_streams(&self) {
+        self.ending.cancel();
+    }
+
     /// Takes a call whose headers are here: a task answers it, or it is refused at once.
     pub(super) fn begin(&self, mut request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
         match self.admit(&request) {
@@ -113,7 +128,9 @@ impl ConnectionCalls {
         Ok(Call {
             method: Arc::clone(method),
             routes: self.routes.clone(),
-            held: Held { _place: place, bytes },
+            held: Held { _place: place, _in_flight: InFlight::new(method), bytes },
+            lifecycle: self.lifecycle.clone(),
+            ending: self.ending.clone(),
             message_deadline: begun.min(now + self.timeouts.message),
             deadline: begun,
             // An hour of the caller's choice may be longer than the clock goes.
@@ -128,6 +145,8 @@ struct Call {
     method: Arc<Method>,
     routes: Routes,
     held: Held,
+    lifecycle: Lifecycle,
+    ending: CancellationToken,
     /// When the whole message must be here.
     message_deadline: Instant,
     /// When the response must begin.
@@ -142,6 +161,7 @@ struct Call {
 #[derive(Debug)]
 struct Held {
     _place: Place,
+    _in_flight: InFlight,
     bytes: HeldBytes,
 }
 
@@ -165,8 +185,17 @@ impl Call {
         request: Request<RecvStream>,
         respond: &mut SendResponse<Chunk>,
     ) -> Result<(), Ended> {
-        let Self { method, mut routes, mut held, message_deadline, deadline, stream_deadline, progress } =
-            self;
+        let Self {
+            method,
+            mut routes,
+            mut held,
+            lifecycle,
+            ending,
+            message_deadline,
+            deadline,
+            stream_deadline,
+            progress,
+        } = self;
         let (response, fault) = {
             let called = async {
                 let (mut head, mut body) = request.into_parts();
@@ -207,6 +236,7 @@ impl Call {
         let sending = Sending {
             body,
             deadline: stream_deadline.filter(|_| !unary).map(|deadline| Box::pin(sleep_until(deadline))),
+            ending: (!unary).then(|| Ending { lifecycle, cancelled: Box::pin(ending.cancelled_owned()) }),
             progress: (!patient).then_some(progress),
             shared,
             fault,
@@ -275,12 +305,30 @@ struct Sending {
     body: Body,
     /// When a stream ends, if the caller named a time.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// When a stream ends with its connection.
+    ending: Option<Ending>,
     /// How long it may make no progress; `None` for as long as the caller likes.
     progress: Option<Duration>,
     /// Whether other responses hold the same bytes.
     shared: bool,
     /// What is wrong with the caller's messages, if it sends several.
     fault: Option<Arc<OnceLock<RpcError>>>,
+}
+
+/// The end of the connection of a stream.
+struct Ending {
+    lifecycle: Lifecycle,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Ending {
+    /// What the stream ends with once it must.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RpcError> {
+        self.cancelled.as_mut().poll(cx).map(|()| match self.lifecycle.is_draining() {
+            true => RpcError::Draining,
+            false => RpcError::ConnectionExpired,
+        })
+    }
 }
 
 /// What comes next in a response.
@@ -315,7 +363,7 @@ impl Sending {
         };
         self.hold(&mut held, &data).map_err(|cause| RpcError::Overloaded { cause })?;
         let mut stream = respond.send_response(head, false)?;
-        send_data(&mut stream, data, Some(held), self.progress).await?;
+        send_data(&mut stream, data, Some(held), self.progress, None).await?;
         stream.send_trailers(trailers)?;
         Ok(())
     }
@@ -340,7 +388,9 @@ impl Sending {
             });
             match next.await? {
                 Next::Data(data) => match self.hold(&mut held, &data) {
-                    Ok(()) => send_data(&mut stream, data, None, self.progress).await?,
+                    Ok(()) => {
+                        send_data(&mut stream, data, None, self.progress, self.ending.as_mut()).await?;
+                    }
                     Err(cause) => {
                         stream.send_trailers(trailers(RpcError::Overloaded { cause }.into()))?;
                         return Ok(());
@@ -360,6 +410,12 @@ impl Sending {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        // First, or a stream that always has more would never end.
+        if let Some(ending) = &mut self.ending
+            && let Poll::Ready(error) = ending.poll(cx)
+        {
+            return Poll::Ready(Next::Trailers(trailers(error.into())));
+        }
         let body = Pin::new(&mut self.body);
         let Ok(polled) = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx))) else {
             // Part of the response may have left: it ends with a status, since a reset would take that back.
@@ -399,12 +455,13 @@ impl Sending {
 }
 
 /// Hands `data` over as fast as the peer takes it, in pieces, so that what does not leave can still be dropped: only what the peer's
-/// window has room for is given to HTTP/2. Resets the stream if a piece makes no progress.
+/// window has room for is given to HTTP/2. Resets the stream if a piece makes no progress, or has not left when the stream must end.
 async fn send_data(
     stream: &mut SendStream<Chunk>,
     mut data: Bytes,
     mut held: Option<Held>,
     progress: Option<Duration>,
+    mut ending: Option<&mut Ending>,
 ) -> Result<(), Ended> {
     let mut timer: Option<Pin<Box<Sleep>>> = None;
     let mut piece = data.len().min(PIECE_BYTES);
@@ -423,6 +480,10 @@ async fn send_data(
                 }
             }
             if stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Ended::Gone));
+            }
+            if ending.as_mut().is_some_and(|ending| ending.poll(cx).is_ready()) {
+                stream.send_reset(Reason::CANCEL);
                 return Poll::Ready(Err(Ended::Gone));
             }
             let Some(progress) = progress else { return Poll::Pending };

@@ -144,6 +144,11 @@ pub struct Limits {
     pub response_progress_timeout: Duration,
     /// How old a connection may become, a tenth more or less, until its peer has to open another. Default 30 min.
     pub max_connection_age: Duration,
+    /// How long after that age its streams may go on, so that their readers reconnect elsewhere. Default 30 s.
+    pub max_connection_age_grace: Duration,
+    /// How long after the shutdown signal a connection stays open for the peer's acknowledgement once it has no call in
+    /// flight, and streams for their last message. Default 1 s.
+    pub drain_grace: Duration,
     /// How long a new connection may take to send the HTTP/2 preface and the head of its first frame.
     /// Default 10 s.
     pub first_frame_timeout: Duration,
@@ -174,6 +179,8 @@ impl Default for Limits {
             message_timeout: Duration::from_secs(10),
             response_progress_timeout: Duration::from_secs(30),
             max_connection_age: Duration::from_secs(30 * 60),
+            max_connection_age_grace: Duration::from_secs(30),
+            drain_grace: Duration::from_secs(1),
             first_frame_timeout: Duration::from_secs(10),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),

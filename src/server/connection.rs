@@ -20,8 +20,8 @@ use crate::backoff::jittered;
 
 /// Serves a connection until its peer closes it, its age or `stop` ends it, or it breaks.
 ///
-/// At `stop`, or when it is old, the peer is told to open no further stream (GOAWAY, RFC 9113 section 6.8), and the connection ends with
-/// the last of those that are open.
+/// At `stop`, or when it is old, the peer is told to open no further stream (GOAWAY, RFC 9113 section 6.8), streams end after a grace, and
+/// the connection ends with the last call: at once if the peer acknowledges that, and else after the same grace.
 pub(super) async fn serve(connection: Connection, calls: Calls, stop: CancellationToken) {
     let peer = connection.connect_info();
     let written = connection.written();
@@ -39,6 +39,24 @@ pub(super) async fn serve(connection: Connection, calls: Calls, stop: Cancellati
         tokio::select! {
             () = sleep(age) => {}
             () = stop.cancelled() => {}
+        }
+    });
+    let grace = || async {
+        tokio::select! {
+            () = sleep(limits.max_connection_age_grace) => {}
+            () = async { stop.cancelled().await; sleep(limits.drain_grace).await } => {}
+        }
+    };
+    let mut end_streams = pin!(grace());
+    let mut are_streams_ended = false;
+    // Without it, a peer that does not read, and so acknowledges nothing, would keep the connection open.
+    let mut idle = pin!(async {
+        loop {
+            calls.open().wait().await;
+            grace().await;
+            if calls.open().is_empty() {
+                return;
+            }
         }
     });
     let mut retiring = false;
@@ -62,7 +80,15 @@ pub(super) async fn serve(connection: Connection, calls: Calls, stop: Cancellati
             },
             () = &mut retire, if !retiring => {
                 retiring = true;
+                calls.open().close();
                 http2.graceful_shutdown();
+            }
+            () = &mut end_streams, if retiring && !are_streams_ended => {
+                are_streams_ended = true;
+                calls.end_streams();
+            }
+            () = &mut idle, if retiring => {
+                return debug!("a connection was closed, its peer does not acknowledge that it ends");
             }
             () = &mut alive => return debug!("a connection was closed, its peer does not answer pings"),
         }

@@ -226,7 +226,13 @@ mod tests {
 
     fn framing(kind: Kind, names_encoding: bool) -> Framing {
         let message = "SomeRequest".to_owned();
-        let method = Method { kind, service: Service::Audit, message, max_message_bytes: LIMIT };
+        let method = Method {
+            kind,
+            service: Service::Audit,
+            message,
+            max_message_bytes: LIMIT,
+            in_flight: Default::default(),
+        };
         Framing::new(&method, names_encoding)
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prost_reflect::DescriptorPool;
 
@@ -20,6 +21,25 @@ pub(super) struct Method {
     pub(super) message: String,
     /// The most bytes of that message.
     pub(super) max_message_bytes: usize,
+    /// How many of its calls are in flight.
+    pub(super) in_flight: AtomicUsize,
+}
+
+/// Counts as a call of its method until it is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Method>);
+
+impl InFlight {
+    pub(super) fn new(method: &Arc<Method>) -> Self {
+        method.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(method))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Who sends how many messages.
@@ -119,7 +139,13 @@ impl Methods {
                     let max_message_bytes =
                         if message.starts_with("Batch") { MAX_BATCH_BYTES } else { MAX_MESSAGE_BYTES };
                     let path = format!("/{}/{}", service.full_name(), method.name());
-                    let method = Method { kind, service: known, message, max_message_bytes };
+                    let method = Method {
+                        kind,
+                        service: known,
+                        message,
+                        max_message_bytes,
+                        in_flight: AtomicUsize::new(0),
+                    };
                     by_path.insert(path, Arc::new(method));
                 }
             }
@@ -130,6 +156,20 @@ impl Methods {
     /// `None` for a path that nobody answers.
     pub(super) fn get(&self, path: &str) -> Option<&Arc<Method>> {
         self.by_path.get(path)
+    }
+
+    /// How many calls are in flight, by path and sorted; RPCs without any and health, which has no answer that its caller
+    /// could miss, are left out.
+    pub(super) fn in_flight(&self) -> Vec<(String, usize)> {
+        let mut found: Vec<_> = self
+            .by_path
+            .iter()
+            .filter(|(_, method)| method.service != Service::Health)
+            .map(|(path, method)| (path.clone(), method.in_flight.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        found.sort();
+        found
     }
 }
 

@@ -6,6 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
 use crate::budget::{Budget, Permit};
 use crate::rpc::error::Overload;
 use crate::server::config::Limits;
@@ -128,6 +131,7 @@ impl Pressure {
             calls: Budget::new(calls_per_connection),
             streams: Budget::new(streams_per_connection),
             bytes: Budget::new(bytes_per_connection),
+            open: TaskTracker::new(),
         }
     }
 }
@@ -174,6 +178,8 @@ pub(super) struct ConnectionPressure {
     calls: Budget,
     streams: Budget,
     bytes: Budget,
+    /// Every call and stream, those that need no place too.
+    open: TaskTracker,
 }
 
 impl ConnectionPressure {
@@ -185,7 +191,9 @@ impl ConnectionPressure {
     pub(super) fn place(&self, kind: Kind, service: Service) -> Result<Place, Overload> {
         let server = &self.server;
         let (own, own_cause, shared, shared_cause) = match (kind, service) {
-            (_, Service::Health) => return Ok(Place { _permits: None, stream: None }),
+            (_, Service::Health) => {
+                return Ok(Place { _permits: None, _open: self.open.token(), stream: None });
+            }
             (Kind::Unary, _) => (&self.calls, Overload::ConnectionCalls, &server.calls, Overload::Calls),
             (Kind::ServerStream | Kind::BidiStream, _) => {
                 (&self.streams, Overload::ConnectionStreams, &server.streams, Overload::Streams)
@@ -194,7 +202,12 @@ impl ConnectionPressure {
         let own = own.take(1).map_err(|_| server.refuse(own_cause))?;
         let shared = shared.take(1).map_err(|_| server.refuse(shared_cause))?;
         let stream = (kind != Kind::Unary).then(|| OpenStream::new(server, service));
-        Ok(Place { _permits: Some((own, shared)), stream })
+        Ok(Place { _permits: Some((own, shared)), _open: self.open.token(), stream })
+    }
+
+    /// Every call and stream of the connection until it has ended.
+    pub(super) const fn open(&self) -> &TaskTracker {
+        &self.open
     }
 
     /// Holds no bytes yet.
@@ -209,6 +222,7 @@ impl ConnectionPressure {
 #[derive(Debug)]
 pub(super) struct Place {
     _permits: Option<(Permit, Permit)>,
+    _open: TaskTrackerToken,
     #[expect(dead_code, reason = "held until the stream has ended")]
     stream: Option<OpenStream>,
 }

@@ -11,6 +11,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::harness::{Wire, channel, one_audience, reason, registration, within};
+use crate::peer::{Peer, WIDE, framed};
 use crate::service::Service;
 
 const SERVICE: &str = "scopeward.v1.ScopePolicyService";
@@ -116,7 +117,7 @@ async fn drain_does_not_wait_for_watchers_idle_clients_or_silent_connections() {
 
     let addr = wire.addr;
     let drained = wire.stop().await;
-    assert_eq!(drained.cut_connections, 0);
+    assert_eq!(drained.cut_calls, []);
     let status = watch.message().await.expect("no error").expect("a status").status();
     assert_eq!(status, ServingStatus::NotServing);
     assert_eq!(watch.message().await.expect("the stream ends in order"), None);
@@ -125,4 +126,59 @@ async fn drain_does_not_wait_for_watchers_idle_clients_or_silent_connections() {
         _ = within("the connection is closed", stream.read_to_end(&mut Vec::new())).await;
     }
     assert!(TcpStream::connect(addr).await.is_err(), "the listener is closed");
+}
+
+#[tokio::test]
+async fn drain_does_not_wait_for_a_peer_that_acknowledges_nothing() {
+    let wire = Wire::start(None, |config| {
+        config.drain_deadline = Duration::from_secs(600);
+        config.limits.drain_grace = Duration::from_millis(1);
+    })
+    .await;
+    // It speaks HTTP/2 once, and says nothing more: the server's GOAWAY and ping stay without an answer.
+    let mut deaf = TcpStream::connect(wire.addr).await.expect("a connection");
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    deaf.write_all(&[PREFACE, &settings].concat()).await.expect("the server reads");
+    // Its SETTINGS: from here on it waits for calls.
+    within("the server speaks HTTP/2", deaf.read_u8()).await.expect("a byte");
+    let drained = wire.stop().await;
+    assert_eq!(drained.cut_calls, [], "it has no call");
+}
+
+#[tokio::test]
+async fn drain_does_not_wait_for_a_stream_whose_reader_stopped_inside_of_a_message() {
+    let wire = Wire::start(None, |config| {
+        config.drain_deadline = Duration::from_secs(600);
+        config.limits.drain_grace = Duration::from_millis(1);
+    })
+    .await;
+    let peer = Peer::connect(wire.addr, 10).await;
+    let ask = tonic_reflection::pb::v1::ServerReflectionRequest {
+        message_request: Some(
+            tonic_reflection::pb::v1::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
+        ..Default::default()
+    };
+    let mut call = peer.open("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &[]).await;
+    call.body.send_data(framed(&ask).into(), false).expect("the stream is open");
+    let mut answer = within("the answer begins", call.response).await.expect("a response").into_body();
+    within("its first bytes are here", answer.data()).await.expect("data").expect("no error");
+    let drained = wire.stop().await;
+    assert_eq!(drained.cut_calls, [], "the stream ended, its reader can ask again");
+    let rest = within("the stream ends", answer.data()).await.expect("an end");
+    rest.expect_err("the rest of the message never comes");
+}
+
+#[tokio::test]
+async fn streams_of_an_old_connection_end_with_unavailable() {
+    let wire = Wire::start(None, |config| {
+        config.limits.max_connection_age = Duration::from_millis(1);
+        config.limits.max_connection_age_grace = Duration::from_millis(1);
+    })
+    .await;
+    let peer = Peer::connect(wire.addr, WIDE).await;
+    let call = peer.call("/grpc.health.v1.Health/Watch", &[], framed(&ask(""))).await;
+    let status = within("the stream ends", call.end()).await;
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "CONNECTION_EXPIRED"));
+    wire.stop().await;
 }

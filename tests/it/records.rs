@@ -148,7 +148,8 @@ async fn stuck_call_is_cut_off_at_the_drain_deadline() {
     let mut client = wire.client().await;
     let call = tokio::spawn(async move { client.expand_registration_scopes(registration(Some("a"))).await });
     within("the call is in flight", told.recv()).await;
-    assert_eq!(wire.stop().await.cut_connections, 1);
+    let cut = wire.stop().await.cut_calls;
+    assert_eq!(cut, [("/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes".to_owned(), 1)]);
     within("the call ends", call).await.expect("no panic").expect_err("it was cut off");
 }
 
@@ -165,7 +166,7 @@ async fn call_in_flight_is_answered_while_draining() {
     let answer = within("the answer comes", call).await.expect("no panic").expect("an answer");
     assert_eq!(answer.into_inner().scope, "a b");
     let drained = within("the server ends", ended).await.expect("no panic");
-    assert_eq!(drained.cut_connections, 0);
+    assert_eq!(drained.cut_calls, []);
 }
 
 #[tokio::test]
