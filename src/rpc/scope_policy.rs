@@ -17,7 +17,7 @@ use crate::rpc::convert;
 use crate::rpc::count::{DecisionCounts, Method};
 use crate::rpc::error::RpcError;
 use crate::rpc::limits::{
-    DEFAULT_PAGE_SIZE, MAX_BATCH_ITEMS, MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
+    DEFAULT_PAGE_SIZE, MAX_ANSWER_BYTES, MAX_BATCH_ITEMS, MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
 };
 use crate::rpc::page;
 use crate::rpc::record::{Call, Durable, Kind, Record, Recorder, Room};
@@ -235,7 +235,11 @@ impl ScopePolicyService for ScopePolicy {
             let (audiences, next_page_token) =
                 if request.audience.is_empty() { page_of(policy, &request)? } else { one(policy, &request)? };
             let policy = Some(convert::policy_version(policy));
-            Ok(v1::DescribeAudienceResponse { audiences, next_page_token, policy })
+            let response = v1::DescribeAudienceResponse { audiences, next_page_token, policy };
+            if response.encoded_len() > MAX_ANSWER_BYTES {
+                return Err(RpcError::AnswerTooLarge { limit: MAX_ANSWER_BYTES });
+            }
+            Ok(response)
         };
         Ok(Response::new(self.with_policy(describe)?))
     }
@@ -291,7 +295,7 @@ fn page_of(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Des
     for audience in rest.iter().take(size) {
         let description = convert::audience_description(audience);
         bytes += description.encoded_len();
-        // Even one that is too long alone is sent, or there would be no way past it.
+        // One that is too long for a page has one to itself, or there would be no way past it.
         if bytes > MAX_PAGE_BYTES && !descriptions.is_empty() {
             break;
         }

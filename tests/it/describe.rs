@@ -135,3 +135,29 @@ async fn a_bad_page_is_an_invalid_argument() {
     }
     service.stop().await;
 }
+
+#[tokio::test]
+async fn description_that_clients_would_refuse_is_an_error() {
+    let scope = |number: usize| format!("s{number:0499}");
+    // Each scope is in `scopes_supported` and in `advertised_scopes`.
+    let policy = |count| {
+        let scopes: Vec<_> = (0..count).map(scope).collect();
+        one_audience(&format!("scopesSupported: [{}]", scopes.join(", ")))
+    };
+    let wire = Wire::start(None, |_| {}).await;
+    let mut client = wire.client().await;
+    wire.serve(&policy(4_000));
+    for audience in [AUDIENCE, ""] {
+        client.describe_audience(ask(audience, 0, "")).await.expect("4 MB fit");
+    }
+    wire.serve(&policy(4_300));
+    for audience in [AUDIENCE, ""] {
+        let error = client.describe_audience(ask(audience, 0, "")).await.expect_err("too large");
+        assert_eq!(
+            (error.code(), reason(&error).as_str()),
+            (Code::ResourceExhausted, "ANSWER_TOO_LARGE"),
+            "{audience}"
+        );
+    }
+    wire.stop().await;
+}
