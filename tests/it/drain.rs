@@ -131,7 +131,7 @@ async fn drain_does_not_wait_for_watchers_idle_clients_or_silent_connections() {
 #[tokio::test]
 async fn drain_does_not_wait_for_a_peer_that_acknowledges_nothing() {
     let wire = Wire::start(None, |config| {
-        config.drain_deadline = Duration::from_secs(600);
+        config.shutdown_timeout = Duration::from_secs(600);
         config.limits.drain_grace = Duration::from_millis(1);
     })
     .await;
@@ -148,7 +148,7 @@ async fn drain_does_not_wait_for_a_peer_that_acknowledges_nothing() {
 #[tokio::test]
 async fn drain_does_not_wait_for_a_stream_whose_reader_stopped_inside_of_a_message() {
     let wire = Wire::start(None, |config| {
-        config.drain_deadline = Duration::from_secs(600);
+        config.shutdown_timeout = Duration::from_secs(600);
         config.limits.drain_grace = Duration::from_millis(1);
     })
     .await;
