@@ -37,7 +37,6 @@ mod state_dir;
 mod stream;
 #[cfg(test)]
 mod testing;
-mod throttle;
 mod verify;
 mod volume;
 mod wal;

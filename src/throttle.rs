@@ -31,12 +31,20 @@ impl Throttle {
         Self::every(Duration::from_secs(60))
     }
 
-    /// Counts an event. `Some` with the number of events since the last line, this one included, if it is time for a line.
+    /// Counts an event, as [`Throttle::add`] does.
     pub fn count(&self, now: Instant) -> Option<u64> {
+        self.add(1, now)
+    }
+
+    /// Counts `more` events. `Some` with the number of events since the last line, these included, if there are any
+    /// and it is time for a line.
+    pub fn add(&self, more: u64, now: Instant) -> Option<u64> {
         // The two numbers are whole even if somebody panicked meanwhile.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.left_out = state.left_out.saturating_add(1);
-        if state.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
+        state.left_out = state.left_out.saturating_add(more);
+        if state.left_out == 0
+            || state.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval)
+        {
             return None;
         }
         state.last = Some(now);
@@ -60,5 +68,9 @@ mod tests {
         assert_eq!(throttle.count(at(60)), Some(60));
         assert_eq!(throttle.count(at(119)), None);
         assert_eq!(throttle.count(at(300)), Some(2));
+        assert_eq!(throttle.add(0, at(900)), None, "no line about nothing");
+        assert_eq!(throttle.add(7, at(901)), Some(7));
+        assert_eq!(throttle.add(3, at(902)), None);
+        assert_eq!(throttle.add(0, at(1000)), Some(3), "what was left out is told later");
     }
 }

@@ -30,10 +30,10 @@ pub enum AuditError {
     QueueFull(#[from] Exhausted),
     /// The log was not closed in time, because its disk does not answer. Its writer was left
     /// behind.
-    #[error("{records} audit records were not written before the deadline; the disk does not answer")]
+    #[error("{}; the disk does not answer", left_behind(*.records))]
     Abandoned {
-        /// How many events were left in memory. Those that nobody waited for are counted by the
-        /// next start.
+        /// How many events were left in memory; 0 if only the store itself could not be closed. Those
+        /// that nobody waited for are counted by the next start.
         records: u64,
     },
     /// The log was closed.
@@ -160,6 +160,14 @@ pub enum AuditError {
         /// Why not.
         source: rusqlite::Error,
     },
+}
+
+fn left_behind(records: u64) -> String {
+    match records {
+        0 => "every audit record is written, and the audit log was not closed before the deadline".to_owned(),
+        1 => "1 audit record was not written before the deadline".to_owned(),
+        _ => format!("{records} audit records were not written before the deadline"),
+    }
 }
 
 impl From<BadRecord> for AuditError {

@@ -17,12 +17,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tracing::warn;
 use uuid::Uuid;
 
 use super::record::sha256;
+use crate::throttle::Throttle;
 
 /// The file name inside the state directory.
 pub(super) const HIGH_WATER_FILE: &str = "audit.mark";
@@ -151,14 +152,16 @@ impl Shared {
     /// Writes the count whenever it has changed, until it is told to stop.
     fn count(&self, initial: u64) {
         let mut written = initial;
+        let lines = Throttle::every_minute();
         loop {
             let stop = self.stop.load(Ordering::Acquire);
             let queued = self.queued.load(Ordering::Acquire);
             if written != queued {
-                if let Err(error) = self.write_slot(QUEUED_AT, queued)
-                    && self.errors.fetch_add(1, Ordering::Relaxed).is_power_of_two()
-                {
-                    warn!(%error, "the count of queued audit events could not be written");
+                if let Err(error) = self.write_slot(QUEUED_AT, queued) {
+                    self.errors.fetch_add(1, Ordering::Relaxed);
+                    if let Some(count) = lines.count(Instant::now()) {
+                        warn!(%error, count, "the count of queued audit events could not be written");
+                    }
                 }
                 written = queued;
             } else if stop {

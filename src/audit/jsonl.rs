@@ -26,6 +26,7 @@ use super::{AuditError, AuditLog, Filter};
 use crate::backoff::Backoff;
 use crate::file;
 use crate::proto::json::JsonError;
+use crate::throttle::Throttle;
 
 mod sink;
 
@@ -128,6 +129,7 @@ pub struct Jsonl {
     sink: Sink,
     position: PathBuf,
     save_interval: Duration,
+    failures: Throttle,
     health: watch::Sender<LinesHealth>,
     observer: Option<LinesObserver>,
     /// Everything up to here was written.
@@ -184,6 +186,7 @@ impl Jsonl {
             cursor,
             given: cursor,
             saved,
+            failures: Throttle::every_minute(),
             save_at: Instant::now(),
         })
     }
@@ -249,14 +252,13 @@ impl Jsonl {
         self.save()
     }
 
-    /// Shows a failure, and logs it if it is a new one.
+    /// Shows a failure, and logs it once a minute.
     fn failed(&self, error: &AuditError) {
         self.log.shared().figures.error();
         let failing = LinesHealth::Failing(error.to_string());
-        let is_new =
-            self.health.send_if_modified(|health| std::mem::replace(health, failing.clone()) != failing);
-        if is_new {
-            warn!(%error, "audit lines could not be written");
+        self.health.send_if_modified(|health| std::mem::replace(health, failing.clone()) != failing);
+        if let Some(count) = self.failures.count(Instant::now().into_std()) {
+            warn!(%error, count, "audit lines could not be written");
         }
     }
 

@@ -19,6 +19,7 @@ use super::chain::{Row, time_of};
 use super::files::{StoreFiles, Written};
 use super::record::{GENESIS_HASH, Hash, Head, Tip, from_nanos, to_nanos};
 use super::{AuditError, wal};
+use crate::file::sync_parent;
 
 /// The format of the records that this program writes; those of older formats in a store stay as they are.
 const FORMAT_VERSION: i64 = 2;
@@ -508,8 +509,7 @@ fn create_file(path: &Path) -> io::Result<()> {
     // Only the owner may read what clients asked for.
     let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     drop(file);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    sync_parent(path)
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -25,9 +25,10 @@ use super::repair::fill_lost;
 use super::retention::Retention;
 use super::shared::{Degraded, DegradedReason, Shared};
 use super::state_dir::StateDir;
-use super::throttle::Throttle;
 use super::volume::VolumeProbe;
+use crate::backoff::Backoff;
 use crate::proto::v1::Gap;
+use crate::throttle::Throttle;
 
 /// The most records in one transaction.
 const BATCH_RECORDS: usize = 1024;
@@ -94,6 +95,8 @@ pub(super) struct Writer {
     check: ChainCheck,
     maintenance_errors: Throttle,
     evictions: Throttle,
+    write_errors: Throttle,
+    high_water_errors: Throttle,
     closing: bool,
     closed: Option<oneshot::Sender<Result<(), AuditError>>>,
     /// Held until the thread ends.
@@ -104,9 +107,12 @@ pub(super) struct Writer {
 struct Trouble {
     since: SystemTime,
     error: String,
-    failures: u32,
+    backoff: Backoff,
+    /// The wait after the last failure.
     delay: Duration,
     retry_at: Instant,
+    /// Whether the log has a line about it.
+    is_logged: bool,
 }
 
 impl Writer {
@@ -136,8 +142,10 @@ impl Writer {
             next_maintenance: Instant::now(),
             next_rate_gap: Instant::now(),
             check,
-            maintenance_errors: Throttle::default(),
-            evictions: Throttle::default(),
+            maintenance_errors: Throttle::every_minute(),
+            evictions: Throttle::every_minute(),
+            write_errors: Throttle::every_minute(),
+            high_water_errors: Throttle::every_minute(),
             closing: false,
             closed: None,
             locked,
@@ -396,7 +404,9 @@ impl Writer {
         // Before anyone can know of the record, so that a later start knows that one may.
         if let Err(error) = self.shared.high_water.acknowledge(tip.head.sequence) {
             self.shared.figures.error();
-            warn!(%error, "audit high-water file not written");
+            if let Some(count) = self.high_water_errors.count(Instant::now()) {
+                warn!(%error, count, "audit high-water file not written");
+            }
         }
         self.shared.head.send_replace(tip.head);
     }
@@ -487,27 +497,28 @@ impl Writer {
         self.unsure = true;
         self.shared.figures.error();
         let now = Instant::now();
-        let text = error.to_string();
-        let trouble = self.trouble.get_or_insert_with(|| {
-            warn!(%error, "audit log cannot be written");
-            Trouble {
-                since: (self.settings.retention.clock.wall)(),
-                error: String::new(),
-                failures: 0,
-                delay: FIRST_RETRY / 2,
-                retry_at: now,
-            }
+        let trouble = self.trouble.get_or_insert_with(|| Trouble {
+            since: (self.settings.retention.clock.wall)(),
+            error: String::new(),
+            backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            delay: Duration::ZERO,
+            retry_at: now,
+            is_logged: false,
         });
-        trouble.error = text;
-        trouble.failures += 1;
-        trouble.delay = (trouble.delay * 2).min(LONGEST_RETRY);
+        if let Some(count) = self.write_errors.count(now) {
+            warn!(%error, count, "audit log cannot be written");
+            trouble.is_logged = true;
+        }
+        trouble.error = error.to_string();
+        trouble.delay = trouble.backoff.failed();
         trouble.retry_at = now + trouble.delay;
         let reason = match error {
             LedgerError::StateDirectory(_) => DegradedReason::StateDirectoryMissing,
             _ => DegradedReason::AppendFailed,
         };
         let degraded = Degraded { since: trouble.since, reason, error: trouble.error.clone() };
-        self.reopen |= error.wants_reopening() || trouble.failures.is_multiple_of(FAILURES_TO_REOPEN);
+        self.reopen |=
+            error.wants_reopening() || trouble.backoff.failures().is_multiple_of(FAILURES_TO_REOPEN);
         self.shared.set_degraded(Some(degraded));
         self.refuse();
         false
@@ -515,7 +526,9 @@ impl Writer {
 
     fn recovered(&mut self) {
         if let Some(trouble) = self.trouble.take() {
-            info!(failures = trouble.failures, "audit log is written again");
+            if trouble.is_logged {
+                info!(failures = trouble.backoff.failures(), "audit log is written again");
+            }
             self.shared.set_degraded(None);
         }
     }

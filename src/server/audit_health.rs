@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::audit::jsonl::LinesHealth;
 use crate::audit::{AuditHealth, AuditLog, DegradedReason};
 use crate::status::{StatusTracker, kind};
+use crate::throttle::Throttle;
 
 /// How long one write of lines may take before the condition says so.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
@@ -86,6 +87,7 @@ async fn show_log(log: &AuditLog, tracker: &StatusTracker) {
 }
 
 async fn show_lines(mut health: watch::Receiver<LinesHealth>, tracker: &StatusTracker) {
+    let stalls = Throttle::every_minute();
     loop {
         let now = health.borrow_and_update().clone();
         let failing = match &now {
@@ -108,7 +110,9 @@ async fn show_lines(mut health: watch::Receiver<LinesHealth>, tracker: &StatusTr
             () = &mut changed => continue,
             () = sleep_until(since + STALLED_AFTER) => {}
         }
-        warn!("audit lines are stalled: their reader does not read, or the disk does not answer");
+        if let Some(count) = stalls.count(Instant::now().into_std()) {
+            warn!(count, "audit lines are stalled: their reader does not read, or the disk does not answer");
+        }
         let message =
             "a write of audit lines does not return: their reader does not read, or the disk does not answer";
         tracker.toggle(
@@ -140,7 +144,6 @@ pub(super) fn log_start(log: &AuditLog) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::Instant;
 
     /// The reason of the condition, if it is there.
     fn shown(tracker: &StatusTracker) -> Option<&'static str> {
