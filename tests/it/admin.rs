@@ -1,5 +1,6 @@
 //! The admin endpoint under peers that are slow, many, or speak something else.
 
+use scopeward::rpc::v1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -11,6 +12,33 @@ async fn ask(service: &Service, request: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(service.admin).await.expect("a connection");
     stream.write_all(request).await.expect("the server reads");
     stream
+}
+
+#[tokio::test]
+async fn no_text_of_a_request_is_in_the_metrics() {
+    let service = Service::start(POLICY).await;
+    let client = v1::Client {
+        client_id: "odd-client".to_owned(),
+        client_name: "odd name".to_owned(),
+        software_id: "odd software".to_owned(),
+        ..Default::default()
+    };
+    for scope in ["openid", "openid odd:scope"] {
+        for audience in ["https://mcp.example.com", "https://odd.example.com"] {
+            let request = v1::ExpandRegistrationScopesRequest {
+                audiences: vec![audience.to_owned()],
+                scope: Some(scope.to_owned()),
+                client: Some(client.clone()),
+                ..Default::default()
+            };
+            service.scopes().expand_registration_scopes(request).await.expect("an answer");
+        }
+    }
+    let describe = v1::DescribeAudienceRequest { audience: "odd".to_owned(), ..Default::default() };
+    service.scopes().describe_audience(describe).await.expect_err("it is not known");
+    let (_, metrics) = service.get("/metrics").await;
+    assert!(metrics.contains("scopeward_") && !metrics.contains("odd"), "{metrics}");
+    service.stop().await;
 }
 
 #[tokio::test]

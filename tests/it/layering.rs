@@ -63,6 +63,26 @@ fn the_table_names_each_module_and_no_other() {
 }
 
 #[test]
+fn the_tests_that_prove_the_invariants_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let invariants = page.split("## Invariants").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut sources = String::new();
+    for folder in ["src", "tests/it"] {
+        all_files(&root.join(folder), &mut |_, text| sources.push_str(text));
+    }
+    // Names of tests are sentences; names of other things are shorter.
+    let named: Vec<&str> =
+        invariants.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 2).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    for point in invariants.split("\n- ").skip(1).filter(|point| !point.contains("The lints say so")) {
+        assert!(named.iter().any(|name| point.contains(name)), "no test is named: {point}");
+    }
+}
+
+#[test]
 fn layers_0_to_2_have_no_world() {
     const WORLD: [&str; 7] = ["std::fs", "std::net", "std::thread", "std::env", "tokio", "tracing", "tonic"];
     const CLOCKS: [&str; 3] = ["SystemTime::now", "Instant::now", "Uuid::now"];
@@ -107,26 +127,23 @@ fn used(text: &str) -> Vec<String> {
 /// Visits every source file but `lib.rs`, without the tests: its path in `src`, its module, its text.
 fn files(visit: &mut dyn FnMut(&Path, &str, &str)) {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    files_below(&src, &mut |path, text| {
+    all_files(&src, &mut |path, text| {
         let inside = path.strip_prefix(&src).unwrap();
         let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
-        if module != "lib" {
-            visit(inside, module, text);
+        let is_test = inside.iter().any(|part| matches!(part.to_str(), Some("tests" | "tests.rs")));
+        if module != "lib" && !is_test {
+            visit(inside, module, text.split("\n#[cfg(test)]\nmod ").next().unwrap());
         }
     });
 }
 
-fn files_below(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) {
+fn all_files(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.file_stem().is_some_and(|stem| stem == "tests") {
-            continue;
-        }
         if path.is_dir() {
-            files_below(&path, visit);
+            all_files(&path, visit);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).unwrap();
-            visit(&path, text.split("\n#[cfg(test)]\nmod ").next().unwrap());
+            visit(&path, &fs::read_to_string(&path).unwrap());
         }
     }
 }
