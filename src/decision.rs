@@ -14,6 +14,7 @@ mod registered;
 pub mod registration;
 mod target;
 pub mod trail;
+pub mod work;
 
 pub use client::Client;
 pub use limit::{LimitError, MAX_AUDIENCES, MAX_SCOPES, check_limits};

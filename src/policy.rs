@@ -17,6 +17,7 @@ use crate::scope::matching::{ScopeMatching, has_star_segment};
 
 pub mod change;
 pub mod check;
+pub mod cost;
 pub mod digest;
 pub mod document;
 pub mod finding;
@@ -337,6 +338,7 @@ pub struct PolicySet {
     names: Names,
     default_audience: Option<Arc<AudiencePolicy>>,
     registration_audiences: Box<[Arc<AudiencePolicy>]>,
+    cost: cost::AudienceCost,
     digest: Digest,
 }
 
@@ -361,7 +363,15 @@ impl PolicySet {
             declared => declared.iter().filter_map(find).collect(),
         };
         let digest = digest::of_set(&audiences, default_audience.as_deref(), &registration_audiences);
-        Self { audiences, names, default_audience, registration_audiences, digest }
+        let costs = audiences.iter().map(|audience| cost::AudienceCost::of(audience));
+        let cost = costs.fold(cost::AudienceCost::default(), cost::AudienceCost::max);
+        Self { audiences, names, default_audience, registration_audiences, cost, digest }
+    }
+
+    /// What deciding costs at most at each audience.
+    #[must_use]
+    pub const fn cost(&self) -> cost::AudienceCost {
+        self.cost
     }
 
     /// Looks an audience up as a request names it: by its spelling or an alias, and without the query

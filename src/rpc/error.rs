@@ -182,17 +182,20 @@ pub enum Overload {
     Bytes,
     /// Requests and answers in flight on one connection have as many bytes as it may hold.
     ConnectionBytes,
+    /// As many large questions as the server takes are being decided.
+    LargeQuestions,
 }
 
 impl Overload {
     /// Each of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Calls,
         Self::ConnectionCalls,
         Self::Streams,
         Self::ConnectionStreams,
         Self::Bytes,
         Self::ConnectionBytes,
+        Self::LargeQuestions,
     ];
 
     /// The value of a metric's label.
@@ -205,6 +208,7 @@ impl Overload {
             Self::ConnectionStreams => "connection_streams",
             Self::Bytes => "bytes",
             Self::ConnectionBytes => "connection_bytes",
+            Self::LargeQuestions => "large_questions",
         }
     }
 
@@ -216,6 +220,7 @@ impl Overload {
             Self::ConnectionStreams => "TOO_MANY_STREAMS_ON_CONNECTION",
             Self::Bytes => "TOO_MANY_BYTES_IN_FLIGHT",
             Self::ConnectionBytes => "TOO_MANY_BYTES_IN_FLIGHT_ON_CONNECTION",
+            Self::LargeQuestions => "TOO_MANY_LARGE_QUESTIONS",
         }
     }
 
@@ -229,6 +234,7 @@ impl Overload {
             Self::ConnectionBytes => {
                 "requests and answers in flight on this connection are too large together"
             }
+            Self::LargeQuestions => "too many large questions are being decided",
         }
     }
 }

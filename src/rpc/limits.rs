@@ -12,6 +12,10 @@ pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
 pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// The most checks of one batch.
 pub const MAX_BATCH_ITEMS: usize = 100;
+/// The most look-ups that a question or a part of a batch may take on a serving thread: a few milliseconds.
+pub const MAX_LOOKUPS: usize = 50_000;
+/// The most questions beyond that which are decided at the same time.
+pub const MAX_LARGE_QUESTIONS: usize = 8;
 /// The most audiences of one page of `DescribeAudience`; more are not an error but are not sent.
 pub const MAX_PAGE_SIZE: usize = 1000;
 /// The audiences of one page if the request does not say.

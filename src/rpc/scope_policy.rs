@@ -5,19 +5,24 @@
 
 use std::sync::Arc;
 
+use http::Extensions;
 use prost::Message;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::audience::MAX_AUDIENCE_BYTES;
+use crate::budget::Budget;
 use crate::call;
-use crate::decision::{Answer, authorize, check_limits, registration};
+use crate::decision::{Answer, authorize, check_limits, registration, work};
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::convert;
 use crate::rpc::count::{DecisionCounts, Method};
-use crate::rpc::error::RpcError;
+use crate::rpc::error::{Overload, RpcError};
 use crate::rpc::limits::{
-    DEFAULT_PAGE_SIZE, MAX_ANSWER_BYTES, MAX_BATCH_ITEMS, MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
+    DEFAULT_PAGE_SIZE, MAX_ANSWER_BYTES, MAX_BATCH_ITEMS, MAX_LARGE_QUESTIONS, MAX_LOOKUPS,
+    MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
 };
 use crate::rpc::page;
 use crate::rpc::record::{Call, Durable, Kind, Record, Recorder, Room};
@@ -25,18 +30,20 @@ use crate::rpc::v1;
 use crate::rpc::v1::scope_policy_service_server::{ScopePolicyService, ScopePolicyServiceServer};
 use crate::store::{Active, Current};
 
-/// Answers from the policy that serves.
-#[derive(Debug)]
+/// Answers from the policy that serves. Clones share everything.
+#[derive(Clone, Debug)]
 pub struct ScopePolicy {
     current: Current,
     recorder: Option<Arc<dyn Recorder>>,
     counts: DecisionCounts,
+    large_questions: Budget,
 }
 
 impl ScopePolicy {
     /// Answers from `current` and keeps no record.
     pub fn new(current: Current) -> Self {
-        Self { current, recorder: None, counts: DecisionCounts::default() }
+        let large_questions = Budget::new(MAX_LARGE_QUESTIONS);
+        Self { current, recorder: None, counts: DecisionCounts::default(), large_questions }
     }
 
     /// Records expansions and denials with `recorder` before they are answered.
@@ -53,6 +60,13 @@ impl ScopePolicy {
         self
     }
 
+    /// Takes places for large questions from `budget`.
+    #[must_use]
+    pub fn with_large_questions(mut self, budget: &Budget) -> Self {
+        self.large_questions = budget.clone();
+        self
+    }
+
     /// The service to serve.
     pub fn into_server(self) -> ScopePolicyServiceServer<Self> {
         ScopePolicyServiceServer::new(self)
@@ -62,6 +76,23 @@ impl ScopePolicy {
     fn with_policy<T>(&self, answer: impl FnOnce(&Active) -> Result<T, RpcError>) -> Result<T, RpcError> {
         let current = self.current.load();
         answer(current.as_ref().ok_or(RpcError::NoPolicy)?)
+    }
+
+    /// Calls `decide` off the serving threads: a question of more than [`MAX_LOOKUPS`] would hold up every other call of its
+    /// thread. One that is cancelled before it begins never does, and leaves no record.
+    async fn elsewhere<T: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&Self) -> Result<T, RpcError> + Send + 'static,
+    ) -> Result<T, RpcError> {
+        let overloaded = RpcError::Overloaded { cause: Overload::LargeQuestions };
+        let place = self.large_questions.take(1).map_err(|_| overloaded)?;
+        let service = self.clone();
+        let deciding = tokio::task::spawn_blocking(move || {
+            let answer = decide(&service);
+            drop(place);
+            answer
+        });
+        AbortOnDropHandle::new(deciding).await.unwrap_or(Err(RpcError::Internal))
     }
 
     /// Takes room for the record of a question before it is decided, so that no decision is made that cannot be recorded.
@@ -169,9 +200,14 @@ impl ScopePolicyService for ScopePolicy {
         &self,
         request: Request<v1::ExpandRegistrationScopesRequest>,
     ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
-        let (metadata, extensions, request) = request.into_parts();
-        let call = Call { metadata: &metadata, extensions: &extensions };
-        let answered = self.with_policy(|policy| self.expand(&request, policy, call))?;
+        let (head, request) = Head::of(request);
+        let is_large = self.with_policy(|policy| {
+            let question = call::registration(&request);
+            Ok(work::of_registration(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS)
+        })?;
+        let expand =
+            move |service: &Self| service.with_policy(|policy| service.expand(&request, policy, head.call()));
+        let answered = if is_large { self.elsewhere(expand).await? } else { expand(self)? };
         Ok(Response::new(answered.wait().await?))
     }
 
@@ -179,10 +215,17 @@ impl ScopePolicyService for ScopePolicy {
         &self,
         request: Request<v1::CheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
-        let (metadata, extensions, request) = request.into_parts();
-        let call = Call { metadata: &metadata, extensions: &extensions };
-        let answered =
-            self.with_policy(|policy| self.check(&request, policy, call, Method::Check, String::new))?;
+        let (head, request) = Head::of(request);
+        let is_large = self.with_policy(|policy| {
+            let question = call::authorize(&request);
+            Ok(work::of_authorize(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS)
+        })?;
+        let check = move |service: &Self| {
+            service.with_policy(|policy| {
+                service.check(&request, policy, head.call(), Method::Check, String::new)
+            })
+        };
+        let answered = if is_large { self.elsewhere(check).await? } else { check(self)? };
         Ok(Response::new(answered.wait().await?))
     }
 
@@ -190,8 +233,8 @@ impl ScopePolicyService for ScopePolicy {
         &self,
         request: Request<v1::BatchCheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::BatchCheckAuthorizeScopesResponse>, Status> {
-        let (metadata, extensions, request) = request.into_parts();
-        let call = Call { metadata: &metadata, extensions: &extensions };
+        let (head, request) = Head::of(request);
+        let head = Arc::new(head);
         let v1::BatchCheckAuthorizeScopesRequest { checks } = request;
         if checks.len() > MAX_BATCH_ITEMS {
             let (field, actual) = ("checks".to_owned(), checks.len());
@@ -202,15 +245,23 @@ impl ScopePolicyService for ScopePolicy {
         let mut answer = BatchAnswer::default();
         // All are decided, and handed to the recorder, before the first is waited for: they share its next write.
         let mut records = Vec::new();
-        let mut work = 0;
-        for (at, check) in checks.iter().enumerate() {
-            if work >= MAX_WORK {
-                // Other calls have their turn: a batch must not hold a thread for as long as it takes.
-                work = 0;
-                tokio::task::yield_now().await;
-            }
-            work += check.encoded_len() * check.audiences.len().max(1);
-            match self.check_item(at, check, &policy, call) {
+        let mut left = MAX_LOOKUPS;
+        for (at, check) in checks.into_iter().enumerate() {
+            let lookups = work::of_authorize(&policy.set, &call::authorize(&check), MAX_LOOKUPS);
+            let answered = if lookups > MAX_LOOKUPS {
+                let (head, policy) = (Arc::clone(&head), Arc::clone(&policy));
+                let decide = move |service: &Self| service.check_item(at, &check, &policy, head.call());
+                self.elsewhere(decide).await
+            } else {
+                if lookups > left {
+                    // Other calls have their turn: a batch must not hold a thread for as long as it takes.
+                    left = MAX_LOOKUPS;
+                    tokio::task::yield_now().await;
+                }
+                left -= lookups;
+                self.check_item(at, &check, &policy, head.call())
+            };
+            match answered {
                 Ok(Answered { response, durable }) => {
                     records.extend(durable.map(|durable| (at, durable)));
                     answer.push(Ok(response));
@@ -242,6 +293,24 @@ impl ScopePolicyService for ScopePolicy {
             Ok(response)
         };
         Ok(Response::new(self.with_policy(describe)?))
+    }
+}
+
+/// What came with a message.
+struct Head {
+    metadata: MetadataMap,
+    extensions: Extensions,
+}
+
+impl Head {
+    fn of<T>(request: Request<T>) -> (Self, T) {
+        let (metadata, extensions, message) = request.into_parts();
+        (Self { metadata, extensions }, message)
+    }
+
+    fn call(&self) -> Call<'_> {
+        let Self { metadata, extensions } = self;
+        Call { metadata, extensions }
     }
 }
 
@@ -306,19 +375,41 @@ fn page_of(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Des
     Ok((descriptions, last.map(|last| page::token_after(last.normal())).unwrap_or_default()))
 }
 
-/// How much of a batch is decided at a stretch: bytes of questions times audiences. A question alone may have more.
-const MAX_WORK: usize = 64 * 1024;
-
 #[cfg(test)]
 mod tests {
     use std::future::{Future, poll_fn};
     use std::pin::pin;
+    use std::sync::Mutex;
     use std::task::Poll;
+    use std::thread::{self, ThreadId};
 
     use super::*;
+    use crate::rpc::record::NoRoom;
 
-    /// How often a batch of these checks lets others have their turn.
-    async fn turns(checks: Vec<v1::CheckAuthorizeScopesRequest>) -> usize {
+    /// Remembers where answers were recorded.
+    #[derive(Debug, Default)]
+    struct Threads(Mutex<Vec<ThreadId>>);
+
+    impl Recorder for Threads {
+        fn reserve(&self, _: usize) -> Result<Room, NoRoom> {
+            Ok(Room::default())
+        }
+
+        fn record(&self, _: Record<'_>, _: Room) -> Option<Durable> {
+            self.0.lock().expect("no panic").push(thread::current().id());
+            None
+        }
+    }
+
+    impl Threads {
+        /// Whether each answer since the last time was decided on this thread.
+        fn were_here(&self) -> Vec<bool> {
+            let here = thread::current().id();
+            self.0.lock().expect("no panic").drain(..).map(|thread| thread == here).collect()
+        }
+    }
+
+    fn service() -> (ScopePolicy, Arc<Threads>) {
         let file: Arc<str> = "policy.yaml".into();
         let text = "audiences: {one: {scopesSupported: [a], scopeMatching: hierarchic}}";
         let document = crate::policy::document::Document::read(&file, text);
@@ -326,7 +417,71 @@ mod tests {
         let current = Current::default();
         let load_time = std::time::SystemTime::now();
         current.store(Some(Arc::new(Active { set, generation: 1, load_time })));
-        let service = ScopePolicy::new(current);
+        let threads = Arc::<Threads>::default();
+        (ScopePolicy::new(current).with_recorder(Arc::clone(&threads) as Arc<dyn Recorder>), threads)
+    }
+
+    /// Denied, with as many registered scopes.
+    fn check_of(registered: usize) -> v1::CheckAuthorizeScopesRequest {
+        let registered: Vec<_> = (0..registered).map(|number| format!("s{number}")).collect();
+        v1::CheckAuthorizeScopesRequest {
+            audiences: vec!["one".to_owned(); 16],
+            scope: Some("x".to_owned()),
+            registered_scope: Some(registered.join(" ")),
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn large_question_is_decided_off_the_serving_thread() {
+        let (service, threads) = service();
+        for (registered, here) in [(10, true), (300, true), (20_000, false)] {
+            service.check_authorize_scopes(Request::new(check_of(registered))).await.expect("an answer");
+            assert_eq!(threads.were_here(), [here], "{registered} scopes");
+            let request = v1::ExpandRegistrationScopesRequest {
+                audiences: vec!["one".to_owned(); 16],
+                previous_scope: check_of(registered).registered_scope,
+                ..Default::default()
+            };
+            service.expand_registration_scopes(Request::new(request)).await.expect("an answer");
+            assert_eq!(threads.were_here(), [here], "{registered} scopes");
+        }
+        let checks = vec![check_of(10), check_of(20_000), check_of(10)];
+        let batch = Request::new(v1::BatchCheckAuthorizeScopesRequest { checks });
+        service.batch_check_authorize_scopes(batch).await.expect("an answer");
+        assert_eq!(threads.were_here(), [true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn large_question_without_a_place_is_refused_and_small_ones_are_not() {
+        let (service, threads) = service();
+        let budget = Budget::new(1);
+        let service = service.with_large_questions(&budget);
+        let place = budget.take(1).expect("a place");
+        let refused = service.check_authorize_scopes(Request::new(check_of(20_000))).await.expect_err("full");
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+        assert!(refused.message().contains("too many large questions"), "{refused}");
+        let checks = vec![check_of(10), check_of(20_000), check_of(10)];
+        let batch = Request::new(v1::BatchCheckAuthorizeScopesRequest { checks });
+        let answer = service.batch_check_authorize_scopes(batch).await.expect("an answer").into_inner();
+        let errors: Vec<_> = answer
+            .results
+            .into_iter()
+            .map(|result| match result.result.expect("a result") {
+                v1::batch_check_result::Result::Response(_) => String::new(),
+                v1::batch_check_result::Result::Error(error) => error.reason,
+            })
+            .collect();
+        assert_eq!(errors, ["", "TOO_MANY_LARGE_QUESTIONS", ""]);
+        assert_eq!(threads.were_here(), [true, true], "what was refused was not decided");
+        drop(place);
+        service.check_authorize_scopes(Request::new(check_of(20_000))).await.expect("an answer");
+        assert_eq!(budget.used(), 0, "the place is free again");
+    }
+
+    /// How often a batch of these checks lets others have their turn.
+    async fn turns(checks: Vec<v1::CheckAuthorizeScopesRequest>) -> usize {
+        let (service, _) = service();
         let count = checks.len();
         let request = Request::new(v1::BatchCheckAuthorizeScopesRequest { checks });
         let mut batch = pin!(service.batch_check_authorize_scopes(request));
@@ -344,7 +499,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_batch_lets_others_have_their_turn_after_each_item() {
-        let scopes: Vec<_> = (0..255).map(|number| format!("scope.{number}")).collect();
+        let scopes: Vec<_> = (0..100).map(|number| format!("scope.{number}")).collect();
         let check = v1::CheckAuthorizeScopesRequest {
             audiences: vec!["one".to_owned(); 16],
             scope: Some(scopes.join(" ")),

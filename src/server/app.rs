@@ -318,6 +318,7 @@ impl App {
                 ScopePolicy::new(current)
                     .with_recorder(Arc::new(recorder))
                     .with_counts(decisions)
+                    .with_large_questions(metrics.pressure().large_questions())
                     .into_server(),
             )
             .with(AuditServiceServer::new(Audit::new(log.clone(), draining.clone())))

@@ -11,6 +11,7 @@ use super::metrics::ProcessCounters;
 use super::recorder::AuditMode;
 use super::supervisor::{Part, Roster};
 use crate::audit::jsonl::JsonlTarget;
+use crate::rpc::limits::MAX_LARGE_QUESTIONS;
 
 /// Everything that the operator can set.
 #[derive(Clone, Debug)]
@@ -136,6 +137,8 @@ pub struct Limits {
     /// Bytes of requests that are received and of answers that are sent, together; one connection may hold an eighth.
     /// Default 256 MiB.
     pub max_bytes_in_flight: usize,
+    /// Questions that are too large to be decided on a serving thread and are decided elsewhere at once. Default 8.
+    pub max_large_questions: usize,
     /// How long a call may take from its headers until its answer is ready, if the caller allows no less. Default 30 s.
     pub request_timeout: Duration,
     /// How long the message of a call may take from its headers on. Default 10 s.
@@ -175,6 +178,7 @@ impl Default for Limits {
             max_streams: 1024,
             max_streams_per_connection: 32,
             max_bytes_in_flight: 256 << 20,
+            max_large_questions: MAX_LARGE_QUESTIONS,
             request_timeout: Duration::from_secs(30),
             message_timeout: Duration::from_secs(10),
             response_progress_timeout: Duration::from_secs(30),

@@ -25,6 +25,7 @@ struct Shared {
     calls: Budget,
     streams: Budget,
     bytes: Budget,
+    large_questions: Budget,
     calls_per_connection: usize,
     streams_per_connection: usize,
     bytes_per_connection: usize,
@@ -65,6 +66,7 @@ impl Pressure {
             calls: Budget::new(limits.max_calls),
             streams: Budget::new(limits.max_streams),
             bytes: Budget::new(limits.max_bytes_in_flight),
+            large_questions: Budget::new(limits.max_large_questions),
             calls_per_connection: limits.max_calls_per_connection,
             streams_per_connection: limits.max_streams_per_connection,
             bytes_per_connection: limits.max_bytes_in_flight / CONNECTION_SHARE,
@@ -97,7 +99,16 @@ impl Pressure {
     /// The calls that were refused for `cause`.
     #[must_use]
     pub fn refused(&self, cause: Overload) -> u64 {
-        self.shared.refused_for(cause).load(Ordering::Relaxed)
+        match cause {
+            Overload::LargeQuestions => self.shared.large_questions.refused(),
+            _ => self.shared.refused_for(cause).load(Ordering::Relaxed),
+        }
+    }
+
+    /// The places for questions that are decided off the serving threads.
+    #[must_use]
+    pub fn large_questions(&self) -> &Budget {
+        &self.shared.large_questions
     }
 
     /// The open connections.

@@ -56,11 +56,12 @@ impl Wire {
         change(&mut config);
         let current = Current::default();
         let lifecycle = Lifecycle::new();
-        let mut policy = ScopePolicy::new(Arc::clone(&current));
+        let pressure = Pressure::new(&config.limits);
+        let mut policy =
+            ScopePolicy::new(Arc::clone(&current)).with_large_questions(pressure.large_questions());
         if let Some(recorder) = recorder {
             policy = policy.with_recorder(recorder);
         }
-        let pressure = Pressure::new(&config.limits);
         let services = Services::new(&lifecycle).counted_by(&pressure).with(policy.into_server());
         let listeners = Listeners::bind(&config).await.expect("a free port");
         let addr = listeners.grpc_addr();
