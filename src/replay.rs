@@ -213,7 +213,7 @@ fn group(key: Key, tally: Tally) -> Group {
         (Some(_), Some(_)) => Flip::DeniedOtherwise,
         (None, None) if before.scope.iter().any(|scope| !after.scope.contains(scope)) => Flip::LosesScopes,
         (None, None) if after.scope.len() > before.scope.len() => Flip::GainsScopes,
-        // The same scopes, but others are refused beside them.
+        // The same scopes, but others are refused with them.
         (None, None) => Flip::DeniedOtherwise,
     };
     let more_clients = clients.len().saturating_sub(MAX_CLIENTS);

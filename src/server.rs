@@ -225,7 +225,7 @@ impl Services {
     }
 }
 
-/// Why the server could not start, or ended by itself.
+/// Why the server could not start, or ended unexpectedly.
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// The address cannot be bound.
@@ -283,7 +283,7 @@ fn require_loopback(addr: SocketAddr, allow_remote: bool) -> Result<(), ServerEr
     }
 }
 
-/// Served beside our own services.
+/// Served next to our own services.
 const BESIDES: [&str; 3] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",

@@ -1,4 +1,4 @@
-//! Policy tests: what a policy must answer, written down beside it in `*_test.yaml`.
+//! Policy tests: what a policy must answer, written next to it in `*_test.yaml`.
 //!
 //! A [`Suite`] is one such file: named cases, each a question as on the wire and what the answer must
 //! be. [`Suite::read`] and [`Suite::check`] report everything that is wrong with the file itself (a
@@ -39,7 +39,7 @@ pub struct Suite {
     pub file: Arc<str>,
     /// Its cases in file order, the rows of tables included.
     pub cases: Vec<Case>,
-    /// What is wrong with the file by itself, by position.
+    /// What is wrong with the file alone, by position.
     pub findings: Vec<Finding>,
 }
 

@@ -346,7 +346,7 @@ impl Ledger for SqliteLedger {
             && !open.connection.is_autocommit()
         {
             // An error here leaves the transaction open; the next `begin` then fails and the
-            // store is opened anew.
+            // store is opened again.
             let _ = open.connection.execute_batch("ROLLBACK");
         }
     }

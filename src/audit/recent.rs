@@ -9,7 +9,7 @@ use super::record::Tip;
 
 /// How many bytes of records are kept.
 const MOST_BYTES: usize = 4 << 20;
-/// What a record takes in memory beside its content.
+/// What a record takes in memory in addition to its content.
 const ROW_BYTES: usize = 128;
 
 /// The ends of the chain and the newest of its records.

@@ -1,6 +1,6 @@
 //! The write-ahead file of the store, looked at and refreshed before SQLite opens it.
 //!
-//! SQLite recovers from a torn write-ahead file by itself and in silence; this file counts what
+//! SQLite recovers from a torn write-ahead file without a word; this file counts what
 //! it will leave out, so that a start can report it. The layout is that of "WAL-mode File Format"
 //! in the SQLite documentation. Nothing here interprets pages.
 

@@ -44,7 +44,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(100);
 /// After so many failures in a row the store is opened again, and then again.
 const FAILURES_TO_REOPEN: u32 = 3;
-/// A guess at the pages that a transaction writes beside its contents.
+/// A guess at the pages that a transaction writes in addition to its contents.
 const COMMIT_OVERHEAD: u64 = 3 * 4096;
 
 /// Is told, on the writer's thread, how long each transaction took and how many records it had.

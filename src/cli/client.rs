@@ -1,6 +1,6 @@
 //! `expand`, `authorize` and `describe`: ask a running server, as an authorization server would.
 //!
-//! What comes back is printed as it is; nothing is decided here. A server is a stranger too: its text
+//! What comes back is printed as it is; nothing is decided here. A server is not trusted either: its text
 //! is made harmless before it reaches a terminal.
 
 use std::fmt::{Display, Write};

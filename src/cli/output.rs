@@ -21,19 +21,19 @@ pub(super) enum Format {
 
 /// Writes to standard output.
 ///
-/// A reader that went away is no failure: it has seen what it wanted.
+/// A reader that disconnected is no failure: it has seen what it wanted.
 pub(super) fn print(text: &str) -> io::Result<()> {
     print_to_reader(text).map(drop)
 }
 
-/// Writes to standard output, and tells whether somebody still reads it: whoever prints again and
+/// Writes to standard output, and returns `true` if somebody still reads it: whoever prints again and
 /// again ends when nobody does.
 pub(super) fn print_to_reader(text: &str) -> io::Result<bool> {
     written(anstream::stdout().lock(), text)
         .map_err(|error| io::Error::new(error.kind(), format!("could not write to standard output: {error}")))
 }
 
-/// Tells whether standard output is a screen that can be drawn anew.
+/// Returns `true` if standard output is a screen that can be drawn again.
 pub(super) fn is_screen() -> bool {
     let stdout = io::stdout();
     stdout.is_terminal() && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never

@@ -1,6 +1,6 @@
 //! Findings for people: the source line, a caret under the offence, what would be right.
 //!
-//! Files are strangers' text: nothing of them reaches a terminal before it is made harmless, and of
+//! Files are text of others: nothing of them reaches a terminal before it is made harmless, and of
 //! an endless line only the part around the offence is shown.
 
 use std::collections::HashSet;

@@ -22,7 +22,7 @@ enum Which {
     /// Policy files
     #[default]
     Policy,
-    /// Test files beside a policy
+    /// Test files next to a policy
     Test,
 }
 

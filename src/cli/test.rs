@@ -1,6 +1,6 @@
 //! `test`: does the policy answer as its tests say.
 //!
-//! Finds the suites beside the policy and stops at anything that is wrong with either, since a case
+//! Finds the suites next to the policy and stops at anything that is wrong with either, since a case
 //! that is not run must not look like one that passed. Running and comparing is `suite`'s.
 
 use std::path::{Path, PathBuf};

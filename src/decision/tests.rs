@@ -1,6 +1,6 @@
 //! Decisions as tables: a policy, a question, the expected answer in one line.
 //!
-//! What holds for every answer is checked beside each row.
+//! What holds for every answer is checked with each row.
 
 use super::limit::{MAX_ANSWER_SCOPE_BYTES, MAX_CLIENT_BYTES, MAX_CORRELATION_ID_BYTES};
 use super::{Answer, Client, MAX_AUDIENCES, MAX_DESCRIPTION_BYTES, MAX_SCOPES, Reason, check_limits};

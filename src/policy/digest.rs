@@ -2,7 +2,7 @@
 //!
 //! Covers each audience in normal form with defaults filled in and guardrails folded in, sorted, and
 //! the default audience. Comments, file names, the spelling of an audience and limits that only decide
-//! validity are not covered; the order inside a list is. Each audience is hashed by itself, so that a
+//! validity are not covered; the order inside a list is. Each audience is hashed separately, so that a
 //! reload hashes only what changed.
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Findings as workflow annotations of GitHub Actions: one `::error ...::` line for each.
 //!
-//! The runner reads these lines from the output of a step. A line break or a `::` of a stranger's
+//! The runner reads these lines from the output of a step. A line break or a `::` of somebody else's
 //! text must not become a command of its own, so everything is escaped as the runner's toolkit does.
 
 use std::borrow::Cow;

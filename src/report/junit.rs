@@ -2,7 +2,7 @@
 //!
 //! There is no one standard. What is written here is valid under both schemas in wide use: that of
 //! Apache Ant's JUnit task, which wants every attribute and the elements in one order, and that of the
-//! xUnit plugin of Jenkins, which allows few attributes beside them.
+//! xUnit plugin of Jenkins, which allows few other attributes.
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -187,7 +187,7 @@ fn kept(scope: &str, reason: Option<Reason>) -> &str {
     end.and_then(|end| scope.get(..end)).unwrap_or(scope)
 }
 
-/// What is known about a call beside its message.
+/// What is known about a call apart from its message.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The headers.

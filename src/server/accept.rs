@@ -1,7 +1,7 @@
 //! Accepting connections, and closing them again: a limit on their number, a deadline for the first frame, and a
 //! way to end those that would outlast a shutdown.
 //!
-//! The HTTP/2 stack leaves a connection open for ever that says nothing, half a preface, or a preface alone, and
+//! The HTTP/2 stack keeps a connection open forever that sends nothing, half a preface, or a preface alone, and
 //! its graceful shutdown waits as long for such a connection (RFC 9113 section 3.4 has the preface).
 
 use std::collections::HashMap;
@@ -193,7 +193,7 @@ impl Connections {
 
 impl Handle {
     fn close(self) {
-        // The connection may have ended by itself meanwhile.
+        // The connection may have ended meanwhile.
         _ = self.close.send(());
     }
 }

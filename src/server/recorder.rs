@@ -94,7 +94,7 @@ impl Recorder for AuditRecorder {
     }
 }
 
-/// What the record of an answer takes beside what the request said: ids, hashes, digest, peer, added baseline scopes.
+/// What the record of an answer takes in addition to what the request said: ids, hashes, digest, peer, added baseline scopes.
 const EVENT_BYTES: usize = 2048;
 /// How often a scope of the request may be in its record: requested or registered, effective, added.
 const EVENT_FACTOR: usize = 3;

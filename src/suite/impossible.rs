@@ -1,6 +1,6 @@
 //! Expectations that no answer can meet, whatever the policy says.
 //!
-//! Such a case would fail for ever, or hide that it was never looked at; it is a mistake in the test
+//! Such a case would always fail, or hide that it was never looked at; it is a mistake in the test
 //! file, not a failed test. Only what follows from the question and the contract of the API is here.
 
 use super::{Case, Decision, ExpectedAdded, ExpectedRefused};

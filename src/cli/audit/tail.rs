@@ -1,7 +1,7 @@
 //! `audit tail`: prints the audit stream, and remembers how far it came.
 //!
 //! The order that makes "at least once" true: lines are handed to the reader, then the cursor moves.
-//! A connection that breaks is made anew after the last record that was received.
+//! A connection that breaks is made again, from the last record that was received.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,7 +38,7 @@ mod sink;
 /// after the lines before it were written. Client names and ids are claims of the client.
 ///
 /// Exits with 0 if everything was printed, 5 if it was and a gap was among it (events are missing), 6 if it
-/// is worth trying again later (no server, or it went away), 2 on any other error, such as a cursor outside
+/// is worth trying again later (no server, or it disconnected), 2 on any other error, such as a cursor outside
 /// what is kept.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct TailArgs {
@@ -118,7 +118,7 @@ fn is_exact(time: &str) -> bool {
 pub(super) fn run(args: TailArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(tail(args));
-    // A reader that takes nothing more may hold up a write for ever. The end does not wait for it.
+    // A reader that takes nothing more may hold up a write forever. The end does not wait for it.
     runtime.shutdown_background();
     done
 }

@@ -1,4 +1,4 @@
-//! The policy of a running server as far as it tells it, beside a new one.
+//! The policy of a running server as far as it tells it, compared with a new one.
 //!
 //! `DescribeAudience` is for discovery documents: it tells neither what protects nor who gets what by
 //! a rule. The digest covers everything, so it at least says whether there is something unseen.

@@ -1,6 +1,6 @@
 //! The rules within one file: guardrails, and each audience under them.
 //!
-//! Judges what one audience says by itself; whether two files agree is the business of the module
+//! Checks each audience alone; whether two files agree is the business of the module
 //! above. Every problem becomes a finding and the rest is judged all the same.
 
 use std::borrow::Cow;
