@@ -113,7 +113,7 @@ impl<'u> PlainUri<'u> {
 /// with a letter, four decimal parts of an IPv4 address, or an IPv6 address in brackets.
 ///
 /// Some read `127.1`, `0x7f.1` and `2130706433` as IPv4 addresses, some decode `%2e`, and some find no host in `a_b`.
-fn is_host(host: &str) -> bool {
+pub(crate) fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
         return address.parse::<std::net::Ipv6Addr>().is_ok();
     }

@@ -51,13 +51,13 @@ const KIND: RequestKind = RequestKind::Authorize;
 fn decide<'a>(policy: &'a PolicySet, question: &Question<'a>, with_trail: bool) -> Answer<'a> {
     let Question { audiences, scope, registered_scope, client } = *question;
     let scope = scope.unwrap_or_default();
-    if let Some(answer) = limit::over(KIND, scope, &client) {
-        return answer;
-    }
     let Targets { audiences, .. } = match target::find(policy, audiences, KIND) {
         Ok(targets) => targets,
         Err(answer) => return *answer,
     };
+    if let Some(answer) = limit::over(KIND, scope, registered_scope, &client) {
+        return Answer { audiences, ..answer };
+    }
     let registered = registered_scope.map(Registered::new);
     let asked = distinct_tokens(scope);
     let mut authorization = Authorization {

@@ -4,17 +4,19 @@
 //! metadata) is answered, since the caller can pass nothing else on. What this service gave out itself, a registered scope,
 //! has no number: an answer is always accepted as the next question.
 
+use hashbrown::HashSet;
+
 use super::{Answer, Client, Reason, RequestKind, refusal};
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::scope;
 
-/// Most scopes in one `scope`, duplicates counted; more are a denial.
+/// Most scopes in one `scope` that the client does not hold yet, duplicates counted; more are a denial.
 pub const MAX_SCOPES: usize = 256;
 /// Most bytes of client metadata, see [`Client::bytes`]; more are a denial.
 pub const MAX_CLIENT_BYTES: usize = 64 * 1024;
-/// Most bytes of the scope of an answer; more are a denial. With this, the answer to a registration, the client and its
-/// audiences fit the message of the next question (256 KiB).
-pub const MAX_ANSWER_SCOPE_BYTES: usize = 144 * 1024;
+/// Most bytes of the scope of an answer; more are a denial. With this, the next question fits its message (256 KiB) even if it
+/// has the answer twice, as what the client holds and as what it asks for, beside the largest client and audiences.
+pub const MAX_ANSWER_SCOPE_BYTES: usize = 76 * 1024;
 /// Most audiences that a request names; those left out do not count.
 pub const MAX_AUDIENCES: usize = 16;
 /// Longest `correlation_id` in bytes.
@@ -79,12 +81,18 @@ pub fn check_limits(audiences: &[String], correlation_id: &str) -> Result<(), Li
     }
 }
 
-/// The denial of a question that asks too much to be looked at.
-pub(super) fn over<'a>(kind: RequestKind, scope: &str, client: &Client<'_>) -> Option<Answer<'a>> {
+/// The denial of a question that asks too much to be looked at. `held` is what the client holds, if that was said: asking for
+/// all of it is never too much, since this service gave it out.
+pub(super) fn over<'a>(
+    kind: RequestKind,
+    scope: &str,
+    held: Option<&str>,
+    client: &Client<'_>,
+) -> Option<Answer<'a>> {
     // A scope of n tokens has at least 2n - 1 bytes, so most need no counting.
     if scope.len() >= 2 * MAX_SCOPES {
         let count = scope::tokens(scope).count();
-        if count > MAX_SCOPES {
+        if count > MAX_SCOPES && !may_be_an_answer(scope, held.unwrap_or_default()) {
             let description = format!("too many scopes: {count} were requested, at most {MAX_SCOPES}");
             return Some(refusal::denied(kind, Reason::TooManyScopes, Vec::new(), description));
         }
@@ -93,6 +101,18 @@ pub(super) fn over<'a>(kind: RequestKind, scope: &str, client: &Client<'_>) -> O
     (bytes > MAX_CLIENT_BYTES).then(|| {
         let description = format!("client metadata too large: {bytes} bytes, at most {MAX_CLIENT_BYTES}");
         refusal::denied(kind, Reason::ClientTooLarge, Vec::new(), description)
+    })
+}
+
+/// Whether `scope` may be what this service gave out, and a few more: no token twice, and at most [`MAX_SCOPES`] that are not
+/// in `held`.
+fn may_be_an_answer(scope: &str, held: &str) -> bool {
+    let held: HashSet<&str> = scope::tokens(held).collect();
+    let mut seen = HashSet::new();
+    let mut more = 0;
+    scope::tokens(scope).all(|token| {
+        more += usize::from(!held.contains(token));
+        seen.insert(token) && more <= MAX_SCOPES
     })
 }
 

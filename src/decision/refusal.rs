@@ -92,7 +92,7 @@ fn join(offenders: &[(&'static str, &str)]) -> String {
     text
 }
 
-const WITHDRAWN: &str = "scope registered but withdrawn since";
+const WITHDRAWN: &str = "scope registered but not granted now";
 
 const fn label(reason: Reason) -> &'static str {
     match reason {
@@ -144,7 +144,7 @@ pub(super) fn refusal<'a>(
     };
     let shown = printable(scope, 120);
     let is_withdrawn = registered && matches!(reason, Reason::Forbidden | Reason::Unsupported);
-    let since = if is_withdrawn { ": it was withdrawn after this client registered it" } else { "" };
+    let since = if is_withdrawn { " now, though this client registered it" } else { "" };
     let message = match reason {
         Reason::Forbidden => format!("{shown} is forbidden at {first}{rest}{since}"),
         Reason::Unregistered => {

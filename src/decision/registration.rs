@@ -48,13 +48,13 @@ const KIND: RequestKind = RequestKind::Registration;
 fn decide<'a>(policy: &'a PolicySet, question: &Question<'a>, with_trail: bool) -> Answer<'a> {
     let Question { audiences, scope, previous_scope, client } = *question;
     let scope = scope.unwrap_or_default();
-    if let Some(answer) = limit::over(KIND, scope, &client) {
-        return answer;
-    }
     let targets = match target::find(policy, audiences, KIND) {
         Ok(targets) => targets,
         Err(answer) => return *answer,
     };
+    if let Some(answer) = limit::over(KIND, scope, previous_scope, &client) {
+        return Answer { audiences: targets.audiences, ..answer };
+    }
     let previous = previous_scope.map(Registered::new);
     let asked = distinct_tokens(scope);
     let mut registration = Registration {

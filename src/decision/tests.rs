@@ -213,7 +213,7 @@ fn more_than_64_kib_of_client_metadata_are_a_denial() {
 #[test]
 fn an_answer_is_small_enough_to_be_the_next_question() {
     // 256 audiences give ten scopes of their own each, of as many bytes as a scope may have.
-    for (length, reason) in [(30, None), (512, Some(Reason::TooManyScopes))] {
+    for (length, reason) in [(28, None), (512, Some(Reason::TooManyScopes))] {
         let mut policy = "audiences:\n".to_owned();
         for at in 0..256 {
             let scope = |number: usize| format!("a{at:03}.{number}{}", "x".repeat(length - 6));
@@ -231,8 +231,19 @@ fn an_answer_is_small_enough_to_be_the_next_question() {
             let again = super::registration::Question { previous_scope: Some(&own), ..Default::default() };
             assert_eq!(super::registration::expand(&set, &again).scope, answer.scope);
             let audiences = strings(&["a7"]);
-            let answer = check(&set, &audiences, Some(&own), None, Client::default());
-            assert_eq!((answer.scope.len(), answer.reason), (10, None));
+            let at_one = check(&set, &audiences, Some(&own), None, Client::default());
+            assert_eq!((at_one.scope.len(), at_one.reason), (10, None));
+            // A client may ask for all that it was given, and for 256 more.
+            let again = super::registration::Question { scope: Some(&own), ..again };
+            assert_eq!(super::registration::expand(&set, &again).scope, answer.scope);
+            let more = |count: usize| {
+                let more = (0..count).map(|at| format!(" more{at}")).collect::<String>();
+                check(&set, &audiences, Some(&own), Some(&format!("{own}{more}")), Client::default()).reason
+            };
+            assert_eq!(more(256), Some(Reason::Unsupported));
+            assert_eq!(more(257), Some(Reason::TooManyScopes));
+            let unknown = check(&set, &audiences, None, Some(&own), Client::default());
+            assert_eq!(unknown.reason, Some(Reason::TooManyScopes));
         }
     }
 }

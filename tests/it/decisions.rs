@@ -373,10 +373,10 @@ mod edges {
         let request = authorize(Some("b"), Some("a b"));
         let answer =
             edge.service.scopes().check_authorize_scopes(request).await.expect("an answer").into_inner();
-        let said = "it was withdrawn after this client registered it";
+        let said = "now, though this client registered it";
         assert!(answer.refused[0].message.ends_with(said), "{answer:?}");
         let error = answer.oauth_error.expect("an OAuth error").error_description;
-        assert_eq!(error, "scope registered but withdrawn since: b");
+        assert_eq!(error, "scope registered but not granted now: b");
         edge.service.stop().await;
     }
 }

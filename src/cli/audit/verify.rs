@@ -27,7 +27,7 @@ use crate::rpc::v1::stream_audit_events_response::Message;
 /// Verify the hash chain of the audit log
 ///
 /// Walks every record that retention kept and names the first one that was changed, removed or reordered:
-/// offline in the store of a state directory, also while a server writes it, or through a server. The end of
+/// offline in the store of a state directory once its server has stopped, or through a running server. The end of
 /// a chain can be cut off without a trace in it, so keep the printed head elsewhere, and give it to a later
 /// run with --expect-head.
 ///

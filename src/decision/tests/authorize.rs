@@ -334,13 +334,13 @@ fn a_refusal_says_that_a_scope_was_withdrawn() {
     let messages: Vec<&str> = answer.refused.iter().map(|one| &*one.message).collect();
     let expected = [
         "x is not supported at api",
-        "gone is not supported at api: it was withdrawn after this client registered it",
-        "f is forbidden at api: it was withdrawn after this client registered it",
+        "gone is not supported at api now, though this client registered it",
+        "f is forbidden at api now, though this client registered it",
     ];
     assert_eq!(messages, expected);
     assert_eq!(
         answer.oauth_error.unwrap().error_description,
-        "scope not supported: x; scope registered but withdrawn since: gone f"
+        "scope not supported: x; scope registered but not granted now: gone f"
     );
 }
 

@@ -13,7 +13,7 @@ use crate::policy::{
     AudiencePolicy, ClientCondition, ClientSource, OmittedScope, PolicySet, RedirectCondition, Treatment,
 };
 use crate::scope::matching::ScopeMatching;
-use crate::uri::PlainUri;
+use crate::uri::{PlainUri, is_host};
 
 /// Every warning about a set that was made of these documents, by file and position.
 #[must_use]
@@ -203,6 +203,19 @@ impl Judge<'_> {
             let suggestion =
                 "write an absolute URI without fragment, user information, blanks and backslashes";
             self.report(Code::UnusedClientRule, position, uri, message, suggestion);
+            return;
+        }
+        if let Some(host) = &rule.when.client_id_host
+            && !is_host(host)
+        {
+            let written = written.text("when.clientIdHost");
+            let position = written.map_or(position, |host| host.position);
+            let message = format!(
+                "rule `{name}` never holds: parsers read the `clientIdHost` `{}` differently",
+                shown(host)
+            );
+            let suggestion = "write a host name of letters, digits and hyphens, or an address in full";
+            self.report(Code::UnusedClientRule, position, host, message, suggestion);
             return;
         }
         let gives = &rule.baseline_client_scopes;
