@@ -87,8 +87,10 @@ impl<'c> Judge<'c> {
             && let Some(token) = self.asked.iter().find(|token| check_token(token).is_err())
             && let Some((position, ..)) = signs.first()
         {
-            let message =
-                format!("`{}` in the request is no scope token, which is always denied", shown(token));
+            let message = format!(
+                "`{}` in the request is not a valid scope token, which is always denied",
+                shown(token)
+            );
             self.report(*position, token, message, "expect a denial with `reason: MALFORMED`");
         }
     }
@@ -119,7 +121,7 @@ impl<'c> Judge<'c> {
                 continue;
             }
             if seen.contains(&token) {
-                self.report(position, token, format!("`added` holds `{name}` twice"), "remove it");
+                self.report(position, token, format!("duplicate entry `{name}` in `added`"), "remove it");
             }
             seen.push(token);
             if granted.as_ref().is_some_and(|granted| !granted.contains(&token)) {
@@ -183,7 +185,7 @@ impl<'c> Judge<'c> {
                 continue;
             }
             if seen.contains(&token) {
-                self.report(position, token, format!("`refused` holds `{name}` twice"), "remove it");
+                self.report(position, token, format!("duplicate entry `{name}` in `refused`"), "remove it");
             }
             seen.push(token);
             if granted.contains(&token) {
@@ -194,13 +196,13 @@ impl<'c> Judge<'c> {
             let malformed = check_token(token).is_err();
             let message = match reason.value {
                 Reason::Malformed if !malformed => {
-                    Some(format!("`{name}` is a scope token, so it is not MALFORMED"))
+                    Some(format!("`{name}` is a valid scope token, so it is not MALFORMED"))
                 }
                 other if malformed && other != Reason::Malformed => {
-                    Some(format!("`{name}` is no scope token, so it is refused as MALFORMED"))
+                    Some(format!("`{name}` is not a valid scope token, so it is refused as MALFORMED"))
                 }
                 Reason::Unregistered if self.is_kind(RequestKind::Registration) => {
-                    Some("UNREGISTERED is no reason at a registration".to_owned())
+                    Some("a registration is never refused as UNREGISTERED".to_owned())
                 }
                 Reason::Malformed | Reason::Forbidden | Reason::Unsupported | Reason::Unregistered => None,
                 other => Some(format!("{} is why a request is denied, not one scope", other.as_str())),
@@ -249,7 +251,7 @@ impl<'c> Judge<'c> {
         let unnamed = self.case.call.audiences.is_empty();
         let problem = match reason.value {
             Reason::Unregistered if self.is_kind(RequestKind::Registration) => {
-                "is no reason at a registration"
+                "never comes from a registration"
             }
             Reason::NothingGranted
             | Reason::Malformed
@@ -261,7 +263,7 @@ impl<'c> Judge<'c> {
                 "needs a request with a scope"
             }
             Reason::Malformed if self.asked.iter().all(|token| check_token(token).is_ok()) => {
-                "needs a scope that is no token"
+                "needs a scope that is not a valid token"
             }
             Reason::AudienceUnknown | Reason::AudienceMalformed if unnamed => "needs a named audience",
             Reason::AudienceRequired if !unnamed => "needs a request without audience",

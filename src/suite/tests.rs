@@ -401,7 +401,7 @@ fn expectations_that_no_answer_meets_are_reported() {
     );
     check(
         "register: {scope: \"a b\\tc\"}, expect: {decision: ALLOW}",
-        &["b\tc: `b\\tc` in the request is no scope token, which is always denied"],
+        &["b\tc: `b\\tc` in the request is not a valid scope token, which is always denied"],
     );
     // Scopes.
     check(
@@ -409,7 +409,7 @@ fn expectations_that_no_answer_meets_are_reported() {
         &["é: `é` is in no answer: byte 0xC3 at offset 0 is not allowed in a scope"],
     );
     // Added.
-    check("register: {}, expect: {added: [a, a]}", &["a: `added` holds `a` twice"]);
+    check("register: {}, expect: {added: [a, a]}", &["a: duplicate entry `a` in `added`"]);
     check(
         "register: {}, expect: {added: ['a b']}",
         &["a b: `added`: `a b` is in no answer: byte 0x20 at offset 1 is not allowed in a scope"],
@@ -452,22 +452,22 @@ fn expectations_that_no_answer_meets_are_reported() {
     );
     // Refused.
     check("register: {scope: a}, expect: {refused: [b]}", &["b: `b` is not asked for, so it is not refused"]);
-    check("register: {scope: a}, expect: {refused: [a, a]}", &["a: `refused` holds `a` twice"]);
+    check("register: {scope: a}, expect: {refused: [a, a]}", &["a: duplicate entry `a` in `refused`"]);
     check(
         "register: {scope: a}, expect: {scope: a, refused: [a]}",
         &["a: `a` is in `refused` and in `scope`"],
     );
     check(
         "register: {scope: a}, expect: {refused: [{scope: a, reason: MALFORMED}]}",
-        &["MALFORMED: `a` is a scope token, so it is not MALFORMED"],
+        &["MALFORMED: `a` is a valid scope token, so it is not MALFORMED"],
     );
     check(
         "register: {scope: é}, expect: {refused: [{scope: é, reason: FORBIDDEN}]}",
-        &["FORBIDDEN: `é` is no scope token, so it is refused as MALFORMED"],
+        &["FORBIDDEN: `é` is not a valid scope token, so it is refused as MALFORMED"],
     );
     check(
         "register: {scope: a}, expect: {refused: [{scope: a, reason: UNREGISTERED}]}",
-        &["UNREGISTERED: UNREGISTERED is no reason at a registration"],
+        &["UNREGISTERED: a registration is never refused as UNREGISTERED"],
     );
     check(
         "authorize: {scope: a}, expect: {refused: [{scope: a, reason: AUDIENCE_UNKNOWN}]}",
@@ -494,14 +494,17 @@ fn expectations_that_no_answer_meets_are_reported() {
     for (case, expected) in [
         (
             "register: {scope: a}, expect: {reason: UNREGISTERED}",
-            "UNREGISTERED is no reason at a registration",
+            "UNREGISTERED never comes from a registration",
         ),
         ("register: {}, expect: {reason: NOTHING_GRANTED}", "NOTHING_GRANTED needs a request with a scope"),
         (
             "authorize: {scope: ' '}, expect: {reason: UNREGISTERED}",
             "UNREGISTERED needs a request with a scope",
         ),
-        ("register: {scope: a}, expect: {reason: MALFORMED}", "MALFORMED needs a scope that is no token"),
+        (
+            "register: {scope: a}, expect: {reason: MALFORMED}",
+            "MALFORMED needs a scope that is not a valid token",
+        ),
         ("register: {}, expect: {reason: AUDIENCE_UNKNOWN}", "AUDIENCE_UNKNOWN needs a named audience"),
         (
             "register: {audiences: [a]}, expect: {reason: AUDIENCE_REQUIRED}",
