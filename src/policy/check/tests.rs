@@ -1,7 +1,7 @@
 //! What is found in policies, and what is not.
 
 use crate::audience::MAX_AUDIENCE_BYTES;
-use crate::policy::finding::{Code, Finding};
+use crate::policy::finding::Finding;
 use crate::policy::sample::{api, read};
 
 mod cases;
