@@ -27,7 +27,7 @@ pub fn line(record: &Body) -> Result<String, JsonError> {
 ///
 /// # Errors
 ///
-/// As for [`line`].
+/// As for [`line()`].
 pub fn gap_line(gap: &Gap) -> Result<String, JsonError> {
     Ok(format!(r#"{{"gap":{}}}"#, to_string(gap)?))
 }
