@@ -64,9 +64,9 @@ pub(super) fn shown(duration: Duration) -> String {
 /// # Errors
 /// If it cannot connect.
 pub(super) async fn connect(server: &Uri, limit: TimeoutArgs) -> anyhow::Result<Channel> {
+    // No time-out of its own for calls: it would race with the limit, whose message says what happened.
     let endpoint = Endpoint::from(server.clone())
         .connect_timeout(limit.timeout)
-        .timeout(limit.timeout)
         // A stream may be silent for long; a server that is gone must not look like one.
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
