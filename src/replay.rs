@@ -43,6 +43,8 @@ pub struct Report {
     pub not_as_recorded: usize,
     /// How many calls had client metadata that was cut, so that a client rule may judge them otherwise.
     pub cut: usize,
+    /// How many calls cannot be repeated: they were denied for more client metadata than is recorded.
+    pub not_repeatable: usize,
     /// How many events the log says are missing: not recorded, or deleted since.
     pub lost: u64,
     /// How many records are no calls: policy changes and checkpoints.
@@ -167,8 +169,13 @@ impl<'p> Replay<'p> {
     }
 
     fn call(&mut self, recorded: Recorded) {
-        let Recorded { sequence, call, allowed, scope, client_truncated } = recorded;
+        let Recorded { sequence, call, allowed, scope, client_truncated, client_too_large } = recorded;
         self.report.calls += 1;
+        if client_too_large {
+            // No policy changes that, and what is left of the client would be judged as another one.
+            self.report.not_repeatable += 1;
+            return;
+        }
         self.report.cut += usize::from(client_truncated);
         let old = call.answer(self.before);
         let as_recorded = old.is_allowed() == allowed && same(&old.scope, &distinct_tokens(&scope));
@@ -329,6 +336,25 @@ mod tests {
         );
         let report = replayed(&[line]);
         assert_eq!((report.not_as_recorded, report.cut), (1, 1));
+    }
+
+    #[test]
+    fn a_client_that_was_too_large_cannot_be_asked_for_again() {
+        let line = event(
+            "DENIAL",
+            "ExpandRegistrationScopes",
+            1,
+            r#""requestedScope":"b","reason":"REASON_CLIENT_TOO_LARGE","client":{"clientName":"x"},"clientTruncated":true"#,
+        );
+        let report = replayed(&[line]);
+        assert_eq!((report.calls, report.not_repeatable), (1, 1));
+        assert_eq!((report.flipped, report.not_as_recorded, report.cut), (0, 0, 0));
+        assert!(
+            output::text(&report).contains("\nnote: 1 cannot be repeated: "),
+            "{}",
+            output::text(&report)
+        );
+        assert_eq!(output::json(&report)["notRepeatable"], 1);
     }
 
     #[test]

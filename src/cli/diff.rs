@@ -124,7 +124,8 @@ fn to_server(server: &Uri, timeout: TimeoutArgs, new: &Path, load: &Load<'_>) ->
     let (before, after_digest) = (told.digest.clone(), after.digest().as_str().to_owned());
     // Equal digests say that both mean the same, also in what a server does not tell.
     let is_partial = before != after_digest;
-    let changes = if is_partial { against::changes(&told, &after) } else { Vec::new() };
+    // Texts for people are in no digest.
+    let changes = against::changes(&told, &after);
     Ok(Difference { before, after: after_digest, changes, is_partial, replay: None })
 }
 
@@ -161,7 +162,7 @@ impl Difference {
         }
         let digests = format!("{before} -> {after}");
         _ = match (changes.len(), is_partial) {
-            _ if before == after => writeln!(text, "{}: {before}", good("no changes")),
+            (0, _) if before == after => writeln!(text, "{}: {before}", good("no changes")),
             (0, true) => writeln!(text, "{}: {digests}", notable("no change that can be seen")),
             (0, false) => writeln!(text, "{}: {digests}", good("no changes")),
             (count, _) => {

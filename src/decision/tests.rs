@@ -248,6 +248,64 @@ fn an_answer_is_small_enough_to_be_the_next_question() {
     }
 }
 
+/// Up to every limit, for drawn numbers and lengths, an allowed registration is a question that is accepted, with
+/// the largest client and the most audiences beside it.
+#[test]
+fn an_answer_up_to_every_limit_is_the_next_question() {
+    use proptest::prelude::*;
+    use prost::Message;
+    let drawn = (1..=256_usize, 0..=10_usize, 0..=40_usize, 9..=512_usize, any::<bool>());
+    let config = ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() };
+    let allowed = std::cell::Cell::new(0);
+    proptest!(config, |((audiences, baselines, defaults, length, names) in drawn)| {
+        let mut policy = "audiences:\n".to_owned();
+        for at in 0..audiences {
+            let scope = |number: usize| format!("{at:03}.{number:03}{}", "x".repeat(length - 7));
+            let list = |count: usize| (0..count).map(scope).collect::<Vec<_>>().join(", ");
+            policy.push_str(&format!(
+                "  a{at}: {{scopesSupported: [{}], baselineClientScopes: [{}], defaultClientScopes: [{}]}}\n",
+                list(41), list(baselines), list(defaults)
+            ));
+        }
+        let set = set(&policy);
+        let named: Vec<String> = match names {
+            true => (0..audiences.min(16)).map(|at| format!("a{at}")).collect(),
+            false => Vec::new(),
+        };
+        let question = super::registration::Question { audiences: &named, ..Default::default() };
+        let answer = super::registration::expand(&set, &question);
+        sound(&answer);
+        if answer.is_allowed() {
+            allowed.set(allowed.get() + 1);
+            let own = join(&answer.scope);
+            prop_assert!(own.len() <= MAX_ANSWER_SCOPE_BYTES);
+            let next = crate::proto::v1::CheckAuthorizeScopesRequest {
+                audiences: (0..16).map(|at| format!("{at:02}{}", "a".repeat(2046))).collect(),
+                registered_scope: Some(own.clone()),
+                client: Some(crate::proto::v1::Client {
+                    client_name: "n".repeat(MAX_CLIENT_BYTES),
+                    ..Default::default()
+                }),
+                correlation_id: "c".repeat(MAX_CORRELATION_ID_BYTES),
+                ..Default::default()
+            };
+            prop_assert!(next.encoded_len() <= 256 * 1024, "{} bytes", next.encoded_len());
+            let again = super::registration::Question {
+                audiences: &named, previous_scope: Some(&own), ..Default::default()
+            };
+            let update = super::registration::expand(&set, &again);
+            prop_assert_eq!(&update.scope, &answer.scope);
+            let first = named.first().cloned().unwrap_or_else(|| "a0".to_owned());
+            let one = [first];
+            prop_assert!(check(&set, &one, Some(&own), None, Client::default()).is_allowed());
+        } else {
+            let expected = if baselines + defaults == 0 { Reason::ScopeRequired } else { Reason::TooManyScopes };
+            prop_assert_eq!(answer.reason, Some(expected));
+        }
+    });
+    assert!(allowed.get() > 0, "some are small enough");
+}
+
 #[test]
 fn a_token_of_512_bytes_is_judged_and_a_longer_one_is_malformed() {
     let set = set(&api("scopesSupported: [openid]"));

@@ -31,7 +31,7 @@ pub fn text(report: &Report) -> String {
             one(&mut out, group);
         }
     }
-    let Report { calls, flipped, not_as_recorded, cut, lost, others: _, groups: _ } = report;
+    let Report { calls, flipped, not_as_recorded, cut, not_repeatable, lost, others: _, groups: _ } = report;
     _ = writeln!(out, "{calls} recorded calls, {flipped} flip");
     if *not_as_recorded > 0 {
         _ = writeln!(
@@ -43,6 +43,12 @@ pub fn text(report: &Report) -> String {
         _ = writeln!(
             out,
             "note: {cut} have client metadata that was cut; client rules may judge them otherwise"
+        );
+    }
+    if *not_repeatable > 0 {
+        _ = writeln!(
+            out,
+            "note: {not_repeatable} cannot be repeated: denied for more client metadata than is recorded, under any policy"
         );
     }
     if *lost > 0 {
@@ -139,6 +145,7 @@ pub fn json(report: &Report) -> Value {
         "flipped": report.flipped,
         "notAsRecorded": report.not_as_recorded,
         "clientTruncated": report.cut,
+        "notRepeatable": report.not_repeatable,
         "lost": report.lost,
         "otherRecords": report.others,
         "flips": report.groups.iter().map(group).collect::<Vec<_>>(),
@@ -192,6 +199,7 @@ mod tests {
             flipped: 4,
             not_as_recorded: 1,
             cut: 2,
+            not_repeatable: 5,
             lost: 3,
             others: 1,
             groups: vec![group, other],
@@ -216,6 +224,7 @@ allowed with more scopes: 1
 9 recorded calls, 4 flip
 note: 1 were answered otherwise when they were recorded; OLD is not the policy of that time
 note: 2 have client metadata that was cut; client rules may judge them otherwise
+note: 5 cannot be repeated: denied for more client metadata than is recorded, under any policy
 note: 3 events are missing in the log
 note: {CAVEAT}
 "

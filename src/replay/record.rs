@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::decision::RequestKind;
 use crate::proto::json::{JsonError, from_value};
-use crate::proto::v1::{AuditEvent, AuditEventKind, Gap};
+use crate::proto::v1::{AuditEvent, AuditEventKind, Gap, Reason};
 
 /// One line of the log.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,6 +37,8 @@ pub struct Recorded {
     pub scope: String,
     /// The client's metadata was cut.
     pub client_truncated: bool,
+    /// It was denied because there was more client metadata than is looked at, and so than is recorded.
+    pub client_too_large: bool,
 }
 
 /// Why a line is not a record.
@@ -106,6 +108,7 @@ impl Line {
             Some("CheckAuthorizeScopes" | "BatchCheckAuthorizeScopes") => RequestKind::Authorize,
             _ => return Err(RecordError::NoRecord("no known `method`")),
         };
+        let client_too_large = event.reason() == Reason::ClientTooLarge;
         let call = Call {
             kind,
             audiences: event.asked_audiences,
@@ -119,6 +122,7 @@ impl Line {
             allowed,
             scope: event.effective_scope,
             client_truncated: event.client_truncated,
+            client_too_large,
         })))
     }
 }

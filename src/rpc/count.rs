@@ -127,6 +127,46 @@ impl DecisionCounts {
 mod tests {
     use super::*;
 
+    /// What is logged on this thread.
+    #[derive(Clone, Debug, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn first_dcr_client_without_registration_is_worth_a_warning() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let counts = DecisionCounts::default();
+            let lines = || {
+                let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+                text.lines()
+                    .filter(|line| line.contains(" WARN ") && line.contains("`registered_scope`"))
+                    .count()
+            };
+            for source in [None, Some(ClientSource::Cimd), Some(ClientSource::Static)] {
+                counts.unknown_registration(source);
+            }
+            assert_eq!(lines(), 0, "their servers may not know");
+            for _ in 0..3 {
+                counts.unknown_registration(Some(ClientSource::Dcr));
+            }
+            assert_eq!(lines(), 1, "said once");
+        });
+    }
+
     #[test]
     fn each_end_has_a_counter_of_its_own() {
         let counts = DecisionCounts::default();

@@ -479,6 +479,28 @@ mod tests {
         assert_eq!(budget.used(), 0, "the place is free again");
     }
 
+    #[test]
+    fn large_question_that_is_cancelled_before_its_turn_leaves_no_record() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build();
+        runtime.expect("a runtime").block_on(async {
+            let (service, threads) = service();
+            let budget = Budget::new(1);
+            let service = service.with_large_questions(&budget);
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || released.recv());
+            let mut call = Box::pin(service.check_authorize_scopes(Request::new(check_of(20_000))));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(call.as_mut().poll(&mut context).is_pending(), "it waits for a thread");
+            drop(call);
+            release.send(()).expect("the thread waits");
+            busy.await.expect("no panic").expect("released");
+            // The thread takes what comes in order: by now it would have decided.
+            tokio::task::spawn_blocking(|| ()).await.expect("no panic");
+            assert!(threads.were_here().is_empty(), "nothing was decided");
+            assert_eq!(budget.used(), 0, "the place is free again");
+        });
+    }
+
     /// How often a batch of these checks lets others have their turn.
     async fn turns(checks: Vec<v1::CheckAuthorizeScopesRequest>) -> usize {
         let (service, _) = service();

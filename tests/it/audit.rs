@@ -62,7 +62,10 @@ fn events(messages: Vec<Message>) -> Vec<v1::AuditEvent> {
 async fn expansions_denials_and_policy_changes_are_recorded_and_nothing_else() {
     let service = Service::start(POLICY).await;
     let mut client = service.scopes();
-    let mut request = Request::new(registration(Some("openid")));
+    let mut request = Request::new(v1::ExpandRegistrationScopesRequest {
+        correlation_id: "login 1".to_owned(),
+        ..registration(Some("openid"))
+    });
     let trace = "0af7651916cd43dd8448eb211c80319c";
     request.metadata_mut().insert("traceparent", format!("00-{trace}-b7ad6b7169203331-01").parse().unwrap());
     request.metadata_mut().insert("grpc-previous-rpc-attempts", "2".parse().unwrap());
@@ -117,12 +120,14 @@ async fn expansions_denials_and_policy_changes_are_recorded_and_nothing_else() {
     );
     assert_eq!(expansion.policy, expanded.policy);
     assert_eq!((&*expansion.trace_id, expansion.attempt), (trace, 2));
+    assert_eq!(expansion.correlation_id, "login 1");
     assert!(expansion.peer.starts_with("127.0.0.1:"), "{}", expansion.peer);
 
     assert_eq!(denial.kind(), v1::AuditEventKind::Denial);
     assert_eq!(denial.decision_id, denied.decision_id);
     assert_eq!(denial.reason(), v1::Reason::Unsupported);
     assert_eq!(denial.refused, denied.refused);
+    assert_eq!(denial.correlation_id, "");
 
     assert_eq!(change.kind(), v1::AuditEventKind::PolicyChange);
     let change = change.policy_change.as_ref().unwrap();

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tonic::{Code, Request};
 
 use crate::harness::{AUDIENCE, Wire, authorize, one_audience, reason, registration, within};
+use crate::peer::{Peer, WIDE, framed};
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -202,5 +203,31 @@ async fn without_room_for_a_record_nothing_is_decided() {
         client.expand_registration_scopes(registration(Some(scope))).await.expect("an answer");
         assert_eq!(gate.room.used(), 0);
     }
+    wire.stop().await;
+}
+
+#[tokio::test]
+async fn call_that_is_cancelled_before_its_message_is_here_leaves_no_record() {
+    let (wire, gate, mut told) = start().await;
+    let peer = Peer::connect(wire.addr, WIDE).await;
+    let message = framed(&registration(Some("denied")));
+    let mut call = peer.open("/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes", &[]).await;
+    let half = message[..message.len() - 1].to_vec();
+    call.body.send_data(half.into(), false).expect("the stream is open");
+    within("the call is in flight", async {
+        while wire.pressure.calls() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    drop(call);
+    within("the call ends", async {
+        while wire.pressure.calls() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert!(told.try_recv().is_err(), "nothing was decided");
+    assert_eq!(gate.room.used(), 0);
     wire.stop().await;
 }

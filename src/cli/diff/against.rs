@@ -3,7 +3,7 @@
 //! `DescribeAudience` is for discovery documents: it tells neither what protects nor who gets what by
 //! a rule. The digest covers everything, so it at least says whether there is something unseen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use http::Uri;
 
@@ -21,7 +21,7 @@ pub(super) const NOT_TOLD: &[&str] =
 /// The same for people.
 pub(super) fn caveat() -> String {
     format!(
-        "a server tells what its audiences support, their baseline, default, privileged and step-up scopes, their matching, and the digest of it all; {} \
+        "a server tells what its audiences support, their baseline, default, privileged and step-up scopes, their matching, aliases and texts, and the digest of it all; {} \
          cannot be seen and may widen, too",
         NOT_TOLD.join(", ")
     )
@@ -100,11 +100,42 @@ fn audience(old: &v1::AudienceDescription, new: &AudiencePolicy, found: &mut Vec
             found.push(change(&new.audience, kind, !more_is_wider));
         }
     }
+    let names = |kind: fn(String, Vec<String>) -> ChangeKind, names: Vec<String>, widening| {
+        (!names.is_empty()).then(|| change(&new.audience, kind("aliases".to_owned(), names), widening))
+    };
+    let aliases: Vec<&str> = new.aliases.iter().map(|alias| &*alias.spelled).collect();
+    let added = aliases.iter().filter(|alias| !old.aliases.iter().any(|known| known == *alias));
+    let added = added.map(|alias| (*alias).to_owned()).collect();
+    let removed = old.aliases.iter().filter(|alias| !aliases.contains(&alias.as_str())).cloned().collect();
+    found.extend(names(|list, names| ChangeKind::NamesAdded { list, names }, added, true));
+    found.extend(names(|list, names| ChangeKind::NamesRemoved { list, names }, removed, false));
+    texts(old, new, found);
     let matching = new.scope_matching.as_str();
     if old.scope_matching != matching {
         let (before, after) = (old.scope_matching.clone(), matching.to_owned());
         let kind = ChangeKind::Setting { key: "scopeMatching".to_owned(), before, after };
         found.push(change(&new.audience, kind, true));
+    }
+}
+
+/// What people read, which gives nothing to anybody.
+fn texts(old: &v1::AudienceDescription, new: &AudiencePolicy, found: &mut Vec<Change>) {
+    let mut text = |key: String, before: &str, after: &str| {
+        if before != after {
+            let shown = |text: &str| if text.is_empty() { "(none)".to_owned() } else { text.to_owned() };
+            let kind = ChangeKind::Setting { key, before: shown(before), after: shown(after) };
+            found.push(change(&new.audience, kind, false));
+        }
+    };
+    text("description".to_owned(), &old.description, &new.description);
+    let after: BTreeMap<&str, &str> =
+        new.scope_descriptions.iter().map(|(scope, text)| (&**scope, &**text)).collect();
+    let before: BTreeMap<&str, &str> =
+        old.scope_descriptions.iter().map(|(scope, text)| (&**scope, &**text)).collect();
+    let scopes: BTreeSet<&str> = after.keys().chain(before.keys()).copied().collect();
+    for scope in scopes {
+        let of = |texts: &BTreeMap<&str, &str>| texts.get(scope).copied().unwrap_or_default().to_owned();
+        text(format!("scopeDescriptions.{}", crate::escape::shown(scope)), &of(&before), &of(&after));
     }
 }
 

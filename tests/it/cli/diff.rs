@@ -150,6 +150,21 @@ fn a_server_is_compared_as_far_as_it_tells() {
     let ran = against("old", &["--fail-on-widening"]);
     assert_eq!((ran.code, &*stable(&ran.stdout)), (0, "no changes: sha256:DIGEST\n"));
 
+    // Aliases and texts are told; texts are in no digest.
+    let texts = "    description: ours\n    scopeDescriptions: {openid: who you are}\n";
+    place.write("texts/mcp.yaml", format!("{OLD}{texts}"));
+    let ran = against("texts", &["--fail-on-widening"]);
+    let expected = "\
+~ https://mcp.example.com: description (none) -> ours
+~ https://mcp.example.com: scopeDescriptions.openid (none) -> who you are
+2 changes, 0 widening: sha256:DIGEST -> sha256:DIGEST
+";
+    assert_eq!((ran.code, &*stable(&ran.stdout)), (0, expected));
+    place.write("alias/mcp.yaml", format!("{OLD}    aliases: [mcp]\n"));
+    let ran = against("alias", &[]);
+    let line = "! https://mcp.example.com: aliases +mcp (widening)\n1 change, 1 widening: ";
+    assert!(ran.stdout.starts_with(line), "{}", ran.stdout);
+
     // What cannot be seen may widen.
     let privileged = "    privilegedScopes: [\"mcp:read\"]\n";
     let drops = format!("{privileged}    authorization: {{unregisteredScopes: drop}}\n");
