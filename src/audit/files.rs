@@ -80,6 +80,10 @@ impl StoreFiles {
         let frames = self.written.frames.load(Ordering::Acquire);
         self.main.check(Header::Same)?;
         let restarted = std::mem::take(&mut self.may_restart);
+        if restarted {
+            // SQLite cuts a longer file to its limit when it begins again; the frames below are looked at all the same.
+            self.wal.size = 0;
+        }
         self.wal.check(if restarted { Header::New } else { Header::Same })?;
         let frame_bytes = wal::FRAME_HEADER_BYTES as u64 + self.page_bytes;
         if restarted || frames < self.seen_frames {

@@ -659,3 +659,31 @@ pub(super) fn signed(number: u64) -> i64 {
 pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // SQLite cuts a write-ahead file of more than its limit of 16 MiB when it begins it again; that is no damage.
+    #[test]
+    fn write_ahead_file_that_sqlite_cuts_to_its_limit_is_not_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = SqliteLedger::open(&folder.path().join("audit.db")).unwrap();
+        let mut sequence = 0;
+        let mut write = |ledger: &mut SqliteLedger, bytes: usize| {
+            sequence += 1;
+            let tip = Tip { head: Head { sequence, hash: [7; 32] }, latest_time: 0 };
+            ledger.begin().unwrap();
+            ledger.append(tip, &vec![1; bytes]).unwrap();
+            ledger.commit()
+        };
+        for _ in 0..20 {
+            write(&mut ledger, 1 << 20).unwrap();
+        }
+        assert!(ledger.usage().unwrap().wal_bytes > 16 << 20, "the file is longer than its limit");
+        ledger.checkpoint().unwrap();
+        write(&mut ledger, 100).unwrap();
+        write(&mut ledger, 100).unwrap();
+        assert!(ledger.usage().unwrap().wal_bytes <= 16 << 20, "SQLite has cut it");
+    }
+}
