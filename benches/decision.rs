@@ -114,13 +114,18 @@ fn decide(set: &PolicySet, case: &Case, audiences: &[String]) -> bool {
     let answer = match case.registered {
         None => registration::expand(
             set,
-            &registration::Question { audiences, scope: case.scope, client, previous_scope: None },
+            &registration::RegistrationQuestion {
+                audiences,
+                scope: case.scope,
+                client,
+                previous_scope: None,
+            },
         ),
         Some(registered) => {
             let registered_scope = Some(registered);
             authorize::check(
                 set,
-                &authorize::Question { audiences, scope: case.scope, registered_scope, client },
+                &authorize::AuthorizeQuestion { audiences, scope: case.scope, registered_scope, client },
             )
         }
     };

@@ -42,7 +42,7 @@ mod volume;
 mod wal;
 mod writer;
 
-pub use chain::{BadRecord, ChainWalk, Problem, VerifyReport};
+pub use chain::{BadRecord, ChainProblem, ChainWalk, VerifyReport};
 pub use error::AuditError;
 pub use event::{MAX_CLIENT_BYTES, cut_client, new_event};
 pub use log::{AuditLog, AuditOptions, LEAST_STORE_BYTES, MAX_RECORD_BYTES};

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// A number of places, or of bytes, that is never exceeded. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    state: Arc<State>,
+    state: Arc<BudgetState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BudgetState {
     limit: usize,
     used: AtomicUsize,
     refused: AtomicU64,
@@ -23,7 +23,7 @@ impl Budget {
     /// A budget of `limit` units, none of them used.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { state: Arc::new(State { limit, used: AtomicUsize::new(0), refused: AtomicU64::new(0) }) }
+        Self { state: Arc::new(BudgetState { limit, used: AtomicUsize::new(0), refused: AtomicU64::new(0) }) }
     }
 
     /// Takes `amount` units until the permit is dropped.
@@ -32,7 +32,7 @@ impl Budget {
     ///
     /// [`Exhausted`] if fewer are left; nothing is taken then, and the refusal is counted.
     pub fn take(&self, amount: usize) -> Result<Permit, Exhausted> {
-        let State { limit, used, refused } = &*self.state;
+        let BudgetState { limit, used, refused } = &*self.state;
         let more = |taken: usize| taken.checked_add(amount).filter(|sum| sum <= limit);
         match used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more) {
             Ok(_) => Ok(Permit { budget: self.clone(), amount }),

@@ -40,9 +40,9 @@ impl Call {
         }
     }
 
-    fn registration(&self) -> registration::Question<'_> {
+    fn registration(&self) -> registration::RegistrationQuestion<'_> {
         let Self { kind: _, audiences, scope, registered_scope, client } = self;
-        registration::Question {
+        registration::RegistrationQuestion {
             audiences,
             scope: scope.as_deref(),
             previous_scope: registered_scope.as_deref(),
@@ -50,9 +50,9 @@ impl Call {
         }
     }
 
-    fn authorize(&self) -> authorize::Question<'_> {
+    fn authorize(&self) -> authorize::AuthorizeQuestion<'_> {
         let Self { kind: _, audiences, scope, registered_scope, client } = self;
-        authorize::Question {
+        authorize::AuthorizeQuestion {
             audiences,
             scope: scope.as_deref(),
             registered_scope: registered_scope.as_deref(),
@@ -71,11 +71,11 @@ impl Call {
 
 /// A registration as asked over the API, borrowed. What is for the record alone is not in it.
 #[must_use]
-pub fn registration(request: &v1::ExpandRegistrationScopesRequest) -> registration::Question<'_> {
+pub fn registration(request: &v1::ExpandRegistrationScopesRequest) -> registration::RegistrationQuestion<'_> {
     // Taken apart in full, so that a new field is not forgotten.
     let v1::ExpandRegistrationScopesRequest { audiences, scope, client, previous_scope, correlation_id: _ } =
         request;
-    registration::Question {
+    registration::RegistrationQuestion {
         audiences,
         scope: scope.as_deref(),
         previous_scope: previous_scope.as_deref(),
@@ -85,10 +85,10 @@ pub fn registration(request: &v1::ExpandRegistrationScopesRequest) -> registrati
 
 /// An authorize request as asked over the API, borrowed.
 #[must_use]
-pub fn authorize(request: &v1::CheckAuthorizeScopesRequest) -> authorize::Question<'_> {
+pub fn authorize(request: &v1::CheckAuthorizeScopesRequest) -> authorize::AuthorizeQuestion<'_> {
     let v1::CheckAuthorizeScopesRequest { audiences, scope, registered_scope, client, correlation_id: _ } =
         request;
-    authorize::Question {
+    authorize::AuthorizeQuestion {
         audiences,
         scope: scope.as_deref(),
         registered_scope: registered_scope.as_deref(),

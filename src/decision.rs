@@ -18,7 +18,7 @@ pub mod work;
 
 pub use client::Client;
 pub use limit::{LimitError, MAX_AUDIENCES, MAX_SCOPES, check_limits};
-pub use trail::{Held, Outcome, Step, Withheld};
+pub use trail::{Coverage, ScopeOutcome, ScopeStep, Withheld};
 
 /// Longest `error_description` in bytes.
 pub const MAX_DESCRIPTION_BYTES: usize = 512;
@@ -174,7 +174,7 @@ pub struct Answer<'a> {
     /// The audiences that decided, in the order named; empty if they could not be found or were not looked for.
     pub audiences: Vec<&'a AudiencePolicy>,
     /// How each scope fared at each audience; only filled in by `explain`.
-    pub trail: Vec<Step<'a>>,
+    pub trail: Vec<ScopeStep<'a>>,
 }
 
 impl Answer<'_> {
@@ -263,7 +263,7 @@ impl<'a> Granted<'a> {
 
     /// Grants a scope as added. One that is added already keeps the origin that comes first in the order of origins; one
     /// that was kept stays so.
-    fn add(&mut self, step: &Step<'a>, held: Held<'a>) {
+    fn add(&mut self, step: &ScopeStep<'a>, held: Coverage<'a>) {
         let Some(origin) = held.origin() else { return self.keep(step.scope) };
         let rule = trail::rule_name(step.audience, held);
         self.add_as(Added { scope: step.scope, origin, rule, is_registered: origin == Origin::Registered });
@@ -283,8 +283,8 @@ impl<'a> Granted<'a> {
     }
 
     /// Marks a scope that was asked for as added, if it is not registered at one of the audiences that grant it.
-    fn mark(&mut self, steps: &[Step<'a>]) {
-        for step in steps.iter().filter(|step| step.outcome == Outcome::Granted) {
+    fn mark(&mut self, steps: &[ScopeStep<'a>]) {
+        for step in steps.iter().filter(|step| step.outcome == ScopeOutcome::Granted) {
             let Some(held) = step.held else { continue };
             let Some(origin) = held.origin().filter(|origin| *origin != Origin::Registered) else { continue };
             let (at, _) = self.scope.insert(step.scope);

@@ -1,7 +1,7 @@
 //! What a policy change does to real clients: recorded calls, run through the old and the new policy.
 //!
 //! Knows only what the audit recorded: registrations and authorize requests that were denied or that
-//! expanded a client's scopes. A call that was allowed as it was asked left no record, and [`Report`] and
+//! expanded a client's scopes. A call that was allowed as it was asked left no record, and [`ReplayReport`] and
 //! every form of it say so. Each question is asked as it was, audiences unnamed included; records from
 //! before that was kept are asked at the audiences that decided. Reads no files; the records come in one
 //! by one.
@@ -16,7 +16,7 @@ use crate::scope::distinct_tokens;
 pub mod output;
 pub mod record;
 
-pub use record::{Line, RecordError, Recorded};
+pub use record::{Line, RecordError, RecordedCall};
 
 /// What a replay cannot know, for every form of its report.
 pub const CAVEAT: &str = "a replay knows only recorded calls: denials, and answers that gave a client more than it asked for; \
@@ -27,13 +27,13 @@ pub const CAVEAT: &str = "a replay knows only recorded calls: denials, and answe
 pub struct Replay<'p> {
     before: &'p PolicySet,
     after: &'p PolicySet,
-    groups: HashMap<Key, Tally>,
-    report: Report,
+    groups: HashMap<FlipKey, Tally>,
+    report: ReplayReport,
 }
 
 /// What came out.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Report {
+pub struct ReplayReport {
     /// How many calls were replayed.
     pub calls: usize,
     /// How many of their answers differ between the two policies.
@@ -50,12 +50,12 @@ pub struct Report {
     /// How many records are no calls: policy changes and checkpoints.
     pub others: usize,
     /// The flips: the worst kind first, then the most frequent.
-    pub groups: Vec<Group>,
+    pub groups: Vec<FlipGroup>,
 }
 
 /// Equal flips of equal questions.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Group {
+pub struct FlipGroup {
     /// What flips.
     pub flip: Flip,
     /// Which question.
@@ -65,9 +65,9 @@ pub struct Group {
     /// The requested scopes, separated by spaces; `None` if the scope was omitted.
     pub asked: Option<String>,
     /// The answer of the old policy.
-    pub before: Outcome,
+    pub before: VisibleAnswer,
     /// The answer of the new policy.
-    pub after: Outcome,
+    pub after: VisibleAnswer,
     /// How often.
     pub count: usize,
     /// Names of the clients, sorted, at most [`MAX_CLIENTS`]; the client id where there is no name.
@@ -116,7 +116,7 @@ impl Flip {
 
 /// The part of an answer that a client can tell.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Outcome {
+pub struct VisibleAnswer {
     /// Why it was denied; `None` if it was allowed.
     pub reason: Option<Reason>,
     /// The granted scopes, sorted; empty on denial.
@@ -125,7 +125,7 @@ pub struct Outcome {
     pub refused: Vec<(String, Reason)>,
 }
 
-impl Outcome {
+impl VisibleAnswer {
     fn of(answer: &Answer<'_>) -> Self {
         let mut scope: Vec<String> = answer.scope.iter().map(|token| (*token).to_owned()).collect();
         scope.sort();
@@ -137,12 +137,12 @@ impl Outcome {
 }
 
 #[derive(Debug, Eq, Hash, PartialEq)]
-struct Key {
+struct FlipKey {
     kind: RequestKind,
     audiences: Vec<String>,
     asked: Option<String>,
-    before: Outcome,
-    after: Outcome,
+    before: VisibleAnswer,
+    after: VisibleAnswer,
 }
 
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl<'p> Replay<'p> {
     /// Starts with nothing.
     #[must_use]
     pub fn new(before: &'p PolicySet, after: &'p PolicySet) -> Self {
-        Self { before, after, groups: HashMap::new(), report: Report::default() }
+        Self { before, after, groups: HashMap::new(), report: ReplayReport::default() }
     }
 
     /// Takes one line of the log into account.
@@ -168,8 +168,8 @@ impl<'p> Replay<'p> {
         }
     }
 
-    fn call(&mut self, recorded: Recorded) {
-        let Recorded { sequence, call, allowed, scope, client_truncated, client_too_large } = recorded;
+    fn call(&mut self, recorded: RecordedCall) {
+        let RecordedCall { sequence, call, allowed, scope, client_truncated, client_too_large } = recorded;
         self.report.calls += 1;
         if client_too_large {
             // No policy changes that, and what is left of the client would be judged as another one.
@@ -180,8 +180,8 @@ impl<'p> Replay<'p> {
         let old = call.answer(self.before);
         let as_recorded = old.is_allowed() == allowed && same(&old.scope, &distinct_tokens(&scope));
         self.report.not_as_recorded += usize::from(!as_recorded);
-        let before = Outcome::of(&old);
-        let after = Outcome::of(&call.answer(self.after));
+        let before = VisibleAnswer::of(&old);
+        let after = VisibleAnswer::of(&call.answer(self.after));
         if before == after {
             return;
         }
@@ -192,7 +192,7 @@ impl<'p> Replay<'p> {
         let Call { kind, audiences, .. } = call;
         let tally = self
             .groups
-            .entry(Key { kind, audiences, asked, before, after })
+            .entry(FlipKey { kind, audiences, asked, before, after })
             .or_insert_with(|| Tally { count: 0, clients: BTreeSet::new(), sequences: (sequence, sequence) });
         tally.count += 1;
         tally.clients.extend(client);
@@ -201,7 +201,7 @@ impl<'p> Replay<'p> {
 
     /// The report.
     #[must_use]
-    pub fn finish(self) -> Report {
+    pub fn finish(self) -> ReplayReport {
         let Self { groups, mut report, .. } = self;
         report.groups = groups.into_iter().map(|(key, tally)| group(key, tally)).collect();
         report.groups.sort_by(|one, other| {
@@ -211,8 +211,8 @@ impl<'p> Replay<'p> {
     }
 }
 
-fn group(key: Key, tally: Tally) -> Group {
-    let Key { kind, audiences, asked, before, after } = key;
+fn group(key: FlipKey, tally: Tally) -> FlipGroup {
+    let FlipKey { kind, audiences, asked, before, after } = key;
     let Tally { count, clients, sequences } = tally;
     let flip = match (before.reason, after.reason) {
         (None, Some(_)) => Flip::NowDenied,
@@ -225,7 +225,7 @@ fn group(key: Key, tally: Tally) -> Group {
     };
     let more_clients = clients.len().saturating_sub(MAX_CLIENTS);
     let clients = clients.into_iter().take(MAX_CLIENTS).collect();
-    Group { flip, kind, audiences, asked, before, after, count, clients, more_clients, sequences }
+    FlipGroup { flip, kind, audiences, asked, before, after, count, clients, more_clients, sequences }
 }
 
 fn client_name(call: &Call) -> Option<String> {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn replayed(lines: &[String]) -> Report {
+    fn replayed(lines: &[String]) -> ReplayReport {
         let (before, after) = (set(BEFORE), set(AFTER));
         let mut replay = Replay::new(&before, &after);
         for line in lines {

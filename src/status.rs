@@ -16,7 +16,7 @@ mod state;
 
 pub use condition::{Condition, ConditionStatus, kind, remove_condition, set_condition};
 
-use state::State;
+use state::TrackedStatus;
 
 /// Most audience statuses in one status.
 pub const MAX_LISTED: usize = 1000;
@@ -77,18 +77,18 @@ pub struct Snapshot {
 
 /// A change of what serves, of the newest attempt, or of the trouble with the source: shown as one.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub struct PolicyStatusChange {
     /// What serves from now on; `None` before the first set.
     pub serving: Option<Serving>,
     /// What a new attempt came to, if there is one.
-    pub attempt: Option<Outcome>,
+    pub attempt: Option<LoadOutcome>,
     /// Why the source cannot be judged or served for now, if so: reason and message.
     pub trouble: Option<(&'static str, String)>,
 }
 
 /// What one attempt came to.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum LoadOutcome {
     /// A set serves, or the files mean what serves.
     Accepted {
         /// Warnings.
@@ -119,7 +119,7 @@ impl Snapshot {
 /// Keeps the state and tells watchers when it changes.
 #[derive(Debug)]
 pub struct StatusTracker {
-    state: Mutex<State>,
+    state: Mutex<TrackedStatus>,
     newest: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -127,7 +127,7 @@ impl StatusTracker {
     /// An empty tracker: nothing serves yet.
     #[must_use]
     pub fn new(source: Arc<str>, starts_from_last_good: bool, now: SystemTime) -> Self {
-        let state = State::new(source, starts_from_last_good, now);
+        let state = TrackedStatus::new(source, starts_from_last_good, now);
         let newest = watch::Sender::new(Arc::new(state.snapshot()));
         Self { state: Mutex::new(state), newest }
     }
@@ -151,7 +151,7 @@ impl StatusTracker {
     }
 
     /// Takes over what serves, what an attempt came to, and trouble with the source: watchers see all of it or nothing.
-    pub fn apply(&self, change: Change, now: SystemTime) {
+    pub fn apply(&self, change: PolicyStatusChange, now: SystemTime) {
         let mut state = self.lock();
         state.apply(change, now);
         self.publish(&state);
@@ -175,11 +175,11 @@ impl StatusTracker {
     }
 
     /// Under the lock, so that snapshots come in the order of the changes.
-    fn publish(&self, state: &State) {
+    fn publish(&self, state: &TrackedStatus) {
         self.newest.send_replace(Arc::new(state.snapshot()));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TrackedStatus> {
         // Nothing in here panics half way; a poisoned tracker still says more than none.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

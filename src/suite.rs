@@ -18,7 +18,7 @@ use crate::decision::{Origin, Reason};
 use crate::escape::shown;
 use crate::policy::PolicySet;
 use crate::policy::finding::{self, Code, Finding, Position, nearest};
-use crate::policy::format::read::{Spanned, Text};
+use crate::policy::format::read::{LocatedText, Spanned};
 
 mod impossible;
 pub mod keys;
@@ -29,7 +29,7 @@ pub mod run;
 mod table;
 pub mod trail;
 
-pub use run::{Report, run};
+pub use run::{SuiteReport, run};
 pub use table::MAX_ROWS;
 
 /// One test file.
@@ -66,7 +66,7 @@ pub struct Expectation {
     /// `decision`.
     pub decision: Option<Spanned<Decision>>,
     /// `scope`: compared as a set.
-    pub scope: Option<Text>,
+    pub scope: Option<LocatedText>,
     /// `added`: complete, in any order.
     pub added: Option<Vec<ExpectedAdded>>,
     /// `refused`: complete, in any order.
@@ -76,7 +76,7 @@ pub struct Expectation {
     /// `reason`: why the whole was denied.
     pub reason: Option<Spanned<Reason>>,
     /// `effectiveRegisteredScope`: compared as a set.
-    pub effective_registered_scope: Option<Text>,
+    pub effective_registered_scope: Option<LocatedText>,
     /// `audienceGrants`: complete, in any order.
     pub audience_grants: Option<Vec<ExpectedGrant>>,
 }
@@ -108,18 +108,18 @@ impl Decision {
 #[derive(Clone, Debug)]
 pub struct ExpectedAdded {
     /// `scope`.
-    pub scope: Text,
+    pub scope: LocatedText,
     /// `origin`.
     pub origin: Option<Spanned<Origin>>,
     /// `rule`; `""` means that no rule gives it.
-    pub rule: Option<Text>,
+    pub rule: Option<LocatedText>,
 }
 
 /// An entry of `refused`.
 #[derive(Clone, Debug)]
 pub struct ExpectedRefused {
     /// `scope`.
-    pub scope: Text,
+    pub scope: LocatedText,
     /// `reason`.
     pub reason: Option<Spanned<Reason>>,
 }
@@ -128,9 +128,9 @@ pub struct ExpectedRefused {
 #[derive(Clone, Debug)]
 pub struct ExpectedGrant {
     /// `audience`, compared as audiences are.
-    pub audience: Text,
+    pub audience: LocatedText,
     /// `scope`: compared as a set.
-    pub scope: Option<Text>,
+    pub scope: Option<LocatedText>,
 }
 
 impl Suite {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Throttle {
     interval: Duration,
-    state: Mutex<State>,
+    state: Mutex<ThrottleState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ThrottleState {
     last: Option<Instant>,
     left_out: u64,
 }
@@ -22,7 +22,7 @@ impl Throttle {
     /// One line in each `interval`.
     #[must_use]
     pub const fn every(interval: Duration) -> Self {
-        Self { interval, state: Mutex::new(State { last: None, left_out: 0 }) }
+        Self { interval, state: Mutex::new(ThrottleState { last: None, left_out: 0 }) }
     }
 
     /// One line a minute, as all lines that repeat while something lasts.

@@ -14,7 +14,7 @@ use crate::proto::v1::stream_audit_events_response::Message;
 
 /// A record as the store keeps it: the content, its hash, and what is repeated next to them for look-ups.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Row {
+pub(super) struct StoredRow {
     pub(super) sequence: u64,
     /// The greatest time of any record up to this one, nanoseconds since 1970.
     pub(super) latest_time: i64,
@@ -22,7 +22,7 @@ pub(super) struct Row {
     pub(super) hash: Hash,
 }
 
-impl Row {
+impl StoredRow {
     /// A record at its place.
     pub(super) const fn new(place: Tip, content: Vec<u8>) -> Self {
         let Tip { head, latest_time } = place;
@@ -30,16 +30,16 @@ impl Row {
     }
 
     /// Checks what can be checked without the record before, and decodes it.
-    pub(super) fn check_alone(&self, log_id: &str) -> Result<Record, Problem> {
+    pub(super) fn check_alone(&self, log_id: &str) -> Result<Record, ChainProblem> {
         if sha256(&self.content) != self.hash {
-            return Err(Problem::ContentChanged);
+            return Err(ChainProblem::ContentChanged);
         }
-        let record = decode(&self.content, self.hash).map_err(Problem::Undecodable)?;
+        let record = decode(&self.content, self.hash).map_err(ChainProblem::Undecodable)?;
         if record.body.log_id() != log_id {
-            return Err(Problem::OtherLog { found: record.body.log_id().to_owned() });
+            return Err(ChainProblem::OtherLog { found: record.body.log_id().to_owned() });
         }
         if record.body.sequence() != self.sequence {
-            return Err(Problem::Reordered { found: record.body.sequence() });
+            return Err(ChainProblem::Reordered { found: record.body.sequence() });
         }
         Ok(record)
     }
@@ -109,7 +109,7 @@ pub struct BadRecord {
     /// Its sequence.
     pub sequence: u64,
     /// What is wrong.
-    pub problem: Problem,
+    pub problem: ChainProblem,
 }
 
 impl fmt::Display for BadRecord {
@@ -118,7 +118,7 @@ impl fmt::Display for BadRecord {
     }
 }
 
-const fn bad(sequence: u64, problem: Problem) -> BadRecord {
+const fn bad(sequence: u64, problem: ChainProblem) -> BadRecord {
     BadRecord { sequence, problem }
 }
 
@@ -180,18 +180,18 @@ impl ChainWalk {
     /// # Errors
     ///
     /// What is wrong with it, or with the record that should be in its place.
-    pub(super) fn take(&mut self, row: &Row) -> Result<Record, BadRecord> {
+    pub(super) fn take(&mut self, row: &StoredRow) -> Result<Record, BadRecord> {
         let sequence = self.last.head.sequence + 1;
         let wrong = |problem| bad(sequence, problem);
         if row.sequence != sequence {
-            return Err(wrong(Problem::Missing { next: row.sequence }));
+            return Err(wrong(ChainProblem::Missing { next: row.sequence }));
         }
         let record = row.check_alone(&self.log_id).map_err(wrong)?;
         if record.prev_hash != self.last.head.hash {
-            return Err(wrong(Problem::LinkBroken));
+            return Err(wrong(ChainProblem::LinkBroken));
         }
         if row.latest_time != self.last.latest_time.max(record.body.time()) {
-            return Err(wrong(Problem::TimeColumn));
+            return Err(wrong(ChainProblem::TimeColumn));
         }
         self.advance(row.tip(), &record.body)?;
         Ok(record)
@@ -219,7 +219,7 @@ impl ChainWalk {
         self.report.head = self.last.head;
         self.report.bad = found.or_else(|| {
             let ahead = self.expected.is_some_and(|expected| expected.sequence > newest);
-            ahead.then(|| bad(newest + 1, Problem::EndsEarly { newest }))
+            ahead.then(|| bad(newest + 1, ChainProblem::EndsEarly { newest }))
         });
         (self.report, self.is_complete)
     }
@@ -239,10 +239,10 @@ impl ChainWalk {
         let told = head_of(checkpoint)?;
         let last = self.last.head.sequence;
         if told.sequence > last {
-            return Err(bad(last + 1, Problem::EndsEarly { newest: last }));
+            return Err(bad(last + 1, ChainProblem::EndsEarly { newest: last }));
         }
         if told.sequence < last || !self.settle(&told.hash) {
-            return Err(bad(last, Problem::UnexpectedHash));
+            return Err(bad(last, ChainProblem::UnexpectedHash));
         }
         self.is_complete = true;
         Ok(())
@@ -255,11 +255,11 @@ impl ChainWalk {
         let body = Body::Event(Box::new(event));
         let is_format2 = body.hash(&prev_hash) == hash;
         if !is_format2 && format1::hash(&body, &prev_hash) != Some(hash) {
-            return Err(wrong(Problem::ContentChanged));
+            return Err(wrong(ChainProblem::ContentChanged));
         }
         self.check_place(&body)?;
         if !self.settle(&prev_hash) {
-            return Err(bad(self.last.head.sequence + 1, Problem::LinkBroken));
+            return Err(bad(self.last.head.sequence + 1, ChainProblem::LinkBroken));
         }
         self.may_be_format1 &= !is_format2;
         self.step(hash, Vec::new(), &body)
@@ -303,11 +303,11 @@ impl ChainWalk {
         let next = self.last.head.sequence + 1;
         let wrong = |problem| Err(bad(next, problem));
         if body.log_id() != self.log_id {
-            return wrong(Problem::OtherLog { found: body.log_id().to_owned() });
+            return wrong(ChainProblem::OtherLog { found: body.log_id().to_owned() });
         }
         match body.sequence() {
-            found if found > next => wrong(Problem::Missing { next: found }),
-            found if found < next => wrong(Problem::Reordered { found }),
+            found if found > next => wrong(ChainProblem::Missing { next: found }),
+            found if found < next => wrong(ChainProblem::Reordered { found }),
             _ => Ok(()),
         }
     }
@@ -332,7 +332,7 @@ impl ChainWalk {
         let last = self.last.head;
         let found = |expected: Head| expected.hash == last.hash || self.others.contains(&expected.hash);
         match self.expected.filter(|expected| expected.sequence == last.sequence) {
-            Some(expected) if !found(expected) => Err(bad(last.sequence, Problem::UnexpectedHash)),
+            Some(expected) if !found(expected) => Err(bad(last.sequence, ChainProblem::UnexpectedHash)),
             _ => Ok(()),
         }
     }
@@ -349,14 +349,14 @@ fn head_of(checkpoint: &v1::Checkpoint) -> Result<Head, BadRecord> {
 }
 
 /// A hash as the messages have it.
-fn hash(field: &str, bytes: &[u8]) -> Result<Hash, Problem> {
-    let wrong = |_| Problem::Undecodable(format!("`{field}` has {} bytes, a hash has 32", bytes.len()));
+fn hash(field: &str, bytes: &[u8]) -> Result<Hash, ChainProblem> {
+    let wrong = |_| ChainProblem::Undecodable(format!("`{field}` has {} bytes, a hash has 32", bytes.len()));
     bytes.try_into().map_err(wrong)
 }
 
 /// What is wrong with a record.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Problem {
+pub enum ChainProblem {
     /// The stored hash is not that of the stored content.
     ContentChanged,
     /// The content has the stored hash, but is not a record.
@@ -395,7 +395,7 @@ pub enum Problem {
     Unreadable(String),
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ChainProblem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ContentChanged => write!(out, "content changed: it does not have the stored hash"),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::chain::{BadRecord, ChainWalk, Problem};
+use super::chain::{BadRecord, ChainProblem, ChainWalk};
 use super::ledger::Ledger;
 use super::record::Tip;
 
@@ -26,7 +26,7 @@ pub(super) struct ChainCheck {
 
 /// What a whole walk found.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Found {
+pub(super) enum WalkResult {
     Intact,
     Bad(BadRecord),
 }
@@ -44,7 +44,7 @@ impl ChainCheck {
 
     /// Takes one step, if it is due. `tip` is the end of what is durable. `Some` at the end of a
     /// walk. A store that cannot be read for another reason than damage is tried again.
-    pub(super) fn step(&mut self, ledger: &mut dyn Ledger, tip: Tip, now: Instant) -> Option<Found> {
+    pub(super) fn step(&mut self, ledger: &mut dyn Ledger, tip: Tip, now: Instant) -> Option<WalkResult> {
         if now < self.next {
             return None;
         }
@@ -58,11 +58,11 @@ impl ChainCheck {
         let after = walk.last().head.sequence;
         let found = match ledger.page(after, tip.head.sequence, STEP_ROWS, STEP_BYTES) {
             Ok(rows) => match rows.iter().try_for_each(|row| walk.take(row).map(drop)) {
-                Err(bad) => Found::Bad(bad),
-                Ok(()) if walk.last().head.sequence >= tip.head.sequence => Found::Intact,
+                Err(bad) => WalkResult::Bad(bad),
+                Ok(()) if walk.last().head.sequence >= tip.head.sequence => WalkResult::Intact,
                 Ok(()) if rows.is_empty() => {
-                    let problem = Problem::EndsEarly { newest: after };
-                    Found::Bad(BadRecord { sequence: after + 1, problem })
+                    let problem = ChainProblem::EndsEarly { newest: after };
+                    WalkResult::Bad(BadRecord { sequence: after + 1, problem })
                 }
                 Ok(()) => return None,
             },
@@ -72,8 +72,8 @@ impl ChainCheck {
                     self.next = now + Duration::from_secs(1);
                     return None;
                 }
-                let problem = Problem::Unreadable(error.to_string());
-                Found::Bad(BadRecord { sequence: after + 1, problem })
+                let problem = ChainProblem::Unreadable(error.to_string());
+                WalkResult::Bad(BadRecord { sequence: after + 1, problem })
             }
         };
         self.walk = None;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
-use super::{BadRecord, Problem};
+use super::{BadRecord, ChainProblem};
 use crate::budget::Exhausted;
 
 /// Why an operation on the audit log failed.
@@ -66,7 +66,7 @@ pub enum AuditError {
         /// The first bad record.
         sequence: u64,
         /// What is wrong with it.
-        problem: Problem,
+        problem: ChainProblem,
     },
     /// Another process writes in the state directory.
     #[error("state directory `{}` is in use by another process", path.display())]

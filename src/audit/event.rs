@@ -39,15 +39,15 @@ pub fn cut_client(client: &mut Client) -> bool {
         application_type,
     } = client;
     let mut fields = [
-        Text::One(client_id),
-        Text::One(client_name),
-        Text::One(software_id),
-        Text::One(software_version),
-        Text::Many(redirect_uris),
-        Text::Many(grant_types),
-        Text::One(application_type),
+        ClaimText::One(client_id),
+        ClaimText::One(client_name),
+        ClaimText::One(software_id),
+        ClaimText::One(software_version),
+        ClaimText::Many(redirect_uris),
+        ClaimText::Many(grant_types),
+        ClaimText::One(application_type),
     ];
-    let mut weights = fields.each_ref().map(Text::weight);
+    let mut weights = fields.each_ref().map(ClaimText::weight);
     let mut truncated = false;
     loop {
         let total: usize = weights.iter().sum();
@@ -65,12 +65,12 @@ pub fn cut_client(client: &mut Client) -> bool {
 }
 
 /// A field of claims, seen only as text that can be shortened.
-enum Text<'a> {
+enum ClaimText<'a> {
     One(&'a mut String),
     Many(&'a mut Vec<String>),
 }
 
-impl Text<'_> {
+impl ClaimText<'_> {
     /// The bytes that count. An entry of a list counts one more than its text, so that a list of
     /// many empty entries is bounded too.
     fn weight(&self) -> usize {

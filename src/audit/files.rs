@@ -135,7 +135,7 @@ enum Header {
 struct Watched {
     path: PathBuf,
     file: File,
-    identity: Identity,
+    identity: FileIdentity,
     /// It never gets smaller than this.
     size: u64,
     /// Empty if the file was.
@@ -149,7 +149,7 @@ impl Watched {
         let data = file.metadata()?;
         let mut watched = Self {
             path: path.to_owned(),
-            identity: Identity::of(&data),
+            identity: FileIdentity::of(&data),
             size: data.len(),
             header: Vec::new(),
             header_bytes,
@@ -177,7 +177,7 @@ impl Watched {
 
     fn check(&mut self, expected: Header) -> Result<(), LedgerError> {
         let data = std::fs::metadata(&self.path);
-        let data = data.ok().filter(|data| Identity::of(data) == self.identity);
+        let data = data.ok().filter(|data| FileIdentity::of(data) == self.identity);
         let size = data.ok_or_else(|| LedgerError::Replaced(self.path.clone()))?.len();
         if size < self.size {
             return Err(self.damaged("it was cut off"));
@@ -209,12 +209,12 @@ impl Watched {
 
 /// Tells a file from another of the same name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Identity {
+pub(super) struct FileIdentity {
     device: u64,
     inode: u64,
 }
 
-impl Identity {
+impl FileIdentity {
     pub(super) fn of(data: &Metadata) -> Self {
         Self { device: data.dev(), inode: data.ino() }
     }

@@ -71,13 +71,13 @@ pub(super) fn read_last(path: &Path) -> Option<(Uuid, u64)> {
 /// The open file and the thread that writes the count.
 #[derive(Debug)]
 pub(super) struct HighWaterFile {
-    shared: Arc<Shared>,
+    shared: Arc<MarkState>,
     counter: Thread,
     join: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct MarkState {
     file: File,
     log_id: Uuid,
     queued: AtomicU64,
@@ -91,7 +91,7 @@ impl HighWaterFile {
         let file =
             File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let remembered = Remembered::read(&file, log_id)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(MarkState {
             file,
             log_id,
             queued: AtomicU64::new(remembered.queued.unwrap_or(0)),
@@ -148,7 +148,7 @@ impl Drop for HighWaterFile {
     }
 }
 
-impl Shared {
+impl MarkState {
     /// Writes the count whenever it has changed, until it is told to stop.
     fn count(&self, initial: u64) {
         let mut written = initial;

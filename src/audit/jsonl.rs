@@ -30,7 +30,7 @@ use crate::throttle::Throttle;
 
 mod sink;
 
-use self::sink::{Sink, is_stream, read_tail};
+use self::sink::{TargetSink, is_stream, read_tail};
 
 /// The file name, inside the state directory, of how far the lines are.
 pub const POSITION_FILE: &str = "audit-jsonl.position";
@@ -126,7 +126,7 @@ impl fmt::Debug for JsonlOptions {
 /// Writes lines, once it runs.
 pub struct Jsonl {
     log: AuditLog,
-    sink: Sink,
+    sink: TargetSink,
     position: PathBuf,
     save_interval: Duration,
     failures: Throttle,
@@ -164,13 +164,13 @@ impl Jsonl {
         let saved = load_position(&position, log_id)?;
         let (sink, cursor) = match target {
             JsonlTarget::Stdout => {
-                (Sink::stdout().map_err(AuditError::io("write lines to", "standard output"))?, saved)
+                (TargetSink::stdout().map_err(AuditError::io("write lines to", "standard output"))?, saved)
             }
-            JsonlTarget::File(path) if is_stream_path(&path)? => (Sink::stream(path), saved),
+            JsonlTarget::File(path) if is_stream_path(&path)? => (TargetSink::stream(path), saved),
             JsonlTarget::File(path) => {
                 let tail = read_tail(&path).map_err(AuditError::io("read", &path))?;
                 let cursor = written(&tail.lines, log_id, saved);
-                let sink = Sink::file(path.clone(), max_bytes, keep, tail.partial)
+                let sink = TargetSink::file(path.clone(), max_bytes, keep, tail.partial)
                     .map_err(AuditError::io("open", &path))?;
                 (sink, cursor)
             }

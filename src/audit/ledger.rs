@@ -15,7 +15,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::chain::{Row, time_of};
+use super::chain::{StoredRow, time_of};
 use super::files::{StoreFiles, Written};
 use super::record::{GENESIS_HASH, Hash, Head, Tip, from_nanos, to_nanos};
 use super::{AuditError, wal};
@@ -123,13 +123,19 @@ pub(super) trait Ledger: Send {
     /// How many events of the queue are in records or counted by gaps.
     fn accounted(&mut self) -> Result<u64, LedgerError>;
     /// Records after a sequence, in order.
-    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<Row>, LedgerError>;
+    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<StoredRow>, LedgerError>;
 
     /// The place of a record; `None` if it is not there.
     fn tip_at(&mut self, sequence: u64) -> Result<Option<Tip>, LedgerError>;
     /// Records after a sequence and up to another, in order: at most so many, and no more once they
     /// have so many bytes.
-    fn page(&mut self, after: u64, until: u64, limit: usize, bytes: usize) -> Result<Vec<Row>, LedgerError>;
+    fn page(
+        &mut self,
+        after: u64,
+        until: u64,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<StoredRow>, LedgerError>;
 
     /// Starts a transaction.
     fn begin(&mut self) -> Result<(), LedgerError>;
@@ -162,11 +168,11 @@ pub(super) struct SqliteLedger {
     path: PathBuf,
     log_id: Uuid,
     created: bool,
-    open: Option<Open>,
+    open: Option<OpenStore>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenStore {
     connection: Connection,
     /// INVARIANT: closed after the connection, hence declared after it.
     files: StoreFiles,
@@ -200,7 +206,7 @@ impl SqliteLedger {
                 .map_err(AuditError::database("mark the format of the audit log"))?;
             log_id
         };
-        let opened = Open::new(connection, path)
+        let opened = OpenStore::new(connection, path)
             .map_err(|error| AuditError::NotDurable { cause: error.to_string() })?;
         Ok(Self { path: path.to_owned(), log_id, created, open: Some(opened) })
     }
@@ -279,7 +285,7 @@ impl Ledger for SqliteLedger {
         Ok(unsigned(accounted))
     }
 
-    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<Row>, LedgerError> {
+    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<StoredRow>, LedgerError> {
         Ok(read_rows(self.connection()?, sequence, limit)?)
     }
 
@@ -290,7 +296,13 @@ impl Ledger for SqliteLedger {
         Ok(statement.query_row([signed(sequence)], read_tip).optional()?)
     }
 
-    fn page(&mut self, after: u64, until: u64, limit: usize, bytes: usize) -> Result<Vec<Row>, LedgerError> {
+    fn page(
+        &mut self,
+        after: u64,
+        until: u64,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<StoredRow>, LedgerError> {
         let mut statement = self.connection()?.prepare_cached(
             "SELECT sequence, latest_time, content, hash FROM record
              WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
@@ -422,7 +434,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn reopen(&mut self) -> Result<(), LedgerError> {
-        if let Some(Open { connection, files }) = self.open.take() {
+        if let Some(OpenStore { connection, files }) = self.open.take() {
             // What is in memory is not to be believed; closing must not write it anywhere.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             drop(connection);
@@ -439,12 +451,12 @@ impl Ledger for SqliteLedger {
         if found != Some(self.log_id) {
             return Err(LedgerError::Replaced(self.path.clone()));
         }
-        self.open = Some(Open::new(connection, &self.path)?);
+        self.open = Some(OpenStore::new(connection, &self.path)?);
         Ok(())
     }
 }
 
-impl Open {
+impl OpenStore {
     fn new(mut connection: Connection, path: &Path) -> Result<Self, LedgerError> {
         // The first read makes the write-ahead file.
         connection.query_row("SELECT count(*) FROM log", [], |_| Ok(()))?;
@@ -625,7 +637,7 @@ pub(super) fn read_tip(row: &rusqlite::Row<'_>) -> rusqlite::Result<Tip> {
 }
 
 /// Reads records after a sequence, in order.
-pub(super) fn read_rows(connection: &Connection, after: u64, limit: u64) -> rusqlite::Result<Vec<Row>> {
+pub(super) fn read_rows(connection: &Connection, after: u64, limit: u64) -> rusqlite::Result<Vec<StoredRow>> {
     let mut statement = connection.prepare_cached(
         "SELECT sequence, latest_time, content, hash FROM record WHERE sequence > ?1
          ORDER BY sequence LIMIT ?2",
@@ -635,8 +647,8 @@ pub(super) fn read_rows(connection: &Connection, after: u64, limit: u64) -> rusq
 }
 
 /// Reads one row of the columns sequence, `latest_time`, content, hash.
-pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    Ok(Row {
+pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredRow> {
+    Ok(StoredRow {
         sequence: unsigned(row.get(0)?),
         latest_time: row.get(1)?,
         content: row.get(2)?,

@@ -13,16 +13,16 @@ use uuid::Uuid;
 
 use super::AuditError;
 use super::ledger::Ledger;
-use super::queue::{Appending, Entry, QueueBudget, Recorded};
+use super::queue::{Appending, QueueBudget, QueuedEvent, Recorded};
 use super::rate::RateLimit;
-use super::read::{Filter, Page, Reader};
+use super::read::{Filter, LogReader, Page};
 use super::record::{Body, GapReason, Head, from_nanos, nanos_of};
 use super::retention::{Clock, Retention};
 use super::shared::{AuditHealth, AuditStatus, Shared};
 use super::start::{StartReport, Started, start};
-use super::stream::{AuditStream, Query, Source};
+use super::stream::{AuditStream, Query, StreamSource};
 use super::volume::{Volume, VolumeProbe};
-use super::writer::{CommitObserver, Job, Settings, Writer};
+use super::writer::{CommitObserver, Job, Writer, WriterSettings};
 use crate::budget::Permit;
 use crate::proto::v1::{AuditEvent, AuditEventKind};
 
@@ -105,11 +105,11 @@ impl fmt::Debug for AuditOptions {
 /// gives the state directory free only then.
 #[derive(Clone, Debug)]
 pub struct AuditLog {
-    inner: Arc<Inner>,
+    inner: Arc<LogParts>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct LogParts {
     log_id: Uuid,
     report: StartReport,
     max_bytes: Option<u64>,
@@ -120,7 +120,7 @@ struct Inner {
     jobs: Sender<Job>,
     closing: AtomicBool,
     shared: Arc<Shared>,
-    reader: Reader,
+    reader: LogReader,
 }
 
 impl AuditLog {
@@ -164,9 +164,14 @@ impl AuditLog {
         shared.losses.put_back(unwritten.into_iter().collect());
 
         let (jobs, receiver) = mpsc::channel();
-        let reader = Reader::new(log_id, Arc::clone(&shared), jobs.clone());
-        let settings =
-            Settings { log_id, retention, observer: commit_observer, volume, state_dir: state_dir.clone() };
+        let reader = LogReader::new(log_id, Arc::clone(&shared), jobs.clone());
+        let settings = WriterSettings {
+            log_id,
+            retention,
+            observer: commit_observer,
+            volume,
+            state_dir: state_dir.clone(),
+        };
         let writer =
             Writer::new(wrap(ledger), Arc::clone(&shared), receiver, settings, tip, accounted, locked);
         std::thread::Builder::new()
@@ -174,7 +179,7 @@ impl AuditLog {
             .spawn(move || writer.run())
             .map_err(AuditError::io("start the writer of", &state_dir))?;
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(LogParts {
                 log_id,
                 report,
                 max_bytes,
@@ -231,7 +236,7 @@ impl AuditLog {
         }
         self.inner.shared.queue.fit(&mut room, bytes)?;
         let (reply, done) = oneshot::channel();
-        self.send(Entry { body, bytes, reply: Some(reply), _room: room })?;
+        self.send(QueuedEvent { body, bytes, reply: Some(reply), _room: room })?;
         Ok(Appending::new(done))
     }
 
@@ -273,7 +278,7 @@ impl AuditLog {
         };
         // If the writer has ended by now, the high-water file has counted the event, and the next
         // start says so.
-        let _ = self.send(Entry { body, bytes, reply: None, _room: room });
+        let _ = self.send(QueuedEvent { body, bytes, reply: None, _room: room });
     }
 
     /// One page of the records after a sequence that fit the filter, at most `limit`.
@@ -304,7 +309,7 @@ impl AuditLog {
     /// the start is not one of this log; an error of the store.
     pub async fn stream(&self, query: Query) -> Result<AuditStream, AuditError> {
         let inner = &self.inner;
-        let source = Source {
+        let source = StreamSource {
             log_id: inner.log_id,
             reader: inner.reader.clone(),
             shared: Arc::clone(&inner.shared),
@@ -389,7 +394,7 @@ impl AuditLog {
     }
 
     #[cfg(test)]
-    pub(super) fn reader_for_tests(&self) -> &Reader {
+    pub(super) fn reader_for_tests(&self) -> &LogReader {
         &self.inner.reader
     }
 
@@ -401,7 +406,7 @@ impl AuditLog {
         (self.inner.clock.wall)()
     }
 
-    fn send(&self, entry: Entry) -> Result<(), AuditError> {
+    fn send(&self, entry: QueuedEvent) -> Result<(), AuditError> {
         if self.inner.closing.load(Ordering::Acquire) {
             return Err(AuditError::Closed);
         }

@@ -30,7 +30,7 @@ struct Slot {
 
 /// Which losses are taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Which {
+pub(super) enum TakenLosses {
     /// All but denials beyond the rate, which would otherwise fill the log with gaps.
     Urgent,
     /// All.
@@ -54,8 +54,8 @@ impl Losses {
     }
 
     /// Takes what is counted, to be written. `now` stands in for times that are just being noted.
-    pub(super) fn take(&self, which: Which, now: SystemTime) -> Vec<Gap> {
-        let wanted = |reason: &GapReason| which == Which::All || *reason != GapReason::DenialRate;
+    pub(super) fn take(&self, which: TakenLosses, now: SystemTime) -> Vec<Gap> {
+        let wanted = |reason: &GapReason| which == TakenLosses::All || *reason != GapReason::DenialRate;
         let take = |reason: GapReason| {
             let slot = self.slot(reason.as_str())?;
             if reason != GapReason::DenialRate {
@@ -161,11 +161,11 @@ mod tests {
         assert_eq!(firsts, [true, false, false]);
         assert!(losses.add(GapReason::TooLarge, 0));
         assert_eq!(losses.count(), 4);
-        let taken = losses.take(Which::All, START);
+        let taken = losses.take(TakenLosses::All, START);
         assert_eq!(taken.len(), 2);
         assert_eq!(taken[0], gap(GapReason::QueueFull, 3, from_nanos(3), from_nanos(9)));
         assert_eq!(losses.count(), 0);
-        assert!(losses.take(Which::All, START).is_empty());
+        assert!(losses.take(TakenLosses::All, START).is_empty());
     }
 
     #[test]
@@ -175,14 +175,14 @@ mod tests {
         {
             losses.add_denial(reason, 7);
         }
-        assert!(losses.take(Which::Urgent, START).is_empty());
-        let taken = losses.take(Which::All, START);
+        assert!(losses.take(TakenLosses::Urgent, START).is_empty());
+        let taken = losses.take(TakenLosses::All, START);
         let expected = [("REASON_CLIENT_TOO_LARGE", 1), ("REASON_UNSPECIFIED", 1), ("REASON_UNSUPPORTED", 2)];
         assert_eq!((&*taken[0].reason, taken[0].count), ("DENIAL_RATE", 4));
         assert!(taken[0].reason_counts.iter().map(|(reason, count)| (&**reason, *count)).eq(expected));
         losses.put_back(taken.clone());
-        assert_eq!(losses.take(Which::All, START), taken);
-        assert!(losses.take(Which::All, START).is_empty());
+        assert_eq!(losses.take(TakenLosses::All, START), taken);
+        assert!(losses.take(TakenLosses::All, START).is_empty());
     }
 
     #[test]
@@ -190,14 +190,14 @@ mod tests {
         let losses = Losses::default();
         losses.add(GapReason::QueueFull, 1);
         losses.add_denial(Reason::Malformed, 1);
-        let tried = losses.take(Which::All, START);
+        let tried = losses.take(TakenLosses::All, START);
         losses.put_back(tried.clone());
         losses.add(GapReason::QueueFull, 2);
         tried.iter().for_each(|gap| losses.subtract(gap));
         assert_eq!(losses.count(), 1);
         losses.subtract(&tried[0]);
         assert_eq!(losses.count(), 0);
-        assert!(losses.take(Which::All, START).is_empty());
+        assert!(losses.take(TakenLosses::All, START).is_empty());
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
                 .map(|_| scope.spawn(|| (0..1000).for_each(|_| losses.add_denial(Reason::Malformed, 1))))
                 .collect();
             let take = || {
-                let gaps = losses.take(Which::All, START);
+                let gaps = losses.take(TakenLosses::All, START);
                 for gap in &gaps {
                     assert_eq!(gap.count, gap.reason_counts.values().sum::<u64>());
                 }

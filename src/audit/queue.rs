@@ -69,7 +69,7 @@ fn charge(bytes: usize) -> usize {
 }
 
 /// A record that waits to be written.
-pub(super) struct Entry {
+pub(super) struct QueuedEvent {
     /// The event, without a place in the chain.
     pub(super) body: Body,
     /// The most bytes that its record can have.

@@ -13,12 +13,12 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::chain::{ChainWalk, Row};
+use super::chain::{ChainWalk, StoredRow};
 use super::ledger::{Ledger, LedgerError};
 use super::record::{Body, Hash, Head, Record, Tip, to_nanos};
 use super::shared::Shared;
 use super::writer::Job;
-use super::{AuditError, Problem};
+use super::{AuditError, ChainProblem};
 use crate::audience::normalise;
 use crate::budget::{Budget, Permit};
 use crate::proto::v1::AuditEventKind;
@@ -88,11 +88,11 @@ pub(super) struct Ends {
 
 /// What a reader asks of the writer.
 pub(super) struct ReadJob {
-    question: Question,
+    question: ReadRequest,
     _place: Permit,
 }
 
-enum Question {
+enum ReadRequest {
     Page { after: u64, until: u64, limit: usize, reply: Reply<RawPage> },
     SequenceAt { time: i64, reply: Reply<u64> },
 }
@@ -103,7 +103,7 @@ type Reply<T> = oneshot::Sender<Result<T, AuditError>>;
 struct RawPage {
     /// The record before them.
     place: Tip,
-    rows: Vec<Arc<Row>>,
+    rows: Vec<Arc<StoredRow>>,
 }
 
 impl ReadJob {
@@ -112,12 +112,12 @@ impl ReadJob {
     pub(super) fn run(self, ledger: &mut dyn Ledger, tip: Tip) {
         // Nobody listens if the reader has disconnected meanwhile.
         match self.question {
-            Question::Page { reply, .. } if reply.is_closed() => {}
-            Question::SequenceAt { reply, .. } if reply.is_closed() => {}
-            Question::Page { after, until, limit, reply } => {
+            ReadRequest::Page { reply, .. } if reply.is_closed() => {}
+            ReadRequest::SequenceAt { reply, .. } if reply.is_closed() => {}
+            ReadRequest::Page { after, until, limit, reply } => {
                 let _ = reply.send(page(ledger, tip, after, until, limit));
             }
-            Question::SequenceAt { time, reply } => {
+            ReadRequest::SequenceAt { time, reply } => {
                 let _ = reply.send(sequence_at(ledger, tip, time));
             }
         }
@@ -137,14 +137,14 @@ fn page(
         true => Some(base),
         false => ledger.tip_at(after)?,
     };
-    let place = place.ok_or_else(|| lost(after, Problem::Missing { next: after + 1 }))?;
+    let place = place.ok_or_else(|| lost(after, ChainProblem::Missing { next: after + 1 }))?;
     let until = until.min(tip.head.sequence);
     let rows = match limit {
         0 => Vec::new(),
         limit => ledger.page(after, until, limit.min(PAGE_ROWS), PAGE_BYTES).map_err(|error| {
             // Damage is a finding about a record.
             match AuditError::from(error) {
-                error if error.is_damage() => lost(after + 1, Problem::Unreadable(error.to_string())),
+                error if error.is_damage() => lost(after + 1, ChainProblem::Unreadable(error.to_string())),
                 other => other,
             }
         })?,
@@ -159,7 +159,7 @@ fn sequence_at(ledger: &mut dyn Ledger, tip: Tip, time: i64) -> Result<u64, Audi
     while low < high {
         let middle = low + (high - low) / 2;
         let found = ledger.tip_at(middle)?;
-        let found = found.ok_or_else(|| lost(middle, Problem::Missing { next: middle + 1 }))?;
+        let found = found.ok_or_else(|| lost(middle, ChainProblem::Missing { next: middle + 1 }))?;
         if found.latest_time < time {
             low = middle + 1;
         } else {
@@ -171,7 +171,7 @@ fn sequence_at(ledger: &mut dyn Ledger, tip: Tip, time: i64) -> Result<u64, Audi
 
 /// Reads a log from any number of tasks.
 #[derive(Clone, Debug)]
-pub(super) struct Reader {
+pub(super) struct LogReader {
     log_id: Uuid,
     shared: Arc<Shared>,
     jobs: Sender<Job>,
@@ -179,7 +179,7 @@ pub(super) struct Reader {
     closed: Arc<AtomicBool>,
 }
 
-impl Reader {
+impl LogReader {
     pub(super) fn new(log_id: Uuid, shared: Arc<Shared>, jobs: Sender<Job>) -> Self {
         Self { log_id, shared, jobs, places: Budget::new(PLACES), closed: Arc::default() }
     }
@@ -208,10 +208,10 @@ impl Reader {
         check_range(after, base, tip)?;
         let RawPage { place, rows } = match self.shared.recent_after(after, limit.min(PAGE_ROWS)) {
             Some((place, rows)) if !self.closed.load(Ordering::Acquire) => RawPage { place, rows },
-            _ => self.ask(|reply| Question::Page { after, until, limit, reply }).await?,
+            _ => self.ask(|reply| ReadRequest::Page { after, until, limit, reply }).await?,
         };
         if hash.is_some_and(|known| known != place.head.hash) {
-            return Err(lost(after, Problem::UnexpectedHash));
+            return Err(lost(after, ChainProblem::UnexpectedHash));
         }
         let mut walk = ChainWalk::new(self.log_id, place);
         let mut records = Vec::new();
@@ -238,7 +238,7 @@ impl Reader {
     /// The first sequence whose record is from this time or later.
     pub(super) async fn sequence_at(&self, time: SystemTime) -> Result<u64, AuditError> {
         let time = to_nanos(time);
-        self.ask(|reply| Question::SequenceAt { time, reply }).await
+        self.ask(|reply| ReadRequest::SequenceAt { time, reply }).await
     }
 
     /// How many reads were asked for and are not over.
@@ -247,7 +247,7 @@ impl Reader {
         self.places.used()
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, AuditError> {
+    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> ReadRequest) -> Result<T, AuditError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(AuditError::Closed);
         }
@@ -268,7 +268,7 @@ fn check_range(after: u64, base: Tip, tip: Tip) -> Result<(), AuditError> {
     Ok(())
 }
 
-const fn lost(sequence: u64, problem: Problem) -> AuditError {
+const fn lost(sequence: u64, problem: ChainProblem) -> AuditError {
     AuditError::DataLoss { sequence, problem }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::chain::Row;
+use super::chain::StoredRow;
 use super::record::Tip;
 
 /// How many bytes of records are kept.
@@ -21,7 +21,7 @@ pub(super) struct Recent {
     tip: Tip,
     /// The place before the first of `rows`.
     before: Tip,
-    rows: VecDeque<Arc<Row>>,
+    rows: VecDeque<Arc<StoredRow>>,
     bytes: usize,
 }
 
@@ -42,7 +42,7 @@ impl Recent {
     }
 
     /// Adds the next record.
-    pub(super) fn push(&mut self, row: Row) {
+    pub(super) fn push(&mut self, row: StoredRow) {
         self.tip = row.tip();
         self.bytes += ROW_BYTES + row.content.len();
         self.rows.push_back(Arc::new(row));
@@ -71,7 +71,7 @@ impl Recent {
     }
 
     /// The place of a record and at most `limit` records after it; `None` if they are not here.
-    pub(super) fn after(&self, sequence: u64, limit: usize) -> Option<(Tip, Vec<Arc<Row>>)> {
+    pub(super) fn after(&self, sequence: u64, limit: usize) -> Option<(Tip, Vec<Arc<StoredRow>>)> {
         let skip = usize::try_from(sequence.checked_sub(self.before.head.sequence)?).ok()?;
         let place = match skip.checked_sub(1) {
             None => self.before,
@@ -90,9 +90,9 @@ mod tests {
         Tip { head: Head { sequence, hash: [sequence as u8; 32] }, latest_time: sequence as i64 }
     }
 
-    fn row(sequence: u64, bytes: usize) -> Row {
+    fn row(sequence: u64, bytes: usize) -> StoredRow {
         let Tip { head, latest_time } = tip(sequence);
-        Row { sequence, latest_time, content: vec![0; bytes], hash: head.hash }
+        StoredRow { sequence, latest_time, content: vec![0; bytes], hash: head.hash }
     }
 
     #[track_caller]

@@ -80,7 +80,7 @@ mod tests {
         connection.execute_batch("DELETE FROM record WHERE sequence = 3").unwrap();
         let (seen, error) = sequences(&path);
         assert_eq!(seen, [1, 2]);
-        let missing = Problem::Missing { next: 4 };
+        let missing = ChainProblem::Missing { next: 4 };
         assert!(matches!(error, Some(AuditError::DataLoss { sequence: 3, problem }) if problem == missing));
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::chain::{BadRecord, Row};
+use super::chain::{BadRecord, StoredRow};
 use super::high_water::HighWaterFile;
 use super::loss::Losses;
 use super::queue::QueueBudget;
@@ -173,7 +173,7 @@ impl Shared {
     }
 
     /// The place of a record and the records after it, if they are recent.
-    pub(super) fn recent_after(&self, sequence: u64, limit: usize) -> Option<(Tip, Vec<Arc<Row>>)> {
+    pub(super) fn recent_after(&self, sequence: u64, limit: usize) -> Option<(Tip, Vec<Arc<StoredRow>>)> {
         self.recent().after(sequence, limit)
     }
 

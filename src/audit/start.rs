@@ -13,7 +13,7 @@ use super::ledger::{Ledger, LedgerError, SqliteLedger, wal_path};
 use super::record::{GapReason, Tip, gap};
 use super::repair::{fill_lost, known_time, set_aside};
 use super::state_dir::StateDir;
-use super::{AuditError, BadRecord, Problem, STORE_FILE, wal};
+use super::{AuditError, BadRecord, ChainProblem, STORE_FILE, wal};
 use crate::proto::v1::Gap;
 
 /// How many of the newest records a start checks.
@@ -133,7 +133,7 @@ fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<Tip>, AuditError> {
     let unreadable = |sequence: u64| {
         move |error: LedgerError| AuditError::DataLoss {
             sequence,
-            problem: Problem::Unreadable(error.to_string()),
+            problem: ChainProblem::Unreadable(error.to_string()),
         }
     };
     // The record before those that are checked is only trusted for what the next one says of it.
@@ -155,7 +155,7 @@ fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<Tip>, AuditError> {
         let Some(bad) = &damaged else {
             match walk.take(&row) {
                 Ok(_) => {}
-                Err(bad @ BadRecord { problem: Problem::ContentChanged, .. }) => damaged = Some(bad),
+                Err(bad @ BadRecord { problem: ChainProblem::ContentChanged, .. }) => damaged = Some(bad),
                 Err(bad) => return Err(bad.into()),
             }
             continue;
@@ -164,7 +164,7 @@ fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<Tip>, AuditError> {
             return Err(missing(sequence, row.sequence));
         }
         match row.check_alone(&log_id.to_string()) {
-            Err(Problem::ContentChanged) => {}
+            Err(ChainProblem::ContentChanged) => {}
             Err(problem) => return Err(AuditError::DataLoss { sequence, problem }),
             // A good record behind a bad one: the damage is not at the end.
             Ok(_) => return Err(bad.clone().into()),
@@ -174,7 +174,7 @@ fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<Tip>, AuditError> {
 }
 
 const fn missing(sequence: u64, next: u64) -> AuditError {
-    AuditError::DataLoss { sequence, problem: Problem::Missing { next } }
+    AuditError::DataLoss { sequence, problem: ChainProblem::Missing { next } }
 }
 
 /// The gap for what waited in memory when the last process ended.

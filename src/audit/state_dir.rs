@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 use super::AuditError;
-use super::files::Identity;
+use super::files::FileIdentity;
 use super::ledger::LedgerError;
 
 /// The file whose lock one process holds.
@@ -21,10 +21,10 @@ const TRIES: usize = 10;
 #[derive(Debug)]
 pub(super) struct StateDir {
     path: PathBuf,
-    directory: Identity,
+    directory: FileIdentity,
     lock_path: PathBuf,
     lock: File,
-    lock_file: Identity,
+    lock_file: FileIdentity,
 }
 
 impl StateDir {
@@ -34,7 +34,7 @@ impl StateDir {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
         let lock_path = path.join(LOCK_FILE);
         for _ in 0..TRIES {
-            let directory = Identity::of(&std::fs::metadata(path).map_err(failed("read"))?);
+            let directory = FileIdentity::of(&std::fs::metadata(path).map_err(failed("read"))?);
             let lock = open_lock(&lock_path).map_err(AuditError::io("open", &lock_path))?;
             match lock.try_lock() {
                 Ok(()) => {}
@@ -44,7 +44,7 @@ impl StateDir {
                 }
             }
             let locked = lock.metadata().map_err(AuditError::io("read", &lock_path))?;
-            let lock_file = Identity::of(&locked);
+            let lock_file = FileIdentity::of(&locked);
             // Whoever removes the file lets another process lock a new one: the lock counts only
             // while the file has the name.
             if is(&lock_path, lock_file) && is(path, directory) {
@@ -77,8 +77,8 @@ fn open_lock(path: &Path) -> io::Result<File> {
     File::options().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn is(path: &Path, known: Identity) -> bool {
-    std::fs::metadata(path).is_ok_and(|data| Identity::of(&data) == known)
+fn is(path: &Path, known: FileIdentity) -> bool {
+    std::fs::metadata(path).is_ok_and(|data| FileIdentity::of(&data) == known)
 }
 
 #[cfg(test)]

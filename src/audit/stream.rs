@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::AuditError;
-use super::read::{Filter, Reader};
+use super::read::{Filter, LogReader};
 use super::record::{Head, Record};
 use super::retention::Clock;
 use super::shared::Shared;
@@ -84,7 +84,7 @@ pub struct Checkpoint {
 /// log, and one at each interval. None but the first is ever ahead of a record that was not sent.
 /// After an error it ends.
 pub struct AuditStream {
-    source: Source,
+    source: StreamSource,
     filter: Filter,
     /// The first checkpoint, until it was sent.
     newest: Option<Head>,
@@ -109,16 +109,16 @@ pub struct AuditStream {
 
 /// What a stream needs of a log.
 #[derive(Clone)]
-pub(super) struct Source {
+pub(super) struct StreamSource {
     pub(super) log_id: Uuid,
-    pub(super) reader: Reader,
+    pub(super) reader: LogReader,
     pub(super) shared: Arc<Shared>,
     pub(super) checkpoint_interval: Duration,
     pub(super) clock: Clock,
 }
 
 impl AuditStream {
-    pub(super) async fn open(source: Source, query: Query) -> Result<Self, AuditError> {
+    pub(super) async fn open(source: StreamSource, query: Query) -> Result<Self, AuditError> {
         let Query { start, log_id, filter, follow } = query;
         check_log_id(source.log_id, &log_id, start)?;
         // Before the ends are read, so that no record falls between.
@@ -244,7 +244,7 @@ impl AuditStream {
     }
 
     fn checkpoint(&mut self, through: Head) -> StreamItem {
-        let Source { log_id, checkpoint_interval, clock, .. } = &self.source;
+        let StreamSource { log_id, checkpoint_interval, clock, .. } = &self.source;
         self.checkpoint_at = Instant::now() + *checkpoint_interval;
         StreamItem::Checkpoint(Checkpoint { log_id: *log_id, through, server_time: (clock.wall)() })
     }

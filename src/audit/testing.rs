@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use super::chain::Row;
+use super::chain::StoredRow;
 use super::ledger::{Cut, Ledger, LedgerError, SqliteLedger, Trimmed, Usage};
 use super::*;
 use crate::proto::v1::{AddedScope, AuditEvent, AuditEventKind, Client, Origin, PolicyVersion};
@@ -163,7 +163,7 @@ impl Ledger for FaultyLedger {
         self.ledger.accounted()
     }
 
-    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<Row>, LedgerError> {
+    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<StoredRow>, LedgerError> {
         self.ledger.rows_after(sequence, limit)
     }
 
@@ -171,7 +171,13 @@ impl Ledger for FaultyLedger {
         self.ledger.tip_at(sequence)
     }
 
-    fn page(&mut self, after: u64, until: u64, limit: usize, bytes: usize) -> Result<Vec<Row>, LedgerError> {
+    fn page(
+        &mut self,
+        after: u64,
+        until: u64,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<StoredRow>, LedgerError> {
         self.faults.lock().unwrap().steps.push("page");
         self.ledger.page(after, until, limit, bytes)
     }

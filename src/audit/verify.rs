@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::AuditError;
-use super::chain::{BadRecord, ChainWalk, Problem, VerifyReport};
+use super::chain::{BadRecord, ChainProblem, ChainWalk, VerifyReport};
 use super::high_water::{HIGH_WATER_FILE, read_last};
 use super::ledger::{read_base, read_newest, read_row, signed};
 use super::offline::open;
@@ -39,7 +39,7 @@ pub fn verify(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, Audi
     let mut bad = walk_to_end(&connection, log_id, &mut walk, options)?;
     let newest = walk.last().head.sequence;
     if bad.is_none() && durable(path, log_id).is_some_and(|durable| durable > newest) {
-        bad = Some(BadRecord { sequence: newest + 1, problem: Problem::EndsEarly { newest } });
+        bad = Some(BadRecord { sequence: newest + 1, problem: ChainProblem::EndsEarly { newest } });
     }
     Ok(walk.finish(bad).0)
 }
@@ -68,22 +68,25 @@ fn walk_to_end(
     )?;
     // Retention deletes in the transaction that moves the base, but may have run in between.
     if before > 0 && read_base(connection)?.head == base {
-        return Ok(Some(BadRecord { sequence: base.sequence, problem: Problem::BeforeBase }));
+        return Ok(Some(BadRecord { sequence: base.sequence, problem: ChainProblem::BeforeBase }));
     }
     loop {
         match page(connection, log_id, walk) {
-            Ok(Step::More) => {}
-            Ok(Step::End) => return Ok(None),
-            Ok(Step::Bad(bad)) => return Ok(Some(bad)),
+            Ok(VerifyStep::More) => {}
+            Ok(VerifyStep::End) => return Ok(None),
+            Ok(VerifyStep::Bad(bad)) => return Ok(Some(bad)),
             Err(error) => {
                 let sequence = walk.last().head.sequence + 1;
-                return Ok(Some(BadRecord { sequence, problem: Problem::Unreadable(error.to_string()) }));
+                return Ok(Some(BadRecord {
+                    sequence,
+                    problem: ChainProblem::Unreadable(error.to_string()),
+                }));
             }
         }
     }
 }
 
-fn page(connection: &Connection, log_id: Uuid, walk: &mut ChainWalk) -> rusqlite::Result<Step> {
+fn page(connection: &Connection, log_id: Uuid, walk: &mut ChainWalk) -> rusqlite::Result<VerifyStep> {
     let transaction = connection.unchecked_transaction()?;
     let base = read_base(&transaction)?;
     if base.head.sequence > walk.last().head.sequence {
@@ -100,25 +103,25 @@ fn page(connection: &Connection, log_id: Uuid, walk: &mut ChainWalk) -> rusqlite
         let row = read_row(row)?;
         match walk.take(&row) {
             Ok(_) => {}
-            Err(BadRecord { problem: Problem::LinkBroken, .. }) if !walk.is_at_base() => {
+            Err(BadRecord { problem: ChainProblem::LinkBroken, .. }) if !walk.is_at_base() => {
                 // If the next record builds on this one, it is the one before that was replaced.
                 let next = rows.next()?.map(read_row).transpose()?;
                 let builds_on_it = |next| ChainWalk::new(log_id, row.tip()).take(&next).is_ok();
                 let (sequence, problem) = match next.is_some_and(builds_on_it) {
-                    true => (row.sequence - 1, Problem::Replaced),
-                    false => (row.sequence, Problem::LinkBroken),
+                    true => (row.sequence - 1, ChainProblem::Replaced),
+                    false => (row.sequence, ChainProblem::LinkBroken),
                 };
-                return Ok(Step::Bad(BadRecord { sequence, problem }));
+                return Ok(VerifyStep::Bad(BadRecord { sequence, problem }));
             }
-            Err(bad) => return Ok(Step::Bad(bad)),
+            Err(bad) => return Ok(VerifyStep::Bad(bad)),
         }
     }
     let newest = read_newest(&transaction)?.unwrap_or(base).head;
     let last = walk.last().head;
-    Ok(if last == from || last == newest { Step::End } else { Step::More })
+    Ok(if last == from || last == newest { VerifyStep::End } else { VerifyStep::More })
 }
 
-enum Step {
+enum VerifyStep {
     More,
     End,
     Bad(BadRecord),

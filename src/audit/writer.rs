@@ -14,11 +14,11 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::AuditError;
-use super::chain::{ChainWalk, Row};
-use super::check::{ChainCheck, Found};
+use super::chain::{ChainWalk, StoredRow};
+use super::check::{ChainCheck, WalkResult};
 use super::ledger::{Ledger, LedgerError};
-use super::loss::Which;
-use super::queue::{Entry, Recorded};
+use super::loss::TakenLosses;
+use super::queue::{QueuedEvent, Recorded};
 use super::read::ReadJob;
 use super::record::{Body, GapReason, Head, Tip};
 use super::repair::fill_lost;
@@ -53,7 +53,7 @@ pub type CommitObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
 /// What the writer is asked for.
 pub(super) enum Job {
     /// Write a record.
-    Append(Entry),
+    Append(QueuedEvent),
     /// Read from the store.
     Read(ReadJob),
     /// Look at the losses.
@@ -63,7 +63,7 @@ pub(super) enum Job {
 }
 
 /// The settings of a writer.
-pub(super) struct Settings {
+pub(super) struct WriterSettings {
     pub(super) log_id: Uuid,
     pub(super) retention: Retention,
     /// Told how long each transaction took and how many records it had.
@@ -77,12 +77,12 @@ pub(super) struct Writer {
     ledger: Box<dyn Ledger>,
     shared: Arc<Shared>,
     jobs: Receiver<Job>,
-    settings: Settings,
-    waiting: VecDeque<Entry>,
+    settings: WriterSettings,
+    waiting: VecDeque<QueuedEvent>,
     reads: VecDeque<ReadJob>,
     tip: Tip,
     accounted: u64,
-    trouble: Option<Trouble>,
+    trouble: Option<WriterTrouble>,
     /// A transaction failed since `tip` was last read from the store.
     unsure: bool,
     /// The store is to be opened again before the next attempt.
@@ -104,7 +104,7 @@ pub(super) struct Writer {
 }
 
 /// The store cannot be written at the moment.
-struct Trouble {
+struct WriterTrouble {
     since: SystemTime,
     error: String,
     backoff: Backoff,
@@ -120,7 +120,7 @@ impl Writer {
         ledger: Box<dyn Ledger>,
         shared: Arc<Shared>,
         jobs: Receiver<Job>,
-        settings: Settings,
+        settings: WriterSettings,
         tip: Tip,
         accounted: u64,
         locked: StateDir,
@@ -154,7 +154,7 @@ impl Writer {
 
     /// Works until it is told to close, or nobody is left who could tell it.
     pub(super) fn run(mut self) {
-        let _end = End(Arc::clone(&self.shared));
+        let _end = EndNotice(Arc::clone(&self.shared));
         loop {
             self.receive();
             if !self.closing
@@ -187,8 +187,8 @@ impl Writer {
         }
         match self.check.step(self.ledger.as_mut(), self.tip, Instant::now()) {
             None => {}
-            Some(Found::Intact) => self.shared.set_chain_broken(None),
-            Some(Found::Bad(bad)) => {
+            Some(WalkResult::Intact) => self.shared.set_chain_broken(None),
+            Some(WalkResult::Bad(bad)) => {
                 error!(sequence = bad.sequence, problem = %bad.problem, "the stored audit chain is broken");
                 self.shared.set_chain_broken(Some(bad));
             }
@@ -310,7 +310,8 @@ impl Writer {
     /// What is lost and not yet in the chain; denials beyond their rate at most once a second.
     fn take_losses(&mut self) -> Vec<Gap> {
         let now = Instant::now();
-        let which = if self.closing || self.next_rate_gap <= now { Which::All } else { Which::Urgent };
+        let which =
+            if self.closing || self.next_rate_gap <= now { TakenLosses::All } else { TakenLosses::Urgent };
         let losses = self.shared.losses.take(which, (self.settings.retention.clock.wall)());
         if losses.iter().any(|gap| gap.reason == GapReason::DenialRate.as_str()) {
             self.next_rate_gap = now + RATE_GAP_INTERVAL;
@@ -347,7 +348,7 @@ impl Writer {
     }
 
     /// Writes the first records that wait and the gaps after them. Returns them as the store has them.
-    fn commit(&mut self, count: usize, gaps: &[Gap]) -> Result<Vec<Row>, LedgerError> {
+    fn commit(&mut self, count: usize, gaps: &[Gap]) -> Result<Vec<StoredRow>, LedgerError> {
         let mut tip = self.tip;
         let mut rows = Vec::with_capacity(count + gaps.len());
         let mut accounted = self.accounted;
@@ -358,14 +359,14 @@ impl Writer {
             self.ledger.append(next, &content)?;
             accounted += u64::from(entry.reply.is_none());
             bytes += content.len() as u64;
-            rows.push(Row::new(next, content));
+            rows.push(StoredRow::new(next, content));
             tip = next;
         }
         for gap in gaps {
             let (next, content) = Body::Gap(gap.clone()).seal(self.settings.log_id, tip);
             self.ledger.append(next, &content)?;
             accounted += gap.count;
-            rows.push(Row::new(next, content));
+            rows.push(StoredRow::new(next, content));
             tip = next;
         }
         if accounted != self.accounted {
@@ -378,13 +379,13 @@ impl Writer {
     }
 
     /// Tells everyone that a batch is durable.
-    fn acknowledge(&mut self, count: usize, rows: Vec<Row>, took: Duration) {
+    fn acknowledge(&mut self, count: usize, rows: Vec<StoredRow>, took: Duration) {
         self.shared.figures.committed(rows.len() as u64, took);
         if let Some(observer) = &self.settings.observer {
             observer(took, rows.len());
         }
         let heads: Vec<Head> = rows.iter().map(|row| row.tip().head).collect();
-        if let Some(last) = rows.last().map(Row::tip) {
+        if let Some(last) = rows.last().map(StoredRow::tip) {
             let mut recent = self.shared.recent();
             rows.into_iter().for_each(|row| recent.push(row));
             drop(recent);
@@ -464,7 +465,7 @@ impl Writer {
     /// The store has lost records that were acknowledged: puts back those that are still in memory,
     /// or gives the sequence of each to a gap.
     fn restore(&mut self, found: Tip) -> Result<(), LedgerError> {
-        let Settings { log_id, retention, .. } = &self.settings;
+        let WriterSettings { log_id, retention, .. } = &self.settings;
         let durable = self.tip.head.sequence;
         let lost = durable - found.head.sequence;
         let in_memory = self.shared.recent_after(found.head.sequence, usize::MAX);
@@ -497,7 +498,7 @@ impl Writer {
         self.unsure = true;
         self.shared.figures.error();
         let now = Instant::now();
-        let trouble = self.trouble.get_or_insert_with(|| Trouble {
+        let trouble = self.trouble.get_or_insert_with(|| WriterTrouble {
             since: (self.settings.retention.clock.wall)(),
             error: String::new(),
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
@@ -595,9 +596,9 @@ impl Writer {
 }
 
 /// Tells everyone that the writer has ended, whatever the reason.
-struct End(Arc<Shared>);
+struct EndNotice(Arc<Shared>);
 
-impl Drop for End {
+impl Drop for EndNotice {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let error = "the audit writer exited unexpectedly".to_owned();

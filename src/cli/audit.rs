@@ -13,11 +13,11 @@ mod verify;
 #[derive(Args, Debug)]
 pub(super) struct AuditVerb {
     #[command(subcommand)]
-    verb: Verb,
+    verb: AuditSubcommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum AuditSubcommand {
     Tail(Box<tail::TailArgs>),
     Verify(verify::VerifyArgs),
 }
@@ -28,7 +28,7 @@ enum Verb {
 /// If the log cannot be read, or not from where it should be.
 pub(super) fn run(args: AuditVerb) -> anyhow::Result<Exit> {
     match args.verb {
-        Verb::Tail(args) => tail::run(*args),
-        Verb::Verify(args) => verify::run(args),
+        AuditSubcommand::Tail(args) => tail::run(*args),
+        AuditSubcommand::Verify(args) => verify::run(args),
     }
 }

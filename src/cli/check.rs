@@ -93,7 +93,7 @@ fn text(loaded: &Loaded, findings: &Findings, is_denied: bool) -> String {
 }
 
 fn json(findings: &Findings) -> serde_json::Result<String> {
-    let report = JsonReport {
+    let report = CheckJson {
         findings: findings.iter().map(JsonFinding::from).collect(),
         finding_count: findings.count(),
     };
@@ -102,7 +102,7 @@ fn json(findings: &Findings) -> serde_json::Result<String> {
 
 /// What `--output json` prints; the names are a contract.
 #[derive(Serialize)]
-struct JsonReport<'f> {
+struct CheckJson<'f> {
     /// At most 1,000, errors first.
     findings: Vec<JsonFinding<'f>>,
     /// How many there are, listed or not.

@@ -65,7 +65,7 @@ pub(super) fn expand(args: ExpandVerb) -> anyhow::Result<Exit> {
     let v1::ExpandRegistrationScopesResponse {
         scope, added, refused, oauth_error, policy, decision_id, ..
     } = &answer;
-    let shown = Shown { scope, added, refused, oauth_error, policy, decision_id, grants: &[] };
+    let shown = PrintedAnswer { scope, added, refused, oauth_error, policy, decision_id, grants: &[] };
     answered(&server, answer.decision(), answer.reason(), &answer, &shown)
 }
 
@@ -88,7 +88,8 @@ pub(super) fn authorize(args: AuthorizeVerb) -> anyhow::Result<Exit> {
         audience_grants,
         ..
     } = &answer;
-    let shown = Shown { scope, added, refused, oauth_error, policy, decision_id, grants: audience_grants };
+    let shown =
+        PrintedAnswer { scope, added, refused, oauth_error, policy, decision_id, grants: audience_grants };
     answered(&server, answer.decision(), answer.reason(), &answer, &shown)
 }
 
@@ -158,7 +159,7 @@ fn call<T>(
 }
 
 /// What both kinds of answer have, to be printed.
-struct Shown<'a> {
+struct PrintedAnswer<'a> {
     scope: &'a str,
     added: &'a [v1::AddedScope],
     refused: &'a [v1::RefusedScope],
@@ -173,7 +174,7 @@ fn answered<M: Message + Name>(
     decision: Decision,
     reason: Reason,
     message: &M,
-    shown: &Shown<'_>,
+    shown: &PrintedAnswer<'_>,
 ) -> anyhow::Result<Exit> {
     // Anything but an ALLOW is a denial.
     let is_allowed = decision == Decision::Allow;
@@ -184,8 +185,8 @@ fn answered<M: Message + Name>(
     Ok(if is_allowed { Exit::Yes } else { Exit::Denied })
 }
 
-fn text(is_allowed: bool, reason: Reason, shown: &Shown<'_>) -> String {
-    let Shown { scope, added, refused, oauth_error, policy, decision_id, grants } = shown;
+fn text(is_allowed: bool, reason: Reason, shown: &PrintedAnswer<'_>) -> String {
+    let PrintedAnswer { scope, added, refused, oauth_error, policy, decision_id, grants } = shown;
     let mut text = match is_allowed {
         true => format!("{} {}\n", good("ALLOW"), clean(scope)),
         false => format!("{} {}\n", bad("DENY"), short(reason.as_str_name(), "REASON_")),

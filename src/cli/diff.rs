@@ -87,7 +87,7 @@ struct Difference {
     changes: Vec<Change>,
     /// Only a part of the older policy could be seen.
     is_partial: bool,
-    replay: Option<replay::Report>,
+    replay: Option<replay::ReplayReport>,
 }
 
 /// Loads one policy.

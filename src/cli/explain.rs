@@ -12,8 +12,8 @@ use prost::{Message, Name};
 use serde::Serialize;
 use uuid::Uuid;
 
-use self::sources::{Entry, Place, Sources};
-use self::trail::{Asked, Explanation, Fact, Rule, Setting};
+use self::sources::{FilePlace, ListEntry, Sources};
+use self::trail::{Asked, Explanation, Fact, RuleMatch, Setting};
 use super::output::{Format, bad, bold, dim, good, notable, print, print_error};
 use super::question::{AuthorizeArgs, ExpandArgs};
 use super::{Exit, report};
@@ -41,11 +41,11 @@ mod trail;
 #[derive(Args, Debug)]
 pub(super) struct ExplainArgs {
     #[command(subcommand)]
-    question: Question,
+    question: ExplainCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Question {
+enum ExplainCommand {
     /// Which scopes shall a client hold that registers like this?
     Expand {
         #[command(flatten)]
@@ -81,11 +81,11 @@ struct PolicyArgs {
 /// If the folder cannot be read, or the question is over a limit.
 pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
     match args.question {
-        Question::Expand { policy, question } => {
+        ExplainCommand::Expand { policy, question } => {
             let request = question.to_wire();
             within_limits(&request, &request.audiences, &request.correlation_id)?;
             let question = call::registration(&request);
-            let case = Case {
+            let case = Preamble {
                 method: "ExpandRegistrationScopes",
                 request: json::to_string_of_set(&request)?,
                 client: &question.client,
@@ -100,11 +100,11 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
             };
             show(&loaded, &answer(), message, &case, policy.output)
         }
-        Question::Authorize { policy, question } => {
+        ExplainCommand::Authorize { policy, question } => {
             let request = question.to_wire();
             within_limits(&request, &request.audiences, &request.correlation_id)?;
             let question = call::authorize(&request);
-            let case = Case {
+            let case = Preamble {
                 method: "CheckAuthorizeScopes",
                 request: json::to_string_of_set(&request)?,
                 client: &question.client,
@@ -126,7 +126,7 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
 }
 
 /// What is printed of a question besides its answer.
-struct Case<'q> {
+struct Preamble<'q> {
     method: &'static str,
     /// The question in JSON.
     request: String,
@@ -165,7 +165,7 @@ fn show(
     policy: &Policy,
     answer: &Answer<'_>,
     message: impl FnOnce() -> Result<String, JsonError>,
-    case: &Case<'_>,
+    case: &Preamble<'_>,
     output: Format,
 ) -> anyhow::Result<Exit> {
     let explanation = Explanation::new(&policy.sources, answer, case.client, case.asked);
@@ -191,7 +191,7 @@ fn within_limits<M: Message + Name>(
 }
 
 /// The command that asks a running server the same. Needs no proto file, since the server has reflection.
-fn grpcurl(case: &Case<'_>) -> String {
+fn grpcurl(case: &Preamble<'_>) -> String {
     // In a shell nothing is special between single quotes but the quote that ends them.
     let request = ascii(&case.request).replace('\'', r"'\''");
     let method = case.method;
@@ -231,7 +231,7 @@ fn json_text(message: &str, explanation: &Explanation, grpcurl: &str) -> anyhow:
     Ok(format!("{message},{more}\n"))
 }
 
-fn text(loaded: &Policy, answer: &Answer<'_>, explanation: &Explanation, case: &Case<'_>) -> String {
+fn text(loaded: &Policy, answer: &Answer<'_>, explanation: &Explanation, case: &Preamble<'_>) -> String {
     let Policy { active, sources } = loaded;
     let mut text = String::new();
     let mut line = |line: &dyn Display| {
@@ -349,8 +349,8 @@ fn scope_text<'f>(scope: &str, facts: impl Iterator<Item = &'f Fact> + Clone) ->
     text
 }
 
-fn entry_text(entry: &Entry) -> String {
-    let Entry { list, entry, place } = entry;
+fn entry_text(entry: &ListEntry) -> String {
+    let ListEntry { list, entry, place } = entry;
     match place {
         Some(place) => format!("`{}` in {list}, {}", clean(entry), dim(&place.to_string())),
         None if *list == "defaultClientScopes" => {
@@ -360,8 +360,8 @@ fn entry_text(entry: &Entry) -> String {
     }
 }
 
-fn rule_text(rule: &Rule) -> String {
-    let Rule { audience: _, name, holds, not_met, place } = rule;
+fn rule_text(rule: &RuleMatch) -> String {
+    let RuleMatch { audience: _, name, holds, not_met, place } = rule;
     let outcome = match holds {
         true => good("holds").to_string(),
         false => format!("does not hold for this client: {}", not_met.join(", ")),
@@ -371,10 +371,10 @@ fn rule_text(rule: &Rule) -> String {
 
 fn setting_text(setting: &Setting) -> String {
     let Setting { audience: _, key, value, place } = setting;
-    let place = place.as_ref().map_or_else(|| "default".to_owned(), Place::to_string);
+    let place = place.as_ref().map_or_else(|| "default".to_owned(), FilePlace::to_string);
     format!("  {key}: {value} {}", dim(&format!("({place})")))
 }
 
-fn in_brackets(place: Option<&Place>) -> String {
+fn in_brackets(place: Option<&FilePlace>) -> String {
     place.map(|place| format!("({place})")).unwrap_or_default()
 }

@@ -70,7 +70,7 @@ pub(super) struct ClientArgs {
     client_name: String,
     /// Where the authorization server knows the client from
     #[arg(long, value_enum)]
-    source: Option<Source>,
+    source: Option<QuestionSource>,
     /// A redirect URI; may be given several times
     #[arg(long = "redirect-uri", value_name = "URI")]
     redirect_uris: Vec<String>,
@@ -95,7 +95,7 @@ pub(super) struct ClientArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Source {
+enum QuestionSource {
     /// Dynamic registration (RFC 7591)
     Dcr,
     /// A client id metadata document
@@ -104,7 +104,7 @@ enum Source {
     Static,
 }
 
-impl Source {
+impl QuestionSource {
     const fn to_wire(self) -> v1::ClientSource {
         match self {
             Self::Dcr => v1::ClientSource::Dcr,
@@ -155,7 +155,7 @@ impl ClientArgs {
         } = self;
         let client = v1::Client {
             client_id: client_id.clone(),
-            source: source.map_or(v1::ClientSource::Unspecified, Source::to_wire).into(),
+            source: source.map_or(v1::ClientSource::Unspecified, QuestionSource::to_wire).into(),
             client_name: client_name.clone(),
             software_id: software_id.clone(),
             software_version: software_version.clone(),
@@ -175,7 +175,7 @@ mod tests {
     use crate::proto::json;
 
     #[derive(Parser)]
-    enum Question {
+    enum TestQuestion {
         Expand(ExpandArgs),
         Authorize(AuthorizeArgs),
     }
@@ -183,10 +183,10 @@ mod tests {
     /// The question in JSON, as `explain` prints it for other tools.
     #[track_caller]
     fn check(flags: &[&str], expected: &str) {
-        let question = Question::parse_from([&["test"], flags].concat());
+        let question = TestQuestion::parse_from([&["test"], flags].concat());
         let json = match question {
-            Question::Expand(args) => json::to_string_of_set(&args.to_wire()),
-            Question::Authorize(args) => json::to_string_of_set(&args.to_wire()),
+            TestQuestion::Expand(args) => json::to_string_of_set(&args.to_wire()),
+            TestQuestion::Authorize(args) => json::to_string_of_set(&args.to_wire()),
         };
         assert_eq!(json.unwrap(), expected, "{flags:?}");
     }

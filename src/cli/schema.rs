@@ -14,11 +14,11 @@ use crate::suite::reference::suite_schema;
 pub(super) struct SchemaArgs {
     /// Of which files
     #[arg(value_name = "WHICH", value_enum, default_value_t)]
-    which: Which,
+    which: SchemaFlag,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-enum Which {
+enum SchemaFlag {
     /// Policy files
     #[default]
     Policy,
@@ -32,8 +32,8 @@ enum Which {
 /// If standard output cannot be written.
 pub(super) fn run(args: SchemaArgs) -> anyhow::Result<Exit> {
     let schema = match args.which {
-        Which::Policy => policy_schema(),
-        Which::Test => suite_schema(),
+        SchemaFlag::Policy => policy_schema(),
+        SchemaFlag::Test => suite_schema(),
     };
     print(&(serde_json::to_string_pretty(&schema)? + "\n"))?;
     Ok(Exit::Yes)

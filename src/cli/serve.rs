@@ -20,7 +20,7 @@ use crate::audit::LEAST_STORE_BYTES;
 use crate::audit::jsonl::JsonlTarget;
 use crate::escape::clean;
 use crate::server::app::{App, AppError};
-use crate::server::config::{AuditSettings, Config, Settings};
+use crate::server::config::{AuditSettings, Config, ServerSettings};
 use crate::server::log::{Log, log_panics};
 use crate::server::metrics::ProcessCounters;
 use crate::server::recorder;
@@ -72,7 +72,7 @@ pub(super) struct ServeArgs {
     shutdown_timeout: Duration,
     /// Whether an answer that adds scopes waits until its audit record is durable
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
-    audit_mode: AuditMode,
+    audit_mode: AuditModeFlag,
     /// How long audit records are kept
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = positive_duration)]
     audit_retention: Duration,
@@ -113,7 +113,7 @@ pub(super) struct ServeArgs {
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-enum AuditMode {
+enum AuditModeFlag {
     /// It waits
     #[default]
     Blocking,
@@ -207,7 +207,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
     let jsonl = audit_jsonl
         .map(|path| if path.as_os_str() == "-" { JsonlTarget::Stdout } else { JsonlTarget::File(path) });
     let lines_on_stdout = jsonl.as_ref().is_some_and(JsonlTarget::is_stdout);
-    let settings = Settings {
+    let settings = ServerSettings {
         server: Config {
             listen,
             insecure_allow_remote_plaintext,
@@ -225,8 +225,8 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         start_from_last_good,
         audit: AuditSettings {
             mode: match audit_mode {
-                AuditMode::Blocking => recorder::AuditMode::Blocking,
-                AuditMode::Batch => recorder::AuditMode::Batch,
+                AuditModeFlag::Blocking => recorder::AuditMode::Blocking,
+                AuditModeFlag::Batch => recorder::AuditMode::Batch,
             },
             retention: Some(audit_retention),
             max_bytes: Some(audit_max_size),

@@ -67,10 +67,10 @@ async fn watch(server: &Uri, limit: TimeoutArgs, output: Format) -> anyhow::Resu
     let mut retries = Retries::default();
     loop {
         match follow(server, limit, &mut display, &mut retries).await {
-            End::NoReader => return Ok(()),
-            End::Failed(error) => return Err(error),
-            End::Lost(error) if display.shown.is_none() => return Err(error),
-            End::Lost(error) => {
+            StreamEnd::NoReader => return Ok(()),
+            StreamEnd::Failed(error) => return Err(error),
+            StreamEnd::Lost(error) if display.shown.is_none() => return Err(error),
+            StreamEnd::Lost(error) => {
                 let Some(delay) = retries.next() else { return Err(error) };
                 if retries.is_first() {
                     let error = error.to_string();
@@ -84,7 +84,7 @@ async fn watch(server: &Uri, limit: TimeoutArgs, output: Format) -> anyhow::Resu
 }
 
 /// Why a stream of states ended.
-enum End {
+enum StreamEnd {
     /// Nobody reads what is printed.
     NoReader,
     /// The connection is gone or was never there. It may come back.
@@ -93,37 +93,37 @@ enum End {
     Failed(anyhow::Error),
 }
 
-impl From<Status> for End {
+impl From<Status> for StreamEnd {
     fn from(status: Status) -> Self {
         let error = anyhow!("{}", said(&status));
         if may_pass(status.code()) { Self::Lost(error) } else { Self::Failed(error) }
     }
 }
 
-async fn follow(server: &Uri, limit: TimeoutArgs, display: &mut Display, retries: &mut Retries) -> End {
+async fn follow(server: &Uri, limit: TimeoutArgs, display: &mut Display, retries: &mut Retries) -> StreamEnd {
     let opened = async {
-        let channel = connect(server, limit).await.map_err(End::Lost)?;
+        let channel = connect(server, limit).await.map_err(StreamEnd::Lost)?;
         let mut client = PolicyStatusServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         Ok(client.watch_policy_status(v1::WatchPolicyStatusRequest {}).await?.into_inner())
     };
     let mut stream = match limit.run(opened).await {
         Some(Ok(stream)) => stream,
         Some(Err(end)) => return end,
-        None => return End::Lost(limit.error()),
+        None => return StreamEnd::Lost(limit.error()),
     };
     loop {
         let message = match timeout(LONGEST_SILENCE, stream.message()).await {
             Ok(Ok(Some(message))) => message,
-            Ok(Ok(None)) => return End::Lost(anyhow!("the server at {server} ended the stream")),
+            Ok(Ok(None)) => return StreamEnd::Lost(anyhow!("the server at {server} ended the stream")),
             Ok(Err(status)) => return status.into(),
-            Err(_) => return End::Lost(anyhow!("the server at {server} fell silent")),
+            Err(_) => return StreamEnd::Lost(anyhow!("the server at {server} fell silent")),
         };
         let Some(status) = message.status else { continue };
         retries.reset();
         match display.show(status) {
             Ok(true) => {}
-            Ok(false) => return End::NoReader,
-            Err(error) => return End::Failed(error),
+            Ok(false) => return StreamEnd::NoReader,
+            Err(error) => return StreamEnd::Failed(error),
         }
     }
 }

@@ -9,8 +9,8 @@ use super::registered::{Cover, Grantable, Registered};
 use super::target::{self, Targets};
 use super::trail::Trail;
 use super::{
-    Added, Answer, AudienceGrant, Client, Granted, Held, Origin, Outcome, Reason, Refused, RequestKind, Step,
-    Withheld, client, is_forbidden, limit,
+    Added, Answer, AudienceGrant, Client, Coverage, Granted, Origin, Reason, Refused, RequestKind,
+    ScopeOutcome, ScopeStep, Withheld, client, is_forbidden, limit,
 };
 use crate::policy::{
     AudiencePolicy, ClientRule, NothingLeft, OmittedScope, PolicySet, Treatment, UnknownRegistration,
@@ -20,7 +20,7 @@ use crate::scope::{Distinct, check_token, distinct_tokens};
 
 /// An authorize request.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Question<'a> {
+pub struct AuthorizeQuestion<'a> {
     /// The audiences (`resource`, RFC 8707), as named; none means the default one, or the only one.
     pub audiences: &'a [String],
     /// `scope` as received; `None`, `""` and only spaces mean omitted (RFC 6749 section 3.1).
@@ -36,20 +36,20 @@ pub struct Question<'a> {
 /// A requested scope is granted if it is supported, not forbidden and covered by what the client
 /// holds or by the step-up scopes. An allowed answer has at least one scope, in the order asked.
 #[must_use]
-pub fn check<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> {
+pub fn check<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>) -> Answer<'a> {
     decide(policy, question, false)
 }
 
 /// Decides as [`check`] does, and fills in the trail.
 #[must_use]
-pub fn explain<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> {
+pub fn explain<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>) -> Answer<'a> {
     decide(policy, question, true)
 }
 
 const KIND: RequestKind = RequestKind::Authorize;
 
-fn decide<'a>(policy: &'a PolicySet, question: &Question<'a>, with_trail: bool) -> Answer<'a> {
-    let Question { audiences, scope, registered_scope, client } = *question;
+fn decide<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>, with_trail: bool) -> Answer<'a> {
+    let AuthorizeQuestion { audiences, scope, registered_scope, client } = *question;
     let scope = scope.unwrap_or_default();
     let Targets { audiences, .. } = match target::find(policy, audiences, KIND) {
         Ok(targets) => targets,
@@ -142,7 +142,7 @@ impl<'a> Authorization<'_, 'a> {
                 granted.keep(token);
                 granted.mark(&steps);
                 for (holder, step) in holders.iter_mut().zip(&steps) {
-                    if step.outcome == Outcome::Granted {
+                    if step.outcome == ScopeOutcome::Granted {
                         holder.granted.push(token);
                     }
                 }
@@ -166,13 +166,13 @@ impl<'a> Authorization<'_, 'a> {
                 // A step-up scope is not in this list, but an entry of that one may cover it.
                 step.held = holder.holds(scope, cover.as_ref());
                 step.outcome = match step.held {
-                    _ if is_forbidden(audiences, scope) => Outcome::Withheld(Withheld::Forbidden),
-                    None => Outcome::Withheld(Withheld::NotHeld),
+                    _ if is_forbidden(audiences, scope) => ScopeOutcome::Withheld(Withheld::Forbidden),
+                    None => ScopeOutcome::Withheld(Withheld::NotHeld),
                     Some(held) => {
-                        let is_registered = matches!(held, Held::Registered(_));
+                        let is_registered = matches!(held, Coverage::Registered(_));
                         granted.add_as(Added { scope, origin: Origin::Always, rule: "", is_registered });
                         holder.granted.push(scope);
-                        Outcome::Granted
+                        ScopeOutcome::Granted
                     }
                 };
                 trail.record(&[step]);
@@ -193,7 +193,7 @@ impl<'a> Authorization<'_, 'a> {
                     forbidden.push(is_forbidden(audiences, scope));
                 }
                 let step = holder.offer(scope, held, forbidden.get(at).copied().unwrap_or(true));
-                if let Some(held) = held.filter(|_| step.outcome == Outcome::Granted) {
+                if let Some(held) = held.filter(|_| step.outcome == ScopeOutcome::Granted) {
                     granted.add(&step, held);
                     holder.granted.push(scope);
                 }
@@ -288,84 +288,84 @@ impl<'a> Holder<'a> {
     }
 
     /// What covers a scope without step-up, the first that fits in the order of origins.
-    fn held(&self, scope: &str, cover: Option<&Cover<'_, 'a>>) -> Option<Held<'a>> {
+    fn held(&self, scope: &str, cover: Option<&Cover<'_, 'a>>) -> Option<Coverage<'a>> {
         let audience = self.audience;
         let matching = audience.scope_matching;
         if let Some(token) = cover.and_then(|cover| cover.at(audience, &self.grantable)) {
-            return Some(Held::Registered(token));
+            return Some(Coverage::Registered(token));
         }
         if self.has_defaults()
             && let Some(at) = matching.find(&audience.default_client_scopes, scope)
         {
-            return Some(Held::Default(at));
+            return Some(Coverage::Default(at));
         }
         if !self.has_baseline() {
             return None;
         }
         if let Some(at) = matching.find(&audience.baseline_client_scopes, scope) {
-            return Some(Held::Baseline(at));
+            return Some(Coverage::Baseline(at));
         }
         self.rules.iter().find_map(|(rule, list)| {
-            Some(Held::Rule(*rule, matching.find(&list.baseline_client_scopes, scope)?))
+            Some(Coverage::Rule(*rule, matching.find(&list.baseline_client_scopes, scope)?))
         })
     }
 
     /// What the client holds of a scope here, any supported one included.
-    fn holds(&self, scope: &str, cover: Option<&Cover<'_, 'a>>) -> Option<Held<'a>> {
+    fn holds(&self, scope: &str, cover: Option<&Cover<'_, 'a>>) -> Option<Coverage<'a>> {
         let audience = self.audience;
         let is_supported = || audience.scope_matching.find(&audience.scopes_supported, scope).is_some();
         if self.unknown == Some(UnknownRegistration::Supported) && is_supported() {
-            return Some(Held::AnySupported);
+            return Some(Coverage::AnySupported);
         }
         self.held(scope, cover)
     }
 
     /// How a requested scope fares here.
-    fn judge(&self, scope: &'a str, cover: Option<&Cover<'_, 'a>>) -> Step<'a> {
+    fn judge(&self, scope: &'a str, cover: Option<&Cover<'_, 'a>>) -> ScopeStep<'a> {
         let audience = self.audience;
         let matching = audience.scope_matching;
         let forbidden = matching.find_stop(&audience.forbidden_scopes, scope);
         let supported = matching.find(&audience.scopes_supported, scope);
-        let step_up = || matching.find(&audience.step_up_scopes, scope).map(Held::StepUp);
+        let step_up = || matching.find(&audience.step_up_scopes, scope).map(Coverage::StepUp);
         let held = self.holds(scope, cover).or_else(step_up);
         let outcome = if forbidden.is_some() {
-            Outcome::Refused(Reason::Forbidden)
+            ScopeOutcome::Refused(Reason::Forbidden)
         } else if supported.is_none() {
-            Outcome::Refused(Reason::Unsupported)
+            ScopeOutcome::Refused(Reason::Unsupported)
         } else if held.is_none() {
-            Outcome::Refused(Reason::Unregistered)
+            ScopeOutcome::Refused(Reason::Unregistered)
         } else {
-            Outcome::Granted
+            ScopeOutcome::Granted
         };
-        Step { scope, audience, asked: true, supported, forbidden, held, outcome }
+        ScopeStep { scope, audience, asked: true, supported, forbidden, held, outcome }
     }
 
     /// What a request without scope may get here, each once: what is held, or the defaults with what holds them.
-    fn offers(&self, registered: Option<&Registered<'a>>) -> Vec<(&'a str, Option<Held<'a>>)> {
+    fn offers(&self, registered: Option<&Registered<'a>>) -> Vec<(&'a str, Option<Coverage<'a>>)> {
         let audience = self.audience;
         let held = |scope: &'a str| {
             let cover = registered.map(|registered| Cover::new(registered, scope));
             self.held(scope, cover.as_ref())
         };
-        let default = |(at, scope)| (scope, Held::Default(at));
+        let default = |(at, scope)| (scope, Coverage::Default(at));
         let defaults = audience.default_client_scopes.iter().enumerate().map(default);
         if audience.omitted_scope == OmittedScope::Default {
             // What the defaults name is a default, however it is held; a registered one needs no origin of ours.
             let offer = |(scope, default)| match held(scope) {
-                Some(Held::Registered(token)) => (scope, Some(Held::Registered(token))),
+                Some(Coverage::Registered(token)) => (scope, Some(Coverage::Registered(token))),
                 other => (scope, other.map(|_| default)),
             };
             return defaults.map(offer).collect();
         }
         let mut seen = Distinct::default();
         let mut offers = Vec::new();
-        let mut offer = |scope: &'a str, held: Held<'a>| {
+        let mut offer = |scope: &'a str, held: Coverage<'a>| {
             if seen.push(scope) {
                 offers.push((scope, Some(held)));
             }
         };
         for token in registered.map_or(&[][..], Registered::tokens) {
-            offer(token, Held::Registered(token));
+            offer(token, Coverage::Registered(token));
         }
         if self.has_defaults() {
             defaults.for_each(|(scope, default)| offer(scope, default));
@@ -373,11 +373,11 @@ impl<'a> Holder<'a> {
         if self.has_baseline() {
             // A baseline scope that a registered or default entry covers has that origin.
             for (at, scope) in audience.baseline_client_scopes.iter().enumerate() {
-                offer(scope, held(scope).unwrap_or(Held::Baseline(at)));
+                offer(scope, held(scope).unwrap_or(Coverage::Baseline(at)));
             }
             for (rule, list) in &self.rules {
                 for (at, scope) in list.baseline_client_scopes.iter().enumerate() {
-                    offer(scope, held(scope).unwrap_or(Held::Rule(*rule, at)));
+                    offer(scope, held(scope).unwrap_or(Coverage::Rule(*rule, at)));
                 }
             }
         }
@@ -386,26 +386,26 @@ impl<'a> Holder<'a> {
 
     /// How a scope fares here that is offered to a request without scope. Never granted is what has to be asked for.
     /// `is_forbidden`: here or at another audience of the request.
-    fn offer(&self, scope: &'a str, held: Option<Held<'a>>, is_forbidden: bool) -> Step<'a> {
+    fn offer(&self, scope: &'a str, held: Option<Coverage<'a>>, is_forbidden: bool) -> ScopeStep<'a> {
         let audience = self.audience;
         let matching = audience.scope_matching;
         let forbidden = matching.find_stop(&audience.forbidden_scopes, scope);
         let supported = matching.find(&audience.scopes_supported, scope);
         let outcome = if is_forbidden {
-            Outcome::Withheld(Withheld::Forbidden)
+            ScopeOutcome::Withheld(Withheld::Forbidden)
         } else if supported.is_none() {
-            Outcome::Withheld(Withheld::Unsupported)
+            ScopeOutcome::Withheld(Withheld::Unsupported)
         } else if held.is_none() {
-            Outcome::Withheld(Withheld::NotHeld)
+            ScopeOutcome::Withheld(Withheld::NotHeld)
         } else if matching.find_stop(&audience.privileged_scopes, scope).is_some() {
-            Outcome::Withheld(Withheld::Privileged)
+            ScopeOutcome::Withheld(Withheld::Privileged)
         } else if matching.find(&audience.step_up_scopes, scope).is_some() {
-            Outcome::Withheld(Withheld::StepUp)
+            ScopeOutcome::Withheld(Withheld::StepUp)
         } else if matching == ScopeMatching::Wildcard && has_star_segment(scope) {
-            Outcome::Withheld(Withheld::Wildcard)
+            ScopeOutcome::Withheld(Withheld::Wildcard)
         } else {
-            Outcome::Granted
+            ScopeOutcome::Granted
         };
-        Step { scope, audience, asked: false, supported, forbidden, held, outcome }
+        ScopeStep { scope, audience, asked: false, supported, forbidden, held, outcome }
     }
 }

@@ -1,6 +1,8 @@
 //! Denials and refused scopes in words: for the client (RFC 6749 section 5.2) and for whoever reads `refused`.
 
-use super::{Answer, MAX_DESCRIPTION_BYTES, OAuthError, Outcome, Reason, Refused, RequestKind, Step};
+use super::{
+    Answer, MAX_DESCRIPTION_BYTES, OAuthError, Reason, Refused, RequestKind, ScopeOutcome, ScopeStep,
+};
 use crate::escape::printable;
 use crate::scope::TokenError;
 
@@ -120,11 +122,11 @@ pub(super) fn malformed<'a>(scope: &'a str, error: TokenError) -> Refused<'a> {
 /// registration.
 pub(super) fn refusal<'a>(
     scope: &'a str,
-    steps: &[Step<'a>],
+    steps: &[ScopeStep<'a>],
     forbid_together: bool,
     registered: bool,
 ) -> Refused<'a> {
-    let is_granted = steps.iter().any(|step| step.outcome == Outcome::Granted);
+    let is_granted = steps.iter().any(|step| step.outcome == ScopeOutcome::Granted);
     // Where one audience would grant, another forbids it; apart, all that support it forbid it. Otherwise a scope that
     // all refuse has the reason closest to a grant.
     let reasons = if is_granted || (!forbid_together && steps.iter().any(|step| step.supported.is_some())) {
@@ -134,9 +136,9 @@ pub(super) fn refusal<'a>(
     };
     let reason = reasons
         .into_iter()
-        .find(|reason| steps.iter().any(|step| step.outcome == Outcome::Refused(*reason)))
+        .find(|reason| steps.iter().any(|step| step.outcome == ScopeOutcome::Refused(*reason)))
         .unwrap_or(Reason::Unsupported);
-    let mut at = steps.iter().filter(|step| step.outcome == Outcome::Refused(reason));
+    let mut at = steps.iter().filter(|step| step.outcome == ScopeOutcome::Refused(reason));
     let first = at.next().map(|step| printable(&step.audience.audience, 200)).unwrap_or_default();
     let rest = match at.count() {
         0 => String::new(),
@@ -156,7 +158,7 @@ pub(super) fn refusal<'a>(
 }
 
 /// Joins how one scope fared at each audience: granted if one grants it and none that may says no.
-pub(super) fn is_granted(steps: &[Step<'_>], forbid_together: bool) -> bool {
-    steps.iter().any(|step| step.outcome == Outcome::Granted)
+pub(super) fn is_granted(steps: &[ScopeStep<'_>], forbid_together: bool) -> bool {
+    steps.iter().any(|step| step.outcome == ScopeOutcome::Granted)
         && (!forbid_together || steps.iter().all(|step| step.forbidden.is_none()))
 }

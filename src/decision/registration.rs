@@ -8,15 +8,15 @@ use super::registered::Registered;
 use super::target::{self, Targets};
 use super::trail::Trail;
 use super::{
-    Answer, Client, Granted, Held, Outcome, Reason, Refused, RequestKind, Step, Withheld, client,
-    is_forbidden, limit,
+    Answer, Client, Coverage, Granted, Reason, Refused, RequestKind, ScopeOutcome, ScopeStep, Withheld,
+    client, is_forbidden, limit,
 };
 use crate::policy::{AudiencePolicy, NothingLeft, PolicySet, Treatment};
 use crate::scope::{check_token, distinct_tokens};
 
 /// A registration request.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Question<'a> {
+pub struct RegistrationQuestion<'a> {
     /// The audiences it is for, as named; none means those that the policy has for registrations.
     pub audiences: &'a [String],
     /// `scope` as received; `None`, `""` and only spaces mean omitted (RFC 6749 section 3.1).
@@ -33,20 +33,20 @@ pub struct Question<'a> {
 /// client holds) if nothing was asked; then appends each baseline scope that is not yet there, in policy order. An
 /// allowed answer has at least one scope. Deciding on the answer's own scope changes nothing.
 #[must_use]
-pub fn expand<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> {
+pub fn expand<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>) -> Answer<'a> {
     decide(policy, question, false)
 }
 
 /// Decides as [`expand`] does, and fills in the trail.
 #[must_use]
-pub fn explain<'a>(policy: &'a PolicySet, question: &Question<'a>) -> Answer<'a> {
+pub fn explain<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>) -> Answer<'a> {
     decide(policy, question, true)
 }
 
 const KIND: RequestKind = RequestKind::Registration;
 
-fn decide<'a>(policy: &'a PolicySet, question: &Question<'a>, with_trail: bool) -> Answer<'a> {
-    let Question { audiences, scope, previous_scope, client } = *question;
+fn decide<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>, with_trail: bool) -> Answer<'a> {
+    let RegistrationQuestion { audiences, scope, previous_scope, client } = *question;
     let scope = scope.unwrap_or_default();
     let targets = match target::find(policy, audiences, KIND) {
         Ok(targets) => targets,
@@ -145,11 +145,11 @@ impl<'a> Registration<'a> {
                 steps.extend(audiences.iter().map(|audience| judge(audience, token).unasked()));
                 let is_granted = is_granted(&steps, *forbid_together);
                 for step in &mut steps {
-                    step.held = Some(Held::Registered(token));
-                    if step.outcome == Outcome::Granted {
+                    step.held = Some(Coverage::Registered(token));
+                    if step.outcome == ScopeOutcome::Granted {
                         match is_granted {
-                            true => granted.add(step, Held::Registered(token)),
-                            false => step.outcome = Outcome::Withheld(Withheld::Forbidden),
+                            true => granted.add(step, Coverage::Registered(token)),
+                            false => step.outcome = ScopeOutcome::Withheld(Withheld::Forbidden),
                         }
                     }
                 }
@@ -161,7 +161,7 @@ impl<'a> Registration<'a> {
                 let mut step = judge(audience, scope).unasked();
                 step.held = Some(held);
                 if *forbid_together && is_forbidden(audiences, scope) {
-                    step.outcome = Outcome::Withheld(Withheld::Forbidden);
+                    step.outcome = ScopeOutcome::Withheld(Withheld::Forbidden);
                 } else {
                     granted.add(&step, held);
                 }
@@ -176,29 +176,29 @@ fn given<'a>(
     audience: &'a AudiencePolicy,
     with_defaults: bool,
     client: &Client<'_>,
-) -> impl Iterator<Item = (&'a str, Held<'a>)> {
+) -> impl Iterator<Item = (&'a str, Coverage<'a>)> {
     let defaults = with_defaults.then(|| {
-        audience.default_client_scopes.iter().enumerate().map(|(at, scope)| (scope, Held::Default(at)))
+        audience.default_client_scopes.iter().enumerate().map(|(at, scope)| (scope, Coverage::Default(at)))
     });
     let baseline =
-        audience.baseline_client_scopes.iter().enumerate().map(|(at, scope)| (scope, Held::Baseline(at)));
+        audience.baseline_client_scopes.iter().enumerate().map(|(at, scope)| (scope, Coverage::Baseline(at)));
     let rules = client::rules(audience, client).flat_map(|(rule, client_rule)| {
         let list = client_rule.baseline_client_scopes.iter().enumerate();
-        list.map(move |(at, scope)| (scope, Held::Rule(rule, at)))
+        list.map(move |(at, scope)| (scope, Coverage::Rule(rule, at)))
     });
     defaults.into_iter().flatten().chain(baseline).chain(rules)
 }
 
 /// How a scope fares at one audience when it is registered.
-fn judge<'a>(audience: &'a AudiencePolicy, scope: &'a str) -> Step<'a> {
+fn judge<'a>(audience: &'a AudiencePolicy, scope: &'a str) -> ScopeStep<'a> {
     let forbidden = audience.scope_matching.find_stop(&audience.forbidden_scopes, scope);
     let supported = audience.scope_matching.find(&audience.scopes_supported, scope);
     let outcome = if forbidden.is_some() {
-        Outcome::Refused(Reason::Forbidden)
+        ScopeOutcome::Refused(Reason::Forbidden)
     } else if supported.is_none() {
-        Outcome::Refused(Reason::Unsupported)
+        ScopeOutcome::Refused(Reason::Unsupported)
     } else {
-        Outcome::Granted
+        ScopeOutcome::Granted
     };
-    Step { scope, audience, asked: true, supported, forbidden, held: None, outcome }
+    ScopeStep { scope, audience, asked: true, supported, forbidden, held: None, outcome }
 }

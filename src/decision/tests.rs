@@ -95,14 +95,20 @@ fn expand<'a>(
     scope: Option<&'a str>,
     client: Client<'a>,
 ) -> Answer<'a> {
-    let question = |scope| super::registration::Question { audiences, scope, previous_scope: None, client };
+    let question =
+        |scope| super::registration::RegistrationQuestion { audiences, scope, previous_scope: None, client };
     let answer = super::registration::expand(set, &question(scope));
     sound(&answer);
     if answer.is_allowed() {
         let own = join(&answer.scope);
         let again = super::registration::expand(
             set,
-            &super::registration::Question { audiences, scope: Some(&own), previous_scope: None, client },
+            &super::registration::RegistrationQuestion {
+                audiences,
+                scope: Some(&own),
+                previous_scope: None,
+                client,
+            },
         );
         sound(&again);
         assert_eq!(again.scope, answer.scope, "deciding on its own output changes nothing");
@@ -121,7 +127,7 @@ fn check<'a>(
 ) -> Answer<'a> {
     let answer = super::authorize::check(
         set,
-        &super::authorize::Question { audiences, scope, registered_scope, client },
+        &super::authorize::AuthorizeQuestion { audiences, scope, registered_scope, client },
     );
     sound(&answer);
     for scope in &answer.scope {
@@ -188,7 +194,8 @@ fn more_than_256_scopes_are_a_denial_duplicates_counted() {
     let many = (0..20_000).map(|at| format!("s{at}")).collect::<Vec<_>>().join(" ") + " a";
     let answer = check(&set, &[], Some(&many), Some("a"), Client::default());
     assert_eq!(brief(&answer), "ALLOW a | registered a");
-    let question = super::registration::Question { previous_scope: Some(&many), ..Default::default() };
+    let question =
+        super::registration::RegistrationQuestion { previous_scope: Some(&many), ..Default::default() };
     assert_eq!(brief(&super::registration::expand(&set, &question)), "ALLOW a | added a=REGISTERED");
 }
 
@@ -223,18 +230,21 @@ fn an_answer_is_small_enough_to_be_the_next_question() {
             ));
         }
         let set = set(&policy);
-        let answer = super::registration::expand(&set, &super::registration::Question::default());
+        let answer = super::registration::expand(&set, &super::registration::RegistrationQuestion::default());
         assert_eq!(answer.reason, reason);
         if reason.is_none() {
             let own = join(&answer.scope);
             assert!(own.len() <= MAX_ANSWER_SCOPE_BYTES && answer.scope.len() == 2560);
-            let again = super::registration::Question { previous_scope: Some(&own), ..Default::default() };
+            let again = super::registration::RegistrationQuestion {
+                previous_scope: Some(&own),
+                ..Default::default()
+            };
             assert_eq!(super::registration::expand(&set, &again).scope, answer.scope);
             let audiences = strings(&["a7"]);
             let at_one = check(&set, &audiences, Some(&own), None, Client::default());
             assert_eq!((at_one.scope.len(), at_one.reason), (10, None));
             // A client may ask for all that it was given, and for 256 more.
-            let again = super::registration::Question { scope: Some(&own), ..again };
+            let again = super::registration::RegistrationQuestion { scope: Some(&own), ..again };
             assert_eq!(super::registration::expand(&set, &again).scope, answer.scope);
             let more = |count: usize| {
                 let more = (0..count).map(|at| format!(" more{at}")).collect::<String>();
@@ -272,7 +282,7 @@ fn an_answer_up_to_every_limit_is_the_next_question() {
             true => (0..audiences.min(16)).map(|at| format!("a{at}")).collect(),
             false => Vec::new(),
         };
-        let question = super::registration::Question { audiences: &named, ..Default::default() };
+        let question = super::registration::RegistrationQuestion { audiences: &named, ..Default::default() };
         let answer = super::registration::expand(&set, &question);
         sound(&answer);
         if answer.is_allowed() {
@@ -290,7 +300,7 @@ fn an_answer_up_to_every_limit_is_the_next_question() {
                 ..Default::default()
             };
             prop_assert!(next.encoded_len() <= 256 * 1024, "{} bytes", next.encoded_len());
-            let again = super::registration::Question {
+            let again = super::registration::RegistrationQuestion {
                 audiences: &named, previous_scope: Some(&own), ..Default::default()
             };
             let update = super::registration::expand(&set, &again);

@@ -5,7 +5,7 @@ use crate::policy::AudiencePolicy;
 
 /// How one scope fared at one audience. Positions are 0-based in the compiled lists.
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct ScopeStep<'a> {
     /// The scope.
     pub scope: &'a str,
     /// The audience.
@@ -17,19 +17,19 @@ pub struct Step<'a> {
     /// The entry of `forbiddenScopes` that stops it.
     pub forbidden: Option<usize>,
     /// What covers it; at registration, what gives it.
-    pub held: Option<Held<'a>>,
+    pub held: Option<Coverage<'a>>,
     /// How it ended at this audience.
-    pub outcome: Outcome,
+    pub outcome: ScopeOutcome,
 }
 
-impl Step<'_> {
+impl ScopeStep<'_> {
     /// The same for a scope that the request does not name.
     pub(super) fn unasked(mut self) -> Self {
         self.asked = false;
         self.outcome = match self.outcome {
-            Outcome::Refused(Reason::Forbidden) => Outcome::Withheld(Withheld::Forbidden),
-            Outcome::Refused(Reason::Unsupported) => Outcome::Withheld(Withheld::Unsupported),
-            Outcome::Refused(_) => Outcome::Withheld(Withheld::NotHeld),
+            ScopeOutcome::Refused(Reason::Forbidden) => ScopeOutcome::Withheld(Withheld::Forbidden),
+            ScopeOutcome::Refused(Reason::Unsupported) => ScopeOutcome::Withheld(Withheld::Unsupported),
+            ScopeOutcome::Refused(_) => ScopeOutcome::Withheld(Withheld::NotHeld),
             other => other,
         };
         self
@@ -38,7 +38,7 @@ impl Step<'_> {
 
 /// What covers a scope, the first that fits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Held<'a> {
+pub enum Coverage<'a> {
     /// This registered scope.
     Registered(&'a str),
     /// Any supported scope, because the registration is unknown.
@@ -53,7 +53,7 @@ pub enum Held<'a> {
     StepUp(usize),
 }
 
-impl Held<'_> {
+impl Coverage<'_> {
     pub(super) const fn origin(self) -> Option<Origin> {
         match self {
             Self::AnySupported => None,
@@ -67,7 +67,7 @@ impl Held<'_> {
 
 /// How a scope ended at one audience.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum ScopeOutcome {
     /// Granted here.
     Granted,
     /// Asked for and refused here.
@@ -97,7 +97,7 @@ pub enum Withheld {
 #[derive(Debug)]
 pub(super) struct Trail<'a> {
     is_wanted: bool,
-    steps: Vec<Step<'a>>,
+    steps: Vec<ScopeStep<'a>>,
 }
 
 impl<'a> Trail<'a> {
@@ -105,21 +105,21 @@ impl<'a> Trail<'a> {
         Self { is_wanted, steps: Vec::new() }
     }
 
-    pub(super) fn record(&mut self, steps: &[Step<'a>]) {
+    pub(super) fn record(&mut self, steps: &[ScopeStep<'a>]) {
         if self.is_wanted {
             self.steps.extend_from_slice(steps);
         }
     }
 
-    pub(super) fn into_steps(self) -> Vec<Step<'a>> {
+    pub(super) fn into_steps(self) -> Vec<ScopeStep<'a>> {
         self.steps
     }
 }
 
 /// The rule name that a scope is given under; `""` for everything but a client rule.
-pub(super) fn rule_name<'a>(audience: &'a AudiencePolicy, held: Held<'a>) -> &'a str {
+pub(super) fn rule_name<'a>(audience: &'a AudiencePolicy, held: Coverage<'a>) -> &'a str {
     match held {
-        Held::Rule(rule, _) => audience.client_rules.get(rule).map_or("", |rule| &rule.name),
+        Coverage::Rule(rule, _) => audience.client_rules.get(rule).map_or("", |rule| &rule.name),
         _ => "",
     }
 }

@@ -8,8 +8,12 @@ use crate::scope;
 
 /// How many look-ups deciding a registration takes at most; closer to what it takes where that is more than `enough`.
 #[must_use]
-pub fn of_registration(policy: &PolicySet, question: &registration::Question<'_>, enough: usize) -> usize {
-    let registration::Question { audiences, scope, previous_scope, client } = question;
+pub fn of_registration(
+    policy: &PolicySet,
+    question: &registration::RegistrationQuestion<'_>,
+    enough: usize,
+) -> usize {
+    let registration::RegistrationQuestion { audiences, scope, previous_scope, client } = question;
     let (scope, held) = (scope.unwrap_or_default(), previous_scope.unwrap_or_default());
     let (count, together) = match named(audiences) {
         0 => (policy.registration_audiences().len(), 1),
@@ -20,8 +24,8 @@ pub fn of_registration(policy: &PolicySet, question: &registration::Question<'_>
 
 /// How many look-ups deciding an authorize request takes at most; closer to what it takes where that is more than `enough`.
 #[must_use]
-pub fn of_authorize(policy: &PolicySet, question: &authorize::Question<'_>, enough: usize) -> usize {
-    let authorize::Question { audiences, scope, registered_scope, client } = question;
+pub fn of_authorize(policy: &PolicySet, question: &authorize::AuthorizeQuestion<'_>, enough: usize) -> usize {
+    let authorize::AuthorizeQuestion { audiences, scope, registered_scope, client } = question;
     let (scope, held) = (scope.unwrap_or_default(), registered_scope.unwrap_or_default());
     let count = named(audiences).max(1);
     Work { policy, count, together: count, scope, held, client }.lookups(enough)
@@ -84,7 +88,7 @@ mod tests {
     /// The look-ups of an authorize request at `count` audiences.
     fn work(policy: &PolicySet, count: usize, scope: &str, registered: &str) -> usize {
         let audiences = vec!["a0".to_owned(); count];
-        let question = authorize::Question {
+        let question = authorize::AuthorizeQuestion {
             audiences: &audiences,
             scope: Some(scope),
             registered_scope: Some(registered),
@@ -113,8 +117,11 @@ mod tests {
         let hierarchic = work(&set(&format!("audiences: {{a0: {{{lists}}}}}")), 1, "a", &names(20_000));
         assert!(hierarchic > one * 15, "{hierarchic}");
         assert_eq!(work(&exact, 16, &names(257), &names(20_000)), 1, "it is denied at once");
-        let long =
-            of_authorize(&exact, &authorize::Question { scope: Some("a b"), ..Default::default() }, 1_000);
+        let long = of_authorize(
+            &exact,
+            &authorize::AuthorizeQuestion { scope: Some("a b"), ..Default::default() },
+            1_000,
+        );
         assert!(long >= work(&exact, 1, "a b", ""), "short questions are estimated by their length");
     }
 
@@ -123,16 +130,19 @@ mod tests {
         let audiences: String = (0..256).map(|at| format!("  a{at}: {{scopesSupported: [a]}}\n")).collect();
         let policy = set(&format!("audiences:\n{audiences}"));
         let previous = names(2_000);
-        let question = registration::Question { previous_scope: Some(&previous), ..Default::default() };
+        let question =
+            registration::RegistrationQuestion { previous_scope: Some(&previous), ..Default::default() };
         assert!(of_registration(&policy, &question, 0) > 2_000 * 256);
-        let ordinary =
-            registration::Question { scope: Some("openid profile mcp:read"), ..Default::default() };
+        let ordinary = registration::RegistrationQuestion {
+            scope: Some("openid profile mcp:read"),
+            ..Default::default()
+        };
         assert!(of_registration(&policy, &ordinary, 0) < 10_000);
         let uris = vec![String::new(); 10_000];
         let client = Client { redirect_uris: &uris, ..Client::default() };
         let rules = "{name: r, when: {redirectUri: loopback}, baselineClientScopes: [a]}";
         let policy = set(&format!("audiences: {{a0: {{scopesSupported: [a], clientRules: [{rules}]}}}}"));
-        let question = registration::Question { client, ..Default::default() };
+        let question = registration::RegistrationQuestion { client, ..Default::default() };
         assert!(of_registration(&policy, &question, 0) > 10_000);
     }
 }

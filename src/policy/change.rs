@@ -177,7 +177,7 @@ pub fn changes(before: &PolicySet, after: &PolicySet) -> Vec<Change> {
                     && !Arc::ptr_eq(one, other)
                     && one.digest != other.digest
                 {
-                    Walk { audience: &other.audience, found: &mut found }.audience(one, other);
+                    ChangeWalk { audience: &other.audience, found: &mut found }.audience(one, other);
                 }
             }
         }
@@ -241,12 +241,12 @@ fn widens(effect: Effect, before: &str, after: &str) -> bool {
     }
 }
 
-struct Walk<'w> {
+struct ChangeWalk<'w> {
     audience: &'w str,
     found: &'w mut Vec<Change>,
 }
 
-impl Walk<'_> {
+impl ChangeWalk<'_> {
     fn push(&mut self, kind: ChangeKind, widening: bool, removal: bool) {
         self.found.push(Change { audience: self.audience.to_owned(), kind, widening, removal });
     }

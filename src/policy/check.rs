@@ -10,7 +10,7 @@ use std::sync::Arc;
 use self::audience::Checker;
 use super::document::Document;
 use super::finding::{self, Code, Finding, Findings, Position, nearest};
-use super::format::read::{List, Member, Text};
+use super::format::read::{List, LocatedText, Member};
 use super::outline::{Outline, Outlines};
 use super::{Alias, AudiencePolicy, MAX_BASELINE_CLIENT_SCOPES, MAX_REGISTRATION_AUDIENCES, PolicySet};
 use crate::audience::{normalise, without_query};
@@ -77,18 +77,18 @@ pub struct CheckedDocument {
     pub findings: Findings,
     /// The guardrails that it declares.
     pub guardrails: Option<Member>,
-    declared: Vec<Declared>,
-    default_audience: Option<Text>,
+    declared: Vec<DeclaredAudience>,
+    default_audience: Option<LocatedText>,
     registration_audiences: Option<List>,
     outline: Outline,
     unreadable: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Declared {
+struct DeclaredAudience {
     position: Position,
     /// `aliases` as written.
-    aliases: Box<[Text]>,
+    aliases: Box<[LocatedText]>,
     policy: Result<Arc<AudiencePolicy>, Invalid>,
 }
 
@@ -101,7 +101,7 @@ struct Invalid {
     ignore_query: bool,
 }
 
-impl Declared {
+impl DeclaredAudience {
     fn audience(&self) -> &str {
         match &self.policy {
             Ok(policy) => &policy.audience,
@@ -176,7 +176,7 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
         checker.audience = &audience.value;
         let policy = checker.audience(audience, record);
         let aliases = record.entries("aliases").cloned().collect();
-        declared.push(Declared { position: audience.position, aliases, policy });
+        declared.push(DeclaredAudience { position: audience.position, aliases, policy });
     }
     let mut findings = checker.findings;
     findings.sort_by_key(|finding| finding.position);
@@ -185,7 +185,7 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
         findings,
         guardrails: document.guardrails().cloned(),
         declared,
-        default_audience: document.root.text("defaultAudience").map(Text::from),
+        default_audience: document.root.text("defaultAudience").map(LocatedText::from),
         registration_audiences: document.root.list("registrationAudiences").cloned(),
         outline: document.outline.clone(),
         unreadable: document.unreadable,
@@ -216,11 +216,11 @@ pub fn assemble<'d>(
     }
 
     let count = documents.iter().map(|document| document.declared.len()).sum();
-    let mut names = Names::of(&documents, count, outside);
+    let mut names = NameOwners::of(&documents, count, outside);
     let mut distinct = 0;
     let mut policies = Vec::with_capacity(count);
     let mut guardrails: Option<&CheckedDocument> = None;
-    let mut default_audience: Option<(&CheckedDocument, &Text)> = None;
+    let mut default_audience: Option<(&CheckedDocument, &LocatedText)> = None;
     let mut registration_audiences: Option<(&CheckedDocument, &List)> = None;
     for document in &documents {
         for declared in &document.declared {
@@ -337,7 +337,7 @@ fn in_file(
 }
 
 /// What the audiences of a set are called, and which one each name means.
-struct Names<'d> {
+struct NameOwners<'d> {
     exact: HashMap<&'d str, Owner<'d>>,
     /// By the name without its query; filled only if some audience ignores queries. The first
     /// audience of each, and the first of each that ignores queries.
@@ -349,14 +349,15 @@ struct Names<'d> {
 #[derive(Clone, Copy)]
 struct Owner<'d> {
     document: &'d CheckedDocument,
-    declared: &'d Declared,
+    declared: &'d DeclaredAudience,
     /// Its file is outside of the policy directory, and not to be quoted.
     is_outside: bool,
 }
 
-impl<'d> Names<'d> {
+impl<'d> NameOwners<'d> {
     fn of(documents: &[&'d CheckedDocument], count: usize, outside: &'d HashSet<&'d str>) -> Self {
-        let ignores = documents.iter().flat_map(|document| &document.declared).any(Declared::ignores_query);
+        let ignores =
+            documents.iter().flat_map(|document| &document.declared).any(DeclaredAudience::ignores_query);
         Self { exact: HashMap::with_capacity(count), bare: ignores.then(HashMap::new), outside }
     }
 
@@ -365,7 +366,7 @@ impl<'d> Names<'d> {
     fn declare(
         &mut self,
         document: &'d CheckedDocument,
-        declared: &'d Declared,
+        declared: &'d DeclaredAudience,
         findings: &mut Findings,
     ) -> bool {
         let own = Owner { document, declared, is_outside: self.outside.contains(&*document.file) };
@@ -399,7 +400,7 @@ impl<'d> Names<'d> {
         first.or(*ignoring).filter(is_other).map(|other| (other, false))
     }
 
-    fn get(&self, normal: &str) -> Option<&'d Declared> {
+    fn get(&self, normal: &str) -> Option<&'d DeclaredAudience> {
         let owner = self.exact.get(normal).or_else(|| {
             let (_, ignoring) = self.bare.as_ref()?.get(without_query(normal))?;
             ignoring.as_ref()
@@ -451,7 +452,7 @@ fn taken(
 
 /// Finds the audiences that keys at the top of a file refer to.
 struct References<'r, 'd> {
-    names: &'r Names<'d>,
+    names: &'r NameOwners<'d>,
     /// Whether everything that the set declares is known.
     complete: bool,
 }
@@ -462,7 +463,7 @@ impl<'d> References<'_, 'd> {
         key: &str,
         not_declared: Code,
         document: &CheckedDocument,
-        text: &Text,
+        text: &LocatedText,
         findings: &mut Findings,
     ) -> Option<&'d str> {
         let normal = match normalise(&text.value) {
@@ -508,7 +509,7 @@ impl<'d> References<'_, 'd> {
     /// The audiences of `registrationAudiences`, each once.
     fn find_all(&self, document: &CheckedDocument, list: &List, findings: &mut Findings) -> Vec<&'d str> {
         const KEY: &str = "registrationAudiences";
-        let mut found: HashMap<&str, &Text> = HashMap::new();
+        let mut found: HashMap<&str, &LocatedText> = HashMap::new();
         let mut in_order = Vec::new();
         for text in list.entries.iter().take(MAX_REGISTRATION_AUDIENCES) {
             let code = Code::RegistrationAudienceNotDeclared;

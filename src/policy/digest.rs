@@ -169,7 +169,7 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::format::Kind;
+    use crate::policy::format::ValueKind;
     use crate::policy::keys::{AUDIENCE, meanings};
     use crate::policy::sample::{FULL as BASE, read, set};
 
@@ -298,13 +298,15 @@ mod tests {
             });
             let key = (key, found.1.unwrap());
             let value = match key.1.kind {
-                Kind::Scopes(..) | Kind::Audiences(..) => "[z]".to_owned(),
-                Kind::Choice(words) | Kind::ChoiceOrOne(words, _) => {
+                ValueKind::Scopes(..) | ValueKind::Audiences(..) => "[z]".to_owned(),
+                ValueKind::Choice(words) | ValueKind::ChoiceOrOne(words, _) => {
                     let default = key.1.default.trim_matches('"');
                     words.iter().find(|word| **word != default).unwrap().to_string()
                 }
-                Kind::Flag => (key.1.default == "false").to_string(),
-                Kind::List(..) => "[{name: r, when: {source: dcr}, baselineClientScopes: [z]}]".to_owned(),
+                ValueKind::Flag => (key.1.default == "false").to_string(),
+                ValueKind::List(..) => {
+                    "[{name: r, when: {source: dcr}, baselineClientScopes: [z]}]".to_owned()
+                }
                 kind => panic!("no other value of {kind:?}"),
             };
             let member = written(&key.0.path, &value);

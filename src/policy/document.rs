@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use super::finding::{Code, Findings, Position};
-use super::format::read::{Member, Reader, Record, Text};
+use super::format::read::{DocumentReader, LocatedText, Mapping, Member};
 use super::keys::POLICY;
 use super::outline::Outline;
-use super::yaml::{self, Kind, Node};
+use super::yaml::{self, Node, NodeKind};
 
 /// One policy file.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct Document {
     /// Path of the file as found.
     pub file: Arc<str>,
     /// The mapping at its top; nothing if there is none.
-    pub root: Record,
+    pub root: Mapping,
     /// What is wrong with the shape of the file.
     pub findings: Findings,
     /// Everything that is written in it.
@@ -34,9 +34,9 @@ impl Document {
     }
 
     /// Reads the tree of a file, or reports why there is none.
-    pub(super) fn from_tree(file: &Arc<str>, tree: Result<Option<Node<'_>>, yaml::Problem>) -> Self {
-        let mut reader = Reader::new(file);
-        let mut root = Record::default();
+    pub(super) fn from_tree(file: &Arc<str>, tree: Result<Option<Node<'_>>, yaml::YamlProblem>) -> Self {
+        let mut reader = DocumentReader::new(file);
+        let mut root = Mapping::default();
         let mut outline = Outline::default();
         let mut unreadable = false;
         match tree {
@@ -52,7 +52,7 @@ impl Document {
                 "declare `audiences` or delete the file",
             ),
             Ok(Some(node)) => {
-                unreadable = !matches!(node.kind, Kind::Mapping(_));
+                unreadable = !matches!(node.kind, NodeKind::Mapping(_));
                 outline = Outline::of(&node);
                 root = reader.record(&node, &POLICY);
             }
@@ -63,7 +63,7 @@ impl Document {
 
     /// `audiences`, in file order, duplicates kept.
     #[must_use]
-    pub fn audiences(&self) -> &[(Text, Record)] {
+    pub fn audiences(&self) -> &[(LocatedText, Mapping)] {
         self.root.each("audiences")
     }
 

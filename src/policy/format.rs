@@ -22,7 +22,7 @@ pub struct Section {
     /// What it is for; Markdown, one paragraph.
     pub text: &'static str,
     /// What holds beyond its keys.
-    pub rule: Rule,
+    pub rule: MappingRule,
     /// Its keys, in the order of the format.
     pub keys: &'static [Key],
 }
@@ -59,7 +59,7 @@ impl Section {
 
 /// What holds for a mapping beyond its keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Rule {
+pub enum MappingRule {
     /// Nothing.
     Plain,
     /// At least one member is there; what to do if none is.
@@ -76,7 +76,7 @@ pub struct Key {
     /// The key as written.
     pub name: &'static str,
     /// The value.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Whether it has to be there.
     pub required: bool,
     /// The default as JSON; `""` if there is none that can be written down.
@@ -90,13 +90,23 @@ pub struct Key {
 }
 
 /// A key that may be left out, with its default as JSON.
-pub(crate) const fn key(name: &'static str, kind: Kind, default: &'static str, text: &'static str) -> Key {
+pub(crate) const fn key(
+    name: &'static str,
+    kind: ValueKind,
+    default: &'static str,
+    text: &'static str,
+) -> Key {
     let hint = "write a value or leave the key out";
     Key { name, kind, required: false, default, text, hint, meaning: None }
 }
 
 /// A key that has to be there, and what to do if it is missing or empty.
-pub(crate) const fn required(name: &'static str, kind: Kind, hint: &'static str, text: &'static str) -> Key {
+pub(crate) const fn required(
+    name: &'static str,
+    kind: ValueKind,
+    hint: &'static str,
+    text: &'static str,
+) -> Key {
     Key { name, kind, required: true, default: "", text, hint, meaning: None }
 }
 
@@ -114,7 +124,7 @@ impl Key {
 
 /// The value of a key.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     /// A list of different scopes, with the least and the most entries. The most is a schema's: who
     /// reads the list judges it.
     Scopes(usize, Option<usize>),
@@ -150,7 +160,7 @@ pub enum Kind {
     Rows(usize),
 }
 
-impl Kind {
+impl ValueKind {
     /// The mapping behind it.
     #[must_use]
     pub const fn section(&self) -> Option<&'static Section> {

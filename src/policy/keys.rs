@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::format::schema::schema;
-use super::format::{Compiled, Effect, Key, Kind, Rule, Section, flag, key, required};
+use super::format::{Compiled, Effect, Key, MappingRule, Section, ValueKind, flag, key, required};
 use super::{
     ClientSource, MAX_ALIASES, MAX_BASELINE_CLIENT_SCOPES, MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES,
     MAX_REGISTRATION_AUDIENCES, MAX_SCOPE_DESCRIPTION_CHARS, NothingLeft, OmittedScope, Treatment,
@@ -13,9 +13,9 @@ use super::{
 };
 use crate::scope::matching::ScopeMatching;
 
-const ANY_SCOPES: Kind = Kind::Scopes(0, None);
-const BASELINE: Kind = Kind::Scopes(0, Some(MAX_BASELINE_CLIENT_SCOPES));
-const NAME: Kind = Kind::Text(1, Some(MAX_NAME_BYTES));
+const ANY_SCOPES: ValueKind = ValueKind::Scopes(0, None);
+const BASELINE: ValueKind = ValueKind::Scopes(0, Some(MAX_BASELINE_CLIENT_SCOPES));
+const NAME: ValueKind = ValueKind::Text(1, Some(MAX_NAME_BYTES));
 const UNKNOWN_REGISTRATIONS: &[&str] = UnknownRegistration::NAMES;
 
 const UNSUPPORTED_TEXT: &str =
@@ -27,30 +27,30 @@ pub static POLICY: Section = Section {
     name: "policy file",
     text: "A policy is a folder: every `*.yaml` and `*.yml` in it, except `*_test.yaml`, `*_test.yml` and names that \
            start with a dot. All files together are one policy set. A key that is not in this reference is an error.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
         key(
             "audiences",
-            Kind::Each(&AUDIENCE),
+            ValueKind::Each(&AUDIENCE),
             "",
             "What each audience allows. The key is the audience: the URL of the resource that tokens are for (RFC 8707), or a plain name. An audience is declared once, in one file.",
         ),
         key(
             "defaultAudience",
-            Kind::Audience,
+            ValueKind::Audience,
             "",
             "The audience of a request that names none. Set in at most one file; a declared audience.",
         ),
         key(
             "registrationAudiences",
-            Kind::Audiences(1, MAX_REGISTRATION_AUDIENCES),
+            ValueKind::Audiences(1, MAX_REGISTRATION_AUDIENCES),
             "",
             "The audiences of a registration that names none (RFC 7591 knows no `resource`). Set in at most one file; declared audiences. Default: all of them up to 256, else `defaultAudience`; with neither, such a registration is denied, and the set has a warning.",
         )
         .hint("list an audience or leave the key out"),
         key(
             "guardrails",
-            Kind::One(&GUARDRAILS),
+            ValueKind::One(&GUARDRAILS),
             "",
             "What holds for every audience of the folder. In at most one file.",
         ),
@@ -63,11 +63,11 @@ pub static AUDIENCE: Section = Section {
     text: "The policy of one audience. Audiences with `scheme://host` compare by scheme and host without case, the default \
            port and the path `/` make no difference; any other path and the query compare exactly. A fragment is an error. \
            Anything else compares byte for byte.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
         required(
             "scopesSupported",
-            Kind::Scopes(1, None),
+            ValueKind::Scopes(1, None),
             "list every scope that the audience knows",
             "The ceiling: every scope that the audience knows.",
         )
@@ -87,43 +87,43 @@ pub static AUDIENCE: Section = Section {
             .means(Effect::Protects, Compiled::Scopes(|policy| &policy.forbidden_scopes)),
         key(
             "scopeMatching",
-            Kind::Choice(ScopeMatching::NAMES),
+            ValueKind::Choice(ScopeMatching::NAMES),
             "\"exact\"",
             "How the entries of these lists match a requested scope. `exact`: equal bytes. `hierarchic`: `mcp` stands for `mcp.read` too. `wildcard`: in `mcp.*` the `*` stands for one segment, and as the last segment for one or more.",
         )
         .means(Effect::Any, Compiled::Word(|policy| policy.scope_matching.as_str())),
-        key("registration", Kind::One(&REGISTRATION), "", "How registrations are treated."),
-        key("authorization", Kind::One(&AUTHORIZATION), "", "How authorize requests are treated."),
+        key("registration", ValueKind::One(&REGISTRATION), "", "How registrations are treated."),
+        key("authorization", ValueKind::One(&AUTHORIZATION), "", "How authorize requests are treated."),
         key(
             "clientRules",
-            Kind::List(&CLIENT_RULE, 0),
+            ValueKind::List(&CLIENT_RULE, 0),
             "[]",
             "More baseline for the clients that match.",
         )
         .means(Effect::Gives, Compiled::Rules(|policy| &policy.client_rules)),
         key(
             "scopeDescriptions",
-            Kind::ScopeTexts(MAX_SCOPE_DESCRIPTION_CHARS),
+            ValueKind::ScopeTexts(MAX_SCOPE_DESCRIPTION_CHARS),
             "{}",
             "Texts for consent pages, by supported scope. Shown by `DescribeAudience`; not in the digest.",
         ),
         key(
             "aliases",
-            Kind::Audiences(0, MAX_ALIASES),
+            ValueKind::Audiences(0, MAX_ALIASES),
             "[]",
             "Other spellings that mean this audience, such as the path with `/` or an `api://` name. They follow the rules of an audience and are unique in the folder. Answers and audit use the main spelling.",
         )
         .means(Effect::Gives, Compiled::Aliases(|policy| &policy.aliases)),
         key(
             "ignoreQuery",
-            Kind::Flag,
+            ValueKind::Flag,
             "false",
             "Whether the query of a named audience is not compared. Only for audiences with `scheme://host`.",
         )
         .means(Effect::Rises(&["false", "true"]), Compiled::Word(|policy| flag(policy.ignore_query))),
         key(
             "description",
-            Kind::Prose(MAX_DESCRIPTION_CHARS),
+            ValueKind::Prose(MAX_DESCRIPTION_CHARS),
             "",
             "What the audience is, for people. Shown by `DescribeAudience`; not in the digest.",
         ),
@@ -134,13 +134,13 @@ pub static AUDIENCE: Section = Section {
 pub static REGISTRATION: Section = Section {
     name: "registration",
     text: "Settings for `ExpandRegistrationScopes`.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
-        key("unsupportedScopes", Kind::Choice(Treatment::NAMES), "\"reject\"", UNSUPPORTED_TEXT).means(
+        key("unsupportedScopes", ValueKind::Choice(Treatment::NAMES), "\"reject\"", UNSUPPORTED_TEXT).means(
             Effect::Rises(&["reject", "drop"]),
             Compiled::Word(|policy| policy.registration_unsupported_scopes.as_str()),
         ),
-        key("nothingLeft", Kind::Choice(NothingLeft::NAMES), "\"reject\"", NOTHING_LEFT_TEXT).means(
+        key("nothingLeft", ValueKind::Choice(NothingLeft::NAMES), "\"reject\"", NOTHING_LEFT_TEXT).means(
             Effect::Rises(&["reject", "default"]),
             Compiled::Word(|policy| policy.registration_nothing_left.as_str()),
         ),
@@ -151,15 +151,15 @@ pub static REGISTRATION: Section = Section {
 pub static AUTHORIZATION: Section = Section {
     name: "authorization",
     text: "Settings for `CheckAuthorizeScopes`.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
-        key("unsupportedScopes", Kind::Choice(Treatment::NAMES), "\"reject\"", UNSUPPORTED_TEXT).means(
+        key("unsupportedScopes", ValueKind::Choice(Treatment::NAMES), "\"reject\"", UNSUPPORTED_TEXT).means(
             Effect::Rises(&["reject", "drop"]),
             Compiled::Word(|policy| policy.unsupported_scopes.as_str()),
         ),
         key(
             "unregisteredScopes",
-            Kind::Choice(Treatment::NAMES),
+            ValueKind::Choice(Treatment::NAMES),
             "\"reject\"",
             "A scope that is supported but that the client does not hold: `reject` the request or `drop` the scope.",
         )
@@ -169,7 +169,7 @@ pub static AUTHORIZATION: Section = Section {
         ),
         key(
             "omittedScope",
-            Kind::Choice(OmittedScope::NAMES),
+            ValueKind::Choice(OmittedScope::NAMES),
             "\"registered\"",
             "What a request without scope gets. `registered`: what the client holds. `default`: those of `defaultClientScopes` that it holds. `reject`: a denial.",
         )
@@ -179,7 +179,7 @@ pub static AUTHORIZATION: Section = Section {
         ),
         key(
             "baselineForExistingClients",
-            Kind::Flag,
+            ValueKind::Flag,
             "true",
             "Whether the baseline and the client rules also cover clients that were registered before they were declared.",
         )
@@ -196,7 +196,7 @@ pub static AUTHORIZATION: Section = Section {
         .means(Effect::Gives, Compiled::Scopes(|policy| &policy.step_up_scopes)),
         key(
             "unknownRegistration",
-            Kind::ChoiceOrOne(UNKNOWN_REGISTRATIONS, &UNKNOWN_REGISTRATION),
+            ValueKind::ChoiceOrOne(UNKNOWN_REGISTRATIONS, &UNKNOWN_REGISTRATION),
             "\"omitted\"",
             "What a client holds if the caller does not know what it registered. `omitted`: as if it had registered just now without scope. `none`: nothing, not even the baseline. `supported`: any supported scope. One word, or one for each source of clients.",
         )
@@ -204,7 +204,7 @@ pub static AUTHORIZATION: Section = Section {
             Effect::Rises(&["none", "omitted", "supported"]),
             Compiled::BySource(|policy| policy.unknown_registration),
         ),
-        key("nothingLeft", Kind::Choice(NothingLeft::NAMES), "\"reject\"", NOTHING_LEFT_TEXT).means(
+        key("nothingLeft", ValueKind::Choice(NothingLeft::NAMES), "\"reject\"", NOTHING_LEFT_TEXT).means(
             Effect::Rises(&["reject", "default"]),
             Compiled::Word(|policy| policy.nothing_left.as_str()),
         ),
@@ -223,23 +223,23 @@ pub static UNKNOWN_REGISTRATION: Section = Section {
     name: "unknown registration",
     text: "What an unknown registration counts as, by the source of the client. A source that is left out, or that the \
            caller does not tell, counts as `omitted`.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
         key(
             ClientSource::Cimd.as_str(),
-            Kind::Choice(UNKNOWN_REGISTRATIONS),
+            ValueKind::Choice(UNKNOWN_REGISTRATIONS),
             "\"omitted\"",
             "Clients with a client id metadata document.",
         ),
         key(
             ClientSource::Dcr.as_str(),
-            Kind::Choice(UNKNOWN_REGISTRATIONS),
+            ValueKind::Choice(UNKNOWN_REGISTRATIONS),
             "\"omitted\"",
             "Clients that registered dynamically.",
         ),
         key(
             ClientSource::Static.as_str(),
-            Kind::Choice(UNKNOWN_REGISTRATIONS),
+            ValueKind::Choice(UNKNOWN_REGISTRATIONS),
             "\"omitted\"",
             "Clients configured by hand.",
         ),
@@ -250,7 +250,7 @@ pub static UNKNOWN_REGISTRATION: Section = Section {
 pub static CLIENT_RULE: Section = Section {
     name: "client rule",
     text: "More baseline for some clients. Every rule that matches counts.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
         required(
             "name",
@@ -260,13 +260,13 @@ pub static CLIENT_RULE: Section = Section {
         ),
         required(
             "when",
-            Kind::One(&WHEN),
+            ValueKind::One(&WHEN),
             "say for which clients, for example `when: {source: cimd}`",
             "For which clients.",
         ),
         required(
             "baselineClientScopes",
-            Kind::Scopes(1, Some(MAX_BASELINE_CLIENT_SCOPES)),
+            ValueKind::Scopes(1, Some(MAX_BASELINE_CLIENT_SCOPES)),
             "list the scopes that the rule gives",
             "What they are given.",
         ),
@@ -279,21 +279,21 @@ pub static WHEN: Section = Section {
     text: "Holds if every member holds. A member about which the request says nothing does not hold. All but `clientIdHost` is \
            the client's own word. A client id or redirect URI that parsers read differently (a backslash, blank, control or \
            non-ASCII byte, `@` in the authority, a fragment, a client id without path) holds no rule.",
-    rule: Rule::NotEmpty("add a member, or move the scopes to the audience's own `baselineClientScopes`"),
+    rule: MappingRule::NotEmpty("add a member, or move the scopes to the audience's own `baselineClientScopes`"),
     keys: &[
         key(
             "source",
-            Kind::Choice(ClientSource::NAMES),
+            ValueKind::Choice(ClientSource::NAMES),
             "",
             "Where the authorization server knows the client from: dynamic registration, a client id metadata document, or configuration by hand.",
         ),
         key(
             "clientIdHost",
-            Kind::Host,
+            ValueKind::Host,
             "",
             "Host of the https client id. Only for `cimd` clients; exact, without case, default port, no user information.",
         ),
-        key("softwareId", Kind::Text(1, None), "", "Equal `software_id`."),
+        key("softwareId", ValueKind::Text(1, None), "", "Equal `software_id`."),
         key(
             "clientName",
             NAME,
@@ -302,18 +302,18 @@ pub static WHEN: Section = Section {
         ),
         key(
             "redirectUri",
-            Kind::Text(1, None),
+            ValueKind::Text(1, None),
             "",
             "One of the redirect URIs: scheme and host without case, the default port removed, the rest byte for byte. Or `loopback`: all of them, at least one, are plain `http` on `localhost`, `[::1]` or 127.x.y.z, any port.",
         ),
         key(
             "grantTypes",
-            Kind::Texts(1),
+            ValueKind::Texts(1),
             "",
             "The client has all of these grant types. A client that names none has `authorization_code` (RFC 7591 section 2).",
         )
         .hint("list a grant type or leave the key out"),
-        key("applicationType", Kind::Text(1, None), "", "Equal `application_type`."),
+        key("applicationType", ValueKind::Text(1, None), "", "Equal `application_type`."),
     ],
 };
 
@@ -321,13 +321,13 @@ pub static WHEN: Section = Section {
 pub static GUARDRAILS: Section = Section {
     name: "guardrails",
     text: "What holds for every audience of the folder, so that one team can own this file and others theirs.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
         key("forbiddenScopes", ANY_SCOPES, "[]", "Forbidden at every audience, in addition to its own."),
         key("privilegedScopes", ANY_SCOPES, "[]", "Privileged at every audience, in addition to its own."),
         key(
             "maxBaselineClientScopes",
-            Kind::Number(MAX_BASELINE_CLIENT_SCOPES as u32),
+            ValueKind::Number(MAX_BASELINE_CLIENT_SCOPES as u32),
             "10",
             "Most entries of a baseline, of an audience or of a client rule. May only lower the 10.",
         ),
@@ -362,7 +362,7 @@ pub fn meanings() -> &'static [AudienceKey] {
             let path = format!("{prefix}{}", key.name);
             if let Some(meaning) = key.meaning {
                 found.push(AudienceKey { path, effect: meaning.effect, read: meaning.read });
-            } else if let Kind::One(section) = key.kind {
+            } else if let ValueKind::One(section) = key.kind {
                 walk(&format!("{path}."), section.keys, found);
             }
         }
@@ -391,7 +391,7 @@ mod tests {
     fn every_key_of_an_audience_has_a_meaning_or_is_for_people() {
         let paths: Vec<&str> = meanings().iter().map(|key| &*key.path).collect();
         let leaves = |prefix: &str, section: &Section| -> Vec<String> {
-            let keys = section.keys.iter().filter(|key| !matches!(key.kind, Kind::One(_)));
+            let keys = section.keys.iter().filter(|key| !matches!(key.kind, ValueKind::One(_)));
             keys.map(|key| format!("{prefix}{}", key.name)).collect()
         };
         let mut all = leaves("", &AUDIENCE);

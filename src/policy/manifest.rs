@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::document::Document;
 use super::finding::{Code, Finding, Findings, Position, value};
-use super::yaml::{self, Kind, Node, Problem, Schema};
+use super::yaml::{self, Node, NodeKind, Schema, YamlProblem};
 use crate::escape::shown;
 
 /// Reads every policy file that the ConfigMaps of a manifest hold, in the order of the manifest.
@@ -38,14 +38,14 @@ pub fn read(file: &Arc<str>, text: &str) -> Option<Vec<Document>> {
 }
 
 /// One YAML document of a file.
-struct Part<'t> {
+struct ManifestDocument<'t> {
     text: &'t str,
     /// Its first byte and how many lines stand before it.
     start: u32,
     lines: u32,
 }
 
-impl Part<'_> {
+impl ManifestDocument<'_> {
     fn position(&self, position: Position) -> Position {
         let Position { line, column, start, end } = position;
         Position { line: line + self.lines, column, start: start + self.start, end: end + self.start }
@@ -54,7 +54,7 @@ impl Part<'_> {
 
 /// Splits a file at its document markers. YAML 1.2.2 section 9.1.2: `---` at the start of a line is a
 /// marker wherever it stands, also inside a block scalar.
-fn parts(text: &str) -> Vec<Part<'_>> {
+fn parts(text: &str) -> Vec<ManifestDocument<'_>> {
     let mut parts = Vec::new();
     let (mut from, mut lines_before) = (0, 0);
     let (mut at, mut line) = (0, 0);
@@ -63,7 +63,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
             .strip_prefix("---")
             .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         if is_marker && at > from {
-            parts.push(Part {
+            parts.push(ManifestDocument {
                 text: text.get(from..at).unwrap_or_default(),
                 start: narrow(from),
                 lines: lines_before,
@@ -73,17 +73,21 @@ fn parts(text: &str) -> Vec<Part<'_>> {
         at += piece.len();
         line += 1;
     }
-    parts.push(Part { text: text.get(from..).unwrap_or_default(), start: narrow(from), lines: lines_before });
+    parts.push(ManifestDocument {
+        text: text.get(from..).unwrap_or_default(),
+        start: narrow(from),
+        lines: lines_before,
+    });
     parts
 }
 
 fn config_map(file: &Arc<str>, text: &str, root: &Node<'_>, documents: &mut Vec<Document>) {
-    let Some(Node { kind: Kind::Mapping(entries), .. }) = field(root, "data") else { return };
+    let Some(Node { kind: NodeKind::Mapping(entries), .. }) = field(root, "data") else { return };
     for (key, node) in entries {
         if !is_policy_key(key.text()) {
             continue;
         }
-        let Kind::Scalar { text: content, schema: Schema::String } = &node.kind else {
+        let NodeKind::Scalar { text: content, schema: Schema::String } = &node.kind else {
             documents.push(wrong_type(file, key, node));
             continue;
         };
@@ -126,12 +130,12 @@ fn is_policy_key(key: &str) -> bool {
 }
 
 fn field<'n, 't>(node: &'n Node<'t>, key: &str) -> Option<&'n Node<'t>> {
-    let Kind::Mapping(entries) = &node.kind else { return None };
+    let NodeKind::Mapping(entries) = &node.kind else { return None };
     entries.iter().find(|(name, _)| name.text() == key).map(|(_, value)| value)
 }
 
 /// Moves every position of a tree, or that of the reason why there is none.
-fn relocate(tree: &mut Result<Option<Node<'_>>, Problem>, place: &impl Fn(Position) -> Position) {
+fn relocate(tree: &mut Result<Option<Node<'_>>, YamlProblem>, place: &impl Fn(Position) -> Position) {
     match tree {
         Ok(None) => {}
         Ok(Some(root)) => relocate_node(root, place),
@@ -142,9 +146,9 @@ fn relocate(tree: &mut Result<Option<Node<'_>>, Problem>, place: &impl Fn(Positi
 fn relocate_node(node: &mut Node<'_>, place: &impl Fn(Position) -> Position) {
     node.position = place(node.position);
     match &mut node.kind {
-        Kind::Scalar { .. } => {}
-        Kind::Sequence(entries) => entries.iter_mut().for_each(|entry| relocate_node(entry, place)),
-        Kind::Mapping(entries) => {
+        NodeKind::Scalar { .. } => {}
+        NodeKind::Sequence(entries) => entries.iter_mut().for_each(|entry| relocate_node(entry, place)),
+        NodeKind::Mapping(entries) => {
             for (key, value) in entries {
                 relocate_node(key, place);
                 relocate_node(value, place);

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use super::yaml::{Kind, Node};
+use super::yaml::{Node, NodeKind};
 
 /// Everything that one document says: a hash of each key with the keys above it, and of each entry of a list.
 ///
@@ -75,23 +75,25 @@ fn walk(node: &Node<'_>, path: &DefaultHasher, said: &mut Vec<u64>) {
         path
     };
     match &node.kind {
-        Kind::Scalar { .. } => {}
-        Kind::Mapping(entries) => {
+        NodeKind::Scalar { .. } => {}
+        NodeKind::Mapping(entries) => {
             for (key, value) in entries {
                 let path = step(b'k', key.text());
                 said.push(path.finish());
                 walk(value, &path, said);
             }
         }
-        Kind::Sequence(entries) => {
+        NodeKind::Sequence(entries) => {
             for (at, entry) in entries.iter().enumerate() {
                 let path = match &entry.kind {
-                    Kind::Scalar { text, .. } => step(b'e', text),
-                    Kind::Mapping(members) => match members.iter().find(|(key, _)| key.text() == "name") {
-                        Some((_, name)) => step(b'n', name.text()),
-                        None => step(b'i', &at.to_string()),
-                    },
-                    Kind::Sequence(_) => step(b'i', &at.to_string()),
+                    NodeKind::Scalar { text, .. } => step(b'e', text),
+                    NodeKind::Mapping(members) => {
+                        match members.iter().find(|(key, _)| key.text() == "name") {
+                            Some((_, name)) => step(b'n', name.text()),
+                            None => step(b'i', &at.to_string()),
+                        }
+                    }
+                    NodeKind::Sequence(_) => step(b'i', &at.to_string()),
                 };
                 said.push(path.finish());
                 walk(entry, &path, said);

@@ -29,14 +29,14 @@ const MAX_KEY_CHARS: usize = 4096;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node<'t> {
     /// What it is.
-    pub kind: Kind<'t>,
+    pub kind: NodeKind<'t>,
     /// Where it stands; for an alias, where the alias stands.
     pub position: Position,
 }
 
 /// The three kinds of YAML node.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind<'t> {
+pub enum NodeKind<'t> {
     /// A scalar.
     Scalar {
         /// Its value, escapes resolved.
@@ -68,12 +68,12 @@ impl Node<'_> {
     #[must_use]
     pub fn describe(&self) -> &'static str {
         match &self.kind {
-            Kind::Scalar { schema: Schema::String, .. } => "a string",
-            Kind::Scalar { schema: Schema::Null, .. } => "nothing",
-            Kind::Scalar { schema: Schema::Boolean, .. } => "a boolean",
-            Kind::Scalar { schema: Schema::Number, .. } => "a number",
-            Kind::Sequence(_) => "a list",
-            Kind::Mapping(_) => "a mapping",
+            NodeKind::Scalar { schema: Schema::String, .. } => "a string",
+            NodeKind::Scalar { schema: Schema::Null, .. } => "nothing",
+            NodeKind::Scalar { schema: Schema::Boolean, .. } => "a boolean",
+            NodeKind::Scalar { schema: Schema::Number, .. } => "a number",
+            NodeKind::Sequence(_) => "a list",
+            NodeKind::Mapping(_) => "a mapping",
         }
     }
 
@@ -81,15 +81,15 @@ impl Node<'_> {
     #[must_use]
     pub fn text(&self) -> &str {
         match &self.kind {
-            Kind::Scalar { text, .. } => text,
-            Kind::Sequence(_) | Kind::Mapping(_) => "",
+            NodeKind::Scalar { text, .. } => text,
+            NodeKind::Sequence(_) | NodeKind::Mapping(_) => "",
         }
     }
 }
 
 /// Why a text has no tree.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Problem {
+pub struct YamlProblem {
     /// The finding code.
     pub code: Code,
     /// Where it was noticed.
@@ -104,7 +104,7 @@ pub struct Problem {
 ///
 /// # Errors
 /// The first syntax error, or the first limit that the text breaks: there is no tree after either.
-pub fn parse(text: &str) -> Result<Option<Node<'_>>, Problem> {
+pub fn parse(text: &str) -> Result<Option<Node<'_>>, YamlProblem> {
     let mut options = Options::default();
     options.simple_key_max_lookahead = MAX_KEY_CHARS;
     options.flow_nesting_limit = MAX_DEPTH;
@@ -120,7 +120,7 @@ pub fn parse(text: &str) -> Result<Option<Node<'_>>, Problem> {
     Ok(builder.root)
 }
 
-fn syntax(error: &granit_parser::ScanError) -> Problem {
+fn syntax(error: &granit_parser::ScanError) -> YamlProblem {
     let marker = error.marker();
     let start = narrow(marker.byte_offset().unwrap_or_default());
     let position = Position {
@@ -139,11 +139,11 @@ fn syntax(error: &granit_parser::ScanError) -> Problem {
         "check indentation, quotes and brackets on this line and the one before it"
     };
     let message = format!("not valid YAML: {}", shown(&message.replace("\\'", "`")));
-    Problem { code: Code::YamlSyntax, position, message, suggestion }
+    YamlProblem { code: Code::YamlSyntax, position, message, suggestion }
 }
 
-fn too_deep(position: Position) -> Problem {
-    Problem {
+fn too_deep(position: Position) -> YamlProblem {
+    YamlProblem {
         code: Code::YamlTooDeep,
         position,
         message: format!("nested more than {MAX_DEPTH} levels deep"),
@@ -152,7 +152,7 @@ fn too_deep(position: Position) -> Problem {
 }
 
 /// A mapping or list that is still open.
-struct Open<'t> {
+struct OpenNode<'t> {
     node: Node<'t>,
     key: Option<Node<'t>>,
     anchor: usize,
@@ -161,7 +161,7 @@ struct Open<'t> {
 #[derive(Default)]
 struct Builder<'t> {
     root: Option<Node<'t>>,
-    open: Vec<Open<'t>>,
+    open: Vec<OpenNode<'t>>,
     anchors: HashMap<usize, (Node<'t>, Weight)>,
     nodes: usize,
     alias_nodes: usize,
@@ -170,12 +170,12 @@ struct Builder<'t> {
 }
 
 impl<'t> Builder<'t> {
-    fn take(&mut self, event: Event<'t>, position: Position) -> Result<(), Problem> {
+    fn take(&mut self, event: Event<'t>, position: Position) -> Result<(), YamlProblem> {
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(Problem {
+                    return Err(YamlProblem {
                         code: Code::MultipleDocuments,
                         position,
                         message: "a second YAML document starts here, a policy file has one".to_owned(),
@@ -191,15 +191,15 @@ impl<'t> Builder<'t> {
                 let nothing = schema == Schema::Null && position.start == position.end;
                 let text = if nothing { Cow::Borrowed("") } else { text };
                 self.count(1, position)?;
-                self.close(Node { kind: Kind::Scalar { text, schema }, position }, anchor)?;
+                self.close(Node { kind: NodeKind::Scalar { text, schema }, position }, anchor)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), "seq", position)?;
-                self.start(Kind::Sequence(Vec::new()), anchor, position)?;
+                self.start(NodeKind::Sequence(Vec::new()), anchor, position)?;
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), "map", position)?;
-                self.start(Kind::Mapping(Vec::new()), anchor, position)?;
+                self.start(NodeKind::Mapping(Vec::new()), anchor, position)?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(mut open) = self.open.pop() {
@@ -210,7 +210,7 @@ impl<'t> Builder<'t> {
             Event::Alias(anchor) => {
                 let Some((_, weight)) = self.anchors.get(&anchor) else {
                     // Inside its own anchor: a tree cannot hold itself.
-                    return Err(Problem {
+                    return Err(YamlProblem {
                         code: Code::YamlSyntax,
                         position,
                         message: "an alias is inside the node that it names".to_owned(),
@@ -220,7 +220,7 @@ impl<'t> Builder<'t> {
                 let Weight { nodes, bytes, .. } = *weight;
                 self.alias_nodes = self.alias_nodes.saturating_add(nodes);
                 if self.alias_nodes > MAX_ALIAS_NODES {
-                    return Err(Problem {
+                    return Err(YamlProblem {
                         code: Code::YamlTooLarge,
                         position,
                         message: format!(
@@ -240,10 +240,10 @@ impl<'t> Builder<'t> {
         Ok(())
     }
 
-    fn count(&mut self, nodes: usize, position: Position) -> Result<(), Problem> {
+    fn count(&mut self, nodes: usize, position: Position) -> Result<(), YamlProblem> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > MAX_NODES {
-            return Err(Problem {
+            return Err(YamlProblem {
                 code: Code::YamlTooLarge,
                 position,
                 message: format!("more than {MAX_NODES} nodes in one file"),
@@ -253,10 +253,10 @@ impl<'t> Builder<'t> {
         Ok(())
     }
 
-    fn copy(&mut self, bytes: usize, position: Position) -> Result<(), Problem> {
+    fn copy(&mut self, bytes: usize, position: Position) -> Result<(), YamlProblem> {
         self.copied_bytes = self.copied_bytes.saturating_add(bytes);
         if self.copied_bytes > MAX_COPIED_BYTES {
-            return Err(Problem {
+            return Err(YamlProblem {
                 code: Code::YamlTooLarge,
                 position,
                 message: format!(
@@ -274,11 +274,11 @@ impl<'t> Builder<'t> {
         tag: Option<&granit_parser::Tag>,
         own: &str,
         position: Position,
-    ) -> Result<bool, Problem> {
+    ) -> Result<bool, YamlProblem> {
         match tag {
             None => Ok(false),
             Some(tag) if tag.is_yaml_core_schema_tag(own) => Ok(true),
-            Some(tag) => Err(Problem {
+            Some(tag) => Err(YamlProblem {
                 code: Code::YamlTag,
                 position,
                 message: format!("the tag `{}` is not allowed", shown(&tag.original())),
@@ -287,17 +287,17 @@ impl<'t> Builder<'t> {
         }
     }
 
-    fn start(&mut self, kind: Kind<'t>, anchor: usize, position: Position) -> Result<(), Problem> {
+    fn start(&mut self, kind: NodeKind<'t>, anchor: usize, position: Position) -> Result<(), YamlProblem> {
         if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(position));
         }
         self.count(1, position)?;
-        self.open.push(Open { node: Node { kind, position }, key: None, anchor });
+        self.open.push(OpenNode { node: Node { kind, position }, key: None, anchor });
         Ok(())
     }
 
     /// A node is complete: remembers it under its anchor and hands it to what is open around it.
-    fn close(&mut self, node: Node<'t>, anchor: usize) -> Result<(), Problem> {
+    fn close(&mut self, node: Node<'t>, anchor: usize) -> Result<(), YamlProblem> {
         if anchor > 0 {
             let weight = Weight::of(&node);
             self.count(weight.nodes, node.position)?;
@@ -306,13 +306,15 @@ impl<'t> Builder<'t> {
         }
         match self.open.last_mut() {
             None => self.root = Some(node),
-            Some(Open { node: Node { kind: Kind::Sequence(entries), .. }, .. }) => entries.push(node),
-            Some(Open { node: Node { kind: Kind::Mapping(entries), .. }, key, .. }) => match key.take() {
-                None => *key = Some(node),
-                Some(key) => entries.push((key, node)),
-            },
+            Some(OpenNode { node: Node { kind: NodeKind::Sequence(entries), .. }, .. }) => entries.push(node),
+            Some(OpenNode { node: Node { kind: NodeKind::Mapping(entries), .. }, key, .. }) => {
+                match key.take() {
+                    None => *key = Some(node),
+                    Some(key) => entries.push((key, node)),
+                }
+            }
             // A scalar is never open.
-            Some(Open { node: Node { kind: Kind::Scalar { .. }, .. }, .. }) => {}
+            Some(OpenNode { node: Node { kind: NodeKind::Scalar { .. }, .. }, .. }) => {}
         }
         Ok(())
     }
@@ -332,10 +334,10 @@ impl Weight {
     fn of(node: &Node<'_>) -> Self {
         let one = Self { nodes: 1, bytes: node.text().len(), owned: 0 };
         match &node.kind {
-            Kind::Scalar { text: Cow::Owned(text), .. } => Self { owned: text.len(), ..one },
-            Kind::Scalar { .. } => one,
-            Kind::Sequence(entries) => entries.iter().fold(one, |sum, entry| sum.plus(Self::of(entry))),
-            Kind::Mapping(entries) => {
+            NodeKind::Scalar { text: Cow::Owned(text), .. } => Self { owned: text.len(), ..one },
+            NodeKind::Scalar { .. } => one,
+            NodeKind::Sequence(entries) => entries.iter().fold(one, |sum, entry| sum.plus(Self::of(entry))),
+            NodeKind::Mapping(entries) => {
                 entries.iter().fold(one, |sum, (key, value)| sum.plus(Self::of(key)).plus(Self::of(value)))
             }
         }
@@ -403,17 +405,17 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn refused(text: &str) -> Problem {
+    fn refused(text: &str) -> YamlProblem {
         parse(text).expect_err("the text has no tree")
     }
 
     #[test]
     fn positions_are_one_based_and_span_the_text() {
         let text = "a: [b, \"c d\"]\n\u{e9}: x\n";
-        let Some(Node { kind: Kind::Mapping(entries), .. }) = parse(text).unwrap() else {
+        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = parse(text).unwrap() else {
             panic!("a mapping")
         };
-        let Kind::Sequence(list) = &entries[0].1.kind else { panic!("a list") };
+        let NodeKind::Sequence(list) = &entries[0].1.kind else { panic!("a list") };
         let at = list[1].position;
         assert_eq!((at.line, at.column), (1, 8));
         assert_eq!(&text[at.start as usize..at.end as usize], "\"c d\"");
@@ -444,7 +446,7 @@ mod tests {
         ] {
             let node = parse(text).unwrap().unwrap();
             assert!(
-                matches!(node.kind, Kind::Scalar { schema, .. } if schema == expected),
+                matches!(node.kind, NodeKind::Scalar { schema, .. } if schema == expected),
                 "{text}: {node:?}"
             );
         }
@@ -455,7 +457,7 @@ mod tests {
         assert_eq!(parse("").unwrap(), None);
         assert_eq!(parse("# nothing\n").unwrap(), None);
         let text = "\u{feff}a: b";
-        let Some(Node { kind: Kind::Mapping(entries), .. }) = parse(text).unwrap() else {
+        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = parse(text).unwrap() else {
             panic!("a mapping")
         };
         let at = entries[0].1.position;
@@ -493,8 +495,8 @@ mod tests {
     #[test]
     fn aliases_within_bounds_work() {
         let node = parse("a: &x [b, c]\nd: *x\n").unwrap().unwrap();
-        let Kind::Mapping(entries) = node.kind else { panic!("a mapping") };
-        assert!(matches!(&entries[1].1.kind, Kind::Sequence(list) if list.len() == 2));
+        let NodeKind::Mapping(entries) = node.kind else { panic!("a mapping") };
+        assert!(matches!(&entries[1].1.kind, NodeKind::Sequence(list) if list.len() == 2));
         assert_eq!(entries[1].1.position.line, 2);
         assert_eq!(refused("a: &x [*x]").code, Code::YamlSyntax);
         assert_eq!(refused("a: *nowhere").code, Code::YamlSyntax);

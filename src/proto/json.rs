@@ -119,13 +119,14 @@ pub fn from_value<M: Message + Name + Default>(mut value: serde_json::Value) -> 
 
 fn with<M: Message + Name>(
     message: &M,
-    write: impl FnOnce(&Shown<'_>) -> serde_json::Result<String>,
+    write: impl FnOnce(&JsonValue<'_>) -> serde_json::Result<String>,
 ) -> Result<String, JsonError> {
     let message = match DynamicMessage::decode(descriptor::<M>()?, message.encode_to_vec().as_slice()) {
         Ok(message) => message,
         Err(source) => return Err(JsonError::Mismatch { name: M::full_name(), source }),
     };
-    write(&Shown::Message(&message)).map_err(|source| JsonError::Serialize { name: M::full_name(), source })
+    write(&JsonValue::Message(&message))
+        .map_err(|source| JsonError::Serialize { name: M::full_name(), source })
 }
 
 fn descriptor<M: Name>() -> Result<MessageDescriptor, JsonError> {
@@ -142,12 +143,12 @@ fn descriptor<M: Name>() -> Result<MessageDescriptor, JsonError> {
 }
 
 /// A message, or a value of one of its fields.
-enum Shown<'a> {
+enum JsonValue<'a> {
     Message(&'a DynamicMessage),
     Field(&'a Value, Kind),
 }
 
-impl Serialize for Shown<'_> {
+impl Serialize for JsonValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Message(message) if message.descriptor().full_name() == TIMESTAMP => serializer
@@ -157,7 +158,8 @@ impl Serialize for Shown<'_> {
                 for field in message.descriptor().fields() {
                     if !field.supports_presence() || message.has_field(&field) {
                         let value = message.get_field(&field);
-                        members.serialize_entry(field.json_name(), &Shown::Field(&value, field.kind()))?;
+                        members
+                            .serialize_entry(field.json_name(), &JsonValue::Field(&value, field.kind()))?;
                     }
                 }
                 members.end()
@@ -179,9 +181,9 @@ impl Serialize for Shown<'_> {
                         None => serializer.serialize_i32(*number),
                     }
                 }
-                Value::Message(message) => Shown::Message(message).serialize(serializer),
+                Value::Message(message) => JsonValue::Message(message).serialize(serializer),
                 Value::List(values) => {
-                    serializer.collect_seq(values.iter().map(|value| Shown::Field(value, kind.clone())))
+                    serializer.collect_seq(values.iter().map(|value| JsonValue::Field(value, kind.clone())))
                 }
                 Value::Map(entries) => {
                     let of_entry = kind
@@ -191,7 +193,9 @@ impl Serialize for Shown<'_> {
                         entries.iter().map(|(key, value)| (key_text(key), value)).collect();
                     entries.sort_by(|(one, _), (other, _)| one.cmp(other));
                     serializer.collect_map(
-                        entries.into_iter().map(|(key, value)| (key, Shown::Field(value, of_entry.clone()))),
+                        entries
+                            .into_iter()
+                            .map(|(key, value)| (key, JsonValue::Field(value, of_entry.clone()))),
                     )
                 }
             },

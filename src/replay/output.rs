@@ -7,15 +7,15 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Color, Style};
 use serde_json::{Value, json};
 
-use super::{CAVEAT, Flip, Group, Outcome, Report};
+use super::{CAVEAT, Flip, FlipGroup, ReplayReport, VisibleAnswer};
 use crate::escape::shown;
 
 /// For people: the flips by kind, each with its count, then what was replayed and what is not known.
 #[must_use]
-pub fn text(report: &Report) -> String {
+pub fn text(report: &ReplayReport) -> String {
     let mut out = String::new();
     for flip in Flip::ALL {
-        let groups: Vec<&Group> = report.groups.iter().filter(|group| group.flip == flip).collect();
+        let groups: Vec<&FlipGroup> = report.groups.iter().filter(|group| group.flip == flip).collect();
         if groups.is_empty() {
             continue;
         }
@@ -31,7 +31,8 @@ pub fn text(report: &Report) -> String {
             one(&mut out, group);
         }
     }
-    let Report { calls, flipped, not_as_recorded, cut, not_repeatable, lost, others: _, groups: _ } = report;
+    let ReplayReport { calls, flipped, not_as_recorded, cut, not_repeatable, lost, others: _, groups: _ } =
+        report;
     _ = writeln!(out, "{calls} recorded calls, {flipped} flip");
     if *not_as_recorded > 0 {
         _ = writeln!(
@@ -58,8 +59,8 @@ pub fn text(report: &Report) -> String {
     out
 }
 
-fn one(out: &mut String, group: &Group) {
-    let Group { flip: _, kind, audiences, asked, before, after, count, clients, more_clients, sequences } =
+fn one(out: &mut String, group: &FlipGroup) {
+    let FlipGroup { flip: _, kind, audiences, asked, before, after, count, clients, more_clients, sequences } =
         group;
     let audiences = if audiences.is_empty() { "no audience".to_owned() } else { each(audiences, ", ") };
     let asked = asked.as_deref().map_or_else(|| "(omitted)".to_owned(), shown);
@@ -78,8 +79,8 @@ fn one(out: &mut String, group: &Group) {
     }
 }
 
-fn outcome(outcome: &Outcome) -> String {
-    let Outcome { reason, scope, refused } = outcome;
+fn outcome(outcome: &VisibleAnswer) -> String {
+    let VisibleAnswer { reason, scope, refused } = outcome;
     let mut text = match reason {
         None => format!("ALLOW {}", each(scope, " ")),
         Some(reason) => format!("DENY {}", reason.as_str()),
@@ -112,8 +113,8 @@ fn colour(colour: AnsiColor) -> Style {
 
 /// For programs.
 #[must_use]
-pub fn json(report: &Report) -> Value {
-    let outcome = |outcome: &Outcome| {
+pub fn json(report: &ReplayReport) -> Value {
+    let outcome = |outcome: &VisibleAnswer| {
         let refused = outcome
             .refused
             .iter()
@@ -125,7 +126,7 @@ pub fn json(report: &Report) -> Value {
             "refused": refused.collect::<Vec<_>>(),
         })
     };
-    let group = |group: &Group| {
+    let group = |group: &FlipGroup| {
         json!({
             "flip": group.flip.as_str(),
             "question": group.kind.as_str(),
@@ -159,18 +160,18 @@ mod tests {
     use crate::decision::Reason;
     use crate::decision::RequestKind;
 
-    fn report() -> Report {
-        let allowed = |scope: &[&str]| Outcome {
+    fn report() -> ReplayReport {
+        let allowed = |scope: &[&str]| VisibleAnswer {
             reason: None,
             scope: scope.iter().map(|scope| (*scope).to_owned()).collect(),
             refused: Vec::new(),
         };
-        let denied = Outcome {
+        let denied = VisibleAnswer {
             reason: Some(Reason::Unsupported),
             scope: Vec::new(),
             refused: vec![("a\n".into(), Reason::Unsupported)],
         };
-        let group = Group {
+        let group = FlipGroup {
             flip: Flip::NowDenied,
             kind: RequestKind::Authorize,
             audiences: vec!["api".into()],
@@ -182,7 +183,7 @@ mod tests {
             more_clients: 2,
             sequences: (4, 9),
         };
-        let other = Group {
+        let other = FlipGroup {
             flip: Flip::GainsScopes,
             kind: RequestKind::Registration,
             asked: None,
@@ -194,7 +195,7 @@ mod tests {
             sequences: (5, 5),
             ..group.clone()
         };
-        Report {
+        ReplayReport {
             calls: 9,
             flipped: 4,
             not_as_recorded: 1,

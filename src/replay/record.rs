@@ -14,7 +14,7 @@ use crate::proto::v1::{AuditEvent, AuditEventKind, Gap, Reason};
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Line {
     /// A call.
-    Call(Box<Recorded>),
+    Call(Box<RecordedCall>),
     /// Events that are missing.
     Gap {
         /// How many.
@@ -26,7 +26,7 @@ pub enum Line {
 
 /// A call as recorded.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Recorded {
+pub struct RecordedCall {
     /// Its place in the log; 0 if unknown.
     pub sequence: u64,
     /// The question.
@@ -116,7 +116,7 @@ impl Line {
             registered_scope: event.registered_scope,
             client: event.client.unwrap_or_default(),
         };
-        Ok(Self::Call(Box::new(Recorded {
+        Ok(Self::Call(Box::new(RecordedCall {
             sequence: event.sequence,
             call,
             allowed,

@@ -12,18 +12,18 @@ use crate::policy::finding::{Finding, Severity};
 
 /// A group of results, such as a file.
 #[derive(Clone, Debug, Default)]
-pub struct Group {
+pub struct ResultGroup {
     /// Its name.
     pub name: String,
     /// Its results, in order.
-    pub cases: Vec<Outcome>,
+    pub cases: Vec<ResultOutcome>,
     /// What else is to be said; may be empty.
     pub output: String,
 }
 
 /// One result.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct ResultOutcome {
     /// Its name.
     pub name: String,
     /// Why it failed; `None` if it passed.
@@ -43,7 +43,7 @@ pub struct Failure {
 
 /// The document. `started` is when the work began; the groups took no time that is worth a number.
 #[must_use]
-pub fn document(groups: &[Group], started: SystemTime) -> String {
+pub fn document(groups: &[ResultGroup], started: SystemTime) -> String {
     // `2026-01-02T03:04:05Z`, without fraction and zone: Ant's schema knows neither.
     let timestamp: String = prost_types::Timestamp::from(started).to_string().chars().take(19).collect();
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
@@ -101,10 +101,10 @@ pub fn findings(
         files.iter().chain(findings.iter().map(|finding| &finding.file)).collect();
     names.sort();
     names.dedup();
-    let groups: Vec<Group> = names
+    let groups: Vec<ResultGroup> = names
         .into_iter()
         .map(|name| {
-            let mut group = Group { name: name.to_string(), ..Group::default() };
+            let mut group = ResultGroup { name: name.to_string(), ..ResultGroup::default() };
             for finding in findings.iter().filter(|finding| finding.file == *name) {
                 if finding.severity() == Severity::Error || deny_warnings {
                     group.cases.push(failed(finding));
@@ -113,7 +113,7 @@ pub fn findings(
                 }
             }
             if group.cases.is_empty() {
-                group.cases.push(Outcome { name: "valid".to_owned(), failure: None });
+                group.cases.push(ResultOutcome { name: "valid".to_owned(), failure: None });
             }
             group
         })
@@ -121,11 +121,11 @@ pub fn findings(
     document(&groups, started)
 }
 
-fn failed(finding: &Finding) -> Outcome {
+fn failed(finding: &Finding) -> ResultOutcome {
     let Finding { code, position, message, suggestion, .. } = finding;
     let place =
         if position.line > 0 { format!(" {}:{}", position.line, position.column) } else { String::new() };
-    Outcome {
+    ResultOutcome {
         name: format!("{}{place}", code.as_str()),
         failure: Some(Failure {
             kind: code.as_str().to_owned(),
@@ -310,9 +310,9 @@ mod tests {
     #[test]
     fn hostile_text_cannot_leave_its_place() {
         let text = "\"/><x a='1'>&amp;]]>\u{0}\u{1b}[31m\u{ffff}\ttab\nline\r";
-        let group = Group {
+        let group = ResultGroup {
             name: text.to_owned(),
-            cases: vec![Outcome {
+            cases: vec![ResultOutcome {
                 name: text.to_owned(),
                 failure: Some(Failure { kind: text.into(), message: text.into(), text: text.into() }),
             }],

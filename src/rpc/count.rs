@@ -14,7 +14,7 @@ use crate::policy::ClientSource;
 
 /// The RPCs that decide.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Method {
+pub enum DecidingMethod {
     /// A registration.
     Expand,
     /// An authorize request.
@@ -23,7 +23,7 @@ pub enum Method {
     BatchCheck,
 }
 
-impl Method {
+impl DecidingMethod {
     const ALL: [Self; 3] = [Self::Expand, Self::Check, Self::BatchCheck];
 
     /// The path of the RPC, such as `/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes`.
@@ -43,15 +43,15 @@ impl Method {
 
 /// Counts answers. Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
-pub struct DecisionCounts(Arc<Inner>);
+pub struct DecisionCounts(Arc<Counters>);
 
 type Labels = Vec<(&'static str, &'static str)>;
 
 #[derive(Debug)]
-struct Inner {
+struct Counters {
     decisions: Family<Labels, Counter>,
     /// One for each method and each end: allowed, then the reasons.
-    by_end: [[Counter; 1 + Reason::ALL.len()]; Method::ALL.len()],
+    by_end: [[Counter; 1 + Reason::ALL.len()]; DecidingMethod::ALL.len()],
     unknown_registrations: Family<Labels, Counter>,
     /// In the order of `SOURCES`.
     by_source: [Counter; SOURCES.len()],
@@ -68,11 +68,11 @@ const SOURCES: [(Option<ClientSource>, &str); 4] = [
 impl Default for DecisionCounts {
     fn default() -> Self {
         let decisions = Family::<Labels, Counter>::default();
-        let counter = |method: Method, decision, reason| {
+        let counter = |method: DecidingMethod, decision, reason| {
             let labels = vec![("method", method.name()), ("decision", decision), ("reason", reason)];
             decisions.get_or_create(&labels).clone()
         };
-        let by_end = Method::ALL.map(|method| {
+        let by_end = DecidingMethod::ALL.map(|method| {
             std::array::from_fn(|end| match end.checked_sub(1).and_then(|at| Reason::ALL.get(at)) {
                 None => counter(method, "ALLOW", ""),
                 Some(reason) => counter(method, "DENY", reason.as_str()),
@@ -82,13 +82,13 @@ impl Default for DecisionCounts {
         let by_source =
             SOURCES.map(|(_, source)| unknown_registrations.get_or_create(&vec![("source", source)]).clone());
         let has_warned = AtomicBool::new(false);
-        Self(Arc::new(Inner { decisions, by_end, unknown_registrations, by_source, has_warned }))
+        Self(Arc::new(Counters { decisions, by_end, unknown_registrations, by_source, has_warned }))
     }
 }
 
 impl DecisionCounts {
     /// Counts an answer; `reason` is `None` if it allows.
-    pub(super) fn decided(&self, method: Method, reason: Option<Reason>) {
+    pub(super) fn decided(&self, method: DecidingMethod, reason: Option<Reason>) {
         let end = reason.map_or(0, |reason| 1 + reason as usize);
         if let Some(counter) = self.0.by_end.get(method as usize).and_then(|ends| ends.get(end)) {
             counter.inc();
@@ -113,7 +113,7 @@ impl DecisionCounts {
 
     /// Adds the counters to what `/metrics` shows.
     pub fn register(&self, registry: &mut Registry) {
-        let Inner { decisions, unknown_registrations, .. } = &*self.0;
+        let Counters { decisions, unknown_registrations, .. } = &*self.0;
         registry.register("decisions", "Answers by RPC, decision and reason", decisions.clone());
         registry.register(
             "unknown_registrations",
@@ -129,9 +129,9 @@ mod tests {
 
     /// What is logged on this thread.
     #[derive(Clone, Debug, Default)]
-    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+    struct ThreadLog(Arc<std::sync::Mutex<Vec<u8>>>);
 
-    impl std::io::Write for Log {
+    impl std::io::Write for ThreadLog {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn first_dcr_client_without_registration_is_worth_a_warning() {
-        let log = Log::default();
+        let log = ThreadLog::default();
         let writer = log.clone();
         let subscriber =
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
@@ -170,11 +170,11 @@ mod tests {
     #[test]
     fn each_end_has_a_counter_of_its_own() {
         let counts = DecisionCounts::default();
-        counts.decided(Method::Check, None);
+        counts.decided(DecidingMethod::Check, None);
         for reason in Reason::ALL {
-            counts.decided(Method::Expand, Some(reason));
+            counts.decided(DecidingMethod::Expand, Some(reason));
         }
-        counts.decided(Method::BatchCheck, Some(Reason::ClientTooLarge));
+        counts.decided(DecidingMethod::BatchCheck, Some(Reason::ClientTooLarge));
         for source in [None, Some(ClientSource::Dcr), Some(ClientSource::Dcr), Some(ClientSource::Static)] {
             counts.unknown_registration(source);
         }

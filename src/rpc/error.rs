@@ -240,7 +240,7 @@ impl Overload {
 }
 
 /// One row of the table.
-struct Row {
+struct ErrorRow {
     code: Code,
     reason: &'static str,
     /// The request field that is to blame; makes a `BadRequest`.
@@ -262,88 +262,90 @@ impl RpcError {
 
     /// The same as an item of a batch.
     pub fn to_check_error(&self) -> v1::CheckError {
-        let Row { code, reason, .. } = self.row();
+        let ErrorRow { code, reason, .. } = self.row();
         v1::CheckError { code: code.into(), reason: reason.to_owned(), message: self.to_string() }
     }
 
     /// The table. A new kind of error does not compile until it has a row.
-    fn row(&self) -> Row {
+    fn row(&self) -> ErrorRow {
         match self {
             Self::OverLimit { field, unit, limit, actual } => {
-                Row::new(Code::InvalidArgument, "LIMIT_EXCEEDED")
+                ErrorRow::new(Code::InvalidArgument, "LIMIT_EXCEEDED")
                     .field(field)
                     .with("limit", limit)
                     .with("actual", actual)
                     .with("unit", unit)
             }
             Self::NotPrintable { field, byte: _, offset } => {
-                Row::new(Code::InvalidArgument, "NOT_PRINTABLE").field(field).with("offset", offset)
+                ErrorRow::new(Code::InvalidArgument, "NOT_PRINTABLE").field(field).with("offset", offset)
             }
             Self::MessageTooLarge { message, limit, actual } => {
-                Row::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE")
+                ErrorRow::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE")
                     .field("message")
                     .with("message", message)
                     .with("limit", limit)
                     .with("actual", actual)
             }
             Self::MalformedMessage { cause: _ } => {
-                Row::new(Code::InvalidArgument, "MESSAGE_MALFORMED").field("message")
+                ErrorRow::new(Code::InvalidArgument, "MESSAGE_MALFORMED").field("message")
             }
-            Self::InvalidPageSize { actual } => {
-                Row::new(Code::InvalidArgument, "PAGE_SIZE_INVALID").field("page_size").with("actual", actual)
-            }
+            Self::InvalidPageSize { actual } => ErrorRow::new(Code::InvalidArgument, "PAGE_SIZE_INVALID")
+                .field("page_size")
+                .with("actual", actual),
             Self::InvalidPageToken => {
-                Row::new(Code::InvalidArgument, "PAGE_TOKEN_INVALID").field("page_token")
+                ErrorRow::new(Code::InvalidArgument, "PAGE_TOKEN_INVALID").field("page_token")
             }
-            Self::MissingLogId => Row::new(Code::InvalidArgument, "LOG_ID_REQUIRED").field("log_id"),
+            Self::MissingLogId => ErrorRow::new(Code::InvalidArgument, "LOG_ID_REQUIRED").field("log_id"),
             Self::ForeignLogId { given: _, actual } => {
-                Row::new(Code::InvalidArgument, "LOG_ID_FOREIGN").field("log_id").with("log_id", actual)
+                ErrorRow::new(Code::InvalidArgument, "LOG_ID_FOREIGN").field("log_id").with("log_id", actual)
             }
             Self::CursorOutOfRange { after, oldest, newest } => {
-                Row::new(Code::OutOfRange, "SEQUENCE_OUT_OF_RANGE")
+                ErrorRow::new(Code::OutOfRange, "SEQUENCE_OUT_OF_RANGE")
                     .with("after_sequence", after)
                     .with("oldest_sequence", oldest)
                     .with("newest_sequence", newest)
             }
             Self::DataLoss { sequence } => {
-                Row::new(Code::DataLoss, "AUDIT_CHAIN_BROKEN").with("sequence", sequence)
+                ErrorRow::new(Code::DataLoss, "AUDIT_CHAIN_BROKEN").with("sequence", sequence)
             }
-            Self::AuditReadFailed => Row::new(Code::Internal, "AUDIT_READ_FAILED"),
+            Self::AuditReadFailed => ErrorRow::new(Code::Internal, "AUDIT_READ_FAILED"),
             Self::UnknownEnumValue { field, value } => {
-                Row::new(Code::InvalidArgument, "ENUM_VALUE_UNKNOWN").field(field).with("value", value)
+                ErrorRow::new(Code::InvalidArgument, "ENUM_VALUE_UNKNOWN").field(field).with("value", value)
             }
             Self::TimeOutOfRange { field } => {
-                Row::new(Code::InvalidArgument, "TIME_OUT_OF_RANGE").field(field)
+                ErrorRow::new(Code::InvalidArgument, "TIME_OUT_OF_RANGE").field(field)
             }
             Self::AudienceNotFound { audience } => {
-                Row::new(Code::NotFound, "AUDIENCE_NOT_FOUND").with("audience", audience)
+                ErrorRow::new(Code::NotFound, "AUDIENCE_NOT_FOUND").with("audience", audience)
             }
             Self::NoPolicy => {
-                Row::new(Code::Unavailable, "POLICY_NOT_LOADED").retry_after(Duration::from_secs(1))
+                ErrorRow::new(Code::Unavailable, "POLICY_NOT_LOADED").retry_after(Duration::from_secs(1))
             }
-            Self::Draining => Row::new(Code::Unavailable, "DRAINING").retry_after(Duration::from_secs(1)),
+            Self::Draining => {
+                ErrorRow::new(Code::Unavailable, "DRAINING").retry_after(Duration::from_secs(1))
+            }
             Self::ConnectionExpired => {
-                Row::new(Code::Unavailable, "CONNECTION_EXPIRED").retry_after(Duration::from_secs(1))
+                ErrorRow::new(Code::Unavailable, "CONNECTION_EXPIRED").retry_after(Duration::from_secs(1))
             }
             Self::Overloaded { cause } => {
-                Row::new(Code::Unavailable, cause.reason()).retry_after(Duration::from_secs(1))
+                ErrorRow::new(Code::Unavailable, cause.reason()).retry_after(Duration::from_secs(1))
             }
-            Self::AuditNotDurable => Row::new(Code::ResourceExhausted, "AUDIT_NOT_DURABLE"),
-            Self::AuditQueueFull => Row::new(Code::ResourceExhausted, "AUDIT_QUEUE_FULL"),
+            Self::AuditNotDurable => ErrorRow::new(Code::ResourceExhausted, "AUDIT_NOT_DURABLE"),
+            Self::AuditQueueFull => ErrorRow::new(Code::ResourceExhausted, "AUDIT_QUEUE_FULL"),
             Self::AnswerTooLarge { limit } => {
-                Row::new(Code::ResourceExhausted, "ANSWER_TOO_LARGE").with("limit", limit)
+                ErrorRow::new(Code::ResourceExhausted, "ANSWER_TOO_LARGE").with("limit", limit)
             }
-            Self::Unauthenticated => Row::new(Code::Unauthenticated, "UNAUTHENTICATED"),
+            Self::Unauthenticated => ErrorRow::new(Code::Unauthenticated, "UNAUTHENTICATED"),
             Self::PermissionDenied { method } => {
-                Row::new(Code::PermissionDenied, "PERMISSION_DENIED").with("method", method)
+                ErrorRow::new(Code::PermissionDenied, "PERMISSION_DENIED").with("method", method)
             }
-            Self::DeadlineExceeded => Row::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
-            Self::Internal => Row::new(Code::Internal, "INTERNAL"),
+            Self::DeadlineExceeded => ErrorRow::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            Self::Internal => ErrorRow::new(Code::Internal, "INTERNAL"),
         }
     }
 }
 
-impl Row {
+impl ErrorRow {
     fn new(code: Code, reason: &'static str) -> Self {
         Self { code, reason, field: None, retry_after: None, metadata: Vec::new() }
     }
@@ -366,7 +368,7 @@ impl Row {
 
 impl From<RpcError> for Status {
     fn from(error: RpcError) -> Self {
-        let Row { code, reason, field, retry_after, metadata } = error.row();
+        let ErrorRow { code, reason, field, retry_after, metadata } = error.row();
         let message = error.to_string();
         let metadata = metadata
             .into_iter()

@@ -166,7 +166,7 @@ impl PolicyStatus {
     }
 }
 
-type StatusStream = stream::Empty<Result<v1::WatchPolicyStatusResponse, Status>>;
+type NoStates = stream::Empty<Result<v1::WatchPolicyStatusResponse, Status>>;
 
 #[tonic::async_trait]
 impl v1::policy_status_service_server::PolicyStatusService for PolicyStatus {
@@ -180,12 +180,12 @@ impl v1::policy_status_service_server::PolicyStatusService for PolicyStatus {
         Ok(response)
     }
 
-    type WatchPolicyStatusStream = StatusStream;
+    type WatchPolicyStatusStream = NoStates;
 
     async fn watch_policy_status(
         &self,
         _: Request<v1::WatchPolicyStatusRequest>,
-    ) -> Result<Response<StatusStream>, Status> {
+    ) -> Result<Response<NoStates>, Status> {
         let mut response = Response::new(stream::empty());
         response.extensions_mut().insert(SharedBody::new(self.frames()));
         Ok(response)

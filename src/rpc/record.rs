@@ -35,7 +35,7 @@ pub trait Recorder: fmt::Debug + Send + Sync {
     /// Takes over what it needs of an answer that is about to be given, in the room that was reserved for it.
     ///
     /// Returns what the answer has to wait for, or `None` if it may leave at once. If that fails there is no answer.
-    fn record(&self, record: Record<'_>, room: Room) -> Option<Durable>;
+    fn record(&self, record: AnsweredCall<'_>, room: Room) -> Option<Durable>;
 }
 
 /// Room for one record, given back when it is dropped. Empty where nothing waits for records.
@@ -71,14 +71,14 @@ pub struct NotDurable;
 
 /// What an audit record tells.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum RecordKind {
     /// The client got a scope that it did not ask for or did not hold.
     Expansion,
     /// The request was denied.
     Denial,
 }
 
-impl Kind {
+impl RecordKind {
     /// `None` for an answer that gives what was asked and held, which is not recorded.
     #[must_use]
     pub fn of(answer: &Answer<'_>) -> Option<Self> {
@@ -94,9 +94,9 @@ impl Kind {
 
 /// An answer and what it answers, borrowed from the call that is going on.
 #[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
+pub struct AnsweredCall<'a> {
     /// Why it is recorded.
-    pub kind: Kind,
+    pub kind: RecordKind,
     /// The RPC, such as `/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes`.
     pub method: &'static str,
     /// The audiences as asked. Those that decided are in `answer`.
@@ -116,10 +116,10 @@ pub struct Record<'a> {
     /// The id that the caller gets.
     pub decision_id: Uuid,
     /// The call.
-    pub call: Call<'a>,
+    pub call: CallFacts<'a>,
 }
 
-impl Record<'_> {
+impl AnsweredCall<'_> {
     /// The audit event. Its parts are the same messages as in the answer.
     #[must_use]
     pub fn event(&self) -> v1::AuditEvent {
@@ -137,8 +137,8 @@ impl Record<'_> {
             call,
         } = *self;
         let kind = match kind {
-            Kind::Expansion => v1::AuditEventKind::Expansion,
-            Kind::Denial => v1::AuditEventKind::Denial,
+            RecordKind::Expansion => v1::AuditEventKind::Expansion,
+            RecordKind::Denial => v1::AuditEventKind::Denial,
         };
         let mut client = client.cloned();
         let client_truncated = client.as_mut().is_some_and(cut_client);
@@ -189,14 +189,14 @@ fn kept(scope: &str, reason: Option<Reason>) -> &str {
 
 /// What is known about a call apart from its message.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
+pub struct CallFacts<'a> {
     /// The headers.
     pub metadata: &'a MetadataMap,
     /// What the connection left.
     pub extensions: &'a Extensions,
 }
 
-impl Call<'_> {
+impl CallFacts<'_> {
     /// The caller's network address; `None` if the call did not come over TCP.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {

@@ -18,14 +18,14 @@ use crate::call;
 use crate::decision::{Answer, authorize, check_limits, registration, work};
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::convert;
-use crate::rpc::count::{DecisionCounts, Method};
+use crate::rpc::count::{DecidingMethod, DecisionCounts};
 use crate::rpc::error::{Overload, RpcError};
 use crate::rpc::limits::{
     DEFAULT_PAGE_SIZE, MAX_ANSWER_BYTES, MAX_BATCH_ITEMS, MAX_LARGE_QUESTIONS, MAX_LOOKUPS,
     MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
 };
 use crate::rpc::page;
-use crate::rpc::record::{Call, Durable, Kind, Record, Recorder, Room};
+use crate::rpc::record::{AnsweredCall, CallFacts, Durable, RecordKind, Recorder, Room};
 use crate::rpc::v1;
 use crate::rpc::v1::scope_policy_service_server::{ScopePolicyService, ScopePolicyServiceServer};
 use crate::store::{Active, Current};
@@ -107,28 +107,28 @@ impl ScopePolicy {
         &self,
         answer: &'a Answer<'a>,
         room: Room,
-        record: impl FnOnce(Kind) -> Record<'a>,
+        record: impl FnOnce(RecordKind) -> AnsweredCall<'a>,
     ) -> Option<Durable> {
         let recorder = self.recorder.as_ref()?;
-        recorder.record(record(Kind::of(answer)?), room)
+        recorder.record(record(RecordKind::of(answer)?), room)
     }
 
     fn expand(
         &self,
         request: &v1::ExpandRegistrationScopesRequest,
         policy: &Active,
-        call: Call<'_>,
+        call: CallFacts<'_>,
     ) -> Result<Answered<v1::ExpandRegistrationScopesResponse>, RpcError> {
         check_limits(&request.audiences, &request.correlation_id)
             .map_err(|error| convert::limit_error(&error, ""))?;
         let question = call::registration(request);
         let room = self.reserve(request)?;
         let answer = registration::expand(&policy.set, &question);
-        self.counts.decided(Method::Expand, answer.reason);
+        self.counts.decided(DecidingMethod::Expand, answer.reason);
         let decision_id = Uuid::now_v7();
-        let durable = self.record(&answer, room, |kind| Record {
+        let durable = self.record(&answer, room, |kind| AnsweredCall {
             kind,
-            method: Method::Expand.path(),
+            method: DecidingMethod::Expand.path(),
             asked_audiences: question.audiences,
             client: request.client.as_ref(),
             requested_scope: question.scope,
@@ -147,8 +147,8 @@ impl ScopePolicy {
         &self,
         request: &v1::CheckAuthorizeScopesRequest,
         policy: &Active,
-        call: Call<'_>,
-        method: Method,
+        call: CallFacts<'_>,
+        method: DecidingMethod,
         path: impl FnOnce() -> String,
     ) -> Result<Answered<v1::CheckAuthorizeScopesResponse>, RpcError> {
         check_limits(&request.audiences, &request.correlation_id)
@@ -161,7 +161,7 @@ impl ScopePolicy {
             self.counts.unknown_registration(question.client.source);
         }
         let decision_id = Uuid::now_v7();
-        let durable = self.record(&answer, room, |kind| Record {
+        let durable = self.record(&answer, room, |kind| AnsweredCall {
             kind,
             method: method.path(),
             asked_audiences: question.audiences,
@@ -182,7 +182,7 @@ impl ScopePolicy {
         at: usize,
         request: &v1::CheckAuthorizeScopesRequest,
         policy: &Active,
-        call: Call<'_>,
+        call: CallFacts<'_>,
     ) -> Result<Answered<v1::CheckAuthorizeScopesResponse>, RpcError> {
         // The bytes of an item as received are not known here; unknown fields, which this leaves out, cost an item nothing.
         let actual = request.encoded_len();
@@ -190,7 +190,7 @@ impl ScopePolicy {
             let field = format!("checks[{at}]");
             return Err(RpcError::OverLimit { field, unit: "bytes", limit: MAX_MESSAGE_BYTES, actual });
         }
-        self.check(request, policy, call, Method::BatchCheck, || format!("checks[{at}]."))
+        self.check(request, policy, call, DecidingMethod::BatchCheck, || format!("checks[{at}]."))
     }
 }
 
@@ -200,7 +200,7 @@ impl ScopePolicyService for ScopePolicy {
         &self,
         request: Request<v1::ExpandRegistrationScopesRequest>,
     ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
-        let (head, request) = Head::of(request);
+        let (head, request) = CallHead::of(request);
         let is_large = self.with_policy(|policy| {
             let question = call::registration(&request);
             Ok(work::of_registration(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS)
@@ -215,14 +215,14 @@ impl ScopePolicyService for ScopePolicy {
         &self,
         request: Request<v1::CheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
-        let (head, request) = Head::of(request);
+        let (head, request) = CallHead::of(request);
         let is_large = self.with_policy(|policy| {
             let question = call::authorize(&request);
             Ok(work::of_authorize(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS)
         })?;
         let check = move |service: &Self| {
             service.with_policy(|policy| {
-                service.check(&request, policy, head.call(), Method::Check, String::new)
+                service.check(&request, policy, head.call(), DecidingMethod::Check, String::new)
             })
         };
         let answered = if is_large { self.elsewhere(check).await? } else { check(self)? };
@@ -233,7 +233,7 @@ impl ScopePolicyService for ScopePolicy {
         &self,
         request: Request<v1::BatchCheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::BatchCheckAuthorizeScopesResponse>, Status> {
-        let (head, request) = Head::of(request);
+        let (head, request) = CallHead::of(request);
         let head = Arc::new(head);
         let v1::BatchCheckAuthorizeScopesRequest { checks } = request;
         if checks.len() > MAX_BATCH_ITEMS {
@@ -297,20 +297,20 @@ impl ScopePolicyService for ScopePolicy {
 }
 
 /// What came with a message.
-struct Head {
+struct CallHead {
     metadata: MetadataMap,
     extensions: Extensions,
 }
 
-impl Head {
+impl CallHead {
     fn of<T>(request: Request<T>) -> (Self, T) {
         let (metadata, extensions, message) = request.into_parts();
         (Self { metadata, extensions }, message)
     }
 
-    fn call(&self) -> Call<'_> {
+    fn call(&self) -> CallFacts<'_> {
         let Self { metadata, extensions } = self;
-        Call { metadata, extensions }
+        CallFacts { metadata, extensions }
     }
 }
 
@@ -395,7 +395,7 @@ mod tests {
             Ok(Room::default())
         }
 
-        fn record(&self, _: Record<'_>, _: Room) -> Option<Durable> {
+        fn record(&self, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
             self.0.lock().expect("no panic").push(thread::current().id());
             None
         }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
 
-use super::config::Limits;
+use super::config::PeerLimits;
 use super::pressure::{ConnectionRefusal, OpenConnection, Pressure};
 use crate::throttle::Throttle;
 
@@ -96,11 +96,11 @@ pub(super) struct Connections {
     limit_of_peer: usize,
     first_frame_timeout: Duration,
     pressure: Pressure,
-    open: Arc<Mutex<Open>>,
+    open: Arc<Mutex<OpenConnections>>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     next_id: u64,
     /// No further connection is admitted.
     closing: bool,
@@ -116,8 +116,8 @@ struct Handle {
 
 impl Connections {
     /// None is open yet. What is open and what was refused is counted in `pressure`.
-    pub(super) fn new(limits: &Limits, pressure: Pressure) -> Self {
-        let Limits { max_connections: limit, first_frame_timeout, .. } = *limits;
+    pub(super) fn new(limits: &PeerLimits, pressure: Pressure) -> Self {
+        let PeerLimits { max_connections: limit, first_frame_timeout, .. } = *limits;
         Self { limit, limit_of_peer: limit.div_ceil(2), first_frame_timeout, pressure, open: Arc::default() }
     }
 
@@ -185,7 +185,7 @@ impl Connections {
         count
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         // Nothing panics while it holds the lock, and the map would be whole if something did.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -354,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_has_at_most_half_of_the_connections_unless_it_is_loopback() {
-        let limits = Limits { max_connections: 4, ..Limits::default() };
+        let limits = PeerLimits { max_connections: 4, ..PeerLimits::default() };
         let pressure = Pressure::new(&limits);
         let connections = Connections::new(&limits, pressure.clone());
         let first = admit(&connections, "192.0.2.1").await.expect("room");

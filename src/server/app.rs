@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::audit_health::{Show, log_start};
-use super::config::{AuditSettings, Config, Settings};
+use super::config::{AuditSettings, Config, ServerSettings};
 use super::lifecycle::Lifecycle;
 use super::metrics::{Metrics, commit_histogram};
 use super::pressure::Pressure;
@@ -115,7 +115,7 @@ impl App {
     /// # Errors
     /// [`AppError`] if an address cannot be bound, the state directory or the target of the audit lines
     /// cannot be used, or there is no valid policy.
-    pub async fn start(settings: Settings) -> Result<Self, AppError> {
+    pub async fn start(settings: ServerSettings) -> Result<Self, AppError> {
         let (mut opened, timeout) = (None, settings.server.shutdown_timeout);
         let started = Self::open(settings, &mut opened).await;
         if let (Err(_), Some(log)) = (&started, opened) {
@@ -125,8 +125,8 @@ impl App {
         started
     }
 
-    async fn open(settings: Settings, opened: &mut Option<AuditLog>) -> Result<Self, AppError> {
-        let Settings {
+    async fn open(settings: ServerSettings, opened: &mut Option<AuditLog>) -> Result<Self, AppError> {
+        let ServerSettings {
             server: mut config,
             admin_listen,
             policies,

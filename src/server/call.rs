@@ -27,11 +27,11 @@ use tonic::transport::server::TcpConnectInfo;
 use tower::Service as _;
 use tracing::{debug, error};
 
-use super::config::Limits;
+use super::config::PeerLimits;
 use super::lifecycle::Lifecycle;
 use super::message::{Messages, NoMessage, receive};
-use super::method::{InFlight, Kind, Method, Methods, Service};
-use super::pressure::{ConnectionPressure, HeldBytes, Place, Pressure};
+use super::method::{InFlight, Method, Methods, Service, Streaming};
+use super::pressure::{CallPlace, ConnectionPressure, HeldBytes, Pressure};
 use crate::rpc::error::{Overload, RpcError};
 use crate::rpc::policy_status::SharedBytes;
 
@@ -42,7 +42,7 @@ pub(super) struct Calls {
     pub(super) methods: Methods,
     pub(super) lifecycle: Lifecycle,
     pub(super) pressure: Pressure,
-    pub(super) limits: Limits,
+    pub(super) limits: PeerLimits,
 }
 
 impl Calls {
@@ -108,7 +108,7 @@ impl ConnectionCalls {
         }
     }
 
-    fn admit(&self, request: &Request<RecvStream>) -> Result<Call, Status> {
+    fn admit(&self, request: &Request<RecvStream>) -> Result<AdmittedCall, Status> {
         let Some(method) = self.methods.get(request.uri().path()) else {
             return Err(Status::unimplemented(""));
         };
@@ -125,10 +125,10 @@ impl ConnectionCalls {
         // A little early, so that the answer is there before the caller stops waiting for it.
         let asked = asked.map(|timeout| timeout - DEADLINE_LEAD.min(timeout / 10));
         let begun = now + asked.unwrap_or(self.timeouts.request).min(self.timeouts.request);
-        Ok(Call {
+        Ok(AdmittedCall {
             method: Arc::clone(method),
             routes: self.routes.clone(),
-            held: Held { _place: place, _in_flight: InFlight::new(method), bytes },
+            held: CallHoldings { _place: place, _in_flight: InFlight::new(method), bytes },
             lifecycle: self.lifecycle.clone(),
             ending: self.ending.clone(),
             message_deadline: begun.min(now + self.timeouts.message),
@@ -141,10 +141,10 @@ impl ConnectionCalls {
 }
 
 /// A call that has its place.
-struct Call {
+struct AdmittedCall {
     method: Arc<Method>,
     routes: Routes,
-    held: Held,
+    held: CallHoldings,
     lifecycle: Lifecycle,
     ending: CancellationToken,
     /// When the whole message must be here.
@@ -159,13 +159,13 @@ struct Call {
 
 /// What a call holds.
 #[derive(Debug)]
-struct Held {
-    _place: Place,
+struct CallHoldings {
+    _place: CallPlace,
     _in_flight: InFlight,
     bytes: HeldBytes,
 }
 
-impl Call {
+impl AdmittedCall {
     async fn run(self, request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
         let path = request.uri().path().to_owned();
         // A panic is a fault of this call alone; the caller learns that there is no answer.
@@ -206,7 +206,7 @@ impl Call {
                     head.headers = HeaderMap::new();
                     head.headers.extend(encoding.map(|encoding| (ENCODING, encoding)));
                 }
-                let (body, fault) = if method.kind == Kind::BidiStream {
+                let (body, fault) = if method.kind == Streaming::BidiStream {
                     let messages = Messages::new(body, &method, names_encoding);
                     let fault = messages.fault();
                     (Body::new(messages), Some(fault))
@@ -230,9 +230,9 @@ impl Call {
             respond.send_response(head, true)?;
             return Ok(());
         }
-        let unary = method.kind == Kind::Unary;
+        let unary = method.kind == Streaming::Unary;
         // A reader of the audit may stop reading for as long as it likes: it costs one chunk.
-        let patient = method.kind == Kind::ServerStream && method.service == Service::Audit;
+        let patient = method.kind == Streaming::ServerStream && method.service == Service::Audit;
         let sending = Sending {
             body,
             deadline: stream_deadline.filter(|_| !unary).map(|deadline| Box::pin(sleep_until(deadline))),
@@ -343,7 +343,7 @@ impl Sending {
         mut self,
         head: Response<()>,
         respond: &mut SendResponse<Chunk>,
-        mut held: Held,
+        mut held: CallHoldings,
     ) -> Result<(), Ended> {
         // Nothing is sent before the answer is known to have room.
         let first = poll_fn(|cx| self.poll_next(cx)).await;
@@ -373,7 +373,7 @@ impl Sending {
         mut self,
         head: Response<()>,
         respond: &mut SendResponse<Chunk>,
-        mut held: Held,
+        mut held: CallHoldings,
     ) -> Result<(), Ended> {
         let mut stream = respond.send_response(head, false)?;
         loop {
@@ -405,7 +405,7 @@ impl Sending {
     }
 
     /// Holds the bytes of `data` instead of those before.
-    fn hold(&self, held: &mut Held, data: &Bytes) -> Result<(), Overload> {
+    fn hold(&self, held: &mut CallHoldings, data: &Bytes) -> Result<(), Overload> {
         held.bytes.resize(if self.shared { 0 } else { data.len() })
     }
 
@@ -459,7 +459,7 @@ impl Sending {
 async fn send_data(
     stream: &mut SendStream<Chunk>,
     mut data: Bytes,
-    mut held: Option<Held>,
+    mut held: Option<CallHoldings>,
     progress: Option<Duration>,
     mut ending: Option<&mut Ending>,
 ) -> Result<(), Ended> {
@@ -529,7 +529,7 @@ fn trailers(status: Status) -> HeaderMap {
 #[derive(Debug)]
 pub(super) struct Chunk {
     bytes: Bytes,
-    _held: Option<Held>,
+    _held: Option<CallHoldings>,
 }
 
 impl Buf for Chunk {

@@ -15,7 +15,7 @@ use crate::rpc::limits::MAX_LARGE_QUESTIONS;
 
 /// Everything that the operator can set.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ServerSettings {
     /// The gRPC server, and how long a shutdown may take.
     pub server: Config,
     /// Where the admin endpoint listens. Port 0 picks a free one. Default `127.0.0.1:50552`.
@@ -42,7 +42,7 @@ pub struct Settings {
     pub roster: Roster,
 }
 
-impl Default for Settings {
+impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             server: Config::default(),
@@ -102,7 +102,7 @@ pub struct Config {
     /// cut off after half of it. Default 20 s.
     pub shutdown_timeout: Duration,
     /// What a peer may use up.
-    pub limits: Limits,
+    pub limits: PeerLimits,
     /// For tests of what happens when a part panics.
     #[doc(hidden)]
     pub fault: Fault,
@@ -114,7 +114,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50551)),
             insecure_allow_remote_plaintext: false,
             shutdown_timeout: Duration::from_secs(20),
-            limits: Limits::default(),
+            limits: PeerLimits::default(),
             fault: Fault::default(),
         }
     }
@@ -122,7 +122,7 @@ impl Default for Config {
 
 /// What a peer may use up. Each one is set here, because most defaults of the HTTP/2 stack are no limit at all.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct PeerLimits {
     /// Open connections; a further one is closed at once. Default 1024.
     pub max_connections: usize,
     /// Calls in flight over all connections, but health; a further one is UNAVAILABLE. A call counts until its response
@@ -169,7 +169,7 @@ pub struct Limits {
     pub max_local_error_reset_streams: usize,
 }
 
-impl Default for Limits {
+impl Default for PeerLimits {
     fn default() -> Self {
         Self {
             max_connections: 1024,

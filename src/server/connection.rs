@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::accept::Connection;
 use super::call::{Calls, Chunk};
-use super::config::Limits;
+use super::config::PeerLimits;
 use crate::backoff::jittered;
 
 /// Serves a connection until its peer closes it, its age or `stop` ends it, or it breaks.
@@ -112,7 +112,7 @@ async fn keep_alive(pings: Option<PingPong>, interval: Duration, deadline: Durat
 }
 
 /// Every limit of HTTP/2 by its name, because most defaults are no limit at all.
-fn builder(limits: &Limits) -> h2::server::Builder {
+fn builder(limits: &PeerLimits) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(limits.max_concurrent_streams)

@@ -37,7 +37,7 @@ impl HealthService {
 
 #[tonic::async_trait]
 impl Health for HealthService {
-    type WatchStream = StatusStream;
+    type WatchStream = HealthStream;
 
     async fn check(
         &self,
@@ -54,7 +54,7 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        Ok(Response::new(StatusStream {
+        Ok(Response::new(HealthStream {
             phases: WatchStream::new(self.lifecycle.phases()),
             known: self.knows(&request.get_ref().service),
             last: None,
@@ -65,14 +65,14 @@ impl Health for HealthService {
 
 /// The status now and each change of it. Ends after the phase became [`Phase::Draining`].
 #[derive(Debug)]
-pub(super) struct StatusStream {
+pub(super) struct HealthStream {
     phases: WatchStream<Phase>,
     known: bool,
     last: Option<ServingStatus>,
     ended: bool,
 }
 
-impl Stream for StatusStream {
+impl Stream for HealthStream {
     type Item = Result<HealthCheckResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -113,7 +113,7 @@ mod tests {
         Request::new(HealthCheckRequest { service: name.to_owned() })
     }
 
-    async fn next(stream: &mut StatusStream) -> Option<ServingStatus> {
+    async fn next(stream: &mut HealthStream) -> Option<ServingStatus> {
         let response = stream.next().await?.expect("health never fails");
         Some(response.status())
     }

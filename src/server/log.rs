@@ -209,18 +209,18 @@ mod tests {
 
     /// What was written; writes wait while it is shut, fail while it is broken, and panic once.
     #[derive(Clone, Default)]
-    struct Out(Arc<(Mutex<State>, Condvar)>);
+    struct TestOutput(Arc<(Mutex<TestOutputState>, Condvar)>);
 
     #[derive(Default)]
-    struct State {
+    struct TestOutputState {
         text: String,
         shut: bool,
         broken: bool,
         panics: bool,
     }
 
-    impl Out {
-        fn set(&self, change: impl FnOnce(&mut State)) {
+    impl TestOutput {
+        fn set(&self, change: impl FnOnce(&mut TestOutputState)) {
             change(&mut self.0.0.lock().unwrap());
             self.0.1.notify_all();
         }
@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    impl Write for Out {
+    impl Write for TestOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let state = self.0.0.lock().unwrap();
             let mut state = self.0.1.wait_while(state, |state| state.shut).unwrap();
@@ -252,8 +252,8 @@ mod tests {
         }
     }
 
-    fn log() -> (Log, Out) {
-        let out = Out::default();
+    fn log() -> (Log, TestOutput) {
+        let out = TestOutput::default();
         (Log::to(out.clone()).unwrap(), out)
     }
 

@@ -12,7 +12,7 @@ use h2::RecvStream;
 use http_body::Frame;
 use tonic::Status;
 
-use super::method::{Kind, Method, Service};
+use super::method::{Method, Service, Streaming};
 use super::pressure::HeldBytes;
 use crate::rpc::error::RpcError;
 
@@ -70,7 +70,7 @@ pub(super) async fn receive(
 /// Follows the length prefixes of a body.
 #[derive(Debug)]
 struct Framing {
-    kind: Kind,
+    kind: Streaming,
     message: String,
     limit: usize,
     names_encoding: bool,
@@ -107,7 +107,7 @@ impl Framing {
                 bytes = bytes.get(read..).unwrap_or_default();
                 continue;
             }
-            if self.messages > 0 && self.kind != Kind::BidiStream {
+            if self.messages > 0 && self.kind != Streaming::BidiStream {
                 return Err(malformed("the body has more than one message"));
             }
             for (to, from) in self.prefix.iter_mut().skip(self.prefix_read).zip(bytes) {
@@ -153,7 +153,7 @@ impl Framing {
         if self.missing > 0 || self.prefix_read > 0 {
             return Err(malformed("the body ends within a message"));
         }
-        if self.messages == 0 && self.kind != Kind::BidiStream {
+        if self.messages == 0 && self.kind != Streaming::BidiStream {
             return Err(malformed("the body is empty"));
         }
         Ok(())
@@ -224,7 +224,7 @@ mod tests {
 
     const LIMIT: usize = 10;
 
-    fn framing(kind: Kind, names_encoding: bool) -> Framing {
+    fn framing(kind: Streaming, names_encoding: bool) -> Framing {
         let message = "SomeRequest".to_owned();
         let method = Method {
             kind,
@@ -238,7 +238,7 @@ mod tests {
 
     /// Reads `body` in pieces of each size; says what is wrong with it.
     #[track_caller]
-    fn check(kind: Kind, names_encoding: bool, body: &[u8], expected: Option<&str>) {
+    fn check(kind: Streaming, names_encoding: bool, body: &[u8], expected: Option<&str>) {
         for size in 1..=body.len().max(1) {
             let mut framing = framing(kind, names_encoding);
             let read = body.chunks(size).try_for_each(|chunk| framing.read(chunk));
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_body_is_one_whole_message_within_the_limit() {
-        for kind in [Kind::Unary, Kind::ServerStream] {
+        for kind in [Streaming::Unary, Streaming::ServerStream] {
             check(kind, false, &[0, 0, 0, 0, 0], None);
             check(kind, false, &[0, 0, 0, 0, 2, 7, 7], None);
             check(kind, false, &[&[0, 0, 0, 0, 10][..], &[7; 10]].concat(), None);
@@ -271,9 +271,9 @@ mod tests {
 
     #[test]
     fn a_stream_of_messages_is_checked_one_by_one() {
-        check(Kind::BidiStream, false, &[], None);
-        check(Kind::BidiStream, false, &[0, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 7, 7], None);
-        check(Kind::BidiStream, false, &[0, 0, 0, 0, 1, 7, 0, 0, 0, 0, 11], Some("11 bytes"));
-        check(Kind::BidiStream, false, &[0, 0, 0, 0, 1, 7, 0], Some("ends within"));
+        check(Streaming::BidiStream, false, &[], None);
+        check(Streaming::BidiStream, false, &[0, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 7, 7], None);
+        check(Streaming::BidiStream, false, &[0, 0, 0, 0, 1, 7, 0, 0, 0, 0, 11], Some("11 bytes"));
+        check(Streaming::BidiStream, false, &[0, 0, 0, 0, 1, 7, 0], Some("ends within"));
     }
 }

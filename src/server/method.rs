@@ -14,7 +14,7 @@ use crate::rpc::limits::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES};
 #[derive(Debug)]
 pub(super) struct Method {
     /// Who sends how many messages.
-    pub(super) kind: Kind,
+    pub(super) kind: Streaming,
     /// The service that it belongs to.
     pub(super) service: Service,
     /// The name of the message that it takes, without its package.
@@ -44,7 +44,7 @@ impl Drop for InFlight {
 
 /// Who sends how many messages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum Streaming {
     /// One message and one answer.
     Unary,
     /// One message and any number of answers.
@@ -131,9 +131,9 @@ impl Methods {
                 }
                 for method in service.methods() {
                     let kind = match (method.is_client_streaming(), method.is_server_streaming()) {
-                        (false, false) => Kind::Unary,
-                        (false, true) => Kind::ServerStream,
-                        (true, _) => Kind::BidiStream,
+                        (false, false) => Streaming::Unary,
+                        (false, true) => Streaming::ServerStream,
+                        (true, _) => Streaming::BidiStream,
                     };
                     let message = method.input().name().to_owned();
                     let max_message_bytes =
@@ -195,12 +195,22 @@ mod tests {
             );
         };
         let scopes = "/scopeward.v1.ScopePolicyService";
-        check(&format!("{scopes}/CheckAuthorizeScopes"), Kind::Unary, Service::ScopePolicy, 262_144);
-        check(&format!("{scopes}/BatchCheckAuthorizeScopes"), Kind::Unary, Service::ScopePolicy, 1 << 20);
-        check("/scopeward.v1.AuditService/StreamAuditEvents", Kind::ServerStream, Service::Audit, 262_144);
-        check("/grpc.health.v1.Health/Watch", Kind::ServerStream, Service::Health, 262_144);
+        check(&format!("{scopes}/CheckAuthorizeScopes"), Streaming::Unary, Service::ScopePolicy, 262_144);
+        check(
+            &format!("{scopes}/BatchCheckAuthorizeScopes"),
+            Streaming::Unary,
+            Service::ScopePolicy,
+            1 << 20,
+        );
+        check(
+            "/scopeward.v1.AuditService/StreamAuditEvents",
+            Streaming::ServerStream,
+            Service::Audit,
+            262_144,
+        );
+        check("/grpc.health.v1.Health/Watch", Streaming::ServerStream, Service::Health, 262_144);
         let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-        check(reflection, Kind::BidiStream, Service::Reflection, 262_144);
+        check(reflection, Streaming::BidiStream, Service::Reflection, 262_144);
         for unknown in ["/scopeward.v1.PolicyStatusService/GetPolicyStatus", "/", "", "/x/y"] {
             assert!(methods.get(unknown).is_none(), "{unknown}");
         }

@@ -11,17 +11,17 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::budget::{Budget, Permit};
 use crate::rpc::error::Overload;
-use crate::server::config::Limits;
-use crate::server::method::{Kind, Service};
+use crate::server::config::PeerLimits;
+use crate::server::method::{Service, Streaming};
 
 /// The budgets of the server, and what was refused. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Pressure {
-    shared: Arc<Shared>,
+    shared: Arc<PressureState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct PressureState {
     calls: Budget,
     streams: Budget,
     bytes: Budget,
@@ -61,8 +61,8 @@ impl ConnectionRefusal {
 impl Pressure {
     /// Nothing is in flight yet.
     #[must_use]
-    pub fn new(limits: &Limits) -> Self {
-        let shared = Shared {
+    pub fn new(limits: &PeerLimits) -> Self {
+        let shared = PressureState {
             calls: Budget::new(limits.max_calls),
             streams: Budget::new(limits.max_streams),
             bytes: Budget::new(limits.max_bytes_in_flight),
@@ -136,7 +136,8 @@ impl Pressure {
 
     /// The budgets of one more connection.
     pub(super) fn connection(&self) -> ConnectionPressure {
-        let Shared { calls_per_connection, streams_per_connection, bytes_per_connection, .. } = *self.shared;
+        let PressureState { calls_per_connection, streams_per_connection, bytes_per_connection, .. } =
+            *self.shared;
         ConnectionPressure {
             server: Arc::clone(&self.shared),
             calls: Budget::new(calls_per_connection),
@@ -147,7 +148,7 @@ impl Pressure {
     }
 }
 
-impl Shared {
+impl PressureState {
     // The arrays have one entry for each variant, in the order of the variants.
     #[expect(clippy::indexing_slicing, reason = "one entry for each variant")]
     fn refused_for(&self, cause: Overload) -> &AtomicU64 {
@@ -173,7 +174,7 @@ impl Shared {
 /// Counts as an open connection until it is dropped.
 #[derive(Debug)]
 pub(super) struct OpenConnection {
-    server: Arc<Shared>,
+    server: Arc<PressureState>,
 }
 
 impl Drop for OpenConnection {
@@ -185,7 +186,7 @@ impl Drop for OpenConnection {
 /// The budgets of a connection, within those of the server.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionPressure {
-    server: Arc<Shared>,
+    server: Arc<PressureState>,
     calls: Budget,
     streams: Budget,
     bytes: Budget,
@@ -199,21 +200,21 @@ impl ConnectionPressure {
     /// # Errors
     ///
     /// The budget that is used up. Health is never refused.
-    pub(super) fn place(&self, kind: Kind, service: Service) -> Result<Place, Overload> {
+    pub(super) fn place(&self, kind: Streaming, service: Service) -> Result<CallPlace, Overload> {
         let server = &self.server;
         let (own, own_cause, shared, shared_cause) = match (kind, service) {
             (_, Service::Health) => {
-                return Ok(Place { _permits: None, _open: self.open.token(), stream: None });
+                return Ok(CallPlace { _permits: None, _open: self.open.token(), stream: None });
             }
-            (Kind::Unary, _) => (&self.calls, Overload::ConnectionCalls, &server.calls, Overload::Calls),
-            (Kind::ServerStream | Kind::BidiStream, _) => {
+            (Streaming::Unary, _) => (&self.calls, Overload::ConnectionCalls, &server.calls, Overload::Calls),
+            (Streaming::ServerStream | Streaming::BidiStream, _) => {
                 (&self.streams, Overload::ConnectionStreams, &server.streams, Overload::Streams)
             }
         };
         let own = own.take(1).map_err(|_| server.refuse(own_cause))?;
         let shared = shared.take(1).map_err(|_| server.refuse(shared_cause))?;
-        let stream = (kind != Kind::Unary).then(|| OpenStream::new(server, service));
-        Ok(Place { _permits: Some((own, shared)), _open: self.open.token(), stream })
+        let stream = (kind != Streaming::Unary).then(|| OpenStream::new(server, service));
+        Ok(CallPlace { _permits: Some((own, shared)), _open: self.open.token(), stream })
     }
 
     /// Every call and stream of the connection until it has ended.
@@ -231,7 +232,7 @@ impl ConnectionPressure {
 
 /// A place of a call or a stream, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct CallPlace {
     _permits: Option<(Permit, Permit)>,
     _open: TaskTrackerToken,
     #[expect(dead_code, reason = "held until the stream has ended")]
@@ -241,12 +242,12 @@ pub(super) struct Place {
 /// Counts as an open stream of its service until it is dropped.
 #[derive(Debug)]
 struct OpenStream {
-    server: Arc<Shared>,
+    server: Arc<PressureState>,
     service: Service,
 }
 
 impl OpenStream {
-    fn new(server: &Arc<Shared>, service: Service) -> Self {
+    fn new(server: &Arc<PressureState>, service: Service) -> Self {
         server.streams_of(service).fetch_add(1, Ordering::Relaxed);
         Self { server: Arc::clone(server), service }
     }
@@ -263,7 +264,7 @@ impl Drop for OpenStream {
 pub(super) struct HeldBytes {
     own: Permit,
     shared: Permit,
-    server: Arc<Shared>,
+    server: Arc<PressureState>,
 }
 
 impl HeldBytes {
@@ -298,21 +299,21 @@ mod tests {
     use super::*;
 
     fn pressure() -> Pressure {
-        Pressure::new(&Limits {
+        Pressure::new(&PeerLimits {
             max_calls: 3,
             max_calls_per_connection: 2,
             max_streams: 3,
             max_streams_per_connection: 2,
             max_bytes_in_flight: 800,
-            ..Limits::default()
+            ..PeerLimits::default()
         })
     }
 
     #[test]
     fn a_connection_leaves_places_to_the_others() {
         for (kind, own, shared) in [
-            (Kind::Unary, Overload::ConnectionCalls, Overload::Calls),
-            (Kind::ServerStream, Overload::ConnectionStreams, Overload::Streams),
+            (Streaming::Unary, Overload::ConnectionCalls, Overload::Calls),
+            (Streaming::ServerStream, Overload::ConnectionStreams, Overload::Streams),
         ] {
             let pressure = pressure();
             let (first, second) = (pressure.connection(), pressure.connection());
@@ -325,16 +326,16 @@ mod tests {
             assert_eq!((pressure.refused(own), pressure.refused(shared)), (1, 1));
             drop(one);
             assert!(place(&second).is_ok(), "a refusal keeps no place");
-            let streams = if kind == Kind::Unary { 0 } else { 2 };
+            let streams = if kind == Streaming::Unary { 0 } else { 2 };
             assert_eq!(pressure.streams(Service::Audit), streams);
         }
     }
 
     #[test]
     fn health_needs_no_place() {
-        let pressure = Pressure::new(&Limits { max_calls: 0, max_streams: 0, ..Limits::default() });
+        let pressure = Pressure::new(&PeerLimits { max_calls: 0, max_streams: 0, ..PeerLimits::default() });
         let connection = pressure.connection();
-        for kind in [Kind::Unary, Kind::ServerStream] {
+        for kind in [Streaming::Unary, Streaming::ServerStream] {
             assert!(connection.place(kind, Service::Health).is_ok());
             assert!(connection.place(kind, Service::Reflection).is_err());
         }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::audit::{AuditLog, new_event};
 use crate::proto::v1;
-use crate::rpc::record::{Durable, Kind, NoRoom, NotDurable, Record, Recorder, Room};
+use crate::rpc::record::{AnsweredCall, Durable, NoRoom, NotDurable, RecordKind, Recorder, Room};
 use crate::store::state::PolicyChange;
 
 /// Whether expansions wait until their record is durable.
@@ -72,9 +72,9 @@ impl Recorder for AuditRecorder {
         }
     }
 
-    fn record(&self, record: Record<'_>, room: Room) -> Option<Durable> {
+    fn record(&self, record: AnsweredCall<'_>, room: Room) -> Option<Durable> {
         let event = record.event();
-        let Some(room) = room.into_permit().filter(|_| record.kind == Kind::Expansion) else {
+        let Some(room) = room.into_permit().filter(|_| record.kind == RecordKind::Expansion) else {
             self.log.enqueue(event);
             return None;
         };

@@ -13,7 +13,7 @@ use super::metrics::{Metrics, Reload};
 use crate::backoff::Backoff;
 use crate::hex;
 use crate::policy::finding::Findings;
-use crate::status::{self, Outcome, Serving, StatusTracker, kind};
+use crate::status::{self, LoadOutcome, Serving, StatusTracker, kind};
 use crate::store::last_good::{self, LastGoodError};
 use crate::store::load::{Loaded, Loader, Look};
 use crate::store::read::{ReadError, SourceFile};
@@ -260,9 +260,9 @@ fn unread(error: ReadError) -> Looked {
 }
 
 /// What the status shows.
-fn shown(change: StatusChange) -> status::Change {
+fn shown(change: StatusChange) -> status::PolicyStatusChange {
     let StatusChange { serving, attempt, trouble } = change;
-    status::Change {
+    status::PolicyStatusChange {
         serving: serving.map(|active| Serving {
             generation: active.generation,
             digest: active.set.digest().to_string(),
@@ -270,11 +270,11 @@ fn shown(change: StatusChange) -> status::Change {
             audiences: Arc::clone(active.set.audiences()),
         }),
         attempt: attempt.map(|attempt| match attempt {
-            AttemptOutcome::Accepted { warnings } => Outcome::Accepted { warnings },
+            AttemptOutcome::Accepted { warnings } => LoadOutcome::Accepted { warnings },
             AttemptOutcome::Rejected { findings, bytes } => {
-                Outcome::Rejected { findings, digest: format!("sha256:{}", hex::encode(&bytes)) }
+                LoadOutcome::Rejected { findings, digest: format!("sha256:{}", hex::encode(&bytes)) }
             }
-            AttemptOutcome::Missing { reason } => Outcome::Missing { reason },
+            AttemptOutcome::Missing { reason } => LoadOutcome::Missing { reason },
         }),
         trouble: trouble.map(|trouble| (trouble.reason(), trouble.to_string())),
     }

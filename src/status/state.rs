@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{
-    AudienceStatus, Change, Condition, ConditionStatus, LastAttempt, MAX_LISTED, Outcome, Serving, Snapshot,
-    kind, remove_condition, set_condition,
+    AudienceStatus, Condition, ConditionStatus, LastAttempt, LoadOutcome, MAX_LISTED, PolicyStatusChange,
+    Serving, Snapshot, kind, remove_condition, set_condition,
 };
 use crate::policy::AudiencePolicy;
 use crate::policy::finding::{Code, Finding, Findings};
 
 /// The state, and what is needed to know when things changed.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct TrackedStatus {
     source: Arc<str>,
     starts_from_last_good: bool,
     serving: Option<Serving>,
@@ -30,7 +30,7 @@ pub(super) struct State {
     is_draining: bool,
 }
 
-impl State {
+impl TrackedStatus {
     pub(super) fn new(source: Arc<str>, starts_from_last_good: bool, now: SystemTime) -> Self {
         let mut state = Self {
             source,
@@ -49,8 +49,8 @@ impl State {
         state
     }
 
-    pub(super) fn apply(&mut self, change: Change, now: SystemTime) {
-        let Change { serving, attempt, trouble } = change;
+    pub(super) fn apply(&mut self, change: PolicyStatusChange, now: SystemTime) {
+        let PolicyStatusChange { serving, attempt, trouble } = change;
         if let Some(serving) = serving {
             self.serve(serving);
         }
@@ -128,7 +128,7 @@ impl State {
         }
     }
 
-    fn attempt(&mut self, outcome: Outcome, now: SystemTime) {
+    fn attempt(&mut self, outcome: LoadOutcome, now: SystemTime) {
         let restart = if self.starts_from_last_good {
             "the next restart would serve the last good policy"
         } else {
@@ -139,7 +139,7 @@ impl State {
             None => "nothing serves".to_owned(),
         };
         let (accepted, digest, mut findings) = match outcome {
-            Outcome::Accepted { warnings } => {
+            LoadOutcome::Accepted { warnings } => {
                 let digest = self.serving.as_ref().map(|serving| serving.digest.clone()).unwrap_or_default();
                 let message = match warnings.count() {
                     0 => "the policy files are what serves".to_owned(),
@@ -149,7 +149,7 @@ impl State {
                 remove_condition(&mut self.conditions, kind::SERVING_LAST_GOOD);
                 (true, digest, warnings)
             }
-            Outcome::Rejected { findings, digest } => {
+            LoadOutcome::Rejected { findings, digest } => {
                 let errors = findings.error_count();
                 let first =
                     findings.first_error().map(|finding| format!(", first {finding}")).unwrap_or_default();
@@ -158,7 +158,7 @@ impl State {
                 self.set(kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicyRejected", message, now);
                 (false, digest, findings)
             }
-            Outcome::Missing { reason } => {
+            LoadOutcome::Missing { reason } => {
                 let message = format!("{reason}; {keeps}");
                 self.set(kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicySourceMissing", message, now);
                 (false, String::new(), Findings::new())

@@ -74,7 +74,7 @@ fn types_and_reasons_fit_the_published_patterns() {
         reject(&tracker, text, 20);
         look(&tracker);
     }
-    attempt(&tracker, Outcome::Missing { reason: "gone".to_owned() }, 30);
+    attempt(&tracker, LoadOutcome::Missing { reason: "gone".to_owned() }, 30);
     tracker.toggle(kind::AUDIT_DEGRADED, Some(("AuditAppendFailed", "disk full".to_owned())), at(30));
     tracker.drain(at(40));
     look(&tracker);
@@ -108,18 +108,18 @@ fn serve(tracker: &StatusTracker, text: &str, generation: u64, time: u64) {
         load_time: at(time),
         audiences: Arc::clone(set.audiences()),
     };
-    let attempt = Some(Outcome::Accepted { warnings: Findings::new() });
-    tracker.apply(Change { serving: Some(serving), attempt, trouble: None }, at(time));
+    let attempt = Some(LoadOutcome::Accepted { warnings: Findings::new() });
+    tracker.apply(PolicyStatusChange { serving: Some(serving), attempt, trouble: None }, at(time));
 }
 
-fn attempt(tracker: &StatusTracker, outcome: Outcome, time: u64) {
+fn attempt(tracker: &StatusTracker, outcome: LoadOutcome, time: u64) {
     let serving = tracker.snapshot().serving.clone();
-    tracker.apply(Change { serving, attempt: Some(outcome), trouble: None }, at(time));
+    tracker.apply(PolicyStatusChange { serving, attempt: Some(outcome), trouble: None }, at(time));
 }
 
 fn reject(tracker: &StatusTracker, text: &str, time: u64) {
     let findings = read(text).unwrap_err();
-    attempt(tracker, Outcome::Rejected { findings, digest: "sha256:00".to_owned() }, time);
+    attempt(tracker, LoadOutcome::Rejected { findings, digest: "sha256:00".to_owned() }, time);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_bad_baseline_is_false_with_its_reason_and_goes_back() {
     reject(&tracker, BAD_BASELINE, 25);
     is(&tracker.snapshot().conditions, kind::POLICY_ACCEPTED, False, "PolicyRejected", 20);
 
-    attempt(&tracker, Outcome::Accepted { warnings: Findings::new() }, 30);
+    attempt(&tracker, LoadOutcome::Accepted { warnings: Findings::new() }, 30);
     let after = tracker.snapshot();
     is(&after.conditions, kind::POLICY_ACCEPTED, True, "PolicyAccepted", 30);
     assert!(after.conditions.iter().all(|condition| condition.kind != kind::SERVING_LAST_GOOD));
@@ -207,7 +207,7 @@ fn what_cannot_be_read_leaves_the_baseline_unknown() {
     reject(&tracker, "audiences: [", 20);
     let conditions = tracker.snapshot().conditions.clone();
     is(&conditions, kind::BASELINE_SCOPES_VALID, ConditionStatus::Unknown, "PolicyNotReadable", 20);
-    attempt(&tracker, Outcome::Missing { reason: "cannot read `policies`".to_owned() }, 30);
+    attempt(&tracker, LoadOutcome::Missing { reason: "cannot read `policies`".to_owned() }, 30);
     let conditions = tracker.snapshot().conditions.clone();
     is(&conditions, kind::POLICY_ACCEPTED, ConditionStatus::False, "PolicySourceMissing", 20);
 }
@@ -269,7 +269,7 @@ fn a_change_is_one_snapshot_for_all_who_watch() {
     assert!(seen.serving.is_some() && seen.last_attempt.is_some() && seen.is_ready());
     let serving = seen.serving.clone();
     let trouble = Some(("FilesKeepChanging", "a.yaml".to_owned()));
-    tracker.apply(Change { serving: serving.clone(), attempt: None, trouble }, at(20));
+    tracker.apply(PolicyStatusChange { serving: serving.clone(), attempt: None, trouble }, at(20));
     is(
         &tracker.snapshot().conditions,
         kind::POLICY_SOURCE_UNSTABLE,
@@ -278,7 +278,7 @@ fn a_change_is_one_snapshot_for_all_who_watch() {
         20,
     );
     is(&tracker.snapshot().conditions, kind::POLICY_ACCEPTED, ConditionStatus::True, "PolicyAccepted", 10);
-    tracker.apply(Change { serving, attempt: None, trouble: None }, at(30));
+    tracker.apply(PolicyStatusChange { serving, attempt: None, trouble: None }, at(30));
     let after = tracker.snapshot();
     assert!(after.conditions.iter().all(|condition| condition.kind != kind::POLICY_SOURCE_UNSTABLE));
     assert_eq!(seen.serving.as_ref().unwrap().generation, 1, "a snapshot stays as it was");

@@ -48,7 +48,7 @@ pub enum LastGoodError {
 }
 
 #[derive(Serialize)]
-struct Kept<'a> {
+struct KeptSet<'a> {
     format: u32,
     digest: &'a str,
     files: Vec<KeptFile<'a>>,
@@ -61,7 +61,7 @@ struct KeptFile<'a> {
 }
 
 #[derive(Deserialize)]
-struct Found {
+struct KeptFound {
     format: u32,
     digest: String,
     files: Vec<FoundFile>,
@@ -80,7 +80,7 @@ struct FoundFile {
 pub fn keep(state_dir: &Path, set: &PolicySet, files: &[SourceFile]) -> Result<(), LastGoodError> {
     let path = state_dir.join(FILE_NAME);
     let failed = |source| LastGoodError::Io { path: path.clone(), source };
-    let kept = Kept {
+    let kept = KeptSet {
         format: 1,
         digest: set.digest().as_str(),
         files: files.iter().map(|file| KeptFile { path: &file.path, text: &file.text }).collect(),
@@ -103,7 +103,7 @@ pub fn restore(state_dir: &Path) -> Result<Accepted, LastGoodError> {
         _ => LastGoodError::Io { path: path.clone(), source },
     })?;
     let damaged = |reason: String| LastGoodError::Damaged { path: path.clone(), reason };
-    let found: Found = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    let found: KeptFound = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
     if found.format != 1 {
         return Err(damaged(format!("format {} is not known to this version", found.format)));
     }

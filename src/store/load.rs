@@ -251,7 +251,7 @@ impl Loader {
     fn check_changed(&self, files: &[SourceFile], guardrails: &Guardrails) -> Vec<Checked> {
         let is_same = *guardrails == self.valid.guardrails;
         let known = |file: &SourceFile| self.valid.known(file).filter(|_| is_same);
-        let one = |file: &SourceFile, kept: &mut Kept| match known(file) {
+        let one = |file: &SourceFile, kept: &mut KeptCount| match known(file) {
             Some(known) => Arc::clone(known),
             None => {
                 let documents = self.documents(file).into_iter();
@@ -271,7 +271,7 @@ impl Loader {
         let changed = small.iter().filter(|(_, file)| known(file).is_none()).count();
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         let run = |files: &[(usize, &SourceFile)]| -> Vec<(usize, Checked)> {
-            let mut kept = Kept::default();
+            let mut kept = KeptCount::default();
             files.iter().map(|(at, file)| (*at, one(file, &mut kept))).collect()
         };
         let mut checked = if changed < 16 || threads == 1 {
@@ -318,12 +318,12 @@ fn redact(outcome: &mut Result<Accepted, Findings>, outside: &HashSet<&str>) {
 
 /// How many findings one thread has kept.
 #[derive(Default)]
-struct Kept {
+struct KeptCount {
     errors: usize,
     warnings: usize,
 }
 
-impl Kept {
+impl KeptCount {
     fn limit(&mut self, findings: &mut Findings) {
         let Self { errors, warnings } = self;
         findings.keep_at_most(MAX_FINDINGS - *errors, MAX_FINDINGS - *warnings);

@@ -25,6 +25,7 @@ use crate::escape::shown;
 
 mod listing;
 
+pub(super) use listing::DirectoryIdentity;
 pub use listing::{Stamp, Wanted, is_hidden, is_policy_name, is_test_name};
 
 use listing::{Listed, Listing};
@@ -251,7 +252,7 @@ impl ReadError {
 
 /// How much is read; all limits are themselves allowed.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ReadLimits {
     /// Bytes of one file.
     pub file_bytes: u64,
     /// Bytes of all files.
@@ -262,7 +263,7 @@ pub struct Limits {
     pub depth: usize,
 }
 
-impl Default for Limits {
+impl Default for ReadLimits {
     fn default() -> Self {
         Self { file_bytes: MAX_FILE_BYTES, total_bytes: MAX_TOTAL_BYTES, files: MAX_FILES, depth: MAX_DEPTH }
     }
@@ -274,7 +275,7 @@ pub struct ReadSettings {
     /// Which files of a folder are read; a named file is read whatever its name is.
     pub wanted: Wanted,
     /// How much is read.
-    pub limits: Limits,
+    pub limits: ReadLimits,
     /// Whether links out of the named directories are followed. Those of the named paths themselves are always.
     pub allow_outside_links: bool,
     /// How often the whole is tried before [`ReadError::Unstable`]; none counts as one.
@@ -290,7 +291,7 @@ impl Default for ReadSettings {
     fn default() -> Self {
         Self {
             wanted: Wanted::Policies,
-            limits: Limits::default(),
+            limits: ReadLimits::default(),
             allow_outside_links: false,
             attempts: 10,
             pause: Duration::from_millis(15),
@@ -326,7 +327,7 @@ pub fn read_folder_and_targets(
     targets: &mut WatchTargets,
 ) -> Result<FolderSnapshot, ReadError> {
     read_with(paths, previous, settings, targets, &mut |step| {
-        if step == Step::Pause {
+        if step == ReadMoment::Pause {
             thread::sleep(settings.pause);
         }
     })
@@ -336,7 +337,11 @@ pub fn read_folder_and_targets(
 ///
 /// # Errors
 /// [`ReadProblem`] if a file with these bytes could not be used.
-pub(super) fn source_file(name: &str, bytes: Vec<u8>, limits: &Limits) -> Result<SourceFile, ReadProblem> {
+pub(super) fn source_file(
+    name: &str,
+    bytes: Vec<u8>,
+    limits: &ReadLimits,
+) -> Result<SourceFile, ReadProblem> {
     let path: Arc<str> = name.into();
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let content_hash = hash_of(&bytes);
@@ -355,7 +360,7 @@ pub(super) fn source_file(name: &str, bytes: Vec<u8>, limits: &Limits) -> Result
 
 /// The moments between which the world may move; tests move it there.
 #[derive(Debug, PartialEq)]
-enum Step<'a> {
+enum ReadMoment<'a> {
     Listed,
     Opened(&'a str),
     Read,
@@ -367,7 +372,7 @@ fn read_with(
     previous: Option<&FolderSnapshot>,
     settings: &ReadSettings,
     targets: &mut WatchTargets,
-    hook: &mut dyn FnMut(Step<'_>),
+    hook: &mut dyn FnMut(ReadMoment<'_>),
 ) -> Result<FolderSnapshot, ReadError> {
     let mut known: HashMap<Arc<str>, SourceFile> = previous
         .map(|snapshot| &snapshot.files)
@@ -381,16 +386,16 @@ fn read_with(
     loop {
         attempt += 1;
         let outcome =
-            Attempt { settings, known: &mut known, targets, changing: &mut changing, hook }.run(paths);
+            TreeAttempt { settings, known: &mut known, targets, changing: &mut changing, hook }.run(paths);
         match outcome {
             Ok(Some(snapshot)) => return Ok(snapshot),
             Ok(None) if attempt >= attempts => {
                 let names = changing.iter().take(MAX_NAMES).map(|name| name.to_string()).collect();
                 return Err(ReadError::Unstable { attempts, names });
             }
-            Err(error) if error.is_transient() && attempt < attempts => hook(Step::Pause),
+            Err(error) if error.is_transient() && attempt < attempts => hook(ReadMoment::Pause),
             Err(error) if !error.is_missing() || attempt >= attempts.min(3) => return Err(error),
-            Ok(None) | Err(_) => hook(Step::Pause),
+            Ok(None) | Err(_) => hook(ReadMoment::Pause),
         }
     }
 }
@@ -398,7 +403,7 @@ fn read_with(
 /// Most files that are named because they keep changing.
 const MAX_NAMES: usize = 5;
 
-struct Attempt<'a> {
+struct TreeAttempt<'a> {
     settings: &'a ReadSettings,
     /// The newest state of each file that was ever read; filled even by attempts that fail.
     known: &'a mut HashMap<Arc<str>, SourceFile>,
@@ -406,7 +411,7 @@ struct Attempt<'a> {
     targets: &'a mut WatchTargets,
     /// What moved in any attempt.
     changing: &'a mut BTreeSet<Arc<str>>,
-    hook: &'a mut dyn FnMut(Step<'_>),
+    hook: &'a mut dyn FnMut(ReadMoment<'_>),
 }
 
 /// What became of one listed file.
@@ -417,20 +422,20 @@ enum Taken {
     Moved,
 }
 
-impl Attempt<'_> {
+impl TreeAttempt<'_> {
     /// Tries once; nothing if something moved.
     fn run(&mut self, paths: &[PathBuf]) -> Result<Option<FolderSnapshot>, ReadError> {
         let limits = &self.settings.limits;
         let started = SystemTime::now();
         let before = self.list(paths)?;
-        (self.hook)(Step::Listed);
+        (self.hook)(ReadMoment::Listed);
         if !before.moved.is_empty() {
             return Ok(self.moved(before.moved));
         }
         let mut files = Vec::with_capacity(before.files.len());
         let mut problems = before.problems.clone();
         let mut fresh = Vec::new();
-        let mut budget = Budget::of(&before, limits);
+        let mut budget = SizeTally::of(&before, limits);
         for listed in &before.files {
             let taken = match budget.refusal(listed) {
                 Some(kind) => Taken::Problem(kind),
@@ -450,7 +455,7 @@ impl Attempt<'_> {
                 Taken::Moved => return Ok(self.moved([Arc::clone(&listed.shown)])),
             }
         }
-        (self.hook)(Step::Read);
+        (self.hook)(ReadMoment::Read);
         let after = self.list(paths)?;
         if after != before {
             return Ok(self.moved(after.difference(&before)));
@@ -494,21 +499,22 @@ impl Attempt<'_> {
         }
         let moment = SystemTime::now();
         let hook = &mut self.hook;
-        let bytes = match bytes_of(&listed.path, &listed.stamp, &mut || hook(Step::Opened(&listed.shown))) {
-            Ok(Content::Whole(bytes)) => bytes,
-            Ok(Content::Moved) => return Ok(Taken::Moved),
-            // Perhaps it is only being written: a file that does not change has had time to agree with itself.
-            Ok(Content::WrongSize(_)) if listed.stamp.changed_near(moment, CLOCK_GRAIN) => {
-                return Ok(Taken::Moved);
-            }
-            Ok(Content::WrongSize(read)) => {
-                return Ok(Taken::Problem(ProblemKind::WrongSize { size: listed.stamp.size(), read }));
-            }
-            Err(source) if is_transient(&source) => {
-                return Err(ReadError::Transient { path: listed.path.clone(), source });
-            }
-            Err(error) => return Ok(Taken::Problem(ProblemKind::unreadable(&error))),
-        };
+        let bytes =
+            match bytes_of(&listed.path, &listed.stamp, &mut || hook(ReadMoment::Opened(&listed.shown))) {
+                Ok(Content::Whole(bytes)) => bytes,
+                Ok(Content::Moved) => return Ok(Taken::Moved),
+                // Perhaps it is only being written: a file that does not change has had time to agree with itself.
+                Ok(Content::WrongSize(_)) if listed.stamp.changed_near(moment, CLOCK_GRAIN) => {
+                    return Ok(Taken::Moved);
+                }
+                Ok(Content::WrongSize(read)) => {
+                    return Ok(Taken::Problem(ProblemKind::WrongSize { size: listed.stamp.size(), read }));
+                }
+                Err(source) if is_transient(&source) => {
+                    return Err(ReadError::Transient { path: listed.path.clone(), source });
+                }
+                Err(error) => return Ok(Taken::Problem(ProblemKind::unreadable(&error))),
+            };
         let content_hash = hash_of(&bytes);
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
@@ -530,16 +536,16 @@ impl Attempt<'_> {
 }
 
 /// Keeps the sizes within the limits, by what the listing says, before anything is opened.
-struct Budget<'a> {
-    limits: &'a Limits,
+struct SizeTally<'a> {
+    limits: &'a ReadLimits,
     total: u64,
     sum: u64,
     /// The sum is over the limit, and that was said.
     spent: bool,
 }
 
-impl<'a> Budget<'a> {
-    fn of(listing: &Listing, limits: &'a Limits) -> Self {
+impl<'a> SizeTally<'a> {
+    fn of(listing: &Listing, limits: &'a ReadLimits) -> Self {
         let sizes = listing.files.iter().map(|file| file.stamp.size());
         let total = sizes.filter(|size| *size <= limits.file_bytes).fold(0, u64::saturating_add);
         Self { limits, total, sum: 0, spent: false }

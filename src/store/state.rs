@@ -109,7 +109,7 @@ pub struct StatusChange {
     /// What a new attempt came to.
     pub attempt: Option<AttemptOutcome>,
     /// What is wrong with the source of the policy, beyond the files themselves.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<SourceTrouble>,
 }
 
 /// What an attempt came to.
@@ -136,7 +136,7 @@ pub enum AttemptOutcome {
 
 /// Why files cannot be judged or served, though nothing is known to be wrong with them.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Trouble {
+pub enum SourceTrouble {
     /// They kept changing while they were read, for [`TROUBLE_AFTER`].
     KeepsChanging {
         /// Some of those that change.
@@ -151,7 +151,7 @@ pub enum Trouble {
     },
 }
 
-impl Trouble {
+impl SourceTrouble {
     /// A CamelCase constant.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
@@ -163,7 +163,7 @@ impl Trouble {
     }
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for SourceTrouble {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::KeepsChanging { names } if names.is_empty() => {
@@ -239,7 +239,7 @@ pub enum LogLine {
     /// A removal waits for quiet.
     Waiting,
     /// Something is wrong with the source.
-    Troubled(Trouble),
+    Troubled(SourceTrouble),
     /// That is over.
     Untroubled,
 }
@@ -248,17 +248,17 @@ pub enum LogLine {
 #[derive(Debug)]
 pub struct ReloadState {
     removal_quiet: Duration,
-    serving: Option<Serving>,
+    serving: Option<ServingSet>,
     generation: u64,
     last: Option<Judged>,
     pending: Option<Pending>,
     /// Since when files have kept changing while they were read, or the system has had errors.
     unreadable_since: Option<Instant>,
-    trouble: Option<Trouble>,
+    trouble: Option<SourceTrouble>,
 }
 
 #[derive(Debug)]
-struct Serving {
+struct ServingSet {
     active: Arc<Active>,
     outlines: Outlines,
 }
@@ -351,9 +351,9 @@ impl ReloadState {
                     pending.bytes = None;
                     pending.quiet_since = now.instant;
                 }
-                self.unreadable(Trouble::KeepsChanging { names }, UNSTABLE_RETRY, now)
+                self.unreadable(SourceTrouble::KeepsChanging { names }, UNSTABLE_RETRY, now)
             }
-            Found::Failed(error) => self.unreadable(Trouble::Failing { error }, TRANSIENT_RETRY, now),
+            Found::Failed(error) => self.unreadable(SourceTrouble::Failing { error }, TRANSIENT_RETRY, now),
         }
     }
 
@@ -393,7 +393,7 @@ impl ReloadState {
     ) -> Transition {
         let active = Arc::new(active);
         let recovered = !matches!(self.last, Some(Judged::Accepted(_)));
-        self.serving = Some(Serving { active: Arc::clone(&active), outlines });
+        self.serving = Some(ServingSet { active: Arc::clone(&active), outlines });
         self.pending = None;
         self.last = Some(Judged::Accepted(bytes));
         let log =
@@ -479,7 +479,7 @@ impl ReloadState {
     }
 
     /// The files could not be read, which says nothing about them.
-    fn unreadable(&mut self, trouble: Trouble, retry: Duration, now: Moment) -> Transition {
+    fn unreadable(&mut self, trouble: SourceTrouble, retry: Duration, now: Moment) -> Transition {
         let since = *self.unreadable_since.get_or_insert(now.instant);
         let mut transition = Transition { look_again: Some(now.instant + retry), ..Transition::default() };
         if now.instant.duration_since(since) >= TROUBLE_AFTER {
@@ -488,9 +488,9 @@ impl ReloadState {
         transition
     }
 
-    fn trouble(&mut self, trouble: Trouble, transition: &mut Transition) {
+    fn trouble(&mut self, trouble: SourceTrouble, transition: &mut Transition) {
         // The names of the files and the words of the system may be others at each look, which is nothing new.
-        if self.trouble.as_ref().map(Trouble::reason) == Some(trouble.reason()) {
+        if self.trouble.as_ref().map(SourceTrouble::reason) == Some(trouble.reason()) {
             return;
         }
         transition.log.push(LogLine::Troubled(trouble.clone()));
@@ -523,7 +523,7 @@ impl ReloadState {
         let trouble_at = since + REMOVAL_TROUBLE_AFTER;
         if now >= trouble_at {
             self.unreadable_since = None;
-            self.trouble(Trouble::NeverQuiet, &mut transition);
+            self.trouble(SourceTrouble::NeverQuiet, &mut transition);
             transition.look_again = Some(quiet_since + quiet);
         } else {
             transition.look_again = Some((quiet_since + quiet).min(trouble_at));
@@ -553,7 +553,7 @@ impl ReloadState {
         let previous = self.serving.as_ref().map(|serving| serving.active.set.digest().to_string());
         self.generation += 1;
         let active = Arc::new(Active { set, generation: self.generation, load_time: now.time });
-        self.serving = Some(Serving { active: Arc::clone(&active), outlines });
+        self.serving = Some(ServingSet { active: Arc::clone(&active), outlines });
         let change = PolicyChange {
             generation: self.generation,
             digest: active.set.digest().to_string(),

@@ -22,7 +22,7 @@ mod mount;
 
 pub use mount::static_source;
 
-use super::read::{is_hidden, is_policy_name};
+use super::read::{DirectoryIdentity, is_hidden, is_policy_name};
 use super::watch_targets::{Interest, WatchTargets};
 
 /// Longest time that a stream of events may put off a look.
@@ -113,9 +113,9 @@ pub enum WatchState {
 pub struct FolderWatch {
     make: Make,
     watcher: Option<Box<dyn Watcher + Send>>,
-    shared: Arc<Shared>,
+    shared: Arc<WatchShared>,
     /// What is watched, by path free of links: the identity that the folder had then.
-    armed: HashMap<PathBuf, Identity>,
+    armed: HashMap<PathBuf, DirectoryIdentity>,
     state: WatchState,
 }
 
@@ -146,7 +146,7 @@ impl FolderWatch {
     }
 
     fn with_watcher(hints: Hints, make: Make) -> Self {
-        let shared = Shared {
+        let shared = WatchShared {
             hints,
             interests: Mutex::default(),
             is_looking: AtomicBool::new(false),
@@ -220,12 +220,12 @@ impl FolderWatch {
 /// One round of watching what there is now.
 struct Pass<'a> {
     watcher: &'a mut (dyn Watcher + Send),
-    shared: &'a Shared,
-    armed: &'a mut HashMap<PathBuf, Identity>,
+    shared: &'a WatchShared,
+    armed: &'a mut HashMap<PathBuf, DirectoryIdentity>,
     /// What was armed before this pass.
-    by_identity: HashMap<Identity, PathBuf>,
+    by_identity: HashMap<DirectoryIdentity, PathBuf>,
     wanted: HashMap<PathBuf, Interest>,
-    wanted_by_identity: HashMap<Identity, PathBuf>,
+    wanted_by_identity: HashMap<DirectoryIdentity, PathBuf>,
     failure: Option<String>,
     is_new: bool,
 }
@@ -256,7 +256,7 @@ impl Pass<'_> {
         }
     }
 
-    fn watch(&mut self, folder: &Path, identity: Identity) {
+    fn watch(&mut self, folder: &Path, identity: DirectoryIdentity) {
         // A folder that moved still has its watch, under the old name. It goes first, since to take it
         // away after the new one would take that.
         if let Some(old) = self.by_identity.get(&identity)
@@ -303,17 +303,14 @@ impl Pass<'_> {
     }
 }
 
-/// Device and inode.
-type Identity = (u64, u64);
-
 /// The identity of what is a directory.
-fn identity(directory: &Path) -> Option<Identity> {
+fn identity(directory: &Path) -> Option<DirectoryIdentity> {
     let metadata = fs::metadata(directory).ok()?;
     metadata.is_dir().then(|| (metadata.dev(), metadata.ino()))
 }
 
 /// What the watcher's thread and the rounds share.
-struct Shared {
+struct WatchShared {
     hints: Hints,
     interests: Mutex<HashMap<PathBuf, Interest>>,
     /// A walk is under way: it may have seen what the interests do not say yet.
@@ -322,7 +319,7 @@ struct Shared {
     is_broken: AtomicBool,
 }
 
-impl Shared {
+impl WatchShared {
     /// Held for a moment only, and never while the watcher is called: its thread waits here.
     fn interests(&self) -> MutexGuard<'_, HashMap<PathBuf, Interest>> {
         self.interests.lock().unwrap_or_else(PoisonError::into_inner)
@@ -384,7 +381,7 @@ enum Concern {
 
 /// Turns events into hints, on the watcher's thread.
 struct Listener {
-    shared: Arc<Shared>,
+    shared: Arc<WatchShared>,
 }
 
 impl EventHandler for Listener {

@@ -10,7 +10,7 @@ use crate::policy::finding::Position;
 use crate::scope::{check_token, distinct_tokens};
 
 /// One expectation that cannot be met.
-pub(super) struct Problem {
+pub(super) struct ImpossibleExpectation {
     pub(super) position: Position,
     pub(super) value: String,
     pub(super) message: String,
@@ -18,9 +18,9 @@ pub(super) struct Problem {
 }
 
 /// Every expectation of a case that cannot be met, in the order of the format.
-pub(super) fn problems(case: &Case) -> Vec<Problem> {
+pub(super) fn problems(case: &Case) -> Vec<ImpossibleExpectation> {
     let asked = distinct_tokens(case.call.scope.as_deref().unwrap_or_default());
-    let mut judge = Judge { case, asked, problems: Vec::new() };
+    let mut judge = ExpectationCheck { case, asked, problems: Vec::new() };
     judge.decision();
     judge.scope();
     judge.added();
@@ -31,16 +31,16 @@ pub(super) fn problems(case: &Case) -> Vec<Problem> {
     judge.problems
 }
 
-struct Judge<'c> {
+struct ExpectationCheck<'c> {
     case: &'c Case,
     /// The tokens of the requested scope; empty if it is omitted.
     asked: Vec<&'c str>,
-    problems: Vec<Problem>,
+    problems: Vec<ImpossibleExpectation>,
 }
 
-impl<'c> Judge<'c> {
+impl<'c> ExpectationCheck<'c> {
     fn report(&mut self, position: Position, value: &str, message: String, suggestion: &'static str) {
-        self.problems.push(Problem { position, value: value.to_owned(), message, suggestion });
+        self.problems.push(ImpossibleExpectation { position, value: value.to_owned(), message, suggestion });
     }
 
     fn is_kind(&self, kind: RequestKind) -> bool {

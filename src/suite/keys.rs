@@ -2,19 +2,19 @@
 
 use super::{Decision, MAX_ROWS};
 use crate::decision::{Origin, Reason};
-use crate::policy::format::{Key, Kind, Rule, Section, key, required};
+use crate::policy::format::{Key, MappingRule, Section, ValueKind, key, required};
 use crate::policy::{Word, word};
 
 word!(Reason);
 word!(Origin);
 word!(Decision);
 
-const TEXT: Kind = Kind::Text(0, None);
-const TOKEN: Kind = Kind::Text(1, None);
+const TEXT: ValueKind = ValueKind::Text(0, None);
+const TOKEN: ValueKind = ValueKind::Text(1, None);
 
 const AUDIENCES: Key = key(
     "audiences",
-    Kind::Texts(0),
+    ValueKind::Texts(0),
     "",
     "The audiences that the request names; may be left out, as on the wire.",
 );
@@ -24,17 +24,17 @@ const SCOPE: Key = key(
     "",
     "`scope` as received. Left out, empty and blank are three inputs that all mean omitted.",
 );
-const CLIENT_KEY: Key = key("client", Kind::One(&CLIENT), "", "What is known about the client.");
+const CLIENT_KEY: Key = key("client", ValueKind::One(&CLIENT), "", "What is known about the client.");
 
 /// A test file.
 pub static SUITE: Section = Section {
     name: "test file",
     text: "A file whose name ends in `_test.yaml` or `_test.yml`, anywhere in the folder of the policy. It is never part of \
            the policy.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[required(
         "tests",
-        Kind::List(&CASE, 1),
+        ValueKind::List(&CASE, 1),
         "list the cases under `tests`",
         "The cases, in the order in which they are shown.",
     )],
@@ -44,7 +44,7 @@ pub static SUITE: Section = Section {
 pub static CASE: Section = Section {
     name: "test case",
     text: "One question and what its answer must be; with a `table`, one for each row. Only what `expect` names is compared.",
-    rule: Rule::OneOfAndAnyOf(&["register", "authorize"], &["expect", "table"]),
+    rule: MappingRule::OneOfAndAnyOf(&["register", "authorize"], &["expect", "table"]),
     keys: &[
         required(
             "name",
@@ -52,14 +52,14 @@ pub static CASE: Section = Section {
             "say in a few words what the case shows",
             "What the case shows. Unique in the file.",
         ),
-        key("register", Kind::One(&REGISTER), "", "Asks `ExpandRegistrationScopes`.")
+        key("register", ValueKind::One(&REGISTER), "", "Asks `ExpandRegistrationScopes`.")
             .hint("say what is asked, for example `register: {scope: openid}`"),
-        key("authorize", Kind::One(&AUTHORIZE), "", "Asks `CheckAuthorizeScopes`."),
-        key("expect", Kind::One(&EXPECT), "", "What the answer must be.")
+        key("authorize", ValueKind::One(&AUTHORIZE), "", "Asks `CheckAuthorizeScopes`."),
+        key("expect", ValueKind::One(&EXPECT), "", "What the answer must be.")
             .hint("say what the answer must be, for example `expect: {decision: ALLOW}`"),
         key(
             "table",
-            Kind::One(&TABLE),
+            ValueKind::One(&TABLE),
             "",
             "Many inputs under the shared ones of `register` or `authorize` and `expect`.",
         ),
@@ -70,7 +70,7 @@ pub static CASE: Section = Section {
 pub static REGISTER: Section = Section {
     name: "register",
     text: "A registration, as on the wire.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
         AUDIENCES,
         SCOPE,
@@ -88,7 +88,7 @@ pub static REGISTER: Section = Section {
 pub static AUTHORIZE: Section = Section {
     name: "authorize",
     text: "An authorize request, as on the wire.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
         AUDIENCES,
         SCOPE,
@@ -106,20 +106,20 @@ pub static AUTHORIZE: Section = Section {
 pub static CLIENT: Section = Section {
     name: "client",
     text: "The client, as the authorization server sends it.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
         key("clientId", TEXT, "", "`client_id`."),
         key(
             "source",
-            Kind::Choice(&["dcr", "cimd", "static", "DCR", "CIMD", "STATIC"]),
+            ValueKind::Choice(&["dcr", "cimd", "static", "DCR", "CIMD", "STATIC"]),
             "",
             "Where the server knows the client from; as in policy files, or as in the API.",
         ),
         key("clientName", TEXT, "", "`client_name`."),
         key("softwareId", TEXT, "", "`software_id`."),
         key("softwareVersion", TEXT, "", "`software_version`; no rule looks at it."),
-        key("redirectUris", Kind::Texts(0), "", "`redirect_uris`."),
-        key("grantTypes", Kind::Texts(0), "", "`grant_types`."),
+        key("redirectUris", ValueKind::Texts(0), "", "`redirect_uris`."),
+        key("grantTypes", ValueKind::Texts(0), "", "`grant_types`."),
         key("applicationType", TEXT, "", "`application_type`."),
     ],
 };
@@ -129,24 +129,24 @@ pub static EXPECT: Section = Section {
     name: "expect",
     text: "What the answer must be, as far as it is written. Scopes are compared as sets, since their order has no meaning \
            (RFC 6749 section 3.3); lists are complete, in any order. What no answer can meet is an error of the file.",
-    rule: Rule::NotEmpty("say what the answer must be, for example `decision: ALLOW`"),
+    rule: MappingRule::NotEmpty("say what the answer must be, for example `decision: ALLOW`"),
     keys: &[
-        key("decision", Kind::Choice(Decision::NAMES), "", "How it ends."),
+        key("decision", ValueKind::Choice(Decision::NAMES), "", "How it ends."),
         key("scope", TEXT, "", "The granted scopes, separated by spaces."),
         key(
             "added",
-            Kind::List(&ADDED, 0),
+            ValueKind::List(&ADDED, 0),
             "",
             "All that the client got without asking; `[]` means nothing.",
         ),
-        key("refused", Kind::List(&REFUSED, 0), "", "All that was refused; `[]` means nothing."),
+        key("refused", ValueKind::List(&REFUSED, 0), "", "All that was refused; `[]` means nothing."),
         key(
             "error",
-            Kind::Choice(&["invalid_scope", "invalid_client_metadata", "invalid_target"]),
+            ValueKind::Choice(&["invalid_scope", "invalid_client_metadata", "invalid_target"]),
             "",
             "The OAuth error code.",
         ),
-        key("reason", Kind::Choice(Reason::NAMES), "", "Why the whole was denied."),
+        key("reason", ValueKind::Choice(Reason::NAMES), "", "Why the whole was denied."),
         key(
             "effectiveRegisteredScope",
             TEXT,
@@ -155,7 +155,7 @@ pub static EXPECT: Section = Section {
         ),
         key(
             "audienceGrants",
-            Kind::List(&GRANT, 0),
+            ValueKind::List(&GRANT, 0),
             "",
             "Only at authorize: which audience grants which scopes.",
         ),
@@ -166,10 +166,10 @@ pub static EXPECT: Section = Section {
 pub static ADDED: Section = Section {
     name: "added",
     text: "A scope that the client got without asking.",
-    rule: Rule::OrText,
+    rule: MappingRule::OrText,
     keys: &[
         required("scope", TOKEN, "name the scope", "The scope."),
-        key("origin", Kind::Choice(Origin::NAMES), "", "Where it comes from."),
+        key("origin", ValueKind::Choice(Origin::NAMES), "", "Where it comes from."),
         key("rule", TEXT, "", "The client rule that gives it; empty: none does."),
     ],
 };
@@ -178,10 +178,10 @@ pub static ADDED: Section = Section {
 pub static REFUSED: Section = Section {
     name: "refused",
     text: "A scope that was asked for and refused.",
-    rule: Rule::OrText,
+    rule: MappingRule::OrText,
     keys: &[
         required("scope", TOKEN, "name the scope", "The token as sent."),
-        key("reason", Kind::Choice(Reason::NAMES), "", "Why."),
+        key("reason", ValueKind::Choice(Reason::NAMES), "", "Why."),
     ],
 };
 
@@ -189,7 +189,7 @@ pub static REFUSED: Section = Section {
 pub static GRANT: Section = Section {
     name: "audience grant",
     text: "What one audience grants.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
         required("audience", TOKEN, "name the audience", "The audience, compared as audiences are."),
         key("scope", TEXT, "", "Its scopes, separated by spaces."),
@@ -201,17 +201,17 @@ pub static TABLE: Section = Section {
     name: "table",
     text: "Each row is a case of its own: a cell puts its value in the place that its column names, over what is shared; `~` \
            leaves the place out.",
-    rule: Rule::Plain,
+    rule: MappingRule::Plain,
     keys: &[
         required(
             "columns",
-            Kind::Texts(1),
+            ValueKind::Texts(1),
             "name what the cells are, for example `[scope, expect.decision]`",
             "What the cells are: `name`, a key of `register` or `authorize`, `client.KEY`, `expect.KEY`.",
         ),
         required(
             "rows",
-            Kind::Rows(1),
+            ValueKind::Rows(1),
             "list the rows, each a list with one cell for each column",
             "The rows, at most 10000; each a list with one cell for each column.",
         ),

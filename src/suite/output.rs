@@ -8,14 +8,14 @@ use std::time::SystemTime;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
-use super::run::{AudienceCoverage, CaseResult, Difference, Report};
+use super::run::{AudienceCoverage, CaseResult, Mismatch, SuiteReport};
 use crate::escape::shown;
-use crate::report::junit::{self, Failure, Group, Outcome};
+use crate::report::junit::{self, Failure, ResultGroup, ResultOutcome};
 
 /// For people: a line for each case, for a failed one what was expected, what came and why, then the
 /// coverage if asked for, then one line with the counts.
 #[must_use]
-pub fn text(report: &Report, with_coverage: bool) -> String {
+pub fn text(report: &SuiteReport, with_coverage: bool) -> String {
     let mut out = String::new();
     let mut file = None;
     for result in &report.results {
@@ -47,7 +47,7 @@ pub fn text(report: &Report, with_coverage: bool) -> String {
 fn failure(out: &mut String, level: usize, result: &CaseResult) {
     let place = result.position;
     line(out, level, &format!("at {}:{}:{}", shown(&result.file), place.line, place.column));
-    for Difference { key, expected, actual, missing, unexpected } in &result.differences {
+    for Mismatch { key, expected, actual, missing, unexpected } in &result.differences {
         line(out, level, key);
         line(out, level + 1, &format!("expected: {}", shown(expected)));
         line(out, level + 1, &format!("actual:   {}", shown(actual)));
@@ -106,9 +106,9 @@ const NOTABLE: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(An
 
 /// For programs; the coverage is always there.
 #[must_use]
-pub fn json(report: &Report) -> Value {
+pub fn json(report: &SuiteReport) -> Value {
     let case = |result: &CaseResult| {
-        let difference = |difference: &Difference| {
+        let difference = |difference: &Mismatch| {
             json!({
                 "key": difference.key,
                 "expected": difference.expected,
@@ -148,14 +148,14 @@ pub fn json(report: &Report) -> Value {
 
 /// As JUnit XML: one group for each test file.
 #[must_use]
-pub fn junit(report: &Report, started: SystemTime) -> String {
-    let mut groups: Vec<Group> = Vec::new();
+pub fn junit(report: &SuiteReport, started: SystemTime) -> String {
+    let mut groups: Vec<ResultGroup> = Vec::new();
     for result in &report.results {
         if groups.last().is_none_or(|group| group.name != *result.file) {
-            groups.push(Group { name: result.file.to_string(), ..Group::default() });
+            groups.push(ResultGroup { name: result.file.to_string(), ..ResultGroup::default() });
         }
         let Some(group) = groups.last_mut() else { continue };
-        group.cases.push(Outcome { name: result.name.clone(), failure: failed(result) });
+        group.cases.push(ResultOutcome { name: result.name.clone(), failure: failed(result) });
     }
     junit::document(&groups, started)
 }

@@ -4,27 +4,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::keys::{AUTHORIZE, CASE, EXPECT, REGISTER, SUITE};
-use super::table::{self, Row};
+use super::table::{self, CaseRow};
 use super::{Case, Expectation, ExpectedAdded, ExpectedGrant, ExpectedRefused, Suite, impossible, sort};
 use crate::call::{self, Call};
 use crate::decision::RequestKind;
 use crate::escape::shown;
 use crate::policy::finding::{Code, Position};
 use crate::policy::format::Section;
-use crate::policy::format::read::{Reader, Record, Text, point};
-use crate::policy::yaml::{self, Kind, Node};
+use crate::policy::format::read::{DocumentReader, LocatedText, Mapping, point};
+use crate::policy::yaml::{self, Node, NodeKind};
 use crate::policy::{ClientSource, Word};
 use crate::proto::v1;
 
 /// Reads one test file.
 pub(super) fn suite(file: &Arc<str>, text: &str) -> Suite {
-    let mut reader = CaseReader { reader: Reader::new(file), cases: Vec::new(), names: HashMap::new() };
+    let mut reader =
+        CaseReader { reader: DocumentReader::new(file), cases: Vec::new(), names: HashMap::new() };
     match yaml::parse(text) {
         Err(problem) => {
             reader.reader.report(problem.code, problem.position, "", problem.message, problem.suggestion);
         }
         Ok(None) => {
-            let nothing = Node { kind: Kind::Mapping(Vec::new()), position: Position::default() };
+            let nothing = Node { kind: NodeKind::Mapping(Vec::new()), position: Position::default() };
             reader.file(&nothing);
         }
         Ok(Some(root)) => reader.file(&root),
@@ -35,7 +36,7 @@ pub(super) fn suite(file: &Arc<str>, text: &str) -> Suite {
 }
 
 struct CaseReader<'f> {
-    reader: Reader<'f>,
+    reader: DocumentReader<'f>,
     cases: Vec<Case>,
     names: HashMap<String, Position>,
 }
@@ -62,7 +63,7 @@ impl CaseReader<'_> {
             ([(kind, call)], Some(table), expect) => {
                 let rows = table::rows(&mut self.reader, table, *kind, call, expect);
                 for (at, row) in rows.iter().enumerate() {
-                    let Row { name: own, position, call, expect } = row;
+                    let CaseRow { name: own, position, call, expect } = row;
                     let name = match own.as_ref().and_then(|own| self.reader.text(own, "name")) {
                         Some(own) => format!("{name}: {}", own.value),
                         None => format!("{name}, row {}", at + 1),
@@ -82,7 +83,7 @@ impl CaseReader<'_> {
         }
     }
 
-    fn name(&mut self, node: &Node<'_>) -> Option<Text> {
+    fn name(&mut self, node: &Node<'_>) -> Option<LocatedText> {
         let name = self.reader.text(node, "name")?;
         if name.value.trim().is_empty() {
             let suggestion = "say in a few words what the case shows";
@@ -128,7 +129,7 @@ impl CaseReader<'_> {
                 self.reader.report(Code::ValueTooLarge, case.position, "", error.to_string(), suggestion);
             }
             for problem in impossible::problems(&case) {
-                let impossible::Problem { position, value, message, suggestion } = problem;
+                let impossible::ImpossibleExpectation { position, value, message, suggestion } = problem;
                 self.reader.report(Code::ImpossibleExpectation, position, &value, message, suggestion);
             }
         }
@@ -143,7 +144,7 @@ const fn section(kind: RequestKind) -> &'static Section {
     }
 }
 
-fn call(kind: RequestKind, read: &Record) -> Call {
+fn call(kind: RequestKind, read: &Mapping) -> Call {
     let registered = match kind {
         RequestKind::Registration => "previousScope",
         RequestKind::Authorize => "registeredScope",
@@ -158,7 +159,7 @@ fn call(kind: RequestKind, read: &Record) -> Call {
     }
 }
 
-fn client(read: &Record) -> v1::Client {
+fn client(read: &Mapping) -> v1::Client {
     let text = |key| read.text(key).map(|text| text.value.to_owned()).unwrap_or_default();
     // As policy files spell it, or as the API does.
     let source = read.choice("source").map(|source| source.value.to_ascii_lowercase());
@@ -175,8 +176,8 @@ fn client(read: &Record) -> v1::Client {
     }
 }
 
-fn expectation(read: &Record) -> Expectation {
-    let text = |key| read.text(key).map(Text::from);
+fn expectation(read: &Mapping) -> Expectation {
+    let text = |key| read.text(key).map(LocatedText::from);
     Expectation {
         position: read.position,
         decision: read.word("decision"),
@@ -185,7 +186,7 @@ fn expectation(read: &Record) -> Expectation {
             Some(ExpectedAdded {
                 scope: entry.text("scope")?.into(),
                 origin: entry.word("origin"),
-                rule: entry.text("rule").map(Text::from),
+                rule: entry.text("rule").map(LocatedText::from),
             })
         }),
         refused: entries(read, "refused", |entry| {
@@ -197,18 +198,18 @@ fn expectation(read: &Record) -> Expectation {
         audience_grants: entries(read, "audienceGrants", |entry| {
             Some(ExpectedGrant {
                 audience: entry.text("audience")?.into(),
-                scope: entry.text("scope").map(Text::from),
+                scope: entry.text("scope").map(LocatedText::from),
             })
         }),
     }
 }
 
 /// The entries of a list, if it was written.
-fn entries<T>(read: &Record, key: &str, entry: impl Fn(&Record) -> Option<T>) -> Option<Vec<T>> {
+fn entries<T>(read: &Mapping, key: &str, entry: impl Fn(&Mapping) -> Option<T>) -> Option<Vec<T>> {
     read.get(key)?;
     Some(read.records(key).iter().filter_map(entry).collect())
 }
 
-fn strings(read: &Record, key: &str) -> Vec<String> {
+fn strings(read: &Mapping, key: &str) -> Vec<String> {
     read.entries(key).map(|entry| entry.value.to_string()).collect()
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::{Case, Decision, Expectation, ExpectedAdded, ExpectedGrant, ExpectedRefused, Suite, trail};
 use crate::audience::normalise;
-use crate::decision::{Added, Answer, AudienceGrant, Outcome, Refused, RequestKind};
+use crate::decision::{Added, Answer, AudienceGrant, Refused, RequestKind, ScopeOutcome};
 use crate::policy::finding::Position;
 use crate::policy::{AudiencePolicy, PolicySet};
 use crate::scope::distinct_tokens;
 
 /// How all cases went.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Report {
+pub struct SuiteReport {
     /// Each case that ran: suites as given, cases in file order.
     pub results: Vec<CaseResult>,
     /// How many cases the filter left out.
@@ -21,7 +21,7 @@ pub struct Report {
     pub coverage: Vec<AudienceCoverage>,
 }
 
-impl Report {
+impl SuiteReport {
     /// How many cases passed.
     #[must_use]
     pub fn passed(&self) -> usize {
@@ -47,7 +47,7 @@ pub struct CaseResult {
     /// Which question it asks.
     pub kind: RequestKind,
     /// Where the answer is not as expected; empty if the case passed.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<Mismatch>,
     /// The way of each scope through the policy, one line each; empty if the audience was refused.
     pub trail: Vec<String>,
 }
@@ -62,7 +62,7 @@ impl CaseResult {
 
 /// One member of the answer that is not as expected. Lists are joined with spaces or `, `.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Difference {
+pub struct Mismatch {
     /// The key of `expect`.
     pub key: &'static str,
     /// What was expected; `(none)` for nothing.
@@ -109,8 +109,8 @@ pub struct RuleCoverage {
 ///
 /// The caller has made sure that no suite has findings.
 #[must_use]
-pub fn run(policy: &PolicySet, suites: &[Suite], filter: Option<&str>) -> Report {
-    let mut report = Report::default();
+pub fn run(policy: &PolicySet, suites: &[Suite], filter: Option<&str>) -> SuiteReport {
+    let mut report = SuiteReport::default();
     let audiences = policy.audiences();
     let mut places = HashMap::with_capacity(audiences.len());
     for (at, audience) in audiences.iter().enumerate() {
@@ -160,8 +160,8 @@ fn cover(covered: &mut AudienceCoverage, kind: RequestKind, audience: &AudienceP
                 && answer.trail.iter().any(|step| {
                     step.scope == added.scope
                         && std::ptr::eq(step.audience, audience)
-                        && step.outcome == Outcome::Granted
-                        && matches!(step.held, Some(crate::decision::Held::Rule(at, _))
+                        && step.outcome == ScopeOutcome::Granted
+                        && matches!(step.held, Some(crate::decision::Coverage::Rule(at, _))
                             if audience.client_rules.get(at).is_some_and(|held| held.name == rule.name))
                 })
         });
@@ -170,7 +170,7 @@ fn cover(covered: &mut AudienceCoverage, kind: RequestKind, audience: &AudienceP
 }
 
 /// Every difference between an answer and what is expected, in the order of the format.
-fn compare(case: &Case, answer: &Answer<'_>) -> Vec<Difference> {
+fn compare(case: &Case, answer: &Answer<'_>) -> Vec<Mismatch> {
     let Expectation {
         position: _,
         decision,
@@ -182,7 +182,7 @@ fn compare(case: &Case, answer: &Answer<'_>) -> Vec<Difference> {
         effective_registered_scope,
         audience_grants,
     } = &case.expect;
-    let mut found = Found::default();
+    let mut found = CaseMismatches::default();
     if let Some(decision) = decision {
         let actual = if answer.is_allowed() { Decision::Allow } else { Decision::Deny };
         found.value("decision", decision.value.as_str(), actual.as_str());
@@ -234,16 +234,16 @@ fn compare(case: &Case, answer: &Answer<'_>) -> Vec<Difference> {
 const NONE: &str = "(none)";
 
 #[derive(Default)]
-struct Found {
-    differences: Vec<Difference>,
+struct CaseMismatches {
+    differences: Vec<Mismatch>,
 }
 
-impl Found {
+impl CaseMismatches {
     fn value(&mut self, key: &'static str, expected: &str, actual: &str) {
         if expected != actual {
             let (missing, unexpected) = (Vec::new(), Vec::new());
             let (expected, actual) = (expected.to_owned(), actual.to_owned());
-            self.differences.push(Difference { key, expected, actual, missing, unexpected });
+            self.differences.push(Mismatch { key, expected, actual, missing, unexpected });
         }
     }
 
@@ -255,7 +255,7 @@ impl Found {
         let (missing, unexpected) = (without(expected, actual), without(actual, expected));
         if !missing.is_empty() || !unexpected.is_empty() {
             let (expected, actual) = (or_none(expected.join(" ")), or_none(actual.join(" ")));
-            self.differences.push(Difference { key, expected, actual, missing, unexpected });
+            self.differences.push(Mismatch { key, expected, actual, missing, unexpected });
         }
     }
 
@@ -282,7 +282,7 @@ impl Found {
             let expected = expected.iter().map(&show_expected).collect::<Vec<_>>().join(", ");
             let actual = actual.iter().map(&show_actual).collect::<Vec<_>>().join(", ");
             let (expected, actual) = (or_none(expected), or_none(actual));
-            self.differences.push(Difference { key, expected, actual, missing, unexpected });
+            self.differences.push(Mismatch { key, expected, actual, missing, unexpected });
         }
     }
 }

@@ -10,14 +10,14 @@ use super::keys::{AUTHORIZE, CLIENT, EXPECT, REGISTER, TABLE};
 use crate::decision::RequestKind;
 use crate::escape::shown;
 use crate::policy::finding::{Code, Position, nearest};
-use crate::policy::format::read::{Fields, Reader, point};
-use crate::policy::yaml::{Kind, MAX_NODES, Node, Schema};
+use crate::policy::format::read::{DocumentReader, Fields, point};
+use crate::policy::yaml::{MAX_NODES, Node, NodeKind, Schema};
 
 /// Most rows of one table.
 pub const MAX_ROWS: usize = 10_000;
 
 /// One row, as the parts of a case.
-pub(super) struct Row<'t> {
+pub(super) struct CaseRow<'t> {
     pub(super) name: Option<Node<'t>>,
     pub(super) position: Position,
     pub(super) call: Node<'t>,
@@ -44,12 +44,12 @@ struct Column {
 
 /// The rows of a table as cases; what is wrong with the table itself is reported.
 pub(super) fn rows<'t>(
-    reader: &mut Reader<'_>,
+    reader: &mut DocumentReader<'_>,
     table: &Node<'t>,
     kind: RequestKind,
     call: &Node<'t>,
     expect: Option<&Node<'t>>,
-) -> Vec<Row<'t>> {
+) -> Vec<CaseRow<'t>> {
     let fields = reader.fields(table, &TABLE);
     let columns = self::known(reader, &fields, kind);
     let rows = reader.entries(&fields, "rows");
@@ -61,11 +61,15 @@ pub(super) fn rows<'t>(
         reader.report(Code::ValueTooLarge, point(table), "", message, suggestion);
         return Vec::new();
     }
-    let nothing = Node { kind: Kind::Mapping(Vec::new()), position: point(table) };
+    let nothing = Node { kind: NodeKind::Mapping(Vec::new()), position: point(table) };
     rows.iter().filter_map(|row| self::row(reader, row, &columns, call, expect.unwrap_or(&nothing))).collect()
 }
 
-fn known(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, kind: RequestKind) -> Option<Vec<Option<Column>>> {
+fn known(
+    reader: &mut DocumentReader<'_>,
+    fields: &Fields<'_, '_>,
+    kind: RequestKind,
+) -> Option<Vec<Option<Column>>> {
     let list = reader.list(fields, "columns")?;
     let names = columns(kind);
     let mut seen: Vec<String> = Vec::new();
@@ -93,13 +97,13 @@ fn known(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, kind: RequestKind) ->
 }
 
 fn row<'t>(
-    reader: &mut Reader<'_>,
+    reader: &mut DocumentReader<'_>,
     row: &Node<'t>,
     columns: &[Option<Column>],
     call: &Node<'t>,
     expect: &Node<'t>,
-) -> Option<Row<'t>> {
-    let Kind::Sequence(cells) = &row.kind else {
+) -> Option<CaseRow<'t>> {
+    let NodeKind::Sequence(cells) = &row.kind else {
         reader.wrong_type(row, "rows", "a list of cells");
         return None;
     };
@@ -109,7 +113,7 @@ fn row<'t>(
         reader.report(Code::WrongType, row.position, "", message, suggestion);
         return None;
     }
-    let mut made = Row { name: None, position: point(row), call: call.clone(), expect: expect.clone() };
+    let mut made = CaseRow { name: None, position: point(row), call: call.clone(), expect: expect.clone() };
     for (column, cell) in columns.iter().zip(cells) {
         let Some(Column { name, position }) = column else { continue };
         if name == "name" {
@@ -127,10 +131,10 @@ fn row<'t>(
 
 /// Puts a cell to its place. What is no mapping stays as it is and is reported when it is read.
 fn put<'t>(node: &mut Node<'t>, path: &[&str], at: Position, cell: &Node<'t>) {
-    let (Kind::Mapping(entries), [key, rest @ ..]) = (&mut node.kind, path) else { return };
+    let (NodeKind::Mapping(entries), [key, rest @ ..]) = (&mut node.kind, path) else { return };
     let found = entries.iter().position(|(name, _)| name.text() == *key);
     let name = || Node {
-        kind: Kind::Scalar { text: Cow::Owned((*key).to_owned()), schema: Schema::String },
+        kind: NodeKind::Scalar { text: Cow::Owned((*key).to_owned()), schema: Schema::String },
         position: at,
     };
     if rest.is_empty() {
@@ -146,7 +150,7 @@ fn put<'t>(node: &mut Node<'t>, path: &[&str], at: Position, cell: &Node<'t>) {
         Some((_, inner)) => put(inner, rest, at, cell),
         None if is_null(cell) => {}
         None => {
-            let mut inner = Node { kind: Kind::Mapping(Vec::new()), position: at };
+            let mut inner = Node { kind: NodeKind::Mapping(Vec::new()), position: at };
             put(&mut inner, rest, at, cell);
             entries.push((name(), inner));
         }
@@ -154,13 +158,13 @@ fn put<'t>(node: &mut Node<'t>, path: &[&str], at: Position, cell: &Node<'t>) {
 }
 
 fn is_null(node: &Node<'_>) -> bool {
-    matches!(node.kind, Kind::Scalar { schema: Schema::Null, .. })
+    matches!(node.kind, NodeKind::Scalar { schema: Schema::Null, .. })
 }
 
 fn size(node: &Node<'_>) -> usize {
     match &node.kind {
-        Kind::Scalar { .. } => 1,
-        Kind::Sequence(entries) => 1 + entries.iter().map(size).sum::<usize>(),
-        Kind::Mapping(entries) => entries.iter().map(|(_, value)| 1 + size(value)).sum::<usize>() + 1,
+        NodeKind::Scalar { .. } => 1,
+        NodeKind::Sequence(entries) => 1 + entries.iter().map(size).sum::<usize>(),
+        NodeKind::Mapping(entries) => entries.iter().map(|(_, value)| 1 + size(value)).sum::<usize>() + 1,
     }
 }

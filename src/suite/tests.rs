@@ -55,7 +55,7 @@ fn only(case: &str) -> String {
 
 /// Runs a file without findings.
 #[track_caller]
-fn ran(text: &str) -> Report {
+fn ran(text: &str) -> SuiteReport {
     run(&policy(), &[sound(text)], None)
 }
 
@@ -69,8 +69,8 @@ fn passes(case: &str) {
 #[track_caller]
 fn fails(case: &str, expected: &[&str]) {
     let report = ran(&only(case));
-    let brief = |difference: &run::Difference| {
-        let run::Difference { key, expected, actual, missing, unexpected } = difference;
+    let brief = |difference: &run::Mismatch| {
+        let run::Mismatch { key, expected, actual, missing, unexpected } = difference;
         format!("{key}: {expected} / {actual} / {} / {}", missing.join(", "), unexpected.join(", "))
     };
     let found: Vec<String> = report.results[0].differences.iter().map(brief).collect();

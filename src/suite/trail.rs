@@ -1,6 +1,6 @@
 //! The way of each scope through the policy, one line each: why an answer is what it is.
 
-use crate::decision::{Answer, Held, Outcome, Step, Withheld};
+use crate::decision::{Answer, Coverage, ScopeOutcome, ScopeStep, Withheld};
 use crate::escape::shown;
 
 /// One line for each step of the answer, in the order decided.
@@ -10,8 +10,8 @@ pub fn lines(answer: &Answer<'_>) -> Vec<String> {
 }
 
 /// One step, as in ``admin at https://mcp.example.com: asked, not in scopesSupported: UNSUPPORTED``.
-fn line(step: &Step<'_>) -> String {
-    let Step { scope, audience, asked, supported, forbidden, held, outcome } = step;
+fn line(step: &ScopeStep<'_>) -> String {
+    let ScopeStep { scope, audience, asked, supported, forbidden, held, outcome } = step;
     let mut facts = vec![if *asked { "asked".to_owned() } else { "not asked".to_owned() }];
     if !asked && audience.always_grant_scopes.contains(scope) {
         facts.push("in alwaysGrantScopes".to_owned());
@@ -33,35 +33,35 @@ fn line(step: &Step<'_>) -> String {
         None => facts.push("not in scopesSupported".to_owned()),
     }
     match held {
-        Some(Held::Registered(token)) if token == scope => facts.push("registered".to_owned()),
-        Some(Held::Registered(token)) => facts.push(format!("registered by `{}`", shown(token))),
-        Some(Held::AnySupported) => facts.push("registration unknown, any supported scope".to_owned()),
-        Some(Held::Default(at)) => {
+        Some(Coverage::Registered(token)) if token == scope => facts.push("registered".to_owned()),
+        Some(Coverage::Registered(token)) => facts.push(format!("registered by `{}`", shown(token))),
+        Some(Coverage::AnySupported) => facts.push("registration unknown, any supported scope".to_owned()),
+        Some(Coverage::Default(at)) => {
             facts.push(format!("in defaultClientScopes{}", entry(&audience.default_client_scopes, *at)));
         }
-        Some(Held::Baseline(at)) => {
+        Some(Coverage::Baseline(at)) => {
             facts.push(format!("in baselineClientScopes{}", entry(&audience.baseline_client_scopes, *at)));
         }
-        Some(Held::Rule(rule, at)) => {
+        Some(Coverage::Rule(rule, at)) => {
             if let Some(rule) = audience.client_rules.get(*rule) {
                 let entry = entry(&rule.baseline_client_scopes, *at);
                 facts.push(format!("given by client rule `{}`{entry}", shown(&rule.name)));
             }
         }
-        Some(Held::StepUp(at)) => {
+        Some(Coverage::StepUp(at)) => {
             facts.push(format!("in stepUpScopes{}", entry(&audience.step_up_scopes, *at)));
         }
         None => {}
     }
     let outcome = match outcome {
-        Outcome::Granted => "granted",
-        Outcome::Refused(reason) => reason.as_str(),
-        Outcome::Withheld(Withheld::Forbidden) => "withheld, it is forbidden",
-        Outcome::Withheld(Withheld::Unsupported) => "withheld, it is not supported any more",
-        Outcome::Withheld(Withheld::Privileged) => "withheld, a privileged scope has to be asked for",
-        Outcome::Withheld(Withheld::StepUp) => "withheld, a step-up scope has to be asked for",
-        Outcome::Withheld(Withheld::Wildcard) => "withheld, it is a pattern",
-        Outcome::Withheld(Withheld::NotHeld) => "withheld, the client does not hold it",
+        ScopeOutcome::Granted => "granted",
+        ScopeOutcome::Refused(reason) => reason.as_str(),
+        ScopeOutcome::Withheld(Withheld::Forbidden) => "withheld, it is forbidden",
+        ScopeOutcome::Withheld(Withheld::Unsupported) => "withheld, it is not supported any more",
+        ScopeOutcome::Withheld(Withheld::Privileged) => "withheld, a privileged scope has to be asked for",
+        ScopeOutcome::Withheld(Withheld::StepUp) => "withheld, a step-up scope has to be asked for",
+        ScopeOutcome::Withheld(Withheld::Wildcard) => "withheld, it is a pattern",
+        ScopeOutcome::Withheld(Withheld::NotHeld) => "withheld, the client does not hold it",
     };
     format!("{} at {}: {}: {outcome}", shown(scope), shown(&audience.audience), facts.join(", "))
 }

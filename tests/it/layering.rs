@@ -104,6 +104,32 @@ fn layers_0_to_2_have_no_world() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+#[test]
+fn a_type_name_means_one_thing() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    files(&mut |inside, _, text| {
+        // What is indented is the associated type of a trait, or local to a function.
+        for line in text.lines().filter(|line| !line.starts_with(char::is_whitespace)) {
+            let mut words = line.split(' ').skip_while(|word| word.starts_with("pub")).skip_while(|word| {
+                // `pub(in path)` is two words.
+                word.ends_with(')')
+            });
+            if let Some("struct" | "enum" | "trait" | "type") = words.next() {
+                let name = words.next().unwrap_or_default();
+                let name = name.split(|char: char| !char.is_alphanumeric()).next().unwrap_or_default();
+                places.entry(name.to_owned()).or_default().push(inside.display().to_string());
+            }
+        }
+    });
+    assert!(
+        places.len() > 200,
+        "only {} types were found, so the test looks at the wrong lines",
+        places.len()
+    );
+    places.retain(|_, places| places.len() > 1);
+    assert!(places.is_empty(), "{places:#?}");
+}
+
 /// The modules that a file uses: `use crate::a::b` and `use crate::{a, b::c}`.
 fn used(text: &str) -> Vec<String> {
     let mut found = Vec::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scopeward::rpc::error::Overload;
-use scopeward::rpc::record::{Durable, NoRoom, Record, Recorder, Room};
+use scopeward::rpc::record::{AnsweredCall, Durable, NoRoom, Recorder, Room};
 use scopeward::rpc::v1;
 use scopeward::server::method::Service;
 use tonic::{Code, Status};
@@ -116,7 +116,7 @@ impl Recorder for Never {
         Ok(Room::default())
     }
 
-    fn record(&self, _: Record<'_>, _: Room) -> Option<Durable> {
+    fn record(&self, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
         Some(Box::pin(std::future::pending()))
     }
 }
@@ -283,7 +283,7 @@ impl Recorder for Panicking {
         Ok(Room::default())
     }
 
-    fn record(&self, _: Record<'_>, _: Room) -> Option<Durable> {
+    fn record(&self, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
         panic!("a test of what happens then")
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use scopeward::budget::Budget;
-use scopeward::rpc::record::{Durable, Kind, NoRoom, NotDurable, Record, Recorder, Room};
+use scopeward::rpc::record::{AnsweredCall, Durable, NoRoom, NotDurable, RecordKind, Recorder, Room};
 use scopeward::rpc::v1;
 use tokio::sync::{Semaphore, mpsc};
 use tonic::{Code, Request};
@@ -29,7 +29,7 @@ impl Recorder for Gate {
         self.room.take(1).map(Room::from).map_err(|_| NoRoom)
     }
 
-    fn record(&self, record: Record<'_>, room: Room) -> Option<Durable> {
+    fn record(&self, record: AnsweredCall<'_>, room: Room) -> Option<Durable> {
         let decided = record.answer.audiences.iter().map(|audience| &*audience.audience).collect::<Vec<_>>();
         let told = format!(
             "{:?} {} {:?} {:?} {:?} peer={} trace={} attempt={}",
@@ -44,7 +44,7 @@ impl Recorder for Gate {
         );
         self.ids.lock().unwrap().push(record.decision_id.to_string());
         self.seen.send(told).expect("the test listens");
-        if record.kind == Kind::Denial {
+        if record.kind == RecordKind::Denial {
             return None;
         }
         let permits = Arc::clone(&self.permits);

@@ -7,7 +7,7 @@ use scopeward::rpc::v1;
 use scopeward::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::app::{App, AppError};
-use scopeward::server::config::{Config, Settings};
+use scopeward::server::config::{Config, ServerSettings};
 use scopeward::server::shutdown::Stopped;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -37,9 +37,9 @@ pub struct Service {
 }
 
 /// Settings for a service whose policies and state are in `folder`.
-pub fn settings(folder: &Path) -> Settings {
+pub fn settings(folder: &Path) -> ServerSettings {
     let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
-    Settings {
+    ServerSettings {
         server: Config { listen: any, ..Config::default() },
         admin_listen: any,
         policies: folder.join("policies"),
@@ -47,7 +47,7 @@ pub fn settings(folder: &Path) -> Settings {
         debounce: Duration::from_millis(20),
         removal_quiet: Duration::from_millis(200),
         rescan_interval: Duration::from_secs(30),
-        ..Settings::default()
+        ..ServerSettings::default()
     }
 }
 
@@ -62,7 +62,7 @@ impl Service {
     }
 
     /// Starts in a folder that is prepared already.
-    pub async fn start_in(folder: tempfile::TempDir, settings: Settings) -> Result<Self, AppError> {
+    pub async fn start_in(folder: tempfile::TempDir, settings: ServerSettings) -> Result<Self, AppError> {
         let app = App::start(settings).await?;
         let (grpc, admin) = (app.grpc_addr(), app.admin_addr());
         let (stop, stopped) = oneshot::channel();

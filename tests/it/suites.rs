@@ -7,11 +7,11 @@ use std::sync::Arc;
 use scopeward::policy::check::{check, warning};
 use scopeward::policy::document::Document;
 use scopeward::policy::finding::Finding;
-use scopeward::policy::format::Kind::{Choice, ChoiceOrOne};
+use scopeward::policy::format::ValueKind::{Choice, ChoiceOrOne};
 use scopeward::policy::keys::POLICY;
-use scopeward::policy::yaml::{self, Kind, Node, Schema};
+use scopeward::policy::yaml::{self, Node, NodeKind, Schema};
 use scopeward::suite::run::CaseResult;
-use scopeward::suite::{Report, Suite, run};
+use scopeward::suite::{Suite, SuiteReport, run};
 
 /// File name and text of each shipped policy file, or of each test file.
 fn files(tests: bool) -> Vec<(String, String)> {
@@ -32,7 +32,7 @@ fn files(tests: bool) -> Vec<(String, String)> {
 enum Verdict {
     Invalid,
     Unfit,
-    Ran(Report),
+    Ran(SuiteReport),
 }
 
 fn judge(policies: &[(String, String)]) -> Verdict {
@@ -95,14 +95,14 @@ fn walk(text: &str, node: &Node<'_>, path: &str, mutants: &mut Vec<Mutant>) {
     let replaced =
         |from: u32, to: u32, by: &str| format!("{}{by}{}", &text[..from as usize], &text[to as usize..]);
     match &node.kind {
-        Kind::Mapping(entries) => {
+        NodeKind::Mapping(entries) => {
             for (key, value) in entries {
                 walk(text, value, &format!("{path}/{}", key.text()), mutants);
             }
         }
-        Kind::Sequence(entries) => {
+        NodeKind::Sequence(entries) => {
             for (at, entry) in entries.iter().enumerate() {
-                if !matches!(entry.kind, Kind::Scalar { .. }) {
+                if !matches!(entry.kind, NodeKind::Scalar { .. }) {
                     walk(text, entry, &format!("{path}/{at}"), mutants);
                     continue;
                 }
@@ -116,7 +116,7 @@ fn walk(text: &str, node: &Node<'_>, path: &str, mutants: &mut Vec<Mutant>) {
                 mutants.push(Mutant { what, text: replaced(from, to, "") });
             }
         }
-        Kind::Scalar { text: value, schema } => {
+        NodeKind::Scalar { text: value, schema } => {
             let others: Vec<String> = match schema {
                 Schema::Number => vec!["0".to_owned()],
                 Schema::Boolean => vec![(value == "false").to_string()],

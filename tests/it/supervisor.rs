@@ -11,7 +11,7 @@ use scopeward::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
 use scopeward::rpc::v1::policy_status_service_server::PolicyStatusServiceServer;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::app::{App, AppError};
-use scopeward::server::config::{Config, Fault, Settings};
+use scopeward::server::config::{Config, Fault, ServerSettings};
 use scopeward::server::lifecycle::Lifecycle;
 use scopeward::server::supervisor::Part;
 use scopeward::server::{Listeners, Services, run};
@@ -26,7 +26,7 @@ use crate::harness::within;
 use crate::service::{POLICY, Service, condition, settings};
 
 /// A folder with a policy, and settings that let a part panic while the switch is on.
-fn prepared(part: Part) -> (tempfile::TempDir, Settings, Arc<AtomicBool>) {
+fn prepared(part: Part) -> (tempfile::TempDir, ServerSettings, Arc<AtomicBool>) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("policies")).unwrap();
     std::fs::write(folder.path().join("policies/mcp.yaml"), POLICY).unwrap();

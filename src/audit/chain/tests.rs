@@ -15,13 +15,13 @@ fn bodies() -> [Body; 3] {
 }
 
 /// A chain of three records after record 4: an event, a gap, an event.
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<StoredRow> {
     let mut tip = BASE;
     let mut rows = Vec::new();
     for mut body in bodies() {
         let (next, content) = body.seal(LOG_ID, tip);
         let Tip { head, latest_time } = next;
-        rows.push(Row { sequence: head.sequence, latest_time, content, hash: head.hash });
+        rows.push(StoredRow { sequence: head.sequence, latest_time, content, hash: head.hash });
         tip = next;
     }
     rows
@@ -149,22 +149,23 @@ fn no_bit_of_an_event_can_be_changed_without_changing_its_hash() {
 #[test]
 fn each_kind_of_change_to_a_row_has_a_name_of_its_own() {
     let good = rows().remove(0);
-    let check = |row: &Row| ChainWalk::new(LOG_ID, BASE).take(row).map(|_| ()).map_err(|bad| bad.problem);
+    let check =
+        |row: &StoredRow| ChainWalk::new(LOG_ID, BASE).take(row).map(|_| ()).map_err(|bad| bad.problem);
     let from = |log_id, tip| ChainWalk::new(log_id, tip).take(&good).map(|_| ()).map_err(|bad| bad.problem);
 
     assert_eq!(check(&good), Ok(()));
-    assert_eq!(check(&Row { hash: [1; 32], ..good.clone() }), Err(Problem::ContentChanged));
-    assert_eq!(check(&Row { sequence: 6, ..good.clone() }), Err(Problem::Missing { next: 6 }));
-    assert_eq!(check(&Row { latest_time: 1, ..good.clone() }), Err(Problem::TimeColumn));
+    assert_eq!(check(&StoredRow { hash: [1; 32], ..good.clone() }), Err(ChainProblem::ContentChanged));
+    assert_eq!(check(&StoredRow { sequence: 6, ..good.clone() }), Err(ChainProblem::Missing { next: 6 }));
+    assert_eq!(check(&StoredRow { latest_time: 1, ..good.clone() }), Err(ChainProblem::TimeColumn));
     let other = Head { sequence: 4, hash: [8; 32] };
-    assert_eq!(from(LOG_ID, Tip { head: other, ..BASE }), Err(Problem::LinkBroken));
+    assert_eq!(from(LOG_ID, Tip { head: other, ..BASE }), Err(ChainProblem::LinkBroken));
     let earlier = Tip { head: Head { sequence: 2, ..BASE.head }, ..BASE };
-    let moved = Row { sequence: 3, ..good.clone() };
+    let moved = StoredRow { sequence: 3, ..good.clone() };
     let found = ChainWalk::new(LOG_ID, earlier).take(&moved).unwrap_err();
-    assert_eq!(found, BadRecord { sequence: 3, problem: Problem::Reordered { found: 5 } });
-    assert_eq!(from(Uuid::nil(), BASE), Err(Problem::OtherLog { found: LOG_ID.to_string() }));
-    let nonsense = Row { content: b"nonsense".to_vec(), hash: sha256(b"nonsense"), ..good.clone() };
-    assert!(matches!(check(&nonsense), Err(Problem::Undecodable(_))));
+    assert_eq!(found, BadRecord { sequence: 3, problem: ChainProblem::Reordered { found: 5 } });
+    assert_eq!(from(Uuid::nil(), BASE), Err(ChainProblem::OtherLog { found: LOG_ID.to_string() }));
+    let nonsense = StoredRow { content: b"nonsense".to_vec(), hash: sha256(b"nonsense"), ..good.clone() };
+    assert!(matches!(check(&nonsense), Err(ChainProblem::Undecodable(_))));
 }
 
 /// A stream tells no hash of a gap, and each gap may be the first record of format 2.

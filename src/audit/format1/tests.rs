@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use super::super::chain::Row;
+use super::super::chain::StoredRow;
 use super::super::ledger::read_rows;
 use super::super::testing::*;
 use super::super::*;
@@ -27,7 +27,7 @@ fn old_store() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-fn old_rows() -> Vec<Row> {
+fn old_rows() -> Vec<StoredRow> {
     let (_folder, path) = old_store();
     read_rows(&Connection::open(path).unwrap(), 0, 100).unwrap()
 }

@@ -21,7 +21,7 @@ const NULL_DEVICE: u32 = 3;
 
 /// A target, and what is still to be written to it.
 #[derive(Debug)]
-pub(super) struct Sink {
+pub(super) struct TargetSink {
     target: Target,
     /// Lines with their line breaks.
     lines: VecDeque<String>,
@@ -38,7 +38,7 @@ enum Target {
     File(Rotated),
 }
 
-impl Sink {
+impl TargetSink {
     /// Standard output, whatever it is.
     pub(super) fn stdout() -> io::Result<Self> {
         // Not through `std::io::stdout`: a stalled write would hold its lock, and the end of the process
@@ -304,7 +304,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The end of a file.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(super) struct FileTail {
     /// Its last whole lines, oldest first, without their breaks; as many as were looked at.
     pub(super) lines: Vec<String>,
     /// What follows the last break.
@@ -312,10 +312,10 @@ pub(super) struct Tail {
 }
 
 /// Reads the end of a file; empty if it is not there.
-pub(super) fn read_tail(path: &Path) -> io::Result<Tail> {
+pub(super) fn read_tail(path: &Path) -> io::Result<FileTail> {
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Tail::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FileTail::default()),
         Err(error) => return Err(error),
     };
     let length = file.metadata()?.len();
@@ -328,5 +328,5 @@ pub(super) fn read_tail(path: &Path) -> io::Result<Tail> {
     // The first line may have its beginning before what was read.
     let cut = usize::from(from > 0).min(pieces.len());
     let lines = pieces.iter().skip(cut).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-    Ok(Tail { lines, partial })
+    Ok(FileTail { lines, partial })
 }

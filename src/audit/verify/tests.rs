@@ -33,7 +33,7 @@ fn check(path: &Path) -> Option<BadRecord> {
     verify(path, &VerifyOptions::default()).unwrap().bad
 }
 
-fn found(sequence: u64, problem: Problem) -> Option<BadRecord> {
+fn found(sequence: u64, problem: ChainProblem) -> Option<BadRecord> {
     Some(BadRecord { sequence, problem })
 }
 
@@ -72,7 +72,7 @@ async fn every_flipped_byte_of_every_record_is_noticed() {
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << (at % 8);
                 connection.execute(&update, params![flipped, signed(row.sequence)]).unwrap();
-                assert_eq!(check(&path), found(row.sequence, Problem::ContentChanged), "{column} {at}");
+                assert_eq!(check(&path), found(row.sequence, ChainProblem::ContentChanged), "{column} {at}");
                 flips += 1;
             }
             connection.execute(&update, params![bytes, signed(row.sequence)]).unwrap();
@@ -86,28 +86,28 @@ async fn every_flipped_byte_of_every_record_is_noticed() {
 async fn each_way_to_tamper_is_named() {
     let (_folder, path) = store().await;
     let removed = changed(&path, "DELETE FROM record WHERE sequence = 3");
-    assert_eq!(removed, found(3, Problem::Missing { next: 4 }));
+    assert_eq!(removed, found(3, ChainProblem::Missing { next: 4 }));
     let first = changed(&path, "DELETE FROM record WHERE sequence = 1");
-    assert_eq!(first, found(1, Problem::Missing { next: 2 }));
+    assert_eq!(first, found(1, ChainProblem::Missing { next: 2 }));
     let swapped = "UPDATE record SET sequence = -2 WHERE sequence = 2;
         UPDATE record SET sequence = 2 WHERE sequence = 3;
         UPDATE record SET sequence = 3 WHERE sequence = -2";
-    assert_eq!(changed(&path, swapped), found(2, Problem::Reordered { found: 3 }));
+    assert_eq!(changed(&path, swapped), found(2, ChainProblem::Reordered { found: 3 }));
     let time = "UPDATE record SET latest_time = latest_time + 1 WHERE sequence = 4";
-    assert_eq!(changed(&path, time), found(4, Problem::TimeColumn));
+    assert_eq!(changed(&path, time), found(4, ChainProblem::TimeColumn));
     let base = "UPDATE log SET base_hash = randomblob(32)";
-    assert_eq!(changed(&path, base), found(1, Problem::LinkBroken));
+    assert_eq!(changed(&path, base), found(1, ChainProblem::LinkBroken));
     let base = "UPDATE log SET base_sequence = 2";
-    assert_eq!(changed(&path, base), found(2, Problem::BeforeBase));
+    assert_eq!(changed(&path, base), found(2, ChainProblem::BeforeBase));
     let hidden = "UPDATE record SET sequence = sequence - 10 WHERE sequence = 1";
-    assert_eq!(changed(&path, hidden), found(0, Problem::BeforeBase));
+    assert_eq!(changed(&path, hidden), found(0, ChainProblem::BeforeBase));
     let other = "UPDATE log SET log_id = randomblob(16)";
     assert!(matches!(
         changed(&path, other),
-        Some(BadRecord { sequence: 1, problem: Problem::OtherLog { .. } })
+        Some(BadRecord { sequence: 1, problem: ChainProblem::OtherLog { .. } })
     ));
     let prev = "UPDATE record SET hash = x'00' WHERE sequence = 5";
-    assert_eq!(changed(&path, prev), found(5, Problem::ContentChanged));
+    assert_eq!(changed(&path, prev), found(5, ChainProblem::ContentChanged));
     assert_eq!(check(&path), None);
 }
 
@@ -126,19 +126,19 @@ async fn record_replaced_with_a_fitting_hash_is_found_by_the_next() {
         connection.execute(update, params![content, hash, signed(sequence)]).unwrap();
     };
     replace(2);
-    assert_eq!(check(&path), found(2, Problem::Replaced));
+    assert_eq!(check(&path), found(2, ChainProblem::Replaced));
     replace(2);
     // The newest has no successor to tell on it: that takes a hash kept elsewhere.
     let expected = verify(&path, &VerifyOptions::default()).unwrap().head;
     replace(6);
     assert_eq!(check(&path), None);
     let with = VerifyOptions { expected: Some(expected) };
-    assert_eq!(verify(&path, &with).unwrap().bad, found(6, Problem::UnexpectedHash));
+    assert_eq!(verify(&path, &with).unwrap().bad, found(6, ChainProblem::UnexpectedHash));
     connection.execute("DELETE FROM record WHERE sequence = 6", []).unwrap();
-    assert_eq!(check(&path), found(6, Problem::EndsEarly { newest: 5 }));
+    assert_eq!(check(&path), found(6, ChainProblem::EndsEarly { newest: 5 }));
     std::fs::remove_file(path.with_file_name("audit.mark")).unwrap();
     assert_eq!(check(&path), None);
-    assert_eq!(verify(&path, &with).unwrap().bad, found(6, Problem::EndsEarly { newest: 5 }));
+    assert_eq!(verify(&path, &with).unwrap().bad, found(6, ChainProblem::EndsEarly { newest: 5 }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,6 +203,6 @@ async fn records_missing_at_the_end_are_known_from_the_high_water_file() {
         .execute_batch("DELETE FROM record WHERE sequence > 3")
         .unwrap();
     let report = verify(&path, &VerifyOptions::default()).unwrap();
-    assert_eq!(report.bad, Some(BadRecord { sequence: 4, problem: Problem::EndsEarly { newest: 3 } }));
+    assert_eq!(report.bad, Some(BadRecord { sequence: 4, problem: ChainProblem::EndsEarly { newest: 3 } }));
     assert_eq!(report.records, 3);
 }

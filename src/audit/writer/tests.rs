@@ -788,7 +788,7 @@ async fn damage_that_a_start_does_not_look_for_is_found_by_the_walk() {
     let log = AuditLog::open(options(&folder)).unwrap();
     let mut health = log.watch_health();
     let bad = health.wait_for(|health| health.chain_broken.is_some()).await.unwrap().chain_broken.clone();
-    assert_eq!(bad, Some(BadRecord { sequence: 7, problem: Problem::ContentChanged }));
+    assert_eq!(bad, Some(BadRecord { sequence: 7, problem: ChainProblem::ContentChanged }));
     // What is new is recorded all the same.
     log.append_durable(expansion("next")).await.unwrap();
 }

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use self::refusal::{Origin, explain};
-use self::sink::{Flushed, Sink};
+use self::refusal::{CursorOrigin, explain};
+use self::sink::{Flushed, TailSink};
 use super::cursor::{Cursor, CursorFile};
 use crate::cli::Exit;
 use crate::cli::output::{bad, notable, print_error};
@@ -50,7 +50,7 @@ pub(in crate::cli) struct TailArgs {
     cursor_file: Option<PathBuf>,
     /// Where to start if there is no cursor yet: earliest, latest, or a time such as 2026-07-01T00:00:00Z
     #[arg(long, value_name = "PLACE", default_value = "earliest", value_parser = from)]
-    from: Place,
+    from: StartPlace,
     /// Start after the record of this sequence if there is no cursor yet; goes before --from
     #[arg(long, value_name = "SEQUENCE")]
     after: Option<u64>,
@@ -59,7 +59,7 @@ pub(in crate::cli) struct TailArgs {
     log_id: Option<String>,
     /// Print events of this kind only; may be repeated. Gaps are always printed
     #[arg(long, value_name = "KIND", value_enum)]
-    kind: Vec<Kind>,
+    kind: Vec<KindFlag>,
     /// Print events that name this audience only; may be repeated
     #[arg(long, value_name = "URI")]
     audience: Vec<String>,
@@ -71,7 +71,7 @@ pub(in crate::cli) struct TailArgs {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Kind {
+enum KindFlag {
     /// A client got a scope without asking
     Expansion,
     /// A request was denied
@@ -85,19 +85,19 @@ enum Kind {
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Place {
+enum StartPlace {
     Position(AuditStart),
     Time(Timestamp),
 }
 
 /// Reads `--from`.
-fn from(text: &str) -> Result<Place, String> {
+fn from(text: &str) -> Result<StartPlace, String> {
     match text {
-        "earliest" => Ok(Place::Position(AuditStart::Earliest)),
-        "latest" => Ok(Place::Position(AuditStart::Latest)),
+        "earliest" => Ok(StartPlace::Position(AuditStart::Earliest)),
+        "latest" => Ok(StartPlace::Position(AuditStart::Latest)),
         time => Some(time)
             .filter(|time| is_exact(time))
-            .and_then(|time| time.parse().ok().map(Place::Time))
+            .and_then(|time| time.parse().ok().map(StartPlace::Time))
             .ok_or_else(|| FROM_HINT.to_owned()),
     }
 }
@@ -135,16 +135,16 @@ async fn tail(args: TailArgs) -> anyhow::Result<Exit> {
     let file = cursor_file.map(CursorFile::new);
     let cursor = file.as_ref().map(CursorFile::read).transpose()?.flatten();
     let origin = match (&file, &cursor, after) {
-        (Some(file), Some(_), _) => Origin::File(file.path().to_owned()),
-        (_, _, Some(_)) => Origin::Flag,
-        _ => Origin::Stream,
+        (Some(file), Some(_), _) => CursorOrigin::File(file.path().to_owned()),
+        (_, _, Some(_)) => CursorOrigin::Flag,
+        _ => CursorOrigin::Stream,
     };
     let first = match (from, after) {
         (_, Some(sequence)) => Start::AfterSequence(sequence),
-        (Place::Position(position), None) => Start::Position(position.into()),
-        (Place::Time(time), None) => Start::StartTime(time),
+        (StartPlace::Position(position), None) => Start::Position(position.into()),
+        (StartPlace::Time(time), None) => Start::StartTime(time),
     };
-    let mut tail = Tail {
+    let mut tail = TailRun {
         request: v1::StreamAuditEventsRequest {
             start: Some(first),
             log_id: log_id.unwrap_or_default(),
@@ -153,7 +153,7 @@ async fn tail(args: TailArgs) -> anyhow::Result<Exit> {
             follow,
         },
         origin,
-        sink: Sink::new(server.output, file, cursor),
+        sink: TailSink::new(server.output, file, cursor),
         stop,
         server,
         retries: Retries::new(retries),
@@ -162,12 +162,12 @@ async fn tail(args: TailArgs) -> anyhow::Result<Exit> {
     // Whatever the end was, what was handed on is remembered.
     tail.sink.save()?;
     let exit = match end {
-        End::Failed(error) => return Err(error),
-        End::Done | End::NoReader => Exit::Yes,
-        End::Stopped if follow => Exit::Yes,
+        ReadingEnd::Failed(error) => return Err(error),
+        ReadingEnd::Done | ReadingEnd::NoReader => Exit::Yes,
+        ReadingEnd::Stopped if follow => Exit::Yes,
         // It was stopped before it reached the end.
-        End::Stopped => Exit::RetryLater,
-        End::Lost(error) => {
+        ReadingEnd::Stopped => Exit::RetryLater,
+        ReadingEnd::Lost(error) => {
             print_error(&format!("{}: {}\n", bad("error"), clean(&error.to_string())));
             Exit::RetryLater
         }
@@ -177,7 +177,7 @@ async fn tail(args: TailArgs) -> anyhow::Result<Exit> {
 }
 
 /// Why the reading ended.
-enum End {
+enum ReadingEnd {
     /// Everything up to the newest durable record was printed.
     Done,
     /// Nobody reads what is printed.
@@ -190,57 +190,57 @@ enum End {
     Failed(anyhow::Error),
 }
 
-impl<E: Into<anyhow::Error>> From<E> for End {
+impl<E: Into<anyhow::Error>> From<E> for ReadingEnd {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
 }
 
-struct Tail {
+struct TailRun {
     /// What is asked while there is no cursor.
     request: v1::StreamAuditEventsRequest,
-    origin: Origin,
-    sink: Sink,
+    origin: CursorOrigin,
+    sink: TailSink,
     stop: CancellationToken,
     server: ServerArgs,
     retries: Retries,
 }
 
-impl Tail {
-    async fn run(&mut self) -> End {
+impl TailRun {
+    async fn run(&mut self) -> ReadingEnd {
         loop {
             let (Ok(end) | Err(end)) = self.read().await;
             // What was received before an error is handed on as well.
-            if matches!(end, End::Lost(_) | End::Failed(_))
+            if matches!(end, ReadingEnd::Lost(_) | ReadingEnd::Failed(_))
                 && let Err(end) = self.flush().await
             {
                 return end;
             }
             let error = match end {
-                End::Lost(error) if self.request.follow => error,
+                ReadingEnd::Lost(error) if self.request.follow => error,
                 end => return end,
             };
-            let Some(delay) = self.retries.next() else { return End::Lost(error) };
+            let Some(delay) = self.retries.next() else { return ReadingEnd::Lost(error) };
             if self.retries.is_first() {
                 let error = error.to_string();
                 print_error(&format!("{}: {}; trying again\n", notable("warning"), clean(&error)));
             }
             tokio::select! {
-                () = self.stop.cancelled() => return End::Stopped,
+                () = self.stop.cancelled() => return ReadingEnd::Stopped,
                 () = tokio::time::sleep(delay) => {}
             }
         }
     }
 
     /// Reads one stream to its end.
-    async fn read(&mut self) -> Result<End, End> {
+    async fn read(&mut self) -> Result<ReadingEnd, ReadingEnd> {
         let (stop, limit) = (self.stop.clone(), self.server.timeout);
         let opened = tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(End::Stopped),
+            () = stop.cancelled() => return Ok(ReadingEnd::Stopped),
             opened = limit.run(self.open()) => opened,
         };
-        let mut stream = opened.unwrap_or_else(|| Err(End::Lost(limit.error())))?;
+        let mut stream = opened.unwrap_or_else(|| Err(ReadingEnd::Lost(limit.error())))?;
         let mut is_complete = false;
         // The first checkpoint says where the log ends. It is no place to continue from: nothing was sent yet.
         let mut is_first = true;
@@ -251,7 +251,7 @@ impl Tail {
             let (has_lines, save_at) = (self.sink.has_lines(), self.sink.save_at());
             let next = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(End::Stopped),
+                () = stop.cancelled() => return Ok(ReadingEnd::Stopped),
                 next = timeout(LONGEST_SILENCE, stream.message()) => next,
                 // Nothing more is there at once, not even after the connection had its turn.
                 () = tokio::task::yield_now(), if has_lines => {
@@ -267,7 +267,7 @@ impl Tail {
                 Ok(Ok(Some(response))) => response,
                 Ok(Ok(None)) => break,
                 Ok(Err(status)) => return Err(self.refused(None, &status).await),
-                Err(_) => return Err(End::Lost(silent("no message", LONGEST_SILENCE))),
+                Err(_) => return Err(ReadingEnd::Lost(silent("no message", LONGEST_SILENCE))),
             };
             self.retries.reset();
             if std::mem::take(&mut is_first) && matches!(response.message, Some(Message::Checkpoint(_))) {
@@ -282,14 +282,14 @@ impl Tail {
         }
         self.flush().await?;
         if self.request.follow || !is_complete {
-            return Err(End::Lost(anyhow!("the server at {} ended the stream", self.server.server)));
+            return Err(ReadingEnd::Lost(anyhow!("the server at {} ended the stream", self.server.server)));
         }
-        Ok(End::Done)
+        Ok(ReadingEnd::Done)
     }
 
     /// Opens a stream after the last record that was received, or from the start that was asked for.
-    async fn open(&mut self) -> Result<Streaming<v1::StreamAuditEventsResponse>, End> {
-        let channel = connect(&self.server.server, self.server.timeout).await.map_err(End::Lost)?;
+    async fn open(&mut self) -> Result<Streaming<v1::StreamAuditEventsResponse>, ReadingEnd> {
+        let channel = connect(&self.server.server, self.server.timeout).await.map_err(ReadingEnd::Lost)?;
         let mut client = AuditServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         if matches!(self.request.start, Some(Start::AfterSequence(_))) && self.request.log_id.is_empty() {
             let newest = end_of(&mut client, AuditStart::Latest).await;
@@ -306,16 +306,16 @@ impl Tail {
         }
     }
 
-    async fn flush(&mut self) -> Result<(), End> {
+    async fn flush(&mut self) -> Result<(), ReadingEnd> {
         match self.sink.flush(&self.stop).await? {
             Flushed::All => Ok(()),
-            Flushed::NoReader => Err(End::NoReader),
-            Flushed::Stopped => Err(End::Stopped),
+            Flushed::NoReader => Err(ReadingEnd::NoReader),
+            Flushed::Stopped => Err(ReadingEnd::Stopped),
         }
     }
 
     /// What an error of the stream means for this reader.
-    async fn refused(&self, client: Option<Client>, status: &Status) -> End {
+    async fn refused(&self, client: Option<AuditClient>, status: &Status) -> ReadingEnd {
         let place = match (self.sink.received(), &self.request) {
             (Some(cursor), _) => cursor.clone(),
             (
@@ -325,16 +325,16 @@ impl Tail {
             _ => return plain(status),
         };
         match explain(status, &place, &self.origin, &self.server.server, client).await {
-            Some(words) => End::Failed(anyhow!(words)),
+            Some(words) => ReadingEnd::Failed(anyhow!(words)),
             None => plain(status),
         }
     }
 }
 
-type Client = AuditServiceClient<tonic::transport::Channel>;
+type AuditClient = AuditServiceClient<tonic::transport::Channel>;
 
 /// Asks for one end of what a server keeps: the place that a stream from there starts after.
-async fn end_of(client: &mut Client, position: AuditStart) -> Result<v1::Checkpoint, Status> {
+async fn end_of(client: &mut AuditClient, position: AuditStart) -> Result<v1::Checkpoint, Status> {
     let request =
         v1::StreamAuditEventsRequest { start: Some(Start::Position(position.into())), ..Default::default() };
     let mut stream = client.stream_audit_events(request).await?.into_inner();
@@ -346,23 +346,23 @@ async fn end_of(client: &mut Client, position: AuditStart) -> Result<v1::Checkpo
     }
 }
 
-fn plain(status: &Status) -> End {
+fn plain(status: &Status) -> ReadingEnd {
     let error = anyhow!("{}", said(status));
-    if may_pass(status.code()) { End::Lost(error) } else { End::Failed(error) }
+    if may_pass(status.code()) { ReadingEnd::Lost(error) } else { ReadingEnd::Failed(error) }
 }
 
 fn silent(what: &str, limit: Duration) -> anyhow::Error {
     anyhow!("{what} within {} s", limit.as_secs())
 }
 
-impl From<Kind> for AuditEventKind {
-    fn from(kind: Kind) -> Self {
+impl From<KindFlag> for AuditEventKind {
+    fn from(kind: KindFlag) -> Self {
         match kind {
-            Kind::Expansion => Self::Expansion,
-            Kind::Denial => Self::Denial,
-            Kind::PolicyChange => Self::PolicyChange,
-            Kind::LogOpened => Self::LogOpened,
-            Kind::AccessChange => Self::AccessChange,
+            KindFlag::Expansion => Self::Expansion,
+            KindFlag::Denial => Self::Denial,
+            KindFlag::PolicyChange => Self::PolicyChange,
+            KindFlag::LogOpened => Self::LogOpened,
+            KindFlag::AccessChange => Self::AccessChange,
         }
     }
 }
@@ -378,9 +378,9 @@ mod tests {
 
     #[test]
     fn a_start_is_an_end_of_the_log_or_an_exact_time() {
-        assert_eq!(from("earliest"), Ok(Place::Position(AuditStart::Earliest)));
-        assert_eq!(from("latest"), Ok(Place::Position(AuditStart::Latest)));
-        let time = |seconds, nanos| Ok(Place::Time(Timestamp { seconds, nanos }));
+        assert_eq!(from("earliest"), Ok(StartPlace::Position(AuditStart::Earliest)));
+        assert_eq!(from("latest"), Ok(StartPlace::Position(AuditStart::Latest)));
+        let time = |seconds, nanos| Ok(StartPlace::Time(Timestamp { seconds, nanos }));
         assert_eq!(from("1970-01-02T00:00:00Z"), time(86_400, 0));
         assert_eq!(from("1970-01-01T02:00:00.5+02:00"), time(0, 500_000_000));
         for text in ["", "now", "1970-01-01", "1970-01-01T00:00:00", "1970-13-01T00:00:00Z", "T+00:00"] {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::audit::{self, BadRecord, ChainWalk, Head, Problem, STORE_FILE, VerifyOptions, VerifyReport};
+use crate::audit::{self, BadRecord, ChainProblem, ChainWalk, Head, STORE_FILE, VerifyOptions, VerifyReport};
 use crate::cli::Exit;
 use crate::cli::output::{Format, bad, dim, good, print, print_error};
 use crate::cli::remote::{MAX_ANSWER_BYTES, TimeoutArgs, connect, said, server_uri, shown};
@@ -35,7 +35,7 @@ use crate::rpc::v1::stream_audit_events_response::Message;
 #[derive(Args, Debug)]
 pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
-    source: Source,
+    source: ChainSource,
     #[command(flatten)]
     timeout: TimeoutArgs,
     /// A head that was kept elsewhere, and that the chain must have at its sequence, as an earlier run
@@ -49,7 +49,7 @@ pub(in crate::cli) struct VerifyArgs {
 
 /// Where the chain is.
 #[derive(Debug)]
-enum Source {
+enum ChainSource {
     StateDir(PathBuf),
     Server(Uri),
 }
@@ -64,7 +64,7 @@ struct SourceArgs {
     server: Option<Uri>,
 }
 
-impl Args for Source {
+impl Args for ChainSource {
     fn augment_args(command: Command) -> Command {
         SourceArgs::augment_args(command)
     }
@@ -74,7 +74,7 @@ impl Args for Source {
     }
 }
 
-impl FromArgMatches for Source {
+impl FromArgMatches for ChainSource {
     /// A flag goes before the environment, where both may well be set: for `serve` and for the verbs that
     /// ask a server.
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
@@ -105,10 +105,10 @@ impl FromArgMatches for Source {
 pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
     let VerifyArgs { source, timeout: limit, expect_head, output } = args;
     let report = match source {
-        Source::StateDir(state_dir) => {
+        ChainSource::StateDir(state_dir) => {
             audit::verify(&state_dir.join(STORE_FILE), &VerifyOptions { expected: expect_head })?
         }
-        Source::Server(server) => {
+        ChainSource::Server(server) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(through(&server, limit, expect_head))?
         }
@@ -166,7 +166,7 @@ async fn through(server: &Uri, limit: TimeoutArgs, expected: Option<Head>) -> an
                     .get_details_error_info()
                     .and_then(|info| info.metadata.get("sequence")?.parse().ok())
                     .ok_or_else(|| anyhow!("{}", said(&status)))?;
-                let problem = Problem::Unreadable(SERVER_FOUND_IT.to_owned());
+                let problem = ChainProblem::Unreadable(SERVER_FOUND_IT.to_owned());
                 found = Some(BadRecord { sequence, problem });
             }
             Err(status) => return Err(anyhow!("{}", said(&status))),
@@ -203,7 +203,7 @@ fn text(report: &VerifyReport) -> String {
 fn json(report: &VerifyReport) -> serde_json::Result<String> {
     let VerifyReport { log_id, base, head, records, gaps, missing_events, bad } = report;
     let has_records = *records > 0;
-    let report = JsonReport {
+    let report = VerifyJson {
         verified: bad.is_none(),
         log_id: log_id.clone(),
         records: *records,
@@ -224,7 +224,7 @@ fn json(report: &VerifyReport) -> serde_json::Result<String> {
 /// What `--output json` prints; the names are a contract.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct JsonReport {
+struct VerifyJson {
     verified: bool,
     log_id: String,
     /// Records that were found good, gaps included.

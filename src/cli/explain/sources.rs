@@ -9,7 +9,7 @@ use crate::escape::shown;
 use crate::policy::AudiencePolicy;
 use crate::policy::document::Document;
 use crate::policy::finding::Position;
-use crate::policy::format::read::{List, Record, Text};
+use crate::policy::format::read::{List, LocatedText, Mapping};
 use crate::scope::ScopeList;
 use crate::store::read::SourceFile;
 
@@ -21,13 +21,13 @@ pub(super) struct Sources {
 
 /// A place in a file.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Place {
+pub(super) struct FilePlace {
     file: String,
     line: u32,
     column: u32,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FilePlace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}:{}", shown(&self.file), self.line, self.column)
     }
@@ -35,23 +35,23 @@ impl fmt::Display for Place {
 
 /// One entry of a list of the policy.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Entry {
+pub(super) struct ListEntry {
     /// The key of the list.
     pub(super) list: &'static str,
     /// The entry as written.
     pub(super) entry: String,
     /// Where it stands; nowhere if the list was filled in.
     #[serde(flatten)]
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<FilePlace>,
 }
 
 /// Where one audience is declared.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Declared<'s> {
+pub(super) struct Declaration<'s> {
     sources: &'s Sources,
     document: &'s Document,
-    spelled: &'s Text,
-    written: &'s Record,
+    spelled: &'s LocatedText,
+    written: &'s Mapping,
 }
 
 impl Sources {
@@ -61,29 +61,29 @@ impl Sources {
     }
 
     /// Where an audience is declared; always somewhere, for an audience of the policy of these files.
-    pub(super) fn find(&self, policy: &AudiencePolicy) -> Option<Declared<'_>> {
+    pub(super) fn find(&self, policy: &AudiencePolicy) -> Option<Declaration<'_>> {
         self.documents.iter().find_map(|document| {
             let (spelled, written) = document.audiences().iter().find(|(spelled, _)| {
                 normalise(&spelled.value).is_ok_and(|normal| *normal == *policy.normal())
             })?;
-            Some(Declared { sources: self, document, spelled, written })
+            Some(Declaration { sources: self, document, spelled, written })
         })
     }
 }
 
-impl<'s> Declared<'s> {
+impl<'s> Declaration<'s> {
     /// The place of the audience itself.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> FilePlace {
         self.at(self.spelled.position)
     }
 
     /// The entry at a position of a list of the audience, by its path; nowhere if the list was filled in.
-    pub(super) fn entry(&self, path: &'static str, compiled: &ScopeList, at: usize) -> Entry {
+    pub(super) fn entry(&self, path: &'static str, compiled: &ScopeList, at: usize) -> ListEntry {
         self.own(path, self.written.list(path), compiled, at)
     }
 
     /// The entry at a position of the baseline of a client rule.
-    pub(super) fn of_rule(&self, policy: &AudiencePolicy, rule: usize, at: usize) -> Entry {
+    pub(super) fn of_rule(&self, policy: &AudiencePolicy, rule: usize, at: usize) -> ListEntry {
         let written = self.written.records("clientRules").get(rule);
         let list = written.and_then(|rule| rule.list("baselineClientScopes"));
         static NONE: std::sync::LazyLock<ScopeList> = std::sync::LazyLock::new(ScopeList::default);
@@ -92,46 +92,46 @@ impl<'s> Declared<'s> {
     }
 
     /// Where a client rule begins.
-    pub(super) fn rule(&self, rule: usize) -> Option<Place> {
+    pub(super) fn rule(&self, rule: usize) -> Option<FilePlace> {
         let rule = self.written.records("clientRules").get(rule)?;
         Some(self.at(rule.text("name").map_or(rule.position, |name| name.position)))
     }
 
     /// The entry at a position of the folded `forbiddenScopes`.
-    pub(super) fn forbidden(&self, policy: &AudiencePolicy, at: usize) -> Entry {
+    pub(super) fn forbidden(&self, policy: &AudiencePolicy, at: usize) -> ListEntry {
         let entry = policy.forbidden_scopes.get(at).unwrap_or_default();
         self.folded("forbiddenScopes", "guardrails.forbiddenScopes", entry)
     }
 
     /// The entry at a position of the folded `privilegedScopes`.
-    pub(super) fn privileged(&self, policy: &AudiencePolicy, at: usize) -> Entry {
+    pub(super) fn privileged(&self, policy: &AudiencePolicy, at: usize) -> ListEntry {
         let entry = policy.privileged_scopes.get(at).unwrap_or_default();
         self.folded("privilegedScopes", "guardrails.privilegedScopes", entry)
     }
 
     /// The place of a setting, if it was written.
-    pub(super) fn setting(&self, path: &str) -> Option<Place> {
+    pub(super) fn setting(&self, path: &str) -> Option<FilePlace> {
         Some(self.at(self.written.get(path)?.position))
     }
 
-    fn at(&self, position: Position) -> Place {
+    fn at(&self, position: Position) -> FilePlace {
         place(self.document, position)
     }
 
-    fn own(&self, key: &'static str, list: Option<&List>, compiled: &ScopeList, at: usize) -> Entry {
+    fn own(&self, key: &'static str, list: Option<&List>, compiled: &ScopeList, at: usize) -> ListEntry {
         let entry = compiled.get(at).unwrap_or_default();
         let place = list.and_then(|list| position(list, entry)).map(|position| self.at(position));
-        Entry { list: key, entry: entry.to_owned(), place }
+        ListEntry { list: key, entry: entry.to_owned(), place }
     }
 
     /// An entry that comes from the guardrails, or else from the audience's own list.
-    fn folded(&self, own: &'static str, guardrails: &'static str, entry: &str) -> Entry {
+    fn folded(&self, own: &'static str, guardrails: &'static str, entry: &str) -> ListEntry {
         let from_guardrails = self.sources.documents.iter().find_map(|document| {
             Some((guardrails, place(document, position(document.root.list(guardrails)?, entry)?)))
         });
         let from_own = || Some((own, self.at(position(self.written.list(own)?, entry)?)));
         let (list, place) = from_guardrails.or_else(from_own).unzip();
-        Entry { list: list.unwrap_or(own), entry: entry.to_owned(), place }
+        ListEntry { list: list.unwrap_or(own), entry: entry.to_owned(), place }
     }
 }
 
@@ -139,6 +139,6 @@ fn position(list: &List, entry: &str) -> Option<Position> {
     list.entries.iter().find(|text| *text.value == *entry).map(|text| text.position)
 }
 
-fn place(document: &Document, position: Position) -> Place {
-    Place { file: document.file.as_ref().to_owned(), line: position.line, column: position.column }
+fn place(document: &Document, position: Position) -> FilePlace {
+    FilePlace { file: document.file.as_ref().to_owned(), line: position.line, column: position.column }
 }

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::sources::{Declared, Entry, Place, Sources};
+use super::sources::{Declaration, FilePlace, ListEntry, Sources};
 use crate::decision::client::holds;
-use crate::decision::{Answer, Client, Held, Outcome, Step, Withheld};
+use crate::decision::{Answer, Client, Coverage, ScopeOutcome, ScopeStep, Withheld};
 use crate::policy::{AudiencePolicy, ClientCondition};
 
 /// What there is to say about one answer.
@@ -14,7 +14,7 @@ pub(super) struct Explanation {
     /// How each scope fared at each audience.
     pub(super) trail: Vec<Fact>,
     /// Which client rules hold, at each audience.
-    pub(super) client_rules: Vec<Rule>,
+    pub(super) client_rules: Vec<RuleMatch>,
     /// The settings that had a part in the answer, at each audience.
     pub(super) settings: Vec<Setting>,
 }
@@ -31,9 +31,9 @@ pub(super) struct Fact {
     pub(super) outcome: &'static str,
     /// Why it was refused or withheld; empty if granted.
     pub(super) reason: &'static str,
-    pub(super) supported: Option<Entry>,
-    pub(super) forbidden: Option<Entry>,
-    pub(super) privileged: Option<Entry>,
+    pub(super) supported: Option<ListEntry>,
+    pub(super) forbidden: Option<ListEntry>,
+    pub(super) privileged: Option<ListEntry>,
     /// What covers it; at registration, what gives it.
     pub(super) held: Option<Holding>,
     /// Whether `alwaysGrantScopes` has it, at an authorize request that names other scopes.
@@ -50,20 +50,20 @@ pub(super) struct Holding {
     pub(super) rule: String,
     /// The entry; at `REGISTERED` the registered scope, in no list of the policy.
     #[serde(flatten)]
-    pub(super) entry: Entry,
+    pub(super) entry: ListEntry,
 }
 
 /// A client rule and whether it holds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Rule {
+pub(super) struct RuleMatch {
     pub(super) audience: String,
     pub(super) name: String,
     pub(super) holds: bool,
     /// The members of `when` that do not hold.
     pub(super) not_met: Vec<&'static str>,
     #[serde(flatten)]
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<FilePlace>,
 }
 
 /// A setting of an audience.
@@ -75,7 +75,7 @@ pub(super) struct Setting {
     pub(super) value: String,
     /// Where it was written; nowhere if it is the default.
     #[serde(flatten)]
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<FilePlace>,
 }
 
 /// Which question was asked, with what matters of it here.
@@ -100,12 +100,12 @@ impl Explanation {
     }
 }
 
-fn fact(declared: &Declared<'_>, step: &Step<'_>) -> Fact {
+fn fact(declared: &Declaration<'_>, step: &ScopeStep<'_>) -> Fact {
     let policy = step.audience;
     let (outcome, reason) = match step.outcome {
-        Outcome::Granted => ("GRANTED", ""),
-        Outcome::Refused(reason) => ("REFUSED", reason.as_str()),
-        Outcome::Withheld(why) => ("WITHHELD", withheld(why)),
+        ScopeOutcome::Granted => ("GRANTED", ""),
+        ScopeOutcome::Refused(reason) => ("REFUSED", reason.as_str()),
+        ScopeOutcome::Withheld(why) => ("WITHHELD", withheld(why)),
     };
     Fact {
         audience: policy.audience.to_string(),
@@ -124,29 +124,29 @@ fn fact(declared: &Declared<'_>, step: &Step<'_>) -> Fact {
     }
 }
 
-fn holding(declared: &Declared<'_>, step: &Step<'_>, held: Held<'_>) -> Holding {
+fn holding(declared: &Declaration<'_>, step: &ScopeStep<'_>, held: Coverage<'_>) -> Holding {
     let policy = step.audience;
     let mut name = String::new();
     let (origin, entry) = match held {
-        Held::Registered(token) => {
-            ("REGISTERED", Entry { list: "registered_scope", entry: token.to_owned(), place: None })
+        Coverage::Registered(token) => {
+            ("REGISTERED", ListEntry { list: "registered_scope", entry: token.to_owned(), place: None })
         }
-        Held::AnySupported => {
+        Coverage::AnySupported => {
             let key = "authorization.unknownRegistration";
             let value = policy.unknown_registration.to_string();
-            ("ANY_SUPPORTED", Entry { list: key, entry: value, place: declared.setting(key) })
+            ("ANY_SUPPORTED", ListEntry { list: key, entry: value, place: declared.setting(key) })
         }
-        Held::Default(at) => {
+        Coverage::Default(at) => {
             ("DEFAULT", declared.entry("defaultClientScopes", &policy.default_client_scopes, at))
         }
-        Held::Baseline(at) => {
+        Coverage::Baseline(at) => {
             ("BASELINE", declared.entry("baselineClientScopes", &policy.baseline_client_scopes, at))
         }
-        Held::Rule(rule, at) => {
+        Coverage::Rule(rule, at) => {
             name = policy.client_rules.get(rule).map(|rule| rule.name.to_string()).unwrap_or_default();
             ("BASELINE", declared.of_rule(policy, rule, at))
         }
-        Held::StepUp(at) => {
+        Coverage::StepUp(at) => {
             ("STEP_UP", declared.entry("authorization.stepUpScopes", &policy.step_up_scopes, at))
         }
     };
@@ -165,17 +165,17 @@ const fn withheld(why: Withheld) -> &'static str {
 }
 
 fn rules<'a>(
-    declared: &'a Declared<'_>,
+    declared: &'a Declaration<'_>,
     policy: &'a AudiencePolicy,
     client: &'a Client<'_>,
-) -> impl Iterator<Item = Rule> {
+) -> impl Iterator<Item = RuleMatch> {
     policy.client_rules.iter().enumerate().map(move |(at, rule)| {
         let not_met: Vec<_> = members(&rule.when)
             .into_iter()
             .filter(|(_, member)| !holds(member, client))
             .map(|(key, _)| key)
             .collect();
-        Rule {
+        RuleMatch {
             audience: policy.audience.to_string(),
             name: rule.name.to_string(),
             holds: not_met.is_empty(),
@@ -209,7 +209,7 @@ fn members(when: &ClientCondition) -> [(&'static str, ClientCondition); 7] {
 }
 
 /// The settings that can change the answer to a question of this kind.
-fn settings(declared: &Declared<'_>, policy: &AudiencePolicy, asked: Asked) -> Vec<Setting> {
+fn settings(declared: &Declaration<'_>, policy: &AudiencePolicy, asked: Asked) -> Vec<Setting> {
     let baseline = if policy.baseline_for_existing_clients { "true" } else { "false" };
     let unknown = policy.unknown_registration.to_string();
     let matching = ("scopeMatching", policy.scope_matching.as_str());

@@ -5,22 +5,22 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::value::{positive_duration, size};
-use crate::server::config::Limits;
+use crate::server::config::PeerLimits;
 
 /// How much may be in flight, and for how long.
 #[derive(Args, Debug)]
 pub(super) struct LimitArgs {
     /// How many calls may be in flight; one connection has at most 128 of them
-    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().max_calls, value_parser = count)]
+    #[arg(long, value_name = "COUNT", default_value_t = PeerLimits::default().max_calls, value_parser = count)]
     max_calls: usize,
     /// How many streams of the audit and the status may be open; one connection has at most 32 of them
-    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().max_streams, value_parser = count)]
+    #[arg(long, value_name = "COUNT", default_value_t = PeerLimits::default().max_streams, value_parser = count)]
     max_streams: usize,
     /// How large requests being received and answers being sent may be together; one connection has an eighth of it
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = bytes_in_flight)]
     max_bytes_in_flight: usize,
     /// How many connections may be open; one address other than loopback has at most half of them
-    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().max_connections, value_parser = count)]
+    #[arg(long, value_name = "COUNT", default_value_t = PeerLimits::default().max_connections, value_parser = count)]
     max_connections: usize,
     /// How long a call may take if its caller allows no less
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_duration)]
@@ -32,7 +32,7 @@ pub(super) struct LimitArgs {
 
 impl LimitArgs {
     /// As settings of the server; what has no flag has its default.
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> PeerLimits {
         let Self {
             max_calls,
             max_streams,
@@ -41,14 +41,14 @@ impl LimitArgs {
             request_timeout,
             max_connection_age,
         } = *self;
-        Limits {
+        PeerLimits {
             max_calls,
             max_streams,
             max_bytes_in_flight,
             max_connections,
             request_timeout,
             max_connection_age,
-            ..Limits::default()
+            ..PeerLimits::default()
         }
     }
 }

@@ -13,8 +13,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::cli::report;
 use crate::escape::shown;
 use crate::policy::finding::{Code, Findings, Position};
-use crate::policy::format::read::Reader;
-use crate::policy::yaml::{self, Kind, Schema};
+use crate::policy::format::read::DocumentReader;
+use crate::policy::yaml::{self, NodeKind, Schema};
 use crate::store::load::finding;
 use crate::store::read::{ReadSettings, read_folder};
 
@@ -56,7 +56,7 @@ impl ConfigFile {
         let mut findings: Findings = snapshot.problems.iter().map(finding).collect();
         let mut settings = Vec::new();
         for file in &snapshot.files {
-            let mut reader = Reader::new(&file.path);
+            let mut reader = DocumentReader::new(&file.path);
             settings.extend(read(&mut reader, &file.text, serve));
             findings.extend(reader.findings);
         }
@@ -136,7 +136,7 @@ impl ConfigFile {
 }
 
 /// Reads one file; what is wrong with it is in the findings of the reader.
-fn read(reader: &mut Reader<'_>, text: &str, serve: &Command) -> Vec<FileSetting> {
+fn read(reader: &mut DocumentReader<'_>, text: &str, serve: &Command) -> Vec<FileSetting> {
     let root = match yaml::parse(text) {
         Ok(None) => return Vec::new(),
         Ok(Some(root)) => root,
@@ -146,7 +146,7 @@ fn read(reader: &mut Reader<'_>, text: &str, serve: &Command) -> Vec<FileSetting
             return Vec::new();
         }
     };
-    let Kind::Mapping(entries) = &root.kind else {
+    let NodeKind::Mapping(entries) = &root.kind else {
         let message = format!("a configuration is a mapping, not {}", root.describe());
         reader.report(Code::WrongType, root.position, "", message, "write `listen: ADDR`");
         return Vec::new();
@@ -165,7 +165,7 @@ fn read(reader: &mut Reader<'_>, text: &str, serve: &Command) -> Vec<FileSetting
         }
         seen.push((text, name.position));
         let long = arg.get_long().unwrap_or_default().to_owned();
-        let Kind::Scalar { text: value_text, schema } = &value.kind else {
+        let NodeKind::Scalar { text: value_text, schema } = &value.kind else {
             let message = format!("`{text}` needs one value, not {}", value.describe());
             reader.report(Code::WrongType, value.position, "", message, "write one value");
             continue;
@@ -283,7 +283,7 @@ mod tests {
         {
             let yaml = format!("k: {}  # origin\n", scalar(text));
             let root = yaml::parse(&yaml).unwrap().unwrap();
-            let Kind::Mapping(entries) = root.kind else { panic!("a mapping") };
+            let NodeKind::Mapping(entries) = root.kind else { panic!("a mapping") };
             assert_eq!(entries[0].1.text(), text, "{yaml}");
         }
     }

@@ -204,8 +204,12 @@ impl Asked {
 
     fn update<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
         let (audiences, scope, client) = (&self.audiences, self.scope.as_deref(), self.client());
-        let question =
-            registration::Question { audiences, scope, previous_scope: self.registered.as_deref(), client };
+        let question = registration::RegistrationQuestion {
+            audiences,
+            scope,
+            previous_scope: self.registered.as_deref(),
+            client,
+        };
         let answer = registration::expand(set, &question);
         sound(&answer);
         answer

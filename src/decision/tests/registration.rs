@@ -261,12 +261,17 @@ fn an_update_without_scope_keeps_what_the_client_holds() {
     #[track_caller]
     fn update(policy: &str, previous: &str, scope: Option<&str>, expected: &str) {
         let set = set(&api(policy));
-        let question = registration::Question { scope, previous_scope: Some(previous), ..Default::default() };
+        let question = registration::RegistrationQuestion {
+            scope,
+            previous_scope: Some(previous),
+            ..Default::default()
+        };
         let answer = registration::expand(&set, &question);
         assert_eq!(brief(&answer), expected, "previous {previous:?}, scope {scope:?}");
         if answer.is_allowed() {
             let own = answer.scope.join(" ");
-            let again = registration::Question { scope: None, previous_scope: Some(&own), ..question };
+            let again =
+                registration::RegistrationQuestion { scope: None, previous_scope: Some(&own), ..question };
             assert_eq!(registration::expand(&set, &again).scope, answer.scope, "an update on its own answer");
         }
     }
@@ -293,7 +298,10 @@ fn an_update_without_scope_keeps_what_the_client_holds() {
 #[test]
 fn an_update_that_keeps_what_was_registered_is_no_expansion() {
     let set = set(&api("scopesSupported: [a, b], baselineClientScopes: [b]"));
-    let update = |previous| registration::Question { previous_scope: Some(previous), ..Default::default() };
+    let update = |previous| registration::RegistrationQuestion {
+        previous_scope: Some(previous),
+        ..Default::default()
+    };
     assert!(!registration::expand(&set, &update("a b")).is_expansion());
     assert!(registration::expand(&set, &update("a")).is_expansion());
 }
@@ -317,8 +325,11 @@ fn nothing_left_may_mean_the_omitted_scope() {
     check(rejects, "x", "DENY UNSUPPORTED invalid_client_metadata | refused x=UNSUPPORTED");
     // An update keeps what the client holds.
     let set = set(&api(policy));
-    let question =
-        registration::Question { scope: Some("profile"), previous_scope: Some("a"), ..Default::default() };
+    let question = registration::RegistrationQuestion {
+        scope: Some("profile"),
+        previous_scope: Some("a"),
+        ..Default::default()
+    };
     assert_eq!(
         brief(&registration::expand(&set, &question)),
         "ALLOW a b | added a=REGISTERED b=BASELINE | refused profile=UNSUPPORTED"

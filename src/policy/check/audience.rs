@@ -11,7 +11,7 @@ use super::{Guardrails, Invalid};
 use crate::audience::{MAX_AUDIENCE_BYTES, is_url, normalise, without_query};
 use crate::escape::shown;
 use crate::policy::finding::{self, Code, Finding, Findings, Position, nearest};
-use crate::policy::format::read::{List, Record, Spanned, Text};
+use crate::policy::format::read::{List, LocatedText, Mapping, Spanned};
 use crate::policy::{
     Alias, AudiencePolicy, ClientCondition, ClientRule, ClientSource, IMPLIED_DEFAULT_SCOPES, MAX_ALIASES,
     NothingLeft, OmittedScope, RedirectCondition, Treatment, UnknownRegistration, UnknownRegistrations,
@@ -101,15 +101,15 @@ impl<'d> Checker<'d> {
         });
     }
 
-    pub(super) fn guardrails(&mut self, guardrails: &'d Record) {
+    pub(super) fn guardrails(&mut self, guardrails: &'d Mapping) {
         self.list("guardrails.forbiddenScopes", guardrails.list("forbiddenScopes"));
         self.list("guardrails.privilegedScopes", guardrails.list("privilegedScopes"));
     }
 
     pub(super) fn audience(
         &mut self,
-        spelled: &'d Text,
-        written: &'d Record,
+        spelled: &'d LocatedText,
+        written: &'d Mapping,
     ) -> Result<Arc<AudiencePolicy>, Invalid> {
         let normal = self.audience_text("audience", spelled);
         let scope_matching = written.word("scopeMatching").map_or(ScopeMatching::Exact, |word| word.value);
@@ -196,8 +196,8 @@ impl<'d> Checker<'d> {
     }
 
     /// Checks the entries of a scope list by themselves; returns those that are tokens, each once.
-    fn list(&mut self, key: &str, list: Option<&'d List>) -> Vec<&'d Text> {
-        let mut valid: Vec<&Text> = Vec::new();
+    fn list(&mut self, key: &str, list: Option<&'d List>) -> Vec<&'d LocatedText> {
+        let mut valid: Vec<&LocatedText> = Vec::new();
         let mut seen: HashMap<&str, Position> = HashMap::new();
         let entries = list.map_or(&[][..], |list| &list.entries);
         // A map for two entries would cost more than the rest of the file.
@@ -319,7 +319,7 @@ impl<'d> Checker<'d> {
 
     fn scope_descriptions(
         &mut self,
-        described: &'d [(Text, Text)],
+        described: &'d [(LocatedText, LocatedText)],
         limits: &AudienceLimits<'_>,
     ) -> Box<[(Box<str>, Box<str>)]> {
         let audience = shown(self.audience);
@@ -400,7 +400,7 @@ impl<'d> Checker<'d> {
     }
 
     /// Checks a text that names an audience; returns its normal form.
-    fn audience_text(&mut self, what: &str, text: &'d Text) -> Option<Cow<'d, str>> {
+    fn audience_text(&mut self, what: &str, text: &'d LocatedText) -> Option<Cow<'d, str>> {
         if text.value.len() > MAX_AUDIENCE_BYTES {
             let message =
                 format!("{what} has {} bytes, at most {MAX_AUDIENCE_BYTES} are allowed", text.value.len());
@@ -423,7 +423,7 @@ impl<'d> Checker<'d> {
         if self.guesses > MAX_GUESSES { None } else { nearest(scope, supported.iter()) }
     }
 
-    fn rules(&mut self, written: &'d [Record], limits: &AudienceLimits<'_>) -> Box<[ClientRule]> {
+    fn rules(&mut self, written: &'d [Mapping], limits: &AudienceLimits<'_>) -> Box<[ClientRule]> {
         let mut rules = Vec::with_capacity(written.len());
         let mut names: HashMap<&str, Position> = HashMap::new();
         for written in written {
@@ -446,7 +446,7 @@ impl<'d> Checker<'d> {
         rules.into_boxed_slice()
     }
 
-    fn when(&mut self, written: &'d Record) -> ClientCondition {
+    fn when(&mut self, written: &'d Mapping) -> ClientCondition {
         let text = |key| written.text(key).map(|text| Box::from(text.value));
         ClientCondition {
             source: written.word("source").map(|source| source.value),
@@ -507,7 +507,7 @@ impl<'d> Checker<'d> {
 }
 
 /// One word for every client, or one for each source.
-fn unknown_registration(written: &Record) -> UnknownRegistrations {
+fn unknown_registration(written: &Mapping) -> UnknownRegistrations {
     const PATH: &str = "authorization.unknownRegistration";
     if let Some(word) = written.word(PATH) {
         return UnknownRegistrations::all(word.value);
@@ -534,12 +534,12 @@ fn listed(guardrails: &ScopeList, entry: &str, key: &'static str) -> String {
     if guardrails.contains(entry) { format!("guardrails.{key}") } else { key.to_owned() }
 }
 
-fn scopes(entries: &[&Text]) -> ScopeList {
+fn scopes(entries: &[&LocatedText]) -> ScopeList {
     ScopeList::new(entries.iter().map(|entry| &*entry.value))
 }
 
 /// The audience's own entries behind those of the guardrails; shared where it has none of its own.
-fn folded(guardrails: &Arc<ScopeList>, own: &[&Text]) -> Arc<ScopeList> {
+fn folded(guardrails: &Arc<ScopeList>, own: &[&LocatedText]) -> Arc<ScopeList> {
     if own.is_empty() {
         return Arc::clone(guardrails);
     }

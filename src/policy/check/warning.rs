@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::escape::shown;
 use crate::policy::document::Document;
 use crate::policy::finding::{self, Code, Finding, Findings, Position};
-use crate::policy::format::read::{List, Record, Text};
+use crate::policy::format::read::{List, LocatedText, Mapping};
 use crate::policy::{
     AudiencePolicy, ClientCondition, ClientSource, OmittedScope, PolicySet, RedirectCondition, Treatment,
 };
@@ -22,7 +22,7 @@ pub fn warnings<'d>(set: &PolicySet, documents: impl IntoIterator<Item = &'d Doc
     for document in documents {
         for (spelled, written) in document.audiences() {
             if let Ok(Some(policy)) = set.audience(&spelled.value) {
-                Judge { file: &document.file, policy, spelled, written, found: &mut found }.audience();
+                WarningCheck { file: &document.file, policy, spelled, written, found: &mut found }.audience();
             }
         }
     }
@@ -30,15 +30,15 @@ pub fn warnings<'d>(set: &PolicySet, documents: impl IntoIterator<Item = &'d Doc
     found
 }
 
-struct Judge<'j> {
+struct WarningCheck<'j> {
     file: &'j Arc<str>,
     policy: &'j AudiencePolicy,
-    spelled: &'j Text,
-    written: &'j Record,
+    spelled: &'j LocatedText,
+    written: &'j Mapping,
     found: &'j mut Findings,
 }
 
-impl Judge<'_> {
+impl WarningCheck<'_> {
     fn report(
         &mut self,
         code: Code,
@@ -101,7 +101,7 @@ impl Judge<'_> {
 
     /// A scope that reads like a privilege, in a list that any client may get.
     fn looks_privileged(&mut self, list: Option<&List>) {
-        for Text { value, position } in list.iter().flat_map(|list| &list.entries) {
+        for LocatedText { value, position } in list.iter().flat_map(|list| &list.entries) {
             let Some(word) = privileged_word(value) else { continue };
             let message = format!("every client is given `{value}`, and `{word}` sounds like a privilege");
             let suggestion = "remove it; clients may still ask for it, or get it by a rule on `clientIdHost`";
@@ -117,7 +117,7 @@ impl Judge<'_> {
             grant_types.into_iter().any(|grant_type| &**grant_type == "refresh_token")
         });
         let entry = list.and_then(|list| list.entries.iter().find(|entry| &*entry.value == OFFLINE_ACCESS));
-        if let Some(Text { position, .. }) = entry
+        if let Some(LocatedText { position, .. }) = entry
             && !has_rule
         {
             let message =
@@ -130,7 +130,7 @@ impl Judge<'_> {
     /// A baseline scope that every client has without it.
     fn redundant_baseline(&mut self, list: Option<&List>) {
         let policy = self.policy;
-        for (at, Text { value, position }) in list.iter().flat_map(|list| &list.entries).enumerate() {
+        for (at, LocatedText { value, position }) in list.iter().flat_map(|list| &list.entries).enumerate() {
             let covering = policy
                 .baseline_client_scopes
                 .iter()
@@ -165,14 +165,14 @@ impl Judge<'_> {
             && policy.default_client_scopes.contains(scope)
     }
 
-    fn rule(&mut self, at: usize, written: &Record) {
+    fn rule(&mut self, at: usize, written: &Mapping) {
         let policy = self.policy;
         let Some(rule) = policy.client_rules.get(at) else { return };
         let position = written.text("name").map_or(written.position, |name| name.position);
         let name = shown(&rule.name);
         // The host of a CIMD client is proven and a static client is known; the rest is hearsay.
         if rule.when.client_id_host.is_none() && rule.when.source != Some(ClientSource::Static) {
-            for Text { value, position } in written.entries("baselineClientScopes") {
+            for LocatedText { value, position } in written.entries("baselineClientScopes") {
                 let Some(word) = privileged_word(value) else { continue };
                 let message = format!(
                     "rule `{name}` gives `{value}` on self-asserted metadata, and `{word}` sounds like a privilege"
@@ -247,7 +247,7 @@ impl Judge<'_> {
             self.report(Code::UnusedClientRule, position, &rule.name, message, "remove the rule");
             return;
         }
-        for Text { value, position } in written.entries("baselineClientScopes") {
+        for LocatedText { value, position } in written.entries("baselineClientScopes") {
             if covered(value) {
                 let message =
                     format!("`{value}` in rule `{name}` has no effect: the baseline of the audience has it");

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Section;
 use super::schema::SCOPE_PATTERN;
-use crate::policy::yaml::{self, Kind, Node, Schema};
+use crate::policy::yaml::{self, Node, NodeKind, Schema};
 use crate::scope::check_token;
 
 /// Checks a YAML text against the part of JSON Schema that the generated schemas use; the error is
@@ -16,12 +16,14 @@ pub(crate) fn conforms(schema: &Value, text: &str) -> Result<(), String> {
 
 fn value(node: &Node<'_>) -> Value {
     match &node.kind {
-        Kind::Scalar { text, schema: Schema::String } => text.as_ref().into(),
-        Kind::Scalar { schema: Schema::Null, .. } => Value::Null,
-        Kind::Scalar { text, schema: Schema::Boolean } => text.eq_ignore_ascii_case("true").into(),
-        Kind::Scalar { text, schema: Schema::Number } => serde_json::from_str(text).unwrap_or(Value::Null),
-        Kind::Sequence(entries) => entries.iter().map(value).collect(),
-        Kind::Mapping(entries) => entries
+        NodeKind::Scalar { text, schema: Schema::String } => text.as_ref().into(),
+        NodeKind::Scalar { schema: Schema::Null, .. } => Value::Null,
+        NodeKind::Scalar { text, schema: Schema::Boolean } => text.eq_ignore_ascii_case("true").into(),
+        NodeKind::Scalar { text, schema: Schema::Number } => {
+            serde_json::from_str(text).unwrap_or(Value::Null)
+        }
+        NodeKind::Sequence(entries) => entries.iter().map(value).collect(),
+        NodeKind::Mapping(entries) => entries
             .iter()
             .map(|(key, inner)| (key.text().to_owned(), value(inner)))
             .collect::<Map<_, _>>()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Kind, Rule, Section};
+use super::{MappingRule, Section, ValueKind};
 
 /// The sections of a format as Markdown: a heading and a table of keys for each.
 #[must_use]
@@ -13,15 +13,15 @@ pub fn markdown(file: &'static Section) -> String {
         // Writing to a String does not fail.
         _ = write!(out, "## {}{rest}\n\n{text}", first.to_uppercase());
         match rule {
-            Rule::Plain => {}
-            Rule::NotEmpty(_) => out.push_str(" At least one member is there."),
-            Rule::OneOfAndAnyOf(one, any) => {
+            MappingRule::Plain => {}
+            MappingRule::NotEmpty(_) => out.push_str(" At least one member is there."),
+            MappingRule::OneOfAndAnyOf(one, any) => {
                 let quoted =
                     |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
                 let (one, any) = (quoted(one).join(" or "), quoted(any).join(" or "));
                 _ = write!(out, " It has either {one}, and {any}.");
             }
-            Rule::OrText => {
+            MappingRule::OrText => {
                 let first = keys.first().map_or("", |key| key.name);
                 _ = write!(out, " A string alone stands for an entry with nothing but `{first}`.");
             }
@@ -41,30 +41,32 @@ pub fn markdown(file: &'static Section) -> String {
     out
 }
 
-fn kind_text(kind: &Kind) -> String {
+fn kind_text(kind: &ValueKind) -> String {
     let link = |section: &Section| format!("[{0}](#{1})", section.name, section.name.replace(' ', "-"));
     match kind {
-        Kind::Scopes(0, None) => "list of scopes".to_owned(),
-        Kind::Scopes(0, Some(most)) => format!("list of at most {most} scopes"),
-        Kind::Scopes(_, None) => "list of scopes, not empty".to_owned(),
-        Kind::Scopes(least, Some(most)) => format!("list of {least} to {most} scopes"),
-        Kind::Choice(names) => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
-        Kind::ChoiceOrOne(names, section) => {
-            format!("{}, or {}", kind_text(&Kind::Choice(names)), link(section))
+        ValueKind::Scopes(0, None) => "list of scopes".to_owned(),
+        ValueKind::Scopes(0, Some(most)) => format!("list of at most {most} scopes"),
+        ValueKind::Scopes(_, None) => "list of scopes, not empty".to_owned(),
+        ValueKind::Scopes(least, Some(most)) => format!("list of {least} to {most} scopes"),
+        ValueKind::Choice(names) => {
+            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
         }
-        Kind::Flag => "`true`, `false`".to_owned(),
-        Kind::Number(most) => format!("0 to {most}"),
-        Kind::Text(..) => "string".to_owned(),
-        Kind::Prose(most) => format!("string of at most {most} characters"),
-        Kind::Host => "host name".to_owned(),
-        Kind::Audience => "audience".to_owned(),
-        Kind::Texts(_) => "list of strings".to_owned(),
-        Kind::Audiences(0, most) => format!("list of at most {most} audiences"),
-        Kind::Audiences(least, most) => format!("list of {least} to {most} audiences"),
-        Kind::ScopeTexts(most) => format!("mapping from scopes to strings of at most {most} characters"),
-        Kind::One(section) => link(section),
-        Kind::List(section, _) => format!("list of {}", link(section)),
-        Kind::Each(section) => format!("mapping to {}", link(section)),
-        Kind::Rows(_) => "list of rows, each a list of cells".to_owned(),
+        ValueKind::ChoiceOrOne(names, section) => {
+            format!("{}, or {}", kind_text(&ValueKind::Choice(names)), link(section))
+        }
+        ValueKind::Flag => "`true`, `false`".to_owned(),
+        ValueKind::Number(most) => format!("0 to {most}"),
+        ValueKind::Text(..) => "string".to_owned(),
+        ValueKind::Prose(most) => format!("string of at most {most} characters"),
+        ValueKind::Host => "host name".to_owned(),
+        ValueKind::Audience => "audience".to_owned(),
+        ValueKind::Texts(_) => "list of strings".to_owned(),
+        ValueKind::Audiences(0, most) => format!("list of at most {most} audiences"),
+        ValueKind::Audiences(least, most) => format!("list of {least} to {most} audiences"),
+        ValueKind::ScopeTexts(most) => format!("mapping from scopes to strings of at most {most} characters"),
+        ValueKind::One(section) => link(section),
+        ValueKind::List(section, _) => format!("list of {}", link(section)),
+        ValueKind::Each(section) => format!("mapping to {}", link(section)),
+        ValueKind::Rows(_) => "list of rows, each a list of cells".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! Reads a mapping of a file by the section of its format: any tree becomes a [`Record`] and findings.
+//! Reads a mapping of a file by the section of its format: any tree becomes a [`Mapping`] and findings.
 //!
 //! Lenient: an unknown key or a wrong type becomes a finding and the rest is read all the same, so
 //! that one mistake never hides another.
@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::{Key, Kind as Is, Rule, Section};
+use super::{Key, MappingRule, Section, ValueKind as Is};
 use crate::escape::shown;
 use crate::policy::Word;
 use crate::policy::finding::{self, Code, Finding, Findings, MAX_FINDINGS, Position, nearest};
-use crate::policy::yaml::{Kind, Node, Schema};
+use crate::policy::yaml::{Node, NodeKind, Schema};
 
 /// A value and where it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,9 +23,9 @@ pub struct Spanned<T> {
 }
 
 /// A text from the file and where it is.
-pub type Text = Spanned<Box<str>>;
+pub type LocatedText = Spanned<Box<str>>;
 
-impl From<Spanned<&str>> for Text {
+impl From<Spanned<&str>> for LocatedText {
     fn from(text: Spanned<&str>) -> Self {
         Self { value: text.value.into(), position: text.position }
     }
@@ -39,12 +39,12 @@ pub struct List {
     /// How many entries were written, wrong ones counted.
     pub written: usize,
     /// Its entries that are strings.
-    pub entries: Vec<Text>,
+    pub entries: Vec<LocatedText>,
 }
 
 /// One mapping of a file. What is not there was not written, or was written wrongly and is a finding.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record {
+pub struct Mapping {
     /// Where it is.
     pub position: Position,
     /// Its shape is wrong, or that of something in it, and a finding says so.
@@ -69,7 +69,7 @@ pub struct Member {
 impl Member {
     /// The mapping behind the key.
     #[must_use]
-    pub fn record(&self) -> Option<&Record> {
+    pub fn record(&self) -> Option<&Mapping> {
         match &self.value {
             Value::Record(record) => Some(record),
             _ => None,
@@ -91,16 +91,16 @@ pub enum Value {
     /// A list of texts.
     List(List),
     /// A mapping.
-    Record(Record),
+    Record(Mapping),
     /// A list of mappings.
-    Records(Vec<Record>),
+    Records(Vec<Mapping>),
     /// A mapping from texts to mappings, duplicates kept.
-    Each(Vec<(Text, Record)>),
+    Each(Vec<(LocatedText, Mapping)>),
     /// A mapping from texts to texts, duplicates kept.
-    Texts(Vec<(Text, Text)>),
+    Texts(Vec<(LocatedText, LocatedText)>),
 }
 
-impl Record {
+impl Mapping {
     /// The member of a key; one in a mapping below by its path, as in `authorization.omittedScope`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Member> {
@@ -126,7 +126,7 @@ impl Record {
     }
 
     /// The entries of a list.
-    pub fn entries(&self, path: &str) -> impl Iterator<Item = &Text> {
+    pub fn entries(&self, path: &str) -> impl Iterator<Item = &LocatedText> {
         self.list(path).into_iter().flat_map(|list| &list.entries)
     }
 
@@ -182,7 +182,7 @@ impl Record {
 
     /// A mapping from texts to mappings; nothing if it is not there.
     #[must_use]
-    pub fn each(&self, path: &str) -> &[(Text, Self)] {
+    pub fn each(&self, path: &str) -> &[(LocatedText, Self)] {
         match self.get(path).map(|member| &member.value) {
             Some(Value::Each(entries)) => entries,
             _ => &[],
@@ -191,7 +191,7 @@ impl Record {
 
     /// A mapping from texts to texts; nothing if it is not there.
     #[must_use]
-    pub fn texts(&self, path: &str) -> &[(Text, Text)] {
+    pub fn texts(&self, path: &str) -> &[(LocatedText, LocatedText)] {
         match self.get(path).map(|member| &member.value) {
             Some(Value::Texts(entries)) => entries,
             _ => &[],
@@ -215,7 +215,7 @@ impl<'n, 't> Fields<'n, 't> {
 }
 
 /// Collects findings while a file is read.
-pub(crate) struct Reader<'f> {
+pub(crate) struct DocumentReader<'f> {
     pub(crate) file: &'f Arc<str>,
     /// The audience that findings belong to; empty if none.
     audience: Box<str>,
@@ -224,7 +224,7 @@ pub(crate) struct Reader<'f> {
     pub(crate) is_incomplete: bool,
 }
 
-impl<'f> Reader<'f> {
+impl<'f> DocumentReader<'f> {
     pub(crate) fn new(file: &'f Arc<str>) -> Self {
         Self { file, audience: Box::default(), findings: Findings::new(), is_incomplete: false }
     }
@@ -249,11 +249,16 @@ impl<'f> Reader<'f> {
     }
 
     /// Reads a mapping and everything below it.
-    pub(crate) fn record(&mut self, node: &Node<'_>, section: &'static Section) -> Record {
+    pub(crate) fn record(&mut self, node: &Node<'_>, section: &'static Section) -> Mapping {
         self.named_record(None, node, section)
     }
 
-    fn named_record(&mut self, name: Option<&Text>, node: &Node<'_>, section: &'static Section) -> Record {
+    fn named_record(
+        &mut self,
+        name: Option<&LocatedText>,
+        node: &Node<'_>,
+        section: &'static Section,
+    ) -> Mapping {
         let before = self.findings.error_count();
         let fields = self.named_fields(name, node, section);
         let mut members = Vec::with_capacity(fields.members.len());
@@ -270,7 +275,7 @@ impl<'f> Reader<'f> {
                 _ => members.push(Member { key: key.name, key_position: key_node.position, value, position }),
             }
         }
-        Record { position: node.position, is_misshapen: self.findings.error_count() > before, members }
+        Mapping { position: node.position, is_misshapen: self.findings.error_count() > before, members }
     }
 
     /// The members of a mapping, each known key once; reports every other one, and what is missing.
@@ -280,12 +285,12 @@ impl<'f> Reader<'f> {
 
     fn named_fields<'n, 't>(
         &mut self,
-        name: Option<&Text>,
+        name: Option<&LocatedText>,
         node: &'n Node<'t>,
         section: &'static Section,
     ) -> Fields<'n, 't> {
         let mut fields = Fields { members: Vec::new() };
-        let Kind::Mapping(entries) = &node.kind else {
+        let NodeKind::Mapping(entries) = &node.kind else {
             self.wrong_type(node, section.name, "a mapping");
             return fields;
         };
@@ -302,10 +307,10 @@ impl<'f> Reader<'f> {
             }
             fields.members.push((key, at, value));
         }
-        if let (Rule::NotEmpty(hint), []) = (section.rule, &**entries) {
+        if let (MappingRule::NotEmpty(hint), []) = (section.rule, &**entries) {
             self.report(Code::EmptyValue, node.position, "", format!("`{}` is empty", section.name), hint);
         }
-        if let Rule::OneOfAndAnyOf(one, any) = section.rule {
+        if let MappingRule::OneOfAndAnyOf(one, any) = section.rule {
             self.alternatives(node, section, &fields, one, any);
         }
         for key in section.keys.iter().filter(|key| key.required && fields.get(key.name).is_none()) {
@@ -359,7 +364,7 @@ impl<'f> Reader<'f> {
         names: impl Iterator<Item = &'k str> + Clone,
     ) -> Option<&'n str> {
         let one_of = || format!("one of: {}", names.clone().collect::<Vec<_>>().join(", "));
-        let Kind::Scalar { text, .. } = &key.kind else {
+        let NodeKind::Scalar { text, .. } = &key.kind else {
             let message = format!("a key of `{what}` is {}, not a string", key.describe());
             self.report(Code::WrongType, key.position, "", message, one_of());
             return None;
@@ -395,7 +400,7 @@ impl<'f> Reader<'f> {
     fn value(&mut self, key: &'static Key, node: &Node<'_>) -> Option<Value> {
         match key.kind {
             Is::Choice(names) => self.choice(node, key.name, names).map(Value::Word),
-            Is::ChoiceOrOne(_, section) if matches!(node.kind, Kind::Mapping(_)) => {
+            Is::ChoiceOrOne(_, section) if matches!(node.kind, NodeKind::Mapping(_)) => {
                 Some(Value::Record(self.record(node, section)))
             }
             Is::ChoiceOrOne(names, _) => self.choice(node, key.name, names).map(Value::Word),
@@ -430,8 +435,8 @@ impl<'f> Reader<'f> {
     }
 
     /// Reads an entry of a list of mappings; a text may be there instead.
-    fn entry(&mut self, node: &Node<'_>, section: &'static Section) -> Record {
-        let (Kind::Scalar { .. }, Rule::OrText, Some(first)) =
+    fn entry(&mut self, node: &Node<'_>, section: &'static Section) -> Mapping {
+        let (NodeKind::Scalar { .. }, MappingRule::OrText, Some(first)) =
             (&node.kind, section.rule, section.keys.first())
         else {
             return self.record(node, section);
@@ -440,11 +445,16 @@ impl<'f> Reader<'f> {
         let position = node.position;
         let member = |value| Member { key: first.name, key_position: position, value, position };
         let members = self.value(first, node).map(member).into_iter().collect();
-        Record { position, is_misshapen: self.findings.error_count() > before, members }
+        Mapping { position, is_misshapen: self.findings.error_count() > before, members }
     }
 
-    fn each(&mut self, key: &Key, node: &Node<'_>, section: &'static Section) -> Option<Vec<(Text, Record)>> {
-        let Kind::Mapping(entries) = &node.kind else {
+    fn each(
+        &mut self,
+        key: &Key,
+        node: &Node<'_>,
+        section: &'static Section,
+    ) -> Option<Vec<(LocatedText, Mapping)>> {
+        let NodeKind::Mapping(entries) = &node.kind else {
             self.wrong_type(node, key.name, "a mapping");
             self.is_incomplete = true;
             return None;
@@ -468,8 +478,8 @@ impl<'f> Reader<'f> {
         Some(read)
     }
 
-    fn texts(&mut self, key: &Key, node: &Node<'_>, most: usize) -> Option<Vec<(Text, Text)>> {
-        let Kind::Mapping(entries) = &node.kind else {
+    fn texts(&mut self, key: &Key, node: &Node<'_>, most: usize) -> Option<Vec<(LocatedText, LocatedText)>> {
+        let NodeKind::Mapping(entries) = &node.kind else {
             self.wrong_type(node, key.name, "a mapping");
             return None;
         };
@@ -492,7 +502,7 @@ impl<'f> Reader<'f> {
     fn length(
         &mut self,
         key: &Key,
-        text: &Text,
+        text: &LocatedText,
         least: usize,
         most: Option<usize>,
         unit: &str,
@@ -506,9 +516,9 @@ impl<'f> Reader<'f> {
         }
     }
 
-    pub(crate) fn text(&mut self, node: &Node<'_>, key: &str) -> Option<Text> {
+    pub(crate) fn text(&mut self, node: &Node<'_>, key: &str) -> Option<LocatedText> {
         match &node.kind {
-            Kind::Scalar { text, schema: Schema::String } => {
+            NodeKind::Scalar { text, schema: Schema::String } => {
                 Some(Spanned { value: text.as_ref().into(), position: node.position })
             }
             _ => {
@@ -520,7 +530,7 @@ impl<'f> Reader<'f> {
 
     fn sequence<'n, 't>(&mut self, key: &Key, node: &'n Node<'t>, least: usize) -> Option<&'n [Node<'t>]> {
         let expected = if matches!(key.kind, Is::List(..) | Is::Rows(_)) { "a list" } else { LIST };
-        let Kind::Sequence(entries) = &node.kind else {
+        let NodeKind::Sequence(entries) = &node.kind else {
             self.wrong_type(node, key.name, expected);
             return None;
         };
@@ -578,7 +588,7 @@ impl<'f> Reader<'f> {
     }
 
     fn flag(&mut self, node: &Node<'_>, key: &str) -> Option<bool> {
-        if let Kind::Scalar { text, schema: Schema::Boolean } = &node.kind {
+        if let NodeKind::Scalar { text, schema: Schema::Boolean } = &node.kind {
             return Some(text.eq_ignore_ascii_case("true"));
         }
         self.wrong_type(node, key, "true or false");
@@ -586,7 +596,7 @@ impl<'f> Reader<'f> {
     }
 
     fn number(&mut self, node: &Node<'_>, key: &str, most: u32) -> Option<u32> {
-        let Kind::Scalar { text, schema: Schema::Number } = &node.kind else {
+        let NodeKind::Scalar { text, schema: Schema::Number } = &node.kind else {
             self.wrong_type(node, key, &format!("a whole number from 0 to {most}"));
             return None;
         };
@@ -606,19 +616,22 @@ impl<'f> Reader<'f> {
 
     pub(crate) fn wrong_type(&mut self, node: &Node<'_>, key: &str, expected: &str) {
         let suggestion = match (&node.kind, expected) {
-            (Kind::Scalar { text, schema: Schema::Boolean | Schema::Number | Schema::Null }, "a string") => {
+            (
+                NodeKind::Scalar { text, schema: Schema::Boolean | Schema::Number | Schema::Null },
+                "a string",
+            ) => {
                 if text.is_empty() {
                     "write a string, or leave the entry out".to_owned()
                 } else {
                     format!("quote it: \"{}\"", shown(text))
                 }
             }
-            (Kind::Scalar { text, schema }, LIST)
+            (NodeKind::Scalar { text, schema }, LIST)
                 if *schema != Schema::Null && !text.contains([' ', '[', '"']) =>
             {
                 format!("write a list: [{}]", shown(text))
             }
-            (Kind::Scalar { schema: Schema::Null, .. }, _) => {
+            (NodeKind::Scalar { schema: Schema::Null, .. }, _) => {
                 format!("write {expected}, or leave the key out")
             }
             _ => format!("write {expected}"),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Key, Kind, Rule, Section};
+use super::{Key, MappingRule, Section, ValueKind};
 use crate::scope::MAX_TOKEN_BYTES;
 
 /// The JSON Schema of a format.
@@ -66,13 +66,13 @@ fn section_schema(section: &Section) -> Value {
         Value::from(names.iter().map(|name| json!({ "required": [name] })).collect::<Vec<_>>())
     };
     match rule {
-        Rule::Plain => {}
-        Rule::NotEmpty(_) => _ = made.insert("minProperties".to_owned(), 1.into()),
-        Rule::OneOfAndAnyOf(one, any) => {
+        MappingRule::Plain => {}
+        MappingRule::NotEmpty(_) => _ = made.insert("minProperties".to_owned(), 1.into()),
+        MappingRule::OneOfAndAnyOf(one, any) => {
             made.insert("oneOf".to_owned(), each(one));
             made.insert("anyOf".to_owned(), each(any));
         }
-        Rule::OrText => {
+        MappingRule::OrText => {
             let description = made.remove("description");
             return json!({ "description": description, "anyOf": [{ "type": "string" }, made] });
         }
@@ -83,7 +83,7 @@ fn section_schema(section: &Section) -> Value {
 fn key_schema(key: &Key) -> Value {
     let reference = |section: &Section| json!({ "$ref": format!("#/$defs/{}", definition(section.name)) });
     let mut made = match key.kind {
-        Kind::Scopes(least, most) => {
+        ValueKind::Scopes(least, most) => {
             let mut list =
                 json!({ "type": "array", "items": { "$ref": "#/$defs/scope" }, "uniqueItems": true });
             if let (Some(list), Some(most)) = (list.as_object_mut(), most) {
@@ -91,32 +91,32 @@ fn key_schema(key: &Key) -> Value {
             }
             at_least(list, "minItems", least)
         }
-        Kind::Choice(names) => json!({ "enum": names }),
-        Kind::ChoiceOrOne(names, section) => json!({ "anyOf": [{ "enum": names }, reference(section)] }),
-        Kind::Flag => json!({ "type": "boolean" }),
-        Kind::Number(most) => json!({ "type": "integer", "minimum": 0, "maximum": most }),
+        ValueKind::Choice(names) => json!({ "enum": names }),
+        ValueKind::ChoiceOrOne(names, section) => json!({ "anyOf": [{ "enum": names }, reference(section)] }),
+        ValueKind::Flag => json!({ "type": "boolean" }),
+        ValueKind::Number(most) => json!({ "type": "integer", "minimum": 0, "maximum": most }),
         // The most is in bytes, which a schema cannot say.
-        Kind::Text(least, _) => at_least(json!({ "type": "string" }), "minLength", least),
-        Kind::Prose(most) => json!({ "type": "string", "minLength": 1, "maxLength": most }),
-        Kind::Host | Kind::Audience => json!({ "type": "string", "minLength": 1 }),
-        Kind::Texts(least) => {
+        ValueKind::Text(least, _) => at_least(json!({ "type": "string" }), "minLength", least),
+        ValueKind::Prose(most) => json!({ "type": "string", "minLength": 1, "maxLength": most }),
+        ValueKind::Host | ValueKind::Audience => json!({ "type": "string", "minLength": 1 }),
+        ValueKind::Texts(least) => {
             at_least(json!({ "type": "array", "items": { "type": "string" } }), "minItems", least)
         }
-        Kind::Audiences(least, most) => {
+        ValueKind::Audiences(least, most) => {
             let audience = json!({ "type": "string", "minLength": 1 });
             let list = json!({ "type": "array", "items": audience, "uniqueItems": true, "maxItems": most });
             at_least(list, "minItems", least)
         }
-        Kind::ScopeTexts(most) => json!({
+        ValueKind::ScopeTexts(most) => json!({
             "type": "object",
             "additionalProperties": { "type": "string", "minLength": 1, "maxLength": most },
         }),
-        Kind::One(section) => reference(section),
-        Kind::List(section, least) => {
+        ValueKind::One(section) => reference(section),
+        ValueKind::List(section, least) => {
             at_least(json!({ "type": "array", "items": reference(section) }), "minItems", least)
         }
-        Kind::Each(section) => json!({ "type": "object", "additionalProperties": reference(section) }),
-        Kind::Rows(least) => {
+        ValueKind::Each(section) => json!({ "type": "object", "additionalProperties": reference(section) }),
+        ValueKind::Rows(least) => {
             at_least(json!({ "type": "array", "items": { "type": "array" } }), "minItems", least)
         }
     };

@@ -31,7 +31,7 @@ fn event() -> v1::AuditEvent {
 /// What the service prints is read back member for member.
 #[test]
 fn events_come_back_from_the_json_of_the_service() {
-    let expected = Recorded {
+    let expected = RecordedCall {
         sequence: 18_000_000_000_000_000_000,
         call: Call {
             kind: RequestKind::Authorize,

@@ -46,7 +46,7 @@ impl Stamp {
         Self { device: 0, inode: 0, size, modified: (0, 0), changed: (0, 0) }
     }
 
-    const fn identity(&self) -> Identity {
+    const fn identity(&self) -> DirectoryIdentity {
         (self.device, self.inode)
     }
 
@@ -67,7 +67,7 @@ impl Stamp {
 }
 
 /// Device and inode: the same folder, whatever path led to it.
-type Identity = (u64, u64);
+pub(in crate::store) type DirectoryIdentity = (u64, u64);
 
 /// Which files of a folder are read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -109,7 +109,7 @@ pub(super) struct Listing {
     /// back is another link.
     links: Vec<Stamp>,
     /// In the order in which they were visited.
-    directories: Vec<Identity>,
+    directories: Vec<DirectoryIdentity>,
     /// What vanished between being named by its directory and being looked at.
     pub(super) moved: Vec<Arc<str>>,
 }
@@ -176,7 +176,7 @@ fn has_test_suffix(name: &OsStr) -> bool {
 ///
 /// The targets are those up to where the walk ended, if it did with an error.
 pub(super) fn list(paths: &[PathBuf], settings: &ReadSettings) -> (WatchTargets, Result<Listing, ReadError>) {
-    let mut walk = Walk {
+    let mut walk = TreeWalk {
         settings,
         roots: Vec::new(),
         targets: WatchTargets::default(),
@@ -186,30 +186,30 @@ pub(super) fn list(paths: &[PathBuf], settings: &ReadSettings) -> (WatchTargets,
         count: 0,
     };
     let listed = walk.paths(paths);
-    let Walk { targets, listing, .. } = walk;
+    let TreeWalk { targets, listing, .. } = walk;
     (targets, listed.map(|()| listing))
 }
 
-struct Walk<'a> {
+struct TreeWalk<'a> {
     settings: &'a ReadSettings,
     /// Where the named paths really are: what is in none of them is outside.
     roots: Vec<PathBuf>,
     targets: WatchTargets,
     listing: Listing,
-    seen: HashSet<Identity>,
+    seen: HashSet<DirectoryIdentity>,
     /// The directories from the named one down to the current one, with the paths that led there.
-    above: Vec<(Identity, Arc<str>)>,
+    above: Vec<(DirectoryIdentity, Arc<str>)>,
     count: usize,
 }
 
 /// A directory on the way down: as it is shown, and where it really is.
 #[derive(Clone, Copy)]
-struct Place<'p> {
+struct DirectoryPlace<'p> {
     shown: &'p Path,
     real: &'p Path,
 }
 
-impl Walk<'_> {
+impl TreeWalk<'_> {
     fn paths(&mut self, paths: &[PathBuf]) -> Result<(), ReadError> {
         let mut found = Vec::with_capacity(paths.len());
         for path in paths {
@@ -222,7 +222,7 @@ impl Walk<'_> {
         let mut named_files = Vec::new();
         for (path, metadata, real) in found {
             if metadata.is_dir() {
-                let place = Place { shown: path, real: &real };
+                let place = DirectoryPlace { shown: path, real: &real };
                 self.directory(place, &metadata)?.map_err(|source| ReadError::named(path, source))?;
             } else if metadata.is_file() {
                 named_files.push(Listed {
@@ -238,7 +238,7 @@ impl Walk<'_> {
         }
         // A file that is named, and found in a named directory too, is one file.
         let files = &mut self.listing.files;
-        let mut known: HashSet<Identity> = files.iter().map(|file| file.stamp.identity()).collect();
+        let mut known: HashSet<DirectoryIdentity> = files.iter().map(|file| file.stamp.identity()).collect();
         files.extend(named_files.into_iter().filter(|file| known.insert(file.stamp.identity())));
         files.sort_by(|one, other| one.shown.cmp(&other.shown));
         Ok(())
@@ -254,9 +254,9 @@ impl Walk<'_> {
         let mut links = 0;
         while let Some(step) = steps.pop() {
             match step {
-                Step::Root => here = PathBuf::from("/"),
-                Step::Up => _ = here.pop(),
-                Step::Down(name) => {
+                ListingStep::Root => here = PathBuf::from("/"),
+                ListingStep::Up => _ = here.pop(),
+                ListingStep::Down(name) => {
                     self.targets.add_entry(&here, &name);
                     let next = here.join(&name);
                     let metadata = fs::symlink_metadata(&next)?;
@@ -277,8 +277,12 @@ impl Walk<'_> {
     }
 
     /// Lists one directory and what is below. The inner error is that it cannot be listed itself.
-    fn directory(&mut self, place: Place<'_>, metadata: &Metadata) -> Result<io::Result<()>, ReadError> {
-        let Place { shown, real } = place;
+    fn directory(
+        &mut self,
+        place: DirectoryPlace<'_>,
+        metadata: &Metadata,
+    ) -> Result<io::Result<()>, ReadError> {
+        let DirectoryPlace { shown, real } = place;
         let identity = (metadata.dev(), metadata.ino());
         if let Some((_, first)) = self.above.iter().find(|(other, _)| *other == identity) {
             let leads_to = Arc::clone(first);
@@ -348,7 +352,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, above: Place<'_>, name: &OsStr, is_link: bool) -> Result<(), ReadError> {
+    fn entry(&mut self, above: DirectoryPlace<'_>, name: &OsStr, is_link: bool) -> Result<(), ReadError> {
         let shown = above.shown.join(name);
         let real =
             if is_link { self.resolve(above.real, Path::new(name)) } else { Ok(above.real.join(name)) };
@@ -377,7 +381,7 @@ impl Walk<'_> {
             } else {
                 self.problem(&shown, ProblemKind::NotRegular { kind: kind(&metadata) });
             }
-        } else if let Err(error) = self.directory(Place { shown: &shown, real: &real }, &metadata)? {
+        } else if let Err(error) = self.directory(DirectoryPlace { shown: &shown, real: &real }, &metadata)? {
             if is_transient(&error) {
                 return Err(ReadError::Transient { path: shown, source: error });
             }
@@ -423,18 +427,18 @@ impl Walk<'_> {
     }
 }
 
-enum Step {
+enum ListingStep {
     Root,
     Up,
     Down(OsString),
 }
 
 /// Puts the steps of a path on top, the first one last.
-fn push(steps: &mut Vec<Step>, path: &Path) {
+fn push(steps: &mut Vec<ListingStep>, path: &Path) {
     steps.extend(path.components().rev().filter_map(|component| match component {
-        Component::RootDir => Some(Step::Root),
-        Component::ParentDir => Some(Step::Up),
-        Component::Normal(name) => Some(Step::Down(name.to_owned())),
+        Component::RootDir => Some(ListingStep::Root),
+        Component::ParentDir => Some(ListingStep::Up),
+        Component::Normal(name) => Some(ListingStep::Down(name.to_owned())),
         Component::CurDir | Component::Prefix(_) => None,
     }));
 }

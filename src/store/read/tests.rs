@@ -25,7 +25,7 @@ fn trusting() -> ReadSettings {
     ReadSettings { recheck_window: Duration::ZERO, ..ReadSettings::default() }
 }
 
-fn limited(limits: Limits) -> ReadSettings {
+fn limited(limits: ReadLimits) -> ReadSettings {
     ReadSettings { limits, ..ReadSettings::default() }
 }
 
@@ -63,7 +63,7 @@ fn opened(
 ) -> (FolderSnapshot, Vec<String>) {
     let mut opened = Vec::new();
     let snapshot = read_with(paths, Some(previous), settings, &mut WatchTargets::default(), &mut |step| {
-        if let Step::Opened(path) = step {
+        if let ReadMoment::Opened(path) = step {
             opened.push(path.rsplit('/').next().unwrap().to_owned());
         }
     });
@@ -294,21 +294,21 @@ fn a_file_over_the_limit_is_named_with_its_size_and_not_opened() {
 #[test]
 fn each_limit_is_itself_allowed() {
     let dir = folder(&[("a.yaml", "aaaa"), ("d/b.yaml", "bbbb")]);
-    let exact = Limits { file_bytes: 4, total_bytes: 8, files: 3, depth: 1 };
+    let exact = ReadLimits { file_bytes: 4, total_bytes: 8, files: 3, depth: 1 };
     let read = |limits| read_folder(&[dir.path().to_owned()], None, &limited(limits)).unwrap();
     assert_problems(&dir, &read(exact), &[]);
     let large = "has 4 bytes; at most 3 are read";
     assert_problems(
         &dir,
-        &read(Limits { file_bytes: 3, ..exact }),
+        &read(ReadLimits { file_bytes: 3, ..exact }),
         &[("a.yaml", large), ("d/b.yaml", large)],
     );
     let sum = "brings the policy to 8 bytes; at most 7 are read";
-    assert_problems(&dir, &read(Limits { total_bytes: 7, ..exact }), &[("d/b.yaml", sum)]);
+    assert_problems(&dir, &read(ReadLimits { total_bytes: 7, ..exact }), &[("d/b.yaml", sum)]);
     let many = "holds the policy's files and folders beyond 2, which is the most";
-    assert_problems(&dir, &read(Limits { files: 2, ..exact }), &[("d", many)]);
+    assert_problems(&dir, &read(ReadLimits { files: 2, ..exact }), &[("d", many)]);
     let deep = "is nested more than 0 folders deep";
-    assert_problems(&dir, &read(Limits { depth: 0, ..exact }), &[("d", deep)]);
+    assert_problems(&dir, &read(ReadLimits { depth: 0, ..exact }), &[("d", deep)]);
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn the_digest_tells_paths_contents_and_problems_apart() {
 /// Moves the world once, at the first step that `when` accepts, and reads on.
 fn read_while(
     dir: &TempDir,
-    when: impl Fn(&Step<'_>) -> bool,
+    when: impl Fn(&ReadMoment<'_>) -> bool,
     change: impl FnOnce(),
 ) -> (FolderSnapshot, usize) {
     let mut change = Some(change);
@@ -390,7 +390,7 @@ fn read_while(
         &ReadSettings::default(),
         &mut WatchTargets::default(),
         &mut |step| {
-            pauses += usize::from(step == Step::Pause);
+            pauses += usize::from(step == ReadMoment::Pause);
             if when(&step)
                 && let Some(change) = change.take()
             {
@@ -404,7 +404,7 @@ fn read_while(
 #[track_caller]
 fn assert_moved(
     dir: &TempDir,
-    when: impl Fn(&Step<'_>) -> bool,
+    when: impl Fn(&ReadMoment<'_>) -> bool,
     change: impl FnOnce(),
     expected: &[(&str, &str)],
 ) {
@@ -418,8 +418,8 @@ fn assert_moved(
     assert_problems(dir, &snapshot, &[]);
 }
 
-fn opened_is(name: &str) -> impl Fn(&Step<'_>) -> bool {
-    move |step| matches!(step, Step::Opened(path) if path.ends_with(name))
+fn opened_is(name: &str) -> impl Fn(&ReadMoment<'_>) -> bool {
+    move |step| matches!(step, ReadMoment::Opened(path) if path.ends_with(name))
 }
 
 #[test]
@@ -429,7 +429,7 @@ fn a_file_that_changes_while_it_is_read_is_read_again() {
     let path = |name: &str| dir.path().join(name);
     let write = |name: &str, text: &str| fs::write(path(name), text).unwrap();
     let whole = [("a.yaml", "new, longer"), ("b.yaml", "old")];
-    assert_moved(&dir, |step| *step == Step::Listed, || write("a.yaml", "new, longer"), &whole);
+    assert_moved(&dir, |step| *step == ReadMoment::Listed, || write("a.yaml", "new, longer"), &whole);
     assert_moved(
         &dir,
         opened_is("b.yaml"),
@@ -440,17 +440,17 @@ fn a_file_that_changes_while_it_is_read_is_read_again() {
     let last = || write("c.yaml", "c");
     assert_moved(
         &dir,
-        |step| *step == Step::Read,
+        |step| *step == ReadMoment::Read,
         last,
         &[("a.yaml", "n"), ("b.yaml", "old"), ("c.yaml", "c")],
     );
     let gone = || fs::remove_file(path("c.yaml")).unwrap();
-    assert_moved(&dir, |step| *step == Step::Listed, gone, &[("a.yaml", "n"), ("b.yaml", "old")]);
+    assert_moved(&dir, |step| *step == ReadMoment::Listed, gone, &[("a.yaml", "n"), ("b.yaml", "old")]);
     let pipe = || {
         fs::remove_file(path("b.yaml")).unwrap();
         assert!(Command::new("mkfifo").arg(path("b.yaml")).status().unwrap().success());
     };
-    let (snapshot, pauses) = read_while(&dir, |step| *step == Step::Listed, pipe);
+    let (snapshot, pauses) = read_while(&dir, |step| *step == ReadMoment::Listed, pipe);
     assert_eq!((names(&dir, &snapshot), pauses), (vec!["a.yaml".to_owned()], 1));
     assert_problems(&dir, &snapshot, &[("b.yaml", "is a named pipe, not a regular file")]);
 }
@@ -476,11 +476,11 @@ fn a_folder_that_never_stands_still_is_left_for_later() {
         &ReadSettings::default(),
         &mut WatchTargets::default(),
         &mut |step| match step {
-            Step::Read => {
+            ReadMoment::Read => {
                 text.push('x');
                 fs::write(dir.path().join("a.yaml"), &text).unwrap();
             }
-            Step::Pause => pauses += 1,
+            ReadMoment::Pause => pauses += 1,
             _ => {}
         },
     )
@@ -506,7 +506,7 @@ fn a_named_folder_that_comes_back_at_once_was_never_missing() {
         &ReadSettings::default(),
         &mut WatchTargets::default(),
         &mut |step| {
-            if step == Step::Pause {
+            if step == ReadMoment::Pause {
                 fs::rename(&away, &path).unwrap();
             }
         },
@@ -626,7 +626,7 @@ fn a_link_turned_away_and_back_does_not_lend_its_stamps_to_other_bytes() {
         &ReadSettings::default(),
         &mut WatchTargets::default(),
         &mut |step| {
-            if matches!(step, Step::Listed | Step::Read)
+            if matches!(step, ReadMoment::Listed | ReadMoment::Read)
                 && let Some(target) = turns.pop()
             {
                 turn(target);
@@ -657,7 +657,7 @@ fn entries_that_do_not_concern_the_policy_do_not_disturb_reading() {
     let paths = [dir.path().to_owned()];
     let snapshot =
         read_with(&paths, None, &ReadSettings::default(), &mut WatchTargets::default(), &mut |step| {
-            pauses += usize::from(step == Step::Pause);
+            pauses += usize::from(step == ReadMoment::Pause);
             number += 1;
             // A lock, what editors leave, files of other kinds: they come, change and go at each step.
             for name in
@@ -691,10 +691,10 @@ fn an_edit_among_10_000_files_is_read_alone_while_a_lock_comes_and_goes() {
                 fs::write(&lock, "").unwrap();
             }
             steps.push(match step {
-                Step::Opened(path) => path.rsplit('/').next().unwrap().to_owned(),
-                Step::Listed => "listed".to_owned(),
-                Step::Read => "read".to_owned(),
-                Step::Pause => "pause".to_owned(),
+                ReadMoment::Opened(path) => path.rsplit('/').next().unwrap().to_owned(),
+                ReadMoment::Listed => "listed".to_owned(),
+                ReadMoment::Read => "read".to_owned(),
+                ReadMoment::Pause => "pause".to_owned(),
             });
         });
         (snapshot.unwrap(), std::mem::take(&mut steps))

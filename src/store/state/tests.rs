@@ -160,7 +160,7 @@ fn a_removal_that_is_never_left_alone_is_trouble_and_does_not_serve() {
         assert_eq!(trouble.is_some(), second >= 31.0, "{second}");
     }
     assert_eq!((lines, rig.generation()), (1, 1));
-    assert_eq!(rig.shown.last().and_then(|shown| shown.trouble.clone()), Some(Trouble::NeverQuiet));
+    assert_eq!(rig.shown.last().and_then(|shown| shown.trouble.clone()), Some(SourceTrouble::NeverQuiet));
     // It is left alone at last.
     assert_eq!(rig.attempt(121.5, found(ONE), Some(119.0)).verdict, Some(Verdict::Accepted));
     assert_eq!(rig.shown.last().map(|shown| shown.trouble.is_none()), Some(true));
@@ -295,7 +295,7 @@ fn errors_of_the_system_and_files_that_keep_changing_are_no_verdict() {
 
 /// A step of a random sequence.
 #[derive(Clone, Debug)]
-enum Step {
+enum ReadMoment {
     Text(usize),
     Known,
     Gone,
@@ -306,13 +306,13 @@ enum Step {
 const TEXTS: [&str; 6] =
     [ONE, ONE_WIDER, TWO, OTHER, BROKEN, "audiences: {one: {scopesSupported: [a], colour: red}}"];
 
-fn steps() -> impl Strategy<Value = Vec<(Step, u64, bool)>> {
+fn steps() -> impl Strategy<Value = Vec<(ReadMoment, u64, bool)>> {
     let step = prop_oneof![
-        6 => (0..TEXTS.len()).prop_map(Step::Text),
-        1 => Just(Step::Known),
-        1 => Just(Step::Gone),
-        1 => Just(Step::Unstable),
-        1 => Just(Step::Failed),
+        6 => (0..TEXTS.len()).prop_map(ReadMoment::Text),
+        1 => Just(ReadMoment::Known),
+        1 => Just(ReadMoment::Gone),
+        1 => Just(ReadMoment::Unstable),
+        1 => Just(ReadMoment::Failed),
     ];
     prop::collection::vec((step, 0u64..4000, any::<bool>()), 1..60)
 }
@@ -331,12 +331,12 @@ proptest! {
             millis += pause;
             let write = is_written.then_some(millis);
             let (found, text) = match step {
-                Step::Text(at) => (found(TEXTS[at]), Some(TEXTS[at])),
+                ReadMoment::Text(at) => (found(TEXTS[at]), Some(TEXTS[at])),
                 // Only said of bytes that were judged.
-                Step::Known if rig.state.last.is_some() && rig.state.pending.is_none() => (Found::Known, last),
-                Step::Known | Step::Gone => (Found::Missing("gone".to_owned()), None),
-                Step::Unstable => (Found::Unstable { names: Vec::new() }, None),
-                Step::Failed => (Found::Failed("no".to_owned()), last),
+                ReadMoment::Known if rig.state.last.is_some() && rig.state.pending.is_none() => (Found::Known, last),
+                ReadMoment::Known | ReadMoment::Gone => (Found::Missing("gone".to_owned()), None),
+                ReadMoment::Unstable => (Found::Unstable { names: Vec::new() }, None),
+                ReadMoment::Failed => (Found::Failed("no".to_owned()), last),
             };
             if text != last || is_written {
                 touched = millis;

@@ -6,13 +6,13 @@ use http::Uri;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use super::{Client, end_of};
+use super::{AuditClient, end_of};
 use crate::cli::audit::cursor::Cursor;
 use crate::rpc::v1::AuditStart;
 
 /// Where a cursor came from.
 #[derive(Debug)]
-pub(super) enum Origin {
+pub(super) enum CursorOrigin {
     /// From a file.
     File(PathBuf),
     /// From `--after`.
@@ -21,7 +21,7 @@ pub(super) enum Origin {
     Stream,
 }
 
-impl Origin {
+impl CursorOrigin {
     fn named(&self) -> String {
         match self {
             Self::File(path) => format!("cursor file `{}`", path.display()),
@@ -44,9 +44,9 @@ impl Origin {
 pub(super) async fn explain(
     status: &Status,
     cursor: &Cursor,
-    origin: &Origin,
+    origin: &CursorOrigin,
     server: &Uri,
-    client: Option<Client>,
+    client: Option<AuditClient>,
 ) -> Option<String> {
     let info = status.get_details_error_info()?;
     let number = |key| info.metadata.get(key).and_then(|value| value.parse::<u64>().ok());
@@ -77,7 +77,7 @@ pub(super) async fn explain(
     }
 }
 
-fn out_of_range(cursor: &Cursor, origin: &Origin, oldest: u64, newest: u64) -> String {
+fn out_of_range(cursor: &Cursor, origin: &CursorOrigin, oldest: u64, newest: u64) -> String {
     let Cursor { log_id: _, sequence } = cursor;
     let (named, restart, kept) = (origin.named(), origin.restart(), range(oldest, newest));
     if *sequence > newest {
@@ -109,17 +109,17 @@ mod tests {
     #[test]
     fn a_cursor_outside_of_what_is_kept_is_told_from_both_sides() {
         let cursor = Cursor { log_id: "log".to_owned(), sequence: 7 };
-        let older = out_of_range(&cursor, &Origin::File("c".into()), 11, 20);
+        let older = out_of_range(&cursor, &CursorOrigin::File("c".into()), 11, 20);
         assert!(
             older.starts_with("cursor file `c` is at sequence 7, but the server keeps records 11 to 20: 3 ")
         );
         assert!(older.ends_with("remove `c`"), "{older}");
-        let newer = out_of_range(&cursor, &Origin::Flag, 1, 5);
+        let newer = out_of_range(&cursor, &CursorOrigin::Flag, 1, 5);
         assert!(
             newer.starts_with("`--after` is at sequence 7, but the server keeps records 1 to 5: its end")
         );
         assert!(newer.ends_with("use `--from earliest` instead"), "{newer}");
-        let empty = out_of_range(&cursor, &Origin::Stream, 1, 0);
+        let empty = out_of_range(&cursor, &CursorOrigin::Stream, 1, 0);
         assert!(empty.contains("keeps no records after 0"), "{empty}");
     }
 }

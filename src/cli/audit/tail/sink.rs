@@ -14,7 +14,7 @@ use crate::rpc::v1;
 use crate::rpc::v1::stream_audit_events_response::Message;
 
 /// Takes records, prints them, and keeps the cursor behind them.
-pub(super) struct Sink {
+pub(super) struct TailSink {
     output: Format,
     file: Option<CursorFile>,
     /// Lines that were made and not yet written.
@@ -41,7 +41,7 @@ pub(super) enum Flushed {
     Stopped,
 }
 
-impl Sink {
+impl TailSink {
     /// Starts at a cursor, if there is one.
     pub(super) fn new(output: Format, file: Option<CursorFile>, cursor: Option<Cursor>) -> Self {
         Self {

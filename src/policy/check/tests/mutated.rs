@@ -84,10 +84,10 @@ proptest! {
                 let client = Client::default();
                 for audience in accepted.set.audiences().iter() {
                     let audiences = [audience.audience.clone().into_string()];
-                    let question = registration::Question { audiences: &audiences, client, ..Default::default() };
+                    let question = registration::RegistrationQuestion { audiences: &audiences, client, ..Default::default() };
                     let answer = registration::expand(&accepted.set, &question);
                     let own = answer.scope.join(" ");
-                    let question = authorize::Question {
+                    let question = authorize::AuthorizeQuestion {
                         audiences: &audiences,
                         scope: Some(&own),
                         registered_scope: None,
