@@ -6,12 +6,12 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::builder::FalseyValueParser;
-use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::output::{bad, print, print_error};
+use self::environment::with_environment;
+use self::output::{bad, notable, print, print_error};
 use self::serve::ServeArgs;
-use self::serve::settings::{ConfigError, ConfigFile};
+use self::serve::config_file::{ConfigError, ConfigFile};
 use crate::escape::clean;
 
 mod audit;
@@ -19,10 +19,12 @@ mod check;
 mod client;
 mod completions;
 mod diff;
+mod environment;
 mod explain;
 mod input;
 mod output;
 mod question;
+pub mod reference;
 mod remote;
 mod report;
 mod schema;
@@ -60,7 +62,7 @@ enum Verb {
 /// How a verb ended; the contract of the command line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Exit {
-    /// It ran, and the answer is yes: valid, passed, allowed.
+    /// It ran, and the answer is yes.
     Yes = 0,
     /// It ran, and the answer is no.
     No = 1,
@@ -74,6 +76,41 @@ enum Exit {
     GapSeen = 5,
     /// It is worth trying again later.
     RetryLater = 6,
+}
+
+impl Exit {
+    const ALL: [Self; 7] = [
+        Self::Yes,
+        Self::No,
+        Self::CouldNotRun,
+        Self::Denied,
+        Self::TestsFailed,
+        Self::GapSeen,
+        Self::RetryLater,
+    ];
+
+    /// What it means, and at which verbs; for the reference.
+    const fn meaning(self) -> &'static str {
+        match self {
+            Self::Yes => {
+                "it ran, and the answer is yes: valid, passed, allowed; a server that was told to stop"
+            }
+            Self::No => {
+                "it ran, and the answer is no: findings (`check`), a policy that is not valid or a stop that abandoned \
+                 something (`serve`), something widens (`diff --fail-on-widening`), the chain does not hold (`audit verify`)"
+            }
+            Self::CouldNotRun => {
+                "it could not run: usage, a setting that is not valid, a named path that cannot be read, a server that cannot \
+                 be reached, a broken test file"
+            }
+            Self::Denied => "the decision is a denial (`expand`, `authorize`, `explain`)",
+            Self::TestsFailed => "policy tests failed (`test`)",
+            Self::GapSeen => "events are missing in what was printed (`audit tail`)",
+            Self::RetryLater => {
+                "the server cannot be reached for now, and trying again later may succeed (`audit tail`)"
+            }
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -92,11 +129,17 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return unparsed(&error).into(),
+        Err(error) => return unparsed(&command, &args, &error).into(),
     };
+    let warnings = environment::warnings(&command, std::env::vars_os());
+    if !matches!(cli.verb, Some(Verb::Serve(_))) {
+        for warning in &warnings {
+            print_error(&format!("{}: {warning}\n", notable("warning")));
+        }
+    }
     let done = match cli.verb {
         None => help(),
-        Some(Verb::Serve(serve)) => run_serve(serve, &command, args, &matches),
+        Some(Verb::Serve(serve)) => run_serve(serve, &command, args, &matches, &warnings),
         Some(Verb::Check(args)) => check::run(args),
         Some(Verb::Test(args)) => test::run(args),
         Some(Verb::Diff(args)) => diff::run(args),
@@ -113,7 +156,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Help and version are "errors" that are meant for standard output.
-fn unparsed(error: &clap::Error) -> Exit {
+fn unparsed(command: &Command, args: &[OsString], error: &clap::Error) -> Exit {
+    if let Some(message) = environment::error(command, args, error) {
+        print_error(&format!("{}: {message}\n", bad("error")));
+        return Exit::CouldNotRun;
+    }
     _ = error.print();
     if error.use_stderr() { Exit::CouldNotRun } else { Exit::Yes }
 }
@@ -132,25 +179,25 @@ fn run_serve(
     command: &Command,
     mut args: Vec<OsString>,
     matches: &ArgMatches,
+    warnings: &[String],
 ) -> anyhow::Result<Exit> {
-    let (Some(verb), Some(("serve", given))) = (command.find_subcommand("serve"), matches.subcommand())
-    else {
+    let Some(("serve", given)) = matches.subcommand() else {
         // Not reached: the verb was parsed from there.
-        return serve::run(serve, "");
+        return serve::run(serve, "", warnings);
     };
-    let file = match &serve.config {
-        None => ConfigFile::default(),
-        Some(path) => ConfigFile::read(path, verb)?,
-    };
-    args.extend(file.flags(given, verb));
+    let file = serve.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+    args.extend(file.flags(given));
     let complete = command.clone().try_get_matches_from(&args)?;
-    let Some((_, complete)) = complete.subcommand() else { return serve::run(serve, "") };
+    let Some((_, complete)) = complete.subcommand() else { return serve::run(serve, "", warnings) };
     let serve = ServeArgs::from_arg_matches(complete)?;
     if serve.print_config {
-        print(&file.print(verb, given, complete))?;
+        for warning in warnings {
+            print_error(&format!("{}: {warning}\n", notable("warning")));
+        }
+        print(&file.print(given, complete))?;
         return Ok(Exit::Yes);
     }
-    serve::run(serve, &ConfigFile::summary(verb, complete))
+    serve::run(serve, &ConfigFile::summary(complete), warnings)
 }
 
 fn help() -> anyhow::Result<Exit> {
@@ -173,24 +220,6 @@ fn chain(error: &anyhow::Error) -> String {
         }
     }
     text
-}
-
-/// Gives each flag of each verb its variable: `SCOPEWARD_` and the flag in capitals.
-///
-/// Done here for all, so that no flag is left out.
-fn with_environment(command: Command) -> Command {
-    let command = command.mut_args(|arg| {
-        let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else {
-            return arg;
-        };
-        // The names live as long as the process; there are a few dozen of them.
-        let variable: &'static str =
-            Box::leak(format!("SCOPEWARD_{}", long.to_uppercase().replace('-', "_")).into_boxed_str());
-        let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
-        let arg = arg.env(variable).hide_env_values(true).hide_env(true);
-        if is_switch { arg.value_parser(FalseyValueParser::new()) } else { arg }
-    });
-    command.mut_subcommands(with_environment)
 }
 
 #[cfg(test)]

@@ -30,15 +30,18 @@ mod audit;
 /// valid or something cannot be read.
 #[derive(Args, Debug)]
 #[command(
-    override_usage = "scopeward diff [OPTIONS] <OLD> <NEW>\n       scopeward diff [OPTIONS] --against <HOST:PORT> <NEW>"
+    override_usage = "scopeward diff [OPTIONS] <OLD> [NEW]\n       scopeward diff [OPTIONS] --against <HOST:PORT> [NEW]"
 )]
 pub(super) struct DiffArgs {
     /// The policy as it is, a folder or a file; left out with --against
-    #[arg(value_name = "OLD", required = true)]
-    first: PathBuf,
-    /// The policy as it shall be
-    #[arg(value_name = "NEW", required_unless_present = "against", conflicts_with = "against")]
+    #[arg(value_name = "OLD", required_unless_present = "against")]
+    first: Option<PathBuf>,
+    /// The policy as it shall be; if it is left out, the policy of --policies
+    #[arg(value_name = "NEW", conflicts_with = "against")]
     second: Option<PathBuf>,
+    /// Policy folder that stands in for NEW
+    #[arg(long, value_name = "DIR", default_value = "policies")]
+    policies: PathBuf,
     /// Compare NEW with what the server at this address tells of its policy, instead of OLD
     #[arg(long, value_name = "HOST:PORT", value_parser = server_uri, conflicts_with = "replay")]
     against: Option<Uri>,
@@ -64,14 +67,23 @@ pub(super) struct DiffArgs {
 /// # Errors
 /// If a policy is not valid, a path cannot be read, or a server cannot be asked.
 pub(super) fn run(args: DiffArgs) -> anyhow::Result<Exit> {
-    let DiffArgs { first, second, against, timeout, replay, allow_outside_links, fail_on_widening, output } =
-        args;
+    let DiffArgs {
+        first,
+        second,
+        policies,
+        against,
+        timeout,
+        replay,
+        allow_outside_links,
+        fail_on_widening,
+        output,
+    } = args;
     let load = |path: &Path| load(path, allow_outside_links);
-    let difference = match (second, against) {
-        (Some(second), _) => between(&first, &second, replay.as_deref(), &load)?,
-        (None, Some(server)) => to_server(&server, timeout, &first, &load)?,
+    let difference = match (first, against) {
+        (new, Some(server)) => to_server(&server, timeout, &new.unwrap_or(policies), &load)?,
+        (Some(old), None) => between(&old, &second.unwrap_or(policies), replay.as_deref(), &load)?,
         // Not reached: the arguments were parsed so that one of the two is there.
-        (None, None) => bail!("NEW is missing"),
+        (None, None) => bail!("OLD is missing"),
     };
     print(&match output {
         Format::Text => difference.text(),

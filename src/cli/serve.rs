@@ -3,24 +3,27 @@
 //! Takes the settings apart, starts what they name in the order in which it can fail, and puts it
 //! together. What the parts do is theirs.
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::builder::ValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+use self::settings::{BLOCKING, JSON, SETTINGS, ServeSetting};
 use super::output::{bad, print, print_error};
-use super::value::{duration, positive_duration, size};
+use super::value::switch;
 use super::{Exit, report};
-use crate::audit::LEAST_STORE_BYTES;
 use crate::audit::jsonl::JsonlTarget;
 use crate::escape::clean;
 use crate::server::app::{App, AppError};
-use crate::server::config::{AuditSettings, Config, ServerSettings};
+use crate::server::config::{AuditSettings, Config, PeerLimits, ServerSettings};
 use crate::server::log::{Log, log_panics};
 use crate::server::metrics::ProcessCounters;
 use crate::server::recorder;
@@ -29,127 +32,152 @@ use crate::server::shutdown::Stopped;
 use crate::server::signals::shutdown_within;
 use crate::server::supervisor::{Part, Roster};
 
-mod limits;
+pub(super) mod config_file;
 pub(super) mod settings;
 
-/// Serve decisions over gRPC
-///
-/// Exits with 0 after SIGTERM or SIGINT; with 1 if the policy is not valid, a part of the server ended
-/// unexpectedly, or the shutdown had to abandon something; with 2 if it cannot start. Settings
-/// come from flags, the environment, the file of `--config` (the flags as keys, in lowerCamelCase) and
-/// the defaults, in this order.
-#[derive(Args, Debug)]
+/// What `serve` is told; the flags are the rows of [`SETTINGS`].
+#[derive(Debug)]
 pub(super) struct ServeArgs {
-    /// Read settings from this YAML file
-    #[arg(long, value_name = "FILE")]
+    /// The configuration file.
     pub(super) config: Option<PathBuf>,
-    /// Print each setting and where it comes from, and exit
-    #[arg(long)]
+    /// Print the settings instead of serving.
     pub(super) print_config: bool,
-    /// Policy folder
-    #[arg(long, value_name = "DIR", default_value = "policies")]
     policies: PathBuf,
-    /// Folder for what must survive a restart: the last good policy, the audit log
-    #[arg(long, value_name = "DIR", default_value = ".scopeward")]
     state_dir: PathBuf,
-    /// Where to serve gRPC; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50551")]
     listen: SocketAddr,
-    /// Where to serve /livez, /readyz, /metrics and /status.json; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50552")]
     admin_listen: SocketAddr,
-    /// How long files must be quiet before they are read
-    #[arg(long, value_name = "TIME", default_value = "150ms", value_parser = duration)]
     debounce: Duration,
-    /// How long a policy that removes something must not be written before it serves
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     removal_quiet: Duration,
-    /// How often the files are looked at even if nothing says that they changed
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_duration)]
     rescan_interval: Duration,
-    /// How long a shutdown may take before what is left is abandoned
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = positive_duration)]
     shutdown_timeout: Duration,
-    /// Whether an answer that adds scopes waits until its audit record is durable
-    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
-    audit_mode: AuditModeFlag,
-    /// How long audit records are kept
-    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = positive_duration)]
+    audit_mode: recorder::AuditMode,
     audit_retention: Duration,
-    /// How large the audit log may get, at least 16MiB; the oldest records are deleted
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = store_size)]
     audit_max_size: u64,
-    /// How many denials are recorded in a second (in a burst ten times that); more are counted in gaps
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 200,
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
-    )]
     audit_denials_per_second: u32,
-    /// If the audit store is broken, move it to audit-broken-<time> and open a new log
-    #[arg(long)]
     set_aside_broken_audit: bool,
-    /// Also write audit records as JSON lines to this file; - is standard output
-    #[arg(long, value_name = "PATH")]
     audit_jsonl: Option<PathBuf>,
-    /// Follow links out of the policy directory, and show no text of what they lead to
-    #[arg(long)]
     allow_outside_links: bool,
-    /// Start from the last good policy if the one in the folder is not valid
-    #[arg(long)]
     start_from_last_good: bool,
-    #[command(flatten)]
-    limits: limits::LimitArgs,
-    /// Allow addresses that other machines can reach although nothing is encrypted
-    #[arg(long)]
+    limits: PeerLimits,
     insecure_allow_remote_plaintext: bool,
-    /// How to write the log, which goes to standard error
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    log_format: LogFormat,
-    /// What to log, such as info or scopeward=debug; if it is not given, RUST_LOG counts, then info
-    #[arg(long, value_name = "FILTER")]
+    log_as_json: bool,
     log: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-enum AuditModeFlag {
-    /// It waits
-    #[default]
-    Blocking,
-    /// Nothing waits
-    Batch,
-}
+impl Args for ServeArgs {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(ValueParser::path_buf());
+        let print = Arg::new(PRINT_CONFIG).long(PRINT_CONFIG).action(ArgAction::SetTrue);
+        command
+            .about("Serve decisions over gRPC")
+            .long_about(ABOUT)
+            .arg(file.help("Read settings from this YAML file"))
+            .arg(print.value_parser(switch).help("Print each setting and where it comes from, and exit"))
+            .args(SETTINGS.iter().map(ServeSetting::arg))
+    }
 
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-enum LogFormat {
-    /// A line for people
-    #[default]
-    Text,
-    /// An object on a line
-    Json,
-}
-
-/// A size that an audit log can have.
-fn store_size(text: &str) -> Result<u64, String> {
-    match size(text)? {
-        bytes if bytes < LEAST_STORE_BYTES => {
-            Err(format!("it must be at least {}MiB", LEAST_STORE_BYTES >> 20))
-        }
-        bytes => Ok(bytes),
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
     }
 }
 
-/// Runs the verb until the process is told to stop. `settings` are those that count, for the log.
+impl FromArgMatches for ServeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Self::take(&mut GivenFlags(matches.clone()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl ServeArgs {
+    /// Each setting, once.
+    fn take(given: &mut GivenFlags) -> Result<Self, clap::Error> {
+        Ok(Self {
+            config: given.optional(CONFIG)?,
+            print_config: given.value(PRINT_CONFIG)?,
+            policies: given.value("policies")?,
+            state_dir: given.value("state-dir")?,
+            listen: given.value("listen")?,
+            admin_listen: given.value("admin-listen")?,
+            debounce: given.value("debounce")?,
+            removal_quiet: given.value("removal-quiet")?,
+            rescan_interval: given.value("rescan-interval")?,
+            shutdown_timeout: given.value("shutdown-timeout")?,
+            audit_mode: match &*given.value::<String>("audit-mode")? {
+                BLOCKING => recorder::AuditMode::Blocking,
+                _ => recorder::AuditMode::Batch,
+            },
+            audit_retention: given.value("audit-retention")?,
+            audit_max_size: given.value("audit-max-size")?,
+            audit_denials_per_second: given.count("audit-denials-per-second")?,
+            set_aside_broken_audit: given.value("set-aside-broken-audit")?,
+            audit_jsonl: given.optional("audit-jsonl")?,
+            allow_outside_links: given.value("allow-outside-links")?,
+            start_from_last_good: given.value("start-from-last-good")?,
+            limits: PeerLimits {
+                max_calls: given.count("max-calls")?,
+                max_streams: given.count("max-streams")?,
+                max_bytes_in_flight: given.count("max-bytes-in-flight")?,
+                max_connections: given.count("max-connections")?,
+                request_timeout: given.value("request-timeout")?,
+                max_connection_age: given.value("max-connection-age")?,
+                ..PeerLimits::default()
+            },
+            insecure_allow_remote_plaintext: given.value("insecure-allow-remote-plaintext")?,
+            log_as_json: given.value::<String>("log-format")? == JSON,
+            log: given.optional("log")?,
+        })
+    }
+}
+
+/// What was given, taken out by flag.
+struct GivenFlags(ArgMatches);
+
+impl GivenFlags {
+    fn optional<T: Any + Clone + Send + Sync>(&mut self, flag: &str) -> Result<Option<T>, clap::Error> {
+        let wrong = |error| clap::Error::raw(ErrorKind::InvalidValue, format!("--{flag}: {error}\n"));
+        self.0.try_remove_one(flag).map_err(wrong)
+    }
+
+    /// Of a setting that has a default.
+    fn value<T: Any + Clone + Send + Sync>(&mut self, flag: &str) -> Result<T, clap::Error> {
+        let missing =
+            || clap::Error::raw(ErrorKind::MissingRequiredArgument, format!("--{flag} has no value\n"));
+        self.optional(flag)?.ok_or_else(missing)
+    }
+
+    /// A number in the width that it is used with.
+    fn count<T: TryFrom<u64>>(&mut self, flag: &str) -> Result<T, clap::Error> {
+        let wide = || clap::Error::raw(ErrorKind::InvalidValue, format!("--{flag} is too large\n"));
+        T::try_from(self.value::<u64>(flag)?).map_err(|_| wide())
+    }
+}
+
+const CONFIG: &str = "config";
+const PRINT_CONFIG: &str = "print-config";
+const ABOUT: &str = "Serve decisions over gRPC\n\n\
+    Exits with 0 after SIGTERM or SIGINT; with 1 if the policy is not valid, a part of the server ended \
+    unexpectedly, or the shutdown had to abandon something; with 2 if it cannot start. Settings come from \
+    flags, the environment, the file of --config (the flags as keys, in lowerCamelCase) and the defaults, in \
+    this order.";
+
+/// Runs the verb until the process is told to stop. `settings` are those that count, for the log, and
+/// `warnings` what is wrong with the environment.
 ///
 /// # Errors
 /// If the server cannot start.
-pub(super) fn run(args: ServeArgs, settings: &str) -> anyhow::Result<Exit> {
+pub(super) fn run(args: ServeArgs, settings: &str, warnings: &[String]) -> anyhow::Result<Exit> {
     let log = Log::to_stderr().context("could not start the log")?;
     let process = ProcessCounters { log_lines_dropped: log.dropped(), ..ProcessCounters::default() };
-    log_to(&log, args.log_format, args.log.as_deref())?;
+    log_to(&log, args.log_as_json, args.log.as_deref())?;
     log_panics(process.panics.clone());
     info!(version = env!("CARGO_PKG_VERSION"), settings, "starting");
+    for warning in warnings {
+        warn!(warning, "environment");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(start(args, &log, process));
     // What still runs on it was abandoned, or waits for a disk: it ends with the process.
@@ -159,19 +187,18 @@ pub(super) fn run(args: ServeArgs, settings: &str) -> anyhow::Result<Exit> {
 }
 
 /// Sends what is logged to the log.
-fn log_to(log: &Log, format: LogFormat, filter: Option<&str>) -> anyhow::Result<()> {
+fn log_to(log: &Log, as_json: bool, filter: Option<&str>) -> anyhow::Result<()> {
     let inherited = std::env::var("RUST_LOG").ok();
     let filter = filter.or(inherited.as_deref()).filter(|filter| !filter.is_empty()).unwrap_or("info");
     let filter = EnvFilter::try_new(filter).with_context(|| format!("log filter `{filter}`"))?;
     // What goes wrong with a line must not be printed on standard error by others.
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone()).log_internal_errors(false);
-    match format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => {
-            let is_terminal = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
-            builder.with_ansi(is_terminal).init();
-        }
+    if as_json {
+        builder.json().init();
+    } else {
+        let is_terminal = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+        builder.with_ansi(is_terminal).init();
     }
     Ok(())
 }
@@ -198,7 +225,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         start_from_last_good,
         limits,
         insecure_allow_remote_plaintext,
-        log_format: _,
+        log_as_json: _,
         log: _,
     } = args;
     let roster = Roster::default();
@@ -212,7 +239,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
             listen,
             insecure_allow_remote_plaintext,
             shutdown_timeout,
-            limits: limits.limits(),
+            limits,
             ..Config::default()
         },
         admin_listen,
@@ -224,10 +251,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         allow_outside_links,
         start_from_last_good,
         audit: AuditSettings {
-            mode: match audit_mode {
-                AuditModeFlag::Blocking => recorder::AuditMode::Blocking,
-                AuditModeFlag::Batch => recorder::AuditMode::Batch,
-            },
+            mode: audit_mode,
             retention: Some(audit_retention),
             max_bytes: Some(audit_max_size),
             denials_per_second: audit_denials_per_second,
@@ -305,3 +329,55 @@ fn not_started(error: StartError) -> anyhow::Result<Exit> {
 
 /// How long the last lines of the log may take.
 const LAST_LINES: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `serve` alone means.
+    fn defaults() -> (ServeArgs, GivenFlags) {
+        let command = ServeArgs::augment_args(Command::new("serve"));
+        let mut given = GivenFlags(command.try_get_matches_from(["serve"]).unwrap());
+        (ServeArgs::take(&mut given).unwrap(), given)
+    }
+
+    #[test]
+    fn every_setting_is_taken() {
+        let (_, GivenFlags(left)) = defaults();
+        assert_eq!(left.ids().map(clap::Id::as_str).collect::<Vec<_>>(), [""; 0]);
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_server() {
+        let (args, _) = defaults();
+        let ServerSettings {
+            server,
+            admin_listen,
+            policies,
+            state_dir,
+            debounce,
+            removal_quiet,
+            rescan_interval,
+            allow_outside_links,
+            start_from_last_good,
+            audit,
+            process: _,
+            roster: _,
+        } = ServerSettings::default();
+        assert_eq!((args.listen, args.admin_listen), (server.listen, admin_listen));
+        assert_eq!((args.policies, args.state_dir), (policies, state_dir));
+        assert_eq!((args.debounce, args.removal_quiet), (debounce, removal_quiet));
+        assert_eq!((args.rescan_interval, args.shutdown_timeout), (rescan_interval, server.shutdown_timeout));
+        assert_eq!(
+            (args.allow_outside_links, args.start_from_last_good, args.insecure_allow_remote_plaintext),
+            (allow_outside_links, start_from_last_good, server.insecure_allow_remote_plaintext)
+        );
+        assert_eq!(format!("{:?}", args.limits), format!("{:?}", server.limits));
+        assert_eq!(args.audit_mode, audit.mode);
+        assert_eq!(
+            (Some(args.audit_retention), Some(args.audit_max_size), args.audit_denials_per_second),
+            (audit.retention, audit.max_bytes, audit.denials_per_second)
+        );
+        assert_eq!((args.set_aside_broken_audit, args.audit_jsonl), (audit.set_aside_broken, None));
+    }
+}

@@ -1,6 +1,27 @@
-//! Values of flags that have a unit: `150ms`, `30d`, `1GiB`.
+//! Values of flags: times and sizes with a unit (`150ms`, `30d`, `1GiB`), addresses, switches.
 
+use std::net::SocketAddr;
 use std::time::Duration;
+
+/// Reads an address to listen on: `127.0.0.1:50551`, `[::1]:0`. Names are not resolved.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let hint = match text.strip_prefix("localhost:") {
+            Some(port) => format!("write 127.0.0.1:{port} or [::1]:{port} for localhost"),
+            None => "such as 127.0.0.1:50551, [::1]:50551 or 0.0.0.0:50551".to_owned(),
+        };
+        format!("an address is IP:PORT, and host names are not resolved; {hint}")
+    })
+}
+
+/// Reads a switch from where it has a value, which is the environment.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match &*text.to_ascii_lowercase() {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("it must be true, false, 1 or 0".to_owned()),
+    }
+}
 
 /// Reads a time: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -34,6 +55,25 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*scale)
 }
 
+/// A time as [`duration`] reads it, in the largest unit that is whole.
+pub(super) fn time_text(time: Duration) -> String {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let units = [("d", 24 * HOUR), ("h", HOUR), ("m", 60 * SECOND), ("s", SECOND)];
+    match units.iter().find(|(_, scale)| millis > 0 && millis.is_multiple_of(*scale)) {
+        Some((unit, scale)) => format!("{}{unit}", millis / scale),
+        None => format!("{millis}ms"),
+    }
+}
+
+/// A size as [`size`] reads it, in the largest unit that is whole.
+pub(super) fn size_text(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.iter().find(|(_, shift)| bytes > 0 && bytes.trailing_zeros() >= *shift) {
+        Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
+        None => format!("{bytes}B"),
+    }
+}
+
 const SECOND: u64 = 1000;
 const HOUR: u64 = 60 * 60 * SECOND;
 
@@ -51,7 +91,9 @@ mod tests {
             ("30d", 2_592_000_000),
             ("0s", 0),
         ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+            let time = Duration::from_millis(millis);
+            assert_eq!(duration(text), Ok(time), "{text}");
+            assert_eq!(duration(&time_text(time)), Ok(time), "{text}");
         }
         for text in [
             "",
@@ -75,9 +117,31 @@ mod tests {
     fn sizes_have_a_unit() {
         for (text, bytes) in [("7B", 7), ("64KiB", 65_536), ("1GiB", 1 << 30), ("2TiB", 2 << 40)] {
             assert_eq!(size(text), Ok(bytes), "{text}");
+            assert_eq!(size_text(bytes), text);
         }
         for text in ["", "1", "1GB", "1gib", "-1B", "0B", "99999999TiB"] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn switches_are_four_words() {
+        for (text, value) in
+            [("true", true), ("TRUE", true), ("1", true), ("false", false), ("False", false), ("0", false)]
+        {
+            assert_eq!(switch(text), Ok(value), "{text}");
+        }
+        for text in ["", "yes", "no", "on", "off", "disabled", "2", " true"] {
+            assert!(switch(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_a_name_says_what_to_write() {
+        assert!(address("127.0.0.1:0").is_ok() && address("[::1]:1").is_ok());
+        assert!(address("localhost:1").unwrap_err().contains("127.0.0.1:1 or [::1]:1"));
+        for text in ["5", "a.example:1", "127.0.0.1", "::1", ":50551", ""] {
+            assert!(address(text).unwrap_err().contains("IP:PORT"), "{text}");
         }
     }
 }

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 mod audit;
 mod check;
 mod diff;
+mod environment;
 mod serve;
 mod status;
 mod test;

@@ -1,6 +1,7 @@
-//! `docs/reference/api.md`, generated from the comments of `proto/` and compared with what is checked in.
+//! Pages of `docs/reference/`, generated from the comments of `proto/` and from tables of the program, and compared with
+//! what is checked in.
 //!
-//! With `SCOPEWARD_BLESS=1` in the environment the page is written instead.
+//! With `SCOPEWARD_BLESS=1` in the environment the pages are written instead.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -30,9 +31,24 @@ mod part {
 
 #[test]
 fn the_api_reference_is_what_the_protos_say() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = generate(&root.join("proto"));
-    let path = root.join(PAGE);
+    compare(PAGE, &generate(&Path::new(env!("CARGO_MANIFEST_DIR")).join("proto")));
+}
+
+#[test]
+fn the_reference_of_the_program_is_what_its_tables_say() {
+    let pages = scopeward::cli::reference::pages();
+    for (path, page) in &pages {
+        compare(path, page);
+        let bare: Vec<_> =
+            page.lines().filter(|line| line.starts_with('|') && line.contains("|  |")).collect();
+        assert!(bare.is_empty(), "{path}: cells without text: {bare:#?}");
+    }
+}
+
+/// A page is as it should be, or is written if that was asked for.
+#[track_caller]
+fn compare(name: &str, page: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     if env::var_os("SCOPEWARD_BLESS").is_some_and(|value| value == "1") {
         fs::write(&path, page).unwrap();
         return;
@@ -41,9 +57,9 @@ fn the_api_reference_is_what_the_protos_say() {
     if let Some((at, (new, old))) =
         page.lines().zip(kept.lines()).enumerate().find(|(_, (new, old))| new != old)
     {
-        panic!("{PAGE}:{}: is `{old}`, should be `{new}`; {HOW}", at + 1);
+        panic!("{name}:{}: is `{old}`, should be `{new}`; {HOW}", at + 1);
     }
-    assert_eq!(page.lines().count(), kept.lines().count(), "{PAGE}: {HOW}");
+    assert_eq!(page.lines().count(), kept.lines().count(), "{name}: {HOW}");
 }
 
 const HOW: &str = "run `SCOPEWARD_BLESS=1 cargo test --test it reference`";

@@ -1,290 +1,306 @@
-//! The settings of `serve`: from flags, environment, a file and defaults, in this order, and which of
-//! them each value comes from.
+//! The settings of `serve`, a row for each: what is not here is no setting.
 //!
-//! The file is YAML with the flags as keys, in lowerCamelCase. It is read into further flags, so that
-//! a value means the same wherever it stands.
+//! The flags, their checks and help, the variables, the keys of the configuration file, `--print-config`
+//! and `docs/reference/settings.md` come from these rows.
 
-use std::ffi::OsString;
-use std::path::Path;
+use std::time::Duration;
 
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::builder::{PossibleValue, PossibleValuesParser, ValueParser};
+use clap::{Arg, ArgAction};
 
-use crate::cli::report;
-use crate::escape::shown;
-use crate::policy::finding::{Code, Findings, Position};
-use crate::policy::format::read::DocumentReader;
-use crate::policy::yaml::{self, NodeKind, Schema};
-use crate::store::load::finding;
-use crate::store::read::{ReadSettings, read_folder};
+use crate::audit::LEAST_STORE_BYTES;
+use crate::cli::value::{address, duration, size, size_text, switch, time_text};
 
-/// Flags that say something about the settings and are none.
-const NO_SETTINGS: [&str; 4] = ["config", "print-config", "help", "version"];
-
-/// What a configuration file says.
-#[derive(Debug, Default)]
-pub(in crate::cli) struct ConfigFile {
-    settings: Vec<FileSetting>,
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct ServeSetting {
+    /// The flag without its dashes; variable and key follow from it.
+    pub(in crate::cli) flag: &'static str,
+    /// What values it takes.
+    pub(in crate::cli) kind: SettingKind,
+    /// As it would be written; `None` if it is not set then. A switch is off.
+    pub(in crate::cli) default: Option<&'static str>,
+    /// What it does, for people: one line without a full stop. The range is not in it.
+    pub(in crate::cli) text: &'static str,
 }
 
-#[derive(Debug)]
-struct FileSetting {
-    long: String,
-    value: String,
-    /// Where it stands, as `file:line:column`.
-    place: String,
+/// The values that a setting takes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) enum SettingKind {
+    /// On or off; as a flag without a value.
+    Switch,
+    /// A file or directory, with its placeholder.
+    Path(&'static str),
+    /// An IP address and a port.
+    Address,
+    /// A time of at least so much.
+    Time(Duration),
+    /// At least so many bytes.
+    Size(u64),
+    /// A number, both ends included.
+    Count(u64, u64),
+    /// One of these words, each with its meaning.
+    Choice(&'static [(&'static str, &'static str)]),
+    /// Any text, with its placeholder.
+    Text(&'static str),
 }
 
-/// Why a configuration file cannot be used: a report for people.
-#[derive(Debug, thiserror::Error)]
-#[error("the configuration file is not valid")]
-pub(in crate::cli) struct ConfigError {
-    /// Every finding, with its excerpt.
-    pub(in crate::cli) report: String,
-}
-
-impl ConfigFile {
-    /// Reads a file; `serve` is the command whose flags it may set.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or has findings ([`ConfigError`]).
-    pub(in crate::cli) fn read(path: &Path, serve: &Command) -> anyhow::Result<Self> {
-        if path.is_dir() {
-            anyhow::bail!("the configuration `{}` is a folder, not a file", shown(&path.to_string_lossy()));
-        }
-        let snapshot = read_folder(&[path.to_owned()], None, &ReadSettings::default())?;
-        let mut findings: Findings = snapshot.problems.iter().map(finding).collect();
-        let mut settings = Vec::new();
-        for file in &snapshot.files {
-            let mut reader = DocumentReader::new(&file.path);
-            settings.extend(read(&mut reader, &file.text, serve));
-            findings.extend(reader.findings);
-        }
-        if findings.is_empty() {
-            return Ok(Self { settings });
-        }
-        Err(ConfigError { report: report::findings(&findings, &snapshot.files) }.into())
-    }
-
-    /// The settings that neither a flag nor the environment overrides, as further flags.
-    pub(in crate::cli) fn flags(&self, matches: &ArgMatches, serve: &Command) -> Vec<OsString> {
-        let open = self.settings.iter().filter(|setting| {
-            let arg = serve.get_arguments().find(|arg| arg.get_long() == Some(&setting.long));
-            arg.is_some_and(|arg| !is_given(matches, arg))
-        });
-        open.filter_map(|setting| {
-            let is_switch =
-                serve.get_arguments().any(|arg| arg.get_long() == Some(&setting.long) && is_switch(arg));
-            match (is_switch, &*setting.value) {
-                (true, "true") => Some(format!("--{}", setting.long).into()),
-                (true, _) => None,
-                (false, value) => Some(format!("--{}={value}", setting.long).into()),
+impl ServeSetting {
+    /// The key in the configuration file: `state-dir` as `stateDir`.
+    pub(in crate::cli) fn key(&self) -> String {
+        let mut key = String::new();
+        for (at, word) in self.flag.split('-').enumerate() {
+            let mut letters = word.chars();
+            match letters.next() {
+                Some(first) if at > 0 => key.push(first.to_ascii_uppercase()),
+                Some(first) => key.push(first),
+                None => {}
             }
-        })
-        .collect()
+            key.push_str(letters.as_str());
+        }
+        key
     }
 
-    /// Every setting that has a value, on one line for the log.
-    pub(in crate::cli) fn summary(serve: &Command, complete: &ArgMatches) -> String {
-        let shown = settings(serve).filter_map(|arg| {
-            let long = arg.get_long().unwrap_or_default();
-            if is_switch(arg) {
-                return Some(format!("{}={}", key(long), complete.get_flag(arg.get_id().as_str())));
+    /// The flag with its checks; without its variable, which it gets like all flags.
+    pub(in crate::cli) fn arg(&self) -> Arg {
+        let Self { flag, kind, default, text } = *self;
+        let help = match kind {
+            SettingKind::Size(_) | SettingKind::Count(..) => format!("{text}, {}", kind.range()),
+            _ => text.to_owned(),
+        };
+        let arg = Arg::new(flag).long(flag).help(help);
+        let arg = match kind {
+            SettingKind::Switch => arg.action(ArgAction::SetTrue),
+            _ => arg.action(ArgAction::Set).value_name(kind.placeholder()),
+        };
+        arg.value_parser(kind.parser()).default_value(default)
+    }
+
+    pub(in crate::cli) const fn is_switch(&self) -> bool {
+        matches!(self.kind, SettingKind::Switch)
+    }
+}
+
+impl SettingKind {
+    fn placeholder(self) -> &'static str {
+        match self {
+            Self::Switch => "BOOLEAN",
+            Self::Path(name) | Self::Text(name) => name,
+            Self::Address => "ADDR",
+            Self::Time(_) => "TIME",
+            Self::Size(_) => "SIZE",
+            Self::Count(..) => "COUNT",
+            Self::Choice(_) => "WORD",
+        }
+    }
+
+    /// Gives `bool`, [`std::path::PathBuf`], a socket address, [`Duration`], `u64` for sizes and counts, or `String`.
+    fn parser(self) -> ValueParser {
+        match self {
+            Self::Switch => ValueParser::from(switch),
+            Self::Path(_) => ValueParser::path_buf(),
+            Self::Address => ValueParser::from(address),
+            Self::Time(least) => ValueParser::from(move |text: &str| match duration(text)? {
+                time if time < least => Err(format!("it must be {}", self.range())),
+                time => Ok(time),
+            }),
+            Self::Size(least) => ValueParser::from(move |text: &str| match size(text)? {
+                size if size < least => Err(format!("it must be {}", self.range())),
+                size => Ok(size),
+            }),
+            Self::Count(least, most) => ValueParser::from(move |text: &str| match text.parse() {
+                Ok(count) if (least..=most).contains(&count) => Ok::<u64, String>(count),
+                _ => Err(format!("it must be a number, {}", self.range())),
+            }),
+            Self::Choice(words) => {
+                let words = words.iter().map(|(word, meaning)| PossibleValue::new(*word).help(*meaning));
+                PossibleValuesParser::new(words).into()
             }
-            let value = complete.get_raw(arg.get_id().as_str())?.next_back()?;
-            Some(format!("{}={}", key(long), scalar(&value.to_string_lossy())))
-        });
-        shown.collect::<Vec<_>>().join(" ")
+            Self::Text(_) => ValueParser::string(),
+        }
     }
 
-    /// Every setting with its value and origin, itself a valid configuration file.
-    ///
-    /// `matches` are those before the file's own flags were added, `complete` those after.
-    pub(in crate::cli) fn print(
-        &self,
-        serve: &Command,
-        matches: &ArgMatches,
-        complete: &ArgMatches,
-    ) -> String {
-        let mut lines = Vec::new();
-        for arg in settings(serve) {
-            let long = arg.get_long().unwrap_or_default();
-            let value = complete.get_raw(arg.get_id().as_str()).and_then(|mut values| values.next_back());
-            let value = value.map(|value| value.to_string_lossy().into_owned());
-            let value = if is_switch(arg) {
-                Some(if complete.get_flag(arg.get_id().as_str()) { "true" } else { "false" }.to_owned())
-            } else {
-                value
-            };
-            let in_file = || self.settings.iter().find(|setting| setting.long == long);
-            let origin = match matches.value_source(arg.get_id().as_str()) {
-                Some(ValueSource::CommandLine) => format!("flag --{long}"),
-                Some(ValueSource::EnvVariable) => {
-                    let name = arg.get_env().unwrap_or_default().to_string_lossy();
-                    format!("environment {name}")
-                }
-                _ => in_file().map_or_else(|| "default".to_owned(), |setting| setting.place.clone()),
-            };
-            lines.push(match value {
-                Some(value) => (format!("{}: {}", key(long), scalar(&value)), origin),
-                None => (format!("# {}:", key(long)), "not set".to_owned()),
-            });
-        }
-        let width = lines.iter().map(|(setting, _)| setting.chars().count()).max().unwrap_or_default();
-        lines.into_iter().map(|(setting, origin)| format!("{setting:width$}  # {origin}\n")).collect()
-    }
-}
-
-/// Reads one file; what is wrong with it is in the findings of the reader.
-fn read(reader: &mut DocumentReader<'_>, text: &str, serve: &Command) -> Vec<FileSetting> {
-    let root = match yaml::parse(text) {
-        Ok(None) => return Vec::new(),
-        Ok(Some(root)) => root,
-        Err(problem) => {
-            let message = problem.message;
-            reader.report(problem.code, problem.position, "", message, problem.suggestion);
-            return Vec::new();
-        }
-    };
-    let NodeKind::Mapping(entries) = &root.kind else {
-        let message = format!("a configuration is a mapping, not {}", root.describe());
-        reader.report(Code::WrongType, root.position, "", message, "write `listen: ADDR`");
-        return Vec::new();
-    };
-    let keys: Vec<String> = settings(serve).filter_map(Arg::get_long).map(key).collect();
-    let mut settings = Vec::new();
-    let mut seen: Vec<(&str, Position)> = Vec::new();
-    for (name, value) in entries {
-        let Some(text) = reader.known_key(name, "configuration", keys.iter().map(String::as_str)) else {
-            continue;
-        };
-        let Some(arg) = settings_by_key(serve, text) else { continue };
-        if let Some((_, first)) = seen.iter().find(|(known, _)| *known == text) {
-            reader.duplicate_key(name, "configuration", *first);
-            continue;
-        }
-        seen.push((text, name.position));
-        let long = arg.get_long().unwrap_or_default().to_owned();
-        let NodeKind::Scalar { text: value_text, schema } = &value.kind else {
-            let message = format!("`{text}` needs one value, not {}", value.describe());
-            reader.report(Code::WrongType, value.position, "", message, "write one value");
-            continue;
-        };
-        if *schema == Schema::Null {
-            let message = format!("`{text}` has no value");
-            let suggestion = "write one or leave the key out";
-            reader.report(Code::WrongType, value.position, value_text, message, suggestion);
-            continue;
-        }
-        if let Err(message) = check(arg, value_text) {
-            let possible: Vec<_> =
-                arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
-            let suggestion = match &*possible {
-                _ if is_switch(arg) => "write true or false".to_owned(),
-                [] => String::new(),
-                possible => format!("one of: {}", possible.join(", ")),
-            };
-            reader.report(Code::UnknownValue, value.position, value_text, message, suggestion);
-            continue;
-        }
-        let Position { line, column, .. } = value.position;
-        let place = format!("{}:{line}:{column}", shown(reader.file));
-        settings.push(FileSetting { long, value: value_text.as_ref().to_owned(), place });
-    }
-    settings
-}
-
-/// Asks the flag itself whether it takes a value.
-fn check(arg: &Arg, value: &str) -> Result<(), String> {
-    if is_switch(arg) {
-        return match value {
-            "true" | "false" => Ok(()),
-            _ => Err(format!("`{}` is neither true nor false", shown(value))),
-        };
-    }
-    let flag = format!("--{}={value}", arg.get_long().unwrap_or_default());
-    let alone = Command::new("serve").no_binary_name(true).disable_help_flag(true).arg(arg.clone());
-    match alone.try_get_matches_from([flag]) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            Err(first.strip_prefix("error: ").unwrap_or(first).to_owned())
+    /// Which values there are, in words.
+    pub(in crate::cli) fn range(self) -> String {
+        match self {
+            Self::Switch => "`true` or `false`".to_owned(),
+            Self::Path(_) => "a path".to_owned(),
+            Self::Address => "IP:PORT".to_owned(),
+            Self::Time(Duration::ZERO) => "any time".to_owned(),
+            Self::Time(least) => format!("at least {}", time_text(least)),
+            Self::Size(least) => format!("at least {}", size_text(least)),
+            Self::Count(least, most) => format!("{least} to {most}"),
+            Self::Choice(words) => {
+                let words: Vec<_> =
+                    words.iter().map(|(word, meaning)| format!("`{word}` ({meaning})")).collect();
+                words.join(" or ")
+            }
+            Self::Text(_) => "text".to_owned(),
         }
     }
 }
 
-fn settings(serve: &Command) -> impl Iterator<Item = &Arg> {
-    serve.get_arguments().filter(|arg| arg.get_long().is_some_and(|long| !NO_SETTINGS.contains(&long)))
-}
+const ANY_TIME: SettingKind = SettingKind::Time(Duration::ZERO);
+const SOME_TIME: SettingKind = SettingKind::Time(Duration::from_millis(1));
+const MOST: u64 = 1_000_000;
+/// The eighth of it that one connection may hold has room for the largest request and its answer.
+const LEAST_BYTES_IN_FLIGHT: u64 = 64 << 20;
 
-fn settings_by_key<'c>(serve: &'c Command, name: &str) -> Option<&'c Arg> {
-    settings(serve).find(|arg| arg.get_long().is_some_and(|long| key(long) == name))
-}
+/// All settings, in the order in which they are shown.
+pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
+    ServeSetting {
+        flag: "policies",
+        kind: SettingKind::Path("DIR"),
+        default: Some("policies"),
+        text: "Policy folder",
+    },
+    ServeSetting {
+        flag: "state-dir",
+        kind: SettingKind::Path("DIR"),
+        default: Some(".scopeward"),
+        text: "Folder for what must survive a restart: the last good policy, the audit log",
+    },
+    ServeSetting {
+        flag: "listen",
+        kind: SettingKind::Address,
+        default: Some("127.0.0.1:50551"),
+        text: "Where to serve gRPC; port 0 picks a free one",
+    },
+    ServeSetting {
+        flag: "admin-listen",
+        kind: SettingKind::Address,
+        default: Some("127.0.0.1:50552"),
+        text: "Where to serve /livez, /readyz, /metrics and /status.json; port 0 picks a free one",
+    },
+    ServeSetting {
+        flag: "debounce",
+        kind: ANY_TIME,
+        default: Some("150ms"),
+        text: "How long files must be quiet before they are read",
+    },
+    ServeSetting {
+        flag: "removal-quiet",
+        kind: ANY_TIME,
+        default: Some("2s"),
+        text: "How long a policy that removes something must not be written before it serves",
+    },
+    ServeSetting {
+        flag: "rescan-interval",
+        kind: SOME_TIME,
+        default: Some("30s"),
+        text: "How often the files are looked at even if nothing says that they changed",
+    },
+    ServeSetting {
+        flag: "shutdown-timeout",
+        kind: SOME_TIME,
+        default: Some("20s"),
+        text: "How long a shutdown may take before what is left is abandoned",
+    },
+    ServeSetting {
+        flag: "audit-mode",
+        kind: SettingKind::Choice(&[(BLOCKING, "it waits"), ("batch", "nothing waits")]),
+        default: Some(BLOCKING),
+        text: "Whether an answer that adds scopes waits until its audit record is durable",
+    },
+    ServeSetting {
+        flag: "audit-retention",
+        kind: SOME_TIME,
+        default: Some("30d"),
+        text: "How long audit records are kept",
+    },
+    ServeSetting {
+        flag: "audit-max-size",
+        kind: SettingKind::Size(LEAST_STORE_BYTES),
+        default: Some("1GiB"),
+        text: "How large the audit log may get before its oldest records are deleted",
+    },
+    ServeSetting {
+        flag: "audit-denials-per-second",
+        kind: SettingKind::Count(1, MOST),
+        default: Some("200"),
+        text: "How many denials are recorded in a second (in a burst ten times that), while more are counted in gaps",
+    },
+    ServeSetting {
+        flag: "set-aside-broken-audit",
+        kind: SettingKind::Switch,
+        default: None,
+        text: "If the audit store is broken, move it to audit-broken-<time> and open a new log",
+    },
+    ServeSetting {
+        flag: "audit-jsonl",
+        kind: SettingKind::Path("PATH"),
+        default: None,
+        text: "Also write audit records as JSON lines to this file; - is standard output",
+    },
+    ServeSetting {
+        flag: "allow-outside-links",
+        kind: SettingKind::Switch,
+        default: None,
+        text: "Follow links out of the policy directory, and show no text of what they lead to",
+    },
+    ServeSetting {
+        flag: "start-from-last-good",
+        kind: SettingKind::Switch,
+        default: None,
+        text: "Start from the last good policy if the one in the folder is not valid",
+    },
+    ServeSetting {
+        flag: "max-calls",
+        kind: SettingKind::Count(1, MOST),
+        default: Some("4096"),
+        text: "How many calls may be in flight (one connection has at most 128 of them)",
+    },
+    ServeSetting {
+        flag: "max-streams",
+        kind: SettingKind::Count(1, MOST),
+        default: Some("1024"),
+        text: "How many streams of the audit and the status may be open (one connection has at most 32 of them)",
+    },
+    ServeSetting {
+        flag: "max-bytes-in-flight",
+        kind: SettingKind::Size(LEAST_BYTES_IN_FLIGHT),
+        default: Some("256MiB"),
+        text: "How large requests being received and answers being sent may be together (one connection has an eighth of it)",
+    },
+    ServeSetting {
+        flag: "max-connections",
+        kind: SettingKind::Count(1, MOST),
+        default: Some("1024"),
+        text: "How many connections may be open (one address other than loopback has at most half of them)",
+    },
+    ServeSetting {
+        flag: "request-timeout",
+        kind: SOME_TIME,
+        default: Some("30s"),
+        text: "How long a call may take if its caller allows no less",
+    },
+    ServeSetting {
+        flag: "max-connection-age",
+        kind: SOME_TIME,
+        default: Some("30m"),
+        text: "How old a connection may get before its peer has to open a new one, a tenth more or less",
+    },
+    ServeSetting {
+        flag: "insecure-allow-remote-plaintext",
+        kind: SettingKind::Switch,
+        default: None,
+        text: "Allow addresses that other machines can reach although nothing is encrypted",
+    },
+    ServeSetting {
+        flag: "log-format",
+        kind: SettingKind::Choice(&[("text", "a line for people"), (JSON, "an object on a line")]),
+        default: Some("text"),
+        text: "How to write the log, which goes to standard error",
+    },
+    ServeSetting {
+        flag: "log",
+        kind: SettingKind::Text("FILTER"),
+        default: None,
+        text: "What to log, such as info or scopeward=debug; if it is not given, RUST_LOG counts, then info",
+    },
+];
 
-fn is_switch(arg: &Arg) -> bool {
-    matches!(arg.get_action(), ArgAction::SetTrue)
-}
-
-fn is_given(matches: &ArgMatches, arg: &Arg) -> bool {
-    let source = matches.value_source(arg.get_id().as_str());
-    matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
-}
-
-/// `state-dir` as `stateDir`.
-fn key(long: &str) -> String {
-    let mut key = String::new();
-    for (at, word) in long.split('-').enumerate() {
-        let mut letters = word.chars();
-        match letters.next() {
-            Some(first) if at > 0 => key.push(first.to_ascii_uppercase()),
-            Some(first) => key.push(first),
-            None => {}
-        }
-        key.push_str(letters.as_str());
-    }
-    key
-}
-
-/// A text as a YAML scalar: plain where that is safe, otherwise quoted as in JSON.
-fn scalar(text: &str) -> String {
-    let is_plain =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/' | b'_' | b':' | b'-');
-    if !text.is_empty() && text.bytes().all(is_plain) && !text.ends_with(':') && !text.starts_with('-') {
-        return text.to_owned();
-    }
-    // Printable text stays as it is; everything else is escaped, so that a terminal is safe from it.
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            ' '..='~' => quoted.push(character),
-            _ => quoted.push_str(&format!("\\U{:08x}", u32::from(character))),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_the_flags_in_lower_camel_case() {
-        assert_eq!(key("listen"), "listen");
-        assert_eq!(key("insecure-allow-remote-plaintext"), "insecureAllowRemotePlaintext");
-    }
-
-    #[test]
-    fn printed_values_read_back_as_themselves() {
-        for text in
-            ["", "127.0.0.1:50551", "a b", "-", "[::1]:1", "é\u{1b}\"\\", "x:", "# no", "info,h2=warn"]
-        {
-            let yaml = format!("k: {}  # origin\n", scalar(text));
-            let root = yaml::parse(&yaml).unwrap().unwrap();
-            let NodeKind::Mapping(entries) = root.kind else { panic!("a mapping") };
-            assert_eq!(entries[0].1.text(), text, "{yaml}");
-        }
-    }
-}
+/// A word of `--audit-mode`.
+pub(super) const BLOCKING: &str = "blocking";
+/// A word of `--log-format`.
+pub(super) const JSON: &str = "json";
