@@ -18,6 +18,7 @@ mod environment;
 mod serve;
 mod status;
 mod test;
+mod unreachable;
 
 const MCP: &str = "https://mcp.example.com";
 
@@ -141,9 +142,17 @@ impl Server {
     }
 
     fn start_at(place: &Place, listen: &str) -> Self {
-        let args = ["serve", "--listen", listen, "--admin-listen", "127.0.0.1:0"];
+        Self::launch(place, &["--listen", listen])
+    }
+
+    /// Starts on a free port, with more flags.
+    fn start_with(place: &Place, flags: &[&str]) -> Self {
+        Self::launch(place, &[&["--listen", "127.0.0.1:0"], flags].concat())
+    }
+
+    fn launch(place: &Place, flags: &[&str]) -> Self {
         let mut child = place
-            .command(&args)
+            .command(&[&["serve", "--admin-listen", "127.0.0.1:0"], flags].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
