@@ -163,6 +163,7 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
     let mut checker = Checker {
         file: &document.file,
         audience: "",
+        rule: String::new(),
         guardrails,
         findings: document.findings.clone(),
         guesses: 0,
@@ -475,7 +476,15 @@ impl<'d> References<'_, 'd> {
                     text.position,
                     &text.value,
                     format!("`{key}` `{}`: {error}", shown(&text.value)),
-                    "name a declared audience".to_owned(),
+                    match text.value.trim() {
+                        trimmed if trimmed != &*text.value && normalise(trimmed).is_ok() => {
+                            format!(
+                                "write `{}` behind its key, without white space around it",
+                                shown(trimmed)
+                            )
+                        }
+                        _ => "name a declared audience".to_owned(),
+                    },
                 ));
                 return None;
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::finding::{Code, Findings, Position};
 use super::format::read::{DocumentReader, LocatedText, Mapping, Member};
-use super::keys::POLICY;
+use super::keys::{FORMAT, POLICY};
 use super::outline::Outline;
 use super::yaml::{self, Node, NodeKind};
 
@@ -35,7 +35,7 @@ impl Document {
 
     /// Reads the tree of a file, or reports why there is none.
     pub(super) fn from_tree(file: &Arc<str>, tree: Result<Option<Node<'_>>, yaml::YamlProblem>) -> Self {
-        let mut reader = DocumentReader::new(file);
+        let mut reader = DocumentReader::new(file, Some(&FORMAT));
         let mut root = Mapping::default();
         let mut outline = Outline::default();
         let mut unreadable = false;

@@ -459,6 +459,22 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// A text with plain characters in the place of those that word processors put there (quotes, dashes, spaces that
+/// do not break or have no width), and the first of them as it is; `None` if there is none.
+pub(crate) fn typographic(text: &str) -> Option<(String, char)> {
+    let is_quote = |character: char| matches!(character, '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}');
+    let is_dash = |character: char| matches!(character, '\u{2010}'..='\u{2015}' | '\u{2212}');
+    let is_space = |character: char| {
+        character != ' '
+            && (character.is_whitespace() || matches!(character, '\u{200b}'..='\u{200d}' | '\u{feff}'))
+    };
+    let first =
+        text.chars().find(|one| !one.is_ascii() && (is_quote(*one) || is_dash(*one) || is_space(*one)))?;
+    let bare = text.trim_matches(|character| is_quote(character) || is_space(character));
+    let plain = bare.chars().filter(|one| !is_space(*one)).map(|one| if is_dash(one) { '-' } else { one });
+    Some((plain.collect(), first))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

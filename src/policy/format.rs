@@ -8,11 +8,22 @@
 use super::{Alias, AudiencePolicy, ClientRule, UnknownRegistrations};
 use crate::scope::ScopeList;
 
+pub(crate) mod advice;
 #[cfg(test)]
 pub(crate) mod conform;
+pub mod mapping;
 pub mod markdown;
 pub mod read;
 pub mod schema;
+
+/// A format of files.
+#[derive(Debug)]
+pub struct FileFormat {
+    /// The mapping at the top of a file.
+    pub root: &'static Section,
+    /// Keys that are no part of the format and are found at its top all the same, with what to do.
+    pub elsewhere: &'static [(&'static str, &'static str)],
+}
 
 /// A mapping of a format.
 #[derive(Debug)]
@@ -138,6 +149,8 @@ pub enum ValueKind {
     Number(u32),
     /// Any string, with the least and the most bytes.
     Text(usize, Option<usize>),
+    /// Scopes as on the wire (RFC 6749 section 3.3): one string, separated by spaces.
+    ScopeString,
     /// A text for people, not empty, with the most characters.
     Prose(usize),
     /// A list of strings, with the least entries.

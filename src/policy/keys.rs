@@ -5,7 +5,9 @@
 use serde_json::Value;
 
 use super::format::schema::schema;
-use super::format::{Compiled, Effect, Key, MappingRule, Section, ValueKind, flag, key, required};
+use super::format::{
+    Compiled, Effect, FileFormat, Key, MappingRule, Section, ValueKind, flag, key, required,
+};
 use super::{
     ClientSource, MAX_ALIASES, MAX_BASELINE_CLIENT_SCOPES, MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES,
     MAX_REGISTRATION_AUDIENCES, MAX_SCOPE_DESCRIPTION_CHARS, NothingLeft, OmittedScope, Treatment,
@@ -21,6 +23,22 @@ const UNKNOWN_REGISTRATIONS: &[&str] = UnknownRegistration::NAMES;
 const UNSUPPORTED_TEXT: &str =
     "A scope that is not supported, or is forbidden: `reject` the request or `drop` the scope.";
 const NOTHING_LEFT_TEXT: &str = "Every scope that was asked for was dropped: `reject` the request, or decide it as if the scope had been omitted (`default`).";
+
+/// The format of policy files.
+pub static FORMAT: FileFormat = FileFormat {
+    root: &POLICY,
+    elsewhere: &[
+        ("tests", "test cases belong into a file whose name ends in `_test.yaml` or `_test.yml`"),
+        (
+            "kind",
+            "a folder holds policy files; name a ConfigMap manifest as a file, as in `scopeward check FILE`",
+        ),
+        (
+            "apiVersion",
+            "a folder holds policy files; name a ConfigMap manifest as a file, as in `scopeward check FILE`",
+        ),
+    ],
+};
 
 /// A policy file.
 pub static POLICY: Section = Section {

@@ -278,7 +278,6 @@ data:
             [
                 "12:13 ScopeMalformed \"öl\"",
                 "13:13 BaselineScopeNotSupported \"offline_access\"",
-                "15:19 MissingKey \"api\"",
                 "15:25 UnknownKey \"scopesSuported\"",
             ]
         );

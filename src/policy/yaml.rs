@@ -12,6 +12,8 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
 use super::finding::{Code, Position};
 use crate::escape::shown;
 
+mod advice;
+
 /// Deepest nesting of mappings and lists; a policy needs 6.
 pub const MAX_DEPTH: usize = 32;
 /// Most nodes of one file: aliases counted as what they stand for, and what an anchor names counted once
@@ -97,7 +99,7 @@ pub struct YamlProblem {
     /// What is wrong.
     pub message: String,
     /// What would be right.
-    pub suggestion: &'static str,
+    pub suggestion: Cow<'static, str>,
 }
 
 /// Reads a YAML text; `None` if it has no content.
@@ -114,13 +116,13 @@ pub fn parse(text: &str) -> Result<Option<Node<'_>>, YamlProblem> {
     while let Some(event) = parser.next_event() {
         match event {
             Ok((event, span)) => builder.take(event, position(&span))?,
-            Err(error) => return Err(syntax(&error)),
+            Err(error) => return Err(syntax(text, &error)),
         }
     }
     Ok(builder.root)
 }
 
-fn syntax(error: &granit_parser::ScanError) -> YamlProblem {
+fn syntax(text: &str, error: &granit_parser::ScanError) -> YamlProblem {
     let marker = error.marker();
     let start = narrow(marker.byte_offset().unwrap_or_default());
     let position = Position {
@@ -133,13 +135,15 @@ fn syntax(error: &granit_parser::ScanError) -> YamlProblem {
     if matches!(error.kind(), granit_parser::ErrorKind::RecursionLimitExceeded) {
         return too_deep(position);
     }
-    let suggestion = if message.contains("tab") {
-        "indent with spaces"
-    } else {
-        "check indentation, quotes and brackets on this line and the one before it"
-    };
-    let message = format!("not valid YAML: {}", shown(&message.replace("\\'", "`")));
-    YamlProblem { code: Code::YamlSyntax, position, message, suggestion }
+    let advice::Advice { position: better, message: words, suggestion } =
+        advice::advice(text, error.kind(), position);
+    let words = words.unwrap_or_else(|| shown(&message.replace("\\'", "`")));
+    YamlProblem {
+        code: Code::YamlSyntax,
+        position: better.unwrap_or(position),
+        message: format!("not valid YAML: {words}"),
+        suggestion: suggestion.into(),
+    }
 }
 
 fn too_deep(position: Position) -> YamlProblem {
@@ -147,7 +151,7 @@ fn too_deep(position: Position) -> YamlProblem {
         code: Code::YamlTooDeep,
         position,
         message: format!("nested more than {MAX_DEPTH} levels deep"),
-        suggestion: "a policy needs no more than 6 levels",
+        suggestion: "a policy needs no more than 6 levels".into(),
     }
 }
 
@@ -166,23 +170,14 @@ struct Builder<'t> {
     nodes: usize,
     alias_nodes: usize,
     copied_bytes: usize,
-    documents: usize,
+    /// Where the newest document starts.
+    document: Position,
 }
 
 impl<'t> Builder<'t> {
     fn take(&mut self, event: Event<'t>, position: Position) -> Result<(), YamlProblem> {
         match event {
-            Event::DocumentStart(..) => {
-                self.documents += 1;
-                if self.documents > 1 {
-                    return Err(YamlProblem {
-                        code: Code::MultipleDocuments,
-                        position,
-                        message: "a second YAML document starts here, a policy file has one".to_owned(),
-                        suggestion: "put it into a file of its own",
-                    });
-                }
-            }
+            Event::DocumentStart(..) => self.document = position,
             Event::Scalar(text, style, anchor, tag) => {
                 let forced = self.check_tag(tag.as_deref(), "str", position)?;
                 let schema =
@@ -190,6 +185,11 @@ impl<'t> Builder<'t> {
                 // The parser says `~` where nothing is written.
                 let nothing = schema == Schema::Null && position.start == position.end;
                 let text = if nothing { Cow::Borrowed("") } else { text };
+                if nothing && self.open.is_empty() {
+                    // A document without content, as behind a `---` at the end.
+                    return Ok(());
+                }
+                self.expect_one_document()?;
                 self.count(1, position)?;
                 self.close(Node { kind: NodeKind::Scalar { text, schema }, position }, anchor)?;
             }
@@ -214,7 +214,7 @@ impl<'t> Builder<'t> {
                         code: Code::YamlSyntax,
                         position,
                         message: "an alias is inside the node that it names".to_owned(),
-                        suggestion: "write the value out",
+                        suggestion: "write the value out".into(),
                     });
                 };
                 let Weight { nodes, bytes, .. } = *weight;
@@ -226,7 +226,7 @@ impl<'t> Builder<'t> {
                         message: format!(
                             "the aliases up to here stand for more than {MAX_ALIAS_NODES} nodes"
                         ),
-                        suggestion: "write the values out or split the policy into files",
+                        suggestion: "write the values out or split the policy into files".into(),
                     });
                 }
                 self.count(nodes, position)?;
@@ -240,6 +240,19 @@ impl<'t> Builder<'t> {
         Ok(())
     }
 
+    /// Only one document of a file has content; here content starts.
+    fn expect_one_document(&self) -> Result<(), YamlProblem> {
+        if self.open.is_empty() && self.root.is_some() {
+            return Err(YamlProblem {
+                code: Code::MultipleDocuments,
+                position: self.document,
+                message: "a second YAML document starts here, a policy file has one".to_owned(),
+                suggestion: "put it into a file of its own".into(),
+            });
+        }
+        Ok(())
+    }
+
     fn count(&mut self, nodes: usize, position: Position) -> Result<(), YamlProblem> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > MAX_NODES {
@@ -247,7 +260,7 @@ impl<'t> Builder<'t> {
                 code: Code::YamlTooLarge,
                 position,
                 message: format!("more than {MAX_NODES} nodes in one file"),
-                suggestion: "split the policy into several files",
+                suggestion: "split the policy into several files".into(),
             });
         }
         Ok(())
@@ -262,7 +275,7 @@ impl<'t> Builder<'t> {
                 message: format!(
                     "anchors and aliases up to here copy more than {MAX_COPIED_BYTES} bytes of text"
                 ),
-                suggestion: "write the values out or split the policy into files",
+                suggestion: "write the values out or split the policy into files".into(),
             });
         }
         Ok(())
@@ -282,7 +295,7 @@ impl<'t> Builder<'t> {
                 code: Code::YamlTag,
                 position,
                 message: format!("the tag `{}` is not allowed", shown(&tag.original())),
-                suggestion: "remove the tag; quote the value if it is a string",
+                suggestion: "remove the tag; quote the value if it is a string".into(),
             }),
         }
     }
@@ -291,6 +304,7 @@ impl<'t> Builder<'t> {
         if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(position));
         }
+        self.expect_one_document()?;
         self.count(1, position)?;
         self.open.push(OpenNode { node: Node { kind, position }, key: None, anchor });
         Ok(())

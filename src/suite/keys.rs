@@ -2,13 +2,14 @@
 
 use super::{Decision, MAX_ROWS};
 use crate::decision::{Origin, Reason};
-use crate::policy::format::{Key, MappingRule, Section, ValueKind, key, required};
+use crate::policy::format::{FileFormat, Key, MappingRule, Section, ValueKind, key, required};
 use crate::policy::{Word, word};
 
 word!(Reason);
 word!(Origin);
 word!(Decision);
 
+const SCOPES: ValueKind = ValueKind::ScopeString;
 const TEXT: ValueKind = ValueKind::Text(0, None);
 const TOKEN: ValueKind = ValueKind::Text(1, None);
 
@@ -20,11 +21,25 @@ const AUDIENCES: Key = key(
 );
 const SCOPE: Key = key(
     "scope",
-    TEXT,
+    SCOPES,
     "",
     "`scope` as received. Left out, empty and blank are three inputs that all mean omitted.",
 );
 const CLIENT_KEY: Key = key("client", ValueKind::One(&CLIENT), "", "What is known about the client.");
+
+/// The format of test files.
+pub static FORMAT: FileFormat = FileFormat {
+    root: &SUITE,
+    elsewhere: &[
+        ("defaultAudience", POLICY_TEXT),
+        ("guardrails", POLICY_TEXT),
+        ("registrationAudiences", POLICY_TEXT),
+        ("audiences", POLICY_TEXT),
+    ],
+};
+
+const POLICY_TEXT: &str =
+    "a policy belongs into a file whose name does not end in `_test.yaml` or `_test.yml`";
 
 /// A test file.
 pub static SUITE: Section = Section {
@@ -76,7 +91,7 @@ pub static REGISTER: Section = Section {
         SCOPE,
         key(
             "previousScope",
-            TEXT,
+            SCOPES,
             "",
             "What the client holds so far, where this is an update (RFC 7592). Left out means a new registration.",
         ),
@@ -94,7 +109,7 @@ pub static AUTHORIZE: Section = Section {
         SCOPE,
         key(
             "registeredScope",
-            TEXT,
+            SCOPES,
             "",
             "What the client registered. Left out means unknown, empty means none.",
         ),
@@ -132,7 +147,7 @@ pub static EXPECT: Section = Section {
     rule: MappingRule::NotEmpty("say what the answer must be, for example `decision: ALLOW`"),
     keys: &[
         key("decision", ValueKind::Choice(Decision::NAMES), "", "How it ends."),
-        key("scope", TEXT, "", "The granted scopes, separated by spaces."),
+        key("scope", SCOPES, "", "The granted scopes, separated by spaces."),
         key(
             "added",
             ValueKind::List(&ADDED, 0),
@@ -149,7 +164,7 @@ pub static EXPECT: Section = Section {
         key("reason", ValueKind::Choice(Reason::NAMES), "", "Why the whole was denied."),
         key(
             "effectiveRegisteredScope",
-            TEXT,
+            SCOPES,
             "",
             "Only at authorize: what may be taken as registered for this request.",
         ),
@@ -192,7 +207,7 @@ pub static GRANT: Section = Section {
     rule: MappingRule::Plain,
     keys: &[
         required("audience", TOKEN, "name the audience", "The audience, compared as audiences are."),
-        key("scope", TEXT, "", "Its scopes, separated by spaces."),
+        key("scope", SCOPES, "", "Its scopes, separated by spaces."),
     ],
 };
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::keys::{AUTHORIZE, CASE, EXPECT, REGISTER, SUITE};
+use super::keys::{AUTHORIZE, CASE, EXPECT, FORMAT, REGISTER, SUITE};
 use super::table::{self, CaseRow};
 use super::{Case, Expectation, ExpectedAdded, ExpectedGrant, ExpectedRefused, Suite, impossible, sort};
 use crate::call::{self, Call};
@@ -11,6 +11,7 @@ use crate::decision::RequestKind;
 use crate::escape::shown;
 use crate::policy::finding::{Code, Position};
 use crate::policy::format::Section;
+use crate::policy::format::advice::Expected;
 use crate::policy::format::read::{DocumentReader, LocatedText, Mapping, point};
 use crate::policy::yaml::{self, Node, NodeKind};
 use crate::policy::{ClientSource, Word};
@@ -18,8 +19,11 @@ use crate::proto::v1;
 
 /// Reads one test file.
 pub(super) fn suite(file: &Arc<str>, text: &str) -> Suite {
-    let mut reader =
-        CaseReader { reader: DocumentReader::new(file), cases: Vec::new(), names: HashMap::new() };
+    let mut reader = CaseReader {
+        reader: DocumentReader::new(file, Some(&FORMAT)),
+        cases: Vec::new(),
+        names: HashMap::new(),
+    };
     match yaml::parse(text) {
         Err(problem) => {
             reader.reader.report(problem.code, problem.position, "", problem.message, problem.suggestion);
@@ -50,6 +54,12 @@ impl CaseReader<'_> {
     }
 
     fn case(&mut self, node: &Node<'_>) {
+        let outer = self.reader.enter(node, &CASE);
+        self.read_case(node);
+        self.reader.leave(outer);
+    }
+
+    fn read_case(&mut self, node: &Node<'_>) {
         let fields = self.reader.fields(node, &CASE);
         let name = fields.get("name").and_then(|node| self.name(node));
         let kinds = [RequestKind::Registration, RequestKind::Authorize];
@@ -64,10 +74,11 @@ impl CaseReader<'_> {
                 let rows = table::rows(&mut self.reader, table, *kind, call, expect);
                 for (at, row) in rows.iter().enumerate() {
                     let CaseRow { name: own, position, call, expect } = row;
-                    let name = match own.as_ref().and_then(|own| self.reader.text(own, "name")) {
-                        Some(own) => format!("{name}: {}", own.value),
-                        None => format!("{name}, row {}", at + 1),
-                    };
+                    let name =
+                        match own.as_ref().and_then(|own| self.reader.text(own, "name", Expected::Text)) {
+                            Some(own) => format!("{name}: {}", own.value),
+                            None => format!("{name}, row {}", at + 1),
+                        };
                     self.one(name, *position, *kind, call, expect);
                 }
             }
@@ -84,7 +95,7 @@ impl CaseReader<'_> {
     }
 
     fn name(&mut self, node: &Node<'_>) -> Option<LocatedText> {
-        let name = self.reader.text(node, "name")?;
+        let name = self.reader.text(node, "name", Expected::Text)?;
         if name.value.trim().is_empty() {
             let suggestion = "say in a few words what the case shows";
             self.reader.report(Code::EmptyValue, name.position, "", "`name` is empty", suggestion);
@@ -104,7 +115,7 @@ impl CaseReader<'_> {
         // A case without a name has its finding already.
         if !name.is_empty() {
             if let Some(first) = self.names.get(&name) {
-                let message = format!("duplicate test case `{}`, first on line {}", shown(&name), first.line);
+                let message = format!("duplicate name `{}`, first on line {}", shown(&name), first.line);
                 self.reader.report(
                     Code::DuplicateTestName,
                     position,

@@ -10,6 +10,7 @@ use super::keys::{AUTHORIZE, CLIENT, EXPECT, REGISTER, TABLE};
 use crate::decision::RequestKind;
 use crate::escape::shown;
 use crate::policy::finding::{Code, Position, nearest};
+use crate::policy::format::advice::Expected;
 use crate::policy::format::read::{DocumentReader, Fields, point};
 use crate::policy::yaml::{MAX_NODES, Node, NodeKind, Schema};
 
@@ -104,7 +105,7 @@ fn row<'t>(
     expect: &Node<'t>,
 ) -> Option<CaseRow<'t>> {
     let NodeKind::Sequence(cells) = &row.kind else {
-        reader.wrong_type(row, "rows", "a list of cells");
+        reader.wrong_type(row, "`rows`", "rows", Expected::Cells);
         return None;
     };
     if cells.len() != columns.len() {

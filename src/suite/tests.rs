@@ -217,33 +217,33 @@ fn broken_tables_are_reported() {
     assert_eq!(
         table("{columns: [scop, scope, scope, registeredScope, expect.color], rows: [[a, openid, b, c, d]]}"),
         [
-            "5:21 UnknownKey scop: unknown column `scop` of a `register` table",
-            "5:34 DuplicateEntry scope: duplicate column `scope`",
-            "5:41 UnknownKey registeredScope: unknown column `registeredScope` of a `register` table",
-            "5:58 UnknownKey expect.color: unknown column `expect.color` of a `register` table",
+            "5:21 UnknownKey scop: test case `t`: unknown column `scop` of a `register` table",
+            "5:34 DuplicateEntry scope: test case `t`: duplicate column `scope`",
+            "5:41 UnknownKey registeredScope: test case `t`: unknown column `registeredScope` of a `register` table",
+            "5:58 UnknownKey expect.color: test case `t`: unknown column `expect.color` of a `register` table",
         ]
     );
     assert_eq!(
         table("{columns: [scope], rows: [[openid, x], openid, [1]]}"),
         [
-            "5:36 WrongType : a row has 2 cells, the table has 1 columns",
-            "5:49 WrongType openid: `rows` needs a list of cells, not a string",
-            "5:58 WrongType 1: `scope` needs a string, not a number",
+            "5:36 WrongType : test case `t`: a row has 2 cells, the table has 1 columns",
+            "5:49 WrongType openid: test case `t`: `rows` needs a list of cells, not a string",
+            "5:58 WrongType 1: test case `t`: `scope` needs a string, not a number",
         ]
     );
     assert_eq!(
         table("{}"),
         [
-            "5:10 MissingKey : missing key `columns` in `table`",
-            "5:10 MissingKey : missing key `rows` in `table`"
+            "5:10 MissingKey : test case `t`: missing key `columns` in `table`",
+            "5:10 MissingKey : test case `t`: missing key `rows` in `table`"
         ]
     );
-    assert_eq!(table("{columns: [scope], rows: []}"), ["5:35 EmptyValue : `rows` is empty"]);
-    assert_eq!(table("{columns: [], rows: [[]]}"), ["5:20 EmptyValue : `columns` is empty"]);
+    assert_eq!(table("{columns: [scope], rows: []}"), ["5:35 EmptyValue : test case `t`: `rows` is empty"]);
+    assert_eq!(table("{columns: [], rows: [[]]}"), ["5:20 EmptyValue : test case `t`: `columns` is empty"]);
     let rows = "[openid],".repeat(MAX_ROWS + 1);
     assert_eq!(
         table(&format!("{{columns: [scope], rows: [{rows}]}}")),
-        ["5:10 ValueTooLarge : the table has 10001 rows, which is too much to spell out"]
+        ["5:10 ValueTooLarge : test case `t`: the table has 10001 rows, which is too much to spell out"]
     );
 }
 
@@ -260,8 +260,8 @@ tests:
     assert_eq!(
         findings(text),
         [
-            "4:16 UnknownKey audience: unknown key `audience` in `register`",
-            "4:48 UnknownValue web: unknown value `web` of `source`",
+            "4:16 UnknownKey audience: test case `t`: unknown key `audience` in `register`",
+            "4:48 UnknownValue web: test case `t`: unknown value `web` of `source`",
         ]
     );
 }
@@ -290,24 +290,24 @@ suite: x
     assert_eq!(
         findings(text),
         [
-            "3:5 MissingKey : missing key `expect` or `table` in `test case`",
-            "4:31 UnknownKey registeredScope: unknown key `registeredScope` in `register`",
-            "4:65 UnknownKey redirectURIs: unknown key `redirectURIs` in `client`",
-            "5:5 UnknownKey expects: unknown key `expects` in `test case`",
-            "7:24 WrongType 5: `scope` needs a string, not a number",
-            "7:38 WrongType https://mcp.example.com: `audiences` needs a list of strings, not a string",
-            "8:24 UnknownValue allow: unknown value `allow` of `decision`",
-            "8:38 WrongType openid: `added` needs a list, not a string",
-            "8:56 MissingKey : missing key `scope` in `refused`",
-            "8:65 UnknownValue UNSUPORTED: unknown value `UNSUPORTED` of `reason`",
-            "8:86 UnknownValue server_error: unknown value `server_error` of `error`",
-            "8:100 UnknownKey color: unknown key `color` in `expect`",
+            "3:5 MissingKey : test case `one`: missing key `expect` or `table` in `test case`",
+            "4:31 UnknownKey registeredScope: test case `one`: unknown key `registeredScope` in `register`",
+            "4:65 UnknownKey redirectURIs: test case `one`: unknown key `redirectURIs` in `client`",
+            "5:5 UnknownKey expects: test case `one`: unknown key `expects` in `test case`",
+            "7:24 WrongType 5: test case `one`: `scope` needs a string, not a number",
+            "7:38 WrongType https://mcp.example.com: test case `one`: `audiences` needs a list of strings, not a string",
+            "8:24 UnknownValue allow: test case `one`: unknown value `allow` of `decision`",
+            "8:38 WrongType openid: test case `one`: `added` needs a list, not a string",
+            "8:56 MissingKey : test case `one`: missing key `scope` in `refused`",
+            "8:65 UnknownValue UNSUPORTED: test case `one`: unknown value `UNSUPORTED` of `reason`",
+            "8:86 UnknownValue server_error: test case `one`: unknown value `server_error` of `error`",
+            "8:100 UnknownKey color: test case `one`: unknown key `color` in `expect`",
             "9:5 MissingKey : missing key `name` in `test case`",
             "10:5 DuplicateKey authorize: `test case` has either `register` or `authorize`, not both",
             "12:5 MissingKey : missing key `register` or `authorize` in `test case`",
             "12:11 EmptyValue : `name` is empty",
             "13:13 EmptyValue : `expect` is empty",
-            "16:13 EmptyValue : `expect` is empty",
+            "16:13 EmptyValue : test case `three`: `expect` is empty",
             "17:5 WrongType four: `test case` needs a mapping, not a string",
             "18:1 UnknownKey suite: unknown key `suite` in `test file`",
         ]
@@ -328,7 +328,10 @@ fn files_that_are_no_suites_are_reported() {
 fn names_are_unique_in_a_file() {
     let case = format!("{{name: x, register: {{{MCP}, scope: openid}}, expect: {{decision: ALLOW}}}}");
     let text = format!("tests:\n- {case}\n- {case}\n");
-    assert_eq!(findings(&text), ["3:10 DuplicateTestName x: duplicate test case `x`, first on line 2"]);
+    assert_eq!(
+        findings(&text),
+        ["3:10 DuplicateTestName x: test case `x`: duplicate name `x`, first on line 2"]
+    );
 }
 
 #[test]
@@ -354,7 +357,10 @@ fn an_audience_that_the_policy_does_not_declare_is_a_mistake_of_the_file() {
 fn limits_of_the_api_hold_for_cases() {
     let audiences = "a, ".repeat(17);
     let text = only(&format!("register: {{audiences: [{audiences}]}}, expect: {{reason: AUDIENCE_UNKNOWN}}"));
-    assert_eq!(findings(&text), ["1:16 ValueTooLarge : `audiences` names 17 audiences, at most 16"]);
+    assert_eq!(
+        findings(&text),
+        ["1:16 ValueTooLarge : test case `x`: `audiences` names 17 audiences, at most 16"]
+    );
     // What a client chooses is answered.
     let scope = "a ".repeat(300);
     passes(&format!("register: {{{MCP}, scope: '{scope}'}}, expect: {{reason: TOO_MANY_SCOPES}}"));
@@ -369,7 +375,8 @@ fn expectations_that_no_answer_meets_are_reported() {
             .iter()
             .map(|finding| {
                 assert_eq!(finding.code, Code::ImpossibleExpectation, "{finding:?}");
-                format!("{}: {}", finding.value, finding.message)
+                let message = finding.message.strip_prefix("test case `x`: ").expect("the case is named");
+                format!("{}: {message}", finding.value)
             })
             .collect();
         assert_eq!(found, expected, "{case}");
@@ -527,7 +534,7 @@ fn expectations_that_no_answer_meets_are_reported() {
 #[test]
 fn a_case_that_was_not_read_is_not_judged_further() {
     let text = only("register: {scope: [a]}, expect: {refused: [a]}");
-    assert_eq!(findings(&text), ["1:37 WrongType : `scope` needs a string, not a list"]);
+    assert_eq!(findings(&text), ["1:37 WrongType : test case `x`: `scope` needs a string, not a list"]);
 }
 
 fn two_files() -> Vec<Suite> {

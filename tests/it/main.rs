@@ -32,6 +32,7 @@ mod records;
 mod reference;
 mod reload;
 mod service;
+mod slips;
 mod soak;
 mod suites;
 mod supervisor;

@@ -54,7 +54,7 @@ impl ConfigFile {
         let mut findings: Findings = snapshot.problems.iter().map(finding).collect();
         let mut settings = Vec::new();
         for file in &snapshot.files {
-            let mut reader = DocumentReader::new(&file.path);
+            let mut reader = DocumentReader::new(&file.path, None);
             settings.extend(read(&mut reader, &file.text));
             findings.extend(reader.findings);
         }

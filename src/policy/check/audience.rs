@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Guardrails, Invalid};
 use crate::audience::{MAX_AUDIENCE_BYTES, is_url, normalise, without_query};
 use crate::escape::shown;
-use crate::policy::finding::{self, Code, Finding, Findings, Position, nearest};
+use crate::policy::finding::{self, Code, Finding, Findings, Position, nearest, typographic};
 use crate::policy::format::read::{List, LocatedText, Mapping, Spanned};
 use crate::policy::{
     Alias, AudiencePolicy, ClientCondition, ClientRule, ClientSource, IMPLIED_DEFAULT_SCOPES, MAX_ALIASES,
@@ -72,6 +72,8 @@ struct AudienceLimits<'a> {
 pub(super) struct Checker<'d> {
     pub(super) file: &'d Arc<str>,
     pub(super) audience: &'d str,
+    /// The client rule that findings are about, for the start of their messages; empty if none.
+    pub(super) rule: String,
     pub(super) guardrails: &'d Guardrails,
     pub(super) findings: Findings,
     /// How many scopes have been compared for a "did you mean".
@@ -96,7 +98,7 @@ impl<'d> Checker<'d> {
             position,
             audience: finding::audience(self.audience),
             value: finding::value(value),
-            message,
+            message: format!("{}{message}", self.rule),
             suggestion: suggestion.into(),
         });
     }
@@ -204,8 +206,14 @@ impl<'d> Checker<'d> {
         let many = entries.len() > 32;
         for entry in entries {
             if let Err(error) = check_token(&entry.value) {
-                let suggestion = if entry.value.trim().contains(' ') {
-                    "one list entry is one scope; split it".to_owned()
+                let suggestion = if let Some((plain, odd)) = typographic(&entry.value)
+                    && check_token(&plain).is_ok()
+                {
+                    format!("write `{plain}`: `{}` is not a plain character", shown(&odd.to_string()))
+                } else if entry.value.trim().contains([' ', '\n']) {
+                    let words: Vec<_> =
+                        entry.value.split([' ', ',', '\n']).filter(|word| !word.is_empty()).collect();
+                    format!("one list entry is one scope; split it: [{}]", shown(&words.join(", ")))
                 } else if entry.value.trim() != &*entry.value {
                     format!("remove the white space: `{}`", shown(entry.value.trim()))
                 } else {
@@ -410,7 +418,12 @@ impl<'d> Checker<'d> {
             Ok(normal) => Some(normal),
             Err(error) => {
                 let message = format!("{what} `{}`: {error}", shown(&text.value));
-                let suggestion = "an https URL without fragment, or a plain name";
+                let trimmed = text.value.trim();
+                let suggestion = if trimmed != &*text.value && normalise(trimmed).is_ok() {
+                    format!("write `{}` behind its key, without white space around it", shown(trimmed))
+                } else {
+                    "an https URL without fragment, or a plain name".to_owned()
+                };
                 self.report(Code::AudienceMalformed, text.position, &text.value, message, suggestion);
                 None
             }
@@ -428,10 +441,10 @@ impl<'d> Checker<'d> {
         let mut names: HashMap<&str, Position> = HashMap::new();
         for written in written {
             let name = written.text("name");
+            self.rule = name.map(|name| format!("client rule `{}`: ", shown(name.value))).unwrap_or_default();
             if let Some(Spanned { value: name, position }) = name.filter(|name| !name.value.is_empty()) {
                 if let Some(first) = names.get(name) {
-                    let message =
-                        format!("duplicate client rule `{}`, first on line {}", shown(name), first.line);
+                    let message = format!("duplicate name, first on line {}", first.line);
                     let suggestion = "give each rule its own name";
                     self.report(Code::DuplicateRuleName, position, name, message, suggestion);
                 } else {
@@ -443,6 +456,7 @@ impl<'d> Checker<'d> {
             let name = name.map_or("", |name| name.value).into();
             rules.push(ClientRule { name, when, baseline_client_scopes });
         }
+        self.rule.clear();
         rules.into_boxed_slice()
     }
 

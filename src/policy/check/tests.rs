@@ -145,7 +145,7 @@ fn a_list_of_wrong_entries_is_not_called_empty() {
 fn nothing_is_said_to_be_undeclared_while_a_file_cannot_be_read() {
     check_files(
         &[("a.yaml", "audiences: [api]\n"), ("b.yaml", "defaultAudience: api\n")],
-        &["a.yaml:1:12 WrongType \"\" -> write a mapping"],
+        &["a.yaml:1:12 WrongType \"\" -> write each audience as a key, without `- ` in front of it"],
     );
 }
 

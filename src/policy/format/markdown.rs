@@ -56,7 +56,7 @@ fn kind_text(kind: &ValueKind) -> String {
         }
         ValueKind::Flag => "`true`, `false`".to_owned(),
         ValueKind::Number(most) => format!("0 to {most}"),
-        ValueKind::Text(..) => "string".to_owned(),
+        ValueKind::Text(..) | ValueKind::ScopeString => "string".to_owned(),
         ValueKind::Prose(most) => format!("string of at most {most} characters"),
         ValueKind::Host => "host name".to_owned(),
         ValueKind::Audience => "audience".to_owned(),

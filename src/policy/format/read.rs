@@ -7,197 +7,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::{Key, MappingRule, Section, ValueKind as Is};
+use super::advice::{self, Expected};
+pub use super::mapping::{List, LocatedText, Mapping, Member, Spanned, Value};
+use super::{FileFormat, Key, MappingRule, Section, ValueKind as Is};
 use crate::escape::shown;
-use crate::policy::Word;
 use crate::policy::finding::{self, Code, Finding, Findings, MAX_FINDINGS, Position, nearest};
 use crate::policy::yaml::{Node, NodeKind, Schema};
-
-/// A value and where it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Spanned<T> {
-    /// The value.
-    pub value: T,
-    /// Where it is.
-    pub position: Position,
-}
-
-/// A text from the file and where it is.
-pub type LocatedText = Spanned<Box<str>>;
-
-impl From<Spanned<&str>> for LocatedText {
-    fn from(text: Spanned<&str>) -> Self {
-        Self { value: text.value.into(), position: text.position }
-    }
-}
-
-/// A list of texts and where it is; entries as written, duplicates kept.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct List {
-    /// Where the list is.
-    pub position: Position,
-    /// How many entries were written, wrong ones counted.
-    pub written: usize,
-    /// Its entries that are strings.
-    pub entries: Vec<LocatedText>,
-}
-
-/// One mapping of a file. What is not there was not written, or was written wrongly and is a finding.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Mapping {
-    /// Where it is.
-    pub position: Position,
-    /// Its shape is wrong, or that of something in it, and a finding says so.
-    pub is_misshapen: bool,
-    /// Its members, in file order, each key once.
-    pub members: Vec<Member>,
-}
-
-/// A member of a mapping.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Member {
-    /// The key.
-    pub key: &'static str,
-    /// Where the key is.
-    pub key_position: Position,
-    /// The value.
-    pub value: Value,
-    /// Where the value is.
-    pub position: Position,
-}
-
-impl Member {
-    /// The mapping behind the key.
-    #[must_use]
-    pub fn record(&self) -> Option<&Mapping> {
-        match &self.value {
-            Value::Record(record) => Some(record),
-            _ => None,
-        }
-    }
-}
-
-/// The value of a key.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// A text.
-    Text(Box<str>),
-    /// A word of a choice.
-    Word(&'static str),
-    /// `true` or `false`.
-    Flag(bool),
-    /// A number.
-    Number(u32),
-    /// A list of texts.
-    List(List),
-    /// A mapping.
-    Record(Mapping),
-    /// A list of mappings.
-    Records(Vec<Mapping>),
-    /// A mapping from texts to mappings, duplicates kept.
-    Each(Vec<(LocatedText, Mapping)>),
-    /// A mapping from texts to texts, duplicates kept.
-    Texts(Vec<(LocatedText, LocatedText)>),
-}
-
-impl Mapping {
-    /// The member of a key; one in a mapping below by its path, as in `authorization.omittedScope`.
-    #[must_use]
-    pub fn get(&self, path: &str) -> Option<&Member> {
-        let (name, rest) = match path.split_once('.') {
-            Some((name, rest)) => (name, Some(rest)),
-            None => (path, None),
-        };
-        let member = self.members.iter().find(|member| member.key == name)?;
-        match (rest, &member.value) {
-            (None, _) => Some(member),
-            (Some(rest), Value::Record(record)) => record.get(rest),
-            (Some(_), _) => None,
-        }
-    }
-
-    /// A list.
-    #[must_use]
-    pub fn list(&self, path: &str) -> Option<&List> {
-        match &self.get(path)?.value {
-            Value::List(list) => Some(list),
-            _ => None,
-        }
-    }
-
-    /// The entries of a list.
-    pub fn entries(&self, path: &str) -> impl Iterator<Item = &LocatedText> {
-        self.list(path).into_iter().flat_map(|list| &list.entries)
-    }
-
-    /// A text.
-    #[must_use]
-    pub fn text(&self, path: &str) -> Option<Spanned<&str>> {
-        let Member { value: Value::Text(value), position, .. } = self.get(path)? else { return None };
-        Some(Spanned { value, position: *position })
-    }
-
-    /// A word of a choice, as what it means.
-    #[must_use]
-    pub fn word<T: Word>(&self, path: &str) -> Option<Spanned<T>> {
-        let Spanned { value, position } = self.choice(path)?;
-        Some(Spanned { value: T::parse(value)?, position })
-    }
-
-    /// A word of a choice, as written.
-    #[must_use]
-    pub fn choice(&self, path: &str) -> Option<Spanned<&'static str>> {
-        let Member { value: Value::Word(value), position, .. } = self.get(path)? else { return None };
-        Some(Spanned { value, position: *position })
-    }
-
-    /// `true` or `false`.
-    #[must_use]
-    pub fn flag(&self, path: &str) -> Option<Spanned<bool>> {
-        let Member { value: Value::Flag(value), position, .. } = self.get(path)? else { return None };
-        Some(Spanned { value: *value, position: *position })
-    }
-
-    /// A number.
-    #[must_use]
-    pub fn number(&self, path: &str) -> Option<Spanned<u32>> {
-        let Member { value: Value::Number(value), position, .. } = self.get(path)? else { return None };
-        Some(Spanned { value: *value, position: *position })
-    }
-
-    /// A mapping.
-    #[must_use]
-    pub fn record(&self, path: &str) -> Option<&Self> {
-        self.get(path)?.record()
-    }
-
-    /// A list of mappings; nothing if it is not there.
-    #[must_use]
-    pub fn records(&self, path: &str) -> &[Self] {
-        match self.get(path).map(|member| &member.value) {
-            Some(Value::Records(records)) => records,
-            _ => &[],
-        }
-    }
-
-    /// A mapping from texts to mappings; nothing if it is not there.
-    #[must_use]
-    pub fn each(&self, path: &str) -> &[(LocatedText, Self)] {
-        match self.get(path).map(|member| &member.value) {
-            Some(Value::Each(entries)) => entries,
-            _ => &[],
-        }
-    }
-
-    /// A mapping from texts to texts; nothing if it is not there.
-    #[must_use]
-    pub fn texts(&self, path: &str) -> &[(LocatedText, LocatedText)] {
-        match self.get(path).map(|member| &member.value) {
-            Some(Value::Texts(entries)) => entries,
-            _ => &[],
-        }
-    }
-}
 
 /// The members of a mapping as nodes, each known key once, not yet read.
 pub(crate) struct Fields<'n, 't> {
@@ -217,16 +32,27 @@ impl<'n, 't> Fields<'n, 't> {
 /// Collects findings while a file is read.
 pub(crate) struct DocumentReader<'f> {
     pub(crate) file: &'f Arc<str>,
+    /// Nothing for a file whose keys are known to the caller alone.
+    format: Option<&'static FileFormat>,
     /// The audience that findings belong to; empty if none.
     audience: Box<str>,
+    /// The named entry of a list that findings are about, for the start of their messages; empty if none.
+    entry: String,
     pub(crate) findings: Findings,
     /// A mapping to audiences, or one of its keys, was written so wrongly that what it declares is unknown.
     pub(crate) is_incomplete: bool,
 }
 
 impl<'f> DocumentReader<'f> {
-    pub(crate) fn new(file: &'f Arc<str>) -> Self {
-        Self { file, audience: Box::default(), findings: Findings::new(), is_incomplete: false }
+    pub(crate) fn new(file: &'f Arc<str>, format: Option<&'static FileFormat>) -> Self {
+        Self {
+            file,
+            format,
+            audience: Box::default(),
+            entry: String::new(),
+            findings: Findings::new(),
+            is_incomplete: false,
+        }
     }
 
     pub(crate) fn report(
@@ -243,7 +69,7 @@ impl<'f> DocumentReader<'f> {
             position,
             audience: finding::audience(&self.audience),
             value: finding::value(value),
-            message: message.into(),
+            message: format!("{}{}", self.entry, message.into()),
             suggestion: suggestion.into(),
         });
     }
@@ -291,12 +117,24 @@ impl<'f> DocumentReader<'f> {
     ) -> Fields<'n, 't> {
         let mut fields = Fields { members: Vec::new() };
         let NodeKind::Mapping(entries) = &node.kind else {
-            self.wrong_type(node, section.name, "a mapping");
+            let what = match name {
+                Some(name) => format!("{} `{}`", section.name, shown(&name.value)),
+                None => format!("`{}`", section.name),
+            };
+            self.wrong_type(node, &what, section.name, Expected::Mapping(section));
             return fields;
         };
+        // What is not reported as missing, since something was meant to be it.
+        let (mut meant, mut is_misplaced) = (Vec::new(), false);
         for (at, value) in entries {
-            let Some(key) = self.known_key(at, section.name, section.names()) else { continue };
-            let Some(key) = section.key(key) else { continue };
+            let Some(text) = self.key_text(at, section.name, section.names()) else { continue };
+            let Some(key) = section.key(text) else {
+                if let Some(advice) = self.unknown_key(at, text, value, section) {
+                    meant.extend(advice.meant);
+                    is_misplaced |= advice.is_misplaced;
+                }
+                continue;
+            };
             let first = fields.members.iter().find(|(known, ..)| std::ptr::eq(*known, key));
             if let Some((_, first, _)) = first {
                 self.duplicate_key(at, section.name, first.position);
@@ -313,7 +151,11 @@ impl<'f> DocumentReader<'f> {
         if let MappingRule::OneOfAndAnyOf(one, any) = section.rule {
             self.alternatives(node, section, &fields, one, any);
         }
-        for key in section.keys.iter().filter(|key| key.required && fields.get(key.name).is_none()) {
+        let is_root = self.format.is_some_and(|format| std::ptr::eq(format.root, section));
+        let is_excused = |key: &Key| meant.contains(&key.name) || (is_root && is_misplaced);
+        self.is_incomplete |= is_root && (is_misplaced || !meant.is_empty());
+        let missing = section.keys.iter().filter(|key| key.required && fields.get(key.name).is_none());
+        for key in missing.filter(|key| !is_excused(key)) {
             let (position, value) = match name {
                 Some(name) => (name.position, &*name.value),
                 None => (point(node), ""),
@@ -363,31 +205,72 @@ impl<'f> DocumentReader<'f> {
         what: &str,
         names: impl Iterator<Item = &'k str> + Clone,
     ) -> Option<&'n str> {
-        let one_of = || format!("one of: {}", names.clone().collect::<Vec<_>>().join(", "));
-        let NodeKind::Scalar { text, .. } = &key.kind else {
-            let message = format!("a key of `{what}` is {}, not a string", key.describe());
-            self.report(Code::WrongType, key.position, "", message, one_of());
-            return None;
-        };
+        let text = self.key_text(key, what, names.clone())?;
         if names.clone().any(|name| name == text) {
             return Some(text);
         }
-        if self.findings.error_count() >= MAX_FINDINGS {
+        let suggestion = match nearest(text, names.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => one_of(names),
+        };
+        let message = format!("unknown key `{}` in `{what}`", shown(text));
+        self.report(Code::UnknownKey, key.position, text, message, suggestion);
+        None
+    }
+
+    fn key_text<'n, 'k>(
+        &mut self,
+        key: &'n Node<'_>,
+        what: &str,
+        names: impl Iterator<Item = &'k str>,
+    ) -> Option<&'n str> {
+        if let NodeKind::Scalar { text, .. } = &key.kind {
+            return Some(text);
+        }
+        let message = format!("a key of `{what}` is {}, not a string", key.describe());
+        self.report(Code::WrongType, key.position, "", message, one_of(names));
+        None
+    }
+
+    /// Reports a key that a section does not know; nothing is guessed beyond the findings that are kept.
+    fn unknown_key(
+        &mut self,
+        key: &Node<'_>,
+        text: &str,
+        value: &Node<'_>,
+        section: &'static Section,
+    ) -> Option<advice::KeyAdvice> {
+        let Some(format) = self.format.filter(|_| self.findings.error_count() < MAX_FINDINGS) else {
             // Only counted: to guess what was meant is slow, and there may be a million of them.
             self.report(Code::UnknownKey, key.position, text, "", "");
             return None;
-        }
-        let message = if text == "<<" {
-            format!("merge keys (`<<`) are not supported in `{what}`")
+        };
+        let advice = advice::unknown_key(format, section, text, value);
+        let message = if text == advice::MERGE {
+            MERGE_KEYS.to_owned()
         } else {
-            format!("unknown key `{}` in `{what}`", shown(text))
+            format!("unknown key `{}` in `{}`", shown(text), section.name)
         };
-        let suggestion = match nearest(text, names.clone()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => one_of(),
+        self.report(Code::UnknownKey, key.position, text, message, &*advice.suggestion);
+        Some(advice)
+    }
+
+    /// Reports a name in a mapping from names that cannot be one; returns `true` if it did.
+    fn is_no_name(&mut self, key: &Key, at: &Node<'_>, value: &Node<'_>) -> bool {
+        let name = at.text();
+        let suggestion = if name == advice::MERGE {
+            Some(advice::MERGE_ADVICE.to_owned())
+        } else {
+            self.format.and_then(|format| advice::key_for_name(format, key, name, value))
         };
-        self.report(Code::UnknownKey, key.position, text, message, suggestion);
-        None
+        let Some(suggestion) = suggestion else { return false };
+        let message = if name == advice::MERGE {
+            MERGE_KEYS.to_owned()
+        } else {
+            format!("`{name}` in `{}` is a key of the format", key.name)
+        };
+        self.report(Code::UnknownKey, at.position, name, message, suggestion);
+        true
     }
 
     pub(crate) fn duplicate_key(&mut self, key: &Node<'_>, what: &str, first: Position) {
@@ -407,17 +290,22 @@ impl<'f> DocumentReader<'f> {
             Is::Flag => self.flag(node, key.name).map(Value::Flag),
             Is::Number(most) => self.number(node, key.name, most).map(Value::Number),
             Is::Text(least, most) => {
-                let text = self.text(node, key.name)?;
+                let text = self.text(node, key.name, Expected::Text)?;
                 self.length(key, &text, least, most, "bytes", text.value.len());
                 Some(Value::Text(text.value))
             }
             Is::Prose(most) => {
-                let text = self.text(node, key.name)?;
+                let text = self.text(node, key.name, Expected::Text)?;
                 let count = text.value.chars().count();
                 self.length(key, &text, 1, Some(most), "characters", count);
                 Some(Value::Text(text.value))
             }
-            Is::Host | Is::Audience => self.text(node, key.name).map(|text| Value::Text(text.value)),
+            Is::ScopeString => {
+                self.text(node, key.name, Expected::ScopeString).map(|text| Value::Text(text.value))
+            }
+            Is::Host | Is::Audience => {
+                self.text(node, key.name, Expected::Text).map(|text| Value::Text(text.value))
+            }
             Is::Scopes(least, _) | Is::Texts(least) => {
                 self.texts_list(key, node, least, None).map(Value::List)
             }
@@ -434,8 +322,31 @@ impl<'f> DocumentReader<'f> {
         }
     }
 
+    /// Notes that what follows is about this entry of a list, if entries of its section have a name; returns what to
+    /// note when it is over.
+    pub(crate) fn enter(&mut self, node: &Node<'_>, section: &'static Section) -> String {
+        let NodeKind::Mapping(entries) = &node.kind else { return self.entry.clone() };
+        let is_named = section.keys.first().is_some_and(|key| key.name == "name");
+        let name = entries.iter().find(|(key, _)| is_named && key.text() == "name");
+        match name.map(|(_, name)| name.text()).filter(|name| !name.is_empty()) {
+            Some(name) => std::mem::replace(&mut self.entry, format!("{} `{}`: ", section.name, shown(name))),
+            None => self.entry.clone(),
+        }
+    }
+
+    pub(crate) fn leave(&mut self, outer: String) {
+        self.entry = outer;
+    }
+
     /// Reads an entry of a list of mappings; a text may be there instead.
     fn entry(&mut self, node: &Node<'_>, section: &'static Section) -> Mapping {
+        let outer = self.enter(node, section);
+        let read = self.mapping_or_text(node, section);
+        self.leave(outer);
+        read
+    }
+
+    fn mapping_or_text(&mut self, node: &Node<'_>, section: &'static Section) -> Mapping {
         let (NodeKind::Scalar { .. }, MappingRule::OrText, Some(first)) =
             (&node.kind, section.rule, section.keys.first())
         else {
@@ -455,13 +366,17 @@ impl<'f> DocumentReader<'f> {
         section: &'static Section,
     ) -> Option<Vec<(LocatedText, Mapping)>> {
         let NodeKind::Mapping(entries) = &node.kind else {
-            self.wrong_type(node, key.name, "a mapping");
+            self.wrong_key(node, key, Expected::Each(section));
             self.is_incomplete = true;
             return None;
         };
         let mut read = Vec::new();
         for (name, node) in entries {
-            let Some(name) = self.text(name, section.name) else {
+            if self.is_no_name(key, name, node) {
+                self.is_incomplete = true;
+                continue;
+            }
+            let Some(name) = self.text(name, section.name, Expected::Text) else {
                 self.is_incomplete = true;
                 continue;
             };
@@ -480,18 +395,21 @@ impl<'f> DocumentReader<'f> {
 
     fn texts(&mut self, key: &Key, node: &Node<'_>, most: usize) -> Option<Vec<(LocatedText, LocatedText)>> {
         let NodeKind::Mapping(entries) = &node.kind else {
-            self.wrong_type(node, key.name, "a mapping");
+            self.wrong_key(node, key, Expected::ScopeTexts);
             return None;
         };
         let mut first: HashMap<&str, Position> = HashMap::with_capacity(entries.len());
         let mut read = Vec::with_capacity(entries.len());
         for (name_node, node) in entries {
-            let Some(name) = self.text(name_node, key.name) else { continue };
+            if self.is_no_name(key, name_node, node) {
+                continue;
+            }
+            let Some(name) = self.text(name_node, key.name, Expected::Text) else { continue };
             match first.entry(name_node.text()) {
                 Entry::Vacant(vacant) => _ = vacant.insert(name.position),
                 Entry::Occupied(known) => self.duplicate_key(name_node, key.name, *known.get()),
             }
-            let Some(text) = self.text(node, key.name) else { continue };
+            let Some(text) = self.text(node, key.name, Expected::Text) else { continue };
             let count = text.value.chars().count();
             self.length(key, &text, 1, Some(most), "characters", count);
             read.push((name, text));
@@ -516,22 +434,30 @@ impl<'f> DocumentReader<'f> {
         }
     }
 
-    pub(crate) fn text(&mut self, node: &Node<'_>, key: &str) -> Option<LocatedText> {
+    pub(crate) fn text(&mut self, node: &Node<'_>, key: &str, expected: Expected) -> Option<LocatedText> {
         match &node.kind {
             NodeKind::Scalar { text, schema: Schema::String } => {
                 Some(Spanned { value: text.as_ref().into(), position: node.position })
             }
             _ => {
-                self.wrong_type(node, key, "a string");
+                let what = match expected {
+                    Expected::Entry => format!("an entry of `{key}`"),
+                    _ => format!("`{key}`"),
+                };
+                self.wrong_type(node, &what, key, expected);
                 None
             }
         }
     }
 
     fn sequence<'n, 't>(&mut self, key: &Key, node: &'n Node<'t>, least: usize) -> Option<&'n [Node<'t>]> {
-        let expected = if matches!(key.kind, Is::List(..) | Is::Rows(_)) { "a list" } else { LIST };
+        let expected = match key.kind {
+            Is::List(section, _) => Expected::Mappings(section),
+            Is::Rows(_) => Expected::Rows,
+            _ => Expected::Strings,
+        };
         let NodeKind::Sequence(entries) = &node.kind else {
-            self.wrong_type(node, key.name, expected);
+            self.wrong_key(node, key, expected);
             return None;
         };
         if entries.len() < least {
@@ -569,12 +495,13 @@ impl<'f> DocumentReader<'f> {
             let suggestion = format!("keep at most {most}");
             self.report(Code::ValueTooLarge, first_over.position, first_over.text(), message, suggestion);
         }
-        let entries = entries.iter().filter_map(|entry| self.text(entry, key.name)).collect();
+        let entries =
+            entries.iter().filter_map(|entry| self.text(entry, key.name, Expected::Entry)).collect();
         Some(List { position: node.position, written, entries })
     }
 
     fn choice(&mut self, node: &Node<'_>, key: &str, names: &'static [&'static str]) -> Option<&'static str> {
-        let text = self.text(node, key)?;
+        let text = self.text(node, key, Expected::Text)?;
         if let Some(name) = names.iter().copied().find(|name| *name == &*text.value) {
             return Some(name);
         }
@@ -591,13 +518,13 @@ impl<'f> DocumentReader<'f> {
         if let NodeKind::Scalar { text, schema: Schema::Boolean } = &node.kind {
             return Some(text.eq_ignore_ascii_case("true"));
         }
-        self.wrong_type(node, key, "true or false");
+        self.wrong_type(node, &format!("`{key}`"), key, Expected::Flag);
         None
     }
 
     fn number(&mut self, node: &Node<'_>, key: &str, most: u32) -> Option<u32> {
         let NodeKind::Scalar { text, schema: Schema::Number } = &node.kind else {
-            self.wrong_type(node, key, &format!("a whole number from 0 to {most}"));
+            self.wrong_type(node, &format!("`{key}`"), key, Expected::Number(most));
             return None;
         };
         let Ok(value) = text.parse::<u32>() else {
@@ -614,34 +541,24 @@ impl<'f> DocumentReader<'f> {
         Some(value)
     }
 
-    pub(crate) fn wrong_type(&mut self, node: &Node<'_>, key: &str, expected: &str) {
-        let suggestion = match (&node.kind, expected) {
-            (
-                NodeKind::Scalar { text, schema: Schema::Boolean | Schema::Number | Schema::Null },
-                "a string",
-            ) => {
-                if text.is_empty() {
-                    "write a string, or leave the entry out".to_owned()
-                } else {
-                    format!("quote it: \"{}\"", shown(text))
-                }
-            }
-            (NodeKind::Scalar { text, schema }, LIST)
-                if *schema != Schema::Null && !text.contains([' ', '[', '"']) =>
-            {
-                format!("write a list: [{}]", shown(text))
-            }
-            (NodeKind::Scalar { schema: Schema::Null, .. }, _) => {
-                format!("write {expected}, or leave the key out")
-            }
-            _ => format!("write {expected}"),
-        };
-        let message = format!("`{}` needs {expected}, not {}", shown(key), node.describe());
+    fn wrong_key(&mut self, node: &Node<'_>, key: &Key, expected: Expected) {
+        self.wrong_type(node, &format!("`{}`", key.name), key.name, expected);
+    }
+
+    /// Reports a value of the wrong shape; `what` it is, and the `name` that is written in front of it.
+    pub(crate) fn wrong_type(&mut self, node: &Node<'_>, what: &str, name: &str, expected: Expected) {
+        let needs = if matches!(expected, Expected::Entry) { "has to be" } else { "needs" };
+        let message = format!("{what} {needs} {}, not {}", expected.words(), node.describe());
+        let suggestion = advice::wrong_type(node, name, expected);
         self.report(Code::WrongType, node.position, node.text(), message, suggestion);
     }
 }
 
-const LIST: &str = "a list of strings";
+fn one_of<'k>(names: impl Iterator<Item = &'k str>) -> String {
+    format!("one of: {}", names.collect::<Vec<_>>().join(", "))
+}
+
+const MERGE_KEYS: &str = "merge keys (`<<`) are not supported";
 
 /// Where a node starts: to underline all of a mapping would underline nothing.
 pub(crate) fn point(node: &Node<'_>) -> Position {

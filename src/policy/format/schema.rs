@@ -96,6 +96,7 @@ fn key_schema(key: &Key) -> Value {
         ValueKind::Flag => json!({ "type": "boolean" }),
         ValueKind::Number(most) => json!({ "type": "integer", "minimum": 0, "maximum": most }),
         // The most is in bytes, which a schema cannot say.
+        ValueKind::ScopeString => json!({ "type": "string" }),
         ValueKind::Text(least, _) => at_least(json!({ "type": "string" }), "minLength", least),
         ValueKind::Prose(most) => json!({ "type": "string", "minLength": 1, "maxLength": most }),
         ValueKind::Host | ValueKind::Audience => json!({ "type": "string", "minLength": 1 }),
