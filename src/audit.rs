@@ -31,6 +31,7 @@ mod repair;
 mod retention;
 mod scan;
 mod shared;
+mod sqlite;
 mod stall;
 mod start;
 mod state_dir;

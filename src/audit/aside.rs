@@ -8,8 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::warn;
 
 use super::high_water::{HIGH_WATER_FILE, read_last};
-use super::ledger::{Ledger, LedgerError, SqliteLedger, wal_path};
+use super::ledger::{Ledger, LedgerError};
 use super::record::Body;
+use super::sqlite::{SqliteLedger, wal_path};
 use super::{AuditError, Head, STORE_FILE, VerifyOptions, new_event, verify};
 use crate::proto::v1::{AuditEventKind, LogOpened};
 

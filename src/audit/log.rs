@@ -137,7 +137,7 @@ impl AuditLog {
     /// Opens the log with something between the writer and the store.
     pub(super) fn open_with(
         options: AuditOptions,
-        wrap: impl FnOnce(super::ledger::SqliteLedger) -> Box<dyn Ledger>,
+        wrap: impl FnOnce(super::sqlite::SqliteLedger) -> Box<dyn Ledger>,
     ) -> Result<Self, AuditError> {
         let AuditOptions {
             state_dir,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use uuid::Uuid;
 
 use super::AuditError;
-use super::ledger::{identify, not_ours, wal_path};
+use super::sqlite::{identify, not_ours, wal_path};
 
 /// Opens a store for reading and reads its log id. Blocks.
 ///

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::ledger::{Ledger, LedgerError, SqliteLedger};
+use super::ledger::{Ledger, LedgerError};
 use super::record::{Body, GapReason, Tip, from_nanos, gap, to_nanos};
+use super::sqlite::SqliteLedger;
 
 /// How many records a repair writes in one transaction.
 const REPAIR_ROWS: u64 = 1000;

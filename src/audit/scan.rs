@@ -7,9 +7,9 @@ use std::path::Path;
 
 use super::AuditError;
 use super::chain::ChainWalk;
-use super::ledger::{read_base, read_rows};
 use super::offline::open;
 use super::record::Record;
+use super::sqlite::{read_base, read_rows};
 
 /// How many records one query reads.
 const PAGE_ROWS: u64 = 1000;

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 use super::chain::StoredRow;
-use super::ledger::{Cut, Ledger, LedgerError, SqliteLedger, Trimmed, Usage};
+use super::ledger::{Cut, Ledger, LedgerError, Trimmed, Usage};
+use super::sqlite::SqliteLedger;
 use super::*;
 use crate::proto::v1::{AddedScope, AuditEvent, AuditEventKind, Client, Origin, PolicyVersion};
 

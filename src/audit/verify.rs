@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::AuditError;
 use super::chain::{BadRecord, ChainProblem, ChainWalk, VerifyReport};
 use super::high_water::{HIGH_WATER_FILE, read_last};
-use super::ledger::{read_base, read_newest, read_row, signed};
 use super::offline::open;
 use super::record::Head;
+use super::sqlite::{read_base, read_newest, read_row, signed};
 
 /// How many records one query reads.
 const PAGE_ROWS: u64 = 1000;

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use super::super::chain::StoredRow;
-use super::super::ledger::read_rows;
+use super::super::sqlite::read_rows;
 use super::super::testing::*;
 use super::super::*;
 use super::*;

@@ -393,7 +393,7 @@ async fn size_limit_is_kept_by_deleting_the_oldest() {
     .unwrap();
     let path = state(&folder).join(STORE_FILE);
     let size = || {
-        let wal = super::super::ledger::wal_path(&path);
+        let wal = super::super::sqlite::wal_path(&path);
         std::fs::metadata(&path).unwrap().len() + std::fs::metadata(wal).map_or(0, |data| data.len())
     };
     let mut large = expansion("large");
@@ -639,7 +639,7 @@ async fn write_ahead_file_that_was_damaged_loses_nothing_that_is_in_memory() {
         for n in 0..10 {
             log.append_durable(expansion(&n.to_string())).await.unwrap();
         }
-        let wal = super::super::ledger::wal_path(&state(&folder).join(STORE_FILE));
+        let wal = super::super::sqlite::wal_path(&state(&folder).join(STORE_FILE));
         damage(&wal, at, bytes);
         // Whatever is acknowledged from here on is there.
         let mut expected: Vec<String> = (0..10).map(|n| n.to_string()).collect();
@@ -673,7 +673,7 @@ async fn what_a_damaged_file_lost_and_memory_has_not_is_counted() {
     for _ in 0..12 {
         log.append_durable(large.clone()).await.unwrap();
     }
-    let wal = super::super::ledger::wal_path(&state(&folder).join(STORE_FILE));
+    let wal = super::super::sqlite::wal_path(&state(&folder).join(STORE_FILE));
     damage(&wal, 0, Some(&[0; 32]));
     log.append_durable(expansion("refused")).await.unwrap_err();
     until(&log, |status| status.health.degraded.is_none()).await;
