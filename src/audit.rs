@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod files;
 mod format1;
+mod header;
 mod high_water;
 pub mod json;
 pub mod jsonl;

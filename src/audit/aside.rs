@@ -17,20 +17,28 @@ use crate::proto::v1::{AuditEventKind, LogOpened};
 /// Checks that the store of a state directory is there if it ever was.
 pub(super) fn check_present(state_dir: &Path) -> Result<(), AuditError> {
     let high_water = state_dir.join(HIGH_WATER_FILE);
-    if state_dir.join(STORE_FILE).exists() || !high_water.exists() {
+    let has_store = std::fs::metadata(state_dir.join(STORE_FILE)).is_ok_and(|data| data.len() > 0);
+    if has_store || !high_water.exists() {
         return Ok(());
     }
-    let durable = read_last(&high_water).map_or(0, |(_, durable)| durable);
-    Err(AuditError::StoreMissing { path: high_water, durable })
+    Err(AuditError::StoreMissing { path: high_water })
 }
 
-/// Whether an error of the start says that the store itself is broken: damaged, or gone. A file of
-/// another program is not ours to move; one that is no database counts as broken if a log was here.
+/// Whether an error of opening says that the store itself is broken: damaged, or gone. A file of
+/// another program is not ours to move; one that is no audit log counts as broken if a log was here.
 pub(super) fn is_broken(state_dir: &Path, error: &AuditError) -> bool {
     match error {
-        AuditError::StoreMissing { .. } => true,
-        AuditError::NotAnAuditLog { .. } => read_last(&state_dir.join(HIGH_WATER_FILE)).is_some(),
+        AuditError::NotAnAuditLog { .. } => state_dir.join(HIGH_WATER_FILE).exists(),
         other => other.is_damage(),
+    }
+}
+
+/// What is wrong with a broken store, without what to do about it.
+pub(super) fn problem_of(error: &AuditError) -> String {
+    match error {
+        AuditError::NotAnAuditLog { detail, .. } => detail.clone(),
+        AuditError::UnknownFormat { found, .. } => format!("it has format {found}, which is not known"),
+        other => other.to_string(),
     }
 }
 
@@ -56,19 +64,19 @@ pub(super) fn set_store_aside(
     }
     // What is good of it, as far as it can be read.
     let good = verify(&target.join(STORE_FILE), &VerifyOptions::default()).ok();
-    let log_id = good.as_ref().map(|report| report.log_id.clone());
+    let log_id = good.as_ref().map(|report| report.log_id.clone()).filter(|id| !id.is_empty());
     let head = good.map(|report| report.head).filter(|head| head.sequence > 0);
     warn!(
         directory = %target.display(),
         last_good = head.map_or(0, |head| head.sequence),
-        error = %broken,
+        error = problem_of(broken),
         "the broken audit store was moved aside, and a new log is opened"
     );
     Ok(LogOpened {
         previous_log_id: log_id.or(known.map(|(log_id, _)| log_id.to_string())).unwrap_or_default(),
         previous_sequence: head.map_or(0, |head| head.sequence),
         previous_hash: head.map_or_else(Vec::new, |Head { hash, .. }| hash.to_vec()),
-        cause: broken.to_string(),
+        cause: problem_of(broken),
     })
 }
 

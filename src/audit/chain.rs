@@ -99,6 +99,8 @@ pub struct VerifyReport {
     pub gaps: u64,
     /// Events that those gaps count.
     pub missing_events: u64,
+    /// The last record that is known to have been acknowledged; `None` if nothing says so.
+    pub acknowledged: Option<u64>,
     /// The first bad record; `None` if the chain holds.
     pub bad: Option<BadRecord>,
 }
@@ -106,15 +108,25 @@ pub struct VerifyReport {
 /// The first bad record, and why.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BadRecord {
-    /// Its sequence.
+    /// Its sequence; 0 with [`ChainProblem::Store`].
     pub sequence: u64,
     /// What is wrong.
     pub problem: ChainProblem,
 }
 
+impl BadRecord {
+    /// What is wrong with the store as a whole.
+    pub(super) const fn store(problem: String) -> Self {
+        Self { sequence: 0, problem: ChainProblem::Store(problem) }
+    }
+}
+
 impl fmt::Display for BadRecord {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "record {}: {}", self.sequence, self.problem)
+        match self {
+            Self { sequence: 0, problem: ChainProblem::Store(detail) } => out.write_str(detail),
+            Self { sequence, problem } => write!(out, "record {sequence}: {problem}"),
+        }
     }
 }
 
@@ -146,6 +158,7 @@ impl ChainWalk {
             records: 0,
             gaps: 0,
             missing_events: 0,
+            acknowledged: None,
             bad: None,
         };
         Self {
@@ -393,6 +406,8 @@ pub enum ChainProblem {
     UnexpectedHash,
     /// The store could not read the record.
     Unreadable(String),
+    /// The store is damaged elsewhere than in a record, or is gone.
+    Store(String),
 }
 
 impl fmt::Display for ChainProblem {
@@ -414,6 +429,7 @@ impl fmt::Display for ChainProblem {
             Self::BeforeBase => write!(out, "it is there although it counts as deleted"),
             Self::UnexpectedHash => write!(out, "replaced: it does not have the expected hash"),
             Self::Unreadable(detail) => write!(out, "the store could not read it: {detail}"),
+            Self::Store(detail) => out.write_str(detail),
         }
     }
 }

@@ -91,25 +91,31 @@ pub enum AuditError {
     },
     /// The store is damaged, or gone though it is known to have been there.
     #[error(
-        "audit store `{}` is broken: {cause}; put a good copy in its place, or start once with \
-         --set-aside-broken-audit, which moves it to `audit-broken-<time>` in the state directory and opens a new log",
-        path.display()
+        "audit store `{}` is broken: {}; {}; start once with --set-aside-broken-audit, which moves it to \
+         `audit-broken-<time>` in the state directory and opens a new log that names it",
+        path.display(), super::aside::problem_of(cause), last_acknowledged(*.acknowledged)
     )]
     Broken {
         /// The store.
         path: PathBuf,
         /// What is wrong with it.
         cause: Box<Self>,
+        /// The last record that was acknowledged; `None` if that is not known.
+        acknowledged: Option<u64>,
     },
     /// There is a high-water file, but not the store that it belongs to.
-    #[error("the file is missing, though `{}` is there and says that record {durable} was acknowledged", path.display())]
+    #[error("the file is missing or empty, though `{}` is there", path.display())]
     StoreMissing {
         /// The high-water file.
         path: PathBuf,
-        /// The last acknowledged sequence; 0 if it cannot be read.
-        durable: u64,
     },
-    /// The file is something else than an audit store, or damaged as a whole.
+    /// A file of the store is damaged elsewhere than in a record.
+    #[error("{what}")]
+    Damaged {
+        /// What is wrong, with the file if it is not the store.
+        what: String,
+    },
+    /// The file is something else than an audit store, or damaged so that nothing says that it is one.
     #[error(
         "`{}` is not an audit log: {detail}; move the file away, or choose another state directory",
         path.display()
@@ -123,7 +129,8 @@ pub enum AuditError {
     /// The store was written by a newer program.
     #[error(
         "`{}` is an audit log of format {found}, and this version of scopeward knows formats up to {known}; use the \
-         version that wrote it or a newer one, or choose another state directory",
+         version that wrote it or a newer one, or start once with --set-aside-broken-audit, which moves it to \
+         `audit-broken-<time>` in the state directory and opens a new log that names it",
         path.display()
     )]
     UnknownFormat {
@@ -162,6 +169,29 @@ pub enum AuditError {
     },
 }
 
+fn last_acknowledged(sequence: Option<u64>) -> String {
+    match sequence {
+        None => "which record was acknowledged last is not known".to_owned(),
+        Some(0) => "no record was acknowledged".to_owned(),
+        Some(sequence) => format!("record {sequence} was the last acknowledged"),
+    }
+}
+
+/// Returns `true` if an error of a statement that reads says that the store is damaged. All statements are
+/// constant, so one that does not fit the tables, or a value that does not fit its column, is damage too.
+pub(super) fn shows_damage(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        Some(code) => matches!(
+            code,
+            ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::TypeMismatch
+                | ErrorCode::Unknown
+        ),
+        None => true,
+    }
+}
+
 fn left_behind(records: u64) -> String {
     match records {
         0 => "every audit record is written, and the audit log was not closed before the deadline".to_owned(),
@@ -181,11 +211,8 @@ impl AuditError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::DataLoss { .. } => true,
-            Self::Database { source, .. } => matches!(
-                source.sqlite_error_code(),
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-            ),
+            Self::DataLoss { .. } | Self::Damaged { .. } | Self::StoreMissing { .. } => true,
+            Self::Database { source, .. } => shows_damage(source),
             _ => false,
         }
     }

@@ -1,7 +1,8 @@
-//! The high-water file: two numbers that survive the end of a process.
+//! The high-water file: three numbers that survive the end of a process.
 //!
-//! It holds the last acknowledged sequence and the count of events that were ever given to the
-//! queue. The store itself cannot know either after a crash: what was torn off is gone, and what
+//! It holds the last acknowledged sequence, the count of events that were ever given to the queue, and
+//! the last sequence when the log was last closed in order. What was in the store then can only go
+//! missing by damage, whatever a later process went through. The store itself cannot know either after a crash: what was torn off is gone, and what
 //! waited in memory never reached it. The file is written but not synced, so it survives the end
 //! of a process; after a power loss it may be older than the store, which only means that less can
 //! be counted. Nothing depends on it for what is durable.
@@ -32,6 +33,8 @@ pub(super) const HIGH_WATER_FILE: &str = "audit.mark";
 const DURABLE_AT: u64 = 0;
 /// Where the count of queued events is: in another sector, since another thread writes it.
 const QUEUED_AT: u64 = 512;
+/// Where the last sequence of the last orderly close is; a file of an earlier version ends before it.
+const CLOSED_AT: u64 = 1024;
 /// Log id, number, and the first bytes of the hash of both.
 const SLOT_BYTES: usize = 16 + 8 + 8;
 
@@ -42,30 +45,63 @@ pub(super) struct Remembered {
     pub(super) durable: Option<u64>,
     /// How many events were given to the queue, if it is known.
     pub(super) queued: Option<u64>,
+    /// The last sequence when the log was last closed in order, if it is known.
+    pub(super) closed: Option<u64>,
     /// When the file was last written.
     pub(super) time: Option<SystemTime>,
+    /// Why the numbers are not known although there are some.
+    pub(super) problem: Option<MarkProblem>,
+}
+
+/// What is wrong with a high-water file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(super) enum MarkProblem {
+    #[error("its content does not have its checksum")]
+    Damaged,
+    #[error("it belongs to log `{0}`")]
+    OtherLog(Uuid),
 }
 
 impl Remembered {
     /// Reads what is in a file. Numbers of another log and numbers that do not have their checksum
     /// count as unknown.
     pub(super) fn read(file: &File, log_id: Uuid) -> io::Result<Self> {
-        Ok(Self {
-            durable: read_slot(file, DURABLE_AT, log_id)?,
-            queued: read_slot(file, QUEUED_AT, log_id)?,
-            time: file.metadata()?.modified().ok(),
-        })
+        let mut problem = None;
+        let mut number = |at| -> io::Result<Option<u64>> {
+            Ok(match read_slot(file, at)? {
+                Slot::Empty => None,
+                Slot::Damaged => {
+                    problem = Some(MarkProblem::Damaged);
+                    None
+                }
+                Slot::Known(id, number) if id == log_id => Some(number),
+                Slot::Known(other, _) => {
+                    problem.get_or_insert(MarkProblem::OtherLog(other));
+                    None
+                }
+            })
+        };
+        let (durable, queued, closed) = (number(DURABLE_AT)?, number(QUEUED_AT)?, number(CLOSED_AT)?);
+        Ok(Self { durable, queued, closed, time: file.metadata()?.modified().ok(), problem })
+    }
+
+    /// Reads the file at a path; nothing is known if there is none.
+    pub(super) fn read_path(path: &Path, log_id: Uuid) -> io::Result<Self> {
+        match File::open(path) {
+            Ok(file) => Self::read(&file, log_id),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
     }
 }
 
 /// Reads the log id and the last acknowledged sequence from the file of a state directory, whatever
 /// log it belongs to; `None` if there is none, or they do not have their checksum.
 pub(super) fn read_last(path: &Path) -> Option<(Uuid, u64)> {
-    let file = File::open(path).ok()?;
-    let mut id = [0; 16];
-    file.read_exact_at(&mut id, DURABLE_AT).ok()?;
-    let log_id = Uuid::from_bytes(id);
-    Some((log_id, read_slot(&file, DURABLE_AT, log_id).ok()??))
+    match read_slot(&File::open(path).ok()?, DURABLE_AT).ok()? {
+        Slot::Known(log_id, durable) => Some((log_id, durable)),
+        Slot::Empty | Slot::Damaged => None,
+    }
 }
 
 /// The open file and the thread that writes the count.
@@ -106,11 +142,16 @@ impl HighWaterFile {
         Ok((Self { shared, counter: join.thread().clone(), join: Mutex::new(Some(join)) }, remembered))
     }
 
-    /// Sets both numbers, at the start of a process.
+    /// Sets the first two numbers, at the start of a process.
     pub(super) fn reset(&self, durable: u64, queued: u64) -> io::Result<()> {
         self.shared.queued.store(queued, Ordering::Release);
         self.shared.write_slot(QUEUED_AT, queued)?;
         self.shared.write_slot(DURABLE_AT, durable)
+    }
+
+    /// Remembers that the log was closed in order after this sequence.
+    pub(super) fn close(&self, sequence: u64) -> io::Result<()> {
+        self.shared.write_slot(CLOSED_AT, sequence)
     }
 
     /// Remembers that everything up to this sequence may have been acknowledged.
@@ -177,6 +218,14 @@ impl MarkState {
     }
 }
 
+/// What is at a place of the file.
+enum Slot {
+    /// Nothing was written there yet.
+    Empty,
+    Known(Uuid, u64),
+    Damaged,
+}
+
 fn slot(log_id: Uuid, number: u64) -> [u8; SLOT_BYTES] {
     let mut slot = [0; SLOT_BYTES];
     let (content, check) = slot.split_at_mut(24);
@@ -190,15 +239,21 @@ fn slot(log_id: Uuid, number: u64) -> [u8; SLOT_BYTES] {
     slot
 }
 
-fn read_slot(file: &File, at: u64, log_id: Uuid) -> io::Result<Option<u64>> {
+fn read_slot(file: &File, at: u64) -> io::Result<Slot> {
     let mut found = [0; SLOT_BYTES];
     match file.read_exact_at(&mut found, at) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Slot::Empty),
         Err(error) => return Err(error),
     }
-    let number = found.get(16..24).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-    Ok((found == slot(log_id, number)).then_some(number))
+    let (id, rest) = found.split_at(16);
+    let log_id = Uuid::from_slice(id).unwrap_or_default();
+    let number = rest.get(..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+    Ok(match found {
+        found if found == [0; SLOT_BYTES] => Slot::Empty,
+        found if found == slot(log_id, number) => Slot::Known(log_id, number),
+        _ => Slot::Damaged,
+    })
 }
 
 #[cfg(test)]
@@ -237,13 +292,13 @@ mod tests {
         file.reset(0, 0).unwrap();
         file.count_queued();
         let reader = File::open(&path).unwrap();
-        while read_slot(&reader, QUEUED_AT, log_id).unwrap() != Some(1) {
+        while Remembered::read(&reader, log_id).unwrap().queued != Some(1) {
             std::thread::yield_now();
         }
     }
 
     #[test]
-    fn damaged_numbers_are_unknown() {
+    fn damaged_numbers_are_unknown_and_a_problem() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(HIGH_WATER_FILE);
         let log_id = Uuid::new_v4();
@@ -256,6 +311,11 @@ mod tests {
             let (_, remembered) = HighWaterFile::open(&path, log_id).unwrap();
             assert_eq!(remembered.durable, None, "byte {at}");
             assert_eq!(remembered.queued, Some(10));
+            assert_eq!(remembered.problem, Some(MarkProblem::Damaged));
         }
+        std::fs::write(&path, whole).unwrap();
+        assert_eq!(Remembered::read_path(&path, log_id).unwrap().problem, None);
+        let other = Remembered::read_path(&path, Uuid::new_v4()).unwrap();
+        assert_eq!((other.durable, other.problem), (None, Some(MarkProblem::OtherLog(log_id))));
     }
 }

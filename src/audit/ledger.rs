@@ -6,6 +6,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rusqlite::ErrorCode;
+
 use super::chain::StoredRow;
 use super::record::Tip;
 
@@ -120,5 +122,11 @@ impl LedgerError {
     /// Whether the open connection must not be believed any more.
     pub(super) const fn wants_reopening(&self) -> bool {
         matches!(self, Self::Replaced(_) | Self::Damaged { .. } | Self::NotOpen)
+    }
+
+    /// Whether SQLite found the store damaged.
+    pub(super) fn is_damage(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
     }
 }

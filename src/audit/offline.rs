@@ -1,5 +1,6 @@
 //! Opening a store that no server has open, for tools that read it.
 
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,24 +8,43 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use uuid::Uuid;
 
 use super::AuditError;
-use super::sqlite::{identify, not_ours, wal_path};
+use super::header::StoreHeader;
+use super::sqlite::{check_header, identify, wal_path};
 
-/// Opens a store for reading and reads its log id. Blocks.
-///
-/// # Errors
-///
-/// The file is not there, is not an audit log that this program understands, or a running server
-/// has it ([`AuditError::StoreInUse`]).
-pub(super) fn open(path: &Path) -> Result<(Connection, Uuid), AuditError> {
-    std::fs::metadata(path).map_err(AuditError::io("read", path))?;
-    let connection = connect(path).map_err(|error| match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            AuditError::StoreInUse { path: path.to_owned() }
+/// A store that is open for reading.
+#[derive(Debug)]
+pub(super) struct OfflineStore {
+    pub(super) connection: Connection,
+    pub(super) log_id: Uuid,
+    /// INVARIANT: closed after the connection, hence declared after it: closing any descriptor of a file
+    /// gives the process's locks on it back, SQLite's too.
+    _file: File,
+}
+
+impl OfflineStore {
+    /// Opens a store for reading and reads its log id. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The file is not there, is damaged, is not an audit log that this program understands, or a running
+    /// server has it ([`AuditError::StoreInUse`]).
+    pub(super) fn open(path: &Path) -> Result<Self, AuditError> {
+        std::fs::metadata(path).map_err(AuditError::io("read", path))?;
+        let connected = connect(path);
+        if let Err(error) = &connected
+            && let Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) = error.sqlite_error_code()
+        {
+            return Err(AuditError::StoreInUse { path: path.to_owned() });
         }
-        _ => not_ours(path, error),
-    })?;
-    let log_id = identify(&connection, path)?;
-    Ok((connection, log_id))
+        let file = File::open(path).map_err(AuditError::io("read", path))?;
+        match StoreHeader::read(&file).map_err(AuditError::io("read", path))? {
+            Some(header) => check_header(&header, path)?,
+            None => return Err(AuditError::Damaged { what: "the file is empty".to_owned() }),
+        }
+        let connection = connected.map_err(AuditError::database("open the audit log"))?;
+        let log_id = identify(&connection, path)?;
+        Ok(Self { connection, log_id, _file: file })
+    }
 }
 
 /// Opens a store for reading only. A store in a folder that cannot be written, and that no

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::AuditError;
 use super::chain::ChainWalk;
-use super::offline::open;
+use super::offline::OfflineStore;
 use super::record::Record;
 use super::sqlite::{read_base, read_rows};
 
@@ -22,8 +22,8 @@ const PAGE_ROWS: u64 = 1000;
 /// The file is not there, is not an audit log, is in use by a server, cannot be read, or its chain does not hold
 /// ([`AuditError::DataLoss`]). Records that were handed out before that are good.
 pub fn scan(path: &Path, mut each: impl FnMut(Record)) -> Result<(), AuditError> {
-    let (connection, log_id) = open(path)?;
-    let mut walk = ChainWalk::new(log_id, read_base(&connection)?);
+    let OfflineStore { connection, log_id, .. } = &OfflineStore::open(path)?;
+    let mut walk = ChainWalk::new(*log_id, read_base(connection)?);
     loop {
         let transaction = connection.unchecked_transaction()?;
         let base = read_base(&transaction)?;

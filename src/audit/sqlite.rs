@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::chain::{StoredRow, time_of};
 use super::files::{StoreFiles, Written};
+use super::header::StoreHeader;
 use super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS, Trimmed, Usage};
 use super::record::{GENESIS_HASH, Hash, Head, Tip, from_nanos, to_nanos};
 use super::{AuditError, wal};
@@ -24,7 +25,10 @@ const FORMAT_VERSION: i64 = 2;
 /// The oldest format that it reads.
 const OLDEST_FORMAT: i64 = 1;
 /// Marks the file as ours; the letters `SWAL`.
-const APPLICATION_ID: i64 = 0x5357_414c;
+pub(super) const APPLICATION_ID: i64 = 0x5357_414c;
+/// A store up to this size is checked as a whole by each start, which reads all of it; of a larger one
+/// a start checks the newest records and the small tables, and the walk over the chain reads the rest.
+const CHECKED_BYTES: u64 = 64 << 20;
 /// A time further ahead than this says that the clock was wrong when the event was recorded.
 const CLOCK_SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -73,9 +77,14 @@ struct OpenStore {
 impl SqliteLedger {
     /// Opens the store, or makes one. The caller holds the lock of the state directory.
     pub(super) fn open(path: &Path) -> Result<Self, AuditError> {
-        create_file(path).map_err(AuditError::io("create", path))?;
-        let connection = connect(path).map_err(|error| not_ours(path, error))?;
-        let created = is_empty(&connection).map_err(|error| not_ours(path, error))?;
+        let file = open_file(path).map_err(AuditError::io("open", path))?;
+        let header = StoreHeader::read(&file).map_err(AuditError::io("read", path))?;
+        drop(file);
+        if let Some(header) = header {
+            check_header(&header, path)?;
+        }
+        let connection = connect(path).map_err(AuditError::database("open the audit log"))?;
+        let created = is_empty(&connection).map_err(AuditError::database("open the audit log"))?;
         let log_id = if created {
             let log_id = create(&connection).map_err(AuditError::database("create the audit log"))?;
             // Whatever becomes of the write-ahead file, the tables are there.
@@ -84,16 +93,37 @@ impl SqliteLedger {
                 .map_err(AuditError::database("create the audit log"))?;
             log_id
         } else {
-            let log_id = identify(&connection, path)?;
-            // From here on records of the newest format come in, which older programs must not take for damage.
-            connection
-                .pragma_update(None, "user_version", FORMAT_VERSION)
-                .map_err(AuditError::database("mark the format of the audit log"))?;
-            log_id
+            identify(&connection, path)?
         };
-        let opened = OpenStore::new(connection, path)
-            .map_err(|error| AuditError::NotDurable { cause: error.to_string() })?;
+        let opened = OpenStore::new(connection, path).map_err(cannot_start)?;
         Ok(Self { path: path.to_owned(), log_id, created, open: Some(opened) })
+    }
+
+    /// Marks the store as one with records of the newest format, which older programs must not take for
+    /// damage.
+    pub(super) fn mark_format(&mut self) -> Result<(), LedgerError> {
+        let connection = self.connection()?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if version == FORMAT_VERSION {
+            return Ok(());
+        }
+        self.transaction(|connection| Ok(connection.pragma_update(None, "user_version", FORMAT_VERSION)?))
+    }
+
+    /// What SQLite finds wrong with the file: all of it if it is small or `whole` says so, else the tables
+    /// that stay small. `None` if that is nothing.
+    pub(super) fn find_damage(&mut self, whole: bool) -> Result<Option<String>, LedgerError> {
+        let main_bytes = self.usage()?.main_bytes;
+        let connection = self.connection()?;
+        if whole || main_bytes <= CHECKED_BYTES {
+            return Ok(find_damage(connection)?);
+        }
+        for table in ["sqlite_schema", "log", "damaged", "probe"] {
+            if let Some(found) = integrity(connection, table)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// The id of the log.
@@ -402,11 +432,12 @@ pub(super) fn wal_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn create_file(path: &Path) -> io::Result<()> {
+/// Opens the file, or makes it.
+fn open_file(path: &Path) -> io::Result<File> {
     // Only the owner may read what clients asked for.
-    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    drop(file);
-    sync_parent(path)
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    sync_parent(path)?;
+    Ok(file)
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -457,12 +488,24 @@ fn create(connection: &Connection) -> rusqlite::Result<Uuid> {
     Ok(log_id)
 }
 
+/// Checks what the first bytes of a file say of it.
+pub(super) fn check_header(header: &StoreHeader, path: &Path) -> Result<(), AuditError> {
+    let other = |detail: &str| AuditError::NotAnAuditLog { path: path.to_owned(), detail: detail.to_owned() };
+    match header.problem() {
+        Some(problem) if header.is_ours() => Err(AuditError::Damaged { what: problem.to_owned() }),
+        Some(problem) => Err(other(problem)),
+        None if header.is_foreign() => Err(other("it is a SQLite database of another application")),
+        None => Ok(()),
+    }
+}
+
 /// Checks that the file is an audit log that this program understands, and reads its id.
 pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Uuid, AuditError> {
+    let failed = || AuditError::database("open the audit log");
     let number = |pragma: &str| -> rusqlite::Result<i64> {
         connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))
     };
-    let application = number("application_id").map_err(|error| not_ours(path, error))?;
+    let application = number("application_id").map_err(failed())?;
     if application != APPLICATION_ID {
         return Err(AuditError::NotAnAuditLog {
             path: path.to_owned(),
@@ -472,7 +515,7 @@ pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Uuid, Aud
             ),
         });
     }
-    let version = number("user_version").map_err(|error| not_ours(path, error))?;
+    let version = number("user_version").map_err(failed())?;
     if !(OLDEST_FORMAT..=FORMAT_VERSION).contains(&version) {
         return Err(AuditError::UnknownFormat {
             path: path.to_owned(),
@@ -480,19 +523,29 @@ pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Uuid, Aud
             known: FORMAT_VERSION,
         });
     }
-    read_log_id(connection).map_err(|error| not_ours(path, error))?.ok_or_else(|| AuditError::NotAnAuditLog {
-        path: path.to_owned(),
-        detail: "it has no log id".to_owned(),
-    })
+    let log_id = read_log_id(connection).map_err(failed())?;
+    log_id.ok_or_else(|| AuditError::Damaged { what: "it has no log id".to_owned() })
 }
 
-/// Turns an error of the first look at a file into one that says what the file is.
-pub(super) fn not_ours(path: &Path, error: rusqlite::Error) -> AuditError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            AuditError::NotAnAuditLog { path: path.to_owned(), detail: error.to_string() }
-        }
-        _ => AuditError::Database { action: "open the audit log", source: error },
+/// What SQLite finds wrong with the whole file, which it reads; `None` if that is nothing.
+pub(super) fn find_damage(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    integrity(connection, "1")
+}
+
+/// The first finding of SQLite's integrity check. `scope` is the name of a table, or a number of findings
+/// for all of the file.
+fn integrity(connection: &Connection, scope: &str) -> rusqlite::Result<Option<String>> {
+    let found: String =
+        connection.query_row(&format!("PRAGMA integrity_check({scope})"), [], |row| row.get(0))?;
+    let line = found.lines().find(|line| !line.starts_with("***")).unwrap_or_default();
+    Ok((line != "ok").then(|| format!("its pages are damaged: {line}")))
+}
+
+/// An error of the ledger before the log is open.
+pub(super) fn cannot_start(error: LedgerError) -> AuditError {
+    match error {
+        LedgerError::Sqlite(source) => AuditError::Database { action: "open the audit log", source },
+        other => AuditError::NotDurable { cause: other.to_string() },
     }
 }
 

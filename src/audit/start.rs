@@ -8,11 +8,11 @@ use std::time::SystemTime;
 
 use super::aside::{check_present, is_broken, open_log, set_store_aside};
 use super::chain::ChainWalk;
-use super::high_water::{HIGH_WATER_FILE, HighWaterFile, Remembered};
+use super::high_water::{HIGH_WATER_FILE, HighWaterFile, Remembered, read_last};
 use super::ledger::{Ledger, LedgerError};
 use super::record::{GapReason, Tip, gap};
 use super::repair::{fill_lost, known_time, set_aside};
-use super::sqlite::{SqliteLedger, wal_path};
+use super::sqlite::{SqliteLedger, cannot_start, wal_path};
 use super::state_dir::StateDir;
 use super::{AuditError, BadRecord, ChainProblem, STORE_FILE, wal};
 use crate::proto::v1::Gap;
@@ -63,73 +63,124 @@ pub(super) struct Started {
 }
 
 /// Takes the lock, opens the store and brings its end in order. A store that is broken stops the
-/// start, or is moved aside if `aside` says so.
+/// start, or is moved aside if `aside` says so; the whole store is read to find out then.
 pub(super) fn start(state_dir: &Path, aside: bool, now: SystemTime) -> Result<Started, AuditError> {
     let locked = StateDir::lock(state_dir)?;
-    let found = check_present(state_dir).and_then(|()| open_store(state_dir, now));
-    let (opened, log_opened) = match found {
-        Err(error) if is_broken(state_dir, &error) => {
+    let (mut opened, log_opened) = match open_store(state_dir, aside, now) {
+        Err(error) if is_broken(state_dir, &error) || (aside && is_of_newer_format(&error)) => {
             if !aside {
+                let acknowledged = read_last(&state_dir.join(HIGH_WATER_FILE)).map(|(_, durable)| durable);
                 let path = state_dir.join(STORE_FILE);
-                return Err(AuditError::Broken { path, cause: Box::new(error) });
+                return Err(AuditError::Broken { path, cause: Box::new(error), acknowledged });
             }
             let log_opened = set_store_aside(state_dir, &error, now)?;
-            (open_store(state_dir, now)?, Some(log_opened))
+            (open_store(state_dir, false, now)?, Some(log_opened))
         }
-        found => (found?, None),
+        opened => (opened?, None),
     };
-    let (mut ledger, mut report) = opened;
+    let ledger = &mut opened.ledger;
     if let Some(log_opened) = log_opened {
-        open_log(&mut ledger, log_opened, now).map_err(unusable)?;
+        open_log(ledger, log_opened, now).map_err(cannot_start)?;
     }
-    let log_id = ledger.log_id();
-    let high_water_path = state_dir.join(HIGH_WATER_FILE);
-    let (high_water, remembered) =
-        HighWaterFile::open(&high_water_path, log_id).map_err(AuditError::io("open", &high_water_path))?;
-    let tip = ledger.tip().map_err(unusable)?;
-    if let Some(durable) = remembered.durable.filter(|durable| *durable > tip.head.sequence) {
-        report.lost = durable - tip.head.sequence;
-        fill_lost(&mut ledger, log_id, tip, durable, now).map_err(unusable)?;
-    }
-
-    let tip = ledger.tip().map_err(unusable)?;
-    let base = ledger.base().map_err(unusable)?;
-    let accounted = ledger.accounted().map_err(unusable)?;
+    ledger.mark_format().map_err(cannot_start)?;
+    let tip = ledger.tip().map_err(cannot_start)?;
+    let base = ledger.base().map_err(cannot_start)?;
+    let accounted = ledger.accounted().map_err(cannot_start)?;
+    let OpenedStore { ledger, high_water, remembered, mut report } = opened;
     let unwritten = unwritten(&remembered, accounted, tip, now);
     report.unwritten = unwritten.as_ref().map_or(0, |gap| gap.count);
     high_water
         .reset(tip.head.sequence, accounted + report.unwritten)
-        .map_err(AuditError::io("write", &high_water_path))?;
+        .map_err(AuditError::io("write", state_dir.join(HIGH_WATER_FILE)))?;
     Ok(Started { ledger, state_dir: locked, high_water, tip, base, accounted, unwritten, report })
 }
 
-/// Opens the store, cuts off what a crash tore, and checks the newest records.
-fn open_store(state_dir: &Path, now: SystemTime) -> Result<(SqliteLedger, StartReport), AuditError> {
+/// A store whose end is in order.
+struct OpenedStore {
+    ledger: SqliteLedger,
+    high_water: HighWaterFile,
+    remembered: Remembered,
+    report: StartReport,
+}
+
+/// Opens the store, cuts off what a crash tore, and checks the newest records; all of them if `whole`
+/// says so.
+fn open_store(state_dir: &Path, whole: bool, now: SystemTime) -> Result<OpenedStore, AuditError> {
+    check_present(state_dir)?;
     let path = state_dir.join(STORE_FILE);
     let wal = wal_path(&path);
     let torn = wal::torn_tail(&wal).map_err(AuditError::io("read", &wal))?;
     wal::rewrite_in_place(&wal).map_err(AuditError::io("refresh", &wal))?;
 
     let mut ledger = SqliteLedger::open(&path)?;
+    let log_id = ledger.log_id();
     let mut report = StartReport {
         created: ledger.created(),
         torn_bytes: torn.bytes,
         torn_frames: torn.frames,
         ..StartReport::default()
     };
-
-    if let Some(last_good) = check_tail(&mut ledger)? {
-        report.damaged = set_aside(&mut ledger, last_good, now).map_err(unusable)?;
+    let mark = state_dir.join(HIGH_WATER_FILE);
+    let remembered = Remembered::read_path(&mark, log_id).map_err(AuditError::io("read", &mark))?;
+    if let Some(problem) = remembered.problem {
+        return Err(AuditError::Damaged { what: format!("`{}` is damaged: {problem}", mark.display()) });
     }
-    Ok((ledger, report))
+
+    let damaged = check_tail(&mut ledger)?;
+    let newest = ledger.tip().map_err(cannot_start)?.head.sequence;
+    // The last process closed the store in order after this record, so no crash took what is missing up to it.
+    let closed = remembered.closed.unwrap_or(0);
+    match &damaged {
+        Some((_, bad)) if bad.sequence <= closed => return Err(bad.clone().into()),
+        _ if newest < closed => {
+            return Err(
+                BadRecord { sequence: newest + 1, problem: ChainProblem::EndsEarly { newest } }.into()
+            );
+        }
+        _ => {}
+    }
+    if let Some(found) = ledger.find_damage(whole).map_err(cannot_start)? {
+        return Err(AuditError::Damaged { what: found });
+    }
+    if let Some((last_good, _)) = damaged {
+        report.damaged = set_aside(&mut ledger, last_good, now).map_err(cannot_start)?;
+    }
+    if whole {
+        walk_all(&mut ledger)?;
+    }
+    if let Some(durable) = remembered.durable.filter(|durable| *durable > newest) {
+        report.lost = durable - newest;
+        let tip = ledger.tip().map_err(cannot_start)?;
+        fill_lost(&mut ledger, log_id, tip, durable, now).map_err(cannot_start)?;
+    }
+    let (high_water, _) = HighWaterFile::open(&mark, log_id).map_err(AuditError::io("open", &mark))?;
+    Ok(OpenedStore { ledger, high_water, remembered, report })
 }
 
-/// Checks the newest records. `Some` is the last good place, if all records after it have damaged
-/// content; anything else that is wrong is an error.
-fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<Tip>, AuditError> {
+const fn is_of_newer_format(error: &AuditError) -> bool {
+    matches!(error, AuditError::UnknownFormat { .. })
+}
+
+/// Checks every record.
+fn walk_all(ledger: &mut SqliteLedger) -> Result<(), AuditError> {
+    let mut walk = ChainWalk::new(ledger.log_id(), ledger.base().map_err(cannot_start)?);
+    loop {
+        let rows = ledger.rows_after(walk.last().head.sequence, CHECKED_ROWS).map_err(cannot_start)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in rows {
+            walk.take(&row)?;
+        }
+    }
+}
+
+/// Checks the newest records. `Some` is the last good place and the record after it, if all records after
+/// it have damaged content; anything else that is wrong is an error.
+fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<(Tip, BadRecord)>, AuditError> {
     let log_id = ledger.log_id();
-    let base = ledger.base().map_err(unusable)?;
-    let newest = ledger.tip().map_err(unusable)?.head.sequence;
+    let base = ledger.base().map_err(cannot_start)?;
+    let newest = ledger.tip().map_err(cannot_start)?.head.sequence;
     let from = newest.saturating_sub(CHECKED_ROWS).max(base.head.sequence);
     let unreadable = |sequence: u64| {
         move |error: LedgerError| AuditError::DataLoss {
@@ -171,7 +222,7 @@ fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<Tip>, AuditError> {
             Ok(_) => return Err(bad.clone().into()),
         }
     }
-    Ok(damaged.map(|_| walk.last()))
+    Ok(damaged.map(|bad| (walk.last(), bad)))
 }
 
 const fn missing(sequence: u64, next: u64) -> AuditError {
@@ -186,9 +237,7 @@ fn unwritten(remembered: &Remembered, accounted: u64, tip: Tip, now: SystemTime)
     Some(gap(GapReason::ProcessEnded, count, first_time, last_time))
 }
 
-fn unusable(error: LedgerError) -> AuditError {
-    AuditError::NotDurable { cause: error.to_string() }
-}
-
+#[cfg(test)]
+mod damaged;
 #[cfg(test)]
 mod tests;

@@ -9,11 +9,13 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::AuditError;
+use super::aside::{check_present, is_broken, problem_of};
 use super::chain::{BadRecord, ChainProblem, ChainWalk, VerifyReport};
-use super::high_water::{HIGH_WATER_FILE, read_last};
-use super::offline::open;
-use super::record::Head;
-use super::sqlite::{read_base, read_newest, read_row, signed};
+use super::error::shows_damage;
+use super::high_water::{HIGH_WATER_FILE, Remembered, read_last};
+use super::offline::OfflineStore;
+use super::record::{GENESIS_HASH, Head, Tip};
+use super::sqlite::{find_damage, read_base, read_newest, read_row, signed};
 
 /// How many records one query reads.
 const PAGE_ROWS: u64 = 1000;
@@ -26,28 +28,55 @@ pub struct VerifyOptions {
 }
 
 /// Walks the whole chain of the store at `path`, up to where the high-water file next to it says that
-/// records were acknowledged. Blocks. No server may have it.
+/// records were acknowledged, and lets SQLite check the file. Blocks. No server may have it.
 ///
-/// A chain that does not hold is a report, not an error.
+/// A chain that does not hold, and a store that is damaged or gone, are a report, not an error.
 ///
 /// # Errors
 ///
-/// The file is not there, is not an audit log, is in use by a server, or cannot be read at all.
+/// There is no store and never was, the file is not an audit log, is in use by a server, or cannot be read
+/// at the moment.
 pub fn verify(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, AuditError> {
-    let (connection, log_id) = open(path)?;
-    let mut walk = ChainWalk::new(log_id, read_base(&connection)?);
-    let mut bad = walk_to_end(&connection, log_id, &mut walk, options)?;
-    let newest = walk.last().head.sequence;
-    if bad.is_none() && durable(path, log_id).is_some_and(|durable| durable > newest) {
-        bad = Some(BadRecord { sequence: newest + 1, problem: ChainProblem::EndsEarly { newest } });
-    }
-    Ok(walk.finish(bad).0)
+    let state_dir = path.parent().unwrap_or(Path::new(""));
+    let known = read_last(&state_dir.join(HIGH_WATER_FILE));
+    let acknowledged = known.map(|(_, durable)| durable);
+    let report = match check_present(state_dir).and_then(|()| verify_store(path, options)) {
+        // Nothing of it can be read.
+        Err(error) if is_broken(state_dir, &error) => {
+            let start = Tip { head: Head { sequence: 0, hash: GENESIS_HASH }, latest_time: i64::MIN };
+            let walk = ChainWalk::new(known.map(|(log_id, _)| log_id).unwrap_or_default(), start);
+            let (report, _) = walk.finish(Some(BadRecord::store(problem_of(&error))));
+            let log_id = if known.is_none() { String::new() } else { report.log_id };
+            VerifyReport { log_id, ..report }
+        }
+        report => report?,
+    };
+    Ok(VerifyReport { acknowledged, ..report })
 }
 
-/// The last acknowledged sequence, as the high-water file next to the store knows it.
-fn durable(store: &Path, log_id: Uuid) -> Option<u64> {
-    let (known, durable) = read_last(&store.with_file_name(HIGH_WATER_FILE))?;
-    (known == log_id).then_some(durable)
+fn verify_store(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, AuditError> {
+    let OfflineStore { connection, log_id, .. } = &OfflineStore::open(path)?;
+    let mark = path.with_file_name(HIGH_WATER_FILE);
+    let remembered = Remembered::read_path(&mark, *log_id).map_err(AuditError::io("read", &mark))?;
+    let mut walk = ChainWalk::new(*log_id, read_base(connection)?);
+    let mut bad = walk_to_end(connection, *log_id, &mut walk, options)?;
+    let newest = walk.last().head.sequence;
+    if bad.is_none() && remembered.durable.is_some_and(|durable| durable > newest) {
+        bad = Some(BadRecord { sequence: newest + 1, problem: ChainProblem::EndsEarly { newest } });
+    }
+    if bad.is_none() {
+        bad = match find_damage(connection) {
+            Ok(found) => found.map(BadRecord::store),
+            Err(error) if shows_damage(&error) => Some(BadRecord::store(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+    }
+    if bad.is_none() {
+        bad = remembered
+            .problem
+            .map(|problem| BadRecord::store(format!("`{}` is damaged: {problem}", mark.display())));
+    }
+    Ok(walk.finish(bad).0)
 }
 
 /// Walks to the end and returns the first bad record.

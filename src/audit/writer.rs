@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::AuditError;
-use super::chain::{ChainWalk, StoredRow};
+use super::chain::{BadRecord, ChainWalk, StoredRow};
 use super::check::{ChainCheck, WalkResult};
 use super::ledger::{Ledger, LedgerError};
 use super::loss::TakenLosses;
@@ -93,6 +93,8 @@ pub(super) struct Writer {
     /// Before this, denials beyond their rate are not made into another gap.
     next_rate_gap: Instant,
     check: ChainCheck,
+    /// Damage of the store that the walk over the chain may not come by.
+    store_damage: Option<BadRecord>,
     maintenance_errors: Throttle,
     evictions: Throttle,
     write_errors: Throttle,
@@ -142,6 +144,7 @@ impl Writer {
             next_maintenance: Instant::now(),
             next_rate_gap: Instant::now(),
             check,
+            store_damage: None,
             maintenance_errors: Throttle::every_minute(),
             evictions: Throttle::every_minute(),
             write_errors: Throttle::every_minute(),
@@ -187,11 +190,21 @@ impl Writer {
         }
         match self.check.step(self.ledger.as_mut(), self.tip, Instant::now()) {
             None => {}
-            Some(WalkResult::Intact) => self.shared.set_chain_broken(None),
+            Some(WalkResult::Intact) => self.shared.set_chain_broken(self.store_damage.clone()),
             Some(WalkResult::Bad(bad)) => {
                 error!(sequence = bad.sequence, problem = %bad.problem, "the stored audit chain is broken");
                 self.shared.set_chain_broken(Some(bad));
             }
+        }
+    }
+
+    /// Notes an error that says that the store is damaged.
+    fn note_damage(&mut self, error: &LedgerError) {
+        if error.is_damage() && self.store_damage.is_none() {
+            let found = BadRecord::store(error.to_string());
+            error!(%error, "the audit store is damaged");
+            self.shared.set_chain_broken(Some(found.clone()));
+            self.store_damage = Some(found);
         }
     }
 
@@ -495,6 +508,7 @@ impl Writer {
     /// Notes a failure and fails those who wait. Returns false for the caller to pass on.
     fn failed(&mut self, error: &LedgerError) -> bool {
         self.ledger.rollback();
+        self.note_damage(error);
         self.unsure = true;
         self.shared.figures.error();
         let now = Instant::now();
@@ -555,6 +569,7 @@ impl Writer {
             }
             Err(error) => {
                 self.ledger.rollback();
+                self.note_damage(&error);
                 self.shared.figures.error();
                 if let Some(count) = self.maintenance_errors.add(1, Instant::now()) {
                     warn!(%error, count, "audit log could not be maintained");
@@ -572,7 +587,7 @@ impl Writer {
 
     /// Closes the store and gives the lock back.
     fn finish(self) {
-        let Self { ledger, shared, jobs, waiting, trouble, closed, locked, .. } = self;
+        let Self { ledger, shared, jobs, waiting, trouble, closed, locked, tip, unsure, .. } = self;
         // What is sent from here on fails at once, and what was sent and not taken is counted by
         // the mark.
         drop(jobs);
@@ -586,6 +601,10 @@ impl Writer {
         };
         drop(waiting);
         drop(ledger);
+        // Without this the next start takes what is missing at the end for what a crash tore off.
+        if !unsure && let Err(error) = shared.high_water.close(tip.head.sequence) {
+            warn!(%error, "audit high-water file not written");
+        }
         // The lock goes last: then the files are another's.
         shared.high_water.finish();
         locked.unlock();

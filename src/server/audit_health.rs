@@ -74,8 +74,10 @@ async fn show_log(log: &AuditLog, tracker: &StatusTracker) {
         });
         tracker.toggle(kind::AUDIT_STORAGE_LOW, low, now);
         let broken = chain_broken.map(|bad| {
-            let message =
-                format!("the stored audit chain does not hold from {bad}; see `scopeward audit verify`");
+            let message = format!(
+                "the audit store is broken: {bad}; stop the server, run `scopeward audit verify` on its state directory, and \
+                 start it once with --set-aside-broken-audit, which moves the store aside and opens a new log that names it"
+            );
             ("AuditRecordBad", message)
         });
         tracker.toggle(kind::AUDIT_CHAIN_BROKEN, broken, now);
@@ -129,14 +131,25 @@ pub(super) fn log_start(log: &AuditLog) {
     let report = log.start_report();
     let head = log.head();
     info!(log_id = %log.log_id(), sequence = head.sequence, created = report.created, "audit log open");
-    if report.torn_bytes > 0 || report.damaged > 0 || report.lost > 0 || report.unwritten > 0 {
+    if report.torn_bytes > 0 {
         warn!(
             torn_bytes = report.torn_bytes,
             torn_frames = report.torn_frames,
+            "the audit log was not closed in order: an unfinished transaction at its end was cut off"
+        );
+    }
+    if report.damaged > 0 || report.lost > 0 {
+        warn!(
             damaged = report.damaged,
             lost = report.lost,
+            "the audit log was not closed in order, and acknowledged records at its end are damaged or lost: gaps have \
+             their sequences"
+        );
+    }
+    if report.unwritten > 0 {
+        warn!(
             unwritten = report.unwritten,
-            "the audit log was not closed cleanly: its tail was cut off, and what is missing is counted in a gap"
+            "the last process ended with audit events in memory: they are lost, and a gap counts them"
         );
     }
 }

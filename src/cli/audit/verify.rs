@@ -104,18 +104,18 @@ impl FromArgMatches for ChainSource {
 /// If there is no chain to verify, or no way to it.
 pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
     let VerifyArgs { source, timeout: limit, expect_head, output } = args;
-    let report = match source {
+    let report = match &source {
         ChainSource::StateDir(state_dir) => {
             audit::verify(&state_dir.join(STORE_FILE), &VerifyOptions { expected: expect_head })?
         }
         ChainSource::Server(server) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(through(&server, limit, expect_head))?
+            runtime.block_on(through(server, limit, expect_head))?
         }
     };
     print(&match output {
-        Format::Text => text(&report),
-        Format::Json => json(&report)?,
+        Format::Text => text(&report, &source),
+        Format::Json => json(&report, &source)?,
     })?;
     if report.bad.is_some() {
         return Ok(Exit::No);
@@ -179,13 +179,13 @@ async fn through(server: &Uri, limit: TimeoutArgs, expected: Option<Head>) -> an
     Ok(report)
 }
 
-fn text(report: &VerifyReport) -> String {
-    let VerifyReport { log_id, base, head, records, gaps, missing_events, bad: found } = report;
+fn text(report: &VerifyReport, source: &ChainSource) -> String {
+    let VerifyReport { log_id, base, head, records, gaps, missing_events, acknowledged, bad: found } = report;
+    let log_id = if log_id.is_empty() { "unknown" } else { log_id };
     let mut text = match found {
         None => format!("{} log {log_id}\n", good("VERIFIED")),
-        Some(BadRecord { sequence, problem }) => {
-            let problem = problem.to_string();
-            format!("{} log {log_id}\n  bad       record {sequence}: {}\n", bad("BAD"), clean(&problem))
+        Some(found) => {
+            format!("{} log {log_id}\n  bad       {}\n", bad("BROKEN"), clean(&found.to_string()))
         }
     };
     let range = match records {
@@ -197,11 +197,44 @@ fn text(report: &VerifyReport) -> String {
     text.push_str(&format!("  gaps      {gaps}, missing events {missing_events}\n"));
     let place = format!("{}:{}", head.sequence, hex::encode(&head.hash));
     text.push_str(&format!("  head      {}\n", dim(&place)));
+    if let Some(found) = found {
+        if let Some(acknowledged) = acknowledged {
+            text.push_str(&format!("  known     record {acknowledged} was the last acknowledged\n"));
+        }
+        text.push_str(&format!("  next      {}\n", next_step(found, *acknowledged, source)));
+    }
     text
 }
 
-fn json(report: &VerifyReport) -> serde_json::Result<String> {
-    let VerifyReport { log_id, base, head, records, gaps, missing_events, bad } = report;
+/// What to do about a broken chain.
+fn next_step(found: &BadRecord, acknowledged: Option<u64>, source: &ChainSource) -> String {
+    // Only a head that was kept elsewhere knows of these.
+    let is_whole_in_itself = match found.problem {
+        ChainProblem::UnexpectedHash => true,
+        ChainProblem::EndsEarly { newest } => acknowledged.is_none_or(|known| known <= newest),
+        _ => false,
+    };
+    match source {
+        ChainSource::StateDir(_) if is_whole_in_itself => {
+            "copy the state directory as evidence: somebody who can write it removed or replaced records, and a start \
+             cannot notice that"
+                .to_owned()
+        }
+        ChainSource::StateDir(state_dir) => format!(
+            "copy {0} as evidence, then start once with `scopeward serve --state-dir {0} --set-aside-broken-audit`, \
+             which moves the store to `audit-broken-<time>` there and opens a new log that names it",
+            clean(&state_dir.display().to_string())
+        ),
+        ChainSource::Server(_) => {
+            "stop the server, run `scopeward audit verify --state-dir DIR` on its state directory, and start it once \
+             with --set-aside-broken-audit"
+                .to_owned()
+        }
+    }
+}
+
+fn json(report: &VerifyReport, source: &ChainSource) -> serde_json::Result<String> {
+    let VerifyReport { log_id, base, head, records, gaps, missing_events, acknowledged, bad } = report;
     let has_records = *records > 0;
     let report = VerifyJson {
         verified: bad.is_none(),
@@ -213,9 +246,11 @@ fn json(report: &VerifyReport) -> serde_json::Result<String> {
         last_sequence: has_records.then_some(head.sequence),
         head_sequence: head.sequence,
         head_hash: hex::encode(&head.hash),
-        bad: bad.as_ref().map(|BadRecord { sequence, problem }| JsonBad {
-            sequence: *sequence,
-            problem: problem.to_string(),
+        acknowledged: *acknowledged,
+        bad: bad.as_ref().map(|found| JsonBad {
+            sequence: (found.sequence > 0).then_some(found.sequence),
+            problem: found.problem.to_string(),
+            next_step: next_step(found, *acknowledged, source),
         }),
     };
     Ok(serde_json::to_string_pretty(&report)? + "\n")
@@ -238,13 +273,19 @@ struct VerifyJson {
     /// The sequence for `--expect-head`: the last one, or that of the last record that retention deleted.
     head_sequence: u64,
     head_hash: String,
+    /// The last record that the file next to the store knows to have been acknowledged; `null` if that is not
+    /// known, as through a server.
+    acknowledged: Option<u64>,
     bad: Option<JsonBad>,
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct JsonBad {
-    sequence: u64,
+    /// `null` if the store is damaged elsewhere than in a record, or is gone.
+    sequence: Option<u64>,
     problem: String,
+    next_step: String,
 }
 
 /// Reads `--expect-head`.

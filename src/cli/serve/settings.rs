@@ -224,7 +224,7 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         flag: "set-aside-broken-audit",
         kind: SettingKind::Switch,
         default: None,
-        text: "If the audit store is broken, move it to audit-broken-<time> and open a new log",
+        text: "Read the whole audit store; if it is broken, move it to audit-broken-<time> and open a new log",
     },
     ServeSetting {
         flag: "audit-jsonl",
