@@ -514,8 +514,18 @@ fn verify_agrees_offline_and_through_a_server() {
         let mut all = vec!["audit", "verify"];
         all.extend(args.iter().map(String::as_str));
         let offline = place.run(&all);
-        assert_eq!((offline.code, &offline.stdout), (code, &stdout), "{args:?}");
+        assert_eq!((offline.code, found(&offline.stdout)), (code, found(&stdout)), "{args:?}");
     }
+}
+
+/// What was found, without what only one of the two ways knows: what was acknowledged, and what to do.
+fn found(output: &str) -> Vec<&str> {
+    let differs = |line: &&str| {
+        ["known ", "next ", "\"acknowledged\":", "\"nextStep\":"]
+            .iter()
+            .any(|start| line.trim_start().starts_with(start))
+    };
+    output.lines().filter(|line| !differs(line)).collect()
 }
 
 /// What a start checks is the end of the log, so a server may have a bad record before that.
@@ -564,7 +574,12 @@ fn verify_names_a_record_in_which_one_byte_was_changed() {
         "{}",
         ran.stdout
     );
-    assert!(ran.stdout.contains("\n  good      2, sequences 1 to 2\n"), "{}", ran.stdout);
+    assert!(ran.stdout.starts_with("BROKEN log "), "{}", ran.stdout);
+    for line in ["good      2, sequences 1 to 2", "known     record 5 was the last acknowledged"] {
+        assert!(ran.stdout.contains(&format!("\n  {line}\n")), "{}", ran.stdout);
+    }
+    let next = "scopeward serve --state-dir .scopeward --set-aside-broken-audit";
+    assert!(ran.stdout.contains(next), "{}", ran.stdout);
     let ran = place.run(&["audit", "verify", "--output", "json"]);
     assert_eq!((ran.code, &ran.json()["bad"]["sequence"]), (1, &3.into()));
 
