@@ -69,13 +69,13 @@ impl Remembered {
         let mut problem = None;
         let mut number = |at| -> io::Result<Option<u64>> {
             Ok(match read_slot(file, at)? {
-                Slot::Empty => None,
-                Slot::Damaged => {
+                MarkNumber::Empty => None,
+                MarkNumber::Damaged => {
                     problem = Some(MarkProblem::Damaged);
                     None
                 }
-                Slot::Known(id, number) if id == log_id => Some(number),
-                Slot::Known(other, _) => {
+                MarkNumber::Known(id, number) if id == log_id => Some(number),
+                MarkNumber::Known(other, _) => {
                     problem.get_or_insert(MarkProblem::OtherLog(other));
                     None
                 }
@@ -99,8 +99,8 @@ impl Remembered {
 /// log it belongs to; `None` if there is none, or they do not have their checksum.
 pub(super) fn read_last(path: &Path) -> Option<(Uuid, u64)> {
     match read_slot(&File::open(path).ok()?, DURABLE_AT).ok()? {
-        Slot::Known(log_id, durable) => Some((log_id, durable)),
-        Slot::Empty | Slot::Damaged => None,
+        MarkNumber::Known(log_id, durable) => Some((log_id, durable)),
+        MarkNumber::Empty | MarkNumber::Damaged => None,
     }
 }
 
@@ -219,7 +219,7 @@ impl MarkState {
 }
 
 /// What is at a place of the file.
-enum Slot {
+enum MarkNumber {
     /// Nothing was written there yet.
     Empty,
     Known(Uuid, u64),
@@ -239,20 +239,20 @@ fn slot(log_id: Uuid, number: u64) -> [u8; SLOT_BYTES] {
     slot
 }
 
-fn read_slot(file: &File, at: u64) -> io::Result<Slot> {
+fn read_slot(file: &File, at: u64) -> io::Result<MarkNumber> {
     let mut found = [0; SLOT_BYTES];
     match file.read_exact_at(&mut found, at) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Slot::Empty),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(MarkNumber::Empty),
         Err(error) => return Err(error),
     }
     let (id, rest) = found.split_at(16);
     let log_id = Uuid::from_slice(id).unwrap_or_default();
     let number = rest.get(..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
     Ok(match found {
-        found if found == [0; SLOT_BYTES] => Slot::Empty,
-        found if found == slot(log_id, number) => Slot::Known(log_id, number),
-        _ => Slot::Damaged,
+        found if found == [0; SLOT_BYTES] => MarkNumber::Empty,
+        found if found == slot(log_id, number) => MarkNumber::Known(log_id, number),
+        _ => MarkNumber::Damaged,
     })
 }
 
