@@ -5,6 +5,7 @@
 
 pub mod audit;
 mod batch;
+pub mod caller;
 pub mod codec;
 pub mod convert;
 pub mod count;

@@ -9,9 +9,9 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 
+use futures_util::future::join_all;
 use http::{Request, Response};
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::server::call::Calls;
 use crate::server::config::Config;
 use crate::server::health::HealthService;
 use crate::server::lifecycle::Lifecycle;
+use crate::server::listen::{ListenAddr, Listeners, require_loopback};
 use crate::server::method::Methods;
 use crate::server::pressure::Pressure;
 use crate::server::shutdown::{CALLS_BY, CUT_BY};
@@ -44,6 +45,7 @@ mod connection;
 mod descriptors;
 mod health;
 pub mod lifecycle;
+pub mod listen;
 pub mod log;
 mod message;
 pub mod method;
@@ -58,7 +60,7 @@ pub mod supervisor;
 /// Serves `services` on `listeners` until `shutdown`, then drains.
 ///
 /// Health and reflection are added here, for all services by name. Health says NOT_SERVING until [`Lifecycle::serve`].
-/// Draining: health says NOT_SERVING, the listener is closed, new calls are refused, streams are told to end through
+/// Draining: health says NOT_SERVING, the listeners are closed, new calls are refused, streams are told to end through
 /// [`Lifecycle::draining`], and calls in flight continue for at most half of [`Config::shutdown_timeout`]; what is left then is cut off.
 ///
 /// # Errors
@@ -71,9 +73,9 @@ pub async fn run(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, ServerError> {
-    let Config { listen: _, insecure_allow_remote_plaintext, shutdown_timeout, limits, fault } = config;
-    let Listeners { grpc, grpc_addr } = listeners;
-    require_loopback(grpc_addr, insecure_allow_remote_plaintext)?;
+    let Listeners { all: listeners } = listeners;
+    listeners.iter().try_for_each(|listener| require_loopback(listener.address(), &config))?;
+    let Config { shutdown_timeout, limits, fault, .. } = config;
     let lifecycle = services.lifecycle.clone();
     let pressure = services.pressure.clone().unwrap_or_else(|| Pressure::new(&limits));
     let connections = Connections::new(&limits, pressure.clone());
@@ -93,7 +95,8 @@ pub async fn run(
             });
         }
     };
-    let mut acceptor = tokio::spawn(accept(grpc, connections.clone(), serve, stop.clone()));
+    let accept = |listener| accept(listener, connections.clone(), serve.clone(), stop.clone());
+    let mut acceptor = tokio::spawn(join_all(listeners.into_iter().map(accept)));
     tokio::pin!(shutdown);
     tokio::select! {
         () = &mut shutdown => {}
@@ -131,33 +134,6 @@ pub async fn run(
 pub struct Drained {
     /// How many calls and streams were cut off at the drain deadline, by path and sorted. Empty if all ended in time.
     pub cut_calls: Vec<(String, usize)>,
-}
-
-/// The sockets to serve on, bound before anything else starts, so that a port in use is known at once.
-#[derive(Debug)]
-pub struct Listeners {
-    grpc: TcpListener,
-    grpc_addr: SocketAddr,
-}
-
-impl Listeners {
-    /// Binds what `config` names.
-    ///
-    /// # Errors
-    ///
-    /// If an address is reachable from other machines without permission, or cannot be bound.
-    pub async fn bind(config: &Config) -> Result<Self, ServerError> {
-        require_loopback(config.listen, config.insecure_allow_remote_plaintext)?;
-        let bind = |source| ServerError::Bind { addr: config.listen, source };
-        let grpc = TcpListener::bind(config.listen).await.map_err(bind)?;
-        let grpc_addr = grpc.local_addr().map_err(bind)?;
-        Ok(Self { grpc, grpc_addr })
-    }
-
-    /// The real address of the gRPC listener: has the port that was picked if port 0 was asked for.
-    pub fn grpc_addr(&self) -> SocketAddr {
-        self.grpc_addr
-    }
 }
 
 /// The gRPC services to serve.
@@ -215,12 +191,7 @@ impl Services {
             served.iter().copied().fold(
                 tonic_reflection::server::Builder::configure()
                     .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                    // Each version describes both, since it lists both; tools resolve everything that is listed.
-                    .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-                    .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
-                    // The details of errors.
-                    .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET),
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET),
                 tonic_reflection::server::Builder::with_service_name,
             )
         };
@@ -237,10 +208,13 @@ pub enum ServerError {
     #[error("could not listen on {addr}: {source}")]
     Bind {
         /// The address as configured.
-        addr: SocketAddr,
+        addr: ListenAddr,
         /// What the system says, such as that the port is in use.
         source: io::Error,
     },
+    /// No address is named.
+    #[error("there is no address to listen on")]
+    NoListener,
     /// The address can be reached from other machines, and nothing is encrypted.
     #[error(
         "{addr} can be reached from other machines in plaintext; listen on a loopback address, or allow it with \
@@ -278,14 +252,6 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => info!("SIGINT received"),
         }
     })
-}
-
-fn require_loopback(addr: SocketAddr, allow_remote: bool) -> Result<(), ServerError> {
-    if allow_remote || addr.ip().to_canonical().is_loopback() {
-        Ok(())
-    } else {
-        Err(ServerError::RemotePlaintext { addr })
-    }
 }
 
 /// Served next to our own services.

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 use clap::Args;
-use http::Uri;
 use serde_json::{Value, json};
 
 use super::output::{Format, bad, dim, good, notable, print, print_error};
-use super::remote::{TimeoutArgs, server_uri};
+use super::remote::TimeoutArgs;
+use super::remote::address::ServerAddress;
 use super::report::{self, counted};
 use super::{Exit, input};
 use crate::escape::shown;
@@ -30,7 +30,7 @@ mod audit;
 /// valid or something cannot be read.
 #[derive(Args, Debug)]
 #[command(
-    override_usage = "scopeward diff [OPTIONS] <OLD> [NEW]\n       scopeward diff [OPTIONS] --against <HOST:PORT> [NEW]"
+    override_usage = "scopeward diff [OPTIONS] <OLD> [NEW]\n       scopeward diff [OPTIONS] --against <SERVER> [NEW]"
 )]
 pub(super) struct DiffArgs {
     /// The policy as it is, a folder or a file; left out with --against
@@ -43,8 +43,8 @@ pub(super) struct DiffArgs {
     #[arg(long, value_name = "DIR", default_value = "policies")]
     policies: PathBuf,
     /// Compare NEW with what the server at this address tells of its policy, instead of OLD
-    #[arg(long, value_name = "HOST:PORT", value_parser = server_uri, conflicts_with = "replay")]
-    against: Option<Uri>,
+    #[arg(long, value_name = "SERVER", conflicts_with = "replay")]
+    against: Option<ServerAddress>,
     #[command(flatten)]
     timeout: TimeoutArgs,
     /// Run recorded calls through both policies and list each answer that flips: a state directory,
@@ -130,7 +130,12 @@ fn between(old: &Path, new: &Path, records: Option<&Path>, load: &Load<'_>) -> a
     })
 }
 
-fn to_server(server: &Uri, timeout: TimeoutArgs, new: &Path, load: &Load<'_>) -> anyhow::Result<Difference> {
+fn to_server(
+    server: &ServerAddress,
+    timeout: TimeoutArgs,
+    new: &Path,
+    load: &Load<'_>,
+) -> anyhow::Result<Difference> {
     let after = load(new)?;
     let told = against::ask(server, timeout)?;
     let (before, after_digest) = (told.digest.clone(), after.digest().as_str().to_owned());

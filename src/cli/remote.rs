@@ -8,26 +8,27 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use http::Uri;
-use tonic::transport::Endpoint;
+use futures_util::TryFutureExt;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use tower::service_fn;
 
-use self::transport::TransportProblem;
+use self::address::ServerAddress;
 use super::output::Format;
 use super::value::positive_duration;
 
+pub(super) mod address;
 pub(super) mod retry;
-mod transport;
-
-pub(super) use self::transport::Remote;
 
 /// Which server, and how its answer is printed.
 #[derive(Args, Debug)]
 pub(super) struct ServerArgs {
-    /// Where the server listens; http:// may stand before it
-    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_SERVER, value_parser = server_uri)]
-    pub(super) server: Uri,
+    /// Where the server listens: HOST:PORT, http://HOST:PORT or unix:/PATH
+    #[arg(long, value_name = "SERVER", default_value = DEFAULT_SERVER)]
+    pub(super) server: ServerAddress,
     #[command(flatten)]
     pub(super) timeout: TimeoutArgs,
     /// How to print the answer
@@ -67,14 +68,22 @@ pub(super) fn shown(duration: Duration) -> String {
 ///
 /// # Errors
 /// If it cannot connect.
-pub(super) async fn connect(server: &Uri, limit: TimeoutArgs) -> anyhow::Result<Remote> {
+pub(super) async fn connect(server: &ServerAddress, limit: TimeoutArgs) -> anyhow::Result<Channel> {
     // No time-out of its own for calls: it would race with the limit, whose message says what happened.
-    let endpoint = Endpoint::from(server.clone())
+    let endpoint = Endpoint::from(server.uri())
         .connect_timeout(limit.timeout)
         // A stream may be silent for long; a server that is gone must not look like one.
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-    Ok(Remote::connect(server, endpoint).await?)
+    let connected = match server {
+        ServerAddress::Http(_) => endpoint.connect().await,
+        ServerAddress::Unix(path) => {
+            let path = path.clone();
+            let connect = move |_| UnixStream::connect(path.clone()).map_ok(TokioIo::new);
+            endpoint.connect_with_connector(service_fn(connect)).await
+        }
+    };
+    connected.map_err(|error| unreachable(server, &error))
 }
 
 /// Runs one call to its end on a runtime of its own, unless it takes longer than `limit`.
@@ -89,18 +98,22 @@ pub(super) fn wait<T>(
     runtime.block_on(limit.run(call)).unwrap_or_else(|| Err(limit.error()))
 }
 
-/// An error of a call in one line: code, reason and message of a server, or why there is no answer.
+fn unreachable(server: &ServerAddress, error: &dyn std::error::Error) -> anyhow::Error {
+    // The innermost cause is what the system says; the ones around it only say that it was a transport.
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let cause = cause.to_string();
+    let cause = cause.split(" (os error").next().unwrap_or_default().to_lowercase();
+    anyhow!(
+        "could not connect to {server}: {cause}; start a server there with `scopeward serve`, or name another one \
+         with `--server`"
+    )
+}
+
+/// A gRPC error in one line: code, reason and message.
 pub(super) fn said(status: &Status) -> String {
-    if let Some(problem) = TransportProblem::of(status) {
-        return problem.to_string();
-    }
-    if std::error::Error::source(status).is_some() {
-        // A status that a server sent has no cause here.
-        return format!(
-            "the connection was lost before the whole answer was here: {}",
-            transport::cause(status)
-        );
-    }
     let mut text = code_name(status.code());
     if let Some(info) = status.get_details_error_info() {
         // Writing to a String does not fail.
@@ -122,23 +135,6 @@ fn code_name(code: Code) -> String {
     name
 }
 
-/// Reads `--server`: `HOST:PORT`, or `http://` with a host and perhaps a port.
-pub(super) fn server_uri(text: &str) -> Result<Uri, String> {
-    let hint = "write it as HOST:PORT or http://HOST:PORT";
-    let bare = !text.contains("://");
-    let whole = if bare { format!("http://{text}") } else { text.to_owned() };
-    let uri: Uri = whole.parse().map_err(|error| format!("{error}; {hint}"))?;
-    match uri.scheme_str() {
-        Some("http") if uri.host().is_none_or(str::is_empty) => Err(format!("it names no host; {hint}")),
-        // Without a scheme a missing port is more likely a mistake than port 80.
-        Some("http") if bare && uri.port().is_none() => Err(format!("it names no port; {hint}")),
-        Some("http") if matches!(uri.path(), "" | "/") && uri.query().is_none() => Ok(uri),
-        Some("http") => Err(format!("a server has no path; {hint}")),
-        Some("https") => Err(format!("TLS is not supported; {hint}")),
-        _ => Err(hint.to_owned()),
-    }
-}
-
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50551";
 /// How long a connection may be silent when it is asked.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -157,36 +153,5 @@ mod tests {
         assert_eq!(code_name(Code::Unavailable), "UNAVAILABLE");
         assert_eq!(code_name(Code::OutOfRange), "OUT_OF_RANGE");
         assert_eq!(code_name(Code::DataLoss), "DATA_LOSS");
-    }
-
-    #[test]
-    fn a_server_is_a_host_with_a_port_or_an_http_address() {
-        let same = ["http://127.0.0.1:50551/", "http://127.0.0.1:50551", "127.0.0.1:50551"];
-        for text in same {
-            assert_eq!(server_uri(text).unwrap(), same[0], "{text}");
-        }
-        for text in
-            ["http://[::1]:50551/", "[::1]:50551", "localhost:1", "http://localhost", "a-b.example:80"]
-        {
-            assert!(server_uri(text).is_ok(), "{text}");
-        }
-        for text in [
-            "https://a:1",
-            "http://a:1/x",
-            "http://a:1/?x",
-            "",
-            "http://",
-            "a b",
-            "localhost",
-            "::1",
-            "a:1/x",
-            "a:",
-            "a:b",
-            "a:65536",
-            ":1",
-            "ftp://a:1",
-        ] {
-            assert!(server_uri(text).is_err(), "{text}");
-        }
     }
 }

@@ -24,6 +24,7 @@ use crate::audit::jsonl::JsonlTarget;
 use crate::escape::clean;
 use crate::server::app::{App, AppError};
 use crate::server::config::{AuditSettings, Config, PeerLimits, ServerSettings};
+use crate::server::listen::ListenAddr;
 use crate::server::log::{Log, log_panics};
 use crate::server::metrics::ProcessCounters;
 use crate::server::recorder;
@@ -44,7 +45,8 @@ pub(super) struct ServeArgs {
     pub(super) print_config: bool,
     policies: PathBuf,
     state_dir: PathBuf,
-    listen: SocketAddr,
+    listen: Vec<ListenAddr>,
+    listen_unix_mode: u32,
     admin_listen: SocketAddr,
     debounce: Duration,
     removal_quiet: Duration,
@@ -100,7 +102,8 @@ impl ServeArgs {
             print_config: given.value(PRINT_CONFIG)?,
             policies: given.value("policies")?,
             state_dir: given.value("state-dir")?,
-            listen: given.value("listen")?,
+            listen: given.values("listen")?,
+            listen_unix_mode: given.value("listen-unix-mode")?,
             admin_listen: given.value("admin-listen")?,
             debounce: given.value("debounce")?,
             removal_quiet: given.value("removal-quiet")?,
@@ -147,6 +150,13 @@ impl GivenFlags {
         let missing =
             || clap::Error::raw(ErrorKind::MissingRequiredArgument, format!("--{flag} has no value\n"));
         self.optional(flag)?.ok_or_else(missing)
+    }
+
+    /// All values of a setting that takes several.
+    fn values<T: Any + Clone + Send + Sync>(&mut self, flag: &str) -> Result<Vec<T>, clap::Error> {
+        let wrong = |error| clap::Error::raw(ErrorKind::InvalidValue, format!("--{flag}: {error}\n"));
+        let values = self.0.try_remove_many(flag).map_err(wrong)?;
+        Ok(values.map(Iterator::collect).unwrap_or_default())
     }
 
     /// A number in the width that it is used with.
@@ -210,6 +220,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         policies,
         state_dir,
         listen,
+        listen_unix_mode,
         admin_listen,
         debounce,
         removal_quiet,
@@ -237,6 +248,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
     let settings = ServerSettings {
         server: Config {
             listen,
+            listen_unix_mode,
             insecure_allow_remote_plaintext,
             shutdown_timeout,
             limits,
@@ -300,9 +312,10 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
 /// Says that questions are answered from now on: the addresses are bound, so a call that comes at once
 /// waits for its answer. On standard output, or on standard error if the former carries audit lines.
 fn announce(app: &App, log: &Log, lines_on_stdout: bool) {
-    let (grpc, admin) = (app.grpc_addr(), app.admin_addr());
+    let grpc: Vec<_> = app.grpc_addresses().iter().map(|address| format!("grpc={address}")).collect();
+    let (grpc, admin) = (grpc.join(" "), app.admin_addr());
     let (digest, audiences) = app.policy();
-    let ready = format!("scopeward ready: grpc={grpc} admin={admin} digest={digest} audiences={audiences}\n");
+    let ready = format!("scopeward ready: {grpc} admin={admin} digest={digest} audiences={audiences}\n");
     if lines_on_stdout {
         log.print(&ready);
     } else if let Err(error) = print(&ready) {
@@ -364,7 +377,8 @@ mod tests {
             process: _,
             roster: _,
         } = ServerSettings::default();
-        assert_eq!((args.listen, args.admin_listen), (server.listen, admin_listen));
+        assert_eq!(args.listen, server.listen);
+        assert_eq!((args.listen_unix_mode, args.admin_listen), (server.listen_unix_mode, admin_listen));
         assert_eq!((args.policies, args.state_dir), (policies, state_dir));
         assert_eq!((args.debounce, args.removal_quiet), (debounce, removal_quiet));
         assert_eq!((args.rescan_interval, args.shutdown_timeout), (rescan_interval, server.shutdown_timeout));

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use http::Uri;
 use tokio::time::timeout;
 use tonic::{Response, Status};
 
 use super::Exit;
 use super::output::{Format, is_screen, notable, print, print_error, print_to_reader};
+use super::remote::address::ServerAddress;
 use super::remote::retry::{Retries, may_pass};
 use super::remote::{MAX_ANSWER_BYTES, ServerArgs, TimeoutArgs, connect, said, wait};
 use crate::escape::clean;
@@ -62,7 +62,7 @@ pub(super) fn run(verb: StatusVerb) -> anyhow::Result<Exit> {
 
 /// Shows each change until nobody reads any more. A server that goes away is waited for, for a while;
 /// one that was never there is not.
-async fn watch(server: &Uri, limit: TimeoutArgs, output: Format) -> anyhow::Result<()> {
+async fn watch(server: &ServerAddress, limit: TimeoutArgs, output: Format) -> anyhow::Result<()> {
     let mut display = Display { output, is_screen: is_screen(), shown: None };
     let mut retries = Retries::default();
     loop {
@@ -100,7 +100,12 @@ impl From<Status> for StreamEnd {
     }
 }
 
-async fn follow(server: &Uri, limit: TimeoutArgs, display: &mut Display, retries: &mut Retries) -> StreamEnd {
+async fn follow(
+    server: &ServerAddress,
+    limit: TimeoutArgs,
+    display: &mut Display,
+    retries: &mut Retries,
+) -> StreamEnd {
     let opened = async {
         let channel = connect(server, limit).await.map_err(StreamEnd::Lost)?;
         let mut client = PolicyStatusServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::server::listen::ListenAddr;
+
 /// Reads an address to listen on: `127.0.0.1:50551`, `[::1]:0`. Names are not resolved.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
@@ -12,6 +14,25 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         };
         format!("an address is IP:PORT, and host names are not resolved; {hint}")
     })
+}
+
+/// Reads where to listen: an [`address`], or `unix:` and the absolute path of a socket.
+pub(super) fn listen_address(text: &str) -> Result<ListenAddr, String> {
+    let Some(path) = text.strip_prefix("unix:") else { return address(text).map(ListenAddr::Tcp) };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    match path.len() {
+        _ if !path.starts_with('/') => Err("the path of a socket begins with `/`: unix:/PATH".to_owned()),
+        ..=MAX_SOCKET_PATH_BYTES => Ok(ListenAddr::Unix(path.into())),
+        _ => Err(format!("the path of a socket has at most {MAX_SOCKET_PATH_BYTES} bytes")),
+    }
+}
+
+/// Reads permissions in octal digits.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ ..=0o777) if text.len() >= 3 => Ok(mode),
+        _ => Err("a mode is three octal digits, such as 660".to_owned()),
+    }
 }
 
 /// Reads a switch from where it has a value, which is the environment.
@@ -74,6 +95,8 @@ pub(super) fn size_text(bytes: u64) -> String {
     }
 }
 
+/// What the system has room for, without the zero byte at its end.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
 const SECOND: u64 = 1000;
 const HOUR: u64 = 60 * 60 * SECOND;
 
@@ -142,6 +165,21 @@ mod tests {
         assert!(address("localhost:1").unwrap_err().contains("127.0.0.1:1 or [::1]:1"));
         for text in ["5", "a.example:1", "127.0.0.1", "::1", ":50551", ""] {
             assert!(address(text).unwrap_err().contains("IP:PORT"), "{text}");
+        }
+        for text in ["unix:/s", "unix:///s"] {
+            assert_eq!(listen_address(text), Ok(ListenAddr::Unix("/s".into())), "{text}");
+        }
+        assert!(listen_address("[::1]:0").is_ok());
+        for text in ["unix:", "unix:s", "unix://s", "s", &format!("unix:/{}", "s".repeat(107))] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!((mode("660"), mode("0600")), (Ok(0o660), Ok(0o600)));
+        for text in ["", "6", "66", "668", "1777", "-66", "rw-"] {
+            assert!(mode(text).is_err(), "{text}");
         }
     }
 }

@@ -6,18 +6,17 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::SystemTime;
 
 use http::Extensions;
 use tonic::metadata::MetadataMap;
-use tonic::transport::server::TcpConnectInfo;
 use uuid::Uuid;
 
 use crate::audit::{cut_client, new_event};
 use crate::budget::Permit;
 use crate::decision::{Answer, MAX_SCOPES, Reason};
+use crate::rpc::caller::PeerAddress;
 use crate::rpc::convert;
 use crate::rpc::v1;
 use crate::scope::join;
@@ -197,10 +196,10 @@ pub struct CallFacts<'a> {
 }
 
 impl CallFacts<'_> {
-    /// The caller's network address; `None` if the call did not come over TCP.
+    /// Where the call comes from; `None` if it came over no connection.
     #[must_use]
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.extensions.get::<TcpConnectInfo>()?.remote_addr
+    pub fn peer(&self) -> Option<PeerAddress> {
+        self.extensions.get().copied()
     }
 
     /// The trace id of the `traceparent` header: 32 hex digits in lower case (W3C Trace Context section 3.2.2.3).

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,39 +16,38 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
 
 use super::config::PeerLimits;
+use super::listen::{BoundListener, Socket};
 use super::pressure::{ConnectionRefusal, OpenConnection, Pressure};
+use crate::rpc::caller::PeerAddress;
 use crate::throttle::Throttle;
 
 /// Accepts connections and hands them to `serve` until `stop`, and closes the listener then.
 ///
 /// A connection over a limit is closed at once, so that its peer fails fast instead of waiting in a queue.
 pub(super) async fn accept(
-    listener: TcpListener,
+    listener: BoundListener,
     connections: Connections,
     serve: impl Fn(Connection),
     stop: CancellationToken,
 ) {
-    let local = listener.local_addr().ok();
     let refusals = Throttle::every_minute();
     loop {
-        let (stream, peer) = tokio::select! {
+        let (socket, peer) = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            next = next_connection(&listener) => next,
+            next = next_connection(|| listener.accept()) => next,
         };
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = socket.set_nodelay() {
             debug!(%error, %peer, "a connection broke while it was accepted");
             continue;
         }
-        match connections.admit(stream, peer, local) {
+        match connections.admit(socket, peer) {
             Ok(connection) => serve(connection),
             Err(cause) => {
                 if let Some(count) = refusals.count(Instant::now()) {
@@ -61,10 +60,13 @@ pub(super) async fn accept(
 }
 
 /// The next connection. When the process runs out of file descriptors or memory, accepting pauses instead of spinning.
-pub(super) async fn next_connection(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+pub(super) async fn next_connection<T, F>(accept: impl Fn() -> F) -> T
+where
+    F: Future<Output = io::Result<T>>,
+{
     static FAILURES: Throttle = Throttle::every_minute();
     loop {
-        match listener.accept().await {
+        match accept().await {
             Ok(next) => return next,
             Err(error) if is_about_one_peer(&error) => {
                 debug!(%error, "a connection broke before it was accepted");
@@ -121,20 +123,15 @@ impl Connections {
         Self { limit, limit_of_peer: limit.div_ceil(2), first_frame_timeout, pressure, open: Arc::default() }
     }
 
-    fn admit(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        local: Option<SocketAddr>,
-    ) -> Result<Connection, ConnectionRefusal> {
+    fn admit(&self, socket: Socket, peer: PeerAddress) -> Result<Connection, ConnectionRefusal> {
         let (close, closed) = oneshot::channel();
         let has_first_frame = Arc::new(AtomicBool::new(false));
         let mut open = self.lock();
-        let address = peer.ip().to_canonical();
-        let of_peer = open.by_peer.get(&address).copied().unwrap_or_default();
+        let address = peer.remote_ip();
+        let of_peer = address.and_then(|address| open.by_peer.get(&address)).copied().unwrap_or_default();
         let refusal = if open.closing || open.by_id.len() >= self.limit {
             Some(ConnectionRefusal::Limit)
-        } else if !address.is_loopback() && of_peer >= self.limit_of_peer {
+        } else if of_peer >= self.limit_of_peer && address.is_some() {
             Some(ConnectionRefusal::PeerLimit)
         } else {
             None
@@ -146,11 +143,13 @@ impl Connections {
         let id = open.next_id;
         open.next_id += 1;
         open.by_id.insert(id, Handle { close, has_first_frame: Arc::clone(&has_first_frame) });
-        *open.by_peer.entry(address).or_default() += 1;
+        if let Some(address) = address {
+            *open.by_peer.entry(address).or_default() += 1;
+        }
         drop(open);
         Ok(Connection {
-            stream,
-            info: TcpConnectInfo { local_addr: local, remote_addr: Some(peer) },
+            socket,
+            peer,
             closed: Some(closed),
             written: Arc::default(),
             first_frame: Some(FirstFrameDeadline {
@@ -202,7 +201,8 @@ impl Handle {
 #[derive(Debug)]
 struct OpenEntry {
     id: u64,
-    address: IpAddr,
+    /// Not there if it is of this machine.
+    address: Option<IpAddr>,
     connections: Connections,
     _counted: OpenConnection,
 }
@@ -211,7 +211,9 @@ impl Drop for OpenEntry {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
         open.by_id.remove(&self.id);
-        if let Entry::Occupied(mut count) = open.by_peer.entry(self.address) {
+        if let Some(address) = self.address
+            && let Entry::Occupied(mut count) = open.by_peer.entry(address)
+        {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -223,8 +225,8 @@ impl Drop for OpenEntry {
 /// An accepted connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
-    info: TcpConnectInfo,
+    socket: Socket,
+    peer: PeerAddress,
     /// `None` once it has fired.
     closed: Option<oneshot::Receiver<()>>,
     /// How often the socket took bytes.
@@ -242,6 +244,11 @@ struct FirstFrameDeadline {
 }
 
 impl Connection {
+    /// Where it comes from.
+    pub(super) const fn peer(&self) -> PeerAddress {
+        self.peer
+    }
+
     /// A counter that grows whenever the socket takes bytes.
     pub(super) fn written(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.written)
@@ -276,7 +283,7 @@ impl Connection {
             first_frame.done.store(true, Ordering::Release);
             self.first_frame = None;
         } else if first_frame.deadline.as_mut().poll(cx).is_ready() {
-            debug!(peer = ?self.info.remote_addr, "connection closed, its first frame took too long");
+            debug!(peer = %self.peer, "connection closed, its first frame took too long");
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the first frame took too long"));
         }
         Ok(())
@@ -291,7 +298,7 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         self.check_open(cx)?;
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = Pin::new(&mut self.socket).poll_read(cx, buf);
         self.note_received(buf.filled().len() - before, cx)?;
         read
     }
@@ -300,16 +307,16 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check_open(cx)?;
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = Pin::new(&mut self.socket).poll_write(cx, buf);
         self.note_written(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -318,20 +325,12 @@ impl AsyncWrite for Connection {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check_open(cx)?;
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
         self.note_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.info.clone()
+        self.socket.is_write_vectored()
     }
 }
 
@@ -341,6 +340,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
 
     /// What becomes of a connection from `peer`.
@@ -348,8 +349,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stream, _) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let peer = format!("{peer}:7").parse().expect("an address");
-        connections.admit(stream.expect("a connection"), peer, None)
+        let peer = PeerAddress::Tcp(format!("{peer}:7").parse().expect("an address"));
+        connections.admit(Socket::Tcp(stream.expect("a connection")), peer)
     }
 
     #[tokio::test]

@@ -55,7 +55,7 @@ pub async fn serve(
         tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
-            (stream, _) = next_connection(&listener) => {
+            (stream, _) = next_connection(|| listener.accept()) => {
                 let handle = connections.spawn(Arc::clone(&endpoint).connection(stream));
                 endpoint.wait(handle);
             }

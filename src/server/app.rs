@@ -20,13 +20,14 @@ use tracing::info;
 use super::audit_health::{Show, log_start};
 use super::config::{AuditSettings, Config, ServerSettings};
 use super::lifecycle::Lifecycle;
+use super::listen::{ListenAddr, Listeners};
 use super::metrics::{Metrics, commit_histogram};
 use super::pressure::Pressure;
 use super::recorder::AuditRecorder;
 use super::reload::{self, Reloader, StartError};
 use super::shutdown::{self, Stopped};
 use super::supervisor::{Abandoned, Part, PartEnd, Reporter, Roster, Supervisor};
-use super::{Listeners, ServerError, Services, admin, descriptors, require_loopback, run};
+use super::{ServerError, Services, admin, descriptors, run};
 use crate::audit::jsonl::{Jsonl, JsonlOptions};
 use crate::audit::{AuditError, AuditLog, AuditOptions};
 use crate::escape::shown;
@@ -147,8 +148,7 @@ impl App {
         config.limits.max_connections =
             descriptors::connection_limit(config.limits.max_connections, open_files);
         let listeners = Listeners::bind(&config).await?;
-        require_loopback(admin_listen, config.insecure_allow_remote_plaintext)?;
-        let bind = |source| ServerError::Bind { addr: admin_listen, source };
+        let bind = |source| ServerError::Bind { addr: admin_listen.into(), source };
         let admin = TcpListener::bind(admin_listen).await.map_err(bind)?;
         let admin_addr = admin.local_addr().map_err(bind)?;
         let unusable = |source| AppError::StateDir { path: state_dir.clone(), source };
@@ -244,10 +244,10 @@ impl App {
         })
     }
 
-    /// The real address of the gRPC server.
+    /// The real addresses of the gRPC server.
     #[must_use]
-    pub fn grpc_addr(&self) -> SocketAddr {
-        self.listeners.grpc_addr()
+    pub fn grpc_addresses(&self) -> Vec<ListenAddr> {
+        self.listeners.addresses()
     }
 
     /// The real address of the admin endpoint.

@@ -23,7 +23,6 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
-use tonic::transport::server::TcpConnectInfo;
 use tower::Service as _;
 use tracing::{debug, error};
 
@@ -32,6 +31,7 @@ use super::lifecycle::Lifecycle;
 use super::message::{Messages, NoMessage, receive};
 use super::method::{InFlight, Method, Methods, Service, Streaming};
 use super::pressure::{CallPlace, ConnectionPressure, HeldBytes, Pressure};
+use crate::rpc::caller::PeerAddress;
 use crate::rpc::error::{Overload, RpcError};
 use crate::rpc::policy_status::SharedBytes;
 
@@ -47,7 +47,7 @@ pub(super) struct Calls {
 
 impl Calls {
     /// The calls of a connection from `peer`.
-    pub(super) fn on_connection(&self, peer: TcpConnectInfo) -> ConnectionCalls {
+    pub(super) fn on_connection(&self, peer: PeerAddress) -> ConnectionCalls {
         let Self { routes, methods, lifecycle, pressure, limits } = self;
         let timeouts = Timeouts {
             request: limits.request_timeout,
@@ -73,7 +73,7 @@ pub(super) struct ConnectionCalls {
     methods: Methods,
     lifecycle: Lifecycle,
     pressure: ConnectionPressure,
-    peer: TcpConnectInfo,
+    peer: PeerAddress,
     timeouts: Timeouts,
     /// Cancelled when streams must end because the connection does.
     ending: CancellationToken,
@@ -101,7 +101,7 @@ impl ConnectionCalls {
     pub(super) fn begin(&self, mut request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
         match self.admit(&request) {
             Ok(call) => {
-                request.extensions_mut().insert(self.peer.clone());
+                request.extensions_mut().insert(self.peer);
                 tokio::spawn(call.run(request, respond));
             }
             Err(status) => send_status(&mut respond, status),

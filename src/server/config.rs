@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listen::ListenAddr;
 use super::metrics::ProcessCounters;
 use super::recorder::AuditMode;
 use super::supervisor::{Part, Roster};
@@ -94,8 +95,10 @@ impl Default for AuditSettings {
 /// What the gRPC server is told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen for gRPC. Port 0 picks a free one. Default `127.0.0.1:50551`.
-    pub listen: SocketAddr,
+    /// Where to listen for gRPC, at least one; all share every limit. Default `127.0.0.1:50551`.
+    pub listen: Vec<ListenAddr>,
+    /// The mode of Unix sockets. Default `0660`.
+    pub listen_unix_mode: u32,
     /// Allows `listen` to be reachable from other machines although nothing is encrypted. Default false.
     pub insecure_allow_remote_plaintext: bool,
     /// How long a shutdown may take, over everything. What is left then is abandoned; calls in flight are
@@ -111,7 +114,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50551)),
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 50551)).into()],
+            listen_unix_mode: 0o660,
             insecure_allow_remote_plaintext: false,
             shutdown_timeout: Duration::from_secs(20),
             limits: PeerLimits::default(),

@@ -10,7 +10,6 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected as _;
 use tracing::debug;
 
 use super::accept::Connection;
@@ -23,7 +22,7 @@ use crate::backoff::jittered;
 /// At `stop`, or when it is old, the peer is told to open no further stream (GOAWAY, RFC 9113 section 6.8), streams end after a grace, and
 /// the connection ends with the last call: at once if the peer acknowledges that, and else after the same grace.
 pub(super) async fn serve(connection: Connection, calls: Calls, stop: CancellationToken) {
-    let peer = connection.connect_info();
+    let peer = connection.peer();
     let written = connection.written();
     // A tenth more or less, so that connections that began together do not end together.
     let age = jittered(calls.limits.max_connection_age, 0.1);

@@ -18,7 +18,6 @@ mod environment;
 mod serve;
 mod status;
 mod test;
-mod unreachable;
 
 const MCP: &str = "https://mcp.example.com";
 
@@ -142,17 +141,12 @@ impl Server {
     }
 
     fn start_at(place: &Place, listen: &str) -> Self {
-        Self::launch(place, &["--listen", listen])
+        Self::start_with(place, &["--listen", listen, "--admin-listen", "127.0.0.1:0"])
     }
 
-    /// Starts on a free port, with more flags.
     fn start_with(place: &Place, flags: &[&str]) -> Self {
-        Self::launch(place, &[&["--listen", "127.0.0.1:0"], flags].concat())
-    }
-
-    fn launch(place: &Place, flags: &[&str]) -> Self {
         let mut child = place
-            .command(&[&["serve", "--admin-listen", "127.0.0.1:0"], flags].concat())
+            .command(&[&["serve"], flags].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -555,6 +549,36 @@ fn a_server_answers_the_client_verbs() {
 }
 
 #[test]
+fn a_server_listens_on_all_that_is_named() {
+    let place = Place::with_examples();
+    let socket = format!("unix:{}", place.0.path().join("s").display());
+    place.write(
+        "c.yaml",
+        format!("listen: [\"127.0.0.1:0\", \"{socket}\", \"[::1]:0\"]\nlistenUnixMode: 600\n"),
+    );
+    let mut server = Server::start_with(&place, &["--config", "c.yaml", "--admin-listen", "127.0.0.1:0"]);
+    let named: Vec<_> =
+        server.ready.split_whitespace().filter_map(|word| word.strip_prefix("grpc=")).collect();
+    let named: Vec<String> = named.into_iter().map(str::to_owned).collect();
+    assert_eq!((named.len(), &named[1]), (3, &socket), "{}", server.ready);
+    for address in named {
+        server.url = address;
+        let ran = server.ask(&place, &["expand", "--audience", MCP, "--scope", "openid"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    }
+    // The second one does not take the first one's socket away.
+    let ran =
+        place.run(&["serve", "--listen", &socket, "--state-dir", "other", "--admin-listen", "127.0.0.1:0"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("another process listens there"), "{}", ran.stderr);
+    assert_eq!(server.end("TERM"), Some(0));
+    assert!(!place.0.path().join("s").exists());
+    let ran = place.run(&["status", "--server", &socket]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.starts_with(&format!("error: could not connect to {socket}: ")), "{}", ran.stderr);
+}
+
+#[test]
 fn explain_and_a_server_give_the_same_answer() {
     let place = Place::with_examples();
     let server = Server::start(&place);
@@ -604,14 +628,14 @@ fn a_port_in_use_is_2() {
 #[test]
 fn plaintext_for_other_machines_needs_permission() {
     let place = Place::with_examples();
-    for flags in [
-        ["--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"],
-        ["--listen", "127.0.0.1:0", "--admin-listen", "[::]:0"],
-    ] {
-        let ran = place.run(&[&["serve"], &flags[..]].concat());
+    for listen in ["0.0.0.0:0", "127.0.0.1:0,0.0.0.0:0"] {
+        let ran = place.run(&["serve", "--listen", listen, "--admin-listen", "127.0.0.1:0"]);
         assert_eq!((ran.code, &*ran.stdout), (2, ""));
         assert!(ran.stderr.contains("--insecure-allow-remote-plaintext"), "{}", ran.stderr);
     }
+    // Probes are plaintext, and the admin endpoint shows neither clients nor events.
+    let server = Server::start_with(&place, &["--listen", "127.0.0.1:0", "--admin-listen", "[::]:0"]);
+    assert!(server.ready.contains("admin=[::]:"), "{}", server.ready);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use scopeward::server::ServerError;
 use scopeward::server::config::Config;
-use scopeward::server::{Listeners, ServerError};
+use scopeward::server::listen::Listeners;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic_health::pb::HealthCheckRequest;
@@ -176,7 +177,7 @@ async fn peer_that_asks_and_never_reads_is_cut_off() {
 #[tokio::test]
 async fn port_in_use_is_an_error_that_names_the_address() {
     let wire = Wire::start(None, |_| {}).await;
-    let config = Config { listen: wire.addr, ..Config::default() };
+    let config = Config { listen: vec![wire.addr.into()], ..Config::default() };
     let error = Listeners::bind(&config).await.expect_err("the port is in use");
     let message = error.to_string();
     assert!(message.starts_with(&format!("could not listen on {}: ", wire.addr)), "{message}");
@@ -193,17 +194,19 @@ async fn remote_address_in_plaintext_is_refused_unless_it_is_allowed() {
         ("127.0.0.1:0", true),
         ("127.1.2.3:0", true),
     ] {
-        let config = Config { listen: listen.parse().expect("an address"), ..Config::default() };
+        let listen: SocketAddr = listen.parse().expect("an address");
+        let config = Config { listen: vec![listen.into()], ..Config::default() };
         let bound = Listeners::bind(&config).await;
         match bound {
             Ok(_) => assert!(is_loopback, "{listen}"),
             Err(ServerError::RemotePlaintext { addr }) => {
-                assert!(!is_loopback && addr == config.listen, "{listen}");
+                assert!(!is_loopback && addr == listen, "{listen}");
             }
             Err(error) => panic!("{listen}: {error}"),
         }
     }
-    let listen = "0.0.0.0:0".parse().expect("an address");
-    let config = Config { listen, insecure_allow_remote_plaintext: true, ..Config::default() };
+    let listen: SocketAddr = "0.0.0.0:0".parse().expect("an address");
+    let config =
+        Config { listen: vec![listen.into()], insecure_allow_remote_plaintext: true, ..Config::default() };
     Listeners::bind(&config).await.expect("it is allowed");
 }

@@ -14,8 +14,9 @@ use scopeward::rpc::v1;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::config::Config;
 use scopeward::server::lifecycle::Lifecycle;
+use scopeward::server::listen::{ListenAddr, Listeners};
 use scopeward::server::pressure::Pressure;
-use scopeward::server::{Drained, Listeners, Services, run};
+use scopeward::server::{Drained, Services, run};
 use scopeward::store::{Active, Current};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -52,7 +53,7 @@ pub(crate) struct Wire {
 impl Wire {
     /// Starts without a policy: health says NOT_SERVING.
     pub(crate) async fn start(recorder: Option<Arc<dyn Recorder>>, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config { listen: any_port(), ..Config::default() };
+        let mut config = Config { listen: vec![any_port().into()], ..Config::default() };
         change(&mut config);
         let current = Current::default();
         let lifecycle = Lifecycle::new();
@@ -64,7 +65,7 @@ impl Wire {
         }
         let services = Services::new(&lifecycle).counted_by(&pressure).with(policy.into_server());
         let listeners = Listeners::bind(&config).await.expect("a free port");
-        let addr = listeners.grpc_addr();
+        let addr = tcp(&listeners.addresses());
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(async move {
             let shutdown = async { _ = stopped.await };
@@ -140,6 +141,11 @@ pub(crate) fn reason(status: &Status) -> String {
 pub(crate) fn info(status: &Status, key: &str) -> String {
     let info = status.get_details_error_info().expect("an ErrorInfo");
     info.metadata.get(key).cloned().unwrap_or_default()
+}
+
+/// The first TCP address of a server.
+pub(crate) fn tcp(addresses: &[ListenAddr]) -> SocketAddr {
+    addresses.iter().find_map(ListenAddr::tcp).expect("a TCP address")
 }
 
 fn any_port() -> SocketAddr {

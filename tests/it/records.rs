@@ -38,7 +38,7 @@ impl Recorder for Gate {
             decided,
             record.requested_scope,
             record.registered_scope,
-            record.call.peer().is_some_and(|peer| peer.ip().is_loopback()),
+            record.call.peer().is_some_and(|peer| peer.to_string().starts_with("127.0.0.1:")),
             record.call.trace_id(),
             record.call.attempt(),
         );

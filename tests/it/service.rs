@@ -40,7 +40,7 @@ pub struct Service {
 pub fn settings(folder: &Path) -> ServerSettings {
     let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
     ServerSettings {
-        server: Config { listen: any, ..Config::default() },
+        server: Config { listen: vec![any.into()], ..Config::default() },
         admin_listen: any,
         policies: folder.join("policies"),
         state_dir: folder.join("state"),
@@ -64,7 +64,7 @@ impl Service {
     /// Starts in a folder that is prepared already.
     pub async fn start_in(folder: tempfile::TempDir, settings: ServerSettings) -> Result<Self, AppError> {
         let app = App::start(settings).await?;
-        let (grpc, admin) = (app.grpc_addr(), app.admin_addr());
+        let (grpc, admin) = (crate::harness::tcp(&app.grpc_addresses()), app.admin_addr());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async {
             let _ = stopped.await;

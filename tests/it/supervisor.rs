@@ -13,8 +13,9 @@ use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::app::{App, AppError};
 use scopeward::server::config::{Config, Fault, ServerSettings};
 use scopeward::server::lifecycle::Lifecycle;
+use scopeward::server::listen::Listeners;
 use scopeward::server::supervisor::Part;
-use scopeward::server::{Listeners, Services, run};
+use scopeward::server::{Services, run};
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -48,7 +49,7 @@ fn expansion() -> scopeward::rpc::v1::ExpandRegistrationScopesRequest {
 async fn a_panic_of_the_audit_writer_ends_the_process_with_its_name() {
     let (_folder, settings, switch) = prepared(Part::AuditWriter);
     let app = App::start(settings).await.unwrap();
-    let channel = crate::harness::channel(app.grpc_addr());
+    let channel = crate::harness::channel(crate::harness::tcp(&app.grpc_addresses()));
     let running = tokio::spawn(app.run(std::future::pending()));
     let mut client = ScopePolicyServiceClient::new(channel.await);
     client.expand_registration_scopes(expansion()).await.expect("an answer");
@@ -112,7 +113,7 @@ async fn a_disk_that_never_answers_cannot_hold_the_shutdown_up() {
     settings.server.shutdown_timeout = Duration::from_millis(500);
     settings.audit.jsonl = Some(JsonlTarget::File(folder.path().join("audit.jsonl")));
     let app = App::start(settings).await.unwrap();
-    let channel = crate::harness::channel(app.grpc_addr());
+    let channel = crate::harness::channel(crate::harness::tcp(&app.grpc_addresses()));
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(app.run(async { _ = stopped.await }));
     let mut client = ScopePolicyServiceClient::new(channel.await);
@@ -178,9 +179,10 @@ impl v1::policy_status_service_server::PolicyStatusService for Panics {
 
 #[tokio::test]
 async fn a_panic_in_a_status_watch_ends_that_stream_with_an_error_and_nothing_else() {
-    let config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
+    let config =
+        Config { listen: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()], ..Config::default() };
     let listeners = Listeners::bind(&config).await.unwrap();
-    let addr = listeners.grpc_addr();
+    let addr = crate::harness::tcp(&listeners.addresses());
     let services = Services::new(&Lifecycle::new()).with(PolicyStatusServiceServer::new(Panics));
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(run(config, services, listeners, async { _ = stopped.await }));

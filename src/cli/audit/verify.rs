@@ -8,7 +8,6 @@ use anyhow::anyhow;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use http::Uri;
 use serde::Serialize;
 use tokio::time::timeout;
 use tonic::Code;
@@ -17,7 +16,8 @@ use tonic_types::StatusExt;
 use crate::audit::{self, BadRecord, ChainProblem, ChainWalk, Head, STORE_FILE, VerifyOptions, VerifyReport};
 use crate::cli::Exit;
 use crate::cli::output::{Format, bad, dim, good, print, print_error};
-use crate::cli::remote::{MAX_ANSWER_BYTES, TimeoutArgs, connect, said, server_uri, shown};
+use crate::cli::remote::address::ServerAddress;
+use crate::cli::remote::{MAX_ANSWER_BYTES, TimeoutArgs, connect, said, shown};
 use crate::escape::clean;
 use crate::hex;
 use crate::rpc::v1;
@@ -51,7 +51,7 @@ pub(in crate::cli) struct VerifyArgs {
 #[derive(Debug)]
 enum ChainSource {
     StateDir(PathBuf),
-    Server(Uri),
+    Server(ServerAddress),
 }
 
 #[derive(Args, Debug)]
@@ -60,8 +60,8 @@ struct SourceArgs {
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Verify what this server sends
-    #[arg(long, value_name = "HOST:PORT", value_parser = server_uri)]
-    server: Option<Uri>,
+    #[arg(long, value_name = "SERVER")]
+    server: Option<ServerAddress>,
 }
 
 impl Args for ChainSource {
@@ -136,7 +136,11 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
 }
 
 /// Verifies what a server sends.
-async fn through(server: &Uri, limit: TimeoutArgs, expected: Option<Head>) -> anyhow::Result<VerifyReport> {
+async fn through(
+    server: &ServerAddress,
+    limit: TimeoutArgs,
+    expected: Option<Head>,
+) -> anyhow::Result<VerifyReport> {
     let opened = limit.run(async {
         let channel = connect(server, limit).await?;
         let mut client = AuditServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);

@@ -3,6 +3,7 @@
 //! The file is YAML with the keys of the settings. It is read into further flags, so that a value means the
 //! same wherever it stands.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use crate::cli::report;
 use crate::escape::shown;
 use crate::policy::finding::{Code, Findings, Position};
 use crate::policy::format::read::DocumentReader;
-use crate::policy::yaml::{self, NodeKind, Schema};
+use crate::policy::yaml::{self, Node, NodeKind, Schema};
 use crate::store::load::finding;
 use crate::store::read::{ReadSettings, read_folder};
 
@@ -114,8 +115,8 @@ fn value(setting: &ServeSetting, complete: &ArgMatches) -> Option<String> {
     if setting.is_switch() {
         return Some(complete.get_flag(setting.flag).to_string());
     }
-    let raw = complete.get_raw(setting.flag)?.next_back()?;
-    Some(raw.to_string_lossy().into_owned())
+    let raw = complete.get_raw(setting.flag)?.map(|raw| raw.to_string_lossy());
+    Some(raw.collect::<Vec<_>>().join(","))
 }
 
 /// Reads one file; what is wrong with it is in the findings of the reader.
@@ -147,12 +148,13 @@ fn read(reader: &mut DocumentReader<'_>, text: &str) -> Vec<FileSetting> {
             continue;
         }
         seen.push((text, name.position));
-        let NodeKind::Scalar { text: value_text, schema } = &value.kind else {
+        let Some((value_text, schema)) = values(setting, value) else {
             let message = format!("`{text}` needs one value, not {}", value.describe());
             reader.report(Code::WrongType, value.position, "", message, "write one value");
             continue;
         };
-        if *schema == Schema::Null {
+        let value_text = &*value_text;
+        if schema == Schema::Null {
             let message = format!("`{text}` has no value");
             let suggestion = "write one or leave the key out";
             reader.report(Code::WrongType, value.position, value_text, message, suggestion);
@@ -173,9 +175,24 @@ fn read(reader: &mut DocumentReader<'_>, text: &str) -> Vec<FileSetting> {
         }
         let Position { line, column, .. } = value.position;
         let place = format!("{}:{line}:{column}", shown(reader.file));
-        settings.push(FileSetting { setting, value: value_text.as_ref().to_owned(), place });
+        settings.push(FileSetting { setting, value: value_text.to_owned(), place });
     }
     settings
+}
+
+/// The value of a setting, or the entries of a list as they would be given as one; nothing for what is neither.
+fn values<'t>(setting: &ServeSetting, node: &'t Node<'_>) -> Option<(Cow<'t, str>, Schema)> {
+    let scalar = |node: &'t Node<'_>| match &node.kind {
+        NodeKind::Scalar { text, schema } => Some((Cow::Borrowed(&**text), *schema)),
+        _ => None,
+    };
+    match &node.kind {
+        NodeKind::Sequence(entries) if setting.takes_several() && !entries.is_empty() => {
+            let entries: Option<Vec<_>> = entries.iter().map(|entry| Some(scalar(entry)?.0)).collect();
+            Some((entries?.join(",").into(), Schema::String))
+        }
+        _ => scalar(node),
+    }
 }
 
 /// Asks the flag itself whether it takes a value. A switch is `true` or `false` here, as YAML has it.

@@ -9,7 +9,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction};
 
 use crate::audit::LEAST_STORE_BYTES;
-use crate::cli::value::{address, duration, size, size_text, switch, time_text};
+use crate::cli::value::{address, duration, listen_address, mode, size, size_text, switch, time_text};
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,10 @@ pub(in crate::cli) enum SettingKind {
     Path(&'static str),
     /// An IP address and a port.
     Address,
+    /// IP addresses with ports, and Unix sockets, at least one.
+    Listeners,
+    /// Permissions of a file, in octal digits.
+    Mode,
     /// A time of at least so much.
     Time(Duration),
     /// At least so many bytes.
@@ -71,9 +75,17 @@ impl ServeSetting {
         let arg = Arg::new(flag).long(flag).help(help);
         let arg = match kind {
             SettingKind::Switch => arg.action(ArgAction::SetTrue),
+            SettingKind::Listeners => {
+                arg.action(ArgAction::Append).value_delimiter(',').value_name(kind.placeholder())
+            }
             _ => arg.action(ArgAction::Set).value_name(kind.placeholder()),
         };
         arg.value_parser(kind.parser()).default_value(default)
+    }
+
+    /// Whether the key may have a list.
+    pub(in crate::cli) const fn takes_several(&self) -> bool {
+        matches!(self.kind, SettingKind::Listeners)
     }
 
     pub(in crate::cli) const fn is_switch(&self) -> bool {
@@ -86,7 +98,8 @@ impl SettingKind {
         match self {
             Self::Switch => "BOOLEAN",
             Self::Path(name) | Self::Text(name) => name,
-            Self::Address => "ADDR",
+            Self::Address | Self::Listeners => "ADDR",
+            Self::Mode => "MODE",
             Self::Time(_) => "TIME",
             Self::Size(_) => "SIZE",
             Self::Count(..) => "COUNT",
@@ -94,12 +107,14 @@ impl SettingKind {
         }
     }
 
-    /// Gives `bool`, [`std::path::PathBuf`], a socket address, [`Duration`], `u64` for sizes and counts, or `String`.
+    /// Gives `bool`, [`std::path::PathBuf`], a socket address, [`ListenAddr`], [`Duration`], `u64` for sizes and counts, or `String`.
     fn parser(self) -> ValueParser {
         match self {
             Self::Switch => ValueParser::from(switch),
             Self::Path(_) => ValueParser::path_buf(),
             Self::Address => ValueParser::from(address),
+            Self::Listeners => ValueParser::from(listen_address),
+            Self::Mode => ValueParser::from(mode),
             Self::Time(least) => ValueParser::from(move |text: &str| match duration(text)? {
                 time if time < least => Err(format!("it must be {}", self.range())),
                 time => Ok(time),
@@ -126,6 +141,8 @@ impl SettingKind {
             Self::Switch => "`true` or `false`".to_owned(),
             Self::Path(_) => "a path".to_owned(),
             Self::Address => "IP:PORT".to_owned(),
+            Self::Listeners => "IP:PORT or unix:/PATH, several with commas".to_owned(),
+            Self::Mode => "three octal digits".to_owned(),
             Self::Time(Duration::ZERO) => "any time".to_owned(),
             Self::Time(least) => format!("at least {}", time_text(least)),
             Self::Size(least) => format!("at least {}", size_text(least)),
@@ -162,9 +179,15 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
     },
     ServeSetting {
         flag: "listen",
-        kind: SettingKind::Address,
+        kind: SettingKind::Listeners,
         default: Some("127.0.0.1:50551"),
-        text: "Where to serve gRPC; port 0 picks a free one",
+        text: "Where to serve gRPC, may be given several times; port 0 picks a free one, unix:/PATH is a Unix socket",
+    },
+    ServeSetting {
+        flag: "listen-unix-mode",
+        kind: SettingKind::Mode,
+        default: Some("660"),
+        text: "Who may connect to Unix sockets, as the permissions of a file",
     },
     ServeSetting {
         flag: "admin-listen",

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use http::Uri;
 use tonic::Status;
 use tonic_types::StatusExt;
 
 use super::{AuditClient, end_of};
 use crate::cli::audit::cursor::Cursor;
+use crate::cli::remote::address::ServerAddress;
 use crate::rpc::v1::AuditStart;
 
 /// Where a cursor came from.
@@ -45,7 +45,7 @@ pub(super) async fn explain(
     status: &Status,
     cursor: &Cursor,
     origin: &CursorOrigin,
-    server: &Uri,
+    server: &ServerAddress,
     client: Option<AuditClient>,
 ) -> Option<String> {
     let info = status.get_details_error_info()?;
