@@ -68,7 +68,7 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     };
     print(&match output {
         CheckFormat::Text => text(&loaded, findings, is_denied),
-        CheckFormat::Json => json(findings)?,
+        CheckFormat::Json => json(&loaded, findings)?,
         CheckFormat::Github => github::annotations(findings, &texts()),
         CheckFormat::Sarif => sarif::log(findings, &texts())?,
         CheckFormat::Junit => {
@@ -92,21 +92,38 @@ fn text(loaded: &Loaded, findings: &Findings, is_denied: bool) -> String {
     text
 }
 
-fn json(findings: &Findings) -> serde_json::Result<String> {
-    let report = CheckJson {
-        findings: findings.iter().map(JsonFinding::from).collect(),
+fn json(loaded: &Loaded, findings: &Findings) -> serde_json::Result<String> {
+    let set = loaded.outcome.as_ref().ok().map(|accepted| &accepted.set);
+    let report = JsonReport {
+        valid: set.is_some(),
+        digest: set.map(|set| set.digest().as_str()),
+        audience_count: set.map(|set| set.audiences().len()),
+        file_count: loaded.files.len(),
+        error_count: findings.error_count(),
+        warning_count: findings.count() - findings.error_count(),
         finding_count: findings.count(),
+        findings: findings.iter().map(JsonFinding::from).collect(),
     };
     Ok(serde_json::to_string_pretty(&report)? + "\n")
 }
 
 /// What `--output json` prints; the names are a contract.
 #[derive(Serialize)]
-struct CheckJson<'f> {
+struct JsonReport<'f> {
+    /// Whether a server would serve it.
+    valid: bool,
+    /// What it means; nothing if it is not valid.
+    digest: Option<&'f str>,
+    /// Nothing if it is not valid.
+    audience_count: Option<usize>,
+    /// Files that were read.
+    file_count: usize,
+    error_count: usize,
+    warning_count: usize,
+    /// How many findings there are, listed or not.
+    finding_count: usize,
     /// At most 1,000, errors first.
     findings: Vec<JsonFinding<'f>>,
-    /// How many there are, listed or not.
-    finding_count: usize,
 }
 
 #[derive(Serialize)]

@@ -18,7 +18,7 @@ use crate::escape::shown;
 use crate::scope::{ScopeList, check_token};
 
 mod audience;
-pub mod warning;
+mod warning;
 
 /// What holds for every audience of the set.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -75,6 +75,8 @@ pub struct CheckedDocument {
     pub file: Arc<str>,
     /// What is wrong within the file, in file order.
     pub findings: Findings,
+    /// What is doubtful in it, should the set be valid; in file order.
+    pub warnings: Findings,
     /// The guardrails that it declares.
     pub guardrails: Option<Member>,
     declared: Vec<DeclaredAudience>,
@@ -166,6 +168,7 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
         rule: String::new(),
         guardrails,
         findings: document.findings.clone(),
+        warnings: Findings::new(),
         guesses: 0,
     };
     if let Some(guardrails) = document.root.record("guardrails") {
@@ -179,11 +182,13 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
         let aliases = record.entries("aliases").cloned().collect();
         declared.push(DeclaredAudience { position: audience.position, aliases, policy });
     }
-    let mut findings = checker.findings;
+    let (mut findings, mut warnings) = (checker.findings, checker.warnings);
     findings.sort_by_key(|finding| finding.position);
+    warnings.sort_by_key(|finding| finding.position);
     CheckedDocument {
         file: Arc::clone(&document.file),
         findings,
+        warnings,
         guardrails: document.guardrails().cloned(),
         declared,
         default_audience: document.root.text("defaultAudience").map(LocatedText::from),
@@ -218,7 +223,6 @@ pub fn assemble<'d>(
 
     let count = documents.iter().map(|document| document.declared.len()).sum();
     let mut names = NameOwners::of(&documents, count, outside);
-    let mut distinct = 0;
     let mut policies = Vec::with_capacity(count);
     let mut guardrails: Option<&CheckedDocument> = None;
     let mut default_audience: Option<(&CheckedDocument, &LocatedText)> = None;
@@ -226,7 +230,6 @@ pub fn assemble<'d>(
     for document in &documents {
         for declared in &document.declared {
             if names.declare(document, declared, &mut findings) {
-                distinct += 1;
                 policies.extend(declared.policy.as_ref().ok().map(Arc::clone));
             }
         }
@@ -290,30 +293,17 @@ pub fn assemble<'d>(
             suggestion: "declare at least one under `audiences` in a `.yaml` or `.yml` file".to_owned(),
         });
     }
-    if findings.error_count() == 0
-        && registration_audiences.is_empty()
-        && default_audience.is_none()
-        && distinct > MAX_REGISTRATION_AUDIENCES
-    {
-        findings.push(Finding {
-            code: Code::RegistrationNeedsAudience,
-            file: Arc::clone(source),
-            position: Position::default(),
-            audience: String::new(),
-            value: String::new(),
-            message: format!(
-                "registrations that name no audience are denied: of {distinct} audiences, only up to \
-                 {MAX_REGISTRATION_AUDIENCES} are taken together"
-            ),
-            suggestion: "set `registrationAudiences` or `defaultAudience` in one file".to_owned(),
-        });
-    }
-    findings.sort();
     if findings.error_count() > 0 {
+        findings.sort();
         return Err(findings);
     }
     let outlines = documents.iter().map(|document| document.outline.clone()).collect();
     let set = PolicySet::new(policies, default_audience, &registration_audiences);
+    for document in &documents {
+        findings.append(&document.warnings);
+    }
+    findings.extend(warning::of_set(source, &set));
+    findings.sort();
     Ok(Accepted { set, warnings: findings, outlines })
 }
 

@@ -411,6 +411,8 @@ codes! {
     OfflineAccessForEveryClient: Warning,
     /// A baseline scope without effect: every client has the scope without it.
     RedundantBaselineScope: Warning,
+    /// Requests that name no audience are denied: there are several audiences, and none of them is the default.
+    NoDefaultAudience: Warning,
     /// Registrations that name no audience are denied: there are too many audiences to mean all of them.
     RegistrationNeedsAudience: Warning,
     /// A client rule that can never add a scope.

@@ -212,7 +212,9 @@ impl Reloader {
             "the next restart would fail"
         };
         match line {
-            LogLine::Accepted { active, warnings, change } => log_accepted(&active, warnings, &change, took),
+            LogLine::Accepted { active, warnings, first_warning, change } => {
+                log_accepted(&active, warnings, &first_warning, &change, took);
+            }
             LogLine::Restored { active } => warn!(
                 generation = active.generation,
                 digest = %active.set.digest(),
@@ -280,7 +282,13 @@ fn shown(change: StatusChange) -> status::PolicyStatusChange {
     }
 }
 
-fn log_accepted(active: &Active, warnings: usize, change: &PolicyChange, took: Duration) {
+fn log_accepted(
+    active: &Active,
+    warnings: usize,
+    first_warning: &str,
+    change: &PolicyChange,
+    took: Duration,
+) {
     let mut named: Vec<&str> = change.changes.iter().take(LOGGED_CHANGES).map(String::as_str).collect();
     let more = change.change_count.saturating_sub(named.len());
     let rest = format!("and {more} more");
@@ -292,6 +300,7 @@ fn log_accepted(active: &Active, warnings: usize, change: &PolicyChange, took: D
         digest = %active.set.digest(),
         audiences = active.set.audiences().len(),
         warnings,
+        first_warning,
         widening = change.widening_count > 0,
         changes = named.join("; "),
         ?took,

@@ -13,7 +13,7 @@ use super::read::{
     source_file,
 };
 use super::watch_targets::WatchTargets;
-use crate::policy::check::{Accepted, CheckedDocument, Guardrails, assemble, check_document, warning};
+use crate::policy::check::{Accepted, CheckedDocument, Guardrails, assemble, check_document};
 use crate::policy::document::Document;
 use crate::policy::finding::{Code, Finding, Findings, MAX_FINDINGS, Position};
 use crate::policy::manifest;
@@ -26,8 +26,6 @@ pub struct Loader {
     settings: ReadSettings,
     /// Names of files that may be manifests.
     manifests: HashSet<String>,
-    /// Look for what is allowed and probably not meant.
-    warns: bool,
     inputs: Vec<Input>,
     /// As of the newest walk.
     targets: WatchTargets,
@@ -93,7 +91,6 @@ impl Loader {
             source: names.join(", ").into(),
             settings,
             manifests: HashSet::new(),
-            warns: false,
             inputs: Vec::new(),
             targets: WatchTargets::default(),
             valid: Valid::default(),
@@ -101,12 +98,11 @@ impl Loader {
     }
 
     /// Reads as authors of policies want it, not as a server does: each file that is named may be a
-    /// ConfigMap manifest, for what it holds, and a valid set comes with every warning.
+    /// ConfigMap manifest, for what it holds.
     #[must_use]
     pub fn for_authors(mut self) -> Self {
         self.manifests.extend(self.paths.iter().map(|path| path.to_string_lossy().into_owned()));
         self.manifests.insert(STANDARD_INPUT.to_owned());
-        self.warns = true;
         self
     }
 
@@ -187,12 +183,7 @@ impl Loader {
         let mut outcome = assemble(&self.source, all, others, &outside);
         redact(&mut outcome, &outside);
         let (bytes, stamps) = (snapshot.digest, snapshot.stamps);
-        if let Ok(Accepted { set, warnings, .. }) = &mut outcome {
-            if self.warns {
-                let documents: Vec<Document> = files.iter().flat_map(|file| self.documents(file)).collect();
-                warnings.append(&warning::warnings(set, &documents));
-                warnings.sort();
-            }
+        if outcome.is_ok() {
             let checked = files
                 .iter()
                 .zip(documents)
@@ -258,6 +249,7 @@ impl Loader {
                 let check = |document| {
                     let mut checked = check_document(&document, guardrails);
                     kept.limit(&mut checked.findings);
+                    kept.limit(&mut checked.warnings);
                     checked
                 };
                 documents.map(check).collect()

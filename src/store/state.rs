@@ -214,6 +214,8 @@ pub enum LogLine {
         active: Arc<Active>,
         /// How many warnings it has.
         warnings: usize,
+        /// The first of them; empty if there is none.
+        first_warning: String,
         /// What changed.
         change: PolicyChange,
     },
@@ -424,6 +426,7 @@ impl ReloadState {
         let line = LogLine::Accepted {
             active: Arc::clone(&active),
             warnings: warning_count,
+            first_warning: warnings.first().map(ToString::to_string).unwrap_or_default(),
             change: change.clone(),
         };
         let transition = Transition {

@@ -306,13 +306,26 @@ fn check_writes_json_with_all_members() {
     assert_eq!((&finding["line"], &finding["column"]), (&4.into(), &28.into()));
     assert_eq!(finding["value"], "offline_access");
     let ran = Place::with_examples().run(&["check", "--output", "json"]);
-    assert_eq!((ran.code, ran.json()), (0, serde_json::json!({"findings": [], "finding_count": 0})));
+    let digest = ran.json()["digest"].as_str().map(str::len);
+    assert_eq!((ran.code, digest), (0, Some("sha256:".len() + 64)));
+    let mut report = ran.json();
+    report["digest"] = "".into();
+    assert_eq!(
+        report,
+        serde_json::json!({
+            "valid": true, "digest": "", "audience_count": 4, "file_count": 4,
+            "error_count": 0, "warning_count": 0, "finding_count": 0, "findings": [],
+        })
+    );
 }
 
 #[test]
 fn check_takes_several_paths_as_one_set() {
     let audience = |name: &str| format!("audiences: {{{name}: {{scopesSupported: [openid]}}}}\n");
-    let place = Place::with(&[("one/a.yaml", &audience("a")), ("two.txt", &audience("b"))]);
+    let place = Place::with(&[
+        ("one/a.yaml", &format!("{}defaultAudience: a\n", audience("a"))),
+        ("two.txt", &audience("b")),
+    ]);
     let ran = place.run(&["check", "one", "two.txt"]);
     assert!(ran.stdout.starts_with("valid: 2 audiences in 2 files"), "{}", ran.stdout);
     place.write("two.txt", audience("a"));

@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod agreement;
 mod audit;
 mod audit_store;
 mod bad_policies;

@@ -72,9 +72,12 @@ fn verdict(attempt: &v1::PolicyAttempt) -> String {
         true => Shape::Good.with("accepted"),
         false => Shape::Bad.with("rejected"),
     };
-    let findings = match finding_count {
-        0 => "no findings".to_owned(),
-        count => counted(*count as usize, "finding"),
+    let findings = match (finding_count, accepted) {
+        // A directory that is not there has no findings; a condition says why.
+        (0, false) => return format!("{verdict} {}", time(attempt_time.as_ref())),
+        (0, true) => "no findings".to_owned(),
+        (count, true) => counted(*count as usize, "warning"),
+        (count, false) => counted(*count as usize, "finding"),
     };
     format!("{verdict} {}, {findings}", time(attempt_time.as_ref()))
 }

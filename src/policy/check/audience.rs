@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Guardrails, Invalid};
+use super::{Guardrails, Invalid, warning};
 use crate::audience::{MAX_AUDIENCE_BYTES, is_url, normalise, without_query};
 use crate::escape::shown;
 use crate::policy::finding::{self, Code, Finding, Findings, Position, nearest, typographic};
@@ -76,6 +76,8 @@ pub(super) struct Checker<'d> {
     pub(super) rule: String,
     pub(super) guardrails: &'d Guardrails,
     pub(super) findings: Findings,
+    /// About the audiences that are valid.
+    pub(super) warnings: Findings,
     /// How many scopes have been compared for a "did you mean".
     pub(super) guesses: usize,
 }
@@ -194,6 +196,7 @@ impl<'d> Checker<'d> {
             digest: [0; 32],
         };
         policy.digest = digest::of_audience(&policy);
+        warning::of_audience(self.file, &policy, spelled, written, &mut self.warnings);
         Ok(Arc::new(policy))
     }
 

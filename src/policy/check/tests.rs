@@ -1,18 +1,21 @@
 //! What is found in policies, and what is not.
 
 use crate::audience::MAX_AUDIENCE_BYTES;
-use crate::policy::finding::Finding;
+use crate::policy::finding::{Code, Finding};
 use crate::policy::sample::{api, read};
 
 mod cases;
 mod limits;
 mod mutated;
 
+/// What is wrong; what is only doubtful has tests of its own, but for files and audiences that are not there.
 fn findings(files: &[(&str, &str)]) -> Vec<Finding> {
-    match read(files) {
+    let found = match read(files) {
         Ok(accepted) => accepted.warnings.into_vec(),
         Err(findings) => findings.into_vec(),
-    }
+    };
+    let is_of_a_set = |code| matches!(code, Code::EmptyFile | Code::RegistrationNeedsAudience);
+    found.into_iter().filter(|finding| finding.is_error() || is_of_a_set(finding.code)).collect()
 }
 
 /// `file:line:column Code value -> suggestion`.
@@ -167,7 +170,7 @@ fn the_guardrails_are_those_of_the_first_file_by_name() {
 
 #[test]
 fn warnings_leave_a_set_valid() {
-    let accepted = read(&[("a.yaml", ""), ("b.yaml", &api("scopesSupported: [a]"))]).unwrap();
+    let accepted = read(&[("a.yaml", ""), ("b.yaml", &api("scopesSupported: [openid]"))]).unwrap();
     assert_eq!(accepted.warnings.len(), 1);
     assert_eq!(accepted.set.audiences().len(), 1);
 }

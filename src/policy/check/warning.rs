@@ -1,32 +1,62 @@
 //! What is allowed and probably not meant: warnings about a valid policy set.
 //!
-//! Asked for by the tools of policy authors only. They change nothing that a server does, so a server
-//! does not look for them. Each has a way to say "this is meant", named in its suggestion or its page.
+//! They change nothing that is decided. Each has a way to say "this is meant", named in its suggestion or its page.
 
 use std::sync::Arc;
 
 use crate::escape::shown;
-use crate::policy::document::Document;
 use crate::policy::finding::{self, Code, Finding, Findings, Position};
 use crate::policy::format::read::{List, LocatedText, Mapping};
 use crate::policy::{
-    AudiencePolicy, ClientCondition, ClientSource, OmittedScope, PolicySet, RedirectCondition, Treatment,
+    AudiencePolicy, ClientCondition, ClientSource, MAX_REGISTRATION_AUDIENCES, OmittedScope, PolicySet,
+    RedirectCondition, Treatment,
 };
 use crate::scope::matching::ScopeMatching;
 use crate::uri::{PlainUri, is_host};
 
-/// Every warning about a set that was made of these documents, by file and position.
-#[must_use]
-pub fn warnings<'d>(set: &PolicySet, documents: impl IntoIterator<Item = &'d Document>) -> Findings {
-    let mut found = Findings::new();
-    for document in documents {
-        for (spelled, written) in document.audiences() {
-            if let Ok(Some(policy)) = set.audience(&spelled.value) {
-                WarningCheck { file: &document.file, policy, spelled, written, found: &mut found }.audience();
-            }
-        }
+/// The warnings about one valid audience, in no order.
+pub(super) fn of_audience(
+    file: &Arc<str>,
+    policy: &AudiencePolicy,
+    spelled: &LocatedText,
+    written: &Mapping,
+    found: &mut Findings,
+) {
+    WarningCheck { file, policy, spelled, written, found }.audience();
+}
+
+/// The warnings about what a valid set does with requests that name no audience; `source` names the set.
+pub(super) fn of_set(source: &Arc<str>, set: &PolicySet) -> Vec<Finding> {
+    let warning = |code, message, suggestion: &str| Finding {
+        code,
+        file: Arc::clone(source),
+        position: Position::default(),
+        audience: String::new(),
+        value: String::new(),
+        message,
+        suggestion: suggestion.to_owned(),
+    };
+    let count = set.audiences().len();
+    let mut found = Vec::new();
+    let (authorize, register) =
+        (set.default_audience().is_none() && count > 1, set.registration_audiences().is_empty());
+    // RFC 8707 section 2: `resource` is optional, and many clients send none.
+    if authorize {
+        let what = if register { "authorize requests and registrations" } else { "authorize requests" };
+        let message = format!(
+            "{what} that name no audience are denied: there are {count} audiences and no `defaultAudience`"
+        );
+        let suggestion = "set `defaultAudience` in one file";
+        found.push(warning(Code::NoDefaultAudience, message, suggestion));
     }
-    found.sort();
+    if register {
+        let message = format!(
+            "registrations that name no audience are denied: of {count} audiences, only up to \
+             {MAX_REGISTRATION_AUDIENCES} are taken together"
+        );
+        let suggestion = "set `registrationAudiences` or `defaultAudience` in one file";
+        found.push(warning(Code::RegistrationNeedsAudience, message, suggestion));
+    }
     found
 }
 
@@ -316,6 +346,7 @@ fn privileged_word(scope: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::policy::check::check;
+    use crate::policy::document::Document;
 
     /// The warnings about one audience `api` at line 2, as `line:column Code value: message`.
     #[track_caller]
@@ -323,7 +354,7 @@ mod tests {
         let text = format!("audiences:\n  api:\n    {}\n", lines.join("\n    "));
         let documents = [Document::read(&"policy.yaml".into(), &text)];
         let accepted = check(&"policy.yaml".into(), &documents).unwrap();
-        let found = warnings(&accepted.set, &documents);
+        let found = accepted.warnings;
         let brief = |finding: &Finding| {
             let Finding { code, position, value, message, suggestion, .. } = finding;
             assert!(!finding.is_error() && !suggestion.is_empty());
@@ -332,6 +363,37 @@ mod tests {
             format!("{}:{} {} {value}: {message}", position.line, position.column, code.as_str())
         };
         assert_eq!(found.iter().map(brief).collect::<Vec<_>>(), expected, "{text}");
+    }
+
+    #[test]
+    fn requests_that_name_no_audience_need_one_that_is_meant() {
+        #[track_caller]
+        fn check(audiences: usize, more: &str, expected: &[&str]) {
+            let audiences: String =
+                (0..audiences).map(|at| format!("  a{at}: {{scopesSupported: [openid]}}\n")).collect();
+            let accepted =
+                crate::policy::sample::read(&[("a.yaml", &format!("audiences:\n{audiences}{more}"))]);
+            let found = accepted.unwrap().warnings;
+            let brief = |finding: &Finding| {
+                let words: Vec<&str> = finding.message.split(" that name").collect();
+                format!("{} {}", finding.code.as_str(), words[0])
+            };
+            assert_eq!(found.iter().map(brief).collect::<Vec<_>>(), expected);
+        }
+        check(1, "", &[]);
+        check(2, "", &["NoDefaultAudience authorize requests"]);
+        check(2, "defaultAudience: a1\n", &[]);
+        check(256, "", &["NoDefaultAudience authorize requests"]);
+        check(
+            257,
+            "",
+            &[
+                "NoDefaultAudience authorize requests and registrations",
+                "RegistrationNeedsAudience registrations",
+            ],
+        );
+        check(257, "registrationAudiences: [a1]\n", &["NoDefaultAudience authorize requests"]);
+        check(257, "defaultAudience: a1\n", &[]);
     }
 
     #[test]
@@ -467,7 +529,7 @@ mod tests {
             let text = format!("audiences:\n  api:\n    scopesSupported: [a, b, openid]\n    {rule}\n");
             let documents = [Document::read(&"policy.yaml".into(), &text)];
             let accepted = check(&"policy.yaml".into(), &documents).unwrap();
-            warnings(&accepted.set, &documents).iter().map(|finding| finding.message.clone()).collect()
+            accepted.warnings.iter().map(|finding| finding.message.clone()).collect()
         }
         for uri in
             ["loopback", "https://app.example.com/cb", "com.example.app:/cb", "HTTP://Localhost:80/x?y"]
