@@ -54,7 +54,10 @@ pub(super) enum LedgerError {
     Io(#[from] io::Error),
     #[error("`{}` was removed or replaced", .0.display())]
     Replaced(PathBuf),
-    #[error("the state directory is in use no more: `{}` was removed or replaced", .0.display())]
+    #[error(
+        "`{}` was removed or replaced while the server was running: put it back, or restart the server",
+        .0.display()
+    )]
     StateDirectory(PathBuf),
     #[error("`{}` was damaged while it was open: {what}", path.display())]
     Damaged { path: PathBuf, what: &'static str },

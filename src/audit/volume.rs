@@ -32,8 +32,8 @@ impl Volume {
 
     /// Set if the volume is nearly full.
     pub(super) fn low(self) -> Option<StorageLow> {
-        let needed = LEAST_FREE.max(self.total / 10);
-        (self.free < needed).then_some(StorageLow { free: self.free, needed })
+        let threshold = LEAST_FREE.max(self.total / 10);
+        (self.free < threshold).then_some(StorageLow { free: self.free, threshold })
     }
 }
 
@@ -43,21 +43,26 @@ pub struct StorageLow {
     /// The bytes that were free when it was noticed, or when they last changed by more than a
     /// tenth.
     pub free: u64,
-    /// The bytes that should be free: a tenth of the volume, and at least 1 GiB.
-    pub needed: u64,
+    /// Below so many free bytes it counts as nearly full: a tenth of the volume, and at least 1 GiB.
+    pub threshold: u64,
 }
 
 impl StorageLow {
     /// Returns `true` if `newer` says about the same.
     pub(super) const fn is_near(self, newer: Self) -> bool {
-        self.needed == newer.needed && self.free.abs_diff(newer.free) <= self.free / 10
+        self.threshold == newer.threshold && self.free.abs_diff(newer.free) <= self.free / 10
     }
 }
 
 impl fmt::Display for StorageLow {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes >> 20;
-        write!(out, "{} MiB free, {} MiB needed", mib(self.free), mib(self.needed))
+        write!(
+            out,
+            "{} MiB are free, less than {} MiB (a tenth of it, and at least 1 GiB)",
+            mib(self.free),
+            mib(self.threshold)
+        )
     }
 }
 
@@ -68,17 +73,20 @@ mod tests {
     #[test]
     fn a_volume_is_low_below_a_tenth_or_a_gibibyte() {
         #[track_caller]
-        fn check(total: u64, free: u64, needed: Option<u64>) {
+        fn check(total: u64, free: u64, threshold: Option<u64>) {
             let volume = Volume { total, free };
-            assert_eq!(volume.low(), needed.map(|needed| StorageLow { free, needed }));
+            assert_eq!(volume.low(), threshold.map(|threshold| StorageLow { free, threshold }));
         }
         const GIB: u64 = 1 << 30;
         check(100 * GIB, 10 * GIB, None);
         check(100 * GIB, 10 * GIB - 1, Some(10 * GIB));
         check(5 * GIB, GIB, None);
         check(5 * GIB, GIB - 1, Some(GIB));
-        let low = StorageLow { free: 300 << 20, needed: GIB };
-        assert_eq!(low.to_string(), "300 MiB free, 1024 MiB needed");
+        let low = StorageLow { free: 300 << 20, threshold: GIB };
+        assert_eq!(
+            low.to_string(),
+            "300 MiB are free, less than 1024 MiB (a tenth of it, and at least 1 GiB)"
+        );
     }
 
     #[test]

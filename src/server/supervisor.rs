@@ -163,6 +163,19 @@ pub struct Abandoned {
     pub what: String,
 }
 
+impl Part {
+    /// What is said of it if it did not stop in time.
+    const fn left_behind(self) -> &'static str {
+        match self {
+            Self::AuditLines => {
+                "a write did not return: its reader does not read, or the disk does not answer; the lines continue at \
+                 the next start"
+            }
+            _ => "did not stop in time",
+        }
+    }
+}
+
 impl fmt::Display for Abandoned {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", self.part, self.what)
@@ -374,7 +387,7 @@ impl Supervisor {
         }
         for Running { part, task, .. } in waiting {
             task.abort();
-            abandoned.push(Abandoned { part, what: "did not stop in time".to_owned() });
+            abandoned.push(Abandoned { part, what: part.left_behind().to_owned() });
         }
         for left in &abandoned {
             warn!(part = %left.part, what = left.what, "not stopped cleanly");

@@ -18,7 +18,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-use crate::service::{DEADLINE, POLICY, Service, condition};
+use crate::harness::{reason, within};
+use crate::service::{DEADLINE, POLICY, Service, condition, settings};
 
 const AUDIENCE: &str = "https://mcp.example.com";
 
@@ -468,4 +469,68 @@ async fn json_lines_hold_every_record_once_over_a_restart() {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let ids: Vec<&str> = lines.iter().map(|line| line["eventId"].as_str().unwrap()).collect();
     assert_eq!(ids, expected.iter().map(|event| &*event.event_id).collect::<Vec<_>>(), "{text}");
+}
+
+/// Writes and reads over connections that expire all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_resumes_after_its_connection_expired_without_loss_or_repeat() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    std::fs::write(folder.path().join("policies/mcp.yaml"), POLICY).unwrap();
+    let mut settings = settings(folder.path());
+    settings.server.limits.max_connection_age = Duration::from_millis(100);
+    settings.server.limits.max_connection_age_grace = Duration::from_millis(20);
+    let service = Service::start_in(folder, settings).await.unwrap();
+    let grpc = service.grpc;
+    let writing = tokio::spawn(async move {
+        let mut written = 0;
+        while written < 60 {
+            // A connection that expires refuses what comes too late; a new one takes it.
+            let Ok(mut client) = ScopePolicyServiceClient::connect(format!("http://{grpc}")).await else {
+                continue;
+            };
+            while written < 60
+                && client.expand_registration_scopes(registration(Some("openid"))).await.is_ok()
+            {
+                written += 1;
+            }
+        }
+    });
+    let (mut log_id, mut seen, mut expired) = (String::new(), Vec::new(), 0);
+    // The start of the server is a record too.
+    while seen.len() < 61 || expired < 3 {
+        let mut client = AuditServiceClient::connect(format!("http://{grpc}")).await.unwrap();
+        let start = seen.last().map(|last| Start::AfterSequence(*last));
+        let request = v1::StreamAuditEventsRequest {
+            start,
+            log_id: log_id.clone(),
+            follow: true,
+            ..Default::default()
+        };
+        let mut stream = match client.stream_audit_events(request).await {
+            Ok(stream) => stream.into_inner(),
+            Err(status) => {
+                assert_eq!(status.code(), Code::Unavailable, "{status}");
+                continue;
+            }
+        };
+        let end = loop {
+            match within("the next message", stream.message()).await {
+                Ok(message) => match message.expect("a stream that follows does not end").message.unwrap() {
+                    Message::Event(event) => {
+                        log_id = event.log_id;
+                        seen.push(event.sequence);
+                    }
+                    Message::Gap(gap) => panic!("{gap:?}"),
+                    Message::Checkpoint(_) => {}
+                },
+                Err(status) => break status,
+            }
+        };
+        assert_eq!((end.code(), &*reason(&end)), (Code::Unavailable, "CONNECTION_EXPIRED"));
+        expired += 1;
+    }
+    writing.await.unwrap();
+    assert!(seen.iter().copied().eq(1..=seen.len() as u64), "{seen:?}");
+    service.stop().await;
 }

@@ -17,6 +17,7 @@ mod diff;
 mod environment;
 mod serve;
 mod status;
+mod store;
 mod test;
 
 const MCP: &str = "https://mcp.example.com";

@@ -168,6 +168,8 @@ pub(super) fn is_stream(metadata: &Metadata) -> io::Result<bool> {
         refused("it is a directory")
     } else if kind.is_block_device() {
         refused("it is a block device")
+    } else if kind.is_socket() {
+        refused("it is a socket")
     } else if kind.is_char_device()
         && libc::major(metadata.rdev()) == MEMORY_DEVICES
         && libc::minor(metadata.rdev()) != NULL_DEVICE

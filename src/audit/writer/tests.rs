@@ -591,7 +591,7 @@ async fn volume_that_is_nearly_full_is_shown() {
     let log = AuditLog::open(AuditOptions { volume, ..options(&folder) }).unwrap();
     let mut health = log.watch_health();
     let low = health.wait_for(|health| health.storage_low.is_some()).await.unwrap().storage_low.unwrap();
-    assert_eq!(low, StorageLow { free: 5 << 30, needed: 10 << 30 });
+    assert_eq!(low, StorageLow { free: 5 << 30, threshold: 10 << 30 });
     free.store(20 << 30, Ordering::Relaxed);
     health.wait_for(|health| health.storage_low.is_none()).await.unwrap();
 }

@@ -35,7 +35,7 @@ impl Server {
 
 /// The sequences of JSON lines, after checking that each line is one object.
 #[track_caller]
-fn sequences(lines: &str) -> Vec<u64> {
+pub(super) fn sequences(lines: &str) -> Vec<u64> {
     lines.lines().map(|line| sequence(line)).collect()
 }
 
@@ -50,7 +50,7 @@ fn sequence(line: &str) -> u64 {
 }
 
 /// Works on the store of a place while no server has it.
-fn with_log<T>(
+pub(super) fn with_log<T>(
     place: &Place,
     change: impl FnOnce(&mut AuditOptions),
     work: impl AsyncFnOnce(&AuditLog) -> T,
@@ -66,7 +66,7 @@ fn with_log<T>(
     })
 }
 
-fn event(kind: AuditEventKind, audience: &str) -> AuditEvent {
+pub(super) fn event(kind: AuditEventKind, audience: &str) -> AuditEvent {
     let mut event = new_event(kind, SystemTime::now());
     event.audiences = vec![audience.to_owned()];
     event.client = Some(Client { client_id: "client \"1\"\u{1b}[31m\n".to_owned(), ..Client::default() });

@@ -1,5 +1,6 @@
 //! `serve` as the real binary when those who read its output stop reading or disconnect, and how it ends.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::process::{ChildStderr, ChildStdout, ExitStatus};
@@ -12,22 +13,28 @@ use super::*;
 use crate::service::{DEADLINE, POLICY};
 
 /// A server with both of its outputs in our hands; ended when it is dropped.
-struct Piped {
-    child: Child,
+pub(super) struct Piped {
+    pub(super) child: Child,
     stdout: Option<BufReader<ChildStdout>>,
     stderr: Option<BufReader<ChildStderr>>,
-    url: String,
+    pub(super) url: String,
     admin: String,
 }
 
 impl Piped {
     /// Starts with more flags. The ready line is taken from where it belongs; what stands on standard
     /// error before it is thrown away.
-    fn start(place: &Place, flags: &[&str]) -> Self {
+    pub(super) fn start(place: &Place, flags: &[&str]) -> Self {
+        Self::start_with(place, flags, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(super) fn start_with(place: &Place, flags: &[&str], variables: &[(&str, &OsStr)]) -> Self {
         let args =
             ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--debounce", "20ms"];
         let mut child = place
             .command(&[&args, flags].concat())
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -48,7 +55,7 @@ impl Piped {
     }
 
     /// Expands so many registrations; each is a record.
-    fn expand(&self, count: usize) {
+    pub(super) fn expand(&self, count: usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut client = ScopePolicyServiceClient::connect(self.url.clone()).await.unwrap();
@@ -64,7 +71,7 @@ impl Piped {
     }
 
     /// Asks for the status until it is as wanted.
-    fn status_when(&self, place: &Place, what: &str, wanted: impl Fn(&Value) -> bool) {
+    pub(super) fn status_when(&self, place: &Place, what: &str, wanted: impl Fn(&Value) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let status = place.run(&["status", "--output", "json", "--server", &self.url]).json();
@@ -75,7 +82,7 @@ impl Piped {
         }
     }
 
-    fn metric(&self, name: &str) -> f64 {
+    pub(super) fn metric(&self, name: &str) -> f64 {
         let mut stream = std::net::TcpStream::connect(&self.admin).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -84,13 +91,13 @@ impl Piped {
         value.unwrap_or_else(|| panic!("no {name} in {text}"))
     }
 
-    fn signal(&self, signal: &str) {
+    pub(super) fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for the end, but no longer than any timeout here allows.
-    fn end(&mut self) -> ExitStatus {
+    pub(super) fn end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -102,7 +109,7 @@ impl Piped {
     }
 
     /// What is left on standard error.
-    fn errors(&mut self) -> String {
+    pub(super) fn errors(&mut self) -> String {
         let mut text = String::new();
         self.stderr.as_mut().unwrap().read_to_string(&mut text).unwrap();
         text
@@ -116,7 +123,7 @@ impl Drop for Piped {
     }
 }
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place::with(&[("policies/mcp.yaml", POLICY)])
 }
 
@@ -165,7 +172,7 @@ fn a_stalled_reader_of_audit_lines_ends_at_the_deadline_and_lines_go_on_from_the
     server.signal("TERM");
     assert_eq!(server.end().code(), Some(1));
     let errors = server.errors();
-    assert!(errors.contains("scopeward: abandoned audit-lines: did not stop in time"), "{errors}");
+    assert!(errors.contains("scopeward: abandoned audit-lines: a write did not return: its reader does not read, or the disk does not answer; the lines continue at the next start"), "{errors}");
     let mut seen = sequences(server.stdout.take().unwrap());
     assert!(seen.len() < 300, "the pipe took all lines");
 
