@@ -15,6 +15,7 @@ mod audit;
 mod check;
 mod diff;
 mod environment;
+mod remote;
 mod serve;
 mod status;
 mod store;
