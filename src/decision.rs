@@ -169,6 +169,9 @@ pub struct Answer<'a> {
     /// At authorize, which audience grants which scopes, in the order named; an audience that grants
     /// none is left out. Empty on denial.
     pub audience_grants: Vec<AudienceGrant<'a>>,
+    /// Whether the scope was omitted, or decided as if it had been because nothing was left of it
+    /// (`nothingLeft: default`).
+    pub as_omitted: bool,
     /// What to send to the client; `None` if allowed.
     pub oauth_error: Option<OAuthError>,
     /// The audiences that decided, in the order named; empty if they could not be found or were not looked for.
@@ -212,8 +215,8 @@ pub struct Refused<'a> {
     pub scope: &'a str,
     /// Why.
     pub reason: Reason,
-    /// Whether the client registered it, and the policy has withdrawn it since.
-    pub is_withdrawn: bool,
+    /// Whether the client registered it; `None` where what it registered is unknown.
+    pub is_registered: Option<bool>,
     /// The same for people, printable ASCII, names the audience.
     pub message: String,
 }

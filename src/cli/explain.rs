@@ -13,7 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use self::sources::{FilePlace, ListEntry, Sources};
-use self::trail::{Asked, Explanation, Fact, RuleMatch, Setting};
+use self::trail::{Asked, Explanation, Fact, NotHeld, RuleMatch, Setting};
 use super::output::{Format, bad, bold, dim, good, notable, print, print_error};
 use super::question::{AuthorizeArgs, ExpandArgs};
 use super::{Exit, report};
@@ -242,6 +242,11 @@ fn text(loaded: &Policy, answer: &Answer<'_>, explanation: &Explanation, case: &
         None => line(&format_args!("{} {}", good("ALLOW"), answer.scope.join(" "))),
         Some(reason) => line(&format_args!("{} {}", bad("DENY"), reason.as_str())),
     }
+    if explanation.as_omitted && answer.trail.iter().any(|step| step.asked) {
+        line(
+            &"nothing is left of what was asked, so it is decided as if the scope had been omitted (nothingLeft)",
+        );
+    }
     for policy in &answer.audiences {
         let audience = &*policy.audience;
         let place = sources.find(policy).map(|declared| declared.place());
@@ -329,8 +334,11 @@ fn scope_text<'f>(scope: &str, facts: impl Iterator<Item = &'f Fact> + Clone) ->
         if fact.always {
             ground("in authorization.alwaysGrantScopes".to_owned());
         }
-        if fact.reason == "UNREGISTERED" || fact.reason == "NOT_HELD" {
-            ground("not held: not registered, and nothing in the policy gives it".to_owned());
+        if let Some(not_held) = &fact.not_held {
+            ground(not_held_text(not_held));
+        }
+        if let Some(entry) = &fact.stands_in {
+            ground(format!("stands in for the scope: {}", entry_text(entry)));
         }
     }
     for holding in facts.filter_map(|fact| fact.held.as_ref()) {
@@ -349,10 +357,28 @@ fn scope_text<'f>(scope: &str, facts: impl Iterator<Item = &'f Fact> + Clone) ->
     text
 }
 
+fn not_held_text(not_held: &NotHeld) -> String {
+    let NotHeld { because, setting } = not_held;
+    let Some(setting) = setting else {
+        return "not held: not registered, and nothing in the policy gives it".to_owned();
+    };
+    let why = match *because {
+        "REGISTRATION_UNKNOWN" if setting.entry == "none" => {
+            "what the client registered is unknown, which counts as nothing"
+        }
+        "REGISTRATION_UNKNOWN" => {
+            "what the client registered is unknown, which counts as a registration without scope, and nothing in the policy gives it"
+        }
+        _ => "not registered, and the baseline does not cover clients that registered before",
+    };
+    format!("not held: {why}: {}", entry_text(setting))
+}
+
 fn entry_text(entry: &ListEntry) -> String {
     let ListEntry { list, entry, place } = entry;
     match place {
         Some(place) => format!("`{}` in {list}, {}", clean(entry), dim(&place.to_string())),
+        None if list.starts_with("authorization.") => format!("`{}` in {list}, the default", clean(entry)),
         None if *list == "defaultClientScopes" => {
             format!("`{}` in {list}, which is not declared and filled in", clean(entry))
         }

@@ -95,10 +95,10 @@ fn decide<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>, with_trai
     let (scope, added) = granted.into_parts();
     if is_rejected || scope.is_empty() {
         let answer = denial(KIND, stands_in, refused, rejects);
-        return Answer { audiences, trail, ..answer };
+        return Answer { audiences, as_omitted: stands_in, trail, ..answer };
     }
     if let Some(answer) = limit::answer_over(KIND, &scope) {
-        return Answer { audiences, trail, ..answer };
+        return Answer { audiences, as_omitted: stands_in, trail, ..answer };
     }
     let effective_registered_scope = effective(&audiences, registered.as_ref(), &scope);
     Answer {
@@ -108,6 +108,7 @@ fn decide<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>, with_trai
         refused,
         effective_registered_scope,
         audience_grants,
+        as_omitted: stands_in,
         oauth_error: None,
         audiences,
         trail,
@@ -147,7 +148,7 @@ impl<'a> Authorization<'_, 'a> {
                     }
                 }
             } else {
-                let is_registered = registered.is_some_and(|registered| registered.contains(token));
+                let is_registered = registered.map(|registered| registered.contains(token));
                 refused.push(refusal(token, &steps, true, is_registered));
             }
             trail.record(&steps);

@@ -20,6 +20,7 @@ pub(super) fn denied<'a>(
         refused,
         effective_registered_scope: Vec::new(),
         audience_grants: Vec::new(),
+        as_omitted: false,
         oauth_error: Some(OAuthError { error: kind.error(reason), error_description }),
         audiences: Vec::new(),
         trail: Vec::new(),
@@ -47,9 +48,7 @@ pub(super) fn denial<'a>(
 }
 
 fn describe_refused<'r>(refused: impl Iterator<Item = &'r Refused<'r>>) -> String {
-    let named: Vec<_> = refused
-        .map(|one| (if one.is_withdrawn { WITHDRAWN } else { label(one.reason) }, one.scope))
-        .collect();
+    let named: Vec<_> = refused.map(|one| (refused_label(one), one.scope)).collect();
     join(&named)
 }
 
@@ -94,7 +93,13 @@ fn join(offenders: &[(&'static str, &str)]) -> String {
     text
 }
 
-const WITHDRAWN: &str = "scope registered but not granted now";
+fn refused_label(refused: &Refused<'_>) -> &'static str {
+    match (refused.reason, refused.is_registered) {
+        (Reason::Forbidden | Reason::Unsupported, Some(true)) => "scope registered but not granted now",
+        (Reason::Unregistered, None) => "scope not known to be registered for this client",
+        (reason, _) => label(reason),
+    }
+}
 
 const fn label(reason: Reason) -> &'static str {
     match reason {
@@ -115,16 +120,16 @@ const fn label(reason: Reason) -> &'static str {
 /// The refusal of a token that is not a valid one.
 pub(super) fn malformed<'a>(scope: &'a str, error: TokenError) -> Refused<'a> {
     let message = format!("{}: {error}", printable(scope, 120));
-    Refused { scope, reason: Reason::Malformed, is_withdrawn: false, message }
+    Refused { scope, reason: Reason::Malformed, is_registered: None, message }
 }
 
-/// The refusal of a scope that no audience grants, from how it fared at each. `registered`: the client holds it from its
-/// registration.
+/// The refusal of a scope that no audience grants, from how it fared at each. `is_registered`: whether the
+/// client has it from its registration; `None` where that is unknown.
 pub(super) fn refusal<'a>(
     scope: &'a str,
     steps: &[ScopeStep<'a>],
     forbid_together: bool,
-    registered: bool,
+    is_registered: Option<bool>,
 ) -> Refused<'a> {
     let is_granted = steps.iter().any(|step| step.outcome == ScopeOutcome::Granted);
     // Where one audience would grant, another forbids it; apart, all that support it forbid it. Otherwise a scope that
@@ -145,16 +150,19 @@ pub(super) fn refusal<'a>(
         more => format!(" and {more} more"),
     };
     let shown = printable(scope, 120);
-    let is_withdrawn = registered && matches!(reason, Reason::Forbidden | Reason::Unsupported);
-    let since = if is_withdrawn { " now, though this client registered it" } else { "" };
+    let since = if is_registered == Some(true) { " now, though this client registered it" } else { "" };
     let message = match reason {
         Reason::Forbidden => format!("{shown} is forbidden at {first}{rest}{since}"),
         Reason::Unregistered => {
-            format!("{shown} is supported at {first}{rest}, but this client has not registered it")
+            let why = match is_registered {
+                Some(_) => "this client has not registered it",
+                None => "what this client registered is unknown",
+            };
+            format!("{shown} is supported at {first}{rest}, but {why}")
         }
         _ => format!("{shown} is not supported at {first}{rest}{since}"),
     };
-    Refused { scope, reason, is_withdrawn, message }
+    Refused { scope, reason, is_registered, message }
 }
 
 /// Joins how one scope fared at each audience: granted if one grants it and none that may says no.

@@ -88,7 +88,7 @@ fn decide<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>, with_t
     let Registration { targets: Targets { audiences, .. }, granted, trail } = registration;
     let trail = trail.into_steps();
     if let Some(answer) = denied {
-        return Answer { audiences, trail, ..answer };
+        return Answer { audiences, as_omitted: stands_in, trail, ..answer };
     }
     let (scope, added) = granted.into_parts();
     Answer {
@@ -98,6 +98,7 @@ fn decide<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>, with_t
         refused,
         effective_registered_scope: Vec::new(),
         audience_grants: Vec::new(),
+        as_omitted: stands_in,
         oauth_error: None,
         audiences,
         trail,
@@ -127,7 +128,7 @@ impl<'a> Registration<'a> {
             if is_granted(&steps, *forbid_together) {
                 granted.keep(token);
             } else {
-                let is_held = previous.is_some_and(|previous| previous.contains(token));
+                let is_held = previous.map(|previous| previous.contains(token));
                 refused.push(refusal(token, &steps, *forbid_together, is_held));
             }
             trail.record(&steps);

@@ -11,6 +11,7 @@ use crate::scope::{join, tokens};
 
 mod audiences;
 mod authorize;
+mod draw;
 mod naive;
 mod properties;
 mod registration;

@@ -417,6 +417,8 @@ codes! {
     RegistrationNeedsAudience: Warning,
     /// A client rule that can never add a scope.
     UnusedClientRule: Warning,
+    /// A `nothingLeft: default` that never decides anything: no scope is dropped, or an omitted scope is denied as well.
+    UnusedNothingLeft: Warning,
 }
 
 /// Cuts a text to [`MAX_VALUE_BYTES`] for the `value` of a finding.

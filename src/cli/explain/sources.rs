@@ -33,14 +33,14 @@ impl fmt::Display for FilePlace {
     }
 }
 
-/// One entry of a list of the policy.
+/// One entry of a list of the policy, or the value of a setting.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ListEntry {
-    /// The key of the list.
+    /// The key of the list or setting.
     pub(super) list: &'static str,
     /// The entry as written.
     pub(super) entry: String,
-    /// Where it stands; nowhere if the list was filled in.
+    /// Where it stands; nowhere if the list was filled in or the setting has its default.
     #[serde(flatten)]
     pub(super) place: Option<FilePlace>,
 }
@@ -107,6 +107,11 @@ impl<'s> Declaration<'s> {
     pub(super) fn privileged(&self, policy: &AudiencePolicy, at: usize) -> ListEntry {
         let entry = policy.privileged_scopes.get(at).unwrap_or_default();
         self.folded("privilegedScopes", "guardrails.privilegedScopes", entry)
+    }
+
+    /// A word that a setting has, and where it is written.
+    pub(super) fn choice(&self, path: &'static str, word: &str) -> ListEntry {
+        ListEntry { list: path, entry: word.to_owned(), place: self.setting(path) }
     }
 
     /// The place of a setting, if it was written.

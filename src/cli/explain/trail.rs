@@ -4,13 +4,15 @@ use serde::Serialize;
 
 use super::sources::{Declaration, FilePlace, ListEntry, Sources};
 use crate::decision::client::holds;
-use crate::decision::{Answer, Client, Coverage, ScopeOutcome, ScopeStep, Withheld};
+use crate::decision::{Answer, Client, Coverage, Reason, ScopeOutcome, ScopeStep, Withheld};
 use crate::policy::{AudiencePolicy, ClientCondition};
 
 /// What there is to say about one answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Explanation {
+    /// Whether the scope was omitted, or decided as if it had been.
+    pub(super) as_omitted: bool,
     /// How each scope fared at each audience.
     pub(super) trail: Vec<Fact>,
     /// Which client rules hold, at each audience.
@@ -38,6 +40,22 @@ pub(super) struct Fact {
     pub(super) held: Option<Holding>,
     /// Whether `alwaysGrantScopes` has it, at an authorize request that names other scopes.
     pub(super) always: bool,
+    /// The setting that lets it stand in for an omitted scope, at an authorize request.
+    pub(super) stands_in: Option<ListEntry>,
+    /// Why nothing covers it, where that is why it was refused or withheld.
+    pub(super) not_held: Option<NotHeld>,
+}
+
+/// Why a client does not hold a scope.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NotHeld {
+    /// `NOT_REGISTERED`, `BASELINE_NOT_FOR_EXISTING_CLIENTS` (a baseline or rule has it, and does not cover this client), or
+    /// `REGISTRATION_UNKNOWN`.
+    pub(super) because: &'static str,
+    /// The setting that says so; none where the client has not registered it.
+    #[serde(flatten)]
+    pub(super) setting: Option<ListEntry>,
 }
 
 /// What covers a scope.
@@ -88,13 +106,19 @@ pub(super) enum Asked {
 impl Explanation {
     /// Collects the grounds of an answer.
     pub(super) fn new(sources: &Sources, answer: &Answer<'_>, client: &Client<'_>, asked: Asked) -> Self {
-        let mut explanation = Self { trail: Vec::new(), client_rules: Vec::new(), settings: Vec::new() };
+        let as_omitted = answer.as_omitted;
+        let mut explanation =
+            Self { as_omitted, trail: Vec::new(), client_rules: Vec::new(), settings: Vec::new() };
         for policy in &answer.audiences {
             let Some(declared) = sources.find(policy) else { continue };
             let steps = answer.trail.iter().filter(|step| std::ptr::eq(step.audience, *policy));
-            explanation.trail.extend(steps.map(|step| fact(&declared, step)));
+            explanation.trail.extend(steps.map(|step| Fact {
+                stands_in: stands_in(&declared, step, asked).filter(|_| as_omitted),
+                not_held: not_held(&declared, step, client, asked),
+                ..fact(&declared, step)
+            }));
             explanation.client_rules.extend(rules(&declared, policy, client));
-            explanation.settings.extend(settings(&declared, policy, asked));
+            explanation.settings.extend(settings(&declared, policy, asked, as_omitted));
         }
         explanation
     }
@@ -121,7 +145,44 @@ fn fact(declared: &Declaration<'_>, step: &ScopeStep<'_>) -> Fact {
             .map(|at| declared.privileged(policy, at)),
         held: step.held.map(|held| holding(declared, step, held)),
         always: !step.asked && policy.always_grant_scopes.contains(step.scope),
+        stands_in: None,
+        not_held: None,
     }
+}
+
+/// The setting that names what stands in for an omitted scope, for a scope that was not asked for.
+fn stands_in(declared: &Declaration<'_>, step: &ScopeStep<'_>, asked: Asked) -> Option<ListEntry> {
+    let is_authorize = matches!(asked, Asked::Authorize { .. });
+    (is_authorize && !step.asked)
+        .then(|| declared.choice("authorization.omittedScope", step.audience.omitted_scope.as_str()))
+}
+
+fn not_held(
+    declared: &Declaration<'_>,
+    step: &ScopeStep<'_>,
+    client: &Client<'_>,
+    asked: Asked,
+) -> Option<NotHeld> {
+    const NOT_HELD: [ScopeOutcome; 2] =
+        [ScopeOutcome::Refused(Reason::Unregistered), ScopeOutcome::Withheld(Withheld::NotHeld)];
+    let Asked::Authorize { registration_known, .. } = asked else { return None };
+    if !NOT_HELD.contains(&step.outcome) {
+        return None;
+    }
+    let policy = step.audience;
+    let has = |list| policy.scope_matching.find(list, step.scope).is_some();
+    let mut rules = policy.client_rules.iter().filter(|rule| holds(&rule.when, client));
+    let is_given = has(&policy.baseline_client_scopes) || rules.any(|rule| has(&rule.baseline_client_scopes));
+    Some(if !registration_known {
+        let value = policy.unknown_registration.of(client.source).as_str();
+        let setting = declared.choice("authorization.unknownRegistration", value);
+        NotHeld { because: "REGISTRATION_UNKNOWN", setting: Some(setting) }
+    } else if is_given && !policy.baseline_for_existing_clients {
+        let setting = declared.choice("authorization.baselineForExistingClients", "false");
+        NotHeld { because: "BASELINE_NOT_FOR_EXISTING_CLIENTS", setting: Some(setting) }
+    } else {
+        NotHeld { because: "NOT_REGISTERED", setting: None }
+    })
 }
 
 fn holding(declared: &Declaration<'_>, step: &ScopeStep<'_>, held: Coverage<'_>) -> Holding {
@@ -209,7 +270,12 @@ fn members(when: &ClientCondition) -> [(&'static str, ClientCondition); 7] {
 }
 
 /// The settings that can change the answer to a question of this kind.
-fn settings(declared: &Declaration<'_>, policy: &AudiencePolicy, asked: Asked) -> Vec<Setting> {
+fn settings(
+    declared: &Declaration<'_>,
+    policy: &AudiencePolicy,
+    asked: Asked,
+    as_omitted: bool,
+) -> Vec<Setting> {
     let baseline = if policy.baseline_for_existing_clients { "true" } else { "false" };
     let unknown = policy.unknown_registration.to_string();
     let matching = ("scopeMatching", policy.scope_matching.as_str());
@@ -223,12 +289,13 @@ fn settings(declared: &Declaration<'_>, policy: &AudiencePolicy, asked: Asked) -
         }
         Asked::Authorize { scope_omitted, registration_known } => {
             let mut list = vec![matching];
-            if scope_omitted {
-                list.push(("authorization.omittedScope", policy.omitted_scope.as_str()));
-            } else {
+            if !scope_omitted {
                 list.push(("authorization.unsupportedScopes", policy.unsupported_scopes.as_str()));
                 list.push(("authorization.unregisteredScopes", policy.unregistered_scopes.as_str()));
                 list.push(("authorization.nothingLeft", policy.nothing_left.as_str()));
+            }
+            if as_omitted {
+                list.push(("authorization.omittedScope", policy.omitted_scope.as_str()));
             }
             list.push(if registration_known {
                 ("authorization.baselineForExistingClients", baseline)

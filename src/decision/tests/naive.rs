@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use super::properties::{Asked, Drawn, SCOPES, World};
+use super::draw::{Asked, Drawn, SCOPES, World};
 use crate::policy::ClientSource;
 use crate::scope::matching::ScopeMatching;
 
@@ -411,7 +411,7 @@ pub(super) fn authorize(world: &World, asked: &Asked) -> (String, bool) {
                 .filter(|scope| at.iter().any(|one| one == scope))
                 .collect();
             if !own.is_empty() {
-                grants.push(format!("{}={}", super::properties::NAMES[*place], own.join(" ")));
+                grants.push(format!("{}={}", super::draw::NAMES[*place], own.join(" ")));
             }
         }
         rest += &format!(" | grants {}", grants.join(", "));

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::escape::shown;
 use crate::policy::finding::{self, Code, Finding, Findings, Position};
-use crate::policy::format::read::{List, LocatedText, Mapping};
+use crate::policy::format::read::{List, LocatedText, Mapping, Spanned};
 use crate::policy::{
-    AudiencePolicy, ClientCondition, ClientSource, MAX_REGISTRATION_AUDIENCES, OmittedScope, PolicySet,
-    RedirectCondition, Treatment,
+    AudiencePolicy, ClientCondition, ClientSource, MAX_REGISTRATION_AUDIENCES, NothingLeft, OmittedScope,
+    PolicySet, RedirectCondition, Treatment,
 };
 use crate::scope::matching::ScopeMatching;
 use crate::uri::{PlainUri, is_host};
@@ -90,6 +90,7 @@ impl WarningCheck<'_> {
 
     fn audience(&mut self) {
         self.omitted_scope();
+        self.nothing_left();
         let baseline = self.written.list("baselineClientScopes");
         self.looks_privileged(baseline);
         self.offline_access(baseline);
@@ -126,6 +127,35 @@ impl WarningCheck<'_> {
                 message,
                 suggestion,
             );
+        }
+    }
+
+    /// Nothing can be left only where scopes are dropped, and what stands in for an omitted scope must be something.
+    fn nothing_left(&mut self) {
+        let policy = self.policy;
+        let drops = |treatments: &[Treatment]| treatments.contains(&Treatment::Drop);
+        let unsupported = "`unsupportedScopes: drop`";
+        let registration = (!drops(&[policy.registration_unsupported_scopes]))
+            .then(|| ("a registration drops no scope", unsupported.to_owned()));
+        let authorization = if !drops(&[policy.unsupported_scopes, policy.unregistered_scopes]) {
+            let or = format!("{unsupported} or `unregisteredScopes: drop`");
+            Some(("an authorize request drops no scope", or))
+        } else if policy.omitted_scope == OmittedScope::Reject {
+            let other = "another `omittedScope`".to_owned();
+            Some(("an authorize request without scope is denied by `omittedScope: reject`", other))
+        } else {
+            None
+        };
+        let audience = shown(&policy.audience);
+        for (moment, unused) in [("registration", registration), ("authorization", authorization)] {
+            let written = self.written.word::<NothingLeft>(&format!("{moment}.nothingLeft"));
+            if let (Some(Spanned { value: NothingLeft::Default, position }), Some((why, needed))) =
+                (written, unused)
+            {
+                let message = format!("`{moment}.nothingLeft: default` has no effect at `{audience}`: {why}");
+                let suggestion = format!("remove it, or set {needed} in `{moment}`");
+                self.report(Code::UnusedNothingLeft, position, "default", message, suggestion);
+            }
         }
     }
 
@@ -421,6 +451,29 @@ mod tests {
             &["scopesSupported: [a, b]", "defaultClientScopes: []", "authorization: {omittedScope: reject}"],
             &[],
         );
+    }
+
+    #[test]
+    fn nothing_left_where_nothing_is_dropped_is_doubtful() {
+        let lists = "scopesSupported: [a, openid]";
+        let registration = |rest: &str| format!("registration: {{nothingLeft: default{rest}}}");
+        let authorization = |rest: &str| format!("authorization: {{nothingLeft: default{rest}}}");
+        let expected = |place: &str, moment: &str, why: &str| {
+            format!(
+                "{place} UnusedNothingLeft default: `{moment}.nothingLeft: default` has no effect at `api`: {why}"
+            )
+        };
+        let no_drop = expected("4:33", "registration", "a registration drops no scope");
+        judged(&[lists, &registration("")], &[&no_drop]);
+        judged(&[lists, &registration(", unsupportedScopes: drop")], &[]);
+        let no_drop = expected("4:34", "authorization", "an authorize request drops no scope");
+        judged(&[lists, &authorization("")], &[&no_drop]);
+        judged(&[lists, &authorization(", unsupportedScopes: drop")], &[]);
+        judged(&[lists, &authorization(", unregisteredScopes: drop")], &[]);
+        let why = "an authorize request without scope is denied by `omittedScope: reject`";
+        let denied = expected("4:34", "authorization", why);
+        judged(&[lists, &authorization(", unregisteredScopes: drop, omittedScope: reject")], &[&denied]);
+        judged(&[lists, "registration: {nothingLeft: reject}"], &[]);
     }
 
     #[test]

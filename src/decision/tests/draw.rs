@@ -1,0 +1,316 @@
+//! Policies and questions drawn at random, over a small alphabet of dotted scopes, so that the ways of matching are exercised.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::{check, expand, set, sound};
+use crate::decision::{Answer, Client, registration};
+use crate::policy::sample::read;
+use crate::policy::{ClientSource, PolicySet};
+use crate::scope::matching::ScopeMatching::{self, Exact, Hierarchic, Wildcard};
+use crate::scope::matching::has_star_segment;
+
+pub(super) const SCOPES: &[&str] = &[
+    "a", "a.b", "a.b.c", "a.c", "a.*", "a.*.c", "*", "*.b", "b", "b.a", "b.*", "a..b", "b.", "c:*", "openid",
+];
+/// In the order in which a set has them.
+pub(super) const NAMES: [&str; 3] = ["https://one.example.com", "two", "urn:three"];
+/// An alias of each.
+pub(super) const ALIASES: [&str; 3] = ["api://one", "2", "urn:drei"];
+
+/// One audience as drawn; lists may hold what is not valid, see [`Drawn::valid`].
+#[derive(Clone, Debug)]
+pub(super) struct Drawn {
+    pub(super) matching: ScopeMatching,
+    pub(super) supported: Vec<&'static str>,
+    pub(super) baseline: Vec<&'static str>,
+    pub(super) default: Option<Vec<&'static str>>,
+    pub(super) step_up: Vec<&'static str>,
+    pub(super) privileged: Vec<&'static str>,
+    pub(super) forbidden: Vec<&'static str>,
+    pub(super) rule: Vec<&'static str>,
+    pub(super) always: Vec<&'static str>,
+    /// At registration; unsupported and unregistered ones at authorize.
+    pub(super) drops: [bool; 3],
+    /// Whether nothing left means the default: at registration, at authorize.
+    pub(super) nothing_left: [bool; 2],
+    pub(super) omitted: &'static str,
+    /// For `cimd`, `dcr` and `static`; the first one for every client if it is written as one word.
+    pub(super) unknown: [&'static str; 3],
+    pub(super) is_one_word: bool,
+    pub(super) existing: bool,
+}
+
+/// A policy as drawn.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    pub(super) policies: [Drawn; 3],
+    /// `defaultAudience`.
+    pub(super) default: Option<usize>,
+    /// `registrationAudiences`.
+    pub(super) registration: Option<Vec<usize>>,
+}
+
+impl Drawn {
+    /// Leaves out of each list what a policy may not hold there.
+    pub(super) fn valid(mut self) -> Self {
+        let Self { matching, supported, privileged, forbidden, .. } = self.clone();
+        let stopped = |list: &[&str], scope: &str| list.iter().any(|entry| matching.stops(entry, scope));
+        let may_step_up = |scope: &&str| {
+            supported.iter().any(|entry| matching.matches(entry, scope)) && !stopped(&forbidden, scope)
+        };
+        let may_be_given = |scope: &&str| {
+            may_step_up(scope)
+                && !stopped(&privileged, scope)
+                && !(matching == Wildcard && has_star_segment(scope))
+        };
+        self.step_up.retain(may_step_up);
+        self.baseline.retain(may_be_given);
+        self.rule.retain(may_be_given);
+        let step_up = self.step_up.clone();
+        self.always.retain(|scope| {
+            may_be_given(scope) && !step_up.iter().any(|entry| matching.matches(entry, scope))
+        });
+        if let Some(default) = &mut self.default {
+            default.retain(may_be_given);
+        }
+        self
+    }
+
+    fn yaml(&self, name: &str) -> String {
+        let list = |list: &[&str]| {
+            format!("[{}]", list.iter().map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(", "))
+        };
+        let treatment = |drop| if drop { "drop" } else { "reject" };
+        let [at_registration, unsupported, unregistered] = self.drops.map(treatment);
+        let [nothing_left, nothing_left_authorize] =
+            self.nothing_left.map(|default| if default { "default" } else { "reject" });
+        let [cimd, dcr, r#static] = self.unknown;
+        let unknown = if self.is_one_word {
+            cimd.to_owned()
+        } else {
+            format!("{{cimd: {cimd}, dcr: {dcr}, static: {static}}}")
+        };
+        let at = NAMES.iter().position(|one| *one == name).unwrap();
+        let mut text = format!(
+            "audiences:\n  {name}:\n    aliases: [\"{}\"]\n    scopesSupported: {}\n    baselineClientScopes: {}\n    \
+             privilegedScopes: {}\n    forbiddenScopes: {}\n    scopeMatching: {}\n    \
+             registration: {{unsupportedScopes: {at_registration}, nothingLeft: {nothing_left}}}\n    \
+             authorization: {{unsupportedScopes: {unsupported}, unregisteredScopes: {unregistered}, \
+             omittedScope: {}, unknownRegistration: {unknown}, baselineForExistingClients: {}, stepUpScopes: {}, \
+             nothingLeft: {nothing_left_authorize}, alwaysGrantScopes: {}}}\n",
+            ALIASES[at],
+            list(&self.supported),
+            list(&self.baseline),
+            list(&self.privileged),
+            list(&self.forbidden),
+            self.matching.as_str(),
+            self.omitted,
+            self.existing,
+            list(&self.step_up),
+            list(&self.always),
+        );
+        if let Some(default) = &self.default {
+            text.push_str(&format!("    defaultClientScopes: {}\n", list(default)));
+        }
+        if !self.rule.is_empty() {
+            text.push_str(&format!(
+                "    clientRules: [{{name: r, when: {{source: dcr}}, baselineClientScopes: {}}}]\n",
+                list(&self.rule)
+            ));
+        }
+        text
+    }
+}
+
+fn scopes(most: usize) -> impl Strategy<Value = Vec<&'static str>> {
+    subsequence(SCOPES, 0..=most).prop_shuffle()
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let lists = (
+        subsequence(SCOPES, 1..=8).prop_shuffle(),
+        scopes(8),
+        option::of(scopes(8)),
+        scopes(5),
+        scopes(2),
+        scopes(2),
+        scopes(4),
+        scopes(5),
+    );
+    let knobs = (
+        select(vec![Exact, Hierarchic, Wildcard]),
+        any::<[bool; 3]>(),
+        any::<[bool; 2]>(),
+        select(vec!["registered", "default", "reject"]),
+        [(); 3].map(|()| select(vec!["omitted", "none", "supported"])),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    (lists, knobs).prop_map(
+        |(
+            (supported, baseline, default, step_up, privileged, forbidden, rule, always),
+            (matching, drops, nothing_left, omitted, unknown, is_one_word, existing),
+        )| {
+            Drawn {
+                matching,
+                supported,
+                baseline,
+                default,
+                step_up,
+                privileged,
+                forbidden,
+                rule,
+                always,
+                drops,
+                nothing_left,
+                omitted,
+                unknown,
+                is_one_word,
+                existing,
+            }
+        },
+    )
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// Places in `NAMES`.
+    pub(super) places: Vec<usize>,
+    pub(super) audiences: Vec<String>,
+    pub(super) scope: Option<String>,
+    pub(super) registered: Option<String>,
+    pub(super) source: Option<ClientSource>,
+}
+
+impl Asked {
+    pub(super) fn client(&self) -> Client<'static> {
+        Client { source: self.source, ..Client::default() }
+    }
+
+    pub(super) fn tokens(&self) -> Vec<&str> {
+        crate::scope::distinct_tokens(self.scope.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn expand<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
+        expand(set, &self.audiences, self.scope.as_deref(), self.client())
+    }
+
+    pub(super) fn update<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
+        let (audiences, scope, client) = (&self.audiences, self.scope.as_deref(), self.client());
+        let question = registration::RegistrationQuestion {
+            audiences,
+            scope,
+            previous_scope: self.registered.as_deref(),
+            client,
+        };
+        let answer = registration::expand(set, &question);
+        sound(&answer);
+        answer
+    }
+
+    pub(super) fn check<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
+        check(set, &self.audiences, self.registered.as_deref(), self.scope.as_deref(), self.client())
+    }
+
+    /// The same with nothing asked.
+    pub(super) fn omitted(&self) -> Self {
+        Self { scope: None, ..self.clone() }
+    }
+}
+
+pub(super) fn asked() -> impl Strategy<Value = Asked> {
+    let token = || prop_oneof![9 => select(SCOPES), 1 => select(vec!["unknown", "a.b.x", "a\tb"])];
+    let parameter = move || option::of(vec(token(), 0..6).prop_map(|tokens| tokens.join(" ")));
+    let source =
+        select(vec![None, Some(ClientSource::Dcr), Some(ClientSource::Cimd), Some(ClientSource::Static)]);
+    (subsequence(vec![0usize, 1, 2], 0..=3).prop_shuffle(), parameter(), parameter(), source).prop_map(
+        |(places, scope, registered, source)| Asked {
+            audiences: places.iter().map(|at| NAMES[*at].to_owned()).collect(),
+            places,
+            scope,
+            registered,
+            source,
+        },
+    )
+}
+
+/// Three files with an audience each, valid.
+pub(super) fn policies() -> impl Strategy<Value = World> {
+    let registration = option::of(subsequence(vec![0usize, 1, 2], 1..=3).prop_shuffle());
+    ([drawn(), drawn(), drawn()], option::of(0..3usize), registration).prop_map(
+        |(policies, default, registration)| World {
+            policies: policies.map(Drawn::valid),
+            default,
+            registration,
+        },
+    )
+}
+
+impl World {
+    /// Its files, by the place of their audience; what is said once is in the first.
+    pub(super) fn files(&self) -> [String; 3] {
+        let mut files = [0, 1, 2].map(|at| self.policies[at].yaml(NAMES[at]));
+        if let Some(default) = self.default {
+            files[0].push_str(&format!("defaultAudience: {}\n", NAMES[default]));
+        }
+        if let Some(registration) = &self.registration {
+            let names: Vec<&str> = registration.iter().map(|at| NAMES[*at]).collect();
+            files[0].push_str(&format!("registrationAudiences: [\"{}\"]\n", names.join("\", \"")));
+        }
+        files
+    }
+}
+
+pub(super) fn compiled(world: &World) -> PolicySet {
+    read_all(&world.files())
+}
+
+#[track_caller]
+pub(super) fn read_all(files: &[String]) -> PolicySet {
+    let names = ["a.yaml", "b.yaml", "c.yaml"];
+    let files: Vec<(&str, &str)> = names.into_iter().zip(files.iter().map(String::as_str)).collect();
+    match read(&files) {
+        Ok(accepted) => accepted.set,
+        Err(findings) => panic!("{findings:#?}\n{files:#?}"),
+    }
+}
+
+#[test]
+fn the_generator_draws_allowed_and_denied_questions() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut allowed = [0; 2];
+    for _ in 0..200 {
+        let (policies, asked) = (policies(), asked()).new_tree(&mut runner).unwrap().current();
+        let set = compiled(&policies);
+        allowed[0] += usize::from(asked.expand(&set).is_allowed());
+        allowed[1] += usize::from(asked.check(&set).is_allowed());
+    }
+    assert!(allowed.iter().all(|count| (20..180).contains(count)), "{allowed:?}");
+    // One that is by hand what the generator makes.
+    assert!(set(&Drawn { supported: vec!["a"], ..example() }.yaml("two")).audience("two").is_ok());
+}
+
+fn example() -> Drawn {
+    Drawn {
+        matching: Exact,
+        supported: Vec::new(),
+        baseline: Vec::new(),
+        default: None,
+        step_up: Vec::new(),
+        privileged: Vec::new(),
+        forbidden: Vec::new(),
+        rule: Vec::new(),
+        always: Vec::new(),
+        drops: [false; 3],
+        nothing_left: [false; 2],
+        omitted: "registered",
+        unknown: ["omitted"; 3],
+        is_one_word: true,
+        existing: true,
+    }
+}

@@ -1,0 +1,100 @@
+//! `explain`: what it names as the ground of an answer.
+
+use super::*;
+
+fn explain(rest: &str, args: &[&str]) -> Ran {
+    let text = format!(
+        "audiences:\n  {MCP}:\n    scopesSupported: [openid, \"mcp:read\", \"mcp:write\"]\n    baselineClientScopes: [\"mcp:read\"]\n{rest}"
+    );
+    let place = Place::with(&[("policies/mcp.yaml", &text)]);
+    place.run(&[&["explain", "authorize"], args].concat())
+}
+
+/// The lines of an answer, without blank ones around them.
+#[track_caller]
+fn check(rest: &str, args: &[&str], expected: &[&str]) {
+    let ran = explain(rest, args);
+    for line in expected {
+        assert!(ran.stdout.lines().any(|said| said.trim() == *line), "no line `{line}` in\n{}", ran.shown());
+    }
+}
+
+#[test]
+fn what_stands_in_where_nothing_is_left_has_its_setting() {
+    let rest = "    authorization:\n      unsupportedScopes: drop\n      nothingLeft: default\n";
+    let setting = "`registered` in authorization.omittedScope, the default";
+    check(
+        rest,
+        &["--registered-scope", "openid", "--scope", "email"],
+        &[
+            "ALLOW openid mcp:read",
+            "nothing is left of what was asked, so it is decided as if the scope had been omitted (nothingLeft)",
+            &format!("stands in for the scope: {setting}"),
+            "authorization.nothingLeft: default (policies/mcp.yaml:7:20)",
+            "authorization.omittedScope: registered (default)",
+        ],
+    );
+    let rest = format!("{rest}      omittedScope: default\n");
+    check(
+        &rest,
+        &["--registered-scope", "openid", "--scope", "email"],
+        &[
+            "ALLOW openid",
+            "stands in for the scope: `default` in authorization.omittedScope, policies/mcp.yaml:8:21",
+            "authorization.omittedScope: default (policies/mcp.yaml:8:21)",
+        ],
+    );
+    // Where something is left, it has no part in the answer.
+    let ran = explain(&rest, &["--registered-scope", "openid", "--scope", "email openid"]);
+    assert!(ran.code == 0 && !ran.stdout.contains("omitted"), "{}", ran.shown());
+    let ran = explain("", &["--registered-scope", "openid"]);
+    assert!(ran.stdout.contains(&format!("stands in for the scope: {setting}")), "{}", ran.shown());
+    assert!(!ran.stdout.contains("nothing is left"), "{}", ran.shown());
+}
+
+#[test]
+fn what_is_not_held_has_the_setting_that_says_so() {
+    let place = "policies/mcp.yaml:6:28";
+    let rest = "    authorization:\n      unknownRegistration: {dcr: none, cimd: supported}\n";
+    check(
+        rest,
+        &["--source", "dcr", "--scope", "mcp:read"],
+        &[
+            &format!(
+                "not held: what the client registered is unknown, which counts as nothing: `none` in authorization.unknownRegistration, {place}"
+            ),
+            &format!(
+                "UNREGISTERED: mcp:read is supported at {MCP}, but what this client registered is unknown"
+            ),
+            "error_description=scope not known to be registered for this client: mcp:read",
+        ],
+    );
+    check(
+        rest,
+        &["--source", "static", "--scope", "mcp:write"],
+        &[&format!(
+            "not held: what the client registered is unknown, which counts as a registration without scope, and nothing in the policy gives it: `omitted` in authorization.unknownRegistration, {place}"
+        )],
+    );
+    check("", &["--scope", "mcp:read"], &["ALLOW mcp:read"]);
+    check(
+        rest,
+        &["--registered-scope", "openid", "--scope", "mcp:write"],
+        &[
+            "not held: not registered, and nothing in the policy gives it",
+            &format!("UNREGISTERED: mcp:write is supported at {MCP}, but this client has not registered it"),
+        ],
+    );
+    let rest = "    authorization:\n      baselineForExistingClients: false\n";
+    check(
+        rest,
+        &["--registered-scope", "openid", "--scope", "mcp:read"],
+        &[
+            "not held: not registered, and the baseline does not cover clients that registered before: `false` in authorization.baselineForExistingClients, policies/mcp.yaml:6:35",
+        ],
+    );
+    let ran = explain(rest, &["--registered-scope", "openid", "--scope", "mcp:read", "--output", "json"]);
+    let fact = &ran.json()["trail"][0];
+    assert_eq!(fact["notHeld"]["because"], "BASELINE_NOT_FOR_EXISTING_CLIENTS", "{}", ran.stdout);
+    assert_eq!((&fact["notHeld"]["line"], &fact["standsIn"]), (&6.into(), &Value::Null));
+}
