@@ -12,6 +12,7 @@ use super::document::Document;
 use super::finding::{self, Code, Finding, Findings, Position, nearest};
 use super::format::read::{List, LocatedText, Member};
 use super::outline::{Outline, Outlines};
+use super::yaml::Aliases;
 use super::{Alias, AudiencePolicy, MAX_BASELINE_CLIENT_SCOPES, MAX_REGISTRATION_AUDIENCES, PolicySet};
 use crate::audience::{normalise, without_query};
 use crate::escape::shown;
@@ -83,6 +84,7 @@ pub struct CheckedDocument {
     default_audience: Option<LocatedText>,
     registration_audiences: Option<List>,
     outline: Outline,
+    aliases: Aliases,
     unreadable: bool,
 }
 
@@ -183,6 +185,9 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
         declared.push(DeclaredAudience { position: audience.position, aliases, policy });
     }
     let (mut findings, mut warnings) = (checker.findings, checker.warnings);
+    for found in [&mut findings, &mut warnings] {
+        found.update(|finding| document.aliases.explain(finding));
+    }
     findings.sort_by_key(|finding| finding.position);
     warnings.sort_by_key(|finding| finding.position);
     CheckedDocument {
@@ -194,6 +199,7 @@ pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDo
         default_audience: document.root.text("defaultAudience").map(LocatedText::from),
         registration_audiences: document.root.list("registrationAudiences").cloned(),
         outline: document.outline.clone(),
+        aliases: document.aliases.clone(),
         unreadable: document.unreadable,
     }
 }
@@ -315,16 +321,17 @@ fn in_file(
     message: String,
     suggestion: String,
 ) -> Finding {
-    let file = Arc::clone(&document.file);
-    Finding {
+    let mut finding = Finding {
         code,
-        file,
+        file: Arc::clone(&document.file),
         position,
         audience: String::new(),
         value: finding::value(value),
         message,
         suggestion,
-    }
+    };
+    document.aliases.explain(&mut finding);
+    finding
 }
 
 /// What the audiences of a set are called, and which one each name means.

@@ -9,7 +9,7 @@ use super::finding::{Code, Findings, Position};
 use super::format::read::{DocumentReader, LocatedText, Mapping, Member};
 use super::keys::{FORMAT, POLICY};
 use super::outline::Outline;
-use super::yaml::{self, Node, NodeKind};
+use super::yaml::{self, Aliases, NodeKind, Tree};
 
 /// One policy file.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct Document {
     pub findings: Findings,
     /// Everything that is written in it.
     pub outline: Outline,
+    /// Where findings are that are written elsewhere in the file.
+    pub(super) aliases: Aliases,
     /// The file is so broken that what it would declare is unknown.
     pub unreadable: bool,
 }
@@ -34,31 +36,33 @@ impl Document {
     }
 
     /// Reads the tree of a file, or reports why there is none.
-    pub(super) fn from_tree(file: &Arc<str>, tree: Result<Option<Node<'_>>, yaml::YamlProblem>) -> Self {
+    pub(super) fn from_tree(file: &Arc<str>, tree: Result<Tree<'_>, yaml::YamlProblem>) -> Self {
         let mut reader = DocumentReader::new(file, Some(&FORMAT));
         let mut root = Mapping::default();
         let mut outline = Outline::default();
+        let mut aliases = Aliases::default();
         let mut unreadable = false;
         match tree {
             Err(problem) => {
                 reader.report(problem.code, problem.position, "", problem.message, problem.suggestion);
                 unreadable = true;
             }
-            Ok(None) => reader.report(
+            Ok(Tree { root: None, .. }) => reader.report(
                 Code::EmptyFile,
                 Position::default(),
                 "",
                 "the file has no content",
                 "declare `audiences` or delete the file",
             ),
-            Ok(Some(node)) => {
+            Ok(Tree { root: Some(node), aliases: found }) => {
+                aliases = found;
                 unreadable = !matches!(node.kind, NodeKind::Mapping(_));
                 outline = Outline::of(&node);
                 root = reader.record(&node, &POLICY);
             }
         }
         unreadable |= reader.is_incomplete;
-        Self { file: Arc::clone(file), root, findings: reader.findings, outline, unreadable }
+        Self { file: Arc::clone(file), root, findings: reader.findings, outline, aliases, unreadable }
     }
 
     /// `audiences`, in file order, duplicates kept.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::document::Document;
 use super::finding::{Code, Finding, Findings, Position, value};
-use super::yaml::{self, Node, NodeKind, Schema, YamlProblem};
+use super::yaml::{self, Aliases, Node, NodeKind, Schema, Tree, YamlProblem};
 use crate::escape::shown;
 
 /// Reads every policy file that the ConfigMaps of a manifest hold, in the order of the manifest.
@@ -25,7 +25,9 @@ pub fn read(file: &Arc<str>, text: &str) -> Option<Vec<Document>> {
         let mut tree = yaml::parse(part.text);
         relocate(&mut tree, &|position| part.position(position));
         match tree {
-            Ok(Some(root)) if field(&root, "kind").is_some_and(|kind| kind.text() == "ConfigMap") => {
+            Ok(Tree { root: Some(root), .. })
+                if field(&root, "kind").is_some_and(|kind| kind.text() == "ConfigMap") =>
+            {
                 is_manifest = true;
                 config_map(file, text, &root, &mut documents);
             }
@@ -98,6 +100,10 @@ fn config_map(file: &Arc<str>, text: &str, root: &Node<'_>, documents: &mut Vec<
         };
         let mut tree = yaml::parse(content);
         relocate(&mut tree, &place);
+        if let (None, Ok(tree)) = (&block, &mut tree) {
+            // All is in one place, so nothing tells what came through an alias.
+            tree.aliases = Aliases::default();
+        }
         let mut document = Document::from_tree(file, tree);
         document.findings.update(|finding| {
             if finding.position.line == 0 {
@@ -109,7 +115,7 @@ fn config_map(file: &Arc<str>, text: &str, root: &Node<'_>, documents: &mut Vec<
 }
 
 fn wrong_type(file: &Arc<str>, key: &Node<'_>, node: &Node<'_>) -> Document {
-    let mut document = Document::from_tree(file, Ok(None));
+    let mut document = Document::from_tree(file, Ok(Tree::default()));
     document.unreadable = true;
     document.findings = Findings::from_iter([Finding {
         code: Code::WrongType,
@@ -135,10 +141,14 @@ fn field<'n, 't>(node: &'n Node<'t>, key: &str) -> Option<&'n Node<'t>> {
 }
 
 /// Moves every position of a tree, or that of the reason why there is none.
-fn relocate(tree: &mut Result<Option<Node<'_>>, YamlProblem>, place: &impl Fn(Position) -> Position) {
+fn relocate(tree: &mut Result<Tree<'_>, YamlProblem>, place: &impl Fn(Position) -> Position) {
     match tree {
-        Ok(None) => {}
-        Ok(Some(root)) => relocate_node(root, place),
+        Ok(Tree { root, aliases }) => {
+            if let Some(root) = root {
+                relocate_node(root, place);
+            }
+            aliases.relocate(place);
+        }
         Err(problem) => problem.position = place(problem.position),
     }
 }

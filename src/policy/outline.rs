@@ -104,11 +104,11 @@ fn walk(node: &Node<'_>, path: &DefaultHasher, said: &mut Vec<u64>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::yaml::parse;
+    use super::super::yaml::{Tree, parse};
     use super::*;
 
     fn outlines(texts: &[&str]) -> Outlines {
-        texts.iter().filter_map(|text| parse(text).unwrap()).map(|root| Outline::of(&root)).collect()
+        texts.iter().filter_map(|text| parse(text).unwrap().root).map(|root| Outline::of(&root)).collect()
     }
 
     #[track_caller]
@@ -151,7 +151,7 @@ audiences:
         let mut cut = 0;
         for end in 0..lines.len() {
             let text = lines[..end].join("\n");
-            if let Ok(root) = parse(&text) {
+            if let Ok(Tree { root, .. }) = parse(&text) {
                 let shorter: Outlines = root.iter().map(Outline::of).collect();
                 assert!(whole.say_more_than(&shorter), "{text}");
                 assert!(!shorter.say_more_than(&whole), "{text}");
@@ -168,7 +168,7 @@ audiences:
         for at in 0..lines.len() {
             let text: Vec<&str> =
                 lines.iter().enumerate().filter(|(line, _)| *line != at).map(|(_, text)| *text).collect();
-            if let Ok(Some(_)) = parse(&text.join("\n")) {
+            if let Ok(Tree { root: Some(_), .. }) = parse(&text.join("\n")) {
                 check(&[FULL], &[&text.join("\n")], true);
                 taken += 1;
             }

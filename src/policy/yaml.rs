@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
 
-use super::finding::{Code, Position};
+use super::finding::{Code, Finding, Position};
 use crate::escape::shown;
 
 mod advice;
@@ -66,6 +66,21 @@ pub enum Schema {
 }
 
 impl Node<'_> {
+    /// The node, and all in it, at one place.
+    fn at(mut self, position: Position) -> Self {
+        self.position = position;
+        self.kind = match self.kind {
+            NodeKind::Sequence(entries) => {
+                NodeKind::Sequence(entries.into_iter().map(|entry| entry.at(position)).collect())
+            }
+            NodeKind::Mapping(entries) => NodeKind::Mapping(
+                entries.into_iter().map(|(key, value)| (key.at(position), value.at(position))).collect(),
+            ),
+            scalar @ NodeKind::Scalar { .. } => scalar,
+        };
+        self
+    }
+
     /// The kind in words, for "expected a list, found ...".
     #[must_use]
     pub fn describe(&self) -> &'static str {
@@ -89,6 +104,58 @@ impl Node<'_> {
     }
 }
 
+/// A text as a tree.
+#[derive(Clone, Debug, Default)]
+pub struct Tree<'t> {
+    /// Its content; `None` if it has none.
+    pub root: Option<Node<'t>>,
+    /// Where aliases are: all nodes that an alias stands for have its place.
+    pub aliases: Aliases,
+}
+
+/// The aliases of a text, in its order.
+#[derive(Clone, Debug, Default)]
+pub struct Aliases(Vec<AliasUse>);
+
+#[derive(Clone, Debug)]
+struct AliasUse {
+    position: Position,
+    /// As written: `*name`.
+    name: Box<str>,
+    /// Where its anchor is.
+    line: u32,
+}
+
+impl Aliases {
+    /// Adds to a finding at the place of an alias where that is defined.
+    pub fn explain(&self, finding: &mut Finding) {
+        let start = finding.position.start;
+        let at = self.0.binary_search_by_key(&start, |alias| alias.position.start);
+        let Some(AliasUse { name, line, .. }) = at.ok().and_then(|at| self.0.get(at)) else { return };
+        if finding.position.line == 0 {
+            return;
+        }
+        let name = shown(name);
+        finding.message.push_str(&format!(", through the alias `{name}` that is defined on line {line}"));
+        if !finding.suggestion.is_empty() {
+            finding.suggestion.push_str("; ");
+        }
+        finding
+            .suggestion
+            .push_str(&format!("change it on line {line}, or write it out in the place of `{name}`"));
+    }
+
+    /// Moves the aliases, as the nodes of a tree are moved.
+    pub(super) fn relocate(&mut self, place: &impl Fn(Position) -> Position) {
+        for alias in &mut self.0 {
+            let anchor = place(Position { line: alias.line, ..Position::default() });
+            alias.line = anchor.line;
+            alias.position = place(alias.position);
+        }
+        self.0.sort_by_key(|alias| alias.position.start);
+    }
+}
+
 /// Why a text has no tree.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct YamlProblem {
@@ -102,11 +169,11 @@ pub struct YamlProblem {
     pub suggestion: Cow<'static, str>,
 }
 
-/// Reads a YAML text; `None` if it has no content.
+/// Reads a YAML text.
 ///
 /// # Errors
 /// The first syntax error, or the first limit that the text breaks: there is no tree after either.
-pub fn parse(text: &str) -> Result<Option<Node<'_>>, YamlProblem> {
+pub fn parse(text: &str) -> Result<Tree<'_>, YamlProblem> {
     let mut options = Options::default();
     options.simple_key_max_lookahead = MAX_KEY_CHARS;
     options.flow_nesting_limit = MAX_DEPTH;
@@ -115,11 +182,11 @@ pub fn parse(text: &str) -> Result<Option<Node<'_>>, YamlProblem> {
     let mut builder = Builder::default();
     while let Some(event) = parser.next_event() {
         match event {
-            Ok((event, span)) => builder.take(event, position(&span))?,
+            Ok((event, span)) => builder.take(text, event, position(&span))?,
             Err(error) => return Err(syntax(text, &error)),
         }
     }
-    Ok(builder.root)
+    Ok(Tree { root: builder.root, aliases: builder.aliases })
 }
 
 fn syntax(text: &str, error: &granit_parser::ScanError) -> YamlProblem {
@@ -167,6 +234,7 @@ struct Builder<'t> {
     root: Option<Node<'t>>,
     open: Vec<OpenNode<'t>>,
     anchors: HashMap<usize, (Node<'t>, Weight)>,
+    aliases: Aliases,
     nodes: usize,
     alias_nodes: usize,
     copied_bytes: usize,
@@ -175,7 +243,7 @@ struct Builder<'t> {
 }
 
 impl<'t> Builder<'t> {
-    fn take(&mut self, event: Event<'t>, position: Position) -> Result<(), YamlProblem> {
+    fn take(&mut self, source: &str, event: Event<'t>, position: Position) -> Result<(), YamlProblem> {
         match event {
             Event::DocumentStart(..) => self.document = position,
             Event::Scalar(text, style, anchor, tag) => {
@@ -232,7 +300,13 @@ impl<'t> Builder<'t> {
                 self.count(nodes, position)?;
                 self.copy(bytes, position)?;
                 let Some((node, _)) = self.anchors.get(&anchor) else { return Ok(()) };
-                let node = Node { position, ..node.clone() };
+                let name = source.get(position.start as usize..position.end as usize).unwrap_or_default();
+                self.aliases.0.push(AliasUse {
+                    position,
+                    name: name.trim().into(),
+                    line: node.position.line,
+                });
+                let node = node.clone().at(position);
                 self.close(node, 0)?;
             }
             _ => {}
@@ -426,7 +500,7 @@ mod tests {
     #[test]
     fn positions_are_one_based_and_span_the_text() {
         let text = "a: [b, \"c d\"]\n\u{e9}: x\n";
-        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = parse(text).unwrap() else {
+        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = parse(text).unwrap().root else {
             panic!("a mapping")
         };
         let NodeKind::Sequence(list) = &entries[0].1.kind else { panic!("a list") };
@@ -458,7 +532,7 @@ mod tests {
             ("!!str 12", Schema::String),
             ("mcp:read", Schema::String),
         ] {
-            let node = parse(text).unwrap().unwrap();
+            let node = parse(text).unwrap().root.unwrap();
             assert!(
                 matches!(node.kind, NodeKind::Scalar { schema, .. } if schema == expected),
                 "{text}: {node:?}"
@@ -468,10 +542,10 @@ mod tests {
 
     #[test]
     fn comments_and_byte_order_marks_are_no_content() {
-        assert_eq!(parse("").unwrap(), None);
-        assert_eq!(parse("# nothing\n").unwrap(), None);
+        assert_eq!(parse("").unwrap().root, None);
+        assert_eq!(parse("# nothing\n").unwrap().root, None);
         let text = "\u{feff}a: b";
-        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = parse(text).unwrap() else {
+        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = parse(text).unwrap().root else {
             panic!("a mapping")
         };
         let at = entries[0].1.position;
@@ -508,7 +582,7 @@ mod tests {
 
     #[test]
     fn aliases_within_bounds_work() {
-        let node = parse("a: &x [b, c]\nd: *x\n").unwrap().unwrap();
+        let node = parse("a: &x [b, c]\nd: *x\n").unwrap().root.unwrap();
         let NodeKind::Mapping(entries) = node.kind else { panic!("a mapping") };
         assert!(matches!(&entries[1].1.kind, NodeKind::Sequence(list) if list.len() == 2));
         assert_eq!(entries[1].1.position.line, 2);

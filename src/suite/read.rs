@@ -13,7 +13,7 @@ use crate::policy::finding::{Code, Position};
 use crate::policy::format::Section;
 use crate::policy::format::advice::Expected;
 use crate::policy::format::read::{DocumentReader, LocatedText, Mapping, point};
-use crate::policy::yaml::{self, Node, NodeKind};
+use crate::policy::yaml::{self, Aliases, Node, NodeKind, Tree};
 use crate::policy::{ClientSource, Word};
 use crate::proto::v1;
 
@@ -24,17 +24,22 @@ pub(super) fn suite(file: &Arc<str>, text: &str) -> Suite {
         cases: Vec::new(),
         names: HashMap::new(),
     };
+    let mut aliases = Aliases::default();
     match yaml::parse(text) {
         Err(problem) => {
             reader.reader.report(problem.code, problem.position, "", problem.message, problem.suggestion);
         }
-        Ok(None) => {
+        Ok(Tree { root: None, .. }) => {
             let nothing = Node { kind: NodeKind::Mapping(Vec::new()), position: Position::default() };
             reader.file(&nothing);
         }
-        Ok(Some(root)) => reader.file(&root),
+        Ok(Tree { root: Some(root), aliases: found }) => {
+            reader.file(&root);
+            aliases = found;
+        }
     }
     let mut findings = reader.reader.findings.into_vec();
+    findings.iter_mut().for_each(|finding| aliases.explain(finding));
     sort(&mut findings);
     Suite { file: Arc::clone(file), cases: reader.cases, findings }
 }

@@ -86,7 +86,7 @@ struct Mutant {
 /// Every way to take one entry out of a list or to change one value of a file.
 fn mutants(text: &str) -> Vec<Mutant> {
     let mut mutants = Vec::new();
-    walk(text, &yaml::parse(text).unwrap().unwrap(), "", &mut mutants);
+    walk(text, &yaml::parse(text).unwrap().root.unwrap(), "", &mut mutants);
     mutants
 }
 

@@ -16,7 +16,7 @@ use crate::cli::report;
 use crate::escape::shown;
 use crate::policy::finding::{Code, Findings, Position};
 use crate::policy::format::read::DocumentReader;
-use crate::policy::yaml::{self, Node, NodeKind, Schema};
+use crate::policy::yaml::{self, Node, NodeKind, Schema, Tree};
 use crate::store::load::finding;
 use crate::store::read::{ReadSettings, read_folder};
 
@@ -122,8 +122,8 @@ fn value(setting: &ServeSetting, complete: &ArgMatches) -> Option<String> {
 /// Reads one file; what is wrong with it is in the findings of the reader.
 fn read(reader: &mut DocumentReader<'_>, text: &str) -> Vec<FileSetting> {
     let root = match yaml::parse(text) {
-        Ok(None) => return Vec::new(),
-        Ok(Some(root)) => root,
+        Ok(Tree { root: None, .. }) => return Vec::new(),
+        Ok(Tree { root: Some(root), .. }) => root,
         Err(problem) => {
             let message = problem.message;
             reader.report(problem.code, problem.position, "", message, problem.suggestion);
@@ -243,7 +243,7 @@ mod tests {
             ["", "127.0.0.1:50551", "a b", "-", "[::1]:1", "é\u{1b}\"\\", "x:", "# no", "info,h2=warn"]
         {
             let yaml = format!("k: {}  # origin\n", scalar(text));
-            let root = yaml::parse(&yaml).unwrap().unwrap();
+            let root = yaml::parse(&yaml).unwrap().root.unwrap();
             let NodeKind::Mapping(entries) = root.kind else { panic!("a mapping") };
             assert_eq!(entries[0].1.text(), text, "{yaml}");
         }

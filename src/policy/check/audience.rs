@@ -382,12 +382,10 @@ impl<'d> Checker<'d> {
             |normal: &str| -> Box<str> { if ignore_query { without_query(normal) } else { normal }.into() };
         let own = normal.map(compared);
         let mut aliases: Vec<Alias> = Vec::with_capacity(list.entries.len().min(MAX_ALIASES));
-        for entry in list.entries.iter().take(MAX_ALIASES) {
+        for (at, entry) in list.entries.iter().enumerate().take(MAX_ALIASES) {
             let spelled = &*entry.value;
             let Some(normal) = self.audience_text("alias", entry) else { continue };
-            if let Some(first) = list.entries.iter().find(|other| other.value == entry.value)
-                && first.position != entry.position
-            {
+            if let Some(first) = list.entries.iter().take(at).find(|other| other.value == entry.value) {
                 let message = format!(
                     "duplicate entry `{}` in `aliases`, first on line {}",
                     shown(spelled),

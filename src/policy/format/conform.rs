@@ -10,7 +10,7 @@ use crate::scope::check_token;
 /// Checks a YAML text against the part of JSON Schema that the generated schemas use; the error is
 /// the place and what does not hold there.
 pub(crate) fn conforms(schema: &Value, text: &str) -> Result<(), String> {
-    let tree = yaml::parse(text).map_err(|problem| problem.message)?.ok_or("no content")?;
+    let tree = yaml::parse(text).map_err(|problem| problem.message)?.root.ok_or("no content")?;
     holds(schema, schema, &value(&tree), "")
 }
 
