@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
 /// Marks a cut.
 const MARK: &str = "...";
 /// The most characters that [`shown`] takes.
@@ -82,6 +84,45 @@ pub fn printable(text: &str, limit: usize) -> String {
     })
 }
 
+/// For a program that reads JSON, and a terminal that it may be shown on: a value on one line, in which what does not
+/// print (C1 controls, bidi marks, line separators and other invisible characters) is `\uXXXX`.
+///
+/// # Errors
+/// If the value has no JSON form.
+pub fn json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
+    serde_json::to_string(value).map(visible_json)
+}
+
+/// As [`json`], on many lines.
+///
+/// # Errors
+/// If the value has no JSON form.
+pub fn json_pretty<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(value).map(visible_json)
+}
+
+/// Outside of its strings JSON has nothing but ASCII, and in them controls below U+0020 are escaped already.
+fn visible_json(text: String) -> String {
+    let is_raw = |character: char| {
+        character == '\u{7f}' || (!character.is_ascii() && stand_in(character) != character)
+    };
+    if !text.contains(is_raw) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 64);
+    for character in text.chars() {
+        if is_raw(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a String does not fail.
+                _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
 /// Appends piece by piece, and cuts between two pieces if more than `limit` bytes come out.
 fn limited<T>(pieces: impl Iterator<Item = T>, limit: usize, append: impl Fn(&mut String, T)) -> String {
     let mut out = String::new();
@@ -110,6 +151,19 @@ mod tests {
         assert_eq!(clean("größe \"x\" \\ 'y'"), "größe \"x\" \\ 'y'");
         assert_eq!(clean("a\u{1b}[31mb\0\t\u{7f}"), "a␛[31mb␀␉␡");
         assert_eq!(clean("\u{9b}\u{202e}\u{2028}\u{200b}\n"), "\u{fffd}\u{fffd}\u{fffd}\u{fffd}␊");
+    }
+
+    #[test]
+    fn json_has_nothing_invisible_and_the_same_meaning() {
+        let text = "größe \u{9b}31m \u{202e}x\u{2066} \u{2028}\u{2029} \u{200b}\u{7f}\u{e0001} 😀\n";
+        let value = serde_json::json!({ "key\u{9b}": [text] });
+        for made in [json(&value).unwrap(), json_pretty(&value).unwrap()] {
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&made).unwrap(), value);
+            assert!(made.chars().all(|one| one == '\n' || stand_in(one) == one), "{made}");
+            assert!(made.contains(
+                "größe \\u009b31m \\u202ex\\u2066 \\u2028\\u2029 \\u200b\\u007f\\udb40\\udc01 😀\\n"
+            ));
+        }
     }
 
     #[test]

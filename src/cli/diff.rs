@@ -15,7 +15,7 @@ use super::remote::TimeoutArgs;
 use super::remote::address::ServerAddress;
 use super::report::{self, counted};
 use super::{Exit, input};
-use crate::escape::shown;
+use crate::escape::{self, shown};
 use crate::policy::PolicySet;
 use crate::policy::change::{Change, ChangeKind, changes};
 use crate::replay;
@@ -87,7 +87,7 @@ pub(super) fn run(args: DiffArgs) -> anyhow::Result<Exit> {
     };
     print(&match output {
         Format::Text => difference.text(),
-        Format::Json => serde_json::to_string_pretty(&difference.json())? + "\n",
+        Format::Json => escape::json_pretty(&difference.json())? + "\n",
     })?;
     Ok(if fail_on_widening && difference.may_widen() { Exit::No } else { Exit::Yes })
 }

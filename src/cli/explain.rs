@@ -19,8 +19,8 @@ use super::question::{AuthorizeArgs, ExpandArgs};
 use super::{Exit, report};
 use crate::call;
 use crate::decision::{Answer, Client, authorize, check_limits, registration};
-use crate::escape::clean;
 use crate::escape::shown;
+use crate::escape::{self, clean};
 use crate::policy::check::Accepted;
 use crate::proto::json::{self, JsonError};
 use crate::rpc::convert;
@@ -224,7 +224,7 @@ fn json_text(message: &str, explanation: &Explanation, grpcurl: &str) -> anyhow:
         explanation: &'e Explanation,
         grpcurl: &'e str,
     }
-    let more = serde_json::to_string_pretty(&More { explanation, grpcurl })?;
+    let more = escape::json_pretty(&More { explanation, grpcurl })?;
     // Both are objects with at least one member, indented alike.
     let message = message.trim_end().strip_suffix('}').unwrap_or(message).trim_end();
     let more = more.strip_prefix('{').unwrap_or(&more);

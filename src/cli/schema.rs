@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::Exit;
 use super::output::print;
+use crate::escape;
 use crate::policy::keys::policy_schema;
 use crate::suite::reference::suite_schema;
 
@@ -35,6 +36,6 @@ pub(super) fn run(args: SchemaArgs) -> anyhow::Result<Exit> {
         SchemaFlag::Policy => policy_schema(),
         SchemaFlag::Test => suite_schema(),
     };
-    print(&(serde_json::to_string_pretty(&schema)? + "\n"))?;
+    print(&(escape::json_pretty(&schema)? + "\n"))?;
     Ok(Exit::Yes)
 }

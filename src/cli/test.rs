@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use super::output::{print, print_error};
 use super::report::{self, counted};
 use super::{Exit, input};
-use crate::escape::shown;
+use crate::escape::{self, shown};
 use crate::policy::PolicySet;
 use crate::policy::finding::Findings;
 use crate::store::load::finding;
@@ -76,7 +76,7 @@ pub(super) fn run(args: TestArgs) -> anyhow::Result<Exit> {
     }
     print(&match output {
         TestFormat::Text => output::text(&report, coverage),
-        TestFormat::Json => serde_json::to_string_pretty(&output::json(&report))? + "\n",
+        TestFormat::Json => escape::json_pretty(&output::json(&report))? + "\n",
         TestFormat::Junit => output::junit(&report, started),
     })?;
     Ok(if report.failed() == 0 { Exit::Yes } else { Exit::TestsFailed })

@@ -20,6 +20,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::FILE_DESCRIPTOR_SET;
+use crate::escape;
 use crate::hex;
 
 /// Why a message and its JSON cannot be turned into one another.
@@ -70,7 +71,7 @@ pub enum JsonError {
 ///
 /// If the message is not one of `proto::v1`, or has a value without a JSON form.
 pub fn to_string<M: Message + Name>(message: &M) -> Result<String, JsonError> {
-    with(message, |message| serde_json::to_string(message))
+    with(message, |message| escape::json(message))
 }
 
 /// The message as JSON for people: indented by two spaces, without a line break at the end.
@@ -79,7 +80,7 @@ pub fn to_string<M: Message + Name>(message: &M) -> Result<String, JsonError> {
 ///
 /// As [`to_string`].
 pub fn to_string_pretty<M: Message + Name>(message: &M) -> Result<String, JsonError> {
-    with(message, |message| serde_json::to_string_pretty(message))
+    with(message, |message| escape::json_pretty(message))
 }
 
 /// The message as one line of JSON without the fields that have their default value: as a person writes a request.
@@ -91,7 +92,7 @@ pub fn to_string_of_set<M: Message + Name>(message: &M) -> Result<String, JsonEr
     let fault = |source| JsonError::Mismatch { name: M::full_name(), source };
     let message =
         DynamicMessage::decode(descriptor::<M>()?, message.encode_to_vec().as_slice()).map_err(fault)?;
-    serde_json::to_string(&message).map_err(|source| JsonError::Serialize { name: M::full_name(), source })
+    escape::json(&message).map_err(|source| JsonError::Serialize { name: M::full_name(), source })
 }
 
 /// Reads a message. Members that it does not have are ignored, and names may be as in the proto. Bytes may be in base64 too.

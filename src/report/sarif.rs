@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{Texts, end};
+use crate::escape;
 use crate::policy::finding::{Code, Finding, Severity};
 
 /// The log as JSON for people and programs, with a line break at the end.
@@ -28,7 +29,7 @@ pub fn log(findings: &[Finding], texts: &Texts) -> serde_json::Result<String> {
             "results": results,
         }],
     });
-    Ok(serde_json::to_string_pretty(&log)? + "\n")
+    Ok(escape::json_pretty(&log)? + "\n")
 }
 
 fn rule(code: Code) -> Value {

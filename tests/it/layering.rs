@@ -173,3 +173,15 @@ fn all_files(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) {
         }
     }
 }
+
+#[test]
+fn json_is_written_in_one_place() {
+    let mut wrong = Vec::new();
+    files(&mut |inside, own, text| {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        if own != "escape" && code.contains("serde_json::to_string") {
+            wrong.push(inside.display().to_string());
+        }
+    });
+    assert_eq!(wrong, [""; 0], "`escape::json` also makes what it writes safe to show");
+}

@@ -18,7 +18,7 @@ use crate::cli::Exit;
 use crate::cli::output::{Format, bad, dim, good, print, print_error};
 use crate::cli::remote::address::ServerAddress;
 use crate::cli::remote::{MAX_ANSWER_BYTES, TimeoutArgs, connect, said, shown};
-use crate::escape::clean;
+use crate::escape::{self, clean};
 use crate::hex;
 use crate::rpc::v1;
 use crate::rpc::v1::audit_service_client::AuditServiceClient;
@@ -257,7 +257,7 @@ fn json(report: &VerifyReport, source: &ChainSource) -> serde_json::Result<Strin
             next_step: next_step(found, *acknowledged, source),
         }),
     };
-    Ok(serde_json::to_string_pretty(&report)? + "\n")
+    Ok(escape::json_pretty(&report)? + "\n")
 }
 
 /// What `--output json` prints; the names are a contract.
