@@ -21,6 +21,7 @@ mod completions;
 mod diff;
 mod environment;
 mod explain;
+mod help;
 mod input;
 mod output;
 mod question;
@@ -37,7 +38,13 @@ mod value;
 ///
 /// Each flag can also be set through the environment: `--policies` is SCOPEWARD_POLICIES. A flag goes first.
 #[derive(Debug, Parser)]
-#[command(name = "scopeward", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "scopeward",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -57,6 +64,7 @@ enum Verb {
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
     Audit(audit::AuditVerb),
+    Help(help::HelpArgs),
 }
 
 /// How a verb ended; the contract of the command line.
@@ -138,7 +146,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     }
     let done = match cli.verb {
-        None => help(),
+        None => help::run(help::HelpArgs::default(), command),
         Some(Verb::Serve(serve)) => run_serve(serve, &command, args, &matches, &warnings),
         Some(Verb::Check(args)) => check::run(args),
         Some(Verb::Test(args)) => test::run(args),
@@ -151,6 +159,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Schema(args)) => schema::run(args),
         Some(Verb::Completions(args)) => completions::run(args, Cli::command()),
         Some(Verb::Audit(args)) => audit::run(args),
+        Some(Verb::Help(args)) => help::run(args, command),
     };
     done.unwrap_or_else(|error| failed(&error)).into()
 }
@@ -198,11 +207,6 @@ fn run_serve(
         return Ok(Exit::Yes);
     }
     serve::run(serve, &ConfigFile::summary(complete), warnings)
-}
-
-fn help() -> anyhow::Result<Exit> {
-    print(&Cli::command().render_help().ansi().to_string())?;
-    Ok(Exit::Yes)
 }
 
 /// What went wrong, from the outside to the inside; a cause that was said already is not said again.

@@ -7,8 +7,10 @@ use std::time::SystemTime;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::input::Replacement;
 use super::output::{bad, print};
 use super::{Exit, input, report};
+use crate::escape;
 use crate::policy::finding::{Finding, Findings};
 use crate::report::{Texts, github, junit, sarif};
 use crate::store::load::Loaded;
@@ -23,6 +25,9 @@ pub(super) struct CheckArgs {
     /// Policy folders and files; - is standard input
     #[arg(value_name = "PATH", default_value = "policies")]
     paths: Vec<PathBuf>,
+    /// Read the file NEW in the place of OLD, a file of the folders; NEW may be -, OLD has no =
+    #[arg(long, value_name = "OLD=NEW")]
+    replace: Vec<Replacement>,
     /// Follow links out of the named folders, and show no text of what they lead to
     #[arg(long)]
     allow_outside_links: bool,
@@ -54,9 +59,10 @@ enum CheckFormat {
 /// # Errors
 /// If a named path cannot be read.
 pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
-    let CheckArgs { paths, allow_outside_links, deny_warnings, output } = args;
+    let CheckArgs { paths, replace, allow_outside_links, deny_warnings, output } = args;
     let started = SystemTime::now();
-    let loaded = input::loader(paths, allow_outside_links)?.load()?;
+    let loader = input::loader(paths, allow_outside_links)?;
+    let loaded = input::replaced(loader, replace)?.load()?;
     let (is_valid, findings) = match &loaded.outcome {
         Ok(accepted) => (true, &accepted.warnings),
         Err(findings) => (false, findings),
@@ -104,7 +110,7 @@ fn json(loaded: &Loaded, findings: &Findings) -> serde_json::Result<String> {
         finding_count: findings.count(),
         findings: findings.iter().map(JsonFinding::from).collect(),
     };
-    Ok(serde_json::to_string_pretty(&report)? + "\n")
+    Ok(escape::json_pretty(&report)? + "\n")
 }
 
 /// What `--output json` prints; the names are a contract.

@@ -26,12 +26,12 @@ pub(super) fn findings(findings: &Findings, files: &[SourceFile]) -> String {
         report.push_str("\n\n");
     }
     // Each code has a page that says more than fits here.
-    let mut pages: Vec<&str> = findings.iter().map(|finding| finding.code.page()).collect();
-    pages.sort_unstable();
-    pages.dedup();
-    for page in pages {
+    let mut codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    for code in codes {
         // Writing to a String does not fail.
-        _ = writeln!(report, "{}", dim(&format!("see {page}")));
+        _ = writeln!(report, "{}", dim(&format!("see `scopeward help {code}`")));
     }
     report.push_str(&summary(findings));
     report.push('\n');

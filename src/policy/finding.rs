@@ -279,6 +279,16 @@ macro_rules! codes {
                 }
             }
 
+            /// The text of that page; Markdown.
+            #[must_use]
+            pub const fn page_text(self) -> &'static str {
+                match self {
+                    $(Self::$name => include_str!(concat!(
+                        env!("CARGO_MANIFEST_DIR"), "/docs/reference/findings/", stringify!($name), ".md"
+                    )),)+
+                }
+            }
+
             /// The severity, fixed for each code.
             #[must_use]
             pub const fn severity(self) -> Severity {

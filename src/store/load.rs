@@ -4,13 +4,13 @@
 //! Knows nothing about serving: what a rejected attempt means is decided in [`super`].
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use super::read::{
-    FolderSnapshot, ProblemKind, ReadError, ReadProblem, ReadSettings, SourceFile, read_folder_and_targets,
-    source_file,
+    FolderSnapshot, ProblemKind, ReadError, ReadProblem, ReadSettings, SourceFile, read_folder,
+    read_folder_and_targets, source_file,
 };
 use super::watch_targets::WatchTargets;
 use crate::policy::check::{Accepted, CheckedDocument, Guardrails, assemble, check_document};
@@ -27,6 +27,10 @@ pub struct Loader {
     /// Names of files that may be manifests.
     manifests: HashSet<String>,
     inputs: Vec<Input>,
+    /// Files of the folders that are not read, since something stands in for them.
+    replaced: Vec<PathBuf>,
+    /// Files that stand in for others.
+    moved: Vec<PathBuf>,
     /// As of the newest walk.
     targets: WatchTargets,
     /// What the newest valid set was made of. A rejected attempt leaves nothing here, so that it costs
@@ -92,6 +96,8 @@ impl Loader {
             settings,
             manifests: HashSet::new(),
             inputs: Vec::new(),
+            replaced: Vec::new(),
+            moved: Vec::new(),
             targets: WatchTargets::default(),
             valid: Valid::default(),
         }
@@ -113,6 +119,28 @@ impl Loader {
         let sources = [&*self.source, STANDARD_INPUT].into_iter().filter(|source| !source.is_empty());
         self.source = sources.collect::<Vec<_>>().join(", ").into();
         self
+    }
+
+    /// Returns `true` if something came through standard input.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
+        !self.inputs.is_empty()
+    }
+
+    /// Reads a file in the place of one of the folders; `None` stands for what came through standard input.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn with_replacement(mut self, old: PathBuf, new: Option<&Path>) -> Result<Self, ReadError> {
+        if let Some(new) = new {
+            let snapshot = read_folder(&[new.to_owned()], None, &self.settings)?;
+            self.inputs.extend(snapshot.problems.into_iter().map(Err));
+            self.inputs.extend(snapshot.files.into_iter().map(Ok));
+            // Where it is in a folder itself it is not read twice.
+            self.moved.push(new.to_owned());
+        }
+        self.replaced.push(old);
+        Ok(self)
     }
 
     /// The named paths as text, for findings and status.
@@ -155,6 +183,21 @@ impl Loader {
         Ok(Look { stamps, loaded: Some(self.take(snapshot)) })
     }
 
+    /// A file that something stands in for and that is not there, if there is one.
+    ///
+    /// # Errors
+    /// As for [`Loader::load`].
+    pub fn not_replaced(&mut self) -> Result<Option<PathBuf>, ReadError> {
+        if self.replaced.is_empty() {
+            return Ok(None);
+        }
+        let FolderSnapshot { files, problems, .. } = self.read()?;
+        let paths = files.iter().map(|file| &file.path).chain(problems.iter().map(|problem| &problem.path));
+        let paths: Vec<&Path> = paths.map(|path| Path::new(&**path)).collect();
+        let is_there = |old: &&PathBuf| paths.iter().any(|path| is_same_file(path, old));
+        Ok(self.replaced.iter().find(|old| !is_there(old)).cloned())
+    }
+
     /// What is to be watched to learn that something changed, as of the last time that the files were read or could not be read.
     #[must_use]
     pub const fn watch_targets(&self) -> &WatchTargets {
@@ -166,8 +209,14 @@ impl Loader {
     }
 
     fn take(&mut self, snapshot: FolderSnapshot) -> Loaded {
-        let mut others: Findings = snapshot.problems.iter().map(finding).collect();
-        let mut files = snapshot.files.clone();
+        let is_left_out = |path: &str| {
+            let mut out = self.replaced.iter().chain(&self.moved);
+            out.any(|replaced| is_same_file(Path::new(path), replaced))
+        };
+        let problems = snapshot.problems.iter().filter(|problem| !is_left_out(&problem.path));
+        let mut others: Findings = problems.map(finding).collect();
+        let mut files: Vec<_> =
+            snapshot.files.iter().filter(|file| !is_left_out(&file.path)).cloned().collect();
         // Inputs never change, so the digest of the files still says whether anything did.
         for input in &self.inputs {
             match input {
@@ -284,6 +333,16 @@ impl Loader {
         checked.sort_by_key(|(at, _)| *at);
         checked.into_iter().map(|(_, documents)| documents).collect()
     }
+}
+
+/// Whether two paths name the same entry of a folder; links are followed but for the last part.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let folder = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new(".").canonicalize().ok(),
+        Some(parent) => parent.canonicalize().ok(),
+        None => None,
+    };
+    one.file_name() == other.file_name() && one.file_name().is_some() && folder(one) == folder(other)
 }
 
 /// Takes the text of files out of findings that links out of the policy directory lead to: it may be anybody's secret.

@@ -722,3 +722,27 @@ fn every_flag_has_its_variable_and_goes_before_it() {
     assert_eq!(run(&variables, &["explain", "expand"]).json()["scope"], "openid offline_access");
     assert_eq!(run(&[("SCOPEWARD_SERVER", "http://127.217.3.9:1")], &["describe"]).code, 2);
 }
+
+#[test]
+fn help_prints_the_page_of_a_finding_or_the_help_of_a_verb() {
+    let place = Place::new();
+    for code in ["UnknownKey", "unknownkey", "NoDefaultAudience"] {
+        let ran = place.run(&["help", code]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(
+            ran.stdout.to_lowercase().starts_with(&format!("# {}\n", code.to_lowercase())),
+            "{}",
+            ran.stdout
+        );
+        assert!(ran.stdout.contains("## What to do"), "{}", ran.stdout);
+    }
+    let ran = place.run(&["help", "audit", "tail"]);
+    assert_eq!((ran.code, ran.stdout), (0, place.run(&["audit", "tail", "--help"]).stdout));
+    assert_eq!(place.run(&["help"]).stdout, place.run(&[]).stdout);
+    for (name, near) in [("UnknownKeys", "`UnknownKey`"), ("chek", "`check`")] {
+        let ran = place.run(&["help", name]);
+        assert_eq!(ran.code, 2);
+        assert!(ran.stderr.contains(&format!("did you mean {near}?")), "{}", ran.stderr);
+    }
+    assert_eq!(place.run(&["help", "\u{9b}x"]).code, 2);
+}

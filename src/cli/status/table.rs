@@ -50,6 +50,7 @@ pub(super) fn text(status: &v1::PolicyStatus) -> String {
             show_finding(&mut text, finding);
         }
         more(&mut text, *finding_count, findings.len());
+        line(&mut text, &dim("  see `scopeward help CODE`"));
     }
     let troubled: Vec<&v1::AudienceStatus> = audience_statuses
         .iter()

@@ -151,3 +151,134 @@ fn standard_input_is_checked_alone_or_with_files() {
     let ran = run_with_input(&place, &["check", "-"], b"a: \xff");
     assert!(ran.code == 1 && ran.stdout.contains("--> -:1:4\n"), "{}", ran.stdout);
 }
+
+const GUARDRAILS: &str = "guardrails: {forbiddenScopes: [admin]}\n";
+
+#[test]
+fn a_file_is_checked_in_the_place_of_another_one() {
+    let place = Place::with(&[
+        ("policies/guardrails.yaml", GUARDRAILS),
+        ("policies/mcp.yaml", "audiences: {https://mcp.example.com: {scopesSupported: [openid]}}\n"),
+        (
+            "policies/other.yaml",
+            "defaultAudience: https://mcp.example.com\naudiences: {other: {scopesSupported: [openid]}}\n",
+        ),
+        (
+            "new/mcp.yaml",
+            "audiences: {https://mcp.example.com: {scopesSupported: [openid, admin], baselineClientScopes: [admin]}}\n",
+        ),
+    ]);
+    let report = |args: &[&str]| {
+        let ran = place.run(&[&["check", "--output", "json"], args].concat());
+        let findings = ran.json()["findings"].as_array().unwrap().clone();
+        let errors = findings.into_iter().filter(|finding| finding["severity"] == "error");
+        let errors: Vec<_> = errors.map(|one| (one["file"].clone(), one["code"].clone())).collect();
+        (ran.code, errors)
+    };
+    // Under the guardrails of another file, and in the place of what it replaces.
+    let expected = (1, vec![("new/mcp.yaml".into(), "BaselineScopeForbidden".into())]);
+    for old in ["policies/mcp.yaml", "./policies/mcp.yaml", "new/../policies/mcp.yaml"] {
+        assert_eq!(report(&["policies", "--replace", &format!("{old}=new/mcp.yaml")]), expected);
+    }
+    let absolute = place.0.path().join("policies/mcp.yaml").display().to_string();
+    assert_eq!(report(&["--replace", &format!("{absolute}=new/mcp.yaml")]), expected);
+    assert_eq!(report(&[]), (0, vec![]));
+    // Without its place it is declared twice.
+    assert_eq!(report(&["policies", "new/mcp.yaml"]).1[1].1, "DuplicateAudience");
+
+    // The new file may be in the folder, the old one may be broken, and several may be replaced.
+    place.write("policies/mcp.yaml", "audiences: [\n");
+    place.write("policies/next.yaml", "audiences: {https://mcp.example.com: {scopesSupported: [openid]}}\n");
+    assert_eq!(report(&["policies", "--replace", "policies/mcp.yaml=policies/next.yaml"]), (0, vec![]));
+    let both = [
+        "--replace",
+        "policies/mcp.yaml=policies/next.yaml",
+        "--replace",
+        "policies/guardrails.yaml=new/none.yaml",
+    ];
+    place.write("new/none.yaml", "guardrails: {maxBaselineClientScopes: 0}\n");
+    assert_eq!(report(&both), (0, vec![]));
+
+    place.write("new/empty.yaml", "");
+    // From standard input, as what is staged for a commit.
+    let staged =
+        "audiences: {https://mcp.example.com: {scopesSupported: [openid, x], baselineClientScopes: [x]}}\n";
+    let args = [
+        "check",
+        "policies",
+        "--replace",
+        "policies/mcp.yaml=-",
+        "--replace",
+        "policies/next.yaml=new/empty.yaml",
+    ];
+    let ran = run_with_input(&place, &args, staged.as_bytes());
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let ran = run_with_input(
+        &place,
+        &args[..4],
+        b"audiences: {a: {scopesSupported: [a], scopeMatching: exactly}}\n",
+    );
+    assert!(ran.stdout.contains("--> -:1:54"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_cannot_stand_in_for_a_file_is_2() {
+    let place = Place::with(&[
+        ("policies/mcp.yaml", "audiences: {https://mcp.example.com: {scopesSupported: [openid]}}\n"),
+        ("policies/mcp_test.yaml", ""),
+        ("other.yaml", ""),
+    ]);
+    for (replace, words) in [
+        ("policies/mpc.yaml=other.yaml", "`policies/mpc.yaml` is not a policy file in `policies`"),
+        ("other.yaml=policies/mcp.yaml", "`other.yaml` is not a policy file in `policies`"),
+        ("policies/mcp_test.yaml=other.yaml", "`policies/mcp_test.yaml` is not a policy file in `policies`"),
+        ("policies=other.yaml", "`policies` is not a policy file in `policies`"),
+        ("policies/mcp.yaml=gone.yaml", "cannot read `gone.yaml`"),
+        ("policies/mcp.yaml", "write `OLD=NEW`"),
+        ("=other.yaml", "write `OLD=NEW`"),
+    ] {
+        let ran = place.run(&["check", "--replace", replace]);
+        assert_eq!(ran.code, 2, "{replace}: {}", ran.stdout);
+        assert!(ran.stderr.contains(words), "{replace}: {}", ran.stderr);
+    }
+    let twice = ["check", "--replace", "policies/mcp.yaml=other.yaml", "--replace", "policies/mcp.yaml=-"];
+    assert!(place.run(&twice).stderr.contains("`policies/mcp.yaml` is replaced twice"));
+    let twice = ["check", "-", "--replace", "policies/mcp.yaml=-"];
+    assert!(place.run(&twice).stderr.contains("standard input can be read once"));
+}
+
+#[test]
+fn json_has_no_invisible_characters_and_no_escape_sequences() {
+    let hostile = "\\u009b31m\\u202E\\u2066\\u2028\\u2029\\u200B";
+    let policy = format!(
+        "audiences:\n  https://mcp.example.com:\n    scopesSupported: [openid]\n    description: \"d{hostile}\"\n    \
+         scopeDescriptions: {{openid: \"o{hostile}\"}}\n    clientRules: [{{name: \"r{hostile}\", when: {{clientName: \"n{hostile}\"}}, \
+         baselineClientScopes: [openid]}}]\n"
+    );
+    let tests = format!(
+        "tests: [{{name: \"t{hostile}\", register: {{scope: \"s{hostile}\"}}, expect: {{decision: DENY}}}}]\n"
+    );
+    let place = Place::with(&[
+        ("policies/mcp.yaml", &policy),
+        ("policies/mcp_test.yaml", &tests),
+        ("old/mcp.yaml", "audiences: {https://mcp.example.com: {scopesSupported: [openid]}}\n"),
+        ("wrong/mcp.yaml", &policy.replace("[openid]", &format!("[\"{hostile}\"]"))),
+    ]);
+    let raw = "\u{9b}31m\u{202e}\u{2066}\u{2028}\u{2029}\u{200b}";
+    for (args, has_text) in [
+        (&["check", "--output", "json"][..], false),
+        (&["check", "wrong", "--output", "json"], true),
+        (&["check", "wrong", "--output", "sarif"], true),
+        (&["test", "--output", "json"], true),
+        (&["diff", "old", "policies", "--output", "json"], true),
+        (&["explain", "expand", "--client-name", &format!("n{raw}"), "--output", "json"], true),
+        (&["schema"], false),
+    ] {
+        let ran = place.run(args);
+        assert!(ran.code != 2, "{args:?}: {}", ran.stderr);
+        let is_plain =
+            |one: char| one == '\n' || !one.is_control() && !raw.contains(one) || one.is_ascii_graphic();
+        assert!(ran.stdout.chars().all(is_plain), "{args:?}: {:?}", ran.stdout);
+        assert_eq!(ran.json().to_string().contains(raw), has_text, "{args:?}: {}", ran.stdout);
+    }
+}
