@@ -12,6 +12,7 @@ use crate::policy::AudiencePolicy;
 use crate::policy::finding::{Finding, Findings};
 
 mod condition;
+pub mod condition_type;
 mod state;
 
 pub use condition::{Condition, ConditionStatus, kind, remove_condition, set_condition};
@@ -67,7 +68,7 @@ pub struct Snapshot {
     pub source: Arc<str>,
     /// The newest attempt; `None` before the first.
     pub last_attempt: Option<LastAttempt>,
-    /// Of the whole, in the order of [`kind::ALL`].
+    /// Of the whole, in the order of [`condition_type::CONDITION_TYPES`].
     pub conditions: Vec<Condition>,
     /// At most [`MAX_LISTED`], those in trouble first, then sorted by audience.
     pub audience_statuses: Vec<AudienceStatus>,

@@ -9,11 +9,19 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 use super::environment::{flag, variable};
 use super::serve::settings::SETTINGS;
 use super::{Cli, Exit};
+use crate::status::condition_type::{CONDITION_TYPES, ConditionReason, ConditionType};
+
+mod limits;
 
 /// Each page with its path in the repository.
 #[must_use]
 pub fn pages() -> Vec<(&'static str, String)> {
-    vec![("docs/reference/settings.md", settings()), ("docs/reference/exit-codes.md", exit_codes())]
+    vec![
+        ("docs/reference/settings.md", settings()),
+        ("docs/reference/exit-codes.md", exit_codes()),
+        ("docs/reference/conditions.md", conditions()),
+        ("docs/reference/limits.md", limits::page()),
+    ]
 }
 
 fn settings() -> String {
@@ -109,6 +117,32 @@ fn exit_codes() -> String {
     line(&mut page, "| --- | --- |");
     for exit in Exit::ALL {
         row(&mut page, &[(exit as u8).to_string(), exit.meaning().to_owned()]);
+    }
+    page
+}
+
+fn conditions() -> String {
+    let mut page = start("Conditions", "`src/status/condition_type.rs`");
+    line(
+        &mut page,
+        "The state of the policy as `metav1.Condition` of Kubernetes has it, in `GetPolicyStatus`, `/status.json`, `scopeward \
+         status` and the metric `scopeward_condition`. `Ready`, `PolicyAccepted` and `BaselineScopesValid` are there for each \
+         audience too.\n",
+    );
+    line(&mut page, "| condition | True means | status | reason | when |");
+    line(&mut page, "| --- | --- | --- | --- | --- |");
+    for ConditionType { kind, is_only_true, meaning, reasons } in CONDITION_TYPES {
+        let always = if *is_only_true { "; only there while True" } else { "" };
+        for ConditionReason(status, reason, when) in *reasons {
+            let cells = [
+                format!("`{kind}`"),
+                format!("{meaning}{always}"),
+                (*status).to_owned(),
+                format!("`{reason}`"),
+                (*when).to_owned(),
+            ];
+            row(&mut page, &cells);
+        }
     }
     page
 }

@@ -114,10 +114,14 @@ impl DecisionCounts {
     /// Adds the counters to what `/metrics` shows.
     pub fn register(&self, registry: &mut Registry) {
         let Counters { decisions, unknown_registrations, .. } = &*self.0;
-        registry.register("decisions", "Answers by RPC, decision and reason", decisions.clone());
+        registry.register(
+            "decisions",
+            "Answers by RPC (each check of a batch), decision and reason",
+            decisions.clone(),
+        );
         registry.register(
             "unknown_registrations",
-            "Authorize requests without registered_scope, by source of the client",
+            "Authorize requests without registered_scope, by source of the client; for dcr the caller lost what it should know",
             unknown_registrations.clone(),
         );
     }

@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 
 use super::method::Service;
 use super::pressure::{ConnectionRefusal, Pressure};
+use super::supervisor::{OnEnd, Part};
 use crate::audit::AuditLog;
 use crate::rpc::count::DecisionCounts;
 use crate::rpc::error::Overload;
@@ -106,10 +107,14 @@ impl Metrics {
             log_lines_dropped,
         );
         registry.register("panics", "Panics of the process, wherever they were caught", panics);
-        let part_ends = Family::default();
+        let part_ends = Family::<Vec<(&'static str, &'static str)>, Counter>::default();
+        for part in Part::ALL.into_iter().filter(|part| matches!(part.on_end(), OnEnd::Restart { .. })) {
+            // Shown from the start on, so that an increase is seen as one.
+            _ = part_ends.get_or_create(&vec![("part", part.name())]);
+        }
         registry.register(
             "part_unexpected_ends",
-            "Tasks and threads that ended although they were not told to, by part",
+            "Tasks and threads that ended although they were not told to and were started again, by part",
             part_ends.clone(),
         );
         let audit_lines = Counter::default();
@@ -264,16 +269,24 @@ impl Collector for PressureCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Self(pressure) = self;
         let gauges = [
-            ("calls_in_flight", "Calls that hold a place", pressure.calls()),
-            ("bytes_in_flight", "Bytes of requests being received and answers being sent", pressure.bytes()),
-            ("connections", "Open gRPC connections", pressure.connections()),
+            ("calls_in_flight", "Calls that hold a place (--max-calls)", pressure.calls()),
+            (
+                "bytes_in_flight",
+                "Bytes of requests being received and answers being sent (--max-bytes-in-flight)",
+                pressure.bytes(),
+            ),
+            ("connections", "Open gRPC connections (--max-connections)", pressure.connections()),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value as f64);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        let mut family =
-            encoder.encode_descriptor("streams", "Open streams, by service", None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor(
+            "streams",
+            "Open streams, by service (--max-streams)",
+            None,
+            MetricType::Gauge,
+        )?;
         for service in Service::ALL.into_iter().filter(|service| service.has_streams()) {
             let labels = [("service", service.as_str())];
             ConstGauge::new(pressure.streams(service) as f64).encode(family.encode_family(&labels)?)?;
@@ -290,7 +303,7 @@ impl Collector for PressureCollector {
         }
         let mut family = encoder.encode_descriptor(
             "connections_refused",
-            "Connections that were closed as soon as they were accepted",
+            "Connections that were closed as soon as they were accepted: at the limit, or because one address had half of it",
             None,
             MetricType::Counter,
         )?;
@@ -315,7 +328,7 @@ impl Collector for AuditCollector {
             ("audit_lost", "Audit events that a gap counts instead of recording", status.lost),
             (
                 "audit_refused",
-                "Questions refused because too many audit records waited to be written",
+                "Questions refused (AUDIT_QUEUE_FULL) because too many audit records waited to be written",
                 status.refused,
             ),
             ("audit_commits", "Transactions of the audit store", status.commits),
@@ -343,7 +356,7 @@ impl Collector for AuditCollector {
             ("audit_store_bytes", "Bytes of the audit store", status.bytes),
             (
                 "audit_store_limit_bytes",
-                "Most bytes of the audit store, 0 for no limit",
+                "Most bytes of the audit store (--audit-max-size), 0 for no limit",
                 status.limit.unwrap_or(0),
             ),
             ("audit_readers", "Open streams of the audit log", status.readers),

@@ -67,21 +67,6 @@ pub mod kind {
     pub const POLICY_SOURCE_UNSTABLE: &str = "PolicySourceUnstable";
     /// The last good policy could not be written to the state directory. Only there when true.
     pub const LAST_GOOD_NOT_SAVED: &str = "LastGoodNotSaved";
-
-    /// Every type, in the order of the documentation.
-    pub const ALL: &[&str] = &[
-        READY,
-        POLICY_ACCEPTED,
-        BASELINE_SCOPES_VALID,
-        SERVING_LAST_GOOD,
-        AUDIT_DEGRADED,
-        AUDIT_STORAGE_LOW,
-        AUDIT_CHAIN_BROKEN,
-        AUDIT_LINES_STALLED,
-        POLICY_SOURCE_STATIC,
-        POLICY_SOURCE_UNSTABLE,
-        LAST_GOOD_NOT_SAVED,
-    ];
 }
 
 /// Sets a condition as Kubernetes' `SetStatusCondition` does: a new type is appended, the transition

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::condition_type::{CONDITION_TYPES, has_reason};
 use super::{
     AudienceStatus, Condition, ConditionStatus, LastAttempt, LoadOutcome, MAX_LISTED, PolicyStatusChange,
     Serving, Snapshot, kind, remove_condition, set_condition,
@@ -104,6 +105,7 @@ impl TrackedStatus {
         message: String,
         now: SystemTime,
     ) -> bool {
+        debug_assert!(has_reason(kind, reason), "not in the table of conditions: {kind} {reason}");
         let observed_generation = self.generation();
         let new = Condition { kind, status, reason, message, observed_generation, last_transition_time: now };
         set_condition(&mut self.conditions, new)
@@ -309,9 +311,9 @@ impl TrackedStatus {
     }
 
     fn ordered(&self) -> Vec<Condition> {
-        kind::ALL
+        CONDITION_TYPES
             .iter()
-            .filter_map(|kind| self.conditions.iter().find(|condition| condition.kind == *kind))
+            .filter_map(|one| self.conditions.iter().find(|condition| condition.kind == one.kind))
             .cloned()
             .collect()
     }

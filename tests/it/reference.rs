@@ -13,6 +13,9 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, ServiceDescriptorProto,
 };
 
+mod log_lines;
+mod metrics;
+
 const FILES: [&str; 3] =
     ["scopeward/v1/scope_policy.proto", "scopeward/v1/audit.proto", "scopeward/v1/policy_status.proto"];
 const PAGE: &str = "docs/reference/api.md";

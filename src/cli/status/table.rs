@@ -6,6 +6,7 @@ use crate::cli::output::{bad, bold, dim, good, notable};
 use crate::cli::report::counted;
 use crate::escape::clean;
 use crate::rpc::v1;
+use crate::status::condition_type::CONDITION_TYPES;
 use crate::status::kind;
 
 /// The whole state, from what serves down to single audiences.
@@ -168,7 +169,7 @@ impl Shape {
     fn of(condition: &v1::Condition) -> Self {
         let is_good_when_true = match &*condition.r#type {
             kind::READY | kind::POLICY_ACCEPTED | kind::BASELINE_SCOPES_VALID => true,
-            other if kind::ALL.contains(&other) => false,
+            other if CONDITION_TYPES.iter().any(|one| one.kind == other) => false,
             _ => return Self::Foreign,
         };
         match (&*condition.status, is_good_when_true) {

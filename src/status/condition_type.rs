@@ -1,0 +1,172 @@
+//! Every type of condition and every reason that it can have: what the reference shows, and what a condition must be of.
+
+use super::condition::kind;
+
+/// A type of condition.
+#[derive(Clone, Copy, Debug)]
+pub struct ConditionType {
+    /// Its name, in CamelCase.
+    pub kind: &'static str,
+    /// Whether it is there only while it is True.
+    pub is_only_true: bool,
+    /// What it says if it is True.
+    pub meaning: &'static str,
+    /// Its reasons.
+    pub reasons: &'static [ConditionReason],
+}
+
+/// A reason: the status that a condition has with it, the name, and what it means.
+#[derive(Clone, Copy, Debug)]
+pub struct ConditionReason(pub &'static str, pub &'static str, pub &'static str);
+
+/// Returns `true` if a condition of type `kind` can have this reason.
+#[must_use]
+pub fn has_reason(kind: &str, reason: &str) -> bool {
+    CONDITION_TYPES.iter().any(|one| one.kind == kind && one.reasons.iter().any(|known| known.1 == reason))
+}
+
+/// Every type, in the order in which conditions are shown.
+pub const CONDITION_TYPES: &[ConditionType] = &[
+    ConditionType {
+        kind: kind::READY,
+        is_only_true: false,
+        meaning: "requests are answered",
+        reasons: &[
+            ConditionReason("True", "PolicyLoaded", "a policy serves"),
+            ConditionReason("False", "PolicyNotLoaded", "no policy is loaded yet"),
+            ConditionReason("False", "Draining", "the process is shutting down"),
+            ConditionReason(
+                "False",
+                "AudienceNotServed",
+                "the audience is not in the policy that serves (of an audience)",
+            ),
+        ],
+    },
+    ConditionType {
+        kind: kind::POLICY_ACCEPTED,
+        is_only_true: false,
+        meaning: "the newest policy files are what serves",
+        reasons: &[
+            ConditionReason("True", "PolicyAccepted", "they are valid and serve"),
+            ConditionReason(
+                "False",
+                "PolicyRejected",
+                "they have errors, which the findings of the attempt name",
+            ),
+            ConditionReason(
+                "False",
+                "PolicySourceMissing",
+                "the policy directory is not there or cannot be read",
+            ),
+            ConditionReason(
+                "Unknown",
+                "PolicyNotAccepted",
+                "they are not accepted because of something else than this audience (of an audience)",
+            ),
+        ],
+    },
+    ConditionType {
+        kind: kind::BASELINE_SCOPES_VALID,
+        is_only_true: false,
+        meaning: "every baseline scope is supported and neither privileged nor forbidden",
+        reasons: &[
+            ConditionReason("True", "BaselineScopesSupported", "they are"),
+            ConditionReason("False", "BaselineScopeNotSupported", "one is not supported, or is a pattern"),
+            ConditionReason("False", "BaselineScopePrivileged", "one is privileged"),
+            ConditionReason("False", "BaselineScopeForbidden", "one is forbidden"),
+            ConditionReason("False", "TooManyBaselineScopes", "there are more than the limit"),
+            ConditionReason(
+                "Unknown",
+                "PolicySourceMissing",
+                "the policy directory is not there or cannot be read",
+            ),
+            ConditionReason("Unknown", "PolicyNotReadable", "a file cannot be read as far as that needs"),
+        ],
+    },
+    ConditionType {
+        kind: kind::SERVING_LAST_GOOD,
+        is_only_true: true,
+        meaning: "an older policy serves because the newest is not accepted",
+        reasons: &[ConditionReason("True", "PolicyNotAccepted", "see `PolicyAccepted`")],
+    },
+    ConditionType {
+        kind: kind::AUDIT_DEGRADED,
+        is_only_true: true,
+        meaning: "audit records cannot be made durable, so expansions are refused",
+        reasons: &[
+            ConditionReason("True", "AuditAppendFailed", "the newest write failed"),
+            ConditionReason(
+                "True",
+                "AuditStalled",
+                "a record waits for more than 5 s: the disk does not answer",
+            ),
+            ConditionReason("True", "StateDirectoryMissing", "the state directory was removed or replaced"),
+            ConditionReason("True", "AuditWriterEnded", "the store is no longer written; the process ends"),
+            ConditionReason(
+                "True",
+                "AuditHealthUnknown",
+                "what watches the audit ended and is started again",
+            ),
+        ],
+    },
+    ConditionType {
+        kind: kind::AUDIT_STORAGE_LOW,
+        is_only_true: true,
+        meaning: "the volume of the state directory is nearly full",
+        reasons: &[ConditionReason("True", "VolumeNearlyFull", "less than a tenth or 1 GiB of it is free")],
+    },
+    ConditionType {
+        kind: kind::AUDIT_CHAIN_BROKEN,
+        is_only_true: true,
+        meaning: "the stored audit chain does not hold",
+        reasons: &[ConditionReason("True", "AuditRecordBad", "the message names the first bad record")],
+    },
+    ConditionType {
+        kind: kind::AUDIT_LINES_STALLED,
+        is_only_true: true,
+        meaning: "audit records do not get out as JSON lines; the store has them",
+        reasons: &[
+            ConditionReason("True", "AuditLinesStalled", "a write does not return"),
+            ConditionReason("True", "AuditLinesFailing", "a write failed and is tried again"),
+            ConditionReason("True", "AuditLinesEnded", "what writes them ended and is started again"),
+        ],
+    },
+    ConditionType {
+        kind: kind::POLICY_SOURCE_STATIC,
+        is_only_true: true,
+        meaning: "the policy files can never change while the process runs",
+        reasons: &[ConditionReason(
+            "True",
+            "SingleFileMount",
+            "a file is mounted alone (a `subPath`), which keeps the version of the start",
+        )],
+    },
+    ConditionType {
+        kind: kind::POLICY_SOURCE_UNSTABLE,
+        is_only_true: true,
+        meaning: "the newest policy files can be neither judged nor served for now",
+        reasons: &[
+            ConditionReason(
+                "True",
+                "FilesKeepChanging",
+                "they have been changing while they were read for 5 s",
+            ),
+            ConditionReason(
+                "True",
+                "RemovalNeverQuiet",
+                "they remove something and have been written all the time for 30 s (`--removal-quiet`)",
+            ),
+            ConditionReason("True", "ReadsFail", "the system has had errors for 5 s"),
+        ],
+    },
+    ConditionType {
+        kind: kind::LAST_GOOD_NOT_SAVED,
+        is_only_true: true,
+        meaning: "a start from the last good policy would serve an older one than what serves",
+        reasons: &[ConditionReason(
+            "True",
+            "WriteFailed",
+            "the copy could not be written; it is tried again",
+        )],
+    },
+];

@@ -1,0 +1,83 @@
+//! `docs/reference/metrics.md`, from what a server registers and shows: name, type, labels, meaning.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use crate::service::{POLICY, Service};
+
+/// Labels whose values are too many to list, or come from the policy.
+const OPEN: [(&str, &str); 2] =
+    [("digest", "that of the policy that serves"), ("type", "a [condition](conditions.md)")];
+
+#[tokio::test]
+async fn the_reference_of_the_metrics_is_what_a_server_shows() {
+    let service = Service::start(POLICY).await;
+    let (_, shown) = service.get("/metrics").await;
+    service.stop().await;
+    let mut page = String::from(
+        "# Metrics\n\nGenerated from what a server shows. After a change there, run `SCOPEWARD_BLESS=1 cargo test --test it reference`.\n\n\
+         `GET /metrics` on the admin address (`--admin-listen`) shows these, in the text format of OpenMetrics. Labels have the \
+         values that are listed here or come from the policy that serves; no label comes from a request. Counters start at 0 with \
+         each process.\n\n| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n",
+    );
+    for metric in metrics(&shown) {
+        let Metric { name, kind, help, labels } = metric;
+        assert!(!help.is_empty(), "{name} has no help");
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(label, values)| match OPEN.iter().find(|(open, _)| open == label) {
+                Some((_, what)) => format!("`{label}`: {what}"),
+                None => {
+                    let values = values.iter().map(|value| match *value {
+                        "" => "empty".to_owned(),
+                        value => format!("`{value}`"),
+                    });
+                    format!("`{label}`: {}", values.collect::<Vec<_>>().join(", "))
+                }
+            })
+            .collect();
+        writeln!(page, "| `{name}` | {kind} | {} | {} |", labels.join("; "), help.replace('|', "\\|"))
+            .unwrap();
+    }
+    super::compare("docs/reference/metrics.md", &page);
+}
+
+struct Metric<'t> {
+    name: String,
+    kind: &'t str,
+    help: &'t str,
+    labels: BTreeMap<&'t str, BTreeSet<&'t str>>,
+}
+
+/// The metrics in the order shown.
+fn metrics(text: &str) -> Vec<Metric<'_>> {
+    let mut metrics: Vec<Metric<'_>> = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            let help = help.trim_end_matches('.');
+            metrics.push(Metric { name: name.to_owned(), kind: "", help, labels: BTreeMap::new() });
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let metric = metrics.last_mut().unwrap();
+            metric.kind = rest.split(' ').nth(1).unwrap();
+            if metric.kind == "counter" {
+                metric.name.push_str("_total");
+            }
+        } else if let Some((_, rest)) = line.split_once('{').filter(|_| !line.starts_with('#')) {
+            let labels = rest.rsplit_once('}').unwrap().0;
+            for pair in labels.split(',') {
+                let (label, value) = pair.split_once('=').unwrap();
+                if label != "le" {
+                    metrics
+                        .last_mut()
+                        .unwrap()
+                        .labels
+                        .entry(label)
+                        .or_default()
+                        .insert(value.trim_matches('"'));
+                }
+            }
+        }
+    }
+    metrics
+}
