@@ -105,7 +105,8 @@ impl Exit {
             }
             Self::No => {
                 "it ran, and the answer is no: findings (`check`), a policy that is not valid or a stop that abandoned \
-                 something (`serve`), something widens (`diff --fail-on-widening`), the chain does not hold (`audit verify`)"
+                 something (`serve`), something widens (`diff --fail-on-widening`), the chain does not hold (`audit verify`), \
+                 another policy serves (`status --digest`)"
             }
             Self::CouldNotRun => {
                 "it could not run: usage, a setting that is not valid, a named path that cannot be read, a server that cannot \

@@ -52,7 +52,12 @@ impl TimeoutArgs {
 
     /// What is said where there was no answer in time.
     pub(super) fn error(self) -> anyhow::Error {
-        anyhow!("no answer within {}", shown(self.timeout))
+        anyhow!("no answer within {}", self.shown())
+    }
+
+    /// For people.
+    pub(super) fn shown(self) -> String {
+        shown(self.timeout)
     }
 }
 

@@ -1,20 +1,20 @@
 //! `status`: what a running server serves, and whether it would take over the files as they are.
 //!
 //! Asks once, or watches and survives a restart of the server. What it looks like on a screen is in
-//! [`table`].
+//! [`table`], waiting for a policy in [`wait`].
 
 use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
 use tokio::time::timeout;
-use tonic::{Response, Status};
+use tonic::{Response, Status, Streaming};
 
 use super::Exit;
-use super::output::{Format, is_screen, notable, print, print_error, print_to_reader};
+use super::output::{Format, bad, is_screen, notable, print_error, print_to_reader};
 use super::remote::address::ServerAddress;
 use super::remote::retry::{Retries, may_pass};
-use super::remote::{MAX_ANSWER_BYTES, ServerArgs, TimeoutArgs, connect, said, wait};
+use super::remote::{self, MAX_ANSWER_BYTES, ServerArgs, TimeoutArgs, connect, said};
 use crate::escape::clean;
 use crate::proto::json;
 use crate::rpc::policy_status::REPEAT_INTERVAL;
@@ -22,15 +22,23 @@ use crate::rpc::v1;
 use crate::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
 
 mod table;
+mod wait;
 
 /// Show which policy a server serves, and what is wrong with the newest one
 ///
-/// Exits with 0 if the server answered, whatever its state; 2 if it did not.
+/// Exits with 0 if the server answered, whatever its state; 2 if it did not. With --digest, exits with 1
+/// if it does not serve that policy; with --wait, it has until --timeout to do so.
 #[derive(Args, Debug)]
 pub(super) struct StatusVerb {
     /// Keep running and show each change; with JSON one line for each
     #[arg(long)]
     watch: bool,
+    /// Wait until the server serves the policy of --digest; a server that is not there yet is waited for, too
+    #[arg(long, requires = "digest", conflicts_with = "watch")]
+    wait: bool,
+    /// The policy that shall serve, as `check` prints it: sha256:...
+    #[arg(long, value_name = "DIGEST", value_parser = wait::digest, conflicts_with = "watch")]
+    digest: Option<String>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -40,24 +48,31 @@ pub(super) struct StatusVerb {
 /// # Errors
 /// If there is no answer, or no server any more.
 pub(super) fn run(verb: StatusVerb) -> anyhow::Result<Exit> {
-    let StatusVerb { watch: is_watch, server: ServerArgs { server, timeout: limit, output } } = verb;
+    let StatusVerb { watch: is_watch, wait: is_wait, digest, server: ServerArgs { server, timeout: limit, output } } = verb;
     if is_watch {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(watch(&server, limit, output))?;
         return Ok(Exit::Yes);
     }
-    let status = wait(limit, async {
+    if let Some(digest) = digest.as_deref().filter(|_| is_wait) {
+        return wait::run(&server, limit, digest, output);
+    }
+    let status = remote::wait(limit, async {
         let mut client = PolicyStatusServiceClient::new(connect(&server, limit).await?)
             .max_decoding_message_size(MAX_ANSWER_BYTES);
         let answer = client.get_policy_status(v1::GetPolicyStatusRequest {}).await;
         let answer = answer.map(Response::into_inner).map_err(|status| anyhow!("{}", said(&status)))?;
         answer.status.ok_or_else(|| anyhow!("the server answered without a status"))
     })?;
-    print(&match output {
-        Format::Text => table::text(&status),
-        Format::Json => json::to_string_pretty(&status)? + "\n",
-    })?;
-    Ok(Exit::Yes)
+    wait::print_status(&status, output)?;
+    match digest.filter(|digest| !wait::is_served(&status, digest)) {
+        None => Ok(Exit::Yes),
+        Some(digest) => {
+            let message = wait::not_served(&status, &digest);
+            print_error(&format!("{}: {}\n", bad("error"), clean(&message)));
+            Ok(Exit::No)
+        }
+    }
 }
 
 /// Shows each change until nobody reads any more. A server that goes away is waited for, for a while;
@@ -100,21 +115,28 @@ impl From<Status> for StreamEnd {
     }
 }
 
+/// Opens a stream of states.
+async fn open(
+    server: &ServerAddress,
+    limit: TimeoutArgs,
+) -> Result<Streaming<v1::WatchPolicyStatusResponse>, StreamEnd> {
+    let opened = async {
+        let channel = connect(server, limit).await.map_err(StreamEnd::Lost)?;
+        let mut client = PolicyStatusServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+        Ok(client.watch_policy_status(v1::WatchPolicyStatusRequest {}).await?.into_inner())
+    };
+    limit.run(opened).await.unwrap_or_else(|| Err(StreamEnd::Lost(limit.error())))
+}
+
 async fn follow(
     server: &ServerAddress,
     limit: TimeoutArgs,
     display: &mut Display,
     retries: &mut Retries,
 ) -> StreamEnd {
-    let opened = async {
-        let channel = connect(server, limit).await.map_err(StreamEnd::Lost)?;
-        let mut client = PolicyStatusServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-        Ok(client.watch_policy_status(v1::WatchPolicyStatusRequest {}).await?.into_inner())
-    };
-    let mut stream = match limit.run(opened).await {
-        Some(Ok(stream)) => stream,
-        Some(Err(end)) => return end,
-        None => return StreamEnd::Lost(limit.error()),
+    let mut stream = match open(server, limit).await {
+        Ok(stream) => stream,
+        Err(end) => return end,
     };
     loop {
         let message = match timeout(LONGEST_SILENCE, stream.message()).await {

@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
+use crate::service::POLICY;
 
 /// A `status --watch` whose lines are read one by one.
 struct Watching {
@@ -166,4 +167,68 @@ fn a_watcher_ends_when_nobody_reads() {
     // Nothing is noticed before there is something to print.
     place.write("policies/new.yaml", UNSUPPORTED_BASELINE.replace("mcp.", "new."));
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// The digest of the policy in a folder.
+fn digest(place: &Place, folder: &str) -> String {
+    let checked = place.run(&["check", folder]).stdout;
+    let (_, digest) = checked.split_once("sha256:").unwrap();
+    format!("sha256:{}", &digest[..64])
+}
+
+#[test]
+fn waiting_for_a_policy_ends_when_it_serves() {
+    let place = Place::with(&[("policies/mcp.yaml", POLICY)]);
+    let new = POLICY.replace("openid,", "openid, profile,");
+    place.write("new/mcp.yaml", &new);
+    let (old_digest, new_digest) = (digest(&place, "policies"), digest(&place, "new"));
+    let listen = {
+        // Free, and of an address that no other test uses.
+        let listener = std::net::TcpListener::bind("127.0.46.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let wait = |digest: &str| {
+        let args = ["status", "--wait", "--digest", digest, "--server", &listen, "--timeout", "60s"];
+        place.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let ended = |waiting: Child| {
+        let output = waiting.wait_with_output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        stdout
+    };
+    // Nobody is there yet.
+    let waiting = wait(&old_digest);
+    let server = Server::start_at(&place, &listen);
+    assert!(ended(waiting).contains(&old_digest));
+    assert!(ended(wait(&old_digest)).contains(&old_digest), "it serves already");
+
+    let waiting = wait(&new_digest);
+    place.write("policies/mcp.yaml", new);
+    assert!(ended(waiting).contains(&new_digest));
+
+    // An answer that is no.
+    let no = server.ask(&place, &["status", "--digest", &old_digest]);
+    assert_eq!(no.code, 1);
+    let said = format!("the server serves {new_digest} and not {old_digest}");
+    assert!(no.stdout.contains(&new_digest) && no.stderr.contains(&said), "{}", no.stderr);
+    assert_eq!(server.ask(&place, &["status", "--digest", &new_digest]).code, 0);
+    let late = server.ask(&place, &["status", "--wait", "--digest", &old_digest, "--timeout", "300ms"]);
+    assert_eq!(late.code, 1);
+    assert!(late.stderr.contains(&format!("{said} within 300 ms")), "{}", late.stderr);
+}
+
+#[test]
+fn waiting_without_a_server_or_a_digest_cannot_run() {
+    let place = Place::new();
+    let digest = format!("sha256:{}", "00".repeat(32));
+    let nobody = ["status", "--wait", "--digest", &digest, "--server", "127.217.3.9:1", "--timeout", "300ms"];
+    let ran = place.run(&nobody);
+    assert_eq!((ran.code, &*ran.stdout), (2, ""));
+    assert!(ran.stderr.contains("could not connect to http://127.217.3.9:1"), "{}", ran.stderr);
+    for args in [&["status", "--wait"][..], &["status", "--wait", "--digest", "sha256:00"]] {
+        let ran = place.run(args);
+        assert_eq!((ran.code, &*ran.stdout), (2, ""), "{args:?}");
+        assert!(ran.stderr.contains("--digest"), "{args:?}: {}", ran.stderr);
+    }
 }
