@@ -8,14 +8,13 @@ use std::fmt::{Display, Write};
 use anyhow::anyhow;
 use clap::Args;
 use prost::{Message, Name};
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::Exit;
 use super::output::{Format, bad, bold, dim, good, notable, print};
 use super::question::{AuthorizeArgs, ExpandArgs};
 use super::remote::address::ServerAddress;
-use super::remote::{MAX_ANSWER_BYTES, ServerArgs, TimeoutArgs, connect, said, wait};
+use super::remote::{MAX_ANSWER_BYTES, Remote, ServerArgs, TimeoutArgs, connect, said, wait};
 use crate::escape::clean;
 use crate::proto::json;
 use crate::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
@@ -128,7 +127,7 @@ pub(super) fn describe_all(
 
 /// Every page of one policy; nothing if the policy changed between two pages.
 async fn describe_at_once(
-    client: &mut ScopePolicyServiceClient<Channel>,
+    client: &mut ScopePolicyServiceClient<Remote>,
     audience: &str,
 ) -> Result<Option<v1::DescribeAudienceResponse>, Status> {
     let mut request = v1::DescribeAudienceRequest { audience: audience.to_owned(), ..Default::default() };
@@ -149,7 +148,7 @@ async fn describe_at_once(
 fn call<T>(
     server: &ServerAddress,
     timeout: TimeoutArgs,
-    ask: impl AsyncFnOnce(ScopePolicyServiceClient<Channel>) -> Result<T, Status>,
+    ask: impl AsyncFnOnce(ScopePolicyServiceClient<Remote>) -> Result<T, Status>,
 ) -> anyhow::Result<T> {
     wait(timeout, async {
         let channel = connect(server, timeout).await?;

@@ -8,20 +8,19 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use futures_util::TryFutureExt;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use tower::service_fn;
 
 use self::address::ServerAddress;
+pub(super) use self::transport::Remote;
+use self::transport::{TransportProblem, cause};
 use super::output::Format;
 use super::value::positive_duration;
 
 pub(super) mod address;
 pub(super) mod retry;
+mod transport;
 
 /// Which server, and how its answer is printed.
 #[derive(Args, Debug)]
@@ -73,22 +72,14 @@ pub(super) fn shown(duration: Duration) -> String {
 ///
 /// # Errors
 /// If it cannot connect.
-pub(super) async fn connect(server: &ServerAddress, limit: TimeoutArgs) -> anyhow::Result<Channel> {
+pub(super) async fn connect(server: &ServerAddress, limit: TimeoutArgs) -> anyhow::Result<Remote> {
     // No time-out of its own for calls: it would race with the limit, whose message says what happened.
     let endpoint = Endpoint::from(server.uri())
         .connect_timeout(limit.timeout)
         // A stream may be silent for long; a server that is gone must not look like one.
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-    let connected = match server {
-        ServerAddress::Http(_) => endpoint.connect().await,
-        ServerAddress::Unix(path) => {
-            let path = path.clone();
-            let connect = move |_| UnixStream::connect(path.clone()).map_ok(TokioIo::new);
-            endpoint.connect_with_connector(service_fn(connect)).await
-        }
-    };
-    connected.map_err(|error| unreachable(server, &error))
+    Ok(Remote::connect(server, endpoint).await?)
 }
 
 /// Runs one call to its end on a runtime of its own, unless it takes longer than `limit`.
@@ -103,22 +94,15 @@ pub(super) fn wait<T>(
     runtime.block_on(limit.run(call)).unwrap_or_else(|| Err(limit.error()))
 }
 
-fn unreachable(server: &ServerAddress, error: &dyn std::error::Error) -> anyhow::Error {
-    // The innermost cause is what the system says; the ones around it only say that it was a transport.
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let cause = cause.to_string();
-    let cause = cause.split(" (os error").next().unwrap_or_default().to_lowercase();
-    anyhow!(
-        "could not connect to {server}: {cause}; start a server there with `scopeward serve`, or name another one \
-         with `--server`"
-    )
-}
-
-/// A gRPC error in one line: code, reason and message.
+/// An error of a call in one line: code, reason and message of a server, or why there is no answer.
 pub(super) fn said(status: &Status) -> String {
+    if let Some(problem) = TransportProblem::of(status) {
+        return problem.to_string();
+    }
+    if std::error::Error::source(status).is_some() {
+        // A status that a server sent has no cause here.
+        return format!("the connection was lost before the whole answer was here: {}", cause(status));
+    }
     let mut text = code_name(status.code());
     if let Some(info) = status.get_details_error_info() {
         // Writing to a String does not fail.

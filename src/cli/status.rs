@@ -48,7 +48,12 @@ pub(super) struct StatusVerb {
 /// # Errors
 /// If there is no answer, or no server any more.
 pub(super) fn run(verb: StatusVerb) -> anyhow::Result<Exit> {
-    let StatusVerb { watch: is_watch, wait: is_wait, digest, server: ServerArgs { server, timeout: limit, output } } = verb;
+    let StatusVerb {
+        watch: is_watch,
+        wait: is_wait,
+        digest,
+        server: ServerArgs { server, timeout: limit, output },
+    } = verb;
     if is_watch {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(watch(&server, limit, output))?;

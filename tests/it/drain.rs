@@ -1,6 +1,11 @@
 //! Health and reflection, and how the server ends.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use prost::Message as _;
+use prost_reflect::DescriptorPool;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -89,6 +94,45 @@ async fn reflection_lists_and_describes_exactly_what_is_served() {
             assert_eq!(names, expected);
             let answer = answers.message().await.expect("no error").expect("an answer").message_response;
             assert!(matches!(answer, Some(MessageResponse::FileDescriptorResponse(_))), "{answer:?}");
+
+            // As `grpcurl describe` and its kin do: everything that is listed, and the details of errors, with all files
+            // that those files import.
+            let details = ["google.rpc.ErrorInfo", "google.rpc.RetryInfo", "google.rpc.Status"];
+            let symbols = expected.iter().chain(&details);
+            let mut wanted: Vec<MessageRequest> =
+                symbols.map(|symbol| MessageRequest::FileContainingSymbol((*symbol).to_owned())).collect();
+            let mut files = BTreeMap::new();
+            while let Some(request) = wanted.pop() {
+                let asked = format!("{request:?}");
+                let requests = tokio_stream::iter([ask(request)]);
+                let answers = client.server_reflection_info(requests).await;
+                let mut answers = answers.unwrap_or_else(|error| panic!("{asked}: {error}")).into_inner();
+                let answer = answers.message().await.unwrap_or_else(|error| panic!("{asked}: {error}"));
+                let answer = answer.expect("an answer").message_response;
+                let Some(MessageResponse::FileDescriptorResponse(found)) = answer else {
+                    panic!("{asked}: {answer:?}")
+                };
+                for bytes in found.file_descriptor_proto {
+                    let file = FileDescriptorProto::decode(&*bytes).expect("a descriptor");
+                    for import in &file.dependency {
+                        if !files.contains_key(import) {
+                            wanted.push(MessageRequest::FileByFilename(import.clone()));
+                        }
+                    }
+                    files.insert(file.name().to_owned(), file);
+                }
+            }
+            let pool = DescriptorPool::from_file_descriptor_set(FileDescriptorSet {
+                file: files.into_values().collect(),
+            });
+            let pool = pool.expect("the files fit together");
+            for service in expected {
+                let service = pool.get_service_by_name(service).expect("it is described");
+                assert!(service.methods().len() > 0);
+            }
+            for message in details {
+                assert!(pool.get_message_by_name(message).is_some(), "{message}");
+            }
         }};
     }
     check!(v1);

@@ -19,7 +19,7 @@ use super::cursor::{Cursor, CursorFile};
 use crate::cli::Exit;
 use crate::cli::output::{bad, notable, print_error};
 use crate::cli::remote::retry::{MOST_TRIES, Retries, may_pass};
-use crate::cli::remote::{MAX_ANSWER_BYTES, ServerArgs, connect, said};
+use crate::cli::remote::{MAX_ANSWER_BYTES, Remote, ServerArgs, connect, said};
 use crate::escape::clean;
 use crate::rpc::v1;
 use crate::rpc::v1::audit_service_client::AuditServiceClient;
@@ -331,7 +331,7 @@ impl TailRun {
     }
 }
 
-type AuditClient = AuditServiceClient<tonic::transport::Channel>;
+type AuditClient = AuditServiceClient<Remote>;
 
 /// Asks for one end of what a server keeps: the place that a stream from there starts after.
 async fn end_of(client: &mut AuditClient, position: AuditStart) -> Result<v1::Checkpoint, Status> {

@@ -36,7 +36,12 @@ pub(super) fn is_served(status: &v1::PolicyStatus, digest: &str) -> bool {
 ///
 /// # Errors
 /// If no server answered in time, or one answered with an error that does not pass.
-pub(super) fn run(server: &ServerAddress, limit: TimeoutArgs, digest: &str, output: Format) -> anyhow::Result<Exit> {
+pub(super) fn run(
+    server: &ServerAddress,
+    limit: TimeoutArgs,
+    digest: &str,
+    output: Format,
+) -> anyhow::Result<Exit> {
     let mut seen = Seen::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Passing the limit is told by what was seen until then.
@@ -86,7 +91,12 @@ struct Seen {
     error: Option<anyhow::Error>,
 }
 
-async fn seek(server: &ServerAddress, limit: TimeoutArgs, digest: &str, seen: &mut Seen) -> anyhow::Result<()> {
+async fn seek(
+    server: &ServerAddress,
+    limit: TimeoutArgs,
+    digest: &str,
+    seen: &mut Seen,
+) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     loop {
         let lost = match open(server, limit).await {
