@@ -140,7 +140,7 @@ async fn probe(server: &ServerAddress) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-async fn open(server: &ServerAddress) -> io::Result<Socket> {
+async fn open(server: &ServerAddress) -> io::Result<AnyStream> {
     match server {
         ServerAddress::Http(uri) => {
             let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -239,11 +239,11 @@ impl Service<Uri> for Connector {
     }
 }
 
-type Socket = Either<TcpStream, UnixStream>;
+type AnyStream = Either<TcpStream, UnixStream>;
 
 /// A connection whose first bytes are kept.
 struct ListeningStream {
-    stream: Socket,
+    stream: AnyStream,
     heard: Heard,
 }
 
