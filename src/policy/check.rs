@@ -96,7 +96,7 @@ struct DeclaredAudience {
     policy: Result<Arc<AudiencePolicy>, Invalid>,
 }
 
-/// An audience with findings: known by name only.
+/// An audience of a file with errors: known by name only.
 #[derive(Clone, Debug)]
 struct Invalid {
     audience: Box<str>,
@@ -106,6 +106,18 @@ struct Invalid {
 }
 
 impl DeclaredAudience {
+    /// Keeps only the names of a compiled audience.
+    fn forget(&mut self) {
+        if let Ok(policy) = &self.policy {
+            self.policy = Err(Invalid {
+                audience: policy.audience.clone(),
+                normal: Some(policy.normal().into()),
+                aliases: policy.aliases.clone(),
+                ignore_query: policy.ignore_query,
+            });
+        }
+    }
+
     fn audience(&self) -> &str {
         match &self.policy {
             Ok(policy) => &policy.audience,
@@ -157,50 +169,68 @@ pub struct Accepted {
 /// Every finding, warnings included, by file and position, if at least one is an error.
 pub fn check(source: &Arc<str>, documents: &[Document]) -> Result<Accepted, Findings> {
     let guardrails = Guardrails::of(documents);
-    let checked: Vec<_> = documents.iter().map(|document| check_document(document, &guardrails)).collect();
+    let checked: Vec<_> =
+        documents.iter().map(|document| check_document(document.clone(), &guardrails)).collect();
     assemble(source, &checked, Findings::new(), &HashSet::new())
 }
 
 /// Judges one document under the guardrails of its set.
+///
+/// Takes the document apart: what an audience says is gone once it is judged, so that a large policy is not
+/// there twice.
 #[must_use]
-pub fn check_document(document: &Document, guardrails: &Guardrails) -> CheckedDocument {
-    let mut checker = Checker {
-        file: &document.file,
-        audience: "",
-        rule: String::new(),
-        guardrails,
-        findings: document.findings.clone(),
-        warnings: Findings::new(),
-        guesses: 0,
-    };
-    if let Some(guardrails) = document.root.record("guardrails") {
-        checker.guardrails(guardrails);
+pub fn check_document(document: Document, guardrails: &Guardrails) -> CheckedDocument {
+    let Document { file, mut root, mut findings, outline, aliases, unreadable } = document;
+    let (mut warnings, mut guesses) = (Findings::new(), 0);
+    if let Some(own) = root.record("guardrails") {
+        Checker {
+            file: &file,
+            audience: "",
+            rule: String::new(),
+            guardrails,
+            findings: &mut findings,
+            warnings: &mut warnings,
+            guesses: &mut guesses,
+        }
+        .guardrails(own);
     }
-    let audiences = document.audiences();
-    let mut declared = Vec::with_capacity(audiences.len());
+    let audiences = root.take_each("audiences");
+    let mut declared: Vec<DeclaredAudience> = Vec::with_capacity(audiences.len());
     for (audience, record) in audiences {
-        checker.audience = &audience.value;
-        let policy = checker.audience(audience, record);
-        let aliases = record.entries("aliases").cloned().collect();
-        declared.push(DeclaredAudience { position: audience.position, aliases, policy });
+        let was_valid = findings.error_count() == 0;
+        let policy = Checker {
+            file: &file,
+            audience: &audience.value,
+            rule: String::new(),
+            guardrails,
+            findings: &mut findings,
+            warnings: &mut warnings,
+            guesses: &mut guesses,
+        }
+        .audience(&audience, &record);
+        if was_valid && findings.error_count() > 0 {
+            // There will be no set: only the names are still of use.
+            declared.iter_mut().for_each(DeclaredAudience::forget);
+        }
+        let own = record.entries("aliases").cloned().collect();
+        declared.push(DeclaredAudience { position: audience.position, aliases: own, policy });
     }
-    let (mut findings, mut warnings) = (checker.findings, checker.warnings);
     for found in [&mut findings, &mut warnings] {
-        found.update(|finding| document.aliases.explain(finding));
+        found.update(|finding| aliases.explain(finding));
     }
     findings.sort_by_key(|finding| finding.position);
     warnings.sort_by_key(|finding| finding.position);
     CheckedDocument {
-        file: Arc::clone(&document.file),
         findings,
         warnings,
-        guardrails: document.guardrails().cloned(),
+        guardrails: root.get("guardrails").cloned(),
         declared,
-        default_audience: document.root.text("defaultAudience").map(LocatedText::from),
-        registration_audiences: document.root.list("registrationAudiences").cloned(),
-        outline: document.outline.clone(),
-        aliases: document.aliases.clone(),
-        unreadable: document.unreadable,
+        default_audience: root.text("defaultAudience").map(LocatedText::from),
+        registration_audiences: root.list("registrationAudiences").cloned(),
+        file,
+        outline,
+        aliases,
+        unreadable,
     }
 }
 

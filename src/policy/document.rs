@@ -58,7 +58,7 @@ impl Document {
                 aliases = found;
                 unreadable = !matches!(node.kind, NodeKind::Mapping(_));
                 outline = Outline::of(&node);
-                root = reader.record(&node, &POLICY);
+                root = reader.root(node, &POLICY);
             }
         }
         unreadable |= reader.is_incomplete;

@@ -16,12 +16,12 @@ mod advice;
 
 /// Deepest nesting of mappings and lists; a policy needs 6.
 pub const MAX_DEPTH: usize = 32;
-/// Most nodes of one file: aliases counted as what they stand for, and what an anchor names counted once
+/// Most nodes of one file: aliases counted as what they expand to, and what an anchor names counted once
 /// more, since a copy is kept of it. A node takes 48 bytes, so a tree stays within 46 MiB.
 pub const MAX_NODES: usize = 1_000_000;
-/// Most nodes that the aliases of one file may stand for.
+/// Most nodes that the aliases of one file may expand to.
 pub const MAX_ALIAS_NODES: usize = 100_000;
-/// Most bytes of text that is copied in one file: what aliases stand for, and what an anchor names and is not
+/// Most bytes of text that is copied in one file: what aliases expand to, and what an anchor names and is not
 /// in the file as it is (escapes, folded lines).
 pub const MAX_COPIED_BYTES: usize = 16 << 20;
 /// Longest plain key in characters: YAML allows 1024, an audience may have 2 KiB.
@@ -32,7 +32,7 @@ const MAX_KEY_CHARS: usize = 4096;
 pub struct Node<'t> {
     /// What it is.
     pub kind: NodeKind<'t>,
-    /// Where it stands; for an alias, where the alias stands.
+    /// Where it is; for an alias, where the alias is.
     pub position: Position,
 }
 
@@ -233,6 +233,10 @@ struct OpenNode<'t> {
 struct Builder<'t> {
     root: Option<Node<'t>>,
     open: Vec<OpenNode<'t>>,
+    /// Vectors with room for a few entries, to be filled again: what is in the tree has room for no more
+    /// than it holds, and most mappings and lists are short.
+    spare_entries: Vec<Vec<Node<'t>>>,
+    spare_members: Vec<Vec<(Node<'t>, Node<'t>)>>,
     anchors: HashMap<usize, (Node<'t>, Weight)>,
     aliases: Aliases,
     nodes: usize,
@@ -263,15 +267,22 @@ impl<'t> Builder<'t> {
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), "seq", position)?;
-                self.start(NodeKind::Sequence(Vec::new()), anchor, position)?;
+                let entries = self.spare_entries.pop().unwrap_or_default();
+                self.start(NodeKind::Sequence(entries), anchor, position)?;
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), "map", position)?;
-                self.start(NodeKind::Mapping(Vec::new()), anchor, position)?;
+                let members = self.spare_members.pop().unwrap_or_default();
+                self.start(NodeKind::Mapping(members), anchor, position)?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(mut open) = self.open.pop() {
                     open.node.position.end = open.node.position.end.max(position.end);
+                    match &mut open.node.kind {
+                        NodeKind::Sequence(entries) => shrink(entries, &mut self.spare_entries),
+                        NodeKind::Mapping(members) => shrink(members, &mut self.spare_members),
+                        NodeKind::Scalar { .. } => {}
+                    }
                     self.close(open.node, open.anchor)?;
                 }
             }
@@ -281,7 +292,7 @@ impl<'t> Builder<'t> {
                     return Err(YamlProblem {
                         code: Code::YamlSyntax,
                         position,
-                        message: "an alias is inside the node that it names".to_owned(),
+                        message: "an alias is inside the node that it refers to".to_owned(),
                         suggestion: "write the value out".into(),
                     });
                 };
@@ -292,7 +303,7 @@ impl<'t> Builder<'t> {
                         code: Code::YamlTooLarge,
                         position,
                         message: format!(
-                            "the aliases up to here stand for more than {MAX_ALIAS_NODES} nodes"
+                            "the aliases up to here expand to more than {MAX_ALIAS_NODES} nodes"
                         ),
                         suggestion: "write the values out or split the policy into files".into(),
                     });
@@ -408,13 +419,30 @@ impl<'t> Builder<'t> {
     }
 }
 
+/// Most entries of a vector that is copied to be as small as possible: a longer one is shrunk where it is.
+const MAX_SPARE: usize = 32;
+
+/// Takes away the room that a vector does not need. A short one is kept, empty, to be filled again.
+fn shrink<T>(entries: &mut Vec<T>, spare: &mut Vec<Vec<T>>) {
+    if entries.len() > MAX_SPARE {
+        entries.shrink_to_fit();
+        return;
+    }
+    let mut exact = Vec::with_capacity(entries.len());
+    exact.append(entries);
+    let emptied = std::mem::replace(entries, exact);
+    if emptied.capacity() > 0 {
+        spare.push(emptied);
+    }
+}
+
 /// What a node costs when it is copied.
 #[derive(Clone, Copy, Default)]
 struct Weight {
     nodes: usize,
     /// Of text.
     bytes: usize,
-    /// Those of the bytes that a copy of the node holds again.
+    /// Those of the bytes that a copy of the node has a copy of.
     owned: usize,
 }
 

@@ -296,7 +296,7 @@ impl Loader {
             None => {
                 let documents = self.documents(file).into_iter();
                 let check = |document| {
-                    let mut checked = check_document(&document, guardrails);
+                    let mut checked = check_document(document, guardrails);
                     kept.limit(&mut checked.findings);
                     kept.limit(&mut checked.warnings);
                     checked

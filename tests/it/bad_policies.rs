@@ -69,13 +69,18 @@ impl Drop for Server {
     }
 }
 
-/// Files that are wrong in `share` of as many places as fit, by kind: all are about three megabytes together.
+/// Files that are wrong in `share` of as many places as fit, or large and wrong in one place, by kind: all are
+/// about three megabytes together.
 fn bad(share: usize) -> Vec<(&'static str, Vec<String>)> {
     let many = |count: usize, write: &dyn Fn(&mut String, usize)| {
         let mut text = String::new();
         (0..count).for_each(|n| write(&mut text, n));
         text
     };
+    let audiences = many(75_000 / share, &|text, n| {
+        let lead = if n == 0 { "audiences:\n" } else { "" };
+        writeln!(text, "{lead} a{n:05}: {{scopesSupported: [openid]}}").unwrap();
+    });
     let keys = many(440_000 / share, &|text, n| writeln!(text, "{n:06}:").unwrap());
     vec![
         ("more nodes than a tree may have", vec![format!("{{{}}}", "a,".repeat(1_500_000 / share))]),
@@ -87,6 +92,13 @@ fn bad(share: usize) -> Vec<(&'static str, Vec<String>)> {
         (
             "entries that are no scopes",
             vec![format!("audiences: {{a: {{scopesSupported: [{}]}}}}", "1,".repeat(900_000 / share))],
+        ),
+        ("lists of lists", vec![format!("[{}]", "[a],".repeat(400_000 / share))]),
+        ("75,000 audiences and one unknown key", vec![format!("{audiences}badkey: 1\n")]),
+        ("75,000 audiences and an undeclared one", vec![format!("{audiences}defaultAudience: b\n")]),
+        (
+            "75,000 audiences and one that gives what it has not",
+            vec![format!("{audiences} b: {{scopesSupported: [a], baselineClientScopes: [b]}}\n")],
         ),
         (
             "many files",

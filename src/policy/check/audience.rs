@@ -75,11 +75,11 @@ pub(super) struct Checker<'d> {
     /// The client rule that findings are about, for the start of their messages; empty if none.
     pub(super) rule: String,
     pub(super) guardrails: &'d Guardrails,
-    pub(super) findings: Findings,
+    pub(super) findings: &'d mut Findings,
     /// About the audiences that are valid.
-    pub(super) warnings: Findings,
-    /// How many scopes have been compared for a "did you mean".
-    pub(super) guesses: usize,
+    pub(super) warnings: &'d mut Findings,
+    /// How many scopes of the file have been compared for a "did you mean".
+    pub(super) guesses: &'d mut usize,
 }
 
 /// Most comparisons for a "did you mean" in one file: each is slow, and a long list may be all wrong.
@@ -196,7 +196,7 @@ impl<'d> Checker<'d> {
             digest: [0; 32],
         };
         policy.digest = digest::of_audience(&policy);
-        warning::of_audience(self.file, &policy, spelled, written, &mut self.warnings);
+        warning::of_audience(self.file, &policy, spelled, written, self.warnings);
         Ok(Arc::new(policy))
     }
 
@@ -433,8 +433,8 @@ impl<'d> Checker<'d> {
 
     /// The supported scope that was probably meant.
     fn guess<'l>(&mut self, scope: &str, supported: &'l ScopeList) -> Option<&'l str> {
-        self.guesses = self.guesses.saturating_add(supported.len());
-        if self.guesses > MAX_GUESSES { None } else { nearest(scope, supported.iter()) }
+        *self.guesses = self.guesses.saturating_add(supported.len());
+        if *self.guesses > MAX_GUESSES { None } else { nearest(scope, supported.iter()) }
     }
 
     fn rules(&mut self, written: &'d [Mapping], limits: &AudienceLimits<'_>) -> Box<[ClientRule]> {

@@ -179,6 +179,15 @@ impl Mapping {
         }
     }
 
+    /// Takes a mapping from texts to mappings out; nothing if it is not there.
+    #[must_use]
+    pub fn take_each(&mut self, key: &str) -> Vec<(LocatedText, Self)> {
+        match self.members.iter_mut().find(|member| member.key == key) {
+            Some(Member { value: Value::Each(entries), .. }) => std::mem::take(entries),
+            _ => Vec::new(),
+        }
+    }
+
     /// A mapping from texts to texts; nothing if it is not there.
     #[must_use]
     pub fn texts(&self, path: &str) -> &[(LocatedText, LocatedText)] {

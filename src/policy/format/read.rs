@@ -74,6 +74,38 @@ impl<'f> DocumentReader<'f> {
         });
     }
 
+    /// Reads the mapping at the top of a file, and takes it apart: what was read is no longer in the tree, so
+    /// that a large file is not in memory twice.
+    pub(crate) fn root(&mut self, root: Node<'_>, section: &'static Section) -> Mapping {
+        let before = self.findings.error_count();
+        let position = root.position;
+        let fields = self.named_fields(None, &root, section);
+        let mut known = fields.members.iter().peekable();
+        let keys: Vec<Option<&'static Key>> = match &root.kind {
+            NodeKind::Mapping(entries) => entries
+                .iter()
+                .map(|(_, value)| {
+                    known.next_if(|(.., known)| std::ptr::eq(*known, value)).map(|(key, ..)| *key)
+                })
+                .collect(),
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) => Vec::new(),
+        };
+        let mut members = Vec::with_capacity(section.keys.len());
+        if let NodeKind::Mapping(entries) = root.kind {
+            for (key, (key_node, node)) in keys.into_iter().zip(entries) {
+                let Some(key) = key else { continue };
+                let position = node.position;
+                let value = match key.kind {
+                    Is::Each(section) => self.each(key, node, section).map(Value::Each),
+                    _ => self.value(key, &node),
+                };
+                let Some(value) = value else { continue };
+                add(&mut members, Member { key: key.name, key_position: key_node.position, value, position });
+            }
+        }
+        Mapping { position, is_misshapen: self.findings.error_count() > before, members }
+    }
+
     /// Reads a mapping and everything below it.
     pub(crate) fn record(&mut self, node: &Node<'_>, section: &'static Section) -> Mapping {
         self.named_record(None, node, section)
@@ -90,16 +122,8 @@ impl<'f> DocumentReader<'f> {
         let mut members = Vec::with_capacity(fields.members.len());
         for (key, key_node, node) in fields.members {
             let Some(value) = self.value(key, node) else { continue };
-            let position = node.position;
-            match members.iter_mut().find(|member: &&mut Member| member.key == key.name) {
-                // Only the entries of a second mapping to audiences are read: see `named_fields`.
-                Some(Member { value: Value::Each(entries), .. }) => {
-                    if let Value::Each(more) = value {
-                        entries.extend(more);
-                    }
-                }
-                _ => members.push(Member { key: key.name, key_position: key_node.position, value, position }),
-            }
+            let (key_position, position) = (key_node.position, node.position);
+            add(&mut members, Member { key: key.name, key_position, value, position });
         }
         Mapping { position: node.position, is_misshapen: self.findings.error_count() > before, members }
     }
@@ -316,7 +340,7 @@ impl<'f> DocumentReader<'f> {
                 let entries = self.sequence(key, node, least)?;
                 Some(Value::Records(entries.iter().map(|entry| self.entry(entry, section)).collect()))
             }
-            Is::Each(section) => self.each(key, node, section).map(Value::Each),
+            Is::Each(section) => self.each(key, node.clone(), section).map(Value::Each),
             // Rows are put to their places in other trees before they are read.
             Is::Rows(_) => None,
         }
@@ -362,26 +386,26 @@ impl<'f> DocumentReader<'f> {
     fn each(
         &mut self,
         key: &Key,
-        node: &Node<'_>,
+        node: Node<'_>,
         section: &'static Section,
     ) -> Option<Vec<(LocatedText, Mapping)>> {
-        let NodeKind::Mapping(entries) = &node.kind else {
-            self.wrong_key(node, key, Expected::Each(section));
+        let Node { kind: NodeKind::Mapping(entries), .. } = node else {
+            self.wrong_key(&node, key, Expected::Each(section));
             self.is_incomplete = true;
             return None;
         };
         let mut read = Vec::new();
         for (name, node) in entries {
-            if self.is_no_name(key, name, node) {
+            if self.is_no_name(key, &name, &node) {
                 self.is_incomplete = true;
                 continue;
             }
-            let Some(name) = self.text(name, section.name, Expected::Text) else {
+            let Some(name) = self.text(&name, section.name, Expected::Text) else {
                 self.is_incomplete = true;
                 continue;
             };
             let outer = std::mem::replace(&mut self.audience, name.value.clone());
-            let record = self.named_record(Some(&name), node, section);
+            let record = self.named_record(Some(&name), &node, section);
             self.audience = outer;
             if record.is_misshapen && self.findings.error_count() > MAX_FINDINGS {
                 // Nobody will read what is wrong with it, and there may be a million of them.
@@ -390,6 +414,7 @@ impl<'f> DocumentReader<'f> {
             }
             read.push((name, record));
         }
+        shrink(&mut read);
         Some(read)
     }
 
@@ -495,9 +520,10 @@ impl<'f> DocumentReader<'f> {
             let suggestion = format!("keep at most {most}");
             self.report(Code::ValueTooLarge, first_over.position, first_over.text(), message, suggestion);
         }
-        let entries =
-            entries.iter().filter_map(|entry| self.text(entry, key.name, Expected::Entry)).collect();
-        Some(List { position: node.position, written, entries })
+        let mut texts = Vec::with_capacity(written.min(MAX_ROOM));
+        texts.extend(entries.iter().filter_map(|entry| self.text(entry, key.name, Expected::Entry)));
+        shrink(&mut texts);
+        Some(List { position: node.position, written, entries: texts })
     }
 
     fn choice(&mut self, node: &Node<'_>, key: &str, names: &'static [&'static str]) -> Option<&'static str> {
@@ -559,6 +585,30 @@ fn one_of<'k>(names: impl Iterator<Item = &'k str>) -> String {
 }
 
 const MERGE_KEYS: &str = "merge keys (`<<`) are not supported";
+
+/// Adds a member. Of a second one only the entries of a mapping to audiences are read: see
+/// [`DocumentReader::named_fields`].
+fn add(members: &mut Vec<Member>, member: Member) {
+    match members.iter_mut().find(|known| known.key == member.key) {
+        Some(Member { value: Value::Each(entries), .. }) => {
+            if let Value::Each(more) = member.value {
+                entries.extend(more);
+            }
+        }
+        _ => members.push(member),
+    }
+}
+
+/// Most entries that room is made for before they are read: with a long list of mistakes there would be a large
+/// block that is never filled, and the allocator keeps more once it has seen large ones come and go.
+const MAX_ROOM: usize = 64;
+
+/// Takes away the room that a long list does not need.
+fn shrink<T>(entries: &mut Vec<T>) {
+    if entries.capacity() > MAX_ROOM {
+        entries.shrink_to_fit();
+    }
+}
 
 /// Where a node starts: to underline all of a mapping would underline nothing.
 pub(crate) fn point(node: &Node<'_>) -> Position {
