@@ -19,6 +19,9 @@ pub const MAX_DEPTH: usize = 32;
 /// Most nodes of one file: aliases counted as what they expand to, and what an anchor names counted once
 /// more, since a copy is kept of it. A node takes 48 bytes, so a tree stays within 46 MiB.
 pub const MAX_NODES: usize = 1_000_000;
+/// Most entries of one list or mapping. An audience takes at least five nodes, so a file that is right has no more;
+/// one that is wrong costs less.
+pub const MAX_ENTRIES: usize = MAX_NODES / 5;
 /// Most nodes that the aliases of one file may expand to.
 pub const MAX_ALIAS_NODES: usize = 100_000;
 /// Most bytes of text that is copied in one file: what aliases expand to, and what an anchor names and is not
@@ -403,17 +406,33 @@ impl<'t> Builder<'t> {
             self.copy(weight.owned, node.position)?;
             self.anchors.insert(anchor, (node.clone(), weight));
         }
-        match self.open.last_mut() {
-            None => self.root = Some(node),
-            Some(OpenNode { node: Node { kind: NodeKind::Sequence(entries), .. }, .. }) => entries.push(node),
+        let position = node.position;
+        let entries = match self.open.last_mut() {
+            None => {
+                self.root = Some(node);
+                1
+            }
+            Some(OpenNode { node: Node { kind: NodeKind::Sequence(entries), .. }, .. }) => {
+                entries.push(node);
+                entries.len()
+            }
             Some(OpenNode { node: Node { kind: NodeKind::Mapping(entries), .. }, key, .. }) => {
                 match key.take() {
                     None => *key = Some(node),
                     Some(key) => entries.push((key, node)),
                 }
+                entries.len()
             }
             // A scalar is never open.
-            Some(OpenNode { node: Node { kind: NodeKind::Scalar { .. }, .. }, .. }) => {}
+            Some(OpenNode { node: Node { kind: NodeKind::Scalar { .. }, .. }, .. }) => 0,
+        };
+        if entries > MAX_ENTRIES {
+            return Err(YamlProblem {
+                code: Code::YamlTooLarge,
+                position,
+                message: format!("more than {MAX_ENTRIES} entries in one list or mapping"),
+                suggestion: "split the policy into several files".into(),
+            });
         }
         Ok(())
     }
@@ -631,8 +650,18 @@ mod tests {
     #[test]
     fn nodes_are_bounded() {
         assert_eq!(size_of::<Node<'_>>(), 48, "the bound on the size of a tree counts on it");
-        let text = format!("[{}]", "a,".repeat(MAX_NODES));
-        assert_eq!(refused(&text).code, Code::YamlTooLarge);
+        let text = format!("[{}]", "[a,b,c,d],".repeat(MAX_NODES / 5));
+        let problem = refused(&text);
+        assert_eq!(
+            (problem.code, &*problem.message),
+            (Code::YamlTooLarge, "more than 1000000 nodes in one file")
+        );
+        assert!(parse(&format!("[{}]", "a,".repeat(MAX_ENTRIES))).is_ok());
+        for (open, close) in [("[", "]"), ("{", "}")] {
+            let problem = refused(&format!("{open}{}{close}", "a,".repeat(MAX_ENTRIES + 1)));
+            assert_eq!(problem.message, "more than 200000 entries in one list or mapping");
+            assert!(problem.position.column as usize >= 2 + 2 * MAX_ENTRIES, "{:?}", problem.position);
+        }
     }
 
     #[test]
