@@ -27,6 +27,8 @@ pub struct Guardrails {
     forbidden_scopes: Arc<ScopeList>,
     privileged_scopes: Arc<ScopeList>,
     max_baseline_client_scopes: usize,
+    /// Their file is outside of the policy directory, and not to be quoted.
+    is_outside: bool,
 }
 
 impl Default for Guardrails {
@@ -35,6 +37,7 @@ impl Default for Guardrails {
             forbidden_scopes: Arc::default(),
             privileged_scopes: Arc::default(),
             max_baseline_client_scopes: MAX_BASELINE_CLIENT_SCOPES,
+            is_outside: false,
         }
     }
 }
@@ -48,13 +51,14 @@ impl Guardrails {
             .into_iter()
             .filter_map(|document| Some((&document.file, document.guardrails()?)))
             .min_by_key(|(file, _)| *file)
-            .map(|(_, guardrails)| Self::new(guardrails))
+            .map(|(_, guardrails)| Self::new(guardrails, false))
             .unwrap_or_default()
     }
 
-    /// Takes the valid part of a document's guardrails.
+    /// Takes the valid part of a document's guardrails; of a file outside of the policy directory no finding
+    /// quotes an entry.
     #[must_use]
-    pub fn new(guardrails: &Member) -> Self {
+    pub fn new(guardrails: &Member, is_outside: bool) -> Self {
         let Some(guardrails) = guardrails.record() else { return Self::default() };
         let valid = |key: &str| {
             let entries = guardrails.entries(key).map(|entry| &*entry.value);
@@ -65,6 +69,7 @@ impl Guardrails {
             forbidden_scopes: valid("forbiddenScopes"),
             privileged_scopes: valid("privilegedScopes"),
             max_baseline_client_scopes: max.min(MAX_BASELINE_CLIENT_SCOPES),
+            is_outside,
         }
     }
 }

@@ -248,9 +248,11 @@ impl Loader {
         let mut assumed = self.guessed_guardrails(files);
         let mut documents = self.check_changed(files, &assumed);
         for _ in 1..MAX_PASSES {
-            let all = documents.iter().flat_map(|checked| checked.iter());
-            let declared = all.filter_map(|document| document.guardrails.as_ref()).next();
-            let declared = declared.map(Guardrails::new).unwrap_or_default();
+            let declared = files.iter().zip(&documents).find_map(|(file, documents)| {
+                let guardrails = documents.iter().find_map(|document| document.guardrails.as_ref())?;
+                Some(Guardrails::new(guardrails, file.is_outside))
+            });
+            let declared = declared.unwrap_or_default();
             if assumed == declared {
                 break;
             }
@@ -265,17 +267,17 @@ impl Loader {
     /// The guardrails of the set, looked for where the word stands in the text. A key can be spelled
     /// with escapes, so this is a guess; [`Loader::check`] looks again when all files are read.
     fn guessed_guardrails(&self, files: &[SourceFile]) -> Guardrails {
-        files
-            .iter()
-            .find_map(|file| match self.valid.known(file) {
+        let declared = files.iter().find_map(|file| {
+            let guardrails = match self.valid.known(file) {
                 Some(known) => known.iter().find_map(|document| document.guardrails.clone()),
                 None if file.text.contains("guardrails") => {
                     self.documents(file).into_iter().find_map(|document| document.guardrails().cloned())
                 }
                 None => None,
-            })
-            .map(|document| Guardrails::new(&document))
-            .unwrap_or_default()
+            };
+            Some(Guardrails::new(&guardrails?, file.is_outside))
+        });
+        declared.unwrap_or_default()
     }
 
     /// What a file says: a policy file is one document, a manifest may hold any number.
@@ -582,6 +584,40 @@ mod tests {
                 assert!(!format!("{finding:?}").contains(SECRET), "{finding:?}");
             }
             fs::remove_file(link).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_guardrail_of_a_file_outside_is_in_a_finding() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("policies");
+        fs::create_dir(&folder).unwrap();
+        let policy = "audiences: {a: {scopesSupported: [x, x.y], scopeMatching: hierarchic, \
+                      baselineClientScopes: [x], defaultClientScopes: [x], alwaysGrantScopes: [x]}}";
+        write(&folder, "a.yaml", policy);
+        let settings = ReadSettings { allow_outside_links: true, ..ReadSettings::default() };
+        for (list, escaped) in
+            [("privilegedScopes", false), ("forbiddenScopes", false), ("forbiddenScopes", true)]
+        {
+            let key = if escaped { "\"guardrail\\x73\"" } else { "guardrails" };
+            let guardrails = format!("{key}: {{{list}: [x.hunter2]}}");
+            let messages = |findings: &[Finding]| -> Vec<String> {
+                findings.iter().map(|finding| format!("{} {}", finding.message, finding.suggestion)).collect()
+            };
+            fs::write(root.path().join("secret"), &guardrails).unwrap();
+            symlink(root.path().join("secret"), folder.join("0.yaml")).unwrap();
+            let found = Loader::new(vec![folder.clone()], settings).load().unwrap().outcome.unwrap_err();
+            let (found, count) = (messages(&found), found.count());
+            assert!(found.iter().all(|message| !message.contains("hunter2")), "{found:?}");
+            assert!(found[0].contains(&format!("by an entry of `guardrails.{list}`")), "{found:?}");
+            // A file inside is quoted.
+            fs::remove_file(folder.join("0.yaml")).unwrap();
+            write(&folder, "0.yaml", &guardrails);
+            let found = loader(&folder).load().unwrap().outcome.unwrap_err();
+            assert_eq!(found.count(), count);
+            assert!(messages(&found)[0].contains("`x.hunter2` in `guardrails."), "{found:?}");
+            fs::remove_file(folder.join("0.yaml")).unwrap();
         }
     }
 

@@ -130,6 +130,11 @@ fn files() -> Vec<Row> {
         ("folders in folders", number(store::read::MAX_DEPTH), "finding"),
         ("YAML in YAML", number(policy::yaml::MAX_DEPTH), "finding `YamlTooDeep`"),
         ("nodes of a file", number(policy::yaml::MAX_NODES), "finding `YamlTooLarge`"),
+        (
+            "entries of a list or mapping in a file",
+            number(policy::yaml::MAX_ENTRIES),
+            "finding `YamlTooLarge`",
+        ),
         ("nodes that aliases repeat", number(policy::yaml::MAX_ALIAS_NODES), "finding `YamlTooLarge`"),
         (
             "`baselineClientScopes`",

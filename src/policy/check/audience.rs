@@ -287,16 +287,14 @@ impl<'d> Checker<'d> {
             if let Some(code) = rule.privileged
                 && let Some(stop) = stop(limits.matching, limits.privileged, scope)
             {
-                let list = listed(&self.guardrails.privileged_scopes, stop, "privilegedScopes");
-                let message =
-                    format!("`{key}` of `{audience}`: `{scope}` is privileged (`{stop}` in `{list}`)");
+                let by = self.entry(&self.guardrails.privileged_scopes, stop, "privilegedScopes");
+                let message = format!("`{key}` of `{audience}`: `{scope}` is privileged ({by})");
                 let suggestion = "a privileged scope is never given unasked; remove it here";
                 self.report(code, entry.position, scope, message, suggestion);
             }
             if let Some(stop) = stop(limits.matching, limits.forbidden, scope) {
-                let list = listed(&self.guardrails.forbidden_scopes, stop, "forbiddenScopes");
-                let message =
-                    format!("`{key}` of `{audience}`: `{scope}` is forbidden (`{stop}` in `{list}`)");
+                let by = self.entry(&self.guardrails.forbidden_scopes, stop, "forbiddenScopes");
+                let message = format!("`{key}` of `{audience}`: `{scope}` is forbidden ({by})");
                 self.report(rule.forbidden, entry.position, scope, message, "remove it here");
             }
             if let Some(code) = rule.wildcard
@@ -431,6 +429,16 @@ impl<'d> Checker<'d> {
         }
     }
 
+    /// The entry that stops a scope, and its list; one of the guardrails may stand in another file, and is not
+    /// quoted where that file is outside of the policy directory.
+    fn entry(&self, guardrails: &ScopeList, entry: &str, key: &'static str) -> String {
+        match (guardrails.contains(entry), self.guardrails.is_outside) {
+            (false, _) => format!("`{entry}` in `{key}`"),
+            (true, false) => format!("`{entry}` in `guardrails.{key}`"),
+            (true, true) => format!("by an entry of `guardrails.{key}`"),
+        }
+    }
+
     /// The supported scope that was probably meant.
     fn guess<'l>(&mut self, scope: &str, supported: &'l ScopeList) -> Option<&'l str> {
         *self.guesses = self.guesses.saturating_add(supported.len());
@@ -542,11 +550,6 @@ fn unknown_registration(written: &Mapping) -> UnknownRegistrations {
 
 fn stop<'l>(matching: ScopeMatching, list: &'l ScopeList, scope: &str) -> Option<&'l str> {
     matching.find_stop(list, scope).and_then(|at| list.get(at))
-}
-
-/// Which list holds an entry that stops a scope; those of the guardrails may stand in another file.
-fn listed(guardrails: &ScopeList, entry: &str, key: &'static str) -> String {
-    if guardrails.contains(entry) { format!("guardrails.{key}") } else { key.to_owned() }
 }
 
 fn scopes(entries: &[&LocatedText]) -> ScopeList {
