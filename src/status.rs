@@ -85,6 +85,8 @@ pub struct PolicyStatusChange {
     pub attempt: Option<LoadOutcome>,
     /// Why the source cannot be judged or served for now, if so: reason and message.
     pub trouble: Option<(&'static str, String)>,
+    /// Since something is removed, the newest files wait until this moment, if they do.
+    pub removal_waits_until: Option<SystemTime>,
 }
 
 /// What one attempt came to.

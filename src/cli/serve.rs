@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::builder::ValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
@@ -323,10 +323,13 @@ fn announce(app: &App, log: &Log, lines_on_stdout: bool) {
     }
 }
 
+/// What to do where a server has to run before the policy is fixed.
+const START_FROM_LAST_GOOD: &str = "with `--start-from-last-good` a server serves the policy that it accepted last, if it kept one in its state directory";
+
 /// Prints why there is nothing to serve. A policy that is not valid is an answer, not a failure to run.
 fn not_started(error: StartError) -> anyhow::Result<Exit> {
     let (findings, files) = match &error {
-        StartError::Read(_) => return Err(error.into()),
+        StartError::Read(_) => bail!("{error}; {START_FROM_LAST_GOOD}"),
         StartError::Invalid { findings, files } | StartError::NoLastGood { findings, files, .. } => {
             (findings, files)
         }
@@ -337,6 +340,9 @@ fn not_started(error: StartError) -> anyhow::Result<Exit> {
     }
     print_error(&report::findings(findings, files));
     print_error(&format!("{}: {error}\n", bad("error")));
+    if matches!(error, StartError::Invalid { .. }) {
+        print_error(&format!("{START_FROM_LAST_GOOD}\n"));
+    }
     Ok(Exit::No)
 }
 

@@ -22,6 +22,7 @@ use super::supervisor::{OnEnd, Part};
 use crate::audit::AuditLog;
 use crate::rpc::count::DecisionCounts;
 use crate::rpc::error::Overload;
+use crate::status::condition_type::{CONDITION_TYPES, ConditionType};
 use crate::status::{ConditionStatus, Snapshot, StatusTracker};
 
 /// The content type of [`Metrics::render`].
@@ -240,15 +241,17 @@ impl Collector for StatusCollector {
         }
         let mut family = encoder.encode_descriptor(
             "condition",
-            "1 for the status that a condition has, 0 for the others",
+            "1 for the status that a condition has, 0 for the others; 0 for all of one that is only there when true",
             None,
             MetricType::Gauge,
         )?;
-        for condition in conditions {
+        // Each type is always there, so that a condition that is over is seen to be over.
+        for ConditionType { kind, .. } in CONDITION_TYPES {
+            let condition = conditions.iter().find(|condition| condition.kind == *kind);
             for status in [ConditionStatus::True, ConditionStatus::False, ConditionStatus::Unknown] {
-                let labels = [("type", condition.kind), ("status", status.as_str())];
-                let encoder = family.encode_family(&labels)?;
-                ConstGauge::new(i64::from(condition.status == status)).encode(encoder)?;
+                let labels = [("type", *kind), ("status", status.as_str())];
+                let holds = condition.is_some_and(|condition| condition.status == status);
+                ConstGauge::new(i64::from(holds)).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())

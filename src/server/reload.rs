@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::metrics::{Metrics, Reload};
 use crate::backoff::Backoff;
@@ -231,7 +231,7 @@ impl Reloader {
                 digest = %active.set.digest(),
                 "policy files are valid again and mean what serves"
             ),
-            LogLine::Waiting => debug!("policy removes something, waiting until it is no longer written"),
+            LogLine::Waiting => info!("policy removes something, waiting until it is no longer written"),
             LogLine::Troubled(trouble) => warn!(reason = trouble.reason(), "{trouble}"),
             LogLine::Untroubled => info!("policy files can be read and judged again"),
         }
@@ -263,7 +263,7 @@ fn unread(error: ReadError) -> Looked {
 
 /// What the status shows.
 fn shown(change: StatusChange) -> status::PolicyStatusChange {
-    let StatusChange { serving, attempt, trouble } = change;
+    let StatusChange { serving, attempt, trouble, removal_waits_until } = change;
     status::PolicyStatusChange {
         serving: serving.map(|active| Serving {
             generation: active.generation,
@@ -279,6 +279,7 @@ fn shown(change: StatusChange) -> status::PolicyStatusChange {
             AttemptOutcome::Missing { reason } => LoadOutcome::Missing { reason },
         }),
         trouble: trouble.map(|trouble| (trouble.reason(), trouble.to_string())),
+        removal_waits_until,
     }
 }
 

@@ -61,6 +61,8 @@ pub mod kind {
     pub const AUDIT_CHAIN_BROKEN: &str = "AuditChainBroken";
     /// Audit records do not get out as JSON lines. Only there when true.
     pub const AUDIT_LINES_STALLED: &str = "AuditLinesStalled";
+    /// The newest policy files remove something that serves, and wait until nobody writes them. Only there when true.
+    pub const POLICY_REMOVAL_WAITING: &str = "PolicyRemovalWaiting";
     /// The policy source can never change while the process runs. Only there when true.
     pub const POLICY_SOURCE_STATIC: &str = "PolicySourceStatic";
     /// The policy source never stands still, or cannot be read for now. Only there when true.

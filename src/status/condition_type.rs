@@ -132,6 +132,16 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
         ],
     },
     ConditionType {
+        kind: kind::POLICY_REMOVAL_WAITING,
+        is_only_true: true,
+        meaning: "the newest policy files remove something that serves, and are not served yet",
+        reasons: &[ConditionReason(
+            "True",
+            "WaitingForQuiet",
+            "nobody may write them for `--removal-quiet`; the message says until when",
+        )],
+    },
+    ConditionType {
         kind: kind::POLICY_SOURCE_STATIC,
         is_only_true: true,
         meaning: "the policy files can never change while the process runs",

@@ -51,7 +51,7 @@ impl TrackedStatus {
     }
 
     pub(super) fn apply(&mut self, change: PolicyStatusChange, now: SystemTime) {
-        let PolicyStatusChange { serving, attempt, trouble } = change;
+        let PolicyStatusChange { serving, attempt, trouble, removal_waits_until } = change;
         if let Some(serving) = serving {
             self.serve(serving);
         }
@@ -59,6 +59,14 @@ impl TrackedStatus {
             self.attempt(outcome, now);
         }
         self.toggle(kind::POLICY_SOURCE_UNSTABLE, trouble, now);
+        let waiting = removal_waits_until.map(|until| {
+            let message = format!(
+                "the newest policy files remove something that serves; they are served at {}, unless they are written again before",
+                seconds(until)
+            );
+            ("WaitingForQuiet", message)
+        });
+        self.toggle(kind::POLICY_REMOVAL_WAITING, waiting, now);
     }
 
     /// Returns `true` if something changed.
@@ -345,6 +353,12 @@ impl TrackedStatus {
             audience_status_count: active_count + self.troubled.len() - in_trouble_and_active,
         }
     }
+}
+
+/// To the next second, in UTC, since a wait is not over before its end.
+fn seconds(time: SystemTime) -> prost_types::Timestamp {
+    let time = prost_types::Timestamp::from(time);
+    prost_types::Timestamp { seconds: time.seconds.saturating_add(i64::from(time.nanos > 0)), nanos: 0 }
 }
 
 fn counted(count: usize, what: &str) -> String {

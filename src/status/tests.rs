@@ -112,12 +112,18 @@ fn serve(tracker: &StatusTracker, text: &str, generation: u64, time: u64) {
         audiences: Arc::clone(set.audiences()),
     };
     let attempt = Some(LoadOutcome::Accepted { warnings: Findings::new() });
-    tracker.apply(PolicyStatusChange { serving: Some(serving), attempt, trouble: None }, at(time));
+    tracker.apply(
+        PolicyStatusChange { serving: Some(serving), attempt, trouble: None, removal_waits_until: None },
+        at(time),
+    );
 }
 
 fn attempt(tracker: &StatusTracker, outcome: LoadOutcome, time: u64) {
     let serving = tracker.snapshot().serving.clone();
-    tracker.apply(PolicyStatusChange { serving, attempt: Some(outcome), trouble: None }, at(time));
+    tracker.apply(
+        PolicyStatusChange { serving, attempt: Some(outcome), trouble: None, removal_waits_until: None },
+        at(time),
+    );
 }
 
 fn reject(tracker: &StatusTracker, text: &str, time: u64) {
@@ -272,7 +278,10 @@ fn a_change_is_one_snapshot_for_all_who_watch() {
     assert!(seen.serving.is_some() && seen.last_attempt.is_some() && seen.is_ready());
     let serving = seen.serving.clone();
     let trouble = Some(("FilesKeepChanging", "a.yaml".to_owned()));
-    tracker.apply(PolicyStatusChange { serving: serving.clone(), attempt: None, trouble }, at(20));
+    tracker.apply(
+        PolicyStatusChange { serving: serving.clone(), attempt: None, trouble, removal_waits_until: None },
+        at(20),
+    );
     is(
         &tracker.snapshot().conditions,
         kind::POLICY_SOURCE_UNSTABLE,
@@ -281,7 +290,10 @@ fn a_change_is_one_snapshot_for_all_who_watch() {
         20,
     );
     is(&tracker.snapshot().conditions, kind::POLICY_ACCEPTED, ConditionStatus::True, "PolicyAccepted", 10);
-    tracker.apply(PolicyStatusChange { serving, attempt: None, trouble: None }, at(30));
+    tracker.apply(
+        PolicyStatusChange { serving, attempt: None, trouble: None, removal_waits_until: None },
+        at(30),
+    );
     let after = tracker.snapshot();
     assert!(after.conditions.iter().all(|condition| condition.kind != kind::POLICY_SOURCE_UNSTABLE));
     assert_eq!(seen.serving.as_ref().unwrap().generation, 1, "a snapshot stays as it was");

@@ -110,6 +110,8 @@ pub struct StatusChange {
     pub attempt: Option<AttemptOutcome>,
     /// What is wrong with the source of the policy, beyond the files themselves.
     pub trouble: Option<SourceTrouble>,
+    /// Since something is removed, the newest files wait until this moment, if they do.
+    pub removal_waits_until: Option<SystemTime>,
 }
 
 /// What an attempt came to.
@@ -257,6 +259,8 @@ pub struct ReloadState {
     /// Since when files have kept changing while they were read, or the system has had errors.
     unreadable_since: Option<Instant>,
     trouble: Option<SourceTrouble>,
+    /// The quiet that a removal waits for, as the status shows it: since when, and its end for people.
+    shown_quiet: Option<(Instant, SystemTime)>,
 }
 
 #[derive(Debug)]
@@ -295,6 +299,7 @@ impl ReloadState {
             pending: None,
             unreadable_since: None,
             trouble: None,
+            shown_quiet: None,
         }
     }
 
@@ -330,6 +335,26 @@ impl ReloadState {
     /// serves have to be left alone first: a half-written file is often a valid, shorter policy. Any write starts that wait
     /// again; after [`REMOVAL_TROUBLE_AFTER`] the status says so, and what serves stays. The first set serves at once.
     pub fn apply(&mut self, attempt: Attempt, now: Moment) -> Transition {
+        let mut transition = self.judge(attempt, now);
+        let quiet = self.pending.as_ref().filter(|pending| pending.bytes.is_some());
+        let quiet_since = quiet.map(|pending| pending.quiet_since);
+        if quiet_since != self.shown_quiet.map(|(since, _)| since) {
+            self.shown_quiet = quiet_since.map(|since| {
+                let passed = now.instant.saturating_duration_since(since);
+                (since, now.time + self.removal_quiet.saturating_sub(passed))
+            });
+            let shown = transition.status.unwrap_or_else(|| self.status(None));
+            transition.status =
+                Some(StatusChange { removal_waits_until: self.removal_waits_until(), ..shown });
+        }
+        transition
+    }
+
+    fn removal_waits_until(&self) -> Option<SystemTime> {
+        self.shown_quiet.map(|(_, until)| until)
+    }
+
+    fn judge(&mut self, attempt: Attempt, now: Moment) -> Transition {
         let Attempt { found, last_write } = attempt;
         if let (Some(pending), Some(write)) = (&mut self.pending, last_write) {
             pending.quiet_since = pending.quiet_since.max(write);
@@ -398,14 +423,21 @@ impl ReloadState {
         self.serving = Some(ServingSet { active: Arc::clone(&active), outlines });
         self.pending = None;
         self.last = Some(Judged::Accepted(bytes));
-        let log =
-            if recovered { vec![LogLine::Recovered { active: Arc::clone(&active) }] } else { Vec::new() };
-        let transition = Transition {
-            serve: Some(active),
-            verdict: Some(Verdict::Unchanged),
-            log,
-            ..Transition::default()
-        };
+        let (mut change, mut log) = (None, Vec::new());
+        if recovered {
+            let digest = active.set.digest().to_string();
+            change = Some(PolicyChange {
+                accepted: true,
+                generation: active.generation,
+                previous_digest: digest.clone(),
+                digest,
+                finding_count: warnings.count(),
+                ..PolicyChange::default()
+            });
+            log.push(LogLine::Recovered { active: Arc::clone(&active) });
+        }
+        let verdict = Some(Verdict::Unchanged);
+        let transition = Transition { serve: Some(active), change, verdict, log, ..Transition::default() };
         self.settled(Some(AttemptOutcome::Accepted { warnings }), transition)
     }
 
@@ -568,7 +600,8 @@ impl ReloadState {
 
     fn status(&self, attempt: Option<AttemptOutcome>) -> StatusChange {
         let serving = self.serving.as_ref().map(|serving| Arc::clone(&serving.active));
-        StatusChange { serving, attempt, trouble: self.trouble.clone() }
+        let removal_waits_until = self.removal_waits_until();
+        StatusChange { serving, attempt, trouble: self.trouble.clone(), removal_waits_until }
     }
 }
 

@@ -662,9 +662,11 @@ fn a_server_with_an_invalid_policy_reports_it_and_exits_with_1() {
     let ran = place.run(&flags);
     assert_eq!((ran.code, &*ran.stdout), (1, ""));
     assert!(ran.stderr.contains("policies/mcp.yaml:4:28"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--start-from-last-good"), "{}", ran.stderr);
     let ran = Place::new().run(&flags);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("cannot read `policies`"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--start-from-last-good"), "{}", ran.stderr);
 }
 
 #[test]

@@ -546,6 +546,59 @@ async fn the_audit_says_what_a_policy_change_changed() {
 }
 
 #[tokio::test]
+async fn a_recovery_leaves_an_event_and_conditions_that_are_over_are_0() {
+    use scopeward::rpc::v1::audit_service_client::AuditServiceClient;
+    use scopeward::rpc::v1::stream_audit_events_response::Message;
+    let service = Service::start(&policy("openid")).await;
+    let last_good = "scopeward_condition{type=\"ServingLastGood\",status=\"True\"} ";
+    assert_eq!(service.metric(last_good).await, Some(0.0), "from the start");
+    service.write("mcp.yaml", "audiences: [");
+    let is_rejected = |status: &v1::PolicyStatus| condition(&status.conditions, "ServingLastGood").is_some();
+    service.status_when("the rejection", is_rejected).await;
+    assert_eq!(service.metric(last_good).await, Some(1.0));
+    service.write("mcp.yaml", &policy("openid"));
+    service.status_when("the recovery", move |status| !is_rejected(status)).await;
+    assert_eq!(service.metric(last_good).await, Some(0.0));
+    let request = v1::StreamAuditEventsRequest {
+        kinds: vec![v1::AuditEventKind::PolicyChange.into()],
+        follow: true,
+        ..Default::default()
+    };
+    let mut client = AuditServiceClient::new(service.channel.clone());
+    let mut stream = client.stream_audit_events(request).await.unwrap().into_inner();
+    let mut changes = Vec::new();
+    while changes.len() < 3 {
+        let next = tokio::time::timeout(crate::service::DEADLINE, stream.message()).await.unwrap();
+        if let Some(Message::Event(event)) = next.unwrap().unwrap().message {
+            let change = event.policy_change.unwrap();
+            let is_same = event.policy.unwrap().digest == change.previous_digest;
+            changes.push((change.accepted, change.change_count, is_same));
+        }
+    }
+    assert_eq!(changes, [(true, 0, false), (false, 0, true), (true, 0, true)]);
+}
+
+#[tokio::test]
+async fn a_removal_that_waits_is_in_the_status_with_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    fs::write(folder.path().join("policies/mcp.yaml"), policy("a, b")).unwrap();
+    let mut settings = settings(folder.path());
+    settings.removal_quiet = Duration::from_secs(3600);
+    let service = Service::start_in(folder, settings).await.unwrap();
+    service.write("mcp.yaml", &policy("a"));
+    let is_waiting =
+        |status: &v1::PolicyStatus| condition(&status.conditions, "PolicyRemovalWaiting").is_some();
+    let status = service.status_when("the removal waits", is_waiting).await;
+    let waiting =
+        status.conditions.iter().find(|condition| condition.r#type == "PolicyRemovalWaiting").unwrap();
+    assert!(waiting.message.contains("remove something that serves; they are served at 2"), "{waiting:?}");
+    assert_eq!(generation(&status), 1);
+    service.write("mcp.yaml", &policy("a, b"));
+    service.status_when("nothing is removed", move |status| !is_waiting(status)).await;
+}
+
+#[tokio::test]
 async fn a_link_out_of_the_directory_is_a_finding_and_shows_nothing_of_its_target() {
     const SECRET: &str = "hunter2";
     for allowed in [false, true] {

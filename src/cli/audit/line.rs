@@ -92,6 +92,10 @@ fn policy_change(line: &mut String, event: &v1::AuditEvent, change: &v1::PolicyC
     let digest = brief(&digest);
     match (accepted, &**previous_digest) {
         (true, "") => push(line, &format_args!(" accepted generation {generation} {digest}")),
+        // After files that were rejected.
+        (true, before) if event.policy.as_ref().is_some_and(|policy| policy.digest == before) => {
+            push(line, &format_args!(" accepted again, generation {generation} {digest} as before"));
+        }
         (true, before) => {
             push(line, &format_args!(" accepted generation {generation} {digest} after {}", brief(before)));
         }

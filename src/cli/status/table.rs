@@ -37,7 +37,7 @@ pub(super) fn text(status: &v1::PolicyStatus) -> String {
     row(&mut text, "source", &clean(source));
     row(&mut text, "audiences", audience_count);
     match last_attempt {
-        Some(attempt) => row(&mut text, "attempt", &verdict(attempt)),
+        Some(attempt) => row(&mut text, "attempt", &verdict(attempt, conditions)),
         None => row(&mut text, "attempt", &"none"),
     }
 
@@ -68,15 +68,20 @@ pub(super) fn text(status: &v1::PolicyStatus) -> String {
     text
 }
 
-fn verdict(attempt: &v1::PolicyAttempt) -> String {
+fn verdict(attempt: &v1::PolicyAttempt, conditions: &[v1::Condition]) -> String {
     let v1::PolicyAttempt { attempt_time, accepted, finding_count, .. } = attempt;
     let verdict = match accepted {
         true => Shape::Good.with("accepted"),
         false => Shape::Bad.with("rejected"),
     };
     let findings = match (finding_count, accepted) {
-        // A directory that is not there has no findings; a condition says why.
-        (0, false) => return format!("{verdict} {}", time(attempt_time.as_ref())),
+        // A directory that is not there has no findings.
+        (0, false) => {
+            let accepted = conditions.iter().find(|condition| condition.r#type == kind::POLICY_ACCEPTED);
+            let message = accepted.map(|condition| clean(&condition.message)).unwrap_or_default();
+            // What follows says what serves instead.
+            message.split("; ").next().unwrap_or_default().to_owned()
+        }
         (0, true) => "no findings".to_owned(),
         (count, true) => counted(*count as usize, "warning"),
         (count, false) => counted(*count as usize, "finding"),
@@ -284,6 +289,17 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_in_the_table() {
         insta::assert_snapshot!(plain(&rejected()));
+    }
+
+    #[test]
+    fn an_attempt_that_found_no_files_says_why() {
+        let mut status = rejected();
+        status.last_attempt = Some(v1::PolicyAttempt::default());
+        let message = "cannot read `policies`: no such file; generation 1 keeps serving";
+        status.conditions = vec![condition("PolicyAccepted", "False", "PolicySourceMissing", message)];
+        let text = plain(&status);
+        assert!(text.contains("✘ rejected -, cannot read `policies`: no such file\n"), "{text}");
+        assert!(!text.contains("no findings"), "{text}");
     }
 
     #[test]

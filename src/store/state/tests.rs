@@ -100,7 +100,9 @@ fn an_invalid_set_leaves_the_last_good_one_serving() {
     let back = rig.text(6.0, ONE);
     assert_eq!((back.verdict, rig.generation()), (Some(Verdict::Unchanged), 1));
     assert!(matches!(back.log[..], [LogLine::Recovered { .. }]), "{:?}", back.log);
-    assert!(back.change.is_none(), "nothing changed");
+    let change = back.change.expect("the recovery is audited");
+    assert!(change.accepted && change.generation == 1 && change.change_count == 0, "{change:?}");
+    assert_eq!(change.digest, change.previous_digest, "nothing changed");
     let accepted = rig.text(7.0, ONE_WIDER);
     let change = accepted.change.expect("audited");
     assert_eq!((change.change_count, change.widening_count, change.generation), (1, 1, 2));
@@ -121,6 +123,33 @@ fn a_removal_waits_for_quiet_and_an_addition_does_not() {
     assert_eq!(rig.generation(), 2);
     assert_eq!(rig.text(14.0, ONE).verdict, Some(Verdict::Accepted));
     assert_eq!(rig.generation(), 3);
+}
+
+#[test]
+fn what_waits_is_shown_with_its_end_until_it_is_over() {
+    let mut rig = Rig::new();
+    // In seconds from now: the wall clock of the machine stands still.
+    let shown = |rig: &Rig| {
+        let until = rig.shown.last().and_then(|shown| shown.removal_waits_until);
+        until.map(|until| until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64())
+    };
+    rig.text(0.0, TWO);
+    assert_eq!(shown(&rig), None);
+    rig.text(1.0, ONE);
+    assert_eq!(shown(&rig), Some(2.0));
+    // A look without a write is nothing new to say, a write is.
+    let states = rig.shown.len();
+    rig.text(2.0, ONE);
+    assert_eq!(rig.shown.len(), states);
+    rig.attempt(2.5, found(ONE), Some(2.0));
+    assert_eq!(shown(&rig), Some(1.5));
+    // What cannot serve does not wait.
+    rig.text(3.0, BROKEN);
+    assert_eq!(shown(&rig), None);
+    rig.text(4.0, ONE);
+    assert_eq!(shown(&rig), Some(2.0));
+    assert_eq!(rig.text(6.0, ONE).verdict, Some(Verdict::Accepted));
+    assert_eq!(shown(&rig), None);
 }
 
 #[test]
@@ -355,7 +384,9 @@ proptest! {
                 let is_new = before.as_ref().is_none_or(|before| before.set.digest() != active.set.digest());
                 let expected = before.as_ref().map_or(0, |before| before.generation) + u64::from(is_new);
                 prop_assert_eq!(active.generation, expected);
-                prop_assert_eq!(transition.change.is_some_and(|change| change.accepted), is_new);
+                // A recovery is audited as well, and changes nothing.
+                let change = transition.change.filter(|change| change.accepted);
+                prop_assert_eq!(change.is_some_and(|change| change.digest != change.previous_digest), is_new);
                 if is_new {
                     let lost = before.as_ref().is_some_and(|before| {
                         before.set.audiences().iter().any(|old| {
