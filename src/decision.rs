@@ -314,4 +314,4 @@ fn is_forbidden(audiences: &[&AudiencePolicy], scope: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,6 +14,7 @@ pub mod budget;
 pub mod call;
 pub mod cli;
 pub mod decision;
+pub mod difference;
 pub mod escape;
 pub mod file;
 pub mod hex;

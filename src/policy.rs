@@ -272,6 +272,12 @@ impl AudiencePolicy {
         self.normal.as_deref().unwrap_or(&self.audience)
     }
 
+    /// What it means, as a hash: equal ones give equal answers.
+    #[must_use]
+    pub const fn meaning(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// What belongs into discovery documents, in policy order: the supported scopes that are not
     /// forbidden, not privileged, no step-up scopes and no patterns. Clients ask for all that is advertised.
     pub fn advertised_scopes(&self) -> impl Iterator<Item = &str> {
@@ -387,6 +393,17 @@ impl PolicySet {
     #[must_use]
     pub fn audiences(&self) -> &Arc<[Arc<AudiencePolicy>]> {
         &self.audiences
+    }
+
+    /// The audience of an authorize request that names none: the default one, else the only one; `None` if such a request
+    /// is denied.
+    #[must_use]
+    pub fn unnamed_audience(&self) -> Option<&Arc<AudiencePolicy>> {
+        match (self.default_audience(), &**self.audiences()) {
+            (Some(default), _) => Some(default),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        }
     }
 
     /// The audience of a request that names none, if the policy declares one.

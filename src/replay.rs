@@ -45,6 +45,9 @@ pub struct ReplayReport {
     pub cut: usize,
     /// How many calls cannot be repeated: they were denied for more client metadata than is recorded.
     pub not_repeatable: usize,
+    /// How many calls do not say which audiences they named, and were asked at those that decided: an older version wrote
+    /// them.
+    pub audiences_assumed: usize,
     /// How many events the log says are missing: not recorded, or deleted since.
     pub lost: u64,
     /// How many records are no calls: policy changes and checkpoints.
@@ -169,7 +172,15 @@ impl<'p> Replay<'p> {
     }
 
     fn call(&mut self, recorded: RecordedCall) {
-        let RecordedCall { sequence, call, allowed, scope, client_truncated, client_too_large } = recorded;
+        let RecordedCall {
+            sequence,
+            call,
+            allowed,
+            scope,
+            client_truncated,
+            audiences_assumed,
+            client_too_large,
+        } = recorded;
         self.report.calls += 1;
         if client_too_large {
             // No policy changes that, and what is left of the client would be judged as another one.
@@ -177,6 +188,7 @@ impl<'p> Replay<'p> {
             return;
         }
         self.report.cut += usize::from(client_truncated);
+        self.report.audiences_assumed += usize::from(audiences_assumed);
         let old = call.answer(self.before);
         let as_recorded = old.is_allowed() == allowed && same(&old.scope, &distinct_tokens(&scope));
         self.report.not_as_recorded += usize::from(!as_recorded);
@@ -371,6 +383,9 @@ mod tests {
             replay.take(Line::read(&event("EXPANSION", "CheckAuthorizeScopes", 1, &rest)).unwrap());
             let report = replay.finish();
             assert_eq!((report.calls, report.not_as_recorded), (1, 0));
+            let note = "note: 1 are from before it was recorded which audiences a request names";
+            assert_eq!(output::text(&report).contains(note), asked.is_empty());
+            assert_eq!(output::json(&report)["audiencesAssumed"], usize::from(asked.is_empty()));
             report.groups.first().map(|group| (group.flip, group.after.reason))
         };
         let required = Some((Flip::NowDenied, Some(Reason::AudienceRequired)));

@@ -15,9 +15,10 @@ use super::remote::TimeoutArgs;
 use super::remote::address::ServerAddress;
 use super::report::{self, counted};
 use super::{Exit, input};
+use crate::difference::changes;
 use crate::escape::{self, shown};
 use crate::policy::PolicySet;
-use crate::policy::change::{Change, ChangeKind, changes};
+use crate::policy::change::{Change, ChangeKind};
 use crate::replay;
 
 mod against;
@@ -233,6 +234,10 @@ fn change_json(change: &Change) -> Value {
         ChangeKind::RuleAdded { name } => ("rule-added", json!({"rule": name})),
         ChangeKind::RuleRemoved { name } => ("rule-removed", json!({"rule": name})),
         ChangeKind::RuleCondition { name } => ("rule-condition", json!({"rule": name})),
+        ChangeKind::AudienceRequired { requests, required } => {
+            ("audience-required", json!({"requests": requests, "required": required}))
+        }
+        ChangeKind::Example { question } => ("example", json!({"question": question})),
     };
     let mut json = json!({
         "audience": audience,

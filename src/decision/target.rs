@@ -55,11 +55,7 @@ fn unnamed(policy: &PolicySet, kind: RequestKind) -> Option<Vec<&AudiencePolicy>
         RequestKind::Registration => {
             policy.registration_audiences().iter().map(|audience| &**audience).collect()
         }
-        RequestKind::Authorize => match (policy.default_audience(), &**policy.audiences()) {
-            (Some(default), _) => vec![&**default],
-            (None, [only]) => vec![&**only],
-            (None, _) => Vec::new(),
-        },
+        RequestKind::Authorize => policy.unnamed_audience().into_iter().map(|audience| &**audience).collect(),
     };
     (!found.is_empty()).then_some(found)
 }

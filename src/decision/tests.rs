@@ -11,7 +11,7 @@ use crate::scope::{join, tokens};
 
 mod audiences;
 mod authorize;
-mod draw;
+pub(crate) mod draw;
 mod naive;
 mod properties;
 mod registration;

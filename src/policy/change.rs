@@ -1,7 +1,7 @@
 //! What changed between two policy sets, in words that an operator cares about.
 //!
-//! A change is marked *widening* if some client may get something that it could not get before. The
-//! mark errs on the side of caution: what may widen is marked. Knows nothing about how it is printed.
+//! Here a change is marked *widening* by the kind of its key, if it may give some client more. Whether it does is
+//! found out by the layer above, which asks both sets. Knows nothing about how it is printed.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -90,6 +90,59 @@ pub enum ChangeKind {
         /// Its name.
         name: String,
     },
+    /// Requests that name no audience are denied where they were answered, or answered where they were denied.
+    AudienceRequired {
+        /// Which requests, as in `register`.
+        requests: &'static str,
+        /// Whether they are denied now.
+        required: bool,
+    },
+    /// A question that gets more than before, though no single change of the audience is known to give more.
+    Example {
+        /// The question and both answers, in words.
+        question: String,
+    },
+}
+
+impl Change {
+    /// Requests that name no audience are denied from now on, or answered.
+    #[must_use]
+    pub const fn audience_required(requests: &'static str, required: bool) -> Self {
+        let kind = ChangeKind::AudienceRequired { requests, required };
+        Self { audience: String::new(), kind, widening: !required, removal: false }
+    }
+
+    /// An audience, or the set if it is empty, answers a question with more than before.
+    #[must_use]
+    pub fn example(audience: &str, question: String) -> Self {
+        let kind = ChangeKind::Example { question };
+        Self { audience: audience.to_owned(), kind, widening: true, removal: false }
+    }
+
+    /// Returns `true` if names mean an audience that meant none: whatever it grants was not granted under those.
+    #[must_use]
+    pub fn adds_names(&self) -> bool {
+        match &self.kind {
+            ChangeKind::AudienceAdded => true,
+            ChangeKind::NamesAdded { list, .. } => list == "aliases",
+            ChangeKind::Setting { key, .. } => key == "ignoreQuery",
+            _ => false,
+        }
+    }
+
+    /// The key that has another value, if it is one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match &self.kind {
+            ChangeKind::ScopesAdded { list, .. }
+            | ChangeKind::ScopesRemoved { list, .. }
+            | ChangeKind::NamesAdded { list, .. }
+            | ChangeKind::NamesRemoved { list, .. }
+            | ChangeKind::Reordered { list } => Some(list),
+            ChangeKind::Setting { key, .. } => Some(key),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Change {
@@ -119,6 +172,14 @@ impl fmt::Display for Change {
             ChangeKind::RuleCondition { name } => {
                 write!(formatter, "clientRules.{} when changed", shown(name))?
             }
+            ChangeKind::AudienceRequired { requests, required } => {
+                let (before, after) = if *required { ("answered", "denied") } else { ("denied", "answered") };
+                write!(formatter, "{requests} requests that name no audience: {before} -> {after}")?;
+                if *required {
+                    formatter.write_str(" (narrowing)")?;
+                }
+            }
+            ChangeKind::Example { question } => formatter.write_str(&shown(question))?,
         }
         if self.widening {
             formatter.write_str(" (widening)")?;
@@ -134,9 +195,9 @@ fn write_names(formatter: &mut fmt::Formatter<'_>, list: &str, sign: &str, names
 }
 
 /// Every change from one set to another: the set first, then audiences sorted, then in the order of
-/// the format. Empty exactly if both sets mean the same.
+/// the format. Empty exactly if both sets mean the same. Marked as widening is what may widen.
 #[must_use]
-pub fn changes(before: &PolicySet, after: &PolicySet) -> Vec<Change> {
+pub fn candidates(before: &PolicySet, after: &PolicySet) -> Vec<Change> {
     let mut found = Vec::new();
     let default = |set: &PolicySet| set.default_audience().map(|audience| audience.normal().to_owned());
     let (old_default, new_default) = (default(before), default(after));
@@ -372,7 +433,8 @@ mod tests {
 
     #[track_caller]
     fn check(before: &str, after: &str, expected: &[&str]) {
-        let lines: Vec<String> = changes(&set(before), &set(after)).iter().map(Change::to_string).collect();
+        let lines: Vec<String> =
+            candidates(&set(before), &set(after)).iter().map(Change::to_string).collect();
         assert_eq!(lines, expected);
     }
 
@@ -412,7 +474,7 @@ mod tests {
             &["api: baselineClientScopes reordered"],
         );
         let removal = |before: &str, after: &str| {
-            changes(&set(&audience(before)), &set(&audience(after))).iter().any(|change| change.removal)
+            candidates(&set(&audience(before)), &set(&audience(after))).iter().any(|change| change.removal)
         };
         assert!(removal("forbiddenScopes: [c]", ""));
         assert!(removal("privilegedScopes: [c]", ""));

@@ -31,8 +31,17 @@ pub fn text(report: &ReplayReport) -> String {
             one(&mut out, group);
         }
     }
-    let ReplayReport { calls, flipped, not_as_recorded, cut, not_repeatable, lost, others: _, groups: _ } =
-        report;
+    let ReplayReport {
+        calls,
+        flipped,
+        not_as_recorded,
+        cut,
+        not_repeatable,
+        audiences_assumed,
+        lost,
+        others: _,
+        groups: _,
+    } = report;
     _ = writeln!(out, "{calls} recorded calls, {flipped} flip");
     if *not_as_recorded > 0 {
         _ = writeln!(
@@ -50,6 +59,12 @@ pub fn text(report: &ReplayReport) -> String {
         _ = writeln!(
             out,
             "note: {not_repeatable} cannot be repeated: denied for more client metadata than is recorded, under any policy"
+        );
+    }
+    if *audiences_assumed > 0 {
+        _ = writeln!(
+            out,
+            "note: {audiences_assumed} are from before it was recorded which audiences a request names; they are asked at those that decided, and what changes for requests that name none is not seen"
         );
     }
     if *lost > 0 {
@@ -147,6 +162,7 @@ pub fn json(report: &ReplayReport) -> Value {
         "notAsRecorded": report.not_as_recorded,
         "clientTruncated": report.cut,
         "notRepeatable": report.not_repeatable,
+        "audiencesAssumed": report.audiences_assumed,
         "lost": report.lost,
         "otherRecords": report.others,
         "flips": report.groups.iter().map(group).collect::<Vec<_>>(),
@@ -201,6 +217,7 @@ mod tests {
             not_as_recorded: 1,
             cut: 2,
             not_repeatable: 5,
+            audiences_assumed: 0,
             lost: 3,
             others: 1,
             groups: vec![group, other],

@@ -37,6 +37,8 @@ pub struct RecordedCall {
     pub scope: String,
     /// The client's metadata was cut.
     pub client_truncated: bool,
+    /// It does not say which audiences were named; those that decided stand in for them.
+    pub audiences_assumed: bool,
     /// It was denied because there was more client metadata than is looked at, and so than is recorded.
     pub client_too_large: bool,
 }
@@ -77,11 +79,16 @@ impl Line {
         let tells_what_was_asked =
             ["askedAudiences", "asked_audiences"].iter().any(|name| value.get(name).is_some());
         let mut event: AuditEvent = from_value(value)?;
-        if !tells_what_was_asked {
+        let audiences_assumed = !tells_what_was_asked;
+        if audiences_assumed {
             // An older line: the audiences that decided are the best that is known.
             event.asked_audiences.clone_from(&event.audiences);
         }
-        Self::event(event)
+        let line = Self::event(event)?;
+        Ok(match line {
+            Self::Call(recorded) => Self::Call(Box::new(RecordedCall { audiences_assumed, ..*recorded })),
+            other => other,
+        })
     }
 
     /// What a gap tells.
@@ -122,6 +129,7 @@ impl Line {
             allowed,
             scope: event.effective_scope,
             client_truncated: event.client_truncated,
+            audiences_assumed: false,
             client_too_large,
         })))
     }

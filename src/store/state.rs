@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Active;
+use crate::difference::changes;
 use crate::policy::PolicySet;
-use crate::policy::change::{Change, changes};
+use crate::policy::change::Change;
 use crate::policy::check::Accepted;
 use crate::policy::finding::Findings;
 use crate::policy::outline::Outlines;

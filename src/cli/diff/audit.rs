@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
-use crate::audit::{Body, Record, STORE_FILE, scan};
+use crate::audit::{AuditError, Body, Record, STORE_FILE, scan};
 use crate::escape::shown;
 use crate::replay::{Line, RecordError};
 
@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()
 /// The records of a store.
 fn store(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()> {
     let mut wrong: Option<(u64, RecordError)> = None;
-    scan(path, |record: Record| {
+    let scanned = scan(path, |record: Record| {
         let sequence = record.body.sequence();
         let line = match record.body {
             Body::Event(event) => Line::event(*event),
@@ -48,7 +48,18 @@ fn store(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()> {
             Ok(line) => each(line),
             Err(error) => _ = wrong.get_or_insert((sequence, error)),
         }
-    })?;
+    });
+    match scanned {
+        Ok(()) => {}
+        Err(AuditError::StoreInUse { path }) => {
+            return Err(anyhow!(
+                "`{}` is in use by a running server; write its records to a file with `scopeward audit tail --output \
+                 json` and replay that, or stop the server first",
+                shown(&path.to_string_lossy())
+            ));
+        }
+        Err(error) => return Err(error.into()),
+    }
     match wrong {
         None => Ok(()),
         Some((sequence, error)) => Err(anyhow!("record {sequence} cannot be replayed: {error}")),

@@ -12,50 +12,50 @@ use crate::policy::{ClientSource, PolicySet};
 use crate::scope::matching::ScopeMatching::{self, Exact, Hierarchic, Wildcard};
 use crate::scope::matching::has_star_segment;
 
-pub(super) const SCOPES: &[&str] = &[
+pub(crate) const SCOPES: &[&str] = &[
     "a", "a.b", "a.b.c", "a.c", "a.*", "a.*.c", "*", "*.b", "b", "b.a", "b.*", "a..b", "b.", "c:*", "openid",
 ];
 /// In the order in which a set has them.
-pub(super) const NAMES: [&str; 3] = ["https://one.example.com", "two", "urn:three"];
+pub(crate) const NAMES: [&str; 3] = ["https://one.example.com", "two", "urn:three"];
 /// An alias of each.
-pub(super) const ALIASES: [&str; 3] = ["api://one", "2", "urn:drei"];
+pub(crate) const ALIASES: [&str; 3] = ["api://one", "2", "urn:drei"];
 
 /// One audience as drawn; lists may hold what is not valid, see [`Drawn::valid`].
 #[derive(Clone, Debug)]
-pub(super) struct Drawn {
-    pub(super) matching: ScopeMatching,
-    pub(super) supported: Vec<&'static str>,
-    pub(super) baseline: Vec<&'static str>,
-    pub(super) default: Option<Vec<&'static str>>,
-    pub(super) step_up: Vec<&'static str>,
-    pub(super) privileged: Vec<&'static str>,
-    pub(super) forbidden: Vec<&'static str>,
-    pub(super) rule: Vec<&'static str>,
-    pub(super) always: Vec<&'static str>,
+pub(crate) struct Drawn {
+    pub(crate) matching: ScopeMatching,
+    pub(crate) supported: Vec<&'static str>,
+    pub(crate) baseline: Vec<&'static str>,
+    pub(crate) default: Option<Vec<&'static str>>,
+    pub(crate) step_up: Vec<&'static str>,
+    pub(crate) privileged: Vec<&'static str>,
+    pub(crate) forbidden: Vec<&'static str>,
+    pub(crate) rule: Vec<&'static str>,
+    pub(crate) always: Vec<&'static str>,
     /// At registration; unsupported and unregistered ones at authorize.
-    pub(super) drops: [bool; 3],
+    pub(crate) drops: [bool; 3],
     /// Whether nothing left means the default: at registration, at authorize.
-    pub(super) nothing_left: [bool; 2],
-    pub(super) omitted: &'static str,
+    pub(crate) nothing_left: [bool; 2],
+    pub(crate) omitted: &'static str,
     /// For `cimd`, `dcr` and `static`; the first one for every client if it is written as one word.
-    pub(super) unknown: [&'static str; 3],
-    pub(super) is_one_word: bool,
-    pub(super) existing: bool,
+    pub(crate) unknown: [&'static str; 3],
+    pub(crate) is_one_word: bool,
+    pub(crate) existing: bool,
 }
 
 /// A policy as drawn.
 #[derive(Clone, Debug)]
-pub(super) struct World {
-    pub(super) policies: [Drawn; 3],
+pub(crate) struct World {
+    pub(crate) policies: [Drawn; 3],
     /// `defaultAudience`.
-    pub(super) default: Option<usize>,
+    pub(crate) default: Option<usize>,
     /// `registrationAudiences`.
-    pub(super) registration: Option<Vec<usize>>,
+    pub(crate) registration: Option<Vec<usize>>,
 }
 
 impl Drawn {
     /// Leaves out of each list what a policy may not hold there.
-    pub(super) fn valid(mut self) -> Self {
+    pub(crate) fn valid(mut self) -> Self {
         let Self { matching, supported, privileged, forbidden, .. } = self.clone();
         let stopped = |list: &[&str], scope: &str| list.iter().any(|entry| matching.stops(entry, scope));
         let may_step_up = |scope: &&str| {
@@ -176,29 +176,29 @@ fn drawn() -> impl Strategy<Value = Drawn> {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// Places in `NAMES`.
-    pub(super) places: Vec<usize>,
-    pub(super) audiences: Vec<String>,
-    pub(super) scope: Option<String>,
-    pub(super) registered: Option<String>,
-    pub(super) source: Option<ClientSource>,
+    pub(crate) places: Vec<usize>,
+    pub(crate) audiences: Vec<String>,
+    pub(crate) scope: Option<String>,
+    pub(crate) registered: Option<String>,
+    pub(crate) source: Option<ClientSource>,
 }
 
 impl Asked {
-    pub(super) fn client(&self) -> Client<'static> {
+    pub(crate) fn client(&self) -> Client<'static> {
         Client { source: self.source, ..Client::default() }
     }
 
-    pub(super) fn tokens(&self) -> Vec<&str> {
+    pub(crate) fn tokens(&self) -> Vec<&str> {
         crate::scope::distinct_tokens(self.scope.as_deref().unwrap_or_default())
     }
 
-    pub(super) fn expand<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
+    pub(crate) fn expand<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
         expand(set, &self.audiences, self.scope.as_deref(), self.client())
     }
 
-    pub(super) fn update<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
+    pub(crate) fn update<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
         let (audiences, scope, client) = (&self.audiences, self.scope.as_deref(), self.client());
         let question = registration::RegistrationQuestion {
             audiences,
@@ -211,17 +211,17 @@ impl Asked {
         answer
     }
 
-    pub(super) fn check<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
+    pub(crate) fn check<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
         check(set, &self.audiences, self.registered.as_deref(), self.scope.as_deref(), self.client())
     }
 
     /// The same with nothing asked.
-    pub(super) fn omitted(&self) -> Self {
+    pub(crate) fn omitted(&self) -> Self {
         Self { scope: None, ..self.clone() }
     }
 }
 
-pub(super) fn asked() -> impl Strategy<Value = Asked> {
+pub(crate) fn asked() -> impl Strategy<Value = Asked> {
     let token = || prop_oneof![9 => select(SCOPES), 1 => select(vec!["unknown", "a.b.x", "a\tb"])];
     let parameter = move || option::of(vec(token(), 0..6).prop_map(|tokens| tokens.join(" ")));
     let source =
@@ -238,7 +238,7 @@ pub(super) fn asked() -> impl Strategy<Value = Asked> {
 }
 
 /// Three files with an audience each, valid.
-pub(super) fn policies() -> impl Strategy<Value = World> {
+pub(crate) fn policies() -> impl Strategy<Value = World> {
     let registration = option::of(subsequence(vec![0usize, 1, 2], 1..=3).prop_shuffle());
     ([drawn(), drawn(), drawn()], option::of(0..3usize), registration).prop_map(
         |(policies, default, registration)| World {
@@ -251,7 +251,7 @@ pub(super) fn policies() -> impl Strategy<Value = World> {
 
 impl World {
     /// Its files, by the place of their audience; what is said once is in the first.
-    pub(super) fn files(&self) -> [String; 3] {
+    pub(crate) fn files(&self) -> [String; 3] {
         let mut files = [0, 1, 2].map(|at| self.policies[at].yaml(NAMES[at]));
         if let Some(default) = self.default {
             files[0].push_str(&format!("defaultAudience: {}\n", NAMES[default]));
@@ -264,12 +264,12 @@ impl World {
     }
 }
 
-pub(super) fn compiled(world: &World) -> PolicySet {
+pub(crate) fn compiled(world: &World) -> PolicySet {
     read_all(&world.files())
 }
 
 #[track_caller]
-pub(super) fn read_all(files: &[String]) -> PolicySet {
+pub(crate) fn read_all(files: &[String]) -> PolicySet {
     let names = ["a.yaml", "b.yaml", "c.yaml"];
     let files: Vec<(&str, &str)> = names.into_iter().zip(files.iter().map(String::as_str)).collect();
     match read(&files) {

@@ -52,6 +52,7 @@ fn events_come_back_from_the_json_of_the_service() {
         allowed: false,
         scope: String::new(),
         client_truncated: true,
+        audiences_assumed: false,
         client_too_large: false,
     };
     let text = json::to_string(&event()).unwrap();

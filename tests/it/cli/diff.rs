@@ -31,19 +31,37 @@ fn changes_are_listed_and_what_widens_is_marked() {
     assert_snapshot!(place.run(&["diff", "old", "new"]).shown(), @r"
     exit 0
     --- stdout
+    ~ authorize requests that name no audience: answered -> denied (narrowing)
     ! https://mcp.example.com: baselineClientScopes +offline_access (widening)
     ! https://mcp.example.com: privilegedScopes -mcp:read (widening)
     ! https://new.example.com: audience added (widening)
-    3 changes, 3 widening: sha256:DIGEST -> sha256:DIGEST
+    4 changes, 3 widening: sha256:DIGEST -> sha256:DIGEST
     ");
     assert_snapshot!(place.run(&["diff", "new", "old", "--fail-on-widening"]).shown(), @r"
-    exit 0
+    exit 1
     --- stdout
+    ! authorize requests that name no audience: denied -> answered (widening)
     ~ https://mcp.example.com: baselineClientScopes -offline_access
     ~ https://mcp.example.com: privilegedScopes +mcp:read
     - https://new.example.com: audience removed
-    3 changes, 0 widening: sha256:DIGEST -> sha256:DIGEST
+    4 changes, 1 widening: sha256:DIGEST -> sha256:DIGEST
     ");
+    let default = format!("{OLD}defaultAudience: https://mcp.example.com\n");
+    place.write("default/mcp.yaml", default);
+    let other = "audiences: {'https://other.example.com': {scopesSupported: [openid]}}\n";
+    place.write("two/mcp.yaml", OLD);
+    place.write("two/other.yaml", other);
+    place.write("both/mcp.yaml", format!("{OLD}defaultAudience: https://mcp.example.com\n"));
+    place.write("both/other.yaml", other);
+    // Whatever it says of its audiences, a request without one is answered that was denied.
+    let ran = place.run(&["diff", "two", "both", "--fail-on-widening"]);
+    let line = "! authorize requests that name no audience: denied -> answered (widening)";
+    assert!(ran.code == 1 && ran.stdout.lines().any(|said| said == line), "{}", ran.shown());
+    let ran = place.run(&["diff", "old", "default", "--fail-on-widening"]);
+    assert_eq!(
+        (ran.code, ran.stdout.lines().next()),
+        (0, Some("~ defaultAudience (none) -> https://mcp.example.com"))
+    );
     let ran = place.run(&["diff", "old", "old/mcp.yaml", "--fail-on-widening"]);
     assert_eq!(stable(&ran.stdout), "no changes: sha256:DIGEST\n");
     assert_eq!(ran.code, 0);
@@ -56,11 +74,12 @@ fn only_a_widening_that_is_to_fail_exits_with_1() {
     let ran = place.run(&["diff", "old", "new", "--fail-on-widening", "--output", "json"]);
     let json = ran.json();
     assert_eq!((ran.code, &json["widening"]), (1, &3.into()));
-    assert_eq!(json["changes"][0]["change"], "scopes-added");
-    assert_eq!(json["changes"][0]["scopes"], serde_json::json!(["offline_access"]));
-    assert_eq!(json["changes"][1]["removal"], true);
+    assert_eq!(json["changes"][0]["change"], "audience-required");
+    assert_eq!(json["changes"][1]["change"], "scopes-added");
+    assert_eq!(json["changes"][1]["scopes"], serde_json::json!(["offline_access"]));
+    assert_eq!(json["changes"][2]["removal"], true);
     assert_eq!(
-        (&json["changes"][2]["change"], &json["notVisible"]),
+        (&json["changes"][3]["change"], &json["notVisible"]),
         (&"audience-added".into(), &Value::Array(vec![]))
     );
 }
@@ -107,7 +126,12 @@ fn recorded_calls_show_which_answers_flip() {
     // Only the server can read its store while it runs.
     let ran = place.run(&["diff", "old", "new", "--replay", ".scopeward"]);
     assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("is in use by a running server"), "{}", ran.stderr);
+    let said = "is in use by a running server; write its records to a file with `scopeward audit tail --output json`";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let tail = server.ask(&place, &["audit", "tail", "--output", "json"]);
+    place.write("live.jsonl", &tail.stdout);
+    let live = place.run(&["diff", "old", "new", "--replay", "live.jsonl", "--output", "json"]).json();
+    assert_eq!(live["replay"]["calls"], 4, "{live}");
     assert_eq!(server.end("TERM"), Some(0));
     let ran = place.run(&["diff", "old", "new", "--replay", ".scopeward"]);
     assert_snapshot!(ran.shown());

@@ -1,0 +1,346 @@
+//! What changes from one policy set to another, and what of it lets a client have more.
+//!
+//! The changes are those of [`policy::change`](crate::policy::change), which marks what may widen by the kind of its key. Here
+//! both sets are asked: a change widens only if the sets answer some question differently, with a scope that was not granted
+//! before. The questions are derived from both sets (`probe`): each scope, alone and with another one, omitted, registered
+//! or not or unknown, from each source and by the client of each rule. Where several audiences are named, rules that are
+//! cautious stand in for questions about each combination. Does no I/O.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use self::joint::Shifts;
+use self::probe::Probes;
+use crate::audience::normalise;
+use crate::call::Call;
+use crate::decision::{Answer, Reason, RequestKind};
+use crate::policy::change::{Change, candidates};
+use crate::policy::{AudiencePolicy, NothingLeft, PolicySet};
+use crate::proto::v1;
+
+mod joint;
+mod probe;
+
+/// Most decisions for one comparison, counted for each audience; beyond that everything counts as widening that may widen.
+const MAX_DECISIONS: usize = 300_000;
+
+/// Every change from one set to another: the set first, then audiences sorted, then in the order of the format. Empty exactly
+/// if both sets mean the same.
+#[must_use]
+pub fn changes(before: &PolicySet, after: &PolicySet) -> Vec<Change> {
+    let mut changes = candidates(before, after);
+    if changes.is_empty() {
+        return changes;
+    }
+    let mut judge = Judge { before, after, left: MAX_DECISIONS };
+    let mut effects: HashMap<String, Widening> = HashMap::new();
+    for (old, new) in common(before, after) {
+        if old.meaning() != new.meaning() {
+            effects.insert(new.audience.to_string(), judge.audience(old, new));
+        }
+    }
+    for change in changes.iter_mut().filter(|change| !change.adds_names()) {
+        if let Some(effect) = effects.get(&change.audience) {
+            change.widening &= effect.widens();
+        }
+    }
+    let mut found = Vec::new();
+    for (audience, effect) in &effects {
+        if let Widening::Wider(example) = effect
+            && !changes.iter().any(|change| change.widening && change.audience == *audience)
+        {
+            found.push(Change::example(audience, example.clone()));
+        }
+    }
+    found.sort_by(|one, other| one.audience.cmp(&other.audience));
+    for change in found {
+        // Behind the other changes of its audience.
+        let behind = changes.iter().rposition(|one| one.audience == change.audience);
+        changes.insert(behind.map_or(changes.len(), |at| at + 1), change);
+    }
+    unnamed(&mut judge, &mut changes);
+    changes
+}
+
+/// What becomes of requests that name no audience.
+fn unnamed(judge: &mut Judge<'_>, changes: &mut Vec<Change>) {
+    let mut found = Vec::new();
+    for kind in [RequestKind::Registration, RequestKind::Authorize] {
+        let (requests, key) = match kind {
+            RequestKind::Registration => ("register", "registrationAudiences"),
+            RequestKind::Authorize => ("authorize", "defaultAudience"),
+        };
+        let (old, new) = (targets(judge.before, kind), targets(judge.after, kind));
+        if old.is_empty() != new.is_empty() {
+            found.push(Change::audience_required(requests, new.is_empty()));
+            // Says more than a list of all the audiences that are meant, or are not.
+            changes.retain(|change| {
+                change.key() != Some("registrationAudiences") || kind == RequestKind::Authorize
+            });
+        }
+        let is_same =
+            old.len() == new.len() && old.iter().zip(&new).all(|(one, other)| one.normal() == other.normal());
+        let has_line = changes.iter().any(|change| change.audience.is_empty() && change.key() == Some(key));
+        // One audience that stays the same was compared by its name.
+        let is_known = is_same
+            && (old.len() <= 1 || old.iter().zip(&new).all(|(one, other)| one.meaning() == other.meaning()));
+        let effect = if is_known || old.is_empty() || new.is_empty() {
+            Widening::Narrower
+        } else if has_line || !changes.iter().any(|change| change.widening) {
+            judge.ask(&[], &old, &new, &[kind]).0
+        } else {
+            continue;
+        };
+        for change in
+            changes.iter_mut().filter(|change| change.audience.is_empty() && change.key() == Some(key))
+        {
+            change.widening &= effect.widens();
+        }
+        if let Widening::Wider(example) = effect
+            && !changes.iter().any(|change| change.widening)
+        {
+            found.push(Change::example("", example));
+        }
+    }
+    let behind = changes.iter().take_while(|change| change.audience.is_empty()).count();
+    changes.splice(behind..behind, found);
+}
+
+/// The audiences of a request that names none; empty if it is denied.
+fn targets(set: &PolicySet, kind: RequestKind) -> Vec<&AudiencePolicy> {
+    match kind {
+        RequestKind::Registration => {
+            set.registration_audiences().iter().map(|audience| &**audience).collect()
+        }
+        RequestKind::Authorize => set.unnamed_audience().into_iter().map(|audience| &**audience).collect(),
+    }
+}
+
+/// The audiences that both sets have, with their policies.
+fn common<'s>(
+    before: &'s PolicySet,
+    after: &'s PolicySet,
+) -> impl Iterator<Item = (&'s Arc<AudiencePolicy>, &'s Arc<AudiencePolicy>)> {
+    before.audiences().iter().filter_map(|old| {
+        let at = after.audiences().binary_search_by(|new| new.normal().cmp(old.normal())).ok()?;
+        Some((old, after.audiences().get(at)?))
+    })
+}
+
+/// What a change of an audience does.
+#[derive(Clone, Debug)]
+enum Widening {
+    /// No question gets more.
+    Narrower,
+    /// Some question gets more, such as this one, in words.
+    Wider(String),
+    /// There was too much to ask.
+    Unknown,
+}
+
+impl Widening {
+    const fn widens(&self) -> bool {
+        !matches!(self, Self::Narrower)
+    }
+}
+
+/// Asks both sets.
+struct Judge<'s> {
+    before: &'s PolicySet,
+    after: &'s PolicySet,
+    /// How many more decisions may be made.
+    left: usize,
+}
+
+impl Judge<'_> {
+    /// What the change of one audience does to the requests that name it, alone or with others.
+    fn audience(&mut self, old: &AudiencePolicy, new: &AudiencePolicy) -> Widening {
+        let kinds = [RequestKind::Registration, RequestKind::Authorize];
+        let (effect, shifts) = self.ask(&[new.normal()], &[old], &[new], &kinds);
+        if effect.widens() {
+            return effect;
+        }
+        match joint::widens(self.before, self.after, old, new, &shifts) {
+            Some(why) => {
+                Widening::Wider(format!("requests that name it together with other audiences: {why}"))
+            }
+            None => Widening::Narrower,
+        }
+    }
+
+    /// Asks every question that is derived from these policies.
+    fn ask(
+        &mut self,
+        names: &[&str],
+        old: &[&AudiencePolicy],
+        new: &[&AudiencePolicy],
+        kinds: &[RequestKind],
+    ) -> (Widening, Shifts) {
+        let mut shifts = Shifts::default();
+        let Some(probes) = Probes::of(old, new) else { return (Widening::Unknown, shifts) };
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let weight = 2 * old.len().max(new.len());
+        for client in &probes.clients {
+            for kind in kinds {
+                let call = Call {
+                    kind: *kind,
+                    audiences: names.clone(),
+                    scope: None,
+                    registered_scope: None,
+                    client: client.clone(),
+                };
+                let nothing_left = |audience: &&AudiencePolicy| match kind {
+                    RequestKind::Registration => audience.registration_nothing_left == NothingLeft::Default,
+                    RequestKind::Authorize => audience.nothing_left == NothingLeft::Default,
+                };
+                let mut asking = Asking {
+                    judge: &mut *self,
+                    weight,
+                    call,
+                    shifts: &mut shifts,
+                    let_through: Vec::new(),
+                    dropped: Vec::new(),
+                };
+                if let Err(effect) = asking.all(&probes, new.iter().all(nothing_left)) {
+                    return (effect, shifts);
+                }
+            }
+        }
+        (Widening::Narrower, shifts)
+    }
+}
+
+/// The questions of one kind by one client.
+struct Asking<'j, 's> {
+    judge: &'j mut Judge<'s>,
+    weight: usize,
+    call: Call,
+    shifts: &'j mut Shifts,
+    /// Scopes because of which the older set denied a request and the newer one does not.
+    let_through: Vec<String>,
+    /// Scopes that the newer set drops.
+    dropped: Vec<String>,
+}
+
+impl Asking<'_, '_> {
+    fn all(&mut self, probes: &Probes, gives_where_nothing_is_left: bool) -> Result<(), Widening> {
+        let scopes = &probes.scopes;
+        for registered in [None, Some("")] {
+            self.one(None, registered)?;
+            for scope in scopes {
+                self.one(Some(scope), registered)?;
+            }
+        }
+        for scope in scopes {
+            for registered in std::iter::once(scope).chain(probes.covering(scope)) {
+                self.one(None, Some(registered))?;
+                self.one(Some(scope), Some(registered))?;
+            }
+            for always in &probes.always {
+                self.one(Some(scope), Some(&format!("{scope} {always}")))?;
+            }
+        }
+        // A scope that no longer denies lets the others of its request through.
+        let let_through = std::mem::take(&mut self.let_through);
+        for other in let_through.iter().take(FEW) {
+            for scope in scopes.iter().filter(|scope| *scope != other) {
+                let both = format!("{scope} {other}");
+                self.one(Some(&both), None)?;
+                self.one(Some(&both), Some(""))?;
+                self.one(Some(&both), Some(scope))?;
+            }
+        }
+        // What is dropped may bring in what stands in for it.
+        let dropped = std::mem::take(&mut self.dropped);
+        if gives_where_nothing_is_left {
+            for other in dropped.iter().take(FEW) {
+                for scope in scopes {
+                    self.one(Some(other), Some(scope))?;
+                    self.one(Some(other), Some(&format!("{other} {scope}")))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks one question; an error ends the asking.
+    fn one(&mut self, scope: Option<&str>, registered: Option<&str>) -> Result<(), Widening> {
+        let left = self.judge.left.checked_sub(self.weight).ok_or(Widening::Unknown)?;
+        self.judge.left = left;
+        self.call.scope = scope.map(str::to_owned);
+        self.call.registered_scope = registered.map(str::to_owned);
+        let old = self.call.answer(self.judge.before);
+        let new = self.call.answer(self.judge.after);
+        if is_wider(&old, &new) {
+            return Err(Widening::Wider(example(&self.call, &old, &new)));
+        }
+        let Some(scope) = scope.filter(|scope| !scope.contains(' ')) else { return Ok(()) };
+        self.shifts.record(scope, &old, &new);
+        let note = |list: &mut Vec<String>| {
+            if !list.iter().any(|known| known == scope) {
+                list.push(scope.to_owned());
+            }
+        };
+        if rejects(&old) && !rejects(&new) {
+            note(&mut self.let_through);
+        }
+        if !rejects(&new) && !new.refused.is_empty() {
+            note(&mut self.dropped);
+        }
+        Ok(())
+    }
+}
+
+/// Of scopes that have the same effect on a request a few are enough.
+const FEW: usize = 8;
+
+/// Returns `true` if a request was denied because of a scope in it, and not because nothing was left.
+fn rejects(answer: &Answer<'_>) -> bool {
+    matches!(
+        answer.reason,
+        Some(Reason::Forbidden | Reason::Unsupported | Reason::Unregistered | Reason::Malformed)
+    )
+}
+
+/// Returns `true` if an answer grants a scope that the one before did not grant, or did not grant at that audience.
+pub(crate) fn is_wider(old: &Answer<'_>, new: &Answer<'_>) -> bool {
+    let granted = |answer: &Answer<'_>| -> HashSet<(String, String)> {
+        let at = |audience: &str| {
+            normalise(audience).map_or_else(|_| audience.to_owned(), std::borrow::Cow::into_owned)
+        };
+        let grants = answer.audience_grants.iter();
+        grants
+            .flat_map(|grant| grant.scope.iter().map(move |scope| (at(grant.audience), (*scope).to_owned())))
+            .collect()
+    };
+    new.scope.iter().any(|scope| !old.scope.contains(scope))
+        || !new.audience_grants.is_empty() && !granted(new).is_subset(&granted(old))
+}
+
+/// A question and its answers in words.
+fn example(call: &Call, old: &Answer<'_>, new: &Answer<'_>) -> String {
+    let Call { kind, audiences, scope, registered_scope, client } = call;
+    let mut text = kind.as_str().to_owned();
+    text.push_str(&scope.as_ref().map_or_else(|| " without scope".to_owned(), |scope| format!(" `{scope}`")));
+    text.push_str(&match (kind, registered_scope) {
+        (RequestKind::Registration, None) => String::new(),
+        (RequestKind::Registration, Some(scope)) => format!(" as an update of `{scope}`"),
+        (RequestKind::Authorize, None) => ", registration unknown".to_owned(),
+        (RequestKind::Authorize, Some(scope)) => format!(", registered `{scope}`"),
+    });
+    if client.source() != v1::ClientSource::Unspecified {
+        let name = client.source().as_str_name().trim_start_matches("CLIENT_SOURCE_").to_lowercase();
+        text.push_str(&format!(", source {name}"));
+    }
+    if audiences.is_empty() {
+        text.push_str(", no audience named");
+    }
+    let outcome = |answer: &Answer<'_>| match answer.reason {
+        None => format!("ALLOW {}", answer.scope.join(" ")),
+        Some(reason) => format!("DENY {}", reason.as_str()),
+    };
+    format!("{text}: {} -> {}", outcome(old), outcome(new))
+}
+
+#[cfg(test)]
+mod tests;
