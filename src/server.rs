@@ -21,10 +21,10 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::rpc::FILE_DESCRIPTOR_SET;
-use crate::server::accept::{Connections, accept};
+use crate::server::accept::{Connection, Connections, accept};
 use crate::server::call::Calls;
 use crate::server::config::Config;
 use crate::server::health::HealthService;
@@ -34,6 +34,7 @@ use crate::server::method::Methods;
 use crate::server::pressure::Pressure;
 use crate::server::shutdown::{CALLS_BY, CUT_BY};
 use crate::server::supervisor::Part;
+use crate::server::tls::TlsError;
 
 mod accept;
 pub mod admin;
@@ -42,7 +43,9 @@ mod audit_health;
 mod call;
 pub mod config;
 mod connection;
+mod credentials;
 mod descriptors;
+mod follow;
 mod health;
 pub mod lifecycle;
 pub mod listen;
@@ -56,6 +59,7 @@ pub mod reload;
 pub mod shutdown;
 pub mod signals;
 pub mod supervisor;
+pub mod tls;
 
 /// Serves `services` on `listeners` until `shutdown`, then drains.
 ///
@@ -73,7 +77,7 @@ pub async fn run(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, ServerError> {
-    let Listeners { all: listeners } = listeners;
+    let Listeners { all: listeners, tls } = listeners;
     listeners.iter().try_for_each(|listener| require_loopback(listener.address(), &config))?;
     let Config { shutdown_timeout, limits, fault, .. } = config;
     let lifecycle = services.lifecycle.clone();
@@ -86,12 +90,15 @@ pub async fn run(
     let serving = TaskTracker::new();
     let serve = {
         let (serving, stop) = (serving.clone(), stop.clone());
-        move |connection| {
-            let (calls, stop, fault) = (calls.clone(), stop.clone(), fault.clone());
+        move |connection: Connection| {
+            let (calls, stop, fault, tls) = (calls.clone(), stop.clone(), fault.clone(), tls.clone());
             // A panic ends this connection alone, whose socket is closed and whose place is given back.
             serving.spawn(async move {
                 fault.at(Part::Connection);
-                connection::serve(connection, calls, stop).await;
+                match connection.encrypt(tls).await {
+                    Ok(connection) => connection::serve(connection, calls, stop).await,
+                    Err(error) => debug!(%error, "a connection ended with its TLS handshake"),
+                }
             });
         }
     };
@@ -217,13 +224,16 @@ pub enum ServerError {
         /// What the system says, such as that the port is in use.
         source: io::Error,
     },
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No address is named.
     #[error("there is no address to listen on")]
     NoListener,
     /// The address can be reached from other machines, and nothing is encrypted.
     #[error(
-        "{addr} can be reached from other machines in plaintext; listen on a loopback address, or allow it with \
-         `--insecure-allow-remote-plaintext`"
+        "{addr} can be reached from other machines in plaintext; listen on a loopback address, serve TLS with \
+         `--tls-cert-file` and `--tls-private-key-file`, or allow it with `--insecure-allow-remote-plaintext`"
     )]
     RemotePlaintext {
         /// The address as configured.

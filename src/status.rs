@@ -169,6 +169,23 @@ impl StatusTracker {
         }
     }
 
+    /// Notes a condition that always has a status. Returns `true` if something changed; nobody is told otherwise.
+    pub fn set(
+        &self,
+        kind: &'static str,
+        status: ConditionStatus,
+        reason: &'static str,
+        message: String,
+        now: SystemTime,
+    ) -> bool {
+        let mut state = self.lock();
+        let changed = state.set(kind, status, reason, message, now);
+        if changed {
+            self.publish(&state);
+        }
+        changed
+    }
+
     /// Notes that no new requests are taken any more.
     pub fn drain(&self, now: SystemTime) {
         let mut state = self.lock();

@@ -19,7 +19,7 @@ pub(super) struct AuditVerb {
 #[derive(Debug, Subcommand)]
 enum AuditSubcommand {
     Tail(Box<tail::TailArgs>),
-    Verify(verify::VerifyArgs),
+    Verify(Box<verify::VerifyArgs>),
 }
 
 /// Runs the verb.
@@ -29,6 +29,6 @@ enum AuditSubcommand {
 pub(super) fn run(args: AuditVerb) -> anyhow::Result<Exit> {
     match args.verb {
         AuditSubcommand::Tail(args) => tail::run(*args),
-        AuditSubcommand::Verify(args) => verify::run(args),
+        AuditSubcommand::Verify(args) => verify::run(*args),
     }
 }

@@ -13,8 +13,7 @@ use tonic::{Response, Status};
 use super::Exit;
 use super::output::{Format, bad, bold, dim, good, notable, print};
 use super::question::{AuthorizeArgs, ExpandArgs};
-use super::remote::address::ServerAddress;
-use super::remote::{MAX_ANSWER_BYTES, Remote, ServerArgs, TimeoutArgs, connect, said, wait};
+use super::remote::{MAX_ANSWER_BYTES, Remote, ServerArgs, ServerTarget, TimeoutArgs, connect, said, wait};
 use crate::escape::clean;
 use crate::proto::json;
 use crate::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
@@ -111,7 +110,7 @@ pub(super) fn describe(args: DescribeVerb) -> anyhow::Result<Exit> {
 /// # Errors
 /// If there is no answer, or the policy never stands still for all of them.
 pub(super) fn describe_all(
-    server: &ServerAddress,
+    server: &ServerTarget,
     timeout: TimeoutArgs,
     audience: String,
 ) -> anyhow::Result<v1::DescribeAudienceResponse> {
@@ -146,7 +145,7 @@ async fn describe_at_once(
 
 /// Calls a server and waits for the answer.
 fn call<T>(
-    server: &ServerAddress,
+    server: &ServerTarget,
     timeout: TimeoutArgs,
     ask: impl AsyncFnOnce(ScopePolicyServiceClient<Remote>) -> Result<T, Status>,
 ) -> anyhow::Result<T> {

@@ -11,8 +11,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::output::{Format, bad, dim, good, notable, print, print_error};
-use super::remote::TimeoutArgs;
 use super::remote::address::ServerAddress;
+use super::remote::{CredentialArgs, ServerTarget, TimeoutArgs};
 use super::report::{self, counted};
 use super::{Exit, input};
 use crate::difference::changes;
@@ -47,6 +47,8 @@ pub(super) struct DiffArgs {
     #[arg(long, value_name = "SERVER", conflicts_with = "replay")]
     against: Option<ServerAddress>,
     #[command(flatten)]
+    credentials: CredentialArgs,
+    #[command(flatten)]
     timeout: TimeoutArgs,
     /// Run recorded calls through both policies and list each answer that flips: a state directory,
     /// its audit.db, or a file of JSON lines (- is standard input)
@@ -73,6 +75,7 @@ pub(super) fn run(args: DiffArgs) -> anyhow::Result<Exit> {
         second,
         policies,
         against,
+        credentials,
         timeout,
         replay,
         allow_outside_links,
@@ -81,7 +84,9 @@ pub(super) fn run(args: DiffArgs) -> anyhow::Result<Exit> {
     } = args;
     let load = |path: &Path| load(path, allow_outside_links);
     let difference = match (first, against) {
-        (new, Some(server)) => to_server(&server, timeout, &new.unwrap_or(policies), &load)?,
+        (new, Some(address)) => {
+            to_server(&ServerTarget { address, credentials }, timeout, &new.unwrap_or(policies), &load)?
+        }
         (Some(old), None) => between(&old, &second.unwrap_or(policies), replay.as_deref(), &load)?,
         // Not reached: the arguments were parsed so that one of the two is there.
         (None, None) => bail!("OLD is missing"),
@@ -132,7 +137,7 @@ fn between(old: &Path, new: &Path, records: Option<&Path>, load: &Load<'_>) -> a
 }
 
 fn to_server(
-    server: &ServerAddress,
+    server: &ServerTarget,
     timeout: TimeoutArgs,
     new: &Path,
     load: &Load<'_>,

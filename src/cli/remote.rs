@@ -2,7 +2,7 @@
 //!
 //! For all verbs that ask one. What is asked is theirs.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::future::Future;
 use std::time::Duration;
 
@@ -13,26 +13,43 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use self::address::ServerAddress;
+pub(super) use self::credentials::CredentialArgs;
 pub(super) use self::transport::Remote;
 use self::transport::{TransportProblem, cause};
 use super::output::Format;
 use super::value::positive_duration;
 
 pub(super) mod address;
+mod credentials;
 pub(super) mod retry;
 mod transport;
 
 /// Which server, and how its answer is printed.
 #[derive(Args, Debug)]
 pub(super) struct ServerArgs {
-    /// Where the server listens: HOST:PORT, http://HOST:PORT or unix:/PATH
-    #[arg(long, value_name = "SERVER", default_value = DEFAULT_SERVER)]
-    pub(super) server: ServerAddress,
+    #[command(flatten)]
+    pub(super) server: ServerTarget,
     #[command(flatten)]
     pub(super) timeout: TimeoutArgs,
     /// How to print the answer
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub(super) output: Format,
+}
+
+/// A server, and how it and the caller know each other. Printed as its address.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ServerTarget {
+    /// Where the server listens: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:/PATH
+    #[arg(long = "server", id = "server", value_name = "SERVER", default_value = DEFAULT_SERVER)]
+    pub(super) address: ServerAddress,
+    #[command(flatten)]
+    pub(super) credentials: CredentialArgs,
+}
+
+impl fmt::Display for ServerTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(formatter)
+    }
 }
 
 /// How long a server may take to answer.
@@ -71,15 +88,20 @@ pub(super) fn shown(duration: Duration) -> String {
 /// Connects to a server.
 ///
 /// # Errors
-/// If it cannot connect.
-pub(super) async fn connect(server: &ServerAddress, limit: TimeoutArgs) -> anyhow::Result<Remote> {
+/// If it cannot connect, or a file with credentials cannot be used.
+pub(super) async fn connect(server: &ServerTarget, limit: TimeoutArgs) -> anyhow::Result<Remote> {
     // No time-out of its own for calls: it would race with the limit, whose message says what happened.
-    let endpoint = Endpoint::from(server.uri())
+    let endpoint = Endpoint::from(server.address.uri())
         .connect_timeout(limit.timeout)
         // A stream may be silent for long; a server that is gone must not look like one.
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-    Ok(Remote::connect(server, endpoint).await?)
+    let ServerTarget { address, credentials } = server;
+    let tls = match address {
+        ServerAddress::Https(_) => Some(credentials.tls()?),
+        ServerAddress::Http(_) | ServerAddress::Unix(_) => None,
+    };
+    Ok(Remote::connect(address, endpoint, tls, credentials.token(address)?).await?)
 }
 
 /// Runs one call to its end on a runtime of its own, unless it takes longer than `limit`.

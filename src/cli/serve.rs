@@ -32,6 +32,7 @@ use crate::server::reload::StartError;
 use crate::server::shutdown::Stopped;
 use crate::server::signals::shutdown_within;
 use crate::server::supervisor::{Part, Roster};
+use crate::server::tls::TlsFiles;
 
 pub(super) mod config_file;
 pub(super) mod settings;
@@ -47,6 +48,9 @@ pub(super) struct ServeArgs {
     state_dir: PathBuf,
     listen: Vec<ListenAddr>,
     listen_unix_mode: u32,
+    tls_cert_file: Option<PathBuf>,
+    tls_private_key_file: Option<PathBuf>,
+    tls_client_ca_file: Option<PathBuf>,
     admin_listen: SocketAddr,
     debounce: Duration,
     removal_quiet: Duration,
@@ -104,6 +108,9 @@ impl ServeArgs {
             state_dir: given.value("state-dir")?,
             listen: given.values("listen")?,
             listen_unix_mode: given.value("listen-unix-mode")?,
+            tls_cert_file: given.optional("tls-cert-file")?,
+            tls_private_key_file: given.optional("tls-private-key-file")?,
+            tls_client_ca_file: given.optional("tls-client-ca-file")?,
             admin_listen: given.value("admin-listen")?,
             debounce: given.value("debounce")?,
             removal_quiet: given.value("removal-quiet")?,
@@ -221,6 +228,9 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         state_dir,
         listen,
         listen_unix_mode,
+        tls_cert_file,
+        tls_private_key_file,
+        tls_client_ca_file,
         admin_listen,
         debounce,
         removal_quiet,
@@ -249,6 +259,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         server: Config {
             listen,
             listen_unix_mode,
+            tls: tls_files(tls_cert_file, tls_private_key_file, tls_client_ca_file)?,
             insecure_allow_remote_plaintext,
             shutdown_timeout,
             limits,
@@ -260,6 +271,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         debounce,
         removal_quiet,
         rescan_interval,
+        credentials_interval: ServerSettings::default().credentials_interval,
         allow_outside_links,
         start_from_last_good,
         audit: AuditSettings {
@@ -307,6 +319,23 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
     }
     info!("stopped");
     Ok(if problems.is_empty() { Exit::Yes } else { Exit::No })
+}
+
+/// The files of TLS that belong together.
+fn tls_files(
+    certificate: Option<PathBuf>,
+    private_key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> anyhow::Result<Option<TlsFiles>> {
+    match (certificate, private_key, client_ca) {
+        (Some(certificate), Some(private_key), client_ca) => {
+            Ok(Some(TlsFiles { certificate, private_key, client_ca }))
+        }
+        (None, None, None) => Ok(None),
+        _ => bail!(
+            "TLS needs both --tls-cert-file and --tls-private-key-file, with or without --tls-client-ca-file"
+        ),
+    }
 }
 
 /// Says that questions are answered from now on: the addresses are bound, so a call that comes at once
@@ -377,6 +406,7 @@ mod tests {
             debounce,
             removal_quiet,
             rescan_interval,
+            credentials_interval: _,
             allow_outside_links,
             start_from_last_good,
             audit,

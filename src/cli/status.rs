@@ -12,9 +12,8 @@ use tonic::{Response, Status, Streaming};
 
 use super::Exit;
 use super::output::{Format, bad, is_screen, notable, print_error, print_to_reader};
-use super::remote::address::ServerAddress;
 use super::remote::retry::{Retries, may_pass};
-use super::remote::{self, MAX_ANSWER_BYTES, ServerArgs, TimeoutArgs, connect, said};
+use super::remote::{self, MAX_ANSWER_BYTES, ServerArgs, ServerTarget, TimeoutArgs, connect, said};
 use crate::escape::clean;
 use crate::proto::json;
 use crate::rpc::policy_status::REPEAT_INTERVAL;
@@ -82,7 +81,7 @@ pub(super) fn run(verb: StatusVerb) -> anyhow::Result<Exit> {
 
 /// Shows each change until nobody reads any more. A server that goes away is waited for, for a while;
 /// one that was never there is not.
-async fn watch(server: &ServerAddress, limit: TimeoutArgs, output: Format) -> anyhow::Result<()> {
+async fn watch(server: &ServerTarget, limit: TimeoutArgs, output: Format) -> anyhow::Result<()> {
     let mut display = Display { output, is_screen: is_screen(), shown: None };
     let mut retries = Retries::default();
     loop {
@@ -122,7 +121,7 @@ impl From<Status> for StreamEnd {
 
 /// Opens a stream of states.
 async fn open(
-    server: &ServerAddress,
+    server: &ServerTarget,
     limit: TimeoutArgs,
 ) -> Result<Streaming<v1::WatchPolicyStatusResponse>, StreamEnd> {
     let opened = async {
@@ -134,7 +133,7 @@ async fn open(
 }
 
 async fn follow(
-    server: &ServerAddress,
+    server: &ServerTarget,
     limit: TimeoutArgs,
     display: &mut Display,
     retries: &mut Retries,

@@ -17,13 +17,15 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::config::PeerLimits;
 use super::listen::{BoundListener, Socket};
 use super::pressure::{ConnectionRefusal, OpenConnection, Pressure};
+use super::tls::CurrentTls;
 use crate::rpc::caller::PeerAddress;
 use crate::throttle::Throttle;
 
@@ -97,6 +99,7 @@ pub(super) struct Connections {
     limit: usize,
     limit_of_peer: usize,
     first_frame_timeout: Duration,
+    handshake_timeout: Duration,
     pressure: Pressure,
     open: Arc<Mutex<OpenConnections>>,
 }
@@ -119,8 +122,15 @@ struct Handle {
 impl Connections {
     /// None is open yet. What is open and what was refused is counted in `pressure`.
     pub(super) fn new(limits: &PeerLimits, pressure: Pressure) -> Self {
-        let PeerLimits { max_connections: limit, first_frame_timeout, .. } = *limits;
-        Self { limit, limit_of_peer: limit.div_ceil(2), first_frame_timeout, pressure, open: Arc::default() }
+        let PeerLimits { max_connections: limit, first_frame_timeout, handshake_timeout, .. } = *limits;
+        Self {
+            limit,
+            limit_of_peer: limit.div_ceil(2),
+            first_frame_timeout,
+            handshake_timeout,
+            pressure,
+            open: Arc::default(),
+        }
     }
 
     fn admit(&self, socket: Socket, peer: PeerAddress) -> Result<Connection, ConnectionRefusal> {
@@ -157,7 +167,7 @@ impl Connections {
                 deadline: Box::pin(sleep(self.first_frame_timeout)),
                 done: has_first_frame,
             }),
-            _entry: OpenEntry {
+            entry: OpenEntry {
                 id,
                 address,
                 connections: self.clone(),
@@ -233,7 +243,7 @@ pub(super) struct Connection {
     written: Arc<AtomicU64>,
     /// `None` once the first frame is here, so that a connection at work pays nothing for it.
     first_frame: Option<FirstFrameDeadline>,
-    _entry: OpenEntry,
+    entry: OpenEntry,
 }
 
 #[derive(Debug)]
@@ -244,6 +254,46 @@ struct FirstFrameDeadline {
 }
 
 impl Connection {
+    /// Does the handshake of TLS, if there is TLS and the connection is one over TCP.
+    ///
+    /// # Errors
+    ///
+    /// If the peer does not do its part, or not in time, or the server closed the connection meanwhile.
+    pub(super) async fn encrypt(mut self, tls: Option<CurrentTls>) -> io::Result<Self> {
+        static FAILURES: Throttle = Throttle::every_minute();
+        let (socket, tls) = match (self.socket, tls) {
+            (Socket::Tcp(socket), Some(tls)) => (socket, tls),
+            (socket, _) => return Ok(Self { socket, ..self }),
+        };
+        let connections = &self.entry.connections;
+        let accepting = TlsAcceptor::from(tls.config()).accept(socket);
+        let closed = async {
+            match &mut self.closed {
+                Some(closed) => _ = closed.await,
+                None => std::future::pending().await,
+            }
+        };
+        let (error, cause) = tokio::select! {
+            () = closed => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the server")),
+            accepted = timeout(connections.handshake_timeout, accepting) => match accepted {
+                Ok(Ok(stream)) => {
+                    let socket = Socket::Tls(Box::new(stream));
+                    return Ok(Self { socket, ..self });
+                }
+                Ok(Err(error)) => (error, ConnectionRefusal::Handshake),
+                Err(_) => {
+                    (io::Error::new(io::ErrorKind::TimedOut, "it took too long"), ConnectionRefusal::HandshakeTimeout)
+                }
+            }
+        };
+        connections.pressure.connection_refused(cause);
+        if let Some(count) = FAILURES.count(Instant::now()) {
+            // What rustls says has no text of the peer.
+            warn!(peer = %self.peer, %error, count, "TLS handshakes failed");
+        }
+        Err(error)
+    }
+
     /// Where it comes from.
     pub(super) const fn peer(&self) -> PeerAddress {
         self.peer
@@ -372,7 +422,7 @@ mod tests {
         assert_eq!(refused, ConnectionRefusal::Limit);
         drop(third);
         let _sixth = admit(&connections, "127.0.0.1").await.expect("room");
-        for cause in ConnectionRefusal::ALL {
+        for cause in [ConnectionRefusal::Limit, ConnectionRefusal::PeerLimit] {
             assert_eq!(pressure.connections_refused(cause), 1, "{cause:?}");
         }
     }

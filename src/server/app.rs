@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -19,6 +19,7 @@ use tracing::info;
 
 use super::audit_health::{Show, log_start};
 use super::config::{AuditSettings, Config, ServerSettings};
+use super::credentials::CredentialsTask;
 use super::lifecycle::Lifecycle;
 use super::listen::{ListenAddr, Listeners};
 use super::metrics::{Metrics, commit_histogram};
@@ -27,6 +28,7 @@ use super::recorder::AuditRecorder;
 use super::reload::{self, Reloader, StartError};
 use super::shutdown::{self, Stopped};
 use super::supervisor::{Abandoned, Part, PartEnd, Reporter, Roster, Supervisor};
+use super::tls::follow::TlsFollower;
 use super::{ServerError, Services, admin, descriptors, run};
 use crate::audit::jsonl::{Jsonl, JsonlOptions};
 use crate::audit::{AuditError, AuditLog, AuditOptions};
@@ -102,6 +104,7 @@ pub struct App {
     folders: FolderWatch,
     hints: Hints,
     hangup: Signal,
+    credentials_interval: Duration,
     log: AuditLog,
     recorder: AuditRecorder,
     decisions: DecisionCounts,
@@ -135,6 +138,7 @@ impl App {
             debounce,
             removal_quiet,
             rescan_interval,
+            credentials_interval,
             allow_outside_links,
             start_from_last_good,
             audit,
@@ -236,6 +240,7 @@ impl App {
             folders,
             hints,
             hangup,
+            credentials_interval,
             log,
             recorder,
             decisions,
@@ -302,6 +307,7 @@ impl App {
             folders,
             hints,
             hangup,
+            credentials_interval,
             log,
             recorder,
             decisions,
@@ -361,6 +367,14 @@ impl App {
             let serving = admin::serve(admin, messages, metrics.clone(), stop.cancelled_owned());
             async { serving.await.map_err(|error| error.to_string()) }
         });
+        let tls = listeners.tls.clone();
+        if let Some(tls) = tls {
+            let tls = Some(TlsFollower::new(tls, Arc::clone(&tracker), metrics.clone()));
+            let credentials = CredentialsTask { tls, interval: credentials_interval };
+            supervisor.task(Part::Credentials, |stop| async {
+                credentials.run(stop).await.map_err(|error| error.to_string())
+            });
+        }
         let reload = reload::task::Task { reloader, folders, hints, hangup, tracker, metrics };
         supervisor
             .task(Part::Reload, |stop| async { reload.run(stop).await.map_err(|error| error.to_string()) });

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::follow::LOOK_EVERY;
 use super::listen::ListenAddr;
 use super::metrics::ProcessCounters;
 use super::recorder::AuditMode;
 use super::supervisor::{Part, Roster};
+use super::tls::TlsFiles;
 use crate::audit::jsonl::JsonlTarget;
 use crate::rpc::limits::MAX_LARGE_QUESTIONS;
 
@@ -31,6 +33,8 @@ pub struct ServerSettings {
     pub removal_quiet: Duration,
     /// How often to look without events. Default 30 s.
     pub rescan_interval: Duration,
+    /// How often to look at the files of TLS and at the access file. Default 1 s.
+    pub credentials_interval: Duration,
     /// Whether links out of the policy directory are followed. Default false.
     pub allow_outside_links: bool,
     /// Whether a start with a broken policy serves the last good one. Default false.
@@ -53,6 +57,7 @@ impl Default for ServerSettings {
             debounce: Duration::from_millis(150),
             removal_quiet: Duration::from_secs(2),
             rescan_interval: Duration::from_secs(30),
+            credentials_interval: LOOK_EVERY,
             allow_outside_links: false,
             start_from_last_good: false,
             audit: AuditSettings::default(),
@@ -99,6 +104,8 @@ pub struct Config {
     pub listen: Vec<ListenAddr>,
     /// The mode of Unix sockets. Default `0660`.
     pub listen_unix_mode: u32,
+    /// TLS on TCP addresses. Default: plaintext.
+    pub tls: Option<TlsFiles>,
     /// Allows `listen` to be reachable from other machines although nothing is encrypted. Default false.
     pub insecure_allow_remote_plaintext: bool,
     /// How long a shutdown may take, over everything. What is left then is abandoned; calls in flight are
@@ -116,6 +123,7 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 50551)).into()],
             listen_unix_mode: 0o660,
+            tls: None,
             insecure_allow_remote_plaintext: false,
             shutdown_timeout: Duration::from_secs(20),
             limits: PeerLimits::default(),
@@ -159,6 +167,8 @@ pub struct PeerLimits {
     /// How long a new connection may take to send the HTTP/2 preface and the head of its first frame.
     /// Default 10 s.
     pub first_frame_timeout: Duration,
+    /// How long a TLS handshake may take. Default 5 s.
+    pub handshake_timeout: Duration,
     /// How often a connection is pinged. Default 30 s.
     pub keepalive_interval: Duration,
     /// How long the answer to that ping may take. Default 10 s.
@@ -190,6 +200,7 @@ impl Default for PeerLimits {
             max_connection_age_grace: Duration::from_secs(30),
             drain_grace: Duration::from_secs(1),
             first_frame_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             max_concurrent_streams: 256,

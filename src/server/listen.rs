@@ -15,9 +15,11 @@ use std::task::{Context, Poll};
 use rustix::fs::{Mode, fchmod};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 use super::ServerError;
 use super::config::Config;
+use super::tls::CurrentTls;
 use crate::escape::shown;
 use crate::rpc::caller::PeerAddress;
 
@@ -60,6 +62,7 @@ impl fmt::Display for ListenAddr {
 #[derive(Debug)]
 pub struct Listeners {
     pub(super) all: Vec<BoundListener>,
+    pub(super) tls: Option<CurrentTls>,
 }
 
 impl Listeners {
@@ -67,18 +70,20 @@ impl Listeners {
     ///
     /// # Errors
     ///
-    /// If an address is reachable from other machines without permission, or cannot be bound, or none is named.
+    /// If an address is reachable from other machines without TLS or permission, or cannot be bound, or none is named; if a
+    /// file of TLS cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, ServerError> {
         if config.listen.is_empty() {
             return Err(ServerError::NoListener);
         }
         config.listen.iter().try_for_each(|address| require_loopback(address, config))?;
+        let tls = config.tls.as_ref().map(CurrentTls::load).transpose()?;
         let mut all = Vec::with_capacity(config.listen.len());
         for address in &config.listen {
             let bound = BoundListener::bind(address, config.listen_unix_mode).await;
             all.push(bound.map_err(|source| ServerError::Bind { addr: address.clone(), source })?);
         }
-        Ok(Self { all })
+        Ok(Self { all, tls })
     }
 
     /// The real addresses, in the order in which they were named: with the port that was picked if port 0 was asked for.
@@ -92,7 +97,7 @@ impl Listeners {
 pub(super) fn require_loopback(address: &ListenAddr, config: &Config) -> Result<(), ServerError> {
     match address {
         ListenAddr::Tcp(tcp) if !tcp.ip().to_canonical().is_loopback() => {
-            if config.insecure_allow_remote_plaintext {
+            if config.tls.is_some() || config.insecure_allow_remote_plaintext {
                 Ok(())
             } else {
                 Err(ServerError::RemotePlaintext { addr: *tcp })
@@ -204,6 +209,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
@@ -212,7 +218,8 @@ impl Socket {
     pub(super) fn set_nodelay(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_nodelay(true),
-            Self::Unix(_) => Ok(()),
+            // It was set before the handshake.
+            Self::Tls(_) | Self::Unix(_) => Ok(()),
         }
     }
 }
@@ -222,6 +229,7 @@ macro_rules! of_stream {
     ($socket:expr, $method:ident ( $($argument:expr),* )) => {
         match $socket.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Socket::Tls(stream) => Pin::new(&mut **stream).$method($($argument),*),
             Socket::Unix(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
@@ -257,6 +265,7 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
         }
     }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -19,6 +20,7 @@ use prometheus_client::registry::Registry;
 use super::method::Service;
 use super::pressure::{ConnectionRefusal, Pressure};
 use super::supervisor::{OnEnd, Part};
+use super::tls::TlsRole;
 use crate::audit::AuditLog;
 use crate::rpc::count::DecisionCounts;
 use crate::rpc::error::Overload;
@@ -59,6 +61,7 @@ pub struct Metrics {
     watching: Gauge,
     audit_lines: Counter,
     part_ends: Family<Vec<(&'static str, &'static str)>, Counter>,
+    tls_not_after: Family<Vec<(&'static str, &'static str)>, Gauge<f64, AtomicU64>>,
     pressure: Pressure,
 }
 
@@ -120,6 +123,12 @@ impl Metrics {
         );
         let audit_lines = Counter::default();
         registry.register("audit_lines_written", "Audit records written as JSON lines", audit_lines.clone());
+        let tls_not_after = Family::default();
+        registry.register(
+            "tls_not_after_timestamp_seconds",
+            "When the first certificate of each role ceases to be valid; only with TLS",
+            tls_not_after.clone(),
+        );
         registry.register_collector(Box::new(StatusCollector(tracker)));
         registry.register_with_unit(
             "audit_commit_duration",
@@ -138,6 +147,7 @@ impl Metrics {
             watching,
             audit_lines,
             part_ends,
+            tls_not_after,
             pressure: pressure.clone(),
         }
     }
@@ -171,6 +181,13 @@ impl Metrics {
     /// Counts a part that ended unexpectedly.
     pub fn part_ended(&self, part: &'static str) {
         self.part_ends.get_or_create(&vec![("part", part)]).inc();
+    }
+
+    /// Notes when certificates cease to be valid.
+    pub fn tls_not_after(&self, expiries: &[(TlsRole, SystemTime)]) {
+        for (role, end) in expiries {
+            self.tls_not_after.get_or_create(&vec![("role", role.as_str())]).set(seconds(*end));
+        }
     }
 
     /// All metrics as text.
@@ -306,7 +323,7 @@ impl Collector for PressureCollector {
         }
         let mut family = encoder.encode_descriptor(
             "connections_refused",
-            "Connections that were closed as soon as they were accepted: at the limit, or because one address had half of it",
+            "Connections that were closed before they could be used: at the limit, because one address had half of it, or in the handshake of TLS",
             None,
             MetricType::Counter,
         )?;

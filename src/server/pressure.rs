@@ -35,18 +35,22 @@ struct PressureState {
     connections_refused: [AtomicU64; ConnectionRefusal::ALL.len()],
 }
 
-/// Why a connection was closed as soon as it was accepted.
+/// Why a connection was closed before it could be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ConnectionRefusal {
     /// As many connections as the server takes are open.
     Limit,
     /// One address has as many connections as it may have, half of them all.
     PeerLimit,
+    /// The handshake of TLS failed: another protocol, no certificate, or one that is not trusted.
+    Handshake,
+    /// The handshake of TLS was not done in time.
+    HandshakeTimeout,
 }
 
 impl ConnectionRefusal {
     /// Each of them.
-    pub const ALL: [Self; 2] = [Self::Limit, Self::PeerLimit];
+    pub const ALL: [Self; 4] = [Self::Limit, Self::PeerLimit, Self::Handshake, Self::HandshakeTimeout];
 
     /// The value of a metric's label.
     #[must_use]
@@ -54,6 +58,8 @@ impl ConnectionRefusal {
         match self {
             Self::Limit => "limit",
             Self::PeerLimit => "peer_limit",
+            Self::Handshake => "handshake",
+            Self::HandshakeTimeout => "handshake_timeout",
         }
     }
 }
@@ -117,7 +123,7 @@ impl Pressure {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// The connections that were closed as soon as they were accepted, for `cause`.
+    /// The connections that were closed before they could be used, for `cause`.
     #[must_use]
     pub fn connections_refused(&self, cause: ConnectionRefusal) -> u64 {
         self.shared.connections_refused_for(cause).load(Ordering::Relaxed)
@@ -129,7 +135,7 @@ impl Pressure {
         OpenConnection { server: Arc::clone(&self.shared) }
     }
 
-    /// Counts a connection that was closed at once.
+    /// Counts a connection that was closed before it could be used.
     pub(super) fn connection_refused(&self, cause: ConnectionRefusal) {
         self.shared.connections_refused_for(cause).fetch_add(1, Ordering::Relaxed);
     }

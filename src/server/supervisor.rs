@@ -30,6 +30,8 @@ pub enum Part {
     Admin,
     /// Waits for changes of the policy files and reads them.
     Reload,
+    /// Follows the files of TLS and the access file.
+    Credentials,
     /// Writes the audit store.
     AuditWriter,
     /// Writes audit records as JSON lines.
@@ -67,10 +69,11 @@ pub enum OnEnd {
 
 impl Part {
     /// Every part, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Grpc,
         Self::Admin,
         Self::Reload,
+        Self::Credentials,
         Self::AuditWriter,
         Self::AuditLines,
         Self::AuditHealth,
@@ -87,6 +90,7 @@ impl Part {
             Self::Grpc => "grpc",
             Self::Admin => "admin",
             Self::Reload => "reload",
+            Self::Credentials => "credentials",
             Self::AuditWriter => "audit-writer",
             Self::AuditLines => "audit-lines",
             Self::AuditHealth => "audit-health",
@@ -101,7 +105,7 @@ impl Part {
     #[must_use]
     pub const fn runs_as(self) -> &'static str {
         match self {
-            Self::Grpc | Self::Admin | Self::Reload | Self::AuditHealth => "task",
+            Self::Grpc | Self::Admin | Self::Reload | Self::Credentials | Self::AuditHealth => "task",
             Self::AuditWriter | Self::AuditLines | Self::LogWriter | Self::Signals => "thread",
             Self::Connection | Self::Call => "task each",
         }
@@ -111,7 +115,12 @@ impl Part {
     #[must_use]
     pub const fn on_end(self) -> OnEnd {
         match self {
-            Self::Grpc | Self::Admin | Self::Reload | Self::AuditWriter | Self::Signals => OnEnd::Exit,
+            Self::Grpc
+            | Self::Admin
+            | Self::Reload
+            | Self::Credentials
+            | Self::AuditWriter
+            | Self::Signals => OnEnd::Exit,
             Self::AuditLines => {
                 OnEnd::Restart { condition: kind::AUDIT_LINES_STALLED, reason: "AuditLinesEnded" }
             }

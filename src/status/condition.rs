@@ -69,6 +69,10 @@ pub mod kind {
     pub const POLICY_SOURCE_UNSTABLE: &str = "PolicySourceUnstable";
     /// The last good policy could not be written to the state directory. Only there when true.
     pub const LAST_GOOD_NOT_SAVED: &str = "LastGoodNotSaved";
+    /// The files of TLS are valid and in use. Only there with TLS.
+    pub const TLS_MATERIAL_VALID: &str = "TlsMaterialValid";
+    /// A certificate of TLS ceases to be valid within 7 days. Only there when true.
+    pub const TLS_CERTIFICATE_EXPIRING: &str = "TlsCertificateExpiring";
 }
 
 /// Sets a condition as Kubernetes' `SetStatusCondition` does: a new type is appended, the transition

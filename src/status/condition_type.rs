@@ -179,4 +179,40 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
             "the copy could not be written; it is tried again",
         )],
     },
+    ConditionType {
+        kind: kind::TLS_MATERIAL_VALID,
+        is_only_true: false,
+        meaning: "certificate, key and client CA are in use as they are in the files (only with TLS)",
+        reasons: &[
+            ConditionReason("True", "TlsMaterialLoaded", "they are valid"),
+            ConditionReason("False", "TlsFileUnreadable", "a file is not there or cannot be read"),
+            ConditionReason(
+                "False",
+                "TlsCertificateInvalid",
+                "the certificate file has none that can be used",
+            ),
+            ConditionReason(
+                "False",
+                "TlsPrivateKeyInvalid",
+                "the private key file has none that can be used",
+            ),
+            ConditionReason("False", "TlsClientCaInvalid", "the client CA file has none that can be used"),
+            ConditionReason("False", "TlsKeyMismatch", "the private key belongs to another certificate"),
+            ConditionReason("False", "TlsChainOutOfOrder", "a certificate is not issued by the next one"),
+            ConditionReason(
+                "False",
+                "TlsCertificateExpired",
+                "the new certificate is no longer valid, the one in use is",
+            ),
+        ],
+    },
+    ConditionType {
+        kind: kind::TLS_CERTIFICATE_EXPIRING,
+        is_only_true: true,
+        meaning: "a certificate in use ceases to be valid within 7 days",
+        reasons: &[
+            ConditionReason("True", "CertificateExpiresSoon", "it is still valid"),
+            ConditionReason("True", "CertificateExpired", "it is no longer valid"),
+        ],
+    },
 ];

@@ -105,7 +105,7 @@ impl TrackedStatus {
         self.serving.as_ref().map_or(0, |serving| serving.generation)
     }
 
-    fn set(
+    pub(super) fn set(
         &mut self,
         kind: &'static str,
         status: ConditionStatus,

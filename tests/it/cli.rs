@@ -21,6 +21,7 @@ mod serve;
 mod status;
 mod store;
 mod test;
+mod tls;
 mod unreachable;
 
 const MCP: &str = "https://mcp.example.com";

@@ -8,6 +8,7 @@ use scopeward::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::app::{App, AppError};
 use scopeward::server::config::{Config, ServerSettings};
+use scopeward::server::listen::ListenAddr;
 use scopeward::server::shutdown::Stopped;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -47,8 +48,20 @@ pub fn settings(folder: &Path) -> ServerSettings {
         debounce: Duration::from_millis(20),
         removal_quiet: Duration::from_millis(200),
         rescan_interval: Duration::from_secs(30),
+        credentials_interval: Duration::from_millis(20),
         ..ServerSettings::default()
     }
+}
+
+/// A connection over a Unix socket.
+pub async fn unix_channel(path: &Path) -> Channel {
+    let path = path.to_owned();
+    let connect = move |_| {
+        let path = path.clone();
+        async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+    };
+    let endpoint = tonic::transport::Endpoint::from_static("http://localhost");
+    endpoint.connect_with_connector(tower::service_fn(connect)).await.unwrap()
 }
 
 impl Service {
@@ -64,12 +77,17 @@ impl Service {
     /// Starts in a folder that is prepared already.
     pub async fn start_in(folder: tempfile::TempDir, settings: ServerSettings) -> Result<Self, AppError> {
         let app = App::start(settings).await?;
-        let (grpc, admin) = (crate::harness::tcp(&app.grpc_addresses()), app.admin_addr());
+        let addresses = app.grpc_addresses();
+        let (grpc, admin) = (crate::harness::tcp(&addresses), app.admin_addr());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async {
             let _ = stopped.await;
         }));
-        let channel = Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
+        // Over a socket if there is one: TCP may need certificates.
+        let channel = match addresses.iter().find(|address| address.tcp().is_none()) {
+            Some(ListenAddr::Unix(path)) => unix_channel(path).await,
+            _ => Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap(),
+        };
         Ok(Self { folder, admin, grpc, channel, stop: Some(stop), running: Some(running) })
     }
 

@@ -17,7 +17,7 @@ use crate::audit::{self, BadRecord, ChainProblem, ChainWalk, Head, STORE_FILE, V
 use crate::cli::Exit;
 use crate::cli::output::{Format, bad, dim, good, print, print_error};
 use crate::cli::remote::address::ServerAddress;
-use crate::cli::remote::{MAX_ANSWER_BYTES, TimeoutArgs, connect, said, shown};
+use crate::cli::remote::{CredentialArgs, MAX_ANSWER_BYTES, ServerTarget, TimeoutArgs, connect, said, shown};
 use crate::escape::{self, clean};
 use crate::hex;
 use crate::rpc::v1;
@@ -51,7 +51,7 @@ pub(in crate::cli) struct VerifyArgs {
 #[derive(Debug)]
 enum ChainSource {
     StateDir(PathBuf),
-    Server(ServerAddress),
+    Server(ServerTarget),
 }
 
 #[derive(Args, Debug)]
@@ -62,6 +62,8 @@ struct SourceArgs {
     /// Verify what this server sends
     #[arg(long, value_name = "SERVER")]
     server: Option<ServerAddress>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
 }
 
 impl Args for ChainSource {
@@ -78,7 +80,8 @@ impl FromArgMatches for ChainSource {
     /// A flag goes before the environment, where both may well be set: for `serve` and for the verbs that
     /// ask a server.
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let SourceArgs { state_dir, server } = SourceArgs::from_arg_matches(matches)?;
+        let SourceArgs { state_dir, server, credentials } = SourceArgs::from_arg_matches(matches)?;
+        let server = server.map(|address| ServerTarget { address, credentials });
         let is_flag = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
         match (state_dir, server) {
             (Some(_), Some(_)) if is_flag("state_dir") && is_flag("server") => Err(clap::Error::raw(
@@ -137,7 +140,7 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
 
 /// Verifies what a server sends.
 async fn through(
-    server: &ServerAddress,
+    server: &ServerTarget,
     limit: TimeoutArgs,
     expected: Option<Head>,
 ) -> anyhow::Result<VerifyReport> {

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::audience::normalise;
 use crate::cli::client::describe_all;
-use crate::cli::remote::TimeoutArgs;
-use crate::cli::remote::address::ServerAddress;
+use crate::cli::remote::{ServerTarget, TimeoutArgs};
 use crate::policy::change::{Change, ChangeKind};
 use crate::policy::{AudiencePolicy, PolicySet};
 use crate::rpc::v1;
@@ -36,7 +35,7 @@ pub(super) struct Told {
 ///
 /// # Errors
 /// If there is no answer.
-pub(super) fn ask(server: &ServerAddress, timeout: TimeoutArgs) -> anyhow::Result<Told> {
+pub(super) fn ask(server: &ServerTarget, timeout: TimeoutArgs) -> anyhow::Result<Told> {
     let v1::DescribeAudienceResponse { audiences, policy, .. } =
         describe_all(server, timeout, String::new())?;
     Ok(Told { digest: policy.unwrap_or_default().digest, audiences })

@@ -13,6 +13,8 @@ use crate::escape::shown;
 pub(in crate::cli) enum ServerAddress {
     /// An `http` address without a path.
     Http(Uri),
+    /// An `https` address without a path.
+    Https(Uri),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
@@ -21,7 +23,7 @@ impl ServerAddress {
     /// What the calls name as their target.
     pub(super) fn uri(&self) -> Uri {
         match self {
-            Self::Http(uri) => uri.clone(),
+            Self::Http(uri) | Self::Https(uri) => uri.clone(),
             // As gRPC has it for a socket, which has no host.
             Self::Unix(_) => Uri::from_static("http://localhost"),
         }
@@ -32,7 +34,7 @@ impl FromStr for ServerAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let hint = "write it as HOST:PORT, http://HOST:PORT or unix:/PATH";
+        let hint = "write it as HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:/PATH";
         if let Some(path) = text.strip_prefix("unix:") {
             return match path.strip_prefix("//").unwrap_or(path) {
                 path if path.starts_with('/') => Ok(Self::Unix(path.into())),
@@ -43,12 +45,16 @@ impl FromStr for ServerAddress {
         let whole = if bare { format!("http://{text}") } else { text.to_owned() };
         let uri: Uri = whole.parse().map_err(|error| format!("{error}; {hint}"))?;
         match uri.scheme_str() {
-            Some("http") if uri.host().is_none_or(str::is_empty) => Err(format!("it names no host; {hint}")),
+            Some("http" | "https") if uri.host().is_none_or(str::is_empty) => {
+                Err(format!("it names no host; {hint}"))
+            }
             // Without a scheme a missing port is more likely a mistake than port 80.
             Some("http") if bare && uri.port().is_none() => Err(format!("it names no port; {hint}")),
-            Some("http") if matches!(uri.path(), "" | "/") && uri.query().is_none() => Ok(Self::Http(uri)),
-            Some("http") => Err(format!("a server has no path; {hint}")),
-            Some("https") => Err(format!("TLS is not supported; {hint}")),
+            Some("http" | "https") if !matches!(uri.path(), "" | "/") || uri.query().is_some() => {
+                Err(format!("a server has no path; {hint}"))
+            }
+            Some("http") => Ok(Self::Http(uri)),
+            Some("https") => Ok(Self::Https(uri)),
             _ => Err(hint.to_owned()),
         }
     }
@@ -57,7 +63,7 @@ impl FromStr for ServerAddress {
 impl fmt::Display for ServerAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http(uri) => uri.fmt(formatter),
+            Self::Http(uri) | Self::Https(uri) => uri.fmt(formatter),
             Self::Unix(path) => write!(formatter, "unix:{}", shown(&path.to_string_lossy())),
         }
     }
@@ -73,16 +79,23 @@ mod tests {
         for text in same {
             assert_eq!(text.parse::<ServerAddress>().unwrap().to_string(), same[0], "{text}");
         }
-        for text in
-            ["http://[::1]:50551/", "[::1]:50551", "localhost:1", "http://localhost", "a-b.example:80"]
-        {
+        for text in [
+            "https://a:1",
+            "https://a",
+            "http://[::1]:50551/",
+            "[::1]:50551",
+            "localhost:1",
+            "http://localhost",
+            "a-b.example:80",
+        ] {
             assert!(text.parse::<ServerAddress>().is_ok(), "{text}");
         }
         for text in ["unix:/run/s", "unix:///run/s"] {
             assert_eq!(text.parse(), Ok(ServerAddress::Unix("/run/s".into())), "{text}");
         }
         for text in [
-            "https://a:1",
+            "https://a:1/x",
+            "https://",
             "http://a:1/x",
             "http://a:1/?x",
             "",

@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use tonic::Status;
 use tonic::body::Body;
@@ -23,6 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
 use super::address::ServerAddress;
+use super::credentials::connect_tls;
 use crate::escape::shown;
 
 /// A connection to a server, for generated clients.
@@ -30,22 +33,26 @@ use crate::escape::shown;
 pub(in crate::cli) struct Remote {
     channel: Channel,
     server: ServerAddress,
+    /// What each call shows of the caller.
+    token: Option<HeaderValue>,
     heard: Heard,
 }
 
 impl Remote {
-    /// Connects.
+    /// Connects, over TLS to an https server, and shows `token` with each call.
     ///
     /// # Errors
     /// If there is nothing to connect to.
     pub(super) async fn connect(
         server: &ServerAddress,
         endpoint: Endpoint,
+        tls: Option<TlsConnector>,
+        token: Option<HeaderValue>,
     ) -> Result<Self, TransportProblem> {
         let heard = Heard::default();
-        let connector = Connector { server: server.clone(), heard: heard.clone() };
+        let connector = Connector { server: server.clone(), tls, heard: heard.clone() };
         match endpoint.connect_with_connector(connector).await {
-            Ok(channel) => Ok(Self { channel, server: server.clone(), heard }),
+            Ok(channel) => Ok(Self { channel, server: server.clone(), token, heard }),
             Err(error) => Err(TransportProblem(not_connected(server, &error))),
         }
     }
@@ -61,8 +68,11 @@ impl Service<Request<Body>> for Remote {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Self { mut channel, server, heard } = self.clone();
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Self { mut channel, server, token, heard } = self.clone();
+        if let Some(token) = token {
+            request.headers_mut().insert(header::AUTHORIZATION, token);
+        }
         Box::pin(async move {
             let answer = match poll_fn(|context| channel.poll_ready(context)).await {
                 Ok(()) => channel.call(request).await,
@@ -122,6 +132,10 @@ impl Heard {
     async fn problem(&self, server: &ServerAddress, error: &tonic::transport::Error) -> TransportProblem {
         let (mut bytes, mut is_closed) = (Vec::new(), false);
         self.note(|heard| (bytes, is_closed) = (heard.bytes.clone(), heard.is_closed));
+        if let ServerAddress::Https(_) = server {
+            // What was heard was encrypted, and TLS says what it was.
+            return TransportProblem(format!("the connection to {server} failed: {}", cause(error)));
+        }
         if bytes.is_empty() && is_closed {
             // A server of HTTP/1 may close where HTTP/2 begins and say nothing.
             bytes = timeout(PROBE_TIMEOUT, probe(server)).await.ok().and_then(Result::ok).unwrap_or_default();
@@ -132,7 +146,7 @@ impl Heard {
 
 /// What a peer answers in HTTP/1.
 async fn probe(server: &ServerAddress) -> io::Result<Vec<u8>> {
-    let mut stream = open(server).await?;
+    let mut stream = open(server, None).await?;
     stream.write_all(b"HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
     let mut bytes = vec![0; MAX_HEARD_BYTES];
     let read = stream.read(&mut bytes).await?;
@@ -140,15 +154,18 @@ async fn probe(server: &ServerAddress) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-async fn open(server: &ServerAddress) -> io::Result<AnyStream> {
-    match server {
-        ServerAddress::Http(uri) => {
+async fn open(server: &ServerAddress, tls: Option<&TlsConnector>) -> io::Result<AnyStream> {
+    match (server, tls) {
+        (ServerAddress::Https(uri), Some(tls)) => {
+            Ok(Either::Left(Either::Right(connect_tls(tls, uri).await?)))
+        }
+        (ServerAddress::Http(uri) | ServerAddress::Https(uri), _) => {
             let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
             stream.set_nodelay(true)?;
-            Ok(Either::Left(stream))
+            Ok(Either::Left(Either::Left(stream)))
         }
-        ServerAddress::Unix(path) => Ok(Either::Right(UnixStream::connect(path).await?)),
+        (ServerAddress::Unix(path), _) => Ok(Either::Right(UnixStream::connect(path).await?)),
     }
 }
 
@@ -212,12 +229,14 @@ pub(super) fn cause(error: &dyn std::error::Error) -> String {
         cause = inner;
     }
     let cause = cause.to_string();
-    cause.split(" (os error").next().unwrap_or_default().to_lowercase()
+    let mut letters = cause.split(" (os error").next().unwrap_or_default().chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// Connects and keeps what is heard.
 struct Connector {
     server: ServerAddress,
+    tls: Option<TlsConnector>,
     heard: Heard,
 }
 
@@ -231,15 +250,15 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let (server, heard) = (self.server.clone(), self.heard.clone());
+        let (server, tls, heard) = (self.server.clone(), self.tls.clone(), self.heard.clone());
         Box::pin(async move {
-            let stream = open(&server).await?;
+            let stream = open(&server, tls.as_ref()).await?;
             Ok(TokioIo::new(ListeningStream { stream, heard }))
         })
     }
 }
 
-type AnyStream = Either<TcpStream, UnixStream>;
+type AnyStream = Either<Either<TcpStream, TlsStream<TcpStream>>, UnixStream>;
 
 /// A connection whose first bytes are kept.
 struct ListeningStream {
@@ -252,7 +271,8 @@ impl ListeningStream {
     fn hear_the_rest(&self) {
         let mut bytes = [0; MAX_HEARD_BYTES];
         let read = match &self.stream {
-            Either::Left(stream) => stream.try_read(&mut bytes),
+            Either::Left(Either::Left(stream)) => stream.try_read(&mut bytes),
+            Either::Left(Either::Right(_)) => Ok(0),
             Either::Right(stream) => stream.try_read(&mut bytes),
         };
         let read = read.unwrap_or(0);

@@ -190,6 +190,24 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         text: "Who may connect to Unix sockets, as the permissions of a file",
     },
     ServeSetting {
+        flag: "tls-cert-file",
+        kind: SettingKind::Path("FILE"),
+        default: None,
+        text: "Serve TLS on TCP addresses with this certificate and its chain (PEM), followed while the server runs",
+    },
+    ServeSetting {
+        flag: "tls-private-key-file",
+        kind: SettingKind::Path("FILE"),
+        default: None,
+        text: "The private key of that certificate (PEM)",
+    },
+    ServeSetting {
+        flag: "tls-client-ca-file",
+        kind: SettingKind::Path("FILE"),
+        default: None,
+        text: "Require a certificate of each client that one of these CAs issued (PEM)",
+    },
+    ServeSetting {
         flag: "admin-listen",
         kind: SettingKind::Address,
         default: Some("127.0.0.1:50552"),

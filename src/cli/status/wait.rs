@@ -8,8 +8,8 @@ use super::{StreamEnd, open, table};
 use crate::backoff::Backoff;
 use crate::cli::Exit;
 use crate::cli::output::{Format, bad, print, print_error};
+use crate::cli::remote::ServerTarget;
 use crate::cli::remote::TimeoutArgs;
-use crate::cli::remote::address::ServerAddress;
 use crate::escape::clean;
 use crate::hex;
 use crate::proto::json;
@@ -37,7 +37,7 @@ pub(super) fn is_served(status: &v1::PolicyStatus, digest: &str) -> bool {
 /// # Errors
 /// If no server answered in time, or one answered with an error that does not pass.
 pub(super) fn run(
-    server: &ServerAddress,
+    server: &ServerTarget,
     limit: TimeoutArgs,
     digest: &str,
     output: Format,
@@ -92,7 +92,7 @@ struct Seen {
 }
 
 async fn seek(
-    server: &ServerAddress,
+    server: &ServerTarget,
     limit: TimeoutArgs,
     digest: &str,
     seen: &mut Seen,

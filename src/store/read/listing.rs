@@ -31,7 +31,9 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    pub(super) fn of(metadata: &Metadata) -> Self {
+    /// The state that a file had when it was looked at.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -57,7 +59,8 @@ impl Stamp {
     }
 
     /// Returns `true` if the file changed later than `window` before `moment`; a time ahead of it counts.
-    pub(super) fn changed_near(&self, moment: SystemTime, window: Duration) -> bool {
+    #[must_use]
+    pub fn changed_near(&self, moment: SystemTime, window: Duration) -> bool {
         let Some(edge) = moment.checked_sub(window) else { return true };
         let since_epoch = edge.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let edge =

@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::service::{POLICY, Service};
-
 /// Labels whose values are too many to list, or come from the policy.
 const OPEN: [(&str, &str); 2] =
     [("digest", "that of the policy that serves"), ("type", "a [condition](conditions.md)")];
 
 #[tokio::test]
 async fn the_reference_of_the_metrics_is_what_a_server_shows() {
-    let service = Service::start(POLICY).await;
+    let folder = tempfile::tempdir().unwrap();
+    let service = crate::tls::service_with_clients(folder.path()).await;
     let (_, shown) = service.get("/metrics").await;
     service.stop().await;
     let mut page = String::from(

@@ -7,7 +7,7 @@ use tonic_types::StatusExt;
 
 use super::{AuditClient, end_of};
 use crate::cli::audit::cursor::Cursor;
-use crate::cli::remote::address::ServerAddress;
+use crate::cli::remote::ServerTarget;
 use crate::rpc::v1::AuditStart;
 
 /// Where a cursor came from.
@@ -45,7 +45,7 @@ pub(super) async fn explain(
     status: &Status,
     cursor: &Cursor,
     origin: &CursorOrigin,
-    server: &ServerAddress,
+    server: &ServerTarget,
     client: Option<AuditClient>,
 ) -> Option<String> {
     let info = status.get_details_error_info()?;
