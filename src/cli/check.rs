@@ -11,7 +11,7 @@ use super::input::Replacement;
 use super::output::{bad, print};
 use super::{Exit, input, report};
 use crate::escape;
-use crate::policy::finding::{Finding, Findings};
+use crate::policy::finding::{Code, Finding, Findings};
 use crate::report::{Texts, github, junit, sarif};
 use crate::store::load::Loaded;
 
@@ -34,6 +34,9 @@ pub(super) struct CheckArgs {
     /// Exit with 1 on warnings, too
     #[arg(long)]
     deny_warnings: bool,
+    /// Accept warnings of this code, as if each file had it in acceptWarnings; several with commas
+    #[arg(long, value_name = "CODE", value_parser = Code::warning, value_delimiter = ',')]
+    allow: Vec<Code>,
     /// How to print the findings
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: CheckFormat,
@@ -59,9 +62,9 @@ enum CheckFormat {
 /// # Errors
 /// If a named path cannot be read.
 pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
-    let CheckArgs { paths, replace, allow_outside_links, deny_warnings, output } = args;
+    let CheckArgs { paths, replace, allow_outside_links, deny_warnings, allow, output } = args;
     let started = SystemTime::now();
-    let loader = input::loader(paths, allow_outside_links)?;
+    let loader = input::loader(paths, allow_outside_links)?.allowing(allow.into_iter().collect());
     let loaded = input::replaced(loader, replace)?.load()?;
     let (is_valid, findings) = match &loaded.outcome {
         Ok(accepted) => (true, &accepted.warnings),

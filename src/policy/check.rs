@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use self::audience::Checker;
 use super::document::Document;
-use super::finding::{self, Code, Finding, Findings, Position, nearest};
+use super::finding::{self, AcceptedWarnings, Code, Finding, Findings, Position, nearest};
 use super::format::read::{List, LocatedText, Member};
 use super::outline::{Outline, Outlines};
 use super::yaml::Aliases;
@@ -81,10 +81,11 @@ pub struct CheckedDocument {
     pub file: Arc<str>,
     /// What is wrong within the file, in file order.
     pub findings: Findings,
-    /// What is doubtful in it, should the set be valid; in file order.
+    /// What is doubtful in it and not accepted, should the set be valid; in file order.
     pub warnings: Findings,
     /// The guardrails that it declares.
     pub guardrails: Option<Member>,
+    accepted: AcceptedWarnings,
     declared: Vec<DeclaredAudience>,
     default_audience: Option<LocatedText>,
     registration_audiences: Option<List>,
@@ -174,19 +175,30 @@ pub struct Accepted {
 /// Every finding, warnings included, by file and position, if at least one is an error.
 pub fn check(source: &Arc<str>, documents: &[Document]) -> Result<Accepted, Findings> {
     let guardrails = Guardrails::of(documents);
-    let checked: Vec<_> =
-        documents.iter().map(|document| check_document(document.clone(), &guardrails)).collect();
-    assemble(source, &checked, Findings::new(), &HashSet::new())
+    let checked = documents
+        .iter()
+        .map(|document| check_document(document.clone(), &guardrails, AcceptedWarnings::NONE));
+    let checked: Vec<_> = checked.collect();
+    assemble(source, &checked, [], &HashSet::new(), AcceptedWarnings::NONE)
 }
 
-/// Judges one document under the guardrails of its set.
+/// Judges one document under the guardrails of its set; warnings of the `allowed` codes, and those that it accepts
+/// itself, are left out.
 ///
 /// Takes the document apart: what an audience says is gone once it is judged, so that a large policy is not
 /// there twice.
 #[must_use]
-pub fn check_document(document: Document, guardrails: &Guardrails) -> CheckedDocument {
+pub fn check_document(
+    document: Document,
+    guardrails: &Guardrails,
+    allowed: AcceptedWarnings,
+) -> CheckedDocument {
     let Document { file, mut root, mut findings, outline, aliases, unreadable } = document;
+    let accepted: AcceptedWarnings =
+        root.entries("acceptWarnings").filter_map(|entry| Code::parse(&entry.value)).collect();
+    findings.accept(allowed);
     let (mut warnings, mut guesses) = (Findings::new(), 0);
+    let left_out = accepted.and(allowed);
     if let Some(own) = root.record("guardrails") {
         Checker {
             file: &file,
@@ -195,6 +207,7 @@ pub fn check_document(document: Document, guardrails: &Guardrails) -> CheckedDoc
             guardrails,
             findings: &mut findings,
             warnings: &mut warnings,
+            left_out,
             guesses: &mut guesses,
         }
         .guardrails(own);
@@ -210,6 +223,7 @@ pub fn check_document(document: Document, guardrails: &Guardrails) -> CheckedDoc
             guardrails,
             findings: &mut findings,
             warnings: &mut warnings,
+            left_out,
             guesses: &mut guesses,
         }
         .audience(&audience, &record);
@@ -229,6 +243,7 @@ pub fn check_document(document: Document, guardrails: &Guardrails) -> CheckedDoc
         findings,
         warnings,
         guardrails: root.get("guardrails").cloned(),
+        accepted,
         declared,
         default_audience: root.text("defaultAudience").map(LocatedText::from),
         registration_audiences: root.list("registrationAudiences").cloned(),
@@ -241,23 +256,27 @@ pub fn check_document(document: Document, guardrails: &Guardrails) -> CheckedDoc
 
 /// Puts judged documents together to a set.
 ///
-/// `source` names the set; `others` are findings from elsewhere (files that could not be read), which
-/// make the set incomplete. Of the files in `outside`, findings of other files quote nothing.
+/// `source` names the set; `others` are findings from elsewhere, such as files that could not be read: errors among
+/// them make the set incomplete. Of the files in `outside`, findings of other files quote nothing. Warnings about the
+/// set of the `allowed` codes, and those that a document accepts, are left out.
 ///
 /// # Errors
 /// Every finding, warnings included, by file and position, if at least one is an error.
 pub fn assemble<'d>(
     source: &Arc<str>,
     documents: impl IntoIterator<Item = &'d CheckedDocument>,
-    others: Findings,
+    others: impl IntoIterator<Item = Finding>,
     outside: &HashSet<&str>,
+    allowed: AcceptedWarnings,
 ) -> Result<Accepted, Findings> {
     let mut documents: Vec<&CheckedDocument> = documents.into_iter().collect();
     // The order in which files are found has no meaning.
     documents.sort_by(|one, other| one.file.cmp(&other.file));
+    let accepted = documents.iter().fold(allowed, |accepted, document| accepted.and(document.accepted));
+    let is_listed = |finding: &Finding| !accepted.contains(finding.code);
+    let mut findings: Findings = others.into_iter().filter(is_listed).collect();
     // What an unreadable file declares is unknown: "not declared" would be a guess.
-    let complete = others.error_count() == 0 && documents.iter().all(|document| !document.unreadable);
-    let mut findings = others;
+    let complete = findings.error_count() == 0 && documents.iter().all(|document| !document.unreadable);
     for document in &documents {
         findings.append(&document.findings);
     }
@@ -343,7 +362,7 @@ pub fn assemble<'d>(
     for document in &documents {
         findings.append(&document.warnings);
     }
-    findings.extend(warning::of_set(source, &set));
+    findings.extend(warning::of_set(source, &set).into_iter().filter(is_listed));
     findings.sort();
     Ok(Accepted { set, warnings: findings, outlines })
 }

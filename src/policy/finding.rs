@@ -111,6 +111,15 @@ impl Findings {
         self.kept.push(make());
     }
 
+    /// Removes what is kept of these warnings, as if it had never been pushed.
+    pub fn accept(&mut self, accepted: AcceptedWarnings) {
+        let before = self.kept.len();
+        self.kept.retain(|finding| !accepted.contains(finding.code));
+        let removed = before - self.kept.len();
+        self.kept_warnings -= removed;
+        self.warnings -= removed;
+    }
+
     /// Adds what others found: what is kept of it as far as there is room, and its counts.
     pub fn append(&mut self, others: &Self) {
         self.errors += others.errors;
@@ -225,6 +234,43 @@ impl<'f> IntoIterator for &'f Findings {
     }
 }
 
+/// Codes of warnings that somebody has looked at and accepts: findings with them are neither listed nor counted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct AcceptedWarnings(u128);
+
+const _: () = assert!(Code::ALL.len() <= u128::BITS as usize, "each code has a bit");
+
+impl AcceptedWarnings {
+    /// No warnings.
+    pub const NONE: Self = Self(0);
+
+    /// Returns `true` if findings with this code are accepted; an error never is.
+    #[must_use]
+    pub const fn contains(self, code: Code) -> bool {
+        self.0 & Self::bit(code) != 0
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    const fn bit(code: Code) -> u128 {
+        match code.severity() {
+            Severity::Warning => 1 << code as u32,
+            Severity::Error => 0,
+        }
+    }
+}
+
+impl FromIterator<Code> for AcceptedWarnings {
+    /// Those among the codes that are warnings.
+    fn from_iter<I: IntoIterator<Item = Code>>(codes: I) -> Self {
+        Self(codes.into_iter().fold(0, |bits, code| bits | Self::bit(code)))
+    }
+}
+
 /// Longest `value` of a finding in bytes; what is longer is cut and ends in `...`.
 pub const MAX_VALUE_BYTES: usize = 256;
 
@@ -269,6 +315,32 @@ macro_rules! codes {
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// The code of this name.
+            #[must_use]
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == name)
+            }
+
+            /// The codes of warnings, in the order of the reference.
+            pub fn warnings() -> impl Iterator<Item = Self> + Clone {
+                Self::ALL.iter().copied().filter(|code| code.severity() == Severity::Warning)
+            }
+
+            /// Reads the code of a warning.
+            ///
+            /// # Errors
+            /// What to write instead, if it is not one.
+            pub fn warning(name: &str) -> Result<Self, String> {
+                match Self::parse(name) {
+                    Some(code) if code.severity() == Severity::Warning => Ok(code),
+                    Some(_) => Err("an error cannot be accepted, only a warning can".to_owned()),
+                    None => Err(match nearest(name, Self::warnings().map(Self::as_str)) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => "a code of a warning, as findings have it in parentheses or brackets".to_owned(),
+                    }),
+                }
             }
 
             /// The page about it, from the root of the repository.

@@ -161,6 +161,8 @@ pub enum ValueKind {
     Audience,
     /// A list of different audiences, with the least and the most entries.
     Audiences(usize, usize),
+    /// A list of different codes of warnings.
+    WarningCodes,
     /// A mapping from scopes to texts for people, with the most characters.
     ScopeTexts(usize),
     /// A mapping.

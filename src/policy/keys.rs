@@ -72,6 +72,12 @@ pub static POLICY: Section = Section {
             "",
             "What holds for every audience of the folder. In at most one file.",
         ),
+        key(
+            "acceptWarnings",
+            ValueKind::WarningCodes,
+            "[]",
+            "Warnings about this file that are meant to be so, by their codes: neither `check` nor a server lists or counts them. One about the folder, or about a file that is not read, may be accepted in any file.",
+        ),
     ],
 };
 

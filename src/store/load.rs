@@ -15,7 +15,7 @@ use super::read::{
 use super::watch_targets::WatchTargets;
 use crate::policy::check::{Accepted, CheckedDocument, Guardrails, assemble, check_document};
 use crate::policy::document::Document;
-use crate::policy::finding::{Code, Finding, Findings, MAX_FINDINGS, Position};
+use crate::policy::finding::{AcceptedWarnings, Code, Finding, Findings, MAX_FINDINGS, Position};
 use crate::policy::manifest;
 
 /// Reads and checks one policy again and again.
@@ -31,6 +31,7 @@ pub struct Loader {
     replaced: Vec<PathBuf>,
     /// Files that stand in for others.
     moved: Vec<PathBuf>,
+    allowed: AcceptedWarnings,
     /// As of the newest walk.
     targets: WatchTargets,
     /// What the newest valid set was made of. A rejected attempt leaves nothing here, so that it costs
@@ -98,6 +99,7 @@ impl Loader {
             inputs: Vec::new(),
             replaced: Vec::new(),
             moved: Vec::new(),
+            allowed: AcceptedWarnings::NONE,
             targets: WatchTargets::default(),
             valid: Valid::default(),
         }
@@ -110,6 +112,12 @@ impl Loader {
         self.manifests.extend(self.paths.iter().map(|path| path.to_string_lossy().into_owned()));
         self.manifests.insert(STANDARD_INPUT.to_owned());
         self
+    }
+
+    /// Leaves these warnings out of what is found.
+    #[must_use]
+    pub fn allowing(self, allowed: AcceptedWarnings) -> Self {
+        Self { allowed, ..self }
     }
 
     /// Adds what came through standard input, as a file of the name [`STANDARD_INPUT`].
@@ -214,7 +222,7 @@ impl Loader {
             out.any(|replaced| is_same_file(Path::new(path), replaced))
         };
         let problems = snapshot.problems.iter().filter(|problem| !is_left_out(&problem.path));
-        let mut others: Findings = problems.map(finding).collect();
+        let mut others: Vec<Finding> = problems.map(finding).collect();
         let mut files: Vec<_> =
             snapshot.files.iter().filter(|file| !is_left_out(&file.path)).cloned().collect();
         // Inputs never change, so the digest of the files still says whether anything did.
@@ -229,7 +237,7 @@ impl Loader {
         let all = documents.iter().flat_map(|checked| checked.iter());
         let outside: HashSet<&str> =
             files.iter().filter(|file| file.is_outside).map(|file| &*file.path).collect();
-        let mut outcome = assemble(&self.source, all, others, &outside);
+        let mut outcome = assemble(&self.source, all, others, &outside, self.allowed);
         redact(&mut outcome, &outside);
         let (bytes, stamps) = (snapshot.digest, snapshot.stamps);
         if outcome.is_ok() {
@@ -298,7 +306,7 @@ impl Loader {
             None => {
                 let documents = self.documents(file).into_iter();
                 let check = |document| {
-                    let mut checked = check_document(document, guardrails);
+                    let mut checked = check_document(document, guardrails, self.allowed);
                     kept.limit(&mut checked.findings);
                     kept.limit(&mut checked.warnings);
                     checked

@@ -36,6 +36,27 @@ fn corpus() -> Vec<(String, Files)> {
             }
         }
     }
+    // What a file accepts is left out everywhere, and not more than that.
+    let accepting = "acceptWarnings: [OfflineAccessForEveryClient, NoDefaultAudience]\naudiences:\n  a: \
+        {scopesSupported: [openid, offline_access], baselineClientScopes: [offline_access]}\n";
+    let baseline = "{scopesSupported: [openid, offline_access], baselineClientScopes: [offline_access]}";
+    corpus.push((
+        "accepted warnings".to_owned(),
+        Files::from([
+            ("a.yaml".to_owned(), accepting.to_owned()),
+            ("b.yaml".to_owned(), format!("audiences:\n  b: {baseline}\n")),
+        ]),
+    ));
+    corpus.push((
+        "accepted warnings alone".to_owned(),
+        Files::from([
+            ("a.yaml".to_owned(), accepting.to_owned()),
+            (
+                "b.yaml".to_owned(),
+                format!("audiences:\n  b: {baseline}\nacceptWarnings: [OfflineAccessForEveryClient]\n"),
+            ),
+        ]),
+    ));
     let examples = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")).unwrap();
     let examples = examples.map(|entry| entry.unwrap().path()).map(|path| {
         (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(&path).unwrap())

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use super::{Guardrails, Invalid, warning};
 use crate::audience::{MAX_AUDIENCE_BYTES, is_url, normalise, without_query};
 use crate::escape::shown;
-use crate::policy::finding::{self, Code, Finding, Findings, Position, nearest, typographic};
+use crate::policy::finding::{
+    self, AcceptedWarnings, Code, Finding, Findings, Position, nearest, typographic,
+};
 use crate::policy::format::read::{List, LocatedText, Mapping, Spanned};
 use crate::policy::{
     Alias, AudiencePolicy, ClientCondition, ClientRule, ClientSource, IMPLIED_DEFAULT_SCOPES, MAX_ALIASES,
@@ -78,6 +80,8 @@ pub(super) struct Checker<'d> {
     pub(super) findings: &'d mut Findings,
     /// About the audiences that are valid.
     pub(super) warnings: &'d mut Findings,
+    /// Of those, the ones that are neither kept nor counted.
+    pub(super) left_out: AcceptedWarnings,
     /// How many scopes of the file have been compared for a "did you mean".
     pub(super) guesses: &'d mut usize,
 }
@@ -196,7 +200,7 @@ impl<'d> Checker<'d> {
             digest: [0; 32],
         };
         policy.digest = digest::of_audience(&policy);
-        warning::of_audience(self.file, &policy, spelled, written, self.warnings);
+        warning::of_audience(self.file, &policy, spelled, written, self.left_out, self.warnings);
         Ok(Arc::new(policy))
     }
 

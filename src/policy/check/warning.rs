@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::escape::shown;
-use crate::policy::finding::{self, Code, Finding, Findings, Position};
+use crate::policy::finding::{self, AcceptedWarnings, Code, Finding, Findings, Position};
 use crate::policy::format::read::{List, LocatedText, Mapping, Spanned};
 use crate::policy::{
     AudiencePolicy, ClientCondition, ClientSource, MAX_REGISTRATION_AUDIENCES, NothingLeft, OmittedScope,
@@ -14,15 +14,16 @@ use crate::policy::{
 use crate::scope::matching::ScopeMatching;
 use crate::uri::{PlainUri, is_host};
 
-/// The warnings about one valid audience, in no order.
+/// The warnings about one valid audience, in no order; those `left_out` are neither kept nor counted.
 pub(super) fn of_audience(
     file: &Arc<str>,
     policy: &AudiencePolicy,
     spelled: &LocatedText,
     written: &Mapping,
+    left_out: AcceptedWarnings,
     found: &mut Findings,
 ) {
-    WarningCheck { file, policy, spelled, written, found }.audience();
+    WarningCheck { file, policy, spelled, written, left_out, found }.audience();
 }
 
 /// The warnings about what a valid set does with requests that name no audience; `source` names the set.
@@ -65,6 +66,7 @@ struct WarningCheck<'j> {
     policy: &'j AudiencePolicy,
     spelled: &'j LocatedText,
     written: &'j Mapping,
+    left_out: AcceptedWarnings,
     found: &'j mut Findings,
 }
 
@@ -77,6 +79,9 @@ impl WarningCheck<'_> {
         message: String,
         suggestion: impl Into<String>,
     ) {
+        if self.left_out.contains(code) {
+            return;
+        }
         self.found.push_with(code, || Finding {
             code,
             file: Arc::clone(self.file),

@@ -63,6 +63,7 @@ fn kind_text(kind: &ValueKind) -> String {
         ValueKind::Texts(_) => "list of strings".to_owned(),
         ValueKind::Audiences(0, most) => format!("list of at most {most} audiences"),
         ValueKind::Audiences(least, most) => format!("list of {least} to {most} audiences"),
+        ValueKind::WarningCodes => "list of [codes of warnings](findings/README.md#warnings)".to_owned(),
         ValueKind::ScopeTexts(most) => format!("mapping from scopes to strings of at most {most} characters"),
         ValueKind::One(section) => link(section),
         ValueKind::List(section, _) => format!("list of {}", link(section)),

@@ -334,6 +334,7 @@ impl<'f> DocumentReader<'f> {
                 self.texts_list(key, node, least, None).map(Value::List)
             }
             Is::Audiences(least, most) => self.texts_list(key, node, least, Some(most)).map(Value::List),
+            Is::WarningCodes => self.warning_codes(key, node).map(Value::List),
             Is::ScopeTexts(most) => self.texts(key, node, most).map(Value::Texts),
             Is::One(section) => Some(Value::Record(self.record(node, section))),
             Is::List(section, least) => {
@@ -524,6 +525,27 @@ impl<'f> DocumentReader<'f> {
         texts.extend(entries.iter().filter_map(|entry| self.text(entry, key.name, Expected::Entry)));
         shrink(&mut texts);
         Some(List { position: node.position, written, entries: texts })
+    }
+
+    /// A list of codes of warnings; those that are none are reported, and are not in it.
+    fn warning_codes(&mut self, key: &Key, node: &Node<'_>) -> Option<List> {
+        let mut list = self.texts_list(key, node, 0, None)?;
+        let mut known: Vec<LocatedText> = Vec::new();
+        for entry in std::mem::take(&mut list.entries) {
+            let code = shown(&entry.value);
+            if let Err(suggestion) = Code::warning(&entry.value) {
+                let message = format!("unknown value `{code}` in `{}`", key.name);
+                self.report(Code::UnknownValue, entry.position, &entry.value, message, suggestion);
+            } else if let Some(first) = known.iter().find(|known| known.value == entry.value) {
+                let line = first.position.line;
+                let message = format!("duplicate entry `{code}` in `{}`, first on line {line}", key.name);
+                self.report(Code::DuplicateEntry, entry.position, &entry.value, message, "remove it");
+            } else {
+                known.push(entry);
+            }
+        }
+        list.entries = known;
+        Some(list)
     }
 
     fn choice(&mut self, node: &Node<'_>, key: &str, names: &'static [&'static str]) -> Option<&'static str> {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Key, MappingRule, Section, ValueKind};
+use crate::policy::finding::Code;
 use crate::scope::MAX_TOKEN_BYTES;
 
 /// The JSON Schema of a format.
@@ -107,6 +108,10 @@ fn key_schema(key: &Key) -> Value {
             let audience = json!({ "type": "string", "minLength": 1 });
             let list = json!({ "type": "array", "items": audience, "uniqueItems": true, "maxItems": most });
             at_least(list, "minItems", least)
+        }
+        ValueKind::WarningCodes => {
+            let names: Vec<&str> = Code::warnings().map(Code::as_str).collect();
+            json!({ "type": "array", "items": { "enum": names }, "uniqueItems": true })
         }
         ValueKind::ScopeTexts(most) => json!({
             "type": "object",

@@ -55,6 +55,85 @@ fn warnings_change_the_exit_code_only_if_they_are_denied() {
     assert_eq!(Place::with_examples().run(&["check", "--deny-warnings"]).code, 0);
 }
 
+/// The recommended baseline and the recommended hook agree.
+#[test]
+fn the_baseline_of_the_guide_passes_the_hook() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let hooks = fs::read_to_string(root.join(".pre-commit-hooks.yaml")).unwrap();
+    let entry = hooks.lines().find_map(|line| line.trim().strip_prefix("entry: scopeward check")).unwrap();
+    let guide = fs::read_to_string(root.join("docs/guides/choosing-a-baseline.md")).unwrap();
+    let (_, policy) = guide.split_once("```yaml file=next/mcp.yaml\n").unwrap();
+    let policy = policy.split("```").next().unwrap();
+    let place = Place::with(&[("policies/mcp.yaml", policy)]);
+    let args: Vec<&str> = ["check"].into_iter().chain(entry.split_whitespace()).chain(["policies"]).collect();
+    let ran = place.run(&args);
+    assert_eq!((ran.code, ran.stdout.lines().count()), (0, 1), "{}", ran.stdout);
+    // What is accepted is a warning, and the only one.
+    let place = Place::with(&[("policies/mcp.yaml", &policy.replace("acceptWarnings", "# "))]);
+    let ran = place.run(&[&args[..], &["--output", "json"]].concat());
+    assert_eq!(ran.code, 1);
+    assert_eq!(ran.json()["findings"][0]["code"], "OfflineAccessForEveryClient");
+    assert_eq!(ran.json()["warning_count"], 1);
+}
+
+#[test]
+fn accepted_warnings_are_neither_listed_nor_counted() {
+    let accepting = format!("{LOOKS_PRIVILEGED}acceptWarnings: [BaselineScopeLooksPrivileged]\n");
+    let other = LOOKS_PRIVILEGED.replace("mcp.", "two.");
+    #[track_caller]
+    fn check(files: &[(&str, &str)], more: &[&str], expected: &[&str]) {
+        let ran = Place::with(files).run(&[&["check", "--output", "json"], more].concat());
+        let report = ran.json();
+        let found = report["findings"].as_array().unwrap().iter();
+        let found: Vec<String> = found
+            .map(|finding| {
+                format!("{} {}", finding["file"].as_str().unwrap(), finding["code"].as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(
+            (ran.code, found),
+            (0, expected.iter().map(ToString::to_string).collect()),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(report["warning_count"], expected.len());
+        assert_eq!(report["finding_count"], expected.len());
+    }
+    let privileged = "policies/b.yaml BaselineScopeLooksPrivileged";
+    let no_default = "policies NoDefaultAudience";
+    // A file speaks for itself.
+    let files = [("policies/a.yaml", &*accepting), ("policies/b.yaml", &*other)];
+    check(&files, &[], &[no_default, privileged]);
+    check(&files, &["--allow", "BaselineScopeLooksPrivileged"], &[no_default]);
+    check(&files, &["--allow", "BaselineScopeLooksPrivileged,NoDefaultAudience"], &[]);
+    check(&files, &["--allow", "NoDefaultAudience", "--allow", "EmptyFile"], &[privileged]);
+    // Any file may speak for the folder.
+    let folder = [files[0], files[1], ("policies/c.yaml", "acceptWarnings: [NoDefaultAudience]\n")];
+    check(&folder, &[], &[privileged]);
+    let empty = [files[0], ("policies/empty.yaml", "# nothing\n")];
+    check(&empty, &[], &["policies/empty.yaml EmptyFile"]);
+    check(&empty, &["--allow", "EmptyFile"], &[]);
+}
+
+#[test]
+fn only_warnings_can_be_accepted() {
+    let place = Place::with(&[("policies/mcp.yaml", LOOKS_PRIVILEGED)]);
+    for (code, expected) in [
+        ("NoDefaultAudienc", "did you mean `NoDefaultAudience`?"),
+        ("UnknownKey", "an error cannot be accepted"),
+        ("x", "a code of a warning"),
+    ] {
+        let ran = place.run(&["check", "--allow", code]);
+        assert!(ran.code == 2 && ran.stderr.contains(expected), "{}", ran.stderr);
+        let text =
+            format!("{LOOKS_PRIVILEGED}acceptWarnings: [{code}, NoDefaultAudience, NoDefaultAudience]\n");
+        let ran = Place::with(&[("policies/mcp.yaml", &text)]).run(&["check"]);
+        let count = |text: &str| ran.stdout.matches(text).count();
+        assert_eq!((ran.code, count("error["), count("duplicate entry `NoDefaultAudience`")), (1, 2, 1));
+        assert_eq!(count(expected), 1, "{}", ran.stdout);
+    }
+}
+
 #[test]
 fn no_format_shows_text_of_a_file_outside() {
     const SECRET: &str = "hunter2";
