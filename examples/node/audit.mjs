@@ -21,22 +21,24 @@ const keepalive = { "grpc.keepalive_time_ms": 30_000 }; // notices a server that
 const audit = new scopeward.v1.AuditService(server, grpc.credentials.createInsecure(), keepalive);
 
 // Replaces the cursor in one step: a new file, synced, renamed over the old one.
-function save(log_id, after_sequence) {
+function save(log_id, sequence) {
   const file = openSync(`${path}.new`, "w");
-  writeSync(file, JSON.stringify({ log_id, after_sequence }));
+  writeSync(file, JSON.stringify({ log_id, sequence: Number(sequence) }));
   fsyncSync(file);
   closeSync(file);
   renameSync(`${path}.new`, path);
 }
 
-// Times as text.
+// Times as text, hashes in hexadecimal digits, as in audit lines.
 function readable(name, value) {
+  if (/^(prevHash|hash)$/.test(name)) return Buffer.from(value, "base64").toString("hex");
   return name.endsWith("Time") ? new Date(value.seconds * 1e3 + (value.nanos ?? 0) / 1e6).toISOString() : value;
 }
 
 async function read() {
   const cursor = existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : undefined;
-  const start = cursor ? { logId: cursor.log_id, afterSequence: cursor.after_sequence } : {};
+  // Earlier versions of this file called it `after_sequence`.
+  const start = cursor ? { logId: cursor.log_id, afterSequence: cursor.sequence ?? cursor.after_sequence } : {};
   let first = true;
   for await (const answer of audit.streamAuditEvents({ ...start, follow })) {
     if (first) {
@@ -45,7 +47,7 @@ async function read() {
     }
     const [[kind, step]] = Object.entries(answer);
     // An event, or a gap: events that could not be recorded.
-    if (kind !== "checkpoint") console.log(JSON.stringify({ [kind]: step }, readable));
+    if (kind !== "checkpoint") console.log(JSON.stringify(kind === "gap" ? { gap: step } : step, readable));
     save(step.logId, (kind === "checkpoint" ? step.durableSequence : step.sequence) ?? "0");
   }
 }

@@ -4,6 +4,7 @@ At least once: the cursor is written after an event was handled, so a crash repe
 """
 
 import argparse
+import base64
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ import sys
 import time
 
 import grpc
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import MessageToDict
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "proto"))
 pb, services = grpc.protos_and_services("scopeward/v1/audit.proto")
@@ -24,20 +25,33 @@ def save(path, log_id, sequence):
     """Replaces the cursor in one step: a new file, synced, renamed over the old one."""
     fresh = path.with_name(path.name + ".new")
     with fresh.open("w") as file:
-        json.dump({"log_id": log_id, "after_sequence": sequence}, file)
+        json.dump({"log_id": log_id, "sequence": sequence}, file)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
 
 
+def line(kind, step):
+    """The JSON of audit lines: hashes in hexadecimal digits, a gap in a member of its own."""
+    fields = MessageToDict(step, always_print_fields_with_no_presence=True)
+    for name in {"prevHash", "hash"} & fields.keys():
+        fields[name] = base64.b64decode(fields[name]).hex()
+    return json.dumps({"gap": fields} if kind == "gap" else fields)
+
+
 def read(audit, path, follow):
-    cursor = json.loads(path.read_text()) if path.exists() else {}
-    answers = audit.StreamAuditEvents(ParseDict(cursor, pb.StreamAuditEventsRequest(follow=follow)))
+    request = pb.StreamAuditEventsRequest(follow=follow)
+    if path.exists():
+        cursor = json.loads(path.read_text())
+        # Earlier versions of this file called it `after_sequence`.
+        sequence = cursor.get("sequence", cursor.get("after_sequence"))
+        request.log_id, request.after_sequence = cursor["log_id"], int(sequence)
+    answers = audit.StreamAuditEvents(request)
     next(answers, None)  # a checkpoint that says where the log ends, and no place to resume from
     for answer in answers:
         step = getattr(answer, kind := answer.WhichOneof("message"))
         if kind != "checkpoint":  # an event, or a gap: events that could not be recorded
-            print(json.dumps({kind: MessageToDict(step)}), flush=True)
+            print(line(kind, step), flush=True)
         save(path, step.log_id, step.durable_sequence if kind == "checkpoint" else step.sequence)
 
 

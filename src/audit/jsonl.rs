@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::json;
-use super::{AuditError, AuditLog, Filter};
+use super::{AuditError, AuditLog, Cursor, Filter};
 use crate::backoff::Backoff;
 use crate::file;
 use crate::proto::json::JsonError;
@@ -360,9 +360,8 @@ fn load_position(path: &Path, log_id: Uuid) -> Result<u64, AuditError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(source) => return Err(AuditError::Io { action: "read", path: path.to_owned(), source }),
     };
-    let known = serde_json::from_str(&text).ok().and_then(|value| place_of(&value));
-    match known {
-        Some((id, sequence)) if id == log_id => Ok(sequence),
+    match Cursor::read(text.as_bytes()) {
+        Ok(Cursor { log_id: id, sequence }) if id == log_id.to_string() => Ok(sequence),
         // Of another log, or damaged: every line is written again, and none is lost.
         _ => Ok(0),
     }
@@ -370,7 +369,11 @@ fn load_position(path: &Path, log_id: Uuid) -> Result<u64, AuditError> {
 
 /// Replaces the position as a whole.
 fn save_position(path: &Path, log_id: Uuid, sequence: u64) -> io::Result<()> {
-    file::replace(path, |out| writeln!(out, r#"{{"logId":"{log_id}","sequence":"{sequence}"}}"#))
+    let cursor = Cursor { log_id: log_id.to_string(), sequence };
+    file::replace(path, |out| {
+        serde_json::to_writer(&mut *out, &cursor)?;
+        writeln!(out)
+    })
 }
 
 /// How far the lines are, seeing the last ones of the file: those behind the saved position count
@@ -395,7 +398,7 @@ fn written(lines: &[String], log_id: Uuid, saved: u64) -> u64 {
     saved
 }
 
-/// The log and the sequence that a line or a position names.
+/// The log and the sequence that a line names.
 fn place_of(value: &Value) -> Option<(Uuid, u64)> {
     let object = value.get("gap").unwrap_or(value);
     let log_id = Uuid::parse_str(object.get("logId")?.as_str()?).ok()?;

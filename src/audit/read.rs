@@ -21,7 +21,7 @@ use super::writer::Job;
 use super::{AuditError, ChainProblem};
 use crate::audience::normalise;
 use crate::budget::{Budget, Permit};
-use crate::proto::v1::AuditEventKind;
+use crate::proto::v1::{AuditEvent, AuditEventKind};
 
 /// The most records of one page.
 const PAGE_ROWS: usize = 256;
@@ -50,9 +50,15 @@ impl Filter {
     /// Whether a reader with this filter is sent the record.
     #[must_use]
     pub fn wants(&self, record: &Record) -> bool {
-        let Body::Event(event) = &record.body else {
-            return true;
-        };
+        match &record.body {
+            Body::Event(event) => self.wants_event(event),
+            Body::Gap(_) => true,
+        }
+    }
+
+    /// The same for an event.
+    #[must_use]
+    pub fn wants_event(&self, event: &AuditEvent) -> bool {
         let wants = |audience: &String| self.audiences.iter().any(|wanted| *wanted == normal(audience));
         (self.kinds.is_empty() || self.kinds.contains(&event.kind()))
             && (self.audiences.is_empty() || event.audiences.iter().chain(&event.asked_audiences).any(wants))

@@ -1,45 +1,142 @@
-//! Reading a whole store without a log being open: for tools that look at what was recorded.
+//! Reading a store without a log being open: for tools that look at what was recorded.
 //!
 //! Reads only, page by page; no server may have the store. Each record is checked against its hash
 //! and the record before it, since a tool must not conclude from what somebody changed.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
-use super::AuditError;
-use super::chain::ChainWalk;
+use rusqlite::OptionalExtension as _;
+use uuid::Uuid;
+
+use super::chain::{ChainWalk, StoredRow};
 use super::offline::OfflineStore;
-use super::record::Record;
-use super::sqlite::{read_base, read_rows};
+use super::record::{Head, Record, Tip, to_nanos};
+use super::sqlite::{read_base, read_newest, read_row, read_tip, signed, unsigned};
+use super::stream::{Start, check_log_id};
+use super::{AuditError, ChainProblem};
 
 /// How many records one query reads.
 const PAGE_ROWS: u64 = 1000;
 
-/// Hands every record of the store at `path` to `each`, oldest first, up to the newest at the end.
-/// Blocks.
+/// The records of a store from a place on, oldest first, up to the newest.
 ///
-/// # Errors
-///
-/// The file is not there, is not an audit log, is in use by a server, cannot be read, or its chain does not hold
-/// ([`AuditError::DataLoss`]). Records that were handed out before that are good.
-pub fn scan(path: &Path, mut each: impl FnMut(Record)) -> Result<(), AuditError> {
-    let OfflineStore { connection, log_id, .. } = &OfflineStore::open(path)?;
-    let mut walk = ChainWalk::new(*log_id, read_base(connection)?);
-    loop {
-        let transaction = connection.unchecked_transaction()?;
-        let base = read_base(&transaction)?;
-        if base.head.sequence > walk.last().head.sequence {
-            // Retention has overtaken the walk, and what it deleted is gone.
-            walk.skip_to(base);
+/// After an error it ends; records that were handed out before that are good.
+#[derive(Debug)]
+pub struct Scan {
+    store: OfflineStore,
+    walk: ChainWalk,
+    /// What was read and is not yet handed out.
+    rows: VecDeque<StoredRow>,
+    ended: bool,
+}
+
+impl Scan {
+    /// Opens the store at `path`. `log_id` is the log that the reader means; empty: whichever it is. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The file is not there, is not an audit log, is damaged, or is in use by a server; as for a stream
+    /// [`AuditError::OutOfRange`] and [`AuditError::ForeignLog`].
+    pub fn open(path: &Path, start: Start, log_id: &str) -> Result<Self, AuditError> {
+        let store = OfflineStore::open(path)?;
+        if !log_id.is_empty() {
+            check_log_id(store.log_id, log_id, start)?;
         }
-        let rows = read_rows(&transaction, walk.last().head.sequence, PAGE_ROWS)?;
-        drop(transaction);
-        if rows.is_empty() {
-            return Ok(());
+        let base = read_base(&store.connection)?;
+        let newest = read_newest(&store.connection)?.unwrap_or(base);
+        let from = match start {
+            Start::Earliest => base,
+            Start::Latest => newest,
+            Start::After(sequence) => tip_at(&store, sequence, base, newest)?,
+            Start::Time(time) => {
+                let first = first_from(&store, to_nanos(time))?.unwrap_or(newest.head.sequence + 1);
+                tip_at(&store, first.saturating_sub(1), base, newest)?
+            }
+        };
+        let walk = ChainWalk::new(store.log_id, from);
+        Ok(Self { store, walk, rows: VecDeque::new(), ended: false })
+    }
+
+    /// The id of the log.
+    #[must_use]
+    pub const fn log_id(&self) -> Uuid {
+        self.store.log_id
+    }
+
+    /// The place of the last record that was handed out, or that of the start.
+    #[must_use]
+    pub const fn position(&self) -> Head {
+        self.walk.last().head
+    }
+
+    fn try_next(&mut self) -> Result<Option<Record>, AuditError> {
+        if self.rows.is_empty() {
+            self.read()?;
         }
-        for row in rows {
-            each(walk.take(&row)?);
+        let Some(row) = self.rows.pop_front() else { return Ok(None) };
+        Ok(Some(self.walk.take(&row)?))
+    }
+
+    fn read(&mut self) -> Result<(), AuditError> {
+        let mut statement = self.store.connection.prepare_cached(
+            "SELECT sequence, latest_time, content, hash FROM record WHERE sequence > ?1
+             ORDER BY sequence LIMIT ?2",
+        )?;
+        let after = self.walk.last().head.sequence;
+        let mut found = statement.query([signed(after), signed(PAGE_ROWS)])?;
+        loop {
+            match found.next().and_then(|row| row.map(read_row).transpose()) {
+                Ok(Some(row)) => self.rows.push_back(row),
+                Ok(None) => return Ok(()),
+                // What can be read goes first; the next page begins with what cannot.
+                Err(_) if !self.rows.is_empty() => return Ok(()),
+                Err(error) => {
+                    let error = AuditError::from(error);
+                    return Err(match error.is_damage() {
+                        true => {
+                            let problem = ChainProblem::Unreadable(error.to_string());
+                            AuditError::DataLoss { sequence: after + 1, problem }
+                        }
+                        false => error,
+                    });
+                }
+            }
         }
     }
+}
+
+impl Iterator for Scan {
+    type Item = Result<Record, AuditError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = self.try_next();
+        self.ended = !matches!(next, Ok(Some(_)));
+        next.transpose()
+    }
+}
+
+/// The place of a record that is kept, or of the one before the oldest.
+fn tip_at(store: &OfflineStore, sequence: u64, base: Tip, newest: Tip) -> Result<Tip, AuditError> {
+    let (oldest, newest) = (base.head.sequence + 1, newest.head.sequence);
+    if sequence == base.head.sequence {
+        return Ok(base);
+    }
+    if sequence < base.head.sequence || sequence > newest {
+        return Err(AuditError::OutOfRange { requested: sequence, oldest, newest });
+    }
+    let select = "SELECT sequence, hash, latest_time FROM record WHERE sequence = ?1";
+    let found = store.connection.query_row(select, [signed(sequence)], read_tip).optional()?;
+    found.ok_or(AuditError::DataLoss { sequence, problem: ChainProblem::Missing { next: sequence + 1 } })
+}
+
+/// The first record whose time, or that of one before it, is this or later.
+fn first_from(store: &OfflineStore, time: i64) -> Result<Option<u64>, AuditError> {
+    let select = "SELECT sequence FROM record WHERE latest_time >= ?1 ORDER BY sequence LIMIT 1";
+    Ok(store.connection.query_row(select, [time], |row| row.get(0)).optional()?.map(unsigned))
 }
 
 #[cfg(test)]
@@ -52,7 +149,13 @@ mod tests {
 
     fn sequences(path: &Path) -> (Vec<u64>, Option<AuditError>) {
         let mut seen = Vec::new();
-        let error = scan(path, |record| seen.push(record.body.sequence())).err();
+        let mut read = || -> Result<(), AuditError> {
+            for record in Scan::open(path, Start::Earliest, "")? {
+                seen.push(record?.body.sequence());
+            }
+            Ok(())
+        };
+        let error = read().err();
         (seen, error)
     }
 
@@ -82,6 +185,41 @@ mod tests {
         assert_eq!(seen, [1, 2]);
         let missing = ChainProblem::Missing { next: 4 };
         assert!(matches!(error, Some(AuditError::DataLoss { sequence: 3, problem }) if problem == missing));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_scan_starts_where_a_stream_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(STORE_FILE);
+        let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
+        for n in 0..3 {
+            log.append_durable(expansion(&n.to_string())).await.unwrap();
+        }
+        let middle = std::time::SystemTime::now();
+        for n in 3..5 {
+            log.append_durable(expansion(&n.to_string())).await.unwrap();
+        }
+        log.close().await.unwrap();
+        let from = |start| -> Result<Vec<u64>, AuditError> {
+            Scan::open(&path, start, "")?.map(|record| Ok(record?.body.sequence())).collect()
+        };
+        let time = |seconds| middle + std::time::Duration::from_secs(seconds);
+        for (start, expected) in [
+            (Start::Earliest, &[1, 2, 3, 4, 5][..]),
+            (Start::Latest, &[]),
+            (Start::After(0), &[1, 2, 3, 4, 5]),
+            (Start::After(3), &[4, 5]),
+            (Start::After(5), &[]),
+            (Start::Time(std::time::UNIX_EPOCH), &[1, 2, 3, 4, 5]),
+            (Start::Time(middle), &[4, 5]),
+            (Start::Time(time(3600)), &[]),
+        ] {
+            assert_eq!(from(start).unwrap(), expected, "{start:?}");
+        }
+        let error = from(Start::After(6)).unwrap_err();
+        assert!(matches!(error, AuditError::OutOfRange { requested: 6, oldest: 1, newest: 5 }), "{error}");
+        let foreign = Scan::open(&path, Start::Earliest, &Uuid::nil().to_string()).unwrap_err();
+        assert!(matches!(foreign, AuditError::ForeignLog { .. }), "{foreign}");
     }
 
     #[test]

@@ -259,7 +259,7 @@ impl fmt::Debug for AuditStream {
     }
 }
 
-fn check_log_id(log_id: Uuid, given: &str, start: Start) -> Result<(), AuditError> {
+pub(super) fn check_log_id(log_id: Uuid, given: &str, start: Start) -> Result<(), AuditError> {
     if given.is_empty() {
         return match start {
             Start::After(_) => Err(AuditError::LogIdRequired),

@@ -6,6 +6,7 @@ use super::Exit;
 
 mod cursor;
 mod line;
+mod source;
 mod tail;
 mod verify;
 

@@ -34,7 +34,7 @@ fn old_rows() -> Vec<StoredRow> {
 
 fn old_records() -> Vec<Record> {
     let mut records = Vec::new();
-    scan(&old_store().1, |record| records.push(record)).unwrap();
+    records.extend(Scan::open(&old_store().1, Start::Earliest, "").unwrap().map(Result::unwrap));
     records
 }
 

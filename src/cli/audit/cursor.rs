@@ -1,23 +1,13 @@
-//! The cursor: how far a reader of one log has come, kept in a file that is never half-written.
+//! The file in which a cursor is kept, which is never half-written.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::audit::Cursor;
 use crate::file;
-
-/// A place in a log. Everything up to it was handed on.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Cursor {
-    /// The log.
-    pub(super) log_id: String,
-    /// The last sequence; 0 before the first.
-    pub(super) sequence: u64,
-}
 
 /// Where a cursor is kept.
 #[derive(Debug)]
@@ -66,7 +56,7 @@ impl CursorFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(CursorError::Read { path: path.clone(), source }),
         };
-        serde_json::from_slice(&text)
+        Cursor::read(&text)
             .map(Some)
             .map_err(|error| CursorError::NotACursor { path: path.clone(), problem: error.to_string() })
     }

@@ -37,7 +37,7 @@ pub(super) fn gap(gap: &v1::Gap) -> String {
     let mut line = String::new();
     begin(&mut line, *last_time, *sequence);
     push(&mut line, &bad("gap          "));
-    push(&mut line, &format_args!(" {count} events missing ({})", clean(reason)));
+    push(&mut line, &format_args!(" {} missing ({})", counted(*count, "event"), clean(reason)));
     push(&mut line, &format_args!(", the first at {}", time(*first_time)));
     line.push('\n');
     line
@@ -102,7 +102,7 @@ fn policy_change(line: &mut String, event: &v1::AuditEvent, change: &v1::PolicyC
         (false, _) => push(line, &format_args!(" rejected; generation {generation} {digest} serves on")),
     }
     if *finding_count > 0 {
-        push(line, &format_args!("; {finding_count} findings"));
+        push(line, &format_args!("; {}", counted(u64::from(*finding_count), "finding")));
     }
 }
 
@@ -119,6 +119,11 @@ fn time(time: Option<Timestamp>) -> String {
         Some(whole) if !whole.contains('.') => format!("{whole}.000Z"),
         _ => millis,
     }
+}
+
+/// `1 event`, `2 events`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Any text, so that its end can be seen.
@@ -242,6 +247,8 @@ mod tests {
             v1::PolicyChange { previous_digest: digest("b"), ..change },
             "accepted generation 1 sha256:aaaaaaaaaaaa after sha256:bbbbbbbbbbbb",
         );
+        let one = v1::PolicyChange { finding_count: 1, ..Default::default() };
+        check(one, "rejected; generation 1 sha256:aaaaaaaaaaaa serves on; 1 finding");
         let change = v1::PolicyChange { finding_count: 3, ..Default::default() };
         check(change, "rejected; generation 1 sha256:aaaaaaaaaaaa serves on; 3 findings");
     }

@@ -3,7 +3,7 @@
 //! The order that makes "at least once" true: lines are handed to the reader, then the cursor moves.
 //! A connection that breaks is made again, from the last record that was received.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -14,12 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use self::refusal::{CursorOrigin, explain};
-use self::sink::{Flushed, TailSink};
-use super::cursor::{Cursor, CursorFile};
+use self::selection::{Choice, Selection};
+use self::sink::{Flushed, TailSink, place_of};
+use super::cursor::CursorFile;
+use super::source::{ChainSource, ServerOrStore};
+use crate::audit::{Cursor, Filter};
 use crate::cli::Exit;
-use crate::cli::output::{bad, notable, print_error};
+use crate::cli::output::{Format, bad, notable, print_error};
 use crate::cli::remote::retry::{MOST_TRIES, Retries, may_pass};
-use crate::cli::remote::{MAX_ANSWER_BYTES, Remote, ServerArgs, connect, said};
+use crate::cli::remote::{MAX_ANSWER_BYTES, Remote, ServerTarget, TimeoutArgs, connect, said};
 use crate::escape::clean;
 use crate::rpc::v1;
 use crate::rpc::v1::audit_service_client::AuditServiceClient;
@@ -29,12 +32,15 @@ use crate::rpc::v1::{AuditEventKind, AuditStart};
 use crate::server::shutdown_signal;
 
 mod refusal;
+mod selection;
 mod sink;
+mod store;
 
-/// Print the audit log of a server: what clients got without asking, denials, policy changes
+/// Print the audit log: what clients got without asking, denials, policy changes
 ///
 /// Prints the records from the cursor on, or from the start that is given, to the newest durable one, and
-/// with --follow goes on until SIGINT or SIGTERM. Every record is printed at least once: the cursor moves
+/// with --follow goes on until SIGINT or SIGTERM. Asks a server, or reads the store of one that has stopped
+/// (--state-dir). Every record is printed at least once: the cursor moves
 /// after the lines before it were written. Client names and ids are claims of the client.
 ///
 /// Exits with 0 if everything was printed, 5 if it was and a gap was among it (events are missing), 6 if it
@@ -60,14 +66,28 @@ pub(in crate::cli) struct TailArgs {
     /// Print events of this kind only; may be repeated. Gaps are always printed
     #[arg(long, value_name = "KIND", value_enum)]
     kind: Vec<KindFlag>,
-    /// Print events that name this audience only; may be repeated
+    /// Print events that name this audience only, compared as a policy does; may be repeated
     #[arg(long, value_name = "URI")]
     audience: Vec<String>,
+    /// Print events of the client with this id only; may be repeated. Gaps are always printed
+    #[arg(long, value_name = "ID")]
+    client: Vec<String>,
+    /// End before the first record from this time or later, such as 2026-07-02T00:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = until, conflicts_with = "follow")]
+    until: Option<Timestamp>,
+    /// End once so many records are printed
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
     /// With --follow: how often to try to connect again before giving up
     #[arg(long, value_name = "COUNT", default_value_t = MOST_TRIES)]
     retries: u32,
     #[command(flatten)]
-    server: ServerArgs,
+    source: ServerOrStore,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
+    /// How to print the records
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Format,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -95,11 +115,17 @@ fn from(text: &str) -> Result<StartPlace, String> {
     match text {
         "earliest" => Ok(StartPlace::Position(AuditStart::Earliest)),
         "latest" => Ok(StartPlace::Position(AuditStart::Latest)),
-        time => Some(time)
-            .filter(|time| is_exact(time))
-            .and_then(|time| time.parse().ok().map(StartPlace::Time))
-            .ok_or_else(|| FROM_HINT.to_owned()),
+        time => exact(time).map(StartPlace::Time).ok_or_else(|| FROM_HINT.to_owned()),
     }
+}
+
+/// Reads `--until`.
+fn until(text: &str) -> Result<Timestamp, String> {
+    exact(text).ok_or_else(|| UNTIL_HINT.to_owned())
+}
+
+fn exact(time: &str) -> Option<Timestamp> {
+    Some(time).filter(|time| is_exact(time))?.parse().ok()
 }
 
 /// Whether a time has a time of day and an offset, as RFC 3339 section 5.6 demands: which moment is meant
@@ -124,7 +150,15 @@ pub(super) fn run(args: TailArgs) -> anyhow::Result<Exit> {
 }
 
 async fn tail(args: TailArgs) -> anyhow::Result<Exit> {
-    let TailArgs { follow, cursor_file, from, after, log_id, kind, audience, retries, server } = args;
+    let TailArgs { follow, cursor_file, from, after, log_id, kind, audience, client, until, limit, .. } =
+        args;
+    let TailArgs { retries, source: ServerOrStore(source), timeout, output, .. } = args;
+    if follow && matches!(source, ChainSource::StateDir(_)) {
+        return Err(anyhow!(
+            "--follow needs a server: nothing is added to the store of one that has stopped"
+        ));
+    }
+    let kinds: Vec<AuditEventKind> = kind.into_iter().map(AuditEventKind::from).collect();
     let stop = CancellationToken::new();
     let signal = shutdown_signal().context("could not catch signals")?;
     let stopping = stop.clone();
@@ -148,17 +182,21 @@ async fn tail(args: TailArgs) -> anyhow::Result<Exit> {
         request: v1::StreamAuditEventsRequest {
             start: Some(first),
             log_id: log_id.unwrap_or_default(),
-            kinds: kind.into_iter().map(|kind| AuditEventKind::from(kind).into()).collect(),
-            audiences: audience,
+            kinds: kinds.iter().map(|kind| (*kind).into()).collect(),
+            audiences: audience.clone(),
             follow,
         },
+        selection: Selection { filter: Filter::new(kinds, &audience), clients: client, until, left: limit },
         origin,
-        sink: TailSink::new(server.output, file, cursor),
+        sink: TailSink::new(output, file, cursor),
         stop,
-        server,
+        timeout,
         retries: Retries::new(retries),
     };
-    let end = tail.run().await;
+    let end = match &source {
+        ChainSource::Server(server) => tail.run(server).await,
+        ChainSource::StateDir(state_dir) => tail.run_store(state_dir).await,
+    };
     // Whatever the end was, what was handed on is remembered.
     tail.sink.save()?;
     let exit = match end {
@@ -200,22 +238,19 @@ struct TailRun {
     /// What is asked while there is no cursor.
     request: v1::StreamAuditEventsRequest,
     origin: CursorOrigin,
+    selection: Selection,
     sink: TailSink,
     stop: CancellationToken,
-    server: ServerArgs,
+    timeout: TimeoutArgs,
     retries: Retries,
 }
 
 impl TailRun {
-    async fn run(&mut self) -> ReadingEnd {
+    /// Reads what a server sends.
+    async fn run(&mut self, server: &ServerTarget) -> ReadingEnd {
         loop {
-            let (Ok(end) | Err(end)) = self.read().await;
-            // What was received before an error is handed on as well.
-            if matches!(end, ReadingEnd::Lost(_) | ReadingEnd::Failed(_))
-                && let Err(end) = self.flush().await
-            {
-                return end;
-            }
+            let end = self.read(server).await;
+            let end = self.handed_on(end).await;
             let error = match end {
                 ReadingEnd::Lost(error) if self.request.follow => error,
                 end => return end,
@@ -232,16 +267,33 @@ impl TailRun {
         }
     }
 
+    /// Reads the store of a state directory.
+    async fn run_store(&mut self, state_dir: &Path) -> ReadingEnd {
+        let end = self.read_store(state_dir).await;
+        self.handed_on(end).await
+    }
+
+    /// What was received before an error is handed on as well.
+    async fn handed_on(&mut self, end: Result<ReadingEnd, ReadingEnd>) -> ReadingEnd {
+        let (Ok(end) | Err(end)) = end;
+        if matches!(end, ReadingEnd::Lost(_) | ReadingEnd::Failed(_))
+            && let Err(end) = self.flush().await
+        {
+            return end;
+        }
+        end
+    }
+
     /// Reads one stream to its end.
-    async fn read(&mut self) -> Result<ReadingEnd, ReadingEnd> {
-        let (stop, limit) = (self.stop.clone(), self.server.timeout);
+    async fn read(&mut self, server: &ServerTarget) -> Result<ReadingEnd, ReadingEnd> {
+        let (stop, limit) = (self.stop.clone(), self.timeout);
         let opened = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(ReadingEnd::Stopped),
-            opened = limit.run(self.open()) => opened,
+            opened = limit.run(self.open(server)) => opened,
         };
         let mut stream = opened.unwrap_or_else(|| Err(ReadingEnd::Lost(limit.error())))?;
-        let mut is_complete = false;
+        let (mut is_complete, mut break_off) = (false, false);
         // The first checkpoint says where the log ends. It is no place to continue from: nothing was sent yet.
         let mut is_first = true;
         loop {
@@ -266,15 +318,24 @@ impl TailRun {
             let response = match next {
                 Ok(Ok(Some(response))) => response,
                 Ok(Ok(None)) => break,
-                Ok(Err(status)) => return Err(self.refused(None, &status).await),
+                Ok(Err(status)) => return Err(self.refused(server, None, &status).await),
                 Err(_) => return Err(ReadingEnd::Lost(silent("no message", LONGEST_SILENCE))),
             };
             self.retries.reset();
             if std::mem::take(&mut is_first) && matches!(response.message, Some(Message::Checkpoint(_))) {
                 continue;
             }
-            is_complete = matches!(response.message, Some(Message::Checkpoint(_)));
-            self.sink.take(response)?;
+            let Some(message) = response.message else { continue };
+            is_complete = matches!(message, Message::Checkpoint(_));
+            match self.selection.choose(&message) {
+                Choice::End => break_off = true,
+                Choice::Print => self.sink.take(message)?,
+                Choice::Pass => self.sink.move_to(place_of(&message)),
+            }
+            if break_off || self.selection.is_done() {
+                self.flush().await?;
+                return Ok(ReadingEnd::Done);
+            }
             if self.sink.begins() {
                 // A file that cannot be written is found out before anything is printed.
                 self.sink.save()?;
@@ -282,14 +343,17 @@ impl TailRun {
         }
         self.flush().await?;
         if self.request.follow || !is_complete {
-            return Err(ReadingEnd::Lost(anyhow!("the server at {} ended the stream", self.server.server)));
+            return Err(ReadingEnd::Lost(anyhow!("the server at {server} ended the stream")));
         }
         Ok(ReadingEnd::Done)
     }
 
     /// Opens a stream after the last record that was received, or from the start that was asked for.
-    async fn open(&mut self) -> Result<Streaming<v1::StreamAuditEventsResponse>, ReadingEnd> {
-        let channel = connect(&self.server.server, self.server.timeout).await.map_err(ReadingEnd::Lost)?;
+    async fn open(
+        &mut self,
+        server: &ServerTarget,
+    ) -> Result<Streaming<v1::StreamAuditEventsResponse>, ReadingEnd> {
+        let channel = connect(server, self.timeout).await.map_err(ReadingEnd::Lost)?;
         let mut client = AuditServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         if matches!(self.request.start, Some(Start::AfterSequence(_))) && self.request.log_id.is_empty() {
             let newest = end_of(&mut client, AuditStart::Latest).await;
@@ -302,7 +366,7 @@ impl TailRun {
         }
         match client.stream_audit_events(request).await {
             Ok(response) => Ok(response.into_inner()),
-            Err(status) => Err(self.refused(Some(client), &status).await),
+            Err(status) => Err(self.refused(server, Some(client), &status).await),
         }
     }
 
@@ -315,7 +379,12 @@ impl TailRun {
     }
 
     /// What an error of the stream means for this reader.
-    async fn refused(&self, client: Option<AuditClient>, status: &Status) -> ReadingEnd {
+    async fn refused(
+        &self,
+        server: &ServerTarget,
+        client: Option<AuditClient>,
+        status: &Status,
+    ) -> ReadingEnd {
         let place = match (self.sink.received(), &self.request) {
             (Some(cursor), _) => cursor.clone(),
             (
@@ -324,7 +393,7 @@ impl TailRun {
             ) => Cursor { log_id: log_id.clone(), sequence: *sequence },
             _ => return plain(status),
         };
-        match explain(status, &place, &self.origin, &self.server.server, client).await {
+        match explain(status, &place, &self.origin, server, client).await {
             Some(words) => ReadingEnd::Failed(anyhow!(words)),
             None => plain(status),
         }
@@ -369,6 +438,7 @@ impl From<KindFlag> for AuditEventKind {
 
 /// A server sends a checkpoint every 15 seconds; one that leaves out three in a row is gone.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+const UNTIL_HINT: &str = "write a time as in 2026-07-01T00:00:00Z or 2026-07-01T02:00:00+02:00";
 const FROM_HINT: &str =
     "write `earliest`, `latest`, or a time as in 2026-07-01T00:00:00Z or 2026-07-01T02:00:00+02:00";
 

@@ -1,23 +1,20 @@
 //! `audit verify`: walks the whole hash chain, in the store or through a server, and names the first bad
 //! record.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use clap::error::ErrorKind;
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::Args;
 use serde::Serialize;
 use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::StatusExt;
 
+use super::source::{ChainSource, StoreOrServer};
 use crate::audit::{self, BadRecord, ChainProblem, ChainWalk, Head, STORE_FILE, VerifyOptions, VerifyReport};
 use crate::cli::Exit;
 use crate::cli::output::{Format, bad, dim, good, print, print_error};
-use crate::cli::remote::address::ServerAddress;
-use crate::cli::remote::{CredentialArgs, MAX_ANSWER_BYTES, ServerTarget, TimeoutArgs, connect, said, shown};
+use crate::cli::remote::{MAX_ANSWER_BYTES, ServerTarget, TimeoutArgs, connect, said, shown};
 use crate::escape::{self, clean};
 use crate::hex;
 use crate::rpc::v1;
@@ -35,7 +32,7 @@ use crate::rpc::v1::stream_audit_events_response::Message;
 #[derive(Args, Debug)]
 pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
-    source: ChainSource,
+    source: StoreOrServer,
     #[command(flatten)]
     timeout: TimeoutArgs,
     /// A head that was kept elsewhere, and that the chain must have at its sequence, as an earlier run
@@ -47,66 +44,12 @@ pub(in crate::cli) struct VerifyArgs {
     output: Format,
 }
 
-/// Where the chain is.
-#[derive(Debug)]
-enum ChainSource {
-    StateDir(PathBuf),
-    Server(ServerTarget),
-}
-
-#[derive(Args, Debug)]
-struct SourceArgs {
-    /// Verify the store in this state directory; .scopeward if no server is named either
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-    /// Verify what this server sends
-    #[arg(long, value_name = "SERVER")]
-    server: Option<ServerAddress>,
-    #[command(flatten)]
-    credentials: CredentialArgs,
-}
-
-impl Args for ChainSource {
-    fn augment_args(command: Command) -> Command {
-        SourceArgs::augment_args(command)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        SourceArgs::augment_args_for_update(command)
-    }
-}
-
-impl FromArgMatches for ChainSource {
-    /// A flag goes before the environment, where both may well be set: for `serve` and for the verbs that
-    /// ask a server.
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let SourceArgs { state_dir, server, credentials } = SourceArgs::from_arg_matches(matches)?;
-        let server = server.map(|address| ServerTarget { address, credentials });
-        let is_flag = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
-        match (state_dir, server) {
-            (Some(_), Some(_)) if is_flag("state_dir") && is_flag("server") => Err(clap::Error::raw(
-                ErrorKind::ArgumentConflict,
-                "--state-dir and --server cannot be used together\n",
-            )),
-            (Some(_), Some(server)) if is_flag("server") => Ok(Self::Server(server)),
-            (Some(state_dir), _) => Ok(Self::StateDir(state_dir)),
-            (None, Some(server)) => Ok(Self::Server(server)),
-            (None, None) => Ok(Self::StateDir(DEFAULT_STATE_DIR.into())),
-        }
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
 /// Runs the verb.
 ///
 /// # Errors
 /// If there is no chain to verify, or no way to it.
 pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
-    let VerifyArgs { source, timeout: limit, expect_head, output } = args;
+    let VerifyArgs { source: StoreOrServer(source), timeout: limit, expect_head, output } = args;
     let report = match &source {
         ChainSource::StateDir(state_dir) => {
             audit::verify(&state_dir.join(STORE_FILE), &VerifyOptions { expected: expect_head })?
@@ -305,7 +248,6 @@ fn expected_head(text: &str) -> Result<Head, String> {
     Ok(Head { sequence, hash })
 }
 
-const DEFAULT_STATE_DIR: &str = ".scopeward";
 /// The server checks what it reads, and sends nothing more after a record that is bad.
 const SERVER_FOUND_IT: &str =
     "the server found it broken; its log says why, and so does `audit verify --state-dir` there";

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
-use crate::audit::{AuditError, Body, Record, STORE_FILE, scan};
+use crate::audit::{AuditError, Body, STORE_FILE, Scan, Start};
 use crate::escape::shown;
 use crate::replay::{Line, RecordError};
 
@@ -38,7 +38,8 @@ pub(super) fn read(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()
 /// The records of a store.
 fn store(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()> {
     let mut wrong: Option<(u64, RecordError)> = None;
-    let scanned = scan(path, |record: Record| {
+    for record in Scan::open(path, Start::Earliest, "").map_err(with_remedy)? {
+        let record = record?;
         let sequence = record.body.sequence();
         let line = match record.body {
             Body::Event(event) => Line::event(*event),
@@ -48,21 +49,22 @@ fn store(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()> {
             Ok(line) => each(line),
             Err(error) => _ = wrong.get_or_insert((sequence, error)),
         }
-    });
-    match scanned {
-        Ok(()) => {}
-        Err(AuditError::StoreInUse { path }) => {
-            return Err(anyhow!(
-                "`{}` is in use by a running server; write its records to a file with `scopeward audit tail --output \
-                 json` and replay that, or stop the server first",
-                shown(&path.to_string_lossy())
-            ));
-        }
-        Err(error) => return Err(error.into()),
     }
     match wrong {
         None => Ok(()),
         Some((sequence, error)) => Err(anyhow!("record {sequence} cannot be replayed: {error}")),
+    }
+}
+
+/// What to do about a store that cannot be read.
+fn with_remedy(error: AuditError) -> anyhow::Error {
+    match error {
+        AuditError::StoreInUse { path } => anyhow!(
+            "`{}` is in use by a running server; write its records to a file with `scopeward audit tail --output \
+             json` and replay that, or stop the server first",
+            shown(&path.to_string_lossy())
+        ),
+        error => error.into(),
     }
 }
 

@@ -239,6 +239,118 @@ fn kinds_audiences_and_starts_choose_what_is_printed() {
     check(&["--after", "4", "--log-id", cursor["log_id"].as_str().unwrap()], &[5]);
 }
 
+/// What is printed is chosen alike by a server and in the store of one that has stopped.
+#[test]
+fn the_store_of_a_stopped_server_is_printed_as_a_server_would() {
+    let place = place();
+    let middle = with_log(
+        &place,
+        |_| {},
+        async |log| {
+            log.append_durable(event(AuditEventKind::Expansion, MCP)).await.unwrap();
+            log.append_durable(event(AuditEventKind::Denial, "HTTPS://other.example:443")).await.unwrap();
+            let middle = SystemTime::now();
+            let mut third = event(AuditEventKind::Denial, MCP);
+            third.client = Some(Client { client_id: "third".to_owned(), ..Client::default() });
+            log.append_durable(third).await.unwrap();
+            middle
+        },
+    );
+    let middle = prost_types::Timestamp::from(middle).to_string();
+    let server = Server::start(&place);
+    let mut asked: Vec<(Vec<String>, String)> = Vec::new();
+    let mut check = |args: &[&str], expected: &[u64]| {
+        for output in ["json", "text"] {
+            let args = [&["audit", "tail", "--output", output], args].concat();
+            let ran = server.ask(&place, &args);
+            assert_eq!((ran.code, &*ran.stderr), (0, ""), "{args:?}");
+            match output {
+                "json" => assert_eq!(sequences(&ran.stdout), expected, "{args:?}"),
+                _ => assert_eq!(ran.stdout.lines().count(), expected.len(), "{args:?}"),
+            }
+            asked.push((args.into_iter().map(str::to_owned).collect(), ran.stdout));
+        }
+    };
+    check(&[], &[1, 2, 3, 4]);
+    check(&["--limit", "2"], &[1, 2]);
+    check(&["--limit", "2", "--from", &middle], &[3, 4]);
+    check(&["--limit", "1", "--after", "2"], &[3]);
+    check(&["--until", &middle], &[1, 2]);
+    check(&["--until", "1970-01-01T00:00:00Z"], &[]);
+    check(&["--from", &middle, "--until", "2999-01-01T00:00:00Z"], &[3, 4]);
+    check(&["--from", "latest"], &[]);
+    check(&["--client", "third"], &[3]);
+    check(&["--client", "third", "--client", "client \"1\"\u{1b}[31m\n"], &[1, 2, 3]);
+    check(&["--client", "third", "--limit", "5"], &[3]);
+    check(&["--audience", "https://other.example/"], &[2]);
+    check(&["--kind", "denial", "--audience", MCP], &[3]);
+    check(&["--kind", "denial", "--limit", "1"], &[2]);
+    assert_eq!(server.end("TERM"), Some(0));
+    for (args, stdout) in asked {
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(["--state-dir", ".scopeward"]).collect();
+        let ran = place.run(&args);
+        assert_eq!((ran.code, &*ran.stderr, ran.stdout), (0, "", stdout), "{args:?}");
+    }
+}
+
+#[test]
+fn a_cursor_goes_on_in_the_store_and_through_a_server() {
+    let place = filled(5);
+    let tail = |args: &[&str]| {
+        let ran =
+            place.run(&[&["audit", "tail", "--output", "json", "--cursor-file", "cursor"], args].concat());
+        assert_eq!((ran.code, &*ran.stderr), (0, ""), "{args:?}");
+        sequences(&ran.stdout)
+    };
+    let store = ["--state-dir", ".scopeward"];
+    assert_eq!(tail(&[&store[..], &["--limit", "2"]].concat()), [1, 2]);
+    assert_eq!(tail(&[&store[..], &["--limit", "1"]].concat()), [3]);
+    let server = Server::start(&place);
+    assert_eq!(tail(&["--limit", "2", "--server", &server.url]), [4, 5]);
+    let busy = place.run(&["audit", "tail", "--state-dir", ".scopeward"]);
+    assert_eq!((busy.code, &*busy.stdout), (2, ""));
+    assert!(busy.stderr.contains("in use by a running server; use --server"), "{}", busy.stderr);
+    assert_eq!(server.end("TERM"), Some(0));
+    assert_eq!(tail(&store), [6]);
+    assert_eq!(tail(&store), [0; 0]);
+    // The cursors of the examples of before, and of audit lines.
+    let cursor: Value = serde_json::from_slice(&fs::read(place.0.path().join("cursor")).unwrap()).unwrap();
+    let log_id = cursor["log_id"].as_str().unwrap();
+    for (old, expected) in [
+        (format!("{{\"log_id\": \"{log_id}\", \"after_sequence\": 4}}"), [5, 6]),
+        (format!("{{\"log_id\":\"{log_id}\",\"after_sequence\":\"4\"}}"), [5, 6]),
+        (format!("{{\"logId\":\"{log_id}\",\"sequence\":\"4\"}}\n"), [5, 6]),
+    ] {
+        place.write("cursor", &old);
+        assert_eq!(tail(&store), expected, "{old}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_a_store_is_said() {
+    let place = filled(3);
+    let tail = |args: &[&str]| {
+        let all = [&["audit", "tail", "--state-dir", ".scopeward", "--output", "json"], args].concat();
+        place.run(&all)
+    };
+    let ran = tail(&["--after", "9"]);
+    assert_eq!((ran.code, &*ran.stdout), (2, ""));
+    let said = "`--after` is at sequence 9, but the store `.scopeward/audit.db` keeps records 1 to 3";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let ran = tail(&["--after", "1", "--log-id", "00000000-0000-4000-8000-000000000000"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("belongs to log `00000000-"), "{}", ran.stderr);
+    assert_eq!(tail(&["--follow"]).code, 2);
+    assert_eq!(place.run(&["audit", "tail", "--state-dir", "elsewhere"]).code, 2);
+    // What is good before a bad record is printed.
+    let store = rusqlite::Connection::open(place.0.path().join(".scopeward/audit.db")).unwrap();
+    store.execute_batch("UPDATE record SET content = x'00' WHERE sequence = 3").unwrap();
+    let ran = tail(&["--cursor-file", "cursor"]);
+    assert_eq!((ran.code, sequences(&ran.stdout)), (2, vec![1, 2]));
+    assert!(ran.stderr.contains("audit chain is broken at record 3"), "{}", ran.stderr);
+    assert_eq!(tail(&["--cursor-file", "cursor"]).stdout, "");
+}
+
 #[test]
 fn people_see_one_line_for_each_record() {
     let place = place();
@@ -619,6 +731,10 @@ fn usage_errors_of_audit_exit_with_2() {
         &["audit", "tail", "--log-id", "x"],
         &["audit", "tail", "--kind", "everything"],
         &["audit", "tail", "--after", "-1"],
+        &["audit", "tail", "--limit", "0"],
+        &["audit", "tail", "--until", "latest"],
+        &["audit", "tail", "--until", "2026-01-01T00:00:00Z", "--follow"],
+        &["audit", "tail", "--state-dir", "x", "--server", "127.0.0.1:1"],
         &["audit", "verify", "--expect-head", "1:00"],
     ] {
         let ran = Place::new().run(args);

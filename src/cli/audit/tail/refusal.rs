@@ -6,7 +6,7 @@ use tonic::Status;
 use tonic_types::StatusExt;
 
 use super::{AuditClient, end_of};
-use crate::cli::audit::cursor::Cursor;
+use crate::audit::Cursor;
 use crate::cli::remote::ServerTarget;
 use crate::rpc::v1::AuditStart;
 
@@ -53,7 +53,7 @@ pub(super) async fn explain(
     match &*info.reason {
         "SEQUENCE_OUT_OF_RANGE" => {
             let (oldest, newest) = (number("oldest_sequence")?, number("newest_sequence")?);
-            Some(out_of_range(cursor, origin, oldest, newest))
+            Some(out_of_range(cursor.sequence, origin, "the server", oldest, newest))
         }
         "LOG_ID_FOREIGN" => {
             let theirs = info.metadata.get("log_id")?;
@@ -64,32 +64,45 @@ pub(super) async fn explain(
             {
                 kept = format!(", which keeps {}", range(base.durable_sequence + 1, head.durable_sequence));
             }
-            Some(format!(
-                "{} belongs to log `{}`, but the server at {server} has log `{theirs}`{kept}: it is another \
-                 server, or its state directory was replaced; name the right server with `--server`, or, to go \
-                 on with the oldest record of this one, {}",
-                origin.named(),
-                cursor.log_id,
-                origin.restart(),
+            Some(replaced(
+                &cursor.log_id,
+                origin,
+                &format!("the server at {server} has log `{theirs}`{kept}"),
             ))
         }
         _ => None,
     }
 }
 
-fn out_of_range(cursor: &Cursor, origin: &CursorOrigin, oldest: u64, newest: u64) -> String {
-    let Cursor { log_id: _, sequence } = cursor;
+/// For a cursor of another log. `theirs` says what there is instead.
+pub(super) fn replaced(log_id: &str, origin: &CursorOrigin, theirs: &str) -> String {
+    format!(
+        "{} belongs to log `{log_id}`, but {theirs}: it is another server, or its state directory was replaced; \
+         name the right one with `--server` or `--state-dir`, or, to go on with the oldest record of this one, {}",
+        origin.named(),
+        origin.restart(),
+    )
+}
+
+/// For a cursor outside of what `keeper` keeps.
+pub(super) fn out_of_range(
+    sequence: u64,
+    origin: &CursorOrigin,
+    keeper: &str,
+    oldest: u64,
+    newest: u64,
+) -> String {
     let (named, restart, kept) = (origin.named(), origin.restart(), range(oldest, newest));
-    if *sequence > newest {
+    if sequence > newest {
         return format!(
-            "{named} is at sequence {sequence}, but the server keeps {kept}: its end was cut off, or an older \
+            "{named} is at sequence {sequence}, but {keeper} keeps {kept}: its end was cut off, or an older \
              copy put in its place; check it with `scopeward audit verify`, then, to go on with the oldest \
              record, {restart}"
         );
     }
-    let lost = oldest.saturating_sub(1).saturating_sub(*sequence);
+    let lost = oldest.saturating_sub(1).saturating_sub(sequence);
     format!(
-        "{named} is at sequence {sequence}, but the server keeps {kept}: {lost} records were deleted by \
+        "{named} is at sequence {sequence}, but {keeper} keeps {kept}: {lost} records were deleted by \
          retention before they were read; to go on with the oldest record, {restart}"
     )
 }
@@ -108,18 +121,20 @@ mod tests {
 
     #[test]
     fn a_cursor_outside_of_what_is_kept_is_told_from_both_sides() {
-        let cursor = Cursor { log_id: "log".to_owned(), sequence: 7 };
-        let older = out_of_range(&cursor, &CursorOrigin::File("c".into()), 11, 20);
+        let out_of_range = |origin: &CursorOrigin, oldest, newest| {
+            super::out_of_range(7, origin, "the server", oldest, newest)
+        };
+        let older = out_of_range(&CursorOrigin::File("c".into()), 11, 20);
         assert!(
             older.starts_with("cursor file `c` is at sequence 7, but the server keeps records 11 to 20: 3 ")
         );
         assert!(older.ends_with("remove `c`"), "{older}");
-        let newer = out_of_range(&cursor, &CursorOrigin::Flag, 1, 5);
+        let newer = out_of_range(&CursorOrigin::Flag, 1, 5);
         assert!(
             newer.starts_with("`--after` is at sequence 7, but the server keeps records 1 to 5: its end")
         );
         assert!(newer.ends_with("use `--from earliest` instead"), "{newer}");
-        let empty = out_of_range(&cursor, &CursorOrigin::Stream, 1, 0);
+        let empty = out_of_range(&CursorOrigin::Stream, 1, 0);
         assert!(empty.contains("keeps no records after 0"), "{empty}");
     }
 }

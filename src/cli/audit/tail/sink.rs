@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Cursor;
 use crate::audit::json::gap_line;
-use crate::cli::audit::cursor::{Cursor, CursorError, CursorFile};
+use crate::cli::audit::cursor::{CursorError, CursorFile};
 use crate::cli::audit::line;
 use crate::cli::output::{Format, print_to_reader};
 use crate::proto::json::{self, JsonError};
-use crate::rpc::v1;
 use crate::rpc::v1::stream_audit_events_response::Message;
 
 /// Takes records, prints them, and keeps the cursor behind them.
@@ -57,37 +57,32 @@ impl TailSink {
         }
     }
 
-    /// Makes the line of a record; a checkpoint only moves the place.
-    pub(super) fn take(&mut self, response: v1::StreamAuditEventsResponse) -> Result<(), JsonError> {
-        let place = match &response.message {
-            Some(Message::Event(event)) => Cursor { log_id: event.log_id.clone(), sequence: event.sequence },
-            Some(Message::Gap(gap)) => {
-                self.gap_in_lines = true;
-                Cursor { log_id: gap.log_id.clone(), sequence: gap.sequence }
-            }
-            Some(Message::Checkpoint(checkpoint)) => {
-                Cursor { log_id: checkpoint.log_id.clone(), sequence: checkpoint.durable_sequence }
-            }
-            None => return Ok(()),
-        };
-        match (&response.message, self.output) {
-            (None | Some(Message::Checkpoint(_)), _) => {}
-            (Some(Message::Event(event)), Format::Json) => {
+    /// Makes the line of a record; a checkpoint has none.
+    pub(super) fn take(&mut self, message: Message) -> Result<(), JsonError> {
+        match (&message, self.output) {
+            (Message::Checkpoint(_), _) => {}
+            (Message::Event(event), Format::Json) => {
                 self.lines.push_str(&json::to_string(event)?);
                 self.lines.push('\n');
             }
-            (Some(Message::Gap(gap)), Format::Json) => {
+            (Message::Gap(gap), Format::Json) => {
                 self.lines.push_str(&gap_line(gap)?);
                 self.lines.push('\n');
             }
-            (Some(Message::Event(event)), Format::Text) => self.lines.push_str(&line::event(event)),
-            (Some(Message::Gap(gap)), Format::Text) => self.lines.push_str(&line::gap(gap)),
+            (Message::Event(event), Format::Text) => self.lines.push_str(&line::event(event)),
+            (Message::Gap(gap), Format::Text) => self.lines.push_str(&line::gap(gap)),
         }
+        self.gap_in_lines |= matches!(message, Message::Gap(_));
+        self.move_to(place_of(&message));
+        Ok(())
+    }
+
+    /// Goes on behind a place without printing anything.
+    pub(super) fn move_to(&mut self, place: Cursor) {
         self.received = Some(place);
         if self.lines.is_empty() {
             self.flushed.clone_from(&self.received);
         }
-        Ok(())
     }
 
     /// The place after the last record that was taken.
@@ -165,6 +160,16 @@ impl TailSink {
         self.last_save = Some(Instant::now());
         Ok(())
     }
+}
+
+/// The place after a message.
+pub(super) fn place_of(message: &Message) -> Cursor {
+    let (log_id, sequence) = match message {
+        Message::Event(event) => (&event.log_id, event.sequence),
+        Message::Gap(gap) => (&gap.log_id, gap.sequence),
+        Message::Checkpoint(checkpoint) => (&checkpoint.log_id, checkpoint.durable_sequence),
+    };
+    Cursor { log_id: log_id.clone(), sequence }
 }
 
 /// How many bytes of lines are written at once, while more is there to be read.
