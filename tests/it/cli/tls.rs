@@ -38,6 +38,13 @@ fn verbs_speak_tls_with_a_server_that_wants_certificates() {
     let by_name = format!("https://localhost:{}", address.rsplit(':').next().unwrap());
     let ran = ask(&by_name, &[&ca[..], &own].concat());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for verb in ["tail", "verify"] {
+        let question = ["audit", verb, "--server", &https];
+        let ran = place.run(&[&question[..], &ca, &own].concat());
+        assert_eq!(ran.code, 0, "{verb}: {}", ran.stderr);
+        let ran = place.run(&question);
+        assert!(ran.stderr.contains("--tls-ca-file"), "{verb}: {}", ran.stderr);
+    }
     for (flags, expected) in [
         (&own[..], "--tls-ca-file"),
         (&[&ca[..], &own[..2]].concat(), "--tls-private-key-file"),
