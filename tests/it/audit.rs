@@ -167,6 +167,11 @@ async fn a_stream_resumes_after_a_sequence_and_filters() {
         ..Default::default()
     };
     assert!(all(&service.channel, elsewhere).await.unwrap().is_empty());
+    // Compared as audiences are, at the most that a filter may have.
+    let mut audiences = vec!["x".repeat(2048); 15];
+    audiences.push("HTTPS://MCP.example.com:443/".to_owned());
+    let here = v1::StreamAuditEventsRequest { audiences, ..Default::default() };
+    assert_eq!(events(all(&service.channel, here).await.unwrap()), everything[1..]);
 
     let code = async |request| all(&service.channel, request).await.unwrap_err();
     let status = code(after(12, &log_id)).await;
