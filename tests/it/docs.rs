@@ -19,6 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
+use scopeward::audit::GapReason;
 use tempfile::TempDir;
 
 /// How long a command may take, and how long an edit may take to show.
@@ -80,6 +81,25 @@ fn every_guide_has_a_test() {
         let is_run = source.contains(&format!("check(\"docs/guides/{name}\")"));
         assert_eq!(is_run, !steps(&text).is_empty(), "{name}");
     }
+}
+
+#[test]
+fn the_guide_for_consumers_lists_the_reasons_of_gaps() {
+    let text = include_str!("../../docs/guides/audit-consumers.md");
+    let rows = text.lines().skip_while(|line| !line.starts_with("| reason of a gap")).skip(2);
+    let listed: Vec<&str> = rows
+        .take_while(|line| line.starts_with('|'))
+        .flat_map(|row| row.split('|').nth(1).unwrap().split([',', ' ', '`']).filter(|word| !word.is_empty()))
+        .collect();
+    let mut expected: Vec<&str> = GapReason::ALL.into_iter().map(GapReason::as_str).collect();
+    // Not in the chain, only in lines.
+    expected.push("retention");
+    assert_eq!(sorted(listed), sorted(expected));
+}
+
+fn sorted(mut words: Vec<&str>) -> Vec<&str> {
+    words.sort_unstable();
+    words
 }
 
 /// Something that a page does.
