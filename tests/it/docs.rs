@@ -42,6 +42,21 @@ fn the_readme_runs() {
 }
 
 #[test]
+fn first_hour_of_an_auth_server_engineer_runs() {
+    check("docs/guides/first-hour-auth-server.md");
+}
+
+#[test]
+fn first_hour_of_an_operator_runs() {
+    check("docs/guides/first-hour-operator.md");
+}
+
+#[test]
+fn first_hour_of_a_security_team_runs() {
+    check("docs/guides/first-hour-security.md");
+}
+
+#[test]
 fn why_clients_fail_runs() {
     check("docs/guides/why-clients-fail-with-invalid_scope.md");
 }
@@ -81,6 +96,31 @@ fn every_guide_has_a_test() {
         let is_run = source.contains(&format!("check(\"docs/guides/{name}\")"));
         assert_eq!(is_run, !steps(&text).is_empty(), "{name}");
     }
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guides = fs::read_dir(root.join("docs/guides")).unwrap().map(|entry| entry.unwrap().path());
+    for page in guides.chain([root.join("README.md")]) {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(target.exists(), "{}: {link}", page.display());
+            let has_anchor = || fs::read_to_string(&target).unwrap().lines().any(|line| slug(line) == anchor);
+            assert!(anchor.is_empty() || has_anchor(), "{}: {link}", page.display());
+        }
+    }
+}
+
+/// The anchor of a heading, as code hosts make it.
+fn slug(line: &str) -> String {
+    let text = line.trim_start_matches('#').trim().to_lowercase();
+    text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>().replace(' ', "-")
 }
 
 #[test]
