@@ -8,13 +8,14 @@ use std::fmt::{Display, Write};
 use anyhow::anyhow;
 use clap::Args;
 use prost::{Message, Name};
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use super::Exit;
 use super::output::{Format, bad, bold, dim, good, notable, print};
 use super::question::{AuthorizeArgs, ExpandArgs};
 use super::remote::{MAX_ANSWER_BYTES, Remote, ServerArgs, ServerTarget, TimeoutArgs, connect, said, wait};
-use crate::escape::clean;
+use crate::escape::{clean, shown};
+use crate::policy::finding::nearest_few;
 use crate::proto::json;
 use crate::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use crate::rpc::v1::{self, Decision, Reason};
@@ -116,13 +117,48 @@ pub(super) fn describe_all(
 ) -> anyhow::Result<v1::DescribeAudienceResponse> {
     call(server, timeout, async |mut client| {
         for _ in 0..DESCRIBE_ATTEMPTS {
-            if let Some(all) = describe_at_once(&mut client, &audience).await? {
-                return Ok(all);
+            match describe_at_once(&mut client, &audience).await {
+                Ok(Some(all)) => return Ok(all),
+                Ok(None) => {}
+                Err(status) if status.code() == Code::NotFound => {
+                    return Err(with_near_audiences(&mut client, &audience, status).await);
+                }
+                Err(status) => return Err(status),
             }
         }
         Err(Status::aborted("the policy changes again and again while it is described"))
     })
 }
+
+/// An error about an unknown audience, with those on the first page that were probably meant.
+async fn with_near_audiences(
+    client: &mut ScopePolicyServiceClient<Remote>,
+    audience: &str,
+    status: Status,
+) -> Status {
+    let Ok(known) = client.describe_audience(v1::DescribeAudienceRequest::default()).await else {
+        return status;
+    };
+    let known = known.into_inner().audiences;
+    let names = known.iter().flat_map(|known| std::iter::once(&known.audience).chain(&known.aliases));
+    let near: Vec<String> = nearest_few(audience, names.map(String::as_str), MAX_NEAR)
+        .into_iter()
+        .map(|near| format!("`{}`", shown(near)))
+        .collect();
+    if near.is_empty() {
+        return status;
+    }
+    let message = format!("{}; did you mean {}?", status.message(), near.join(" or "));
+    Status::with_details_and_metadata(
+        status.code(),
+        message,
+        status.details().to_vec().into(),
+        status.metadata().clone(),
+    )
+}
+
+/// Most audiences that are named where one is unknown.
+const MAX_NEAR: usize = 3;
 
 /// Every page of one policy; nothing if the policy changed between two pages.
 async fn describe_at_once(

@@ -3,8 +3,10 @@
 //! Offline: asks no server and leaves no trace. The decision is the one that a server makes; here its
 //! trail is printed, with the lines of the files that led there.
 
+use std::collections::HashSet;
 use std::fmt::{Display, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
@@ -13,7 +15,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use self::sources::{FilePlace, ListEntry, Sources};
-use self::trail::{Asked, Explanation, Fact, NotHeld, RuleMatch, Setting};
+use self::trail::{Asked, Explanation, Fact, NearAudiences, NotHeld, RuleMatch, Setting};
 use super::output::{Format, bad, bold, dim, good, notable, print, print_error};
 use super::question::{AuthorizeArgs, ExpandArgs};
 use super::{Exit, report};
@@ -21,7 +23,9 @@ use crate::call;
 use crate::decision::{Answer, Client, authorize, check_limits, registration};
 use crate::escape::shown;
 use crate::escape::{self, clean};
+use crate::policy::AudiencePolicy;
 use crate::policy::check::Accepted;
+use crate::policy::finding::nearest_few;
 use crate::proto::json::{self, JsonError};
 use crate::rpc::convert;
 use crate::rpc::error::RpcError;
@@ -86,6 +90,7 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
             within_limits(&request, &request.audiences, &request.correlation_id)?;
             let question = call::registration(&request);
             let case = Preamble {
+                audiences: &request.audiences,
                 method: "ExpandRegistrationScopes",
                 request: json::to_string_of_set(&request)?,
                 client: &question.client,
@@ -105,6 +110,7 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
             within_limits(&request, &request.audiences, &request.correlation_id)?;
             let question = call::authorize(&request);
             let case = Preamble {
+                audiences: &request.audiences,
                 method: "CheckAuthorizeScopes",
                 request: json::to_string_of_set(&request)?,
                 client: &question.client,
@@ -127,6 +133,8 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
 
 /// What is printed of a question besides its answer.
 struct Preamble<'q> {
+    /// Those that the question names.
+    audiences: &'q [String],
     method: &'static str,
     /// The question in JSON.
     request: String,
@@ -138,6 +146,8 @@ struct Preamble<'q> {
 struct Policy {
     active: Active,
     sources: Sources,
+    /// Files outside of the folder, of which nothing is suggested.
+    outside: HashSet<Arc<str>>,
 }
 
 impl Policy {
@@ -150,6 +160,12 @@ impl Policy {
             Ok(Accepted { set, .. }) => Ok(Self {
                 active: Active { set, generation: 0, load_time: SystemTime::UNIX_EPOCH },
                 sources: Sources::new(&loaded.files),
+                outside: loaded
+                    .files
+                    .iter()
+                    .filter(|file| file.is_outside)
+                    .map(|file| Arc::clone(&file.path))
+                    .collect(),
             }),
             Err(findings) => {
                 print_error(&report::findings(&findings, &loaded.files));
@@ -160,6 +176,34 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// The audiences among those named that are unknown, each with those that were probably meant.
+    fn near_audiences(&self, named: &[String]) -> Vec<NearAudiences> {
+        let set = &self.active.set;
+        let is_shown = |policy: &&Arc<AudiencePolicy>| {
+            self.sources.find(policy).is_some_and(|declared| !self.outside.contains(declared.file()))
+        };
+        let unknown = named.iter().filter(|name| !name.is_empty() && matches!(set.audience(name), Ok(None)));
+        unknown
+            .map(|name| {
+                let names = set.audiences().iter().flat_map(|policy| {
+                    let aliases = policy.aliases.iter().map(|alias| &*alias.spelled);
+                    std::iter::once(&*policy.audience).chain(aliases).map(move |name| (name, policy))
+                });
+                let near = nearest_few(
+                    name,
+                    names.filter(|(_, policy)| is_shown(policy)).map(|(name, _)| name),
+                    MAX_NEAR,
+                );
+                NearAudiences { audience: name.clone(), near: near.into_iter().map(str::to_owned).collect() }
+            })
+            .collect()
+    }
+}
+
+/// Most audiences that are named where one is unknown.
+const MAX_NEAR: usize = 3;
+
 /// Prints an answer; `message` makes its JSON form.
 fn show(
     policy: &Policy,
@@ -168,7 +212,8 @@ fn show(
     case: &Preamble<'_>,
     output: Format,
 ) -> anyhow::Result<Exit> {
-    let explanation = Explanation::new(&policy.sources, answer, case.client, case.asked);
+    let mut explanation = Explanation::new(&policy.sources, answer, case.client, case.asked);
+    explanation.near_audiences = policy.near_audiences(case.audiences);
     print(&match output {
         Format::Text => text(policy, answer, &explanation, case),
         Format::Json => json_text(&message()?, &explanation, &grpcurl(case))?,
@@ -232,7 +277,7 @@ fn json_text(message: &str, explanation: &Explanation, grpcurl: &str) -> anyhow:
 }
 
 fn text(loaded: &Policy, answer: &Answer<'_>, explanation: &Explanation, case: &Preamble<'_>) -> String {
-    let Policy { active, sources } = loaded;
+    let Policy { active, sources, outside: _ } = loaded;
     let mut text = String::new();
     let mut line = |line: &dyn Display| {
         // Writing to a String does not fail.
@@ -241,6 +286,14 @@ fn text(loaded: &Policy, answer: &Answer<'_>, explanation: &Explanation, case: &
     match answer.reason {
         None => line(&format_args!("{} {}", good("ALLOW"), answer.scope.join(" "))),
         Some(reason) => line(&format_args!("{} {}", bad("DENY"), reason.as_str())),
+    }
+    for NearAudiences { audience, near } in &explanation.near_audiences {
+        let near: Vec<String> = near.iter().map(|near| format!("`{}`", shown(near))).collect();
+        let hint = match near.as_slice() {
+            [] => "the audiences of the policy are named differently".to_owned(),
+            near => format!("did you mean {}?", near.join(" or ")),
+        };
+        line(&format_args!("no audience `{}` in the policy; {hint}", shown(audience)));
     }
     if explanation.as_omitted && answer.trail.iter().any(|step| step.asked) {
         line(

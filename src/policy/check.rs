@@ -85,6 +85,7 @@ pub struct CheckedDocument {
     pub warnings: Findings,
     /// The guardrails that it declares.
     pub guardrails: Option<Member>,
+    /// Warnings that it does not have, although there is cause for them.
     accepted: AcceptedWarnings,
     declared: Vec<DeclaredAudience>,
     default_audience: Option<LocatedText>,
@@ -196,9 +197,9 @@ pub fn check_document(
     let Document { file, mut root, mut findings, outline, aliases, unreadable } = document;
     let accepted: AcceptedWarnings =
         root.entries("acceptWarnings").filter_map(|entry| Code::parse(&entry.value)).collect();
+    let accepted = accepted.and(allowed);
     findings.accept(allowed);
     let (mut warnings, mut guesses) = (Findings::new(), 0);
-    let left_out = accepted.and(allowed);
     if let Some(own) = root.record("guardrails") {
         Checker {
             file: &file,
@@ -207,7 +208,7 @@ pub fn check_document(
             guardrails,
             findings: &mut findings,
             warnings: &mut warnings,
-            left_out,
+            left_out: accepted,
             guesses: &mut guesses,
         }
         .guardrails(own);
@@ -223,7 +224,7 @@ pub fn check_document(
             guardrails,
             findings: &mut findings,
             warnings: &mut warnings,
-            left_out,
+            left_out: accepted,
             guesses: &mut guesses,
         }
         .audience(&audience, &record);
@@ -363,6 +364,8 @@ pub fn assemble<'d>(
         findings.append(&document.warnings);
     }
     findings.extend(warning::of_set(source, &set).into_iter().filter(is_listed));
+    findings.extend(warning::of_guardrails(&documents, outside));
+    findings.extend(warning::near_twins(&documents, &names));
     findings.sort();
     Ok(Accepted { set, warnings: findings, outlines })
 }

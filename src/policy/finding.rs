@@ -489,6 +489,18 @@ codes! {
     OmittedScopeDenied: Warning,
     /// A scope in a baseline that reads like a privilege, such as `admin`, `mcp:write` or `sudo`.
     BaselineScopeLooksPrivileged: Warning,
+    /// A default scope that reads like a privilege.
+    DefaultScopeLooksPrivileged: Warning,
+    /// A step-up scope that reads like the privilege of an administrator, and is not listed as privileged.
+    StepUpScopeLooksPrivileged: Warning,
+    /// Clients whose registration is unknown may get any supported scope, and some of those are privileged.
+    UnknownRegistrationPrivileged: Warning,
+    /// A privileged or forbidden scope (of an audience or of the guardrails) that matches no supported scope.
+    UnusedProtection: Warning,
+    /// A `*` that is plain text under `wildcard` matching, since it is not a whole segment.
+    LiteralWildcard: Warning,
+    /// An audience whose supported scopes have no ceiling, since one of them matches whatever is asked for.
+    SupportsEveryScope: Warning,
     /// `offline_access` in the baseline of an audience without a client rule on the refresh grant.
     OfflineAccessForEveryClient: Warning,
     /// A baseline scope without effect: every client has the scope without it.
@@ -497,6 +509,14 @@ codes! {
     NoDefaultAudience: Warning,
     /// Registrations that name no audience are denied: there are too many audiences to mean all of them.
     RegistrationNeedsAudience: Warning,
+    /// An audience or alias that no request is likely to name, such as `https:/mcp.example.com`.
+    AudienceUnlikely: Warning,
+    /// An audience that differs from another one only by a last `/`, by upper and lower case, or by `http`.
+    NearTwinAudience: Warning,
+    /// A condition of a client rule on a value that clients do not send, such as a misspelt grant type.
+    ConditionUnlikely: Warning,
+    /// A file that is not read as part of the policy, although it looks as if it was meant to be.
+    FileNotRead: Warning,
     /// A client rule that can never add a scope.
     UnusedClientRule: Warning,
     /// A `nothingLeft: default` that never decides anything: no scope is dropped, or an omitted scope is denied as well.
@@ -528,12 +548,22 @@ fn cut(text: &str, limit: usize) -> String {
 /// The candidate that was probably meant, if one is near enough.
 #[must_use]
 pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_few(text, candidates, 1).pop()
+}
+
+/// The candidates that were probably meant, the nearest first, at most so many.
+#[must_use]
+pub fn nearest_few<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+    most: usize,
+) -> Vec<&'a str> {
     // A long text is no typing mistake, and the comparison is quadratic.
     if text.len() > 64 {
-        return None;
+        return Vec::new();
     }
     let lower = text.to_lowercase();
-    candidates
+    let mut near: Vec<_> = candidates
         .into_iter()
         .filter(|candidate| candidate.len() <= 64)
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
@@ -541,8 +571,10 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .filter(|(distance, candidate)| {
             *distance <= (candidate.len() / 3).max(1) && *distance < lower.chars().count()
         })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .collect();
+    near.sort_by_key(|(distance, _)| *distance);
+    near.truncate(most);
+    near.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
 /// A text with plain characters in the place of those that word processors put there (quotes, dashes, spaces that

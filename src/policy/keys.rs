@@ -113,7 +113,7 @@ pub static AUDIENCE: Section = Section {
             "scopeMatching",
             ValueKind::Choice(ScopeMatching::NAMES),
             "\"exact\"",
-            "How the entries of these lists match a requested scope. `exact`: equal bytes. `hierarchic`: `mcp` stands for `mcp.read` too. `wildcard`: in `mcp.*` the `*` stands for one segment, and as the last segment for one or more.",
+            "How the entries of these lists match a scope, whose segments are separated by `.` and nothing else (`mcp:read` is one segment). `exact`: equal bytes. `hierarchic`: `mcp` stands for `mcp.read` too. `wildcard`: in `mcp.*` the `*` stands for one segment, and as the last segment for one or more.",
         )
         .means(Effect::Any, Compiled::Word(|policy| policy.scope_matching.as_str())),
         key("registration", ValueKind::One(&REGISTRATION), "", "How registrations are treated."),

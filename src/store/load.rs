@@ -414,6 +414,10 @@ pub fn finding(problem: &ReadProblem) -> Finding {
         ProblemKind::NotRegular { .. } => {
             (Code::FileNotRegular, "give it a name that does not end in .yaml or .yml")
         }
+        ProblemKind::NotRead => (
+            Code::FileNotRead,
+            "rename it to end in `.yaml`, or keep it elsewhere if it is no part of the policy",
+        ),
         ProblemKind::TooLarge { .. } => (Code::FileTooLarge, "split the policy into several files"),
         ProblemKind::SetTooLarge { .. } | ProblemKind::TooManyFiles { .. } => {
             (Code::FileTooLarge, "split the policy over several servers")

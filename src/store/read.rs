@@ -25,7 +25,7 @@ use crate::escape::shown;
 
 mod listing;
 
-pub(super) use listing::DirectoryIdentity;
+pub(super) use listing::{DirectoryIdentity, looks_like_policy};
 pub use listing::{Stamp, Wanted, is_hidden, is_policy_name, is_test_name};
 
 use listing::{Listed, Listing};
@@ -129,6 +129,9 @@ pub enum ProblemKind {
         /// The limit, itself allowed.
         limit: usize,
     },
+    /// Looks like a policy file by its name, and is not read as one.
+    #[error("is not read: policy files end in `.yaml` or `.yml`")]
+    NotRead,
     /// The name itself is not UTF-8, so no report could say it.
     #[error("has a name that is not UTF-8")]
     NameNotUtf8,

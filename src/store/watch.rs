@@ -22,7 +22,7 @@ mod mount;
 
 pub use mount::static_source;
 
-use super::read::{DirectoryIdentity, is_hidden, is_policy_name};
+use super::read::{DirectoryIdentity, is_hidden, is_policy_name, looks_like_policy};
 use super::watch_targets::{Interest, WatchTargets};
 
 /// Longest time that a stream of events may put off a look.
@@ -365,7 +365,9 @@ impl WatchShared {
         let above = path.parent().and_then(|directory| interests.get(directory));
         match above.zip(path.file_name()) {
             Some((interest, name)) if interest.names.contains(name) => Concern::Yes,
-            Some((interest, name)) if interest.all && is_policy_name(name) => Concern::Yes,
+            Some((interest, name)) if interest.all && (is_policy_name(name) || looks_like_policy(name)) => {
+                Concern::Yes
+            }
             Some((interest, name)) if interest.all && !is_hidden(name) => Concern::IfDirectory,
             _ => Concern::No,
         }

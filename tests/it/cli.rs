@@ -607,7 +607,7 @@ fn explain_and_a_server_give_the_same_answer() {
     let mut offline = place.run(&[&["explain"], &question[..]].concat()).json();
     let mut online = server.ask(&place, &question).json();
     let offline = offline.as_object_mut().unwrap();
-    for extra in ["asOmitted", "trail", "clientRules", "settings", "grpcurl"] {
+    for extra in ["asOmitted", "trail", "clientRules", "settings", "nearAudiences", "grpcurl"] {
         assert!(offline.remove(extra).is_some(), "{extra}");
     }
     let online = online.as_object_mut().unwrap();
@@ -617,6 +617,27 @@ fn explain_and_a_server_give_the_same_answer() {
         answer["policy"].as_object_mut().unwrap().remove("generation").unwrap();
     }
     assert_eq!(offline, online);
+}
+
+#[test]
+fn an_unknown_audience_is_answered_with_near_ones() {
+    let place = Place::with_examples();
+    let server = Server::start(&place);
+    let unknown = ["--audience", "https://mcp.example.org"];
+    let ran = place.run(&[&["explain", "authorize"], &unknown[..]].concat());
+    let expected =
+        "no audience `https://mcp.example.org` in the policy; did you mean `https://mcp.example.com`";
+    assert!(ran.code == 3 && ran.stdout.contains(expected), "{}", ran.stdout);
+    let json = place.run(&[&["explain", "expand", "--output", "json"], &unknown[..]].concat()).json();
+    assert_eq!(json["nearAudiences"][0]["near"][0], "https://mcp.example.com");
+    let ran = server.ask(&place, &[&["describe"], &unknown[..]].concat());
+    assert!(ran.code == 2 && ran.stderr.contains("did you mean `https://mcp.example.com`"), "{}", ran.stderr);
+    // Far ones are not suggested.
+    let far = ["--audience", "urn:x"];
+    let ran = place.run(&[&["explain", "authorize"], &far[..]].concat());
+    assert!(ran.stdout.contains("no audience `urn:x` in the policy; the audiences"), "{}", ran.stdout);
+    let ran = server.ask(&place, &[&["describe"], &far[..]].concat());
+    assert!(ran.code == 2 && !ran.stderr.contains("did you mean"), "{}", ran.stderr);
 }
 
 #[test]

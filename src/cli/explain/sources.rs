@@ -72,6 +72,11 @@ impl Sources {
 }
 
 impl<'s> Declaration<'s> {
+    /// The file that declares it.
+    pub(super) fn file(&self) -> &'s str {
+        &self.document.file
+    }
+
     /// The place of the audience itself.
     pub(super) fn place(&self) -> FilePlace {
         self.at(self.spelled.position)

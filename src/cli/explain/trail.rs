@@ -19,6 +19,17 @@ pub(super) struct Explanation {
     pub(super) client_rules: Vec<RuleMatch>,
     /// The settings that had a part in the answer, at each audience.
     pub(super) settings: Vec<Setting>,
+    /// For each audience that was named and is unknown, those that were probably meant.
+    pub(super) near_audiences: Vec<NearAudiences>,
+}
+
+/// An unknown audience and those that were probably meant.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NearAudiences {
+    pub(super) audience: String,
+    /// The nearest first; may be empty.
+    pub(super) near: Vec<String>,
 }
 
 /// How one scope fared at one audience.
@@ -107,8 +118,13 @@ impl Explanation {
     /// Collects the grounds of an answer.
     pub(super) fn new(sources: &Sources, answer: &Answer<'_>, client: &Client<'_>, asked: Asked) -> Self {
         let as_omitted = answer.as_omitted;
-        let mut explanation =
-            Self { as_omitted, trail: Vec::new(), client_rules: Vec::new(), settings: Vec::new() };
+        let mut explanation = Self {
+            as_omitted,
+            trail: Vec::new(),
+            client_rules: Vec::new(),
+            settings: Vec::new(),
+            near_audiences: Vec::new(),
+        };
         for policy in &answer.audiences {
             let Some(declared) = sources.find(policy) else { continue };
             let steps = answer.trail.iter().filter(|step| std::ptr::eq(step.audience, *policy));

@@ -87,7 +87,7 @@ pub(super) struct Checker<'d> {
 }
 
 /// Most comparisons for a "did you mean" in one file: each is slow, and a long list may be all wrong.
-const MAX_GUESSES: usize = 100_000;
+pub(super) const MAX_GUESSES: usize = 100_000;
 
 impl<'d> Checker<'d> {
     fn report(
@@ -200,7 +200,15 @@ impl<'d> Checker<'d> {
             digest: [0; 32],
         };
         policy.digest = digest::of_audience(&policy);
-        warning::of_audience(self.file, &policy, spelled, written, self.left_out, self.warnings);
+        warning::of_audience(
+            self.file,
+            &policy,
+            spelled,
+            written,
+            self.left_out,
+            self.guesses,
+            self.warnings,
+        );
         Ok(Arc::new(policy))
     }
 
@@ -445,8 +453,7 @@ impl<'d> Checker<'d> {
 
     /// The supported scope that was probably meant.
     fn guess<'l>(&mut self, scope: &str, supported: &'l ScopeList) -> Option<&'l str> {
-        *self.guesses = self.guesses.saturating_add(supported.len());
-        if *self.guesses > MAX_GUESSES { None } else { nearest(scope, supported.iter()) }
+        guess(self.guesses, scope, supported)
     }
 
     fn rules(&mut self, written: &'d [Mapping], limits: &AudienceLimits<'_>) -> Box<[ClientRule]> {
@@ -531,6 +538,12 @@ impl<'d> Checker<'d> {
         }
         grant_types.into_boxed_slice()
     }
+}
+
+/// The supported scope that was probably meant, unless there were too many guesses already.
+pub(super) fn guess<'l>(guesses: &mut usize, scope: &str, supported: &'l ScopeList) -> Option<&'l str> {
+    *guesses = guesses.saturating_add(supported.len());
+    if *guesses > MAX_GUESSES { None } else { nearest(scope, supported.iter()) }
 }
 
 /// One word for every client, or one for each source.

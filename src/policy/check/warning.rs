@@ -12,7 +12,14 @@ use crate::policy::{
     PolicySet, RedirectCondition, Treatment,
 };
 use crate::scope::matching::ScopeMatching;
-use crate::uri::{PlainUri, is_host};
+use crate::uri::is_host;
+
+pub(super) use self::names::near_twins;
+pub(super) use self::scopes::of_guardrails;
+use self::scopes::privileged_word;
+
+mod names;
+mod scopes;
 
 /// The warnings about one valid audience, in no order; those `left_out` are neither kept nor counted.
 pub(super) fn of_audience(
@@ -21,9 +28,10 @@ pub(super) fn of_audience(
     spelled: &LocatedText,
     written: &Mapping,
     left_out: AcceptedWarnings,
+    work: &mut usize,
     found: &mut Findings,
 ) {
-    WarningCheck { file, policy, spelled, written, left_out, found }.audience();
+    WarningCheck { file, policy, spelled, written, left_out, work, found }.audience();
 }
 
 /// The warnings about what a valid set does with requests that name no audience; `source` names the set.
@@ -67,6 +75,8 @@ struct WarningCheck<'j> {
     spelled: &'j LocatedText,
     written: &'j Mapping,
     left_out: AcceptedWarnings,
+    /// How much was compared in this file for what is slow.
+    work: &'j mut usize,
     found: &'j mut Findings,
 }
 
@@ -97,9 +107,10 @@ impl WarningCheck<'_> {
         self.omitted_scope();
         self.nothing_left();
         let baseline = self.written.list("baselineClientScopes");
-        self.looks_privileged(baseline);
         self.offline_access(baseline);
         self.redundant_baseline(baseline);
+        self.scope_lists();
+        self.names();
         for (at, written) in self.written.records("clientRules").iter().enumerate() {
             self.rule(at, written);
         }
@@ -161,16 +172,6 @@ impl WarningCheck<'_> {
                 let suggestion = format!("remove it, or set {needed} in `{moment}`");
                 self.report(Code::UnusedNothingLeft, position, "default", message, suggestion);
             }
-        }
-    }
-
-    /// A scope that reads like a privilege, in a list that any client may get.
-    fn looks_privileged(&mut self, list: Option<&List>) {
-        for LocatedText { value, position } in list.iter().flat_map(|list| &list.entries) {
-            let Some(word) = privileged_word(value) else { continue };
-            let message = format!("every client is given `{value}`, and `{word}` sounds like a privilege");
-            let suggestion = "remove it; clients may still ask for it, or get it by a rule on `clientIdHost`";
-            self.report(Code::BaselineScopeLooksPrivileged, *position, value, message, suggestion);
         }
     }
 
@@ -257,16 +258,10 @@ impl WarningCheck<'_> {
             return;
         }
         if let Some(RedirectCondition::Exact(uri)) = &rule.when.redirect_uri
-            && PlainUri::parse(uri).is_none()
+            && let Some((message, suggestion)) = self.redirect_uri(&name, uri)
         {
             let written = written.text("when.redirectUri");
             let position = written.map_or(position, |uri| uri.position);
-            let message = format!(
-                "rule `{name}` never holds: parsers read the `redirectUri` `{}` differently",
-                shown(uri)
-            );
-            let suggestion =
-                "write an absolute URI without fragment, user information, blanks and backslashes";
             self.report(Code::UnusedClientRule, position, uri, message, suggestion);
             return;
         }
@@ -283,6 +278,7 @@ impl WarningCheck<'_> {
             self.report(Code::UnusedClientRule, position, host, message, suggestion);
             return;
         }
+        self.condition(&name, written);
         let gives = &rule.baseline_client_scopes;
         let covered =
             |scope: &str| policy.scope_matching.find(&policy.baseline_client_scopes, scope).is_some();
@@ -354,29 +350,6 @@ fn implies(narrow: &ClientCondition, wide: &ClientCondition) -> bool {
         && (application_type.is_none() || *application_type == narrow.application_type)
 }
 
-/// The part of a scope that sounds like more than reading, as in `mcp:write` or `admin`.
-fn privileged_word(scope: &str) -> Option<&'static str> {
-    const WORDS: [&str; 13] = [
-        "admin",
-        "administrator",
-        "delete",
-        "impersonate",
-        "manage",
-        "owner",
-        "root",
-        "su",
-        "sudo",
-        "superuser",
-        "write",
-        "full_access",
-        "*",
-    ];
-    scope
-        .split([':', '.', '/', '-'])
-        .flat_map(|part| std::iter::once(part).chain(part.split('_')))
-        .find_map(|part| WORDS.into_iter().find(|word| word.eq_ignore_ascii_case(part)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -385,7 +358,7 @@ mod tests {
 
     /// The warnings about one audience `api` at line 2, as `line:column Code value: message`.
     #[track_caller]
-    fn judged(lines: &[&str], expected: &[&str]) {
+    pub(super) fn judged(lines: &[&str], expected: &[&str]) {
         let text = format!("audiences:\n  api:\n    {}\n", lines.join("\n    "));
         let documents = [Document::read(&"policy.yaml".into(), &text)];
         let accepted = check(&"policy.yaml".into(), &documents).unwrap();
@@ -594,8 +567,7 @@ mod tests {
         {
             assert_eq!(lines(&rule(uri)), [""; 0], "{uri}");
         }
-        for uri in
-            ["https://app.example.com/cb#x", "https://a@app.example.com/", "https://a\\b/", "/cb", "https:/a"]
+        for uri in ["https://app.example.com/cb#x", "https://a@app.example.com/", "https://a\\b/", "https:/a"]
         {
             assert_eq!(
                 lines(&rule(uri)),
@@ -631,7 +603,7 @@ mod tests {
         );
         check(
             &[
-                "{name: s, when: {source: dcr, clientName: x, grantTypes: [y, z]}, baselineClientScopes: [b]}",
+                "{name: s, when: {source: dcr, clientName: x, grantTypes: [implicit, password]}, baselineClientScopes: [b]}",
                 twice,
             ],
             &[
@@ -653,7 +625,7 @@ mod tests {
                 "{name: t, when: {clientName: 'x'}, baselineClientScopes: [b]}",
                 "{name: u, when: {redirectUri: loopback}, baselineClientScopes: [b]}",
                 "{name: v, when: {redirectUri: 'https://a'}, baselineClientScopes: [b]}",
-                "{name: w, when: {grantTypes: [x]}, baselineClientScopes: [b]}",
+                "{name: w, when: {grantTypes: [implicit]}, baselineClientScopes: [b]}",
                 "{name: y, when: {softwareId: x}, baselineClientScopes: [b]}",
                 "{name: z, when: {applicationType: web}, baselineClientScopes: [b]}",
             ],

@@ -158,6 +158,20 @@ pub fn is_test_name(name: &OsStr) -> bool {
     has_test_suffix(name) && !is_hidden(name)
 }
 
+/// Returns `true` for a name that reads as if its file was part of a policy, and that no file of a policy has: the ending in
+/// upper case or misspelt, `.json`, or another ending behind the right one, as in `mcp.yaml.txt`.
+///
+/// What editors and tools leave behind (`mcp.yaml~`, `mcp.yaml.bak`) is not one of them: it comes and goes.
+pub(in crate::store) fn looks_like_policy(name: &OsStr) -> bool {
+    const ENDINGS: [&str; 7] = ["yaml", "yml", "ymal", "yalm", "json", "jsonc", "json5"];
+    const BEHIND: [&str; 5] = ["txt", "j2", "tmpl", "tpl", "gotmpl"];
+    let Some(name) = name.to_str().filter(|_| !has_policy_suffix(name)) else { return false };
+    let mut parts = name.rsplit('.').map(str::to_ascii_lowercase);
+    let (Some(last), Some(before)) = (parts.next(), parts.next()) else { return false };
+    let is_behind = BEHIND.contains(&&*last) && ENDINGS.contains(&&*before) && parts.next().is_some();
+    is_behind || ENDINGS.contains(&&*last)
+}
+
 /// Returns `true` if a name starts with a dot; neither files nor folders of such a name are looked at.
 #[must_use]
 pub fn is_hidden(name: &OsStr) -> bool {
@@ -316,7 +330,8 @@ impl TreeWalk<'_> {
         Ok(Ok(()))
     }
 
-    /// Collects the entries that can matter: all but hidden names and plain files of other names.
+    /// Collects the entries that can matter: all but hidden names and plain files whose names do not look like those of
+    /// a policy.
     fn relevant(
         &mut self,
         directory: &Path,
@@ -338,7 +353,8 @@ impl TreeWalk<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            if !self.settings.wanted.takes(&name) && !file_type.is_dir() && !file_type.is_symlink() {
+            let is_wanted = self.settings.wanted.takes(&name) || self.is_reported(&name);
+            if !is_wanted && !file_type.is_dir() && !file_type.is_symlink() {
                 continue;
             }
             if self.count == limit {
@@ -355,6 +371,11 @@ impl TreeWalk<'_> {
         Ok(())
     }
 
+    /// Returns `true` for a name that is reported since its file is not read.
+    fn is_reported(&self, name: &OsStr) -> bool {
+        self.settings.wanted == Wanted::Policies && looks_like_policy(name)
+    }
+
     fn entry(&mut self, above: DirectoryPlace<'_>, name: &OsStr, is_link: bool) -> Result<(), ReadError> {
         let shown = above.shown.join(name);
         let real =
@@ -365,6 +386,10 @@ impl TreeWalk<'_> {
         };
         let is_wanted = self.settings.wanted.takes(name);
         if !is_wanted && !metadata.is_dir() {
+            // One that is named by itself is read.
+            if metadata.is_file() && self.is_reported(name) && !self.roots.contains(&real) {
+                self.problem(&shown, ProblemKind::NotRead);
+            }
             return Ok(());
         }
         let is_outside = !self.roots.iter().any(|root| real.starts_with(root));

@@ -80,7 +80,6 @@ fn policy_files_are_found_by_name_in_all_folders_and_sorted() {
         (".hidden.yaml", ""),
         (".git/config.yaml", ""),
         ("README.md", ""),
-        ("c.YAML", ""),
         ("d.yaml.bak", ""),
         ("team/deep/c.yaml", "c"),
         ("some_test.yaml.d/x.yaml", "x"),
@@ -89,6 +88,66 @@ fn policy_files_are_found_by_name_in_all_folders_and_sorted() {
     assert_eq!(names(&dir, &snapshot), ["a.yaml", "b.yml", "some_test.yaml.d/x.yaml", "team/deep/c.yaml"]);
     assert_problems(&dir, &snapshot, &[]);
     assert_eq!(&*snapshot.files[0].text, "a");
+}
+
+#[test]
+fn files_that_look_like_policies_and_are_not_read_are_reported() {
+    let is_reported = |name: &str| looks_like_policy(name.as_ref());
+    for name in [
+        "a.YAML",
+        "a.Yml",
+        "a.ymal",
+        "a.json",
+        "a.JSON",
+        "a.yaml.txt",
+        "a.yml.j2",
+        "a.json.txt",
+        "a_test.YAML",
+    ] {
+        assert!(is_reported(name) && !is_policy_name(name.as_ref()), "{name}");
+    }
+    for name in [
+        "a.yaml",
+        "a.yml",
+        "a_test.yaml",
+        "README",
+        "README.md",
+        "LICENSE",
+        "notes.txt",
+        "yaml",
+        "a.yaml~",
+        "a.yaml.bak",
+        "a.yaml.orig",
+        "a.yaml.tmp",
+        "a.yaml.lock",
+        "a.toml",
+        "Makefile",
+        "OWNERS",
+        "json.txt",
+    ] {
+        assert!(!is_reported(name), "{name}");
+    }
+    let dir = folder(&[
+        ("a.yaml", "a"),
+        ("b.YAML", ""),
+        ("team/c.json", ""),
+        (".hidden.json", ""),
+        (".git/config.json", ""),
+        ("README.md", ""),
+        ("named.json", "n"),
+        ("folder.json/x.yaml", "x"),
+    ]);
+    symlink("b.YAML", dir.path().join("link.yaml.txt")).unwrap();
+    let snapshot =
+        read_folder(&[dir.path().to_owned(), dir.path().join("named.json")], None, &ReadSettings::default())
+            .unwrap();
+    assert_eq!(names(&dir, &snapshot), ["a.yaml", "folder.json/x.yaml", "named.json"]);
+    let why = "is not read: policy files end in `.yaml` or `.yml`";
+    assert_problems(&dir, &snapshot, &[("b.YAML", why), ("link.yaml.txt", why), ("team/c.json", why)]);
+    // Tests are looked for by those who read the policy as well.
+    let settings = ReadSettings { wanted: Wanted::Tests, ..ReadSettings::default() };
+    let snapshot = read_folder(&[dir.path().to_owned()], None, &settings).unwrap();
+    assert_problems(&dir, &snapshot, &[]);
 }
 
 #[test]
