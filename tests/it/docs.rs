@@ -13,6 +13,7 @@
 //! Commands that need more than a shell (Python, Node and their packages, `curl`) run only if `SCOPEWARD_DOCS_CLIENTS` is
 //! set, so that the tests pass where there is Rust alone.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -135,6 +136,28 @@ fn the_guide_for_consumers_lists_the_reasons_of_gaps() {
     // Not in the chain, only in lines.
     expected.push("retention");
     assert_eq!(sorted(listed), sorted(expected));
+}
+
+#[test]
+fn the_readme_names_every_dependency() {
+    let readme = include_str!("../../README.md");
+    let table = readme.split("## Dependencies").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(2);
+    let named: BTreeSet<&str> = rows
+        .flat_map(|row| row.split('|').nth(1).unwrap().split([',', ' ', '(', ')']))
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase()) && *word != "inside")
+        .collect();
+    let mut is_dependency = false;
+    let mut used = BTreeSet::new();
+    for line in include_str!("../../Cargo.toml").lines() {
+        if let Some(section) = line.strip_prefix('[') {
+            is_dependency = section.trim_end_matches(']').ends_with("dependencies");
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| is_dependency) {
+            used.insert(name);
+        }
+    }
+    let differ: Vec<_> = named.symmetric_difference(&used).collect();
+    assert!(differ.is_empty(), "in README.md or in Cargo.toml alone: {differ:?}");
 }
 
 fn sorted(mut words: Vec<&str>) -> Vec<&str> {
