@@ -30,6 +30,7 @@ mod remote;
 mod report;
 mod schema;
 mod serve;
+mod shadow;
 mod status;
 mod test;
 mod value;
@@ -61,6 +62,7 @@ enum Verb {
     Authorize(client::AuthorizeVerb),
     Describe(client::DescribeVerb),
     Status(status::StatusVerb),
+    Shadow(shadow::ShadowVerb),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
     Audit(audit::AuditVerb),
@@ -157,6 +159,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Authorize(args)) => client::authorize(args),
         Some(Verb::Describe(args)) => client::describe(args),
         Some(Verb::Status(args)) => status::run(args),
+        Some(Verb::Shadow(args)) => shadow::run(args),
         Some(Verb::Schema(args)) => schema::run(args),
         Some(Verb::Completions(args)) => completions::run(args, Cli::command()),
         Some(Verb::Audit(args)) => audit::run(args),

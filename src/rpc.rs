@@ -15,6 +15,7 @@ mod page;
 pub mod policy_status;
 pub mod record;
 pub mod scope_policy;
+pub mod shadow;
 
 pub use crate::proto::FILE_DESCRIPTOR_SET;
 

@@ -56,6 +56,7 @@ pub mod metrics;
 pub mod pressure;
 pub mod recorder;
 pub mod reload;
+mod shadow;
 pub mod shutdown;
 pub mod signals;
 pub mod supervisor;

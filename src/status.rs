@@ -119,6 +119,21 @@ impl Snapshot {
     }
 }
 
+/// The status of a condition, its reason and its message.
+pub type ConditionState = (ConditionStatus, &'static str, String);
+
+/// Whose state is tracked, which decides what messages say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TrackedPolicy {
+    /// The policy that serves; whether a restart may serve the last good one.
+    Serving {
+        /// It may.
+        starts_from_last_good: bool,
+    },
+    /// The shadow policy.
+    Shadow,
+}
+
 /// Keeps the state and tells watchers when it changes.
 #[derive(Debug)]
 pub struct StatusTracker {
@@ -130,7 +145,13 @@ impl StatusTracker {
     /// An empty tracker: nothing serves yet.
     #[must_use]
     pub fn new(source: Arc<str>, starts_from_last_good: bool, now: SystemTime) -> Self {
-        let state = TrackedStatus::new(source, starts_from_last_good, now);
+        Self::of(source, TrackedPolicy::Serving { starts_from_last_good }, now)
+    }
+
+    /// An empty tracker for a policy.
+    #[must_use]
+    pub fn of(source: Arc<str>, policy: TrackedPolicy, now: SystemTime) -> Self {
+        let state = TrackedStatus::new(source, policy, now);
         let newest = watch::Sender::new(Arc::new(state.snapshot()));
         Self { state: Mutex::new(state), newest }
     }
@@ -163,9 +184,15 @@ impl StatusTracker {
     /// Notes that a condition which is only there when true holds (with reason and message) or not.
     /// Nobody is told if nothing changed.
     pub fn toggle(&self, kind: &'static str, holds: Option<(&'static str, String)>, now: SystemTime) {
-        let mut state = self.lock();
-        if state.toggle(kind, holds, now) {
-            self.publish(&state);
+        let state = holds.map(|(reason, message)| (ConditionStatus::True, reason, message));
+        self.show(kind, state, now);
+    }
+
+    /// Notes the state of a condition, which is not there without one. Nobody is told if nothing changed.
+    pub fn show(&self, kind: &'static str, state: Option<ConditionState>, now: SystemTime) {
+        let mut tracked = self.lock();
+        if tracked.show(kind, state, now) {
+            self.publish(&tracked);
         }
     }
 

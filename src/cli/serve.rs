@@ -64,6 +64,7 @@ pub(super) struct ServeArgs {
     audit_jsonl: Option<PathBuf>,
     allow_outside_links: bool,
     start_from_last_good: bool,
+    shadow: Option<PathBuf>,
     limits: PeerLimits,
     insecure_allow_remote_plaintext: bool,
     log_as_json: bool,
@@ -127,6 +128,7 @@ impl ServeArgs {
             audit_jsonl: given.optional("audit-jsonl")?,
             allow_outside_links: given.value("allow-outside-links")?,
             start_from_last_good: given.value("start-from-last-good")?,
+            shadow: given.optional("shadow")?,
             limits: PeerLimits {
                 max_calls: given.count("max-calls")?,
                 max_streams: given.count("max-streams")?,
@@ -244,6 +246,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         audit_jsonl,
         allow_outside_links,
         start_from_last_good,
+        shadow,
         limits,
         insecure_allow_remote_plaintext,
         log_as_json: _,
@@ -274,6 +277,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         credentials_interval: ServerSettings::default().credentials_interval,
         allow_outside_links,
         start_from_last_good,
+        shadow,
         audit: AuditSettings {
             mode: audit_mode,
             retention: Some(audit_retention),
@@ -409,6 +413,7 @@ mod tests {
             credentials_interval: _,
             allow_outside_links,
             start_from_last_good,
+            shadow,
             audit,
             process: _,
             roster: _,
@@ -429,5 +434,6 @@ mod tests {
             (audit.retention, audit.max_bytes, audit.denials_per_second)
         );
         assert_eq!((args.set_aside_broken_audit, args.audit_jsonl), (audit.set_aside_broken, None));
+        assert_eq!(args.shadow, shadow);
     }
 }

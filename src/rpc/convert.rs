@@ -98,7 +98,7 @@ pub fn limit_error(error: &LimitError, prefix: &str) -> RpcError {
     }
 }
 
-fn decision(answer: &Answer<'_>) -> v1::Decision {
+pub(super) fn decision(answer: &Answer<'_>) -> v1::Decision {
     if answer.is_allowed() { v1::Decision::Allow } else { v1::Decision::Deny }
 }
 

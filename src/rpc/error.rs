@@ -136,6 +136,9 @@ pub enum RpcError {
         /// Which one.
         cause: Overload,
     },
+    /// A report was asked for that needs a shadow policy.
+    #[error("this server has no shadow policy; start it with `--shadow DIR`")]
+    NoShadow,
     /// The audit record of the answer could not be made durable, so there is no answer.
     #[error("decision could not be recorded; retry")]
     AuditNotDurable,
@@ -330,6 +333,7 @@ impl RpcError {
             Self::Overloaded { cause } => {
                 ErrorRow::new(Code::Unavailable, cause.reason()).retry_after(Duration::from_secs(1))
             }
+            Self::NoShadow => ErrorRow::new(Code::NotFound, "NO_SHADOW"),
             Self::AuditNotDurable => ErrorRow::new(Code::ResourceExhausted, "AUDIT_NOT_DURABLE"),
             Self::AuditQueueFull => ErrorRow::new(Code::ResourceExhausted, "AUDIT_QUEUE_FULL"),
             Self::AnswerTooLarge { limit } => {

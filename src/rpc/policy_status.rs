@@ -24,6 +24,8 @@ use super::v1;
 use super::v1::policy_status_service_server::PolicyStatusServiceServer;
 use crate::policy::finding::Finding;
 use crate::proto::json;
+use crate::rpc::error::RpcError;
+use crate::rpc::shadow::Shadow;
 use crate::status::{AudienceStatus, Condition, LastAttempt, Snapshot, StatusTracker};
 
 /// How often a watcher is sent the state although nothing changed.
@@ -122,13 +124,21 @@ pub struct PolicyStatus {
     messages: StatusMessages,
     draining: CancellationToken,
     repeat: Duration,
+    shadow: Option<Shadow>,
 }
 
 impl PolicyStatus {
     /// Serves `messages`; streams end when `draining` is cancelled.
     #[must_use]
     pub const fn new(messages: StatusMessages, draining: CancellationToken) -> Self {
-        Self { messages, draining, repeat: REPEAT_INTERVAL }
+        Self { messages, draining, repeat: REPEAT_INTERVAL, shadow: None }
+    }
+
+    /// Reports what came of `shadow`.
+    #[must_use]
+    pub fn with_shadow(mut self, shadow: Option<Shadow>) -> Self {
+        self.shadow = shadow;
+        self
     }
 
     /// Repeats the state to watchers at another interval than [`REPEAT_INTERVAL`].
@@ -147,7 +157,7 @@ impl PolicyStatus {
     /// The frames for one watcher: the state now, each that follows, and the same again now and then. Nothing is made before it
     /// is asked for, so a slow watcher gets the newest state when it is ready for one, and nothing piles up.
     fn frames(&self) -> impl Stream<Item = Bytes> + Send + use<> {
-        let Self { messages, draining, repeat } = self.clone();
+        let Self { messages, draining, repeat, shadow: _ } = self.clone();
         let changes = messages.tracker.watch();
         stream::unfold((changes, true), move |(mut changes, is_first)| {
             let (messages, draining) = (messages.clone(), draining.clone());
@@ -189,6 +199,22 @@ impl v1::policy_status_service_server::PolicyStatusService for PolicyStatus {
         let mut response = Response::new(stream::empty());
         response.extensions_mut().insert(SharedBody::new(self.frames()));
         Ok(response)
+    }
+
+    async fn get_shadow_report(
+        &self,
+        request: Request<v1::GetShadowReportRequest>,
+    ) -> Result<Response<v1::GetShadowReportResponse>, Status> {
+        let shadow = self.shadow.as_ref().ok_or(RpcError::NoShadow)?;
+        let most = match request.get_ref().max_differences {
+            0 => DEFAULT_DIFFERENCES,
+            most => usize::try_from(most).unwrap_or(usize::MAX),
+        };
+        let serving = self.messages.snapshot().serving.as_ref().map(|serving| v1::PolicyVersion {
+            generation: serving.generation,
+            digest: serving.digest.clone(),
+        });
+        Ok(Response::new(v1::GetShadowReportResponse { serving, ..shadow.report(most) }))
     }
 }
 
@@ -276,6 +302,9 @@ where
         })
     }
 }
+
+/// Differences of a shadow report if the request does not say.
+const DEFAULT_DIFFERENCES: usize = 100;
 
 /// A status as a message: the same for gRPC, `/status.json` and the command line.
 #[must_use]

@@ -26,6 +26,7 @@ use crate::rpc::limits::{
 };
 use crate::rpc::page;
 use crate::rpc::record::{AnsweredCall, CallFacts, Durable, RecordKind, Recorder, Room};
+use crate::rpc::shadow::{Shadow, ShadowRequest};
 use crate::rpc::v1;
 use crate::rpc::v1::scope_policy_service_server::{ScopePolicyService, ScopePolicyServiceServer};
 use crate::store::{Active, Current};
@@ -37,13 +38,14 @@ pub struct ScopePolicy {
     recorder: Option<Arc<dyn Recorder>>,
     counts: DecisionCounts,
     large_questions: Budget,
+    shadow: Option<Shadow>,
 }
 
 impl ScopePolicy {
     /// Answers from `current` and keeps no record.
     pub fn new(current: Current) -> Self {
         let large_questions = Budget::new(MAX_LARGE_QUESTIONS);
-        Self { current, recorder: None, counts: DecisionCounts::default(), large_questions }
+        Self { current, recorder: None, counts: DecisionCounts::default(), large_questions, shadow: None }
     }
 
     /// Records expansions and denials with `recorder` before they are answered.
@@ -67,13 +69,23 @@ impl ScopePolicy {
         self
     }
 
+    /// Offers what it decided to `shadow`, to be decided again.
+    #[must_use]
+    pub fn with_shadow(mut self, shadow: Option<Shadow>) -> Self {
+        self.shadow = shadow;
+        self
+    }
+
     /// The service to serve.
     pub fn into_server(self) -> ScopePolicyServiceServer<Self> {
         ScopePolicyServiceServer::new(self)
     }
 
     /// Calls `answer` with the policy that serves.
-    fn with_policy<T>(&self, answer: impl FnOnce(&Active) -> Result<T, RpcError>) -> Result<T, RpcError> {
+    fn with_policy<T>(
+        &self,
+        answer: impl FnOnce(&Arc<Active>) -> Result<T, RpcError>,
+    ) -> Result<T, RpcError> {
         let current = self.current.load();
         answer(current.as_ref().ok_or(RpcError::NoPolicy)?)
     }
@@ -116,7 +128,7 @@ impl ScopePolicy {
     fn expand(
         &self,
         request: &v1::ExpandRegistrationScopesRequest,
-        policy: &Active,
+        policy: &Arc<Active>,
         call: CallFacts<'_>,
     ) -> Result<Answered<v1::ExpandRegistrationScopesResponse>, RpcError> {
         check_limits(&request.audiences, &request.correlation_id)
@@ -126,6 +138,9 @@ impl ScopePolicy {
         let answer = registration::expand(&policy.set, &question);
         self.counts.decided(DecidingMethod::Expand, answer.reason);
         let decision_id = Uuid::now_v7();
+        if let Some(shadow) = &self.shadow {
+            shadow.offer(request, ShadowRequest::Expand, DecidingMethod::Expand, policy, decision_id);
+        }
         let durable = self.record(&answer, room, |kind| AnsweredCall {
             kind,
             method: DecidingMethod::Expand.path(),
@@ -146,7 +161,7 @@ impl ScopePolicy {
     fn check(
         &self,
         request: &v1::CheckAuthorizeScopesRequest,
-        policy: &Active,
+        policy: &Arc<Active>,
         call: CallFacts<'_>,
         method: DecidingMethod,
         path: impl FnOnce() -> String,
@@ -161,6 +176,9 @@ impl ScopePolicy {
             self.counts.unknown_registration(question.client.source);
         }
         let decision_id = Uuid::now_v7();
+        if let Some(shadow) = &self.shadow {
+            shadow.offer(request, ShadowRequest::Check, method, policy, decision_id);
+        }
         let durable = self.record(&answer, room, |kind| AnsweredCall {
             kind,
             method: method.path(),
@@ -181,7 +199,7 @@ impl ScopePolicy {
         &self,
         at: usize,
         request: &v1::CheckAuthorizeScopesRequest,
-        policy: &Active,
+        policy: &Arc<Active>,
         call: CallFacts<'_>,
     ) -> Result<Answered<v1::CheckAuthorizeScopesResponse>, RpcError> {
         // The bytes of an item as received are not known here; unknown fields, which this leaves out, cost an item nothing.
@@ -282,7 +300,7 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::DescribeAudienceRequest>,
     ) -> Result<Response<v1::DescribeAudienceResponse>, Status> {
         let request = request.into_inner();
-        let describe = |policy: &Active| {
+        let describe = |policy: &Arc<Active>| {
             let (audiences, next_page_token) =
                 if request.audience.is_empty() { page_of(policy, &request)? } else { one(policy, &request)? };
             let policy = Some(convert::policy_version(policy));

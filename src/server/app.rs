@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Mutex;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::info;
@@ -26,6 +27,7 @@ use super::metrics::{Metrics, commit_histogram};
 use super::pressure::Pressure;
 use super::recorder::AuditRecorder;
 use super::reload::{self, Reloader, StartError};
+use super::shadow::ShadowPart;
 use super::shutdown::{self, Stopped};
 use super::supervisor::{Abandoned, Part, PartEnd, Reporter, Roster, Supervisor};
 use super::tls::follow::TlsFollower;
@@ -37,8 +39,9 @@ use crate::rpc::audit::Audit;
 use crate::rpc::count::DecisionCounts;
 use crate::rpc::policy_status::{PolicyStatus, StatusMessages};
 use crate::rpc::scope_policy::ScopePolicy;
+use crate::rpc::shadow::{Shadow, ShadowCounts};
 use crate::rpc::v1::audit_service_server::AuditServiceServer;
-use crate::status::StatusTracker;
+use crate::status::{StatusTracker, TrackedPolicy};
 use crate::store::Current;
 use crate::store::load::Loader;
 use crate::store::read::ReadSettings;
@@ -108,6 +111,7 @@ pub struct App {
     log: AuditLog,
     recorder: AuditRecorder,
     decisions: DecisionCounts,
+    shadow: Option<ShadowPart>,
     /// Opened already, so that what is wrong with it stops the start.
     lines: Option<(Jsonl, JsonlOptions)>,
     roster: Roster,
@@ -141,6 +145,7 @@ impl App {
             credentials_interval,
             allow_outside_links,
             start_from_last_good,
+            shadow,
             audit,
             process,
             roster,
@@ -186,8 +191,10 @@ impl App {
         *opened = Some(log.clone());
         log_start(&log);
         let decisions = DecisionCounts::default();
+        let shadow_counts = ShadowCounts::default();
         let pressure = Pressure::new(&config.limits);
-        let metrics = Metrics::new(Arc::clone(&tracker), &log, commits, process, &pressure, &decisions);
+        let metrics =
+            Metrics::new(Arc::clone(&tracker), &log, commits, process, &pressure, &decisions, &shadow_counts);
         let lines = match jsonl {
             None => None,
             Some(target) => {
@@ -205,6 +212,22 @@ impl App {
             }
         };
         let recorder = AuditRecorder::new(log.clone(), mode);
+        let shadow = shadow.map(|policies| {
+            let now = SystemTime::now();
+            let source = policies.to_string_lossy().into();
+            let own = Arc::new(StatusTracker::of(source, TrackedPolicy::Shadow, now));
+            let (shadow, questions) = Shadow::new(Current::default(), own, shadow_counts, now);
+            ShadowPart {
+                shadow,
+                questions: Arc::new(Mutex::new(questions)),
+                policies,
+                debounce,
+                removal_quiet,
+                rescan_interval,
+                read: ReadSettings { allow_outside_links, ..ReadSettings::default() },
+                tracker: Arc::clone(&tracker),
+            }
+        });
         let current = Current::default();
         let hints = Hints::new(debounce, rescan_interval);
         let mut reloader = Reloader::new(
@@ -244,6 +267,7 @@ impl App {
             log,
             recorder,
             decisions,
+            shadow,
             lines,
             roster,
         })
@@ -311,6 +335,7 @@ impl App {
             log,
             recorder,
             decisions,
+            shadow,
             lines,
             roster,
         } = self;
@@ -318,17 +343,19 @@ impl App {
         let mut supervisor = Supervisor::new(reporter, roster);
         let draining = lifecycle.draining();
         let messages = StatusMessages::new(Arc::clone(&tracker));
+        let comparing = shadow.as_ref().map(|part| part.shadow.clone());
         let services = Services::new(lifecycle)
             .counted_by(metrics.pressure())
             .with(
                 ScopePolicy::new(current)
                     .with_recorder(Arc::new(recorder))
                     .with_counts(decisions)
+                    .with_shadow(comparing.clone())
                     .with_large_questions(metrics.pressure().large_questions())
                     .into_server(),
             )
             .with(AuditServiceServer::new(Audit::new(log.clone(), draining.clone())))
-            .with(PolicyStatus::new(messages.clone(), draining.clone()).into_server());
+            .with(PolicyStatus::new(messages.clone(), draining.clone()).with_shadow(comparing).into_server());
 
         let close = config.shutdown_timeout.mul_f64(shutdown::CLOSE);
         supervisor.task(Part::AuditWriter, |stop| {
@@ -375,9 +402,12 @@ impl App {
                 credentials.run(stop).await.map_err(|error| error.to_string())
             });
         }
-        let reload = reload::task::Task { reloader, folders, hints, hangup, tracker, metrics };
+        let reload = reload::task::Task { reloader, folders, hints, hangup, tracker, metrics: Some(metrics) };
         supervisor
             .task(Part::Reload, |stop| async { reload.run(stop).await.map_err(|error| error.to_string()) });
+        if let Some(part) = shadow {
+            supervisor.restarting_task(Part::Shadow, move |stop| part.clone().run(stop));
+        }
         supervisor.task(Part::Grpc, |stop| async {
             let drained = run(config, services, listeners, stop.cancelled_owned()).await;
             let cut = drained.map_err(|error| error.to_string())?.cut_calls;

@@ -39,6 +39,8 @@ pub struct ServerSettings {
     pub allow_outside_links: bool,
     /// Whether a start with a broken policy serves the last good one. Default false.
     pub start_from_last_good: bool,
+    /// The directory of a second policy that decides each question too, for comparison. Default none.
+    pub shadow: Option<PathBuf>,
     /// The audit log.
     pub audit: AuditSettings,
     /// What the process counts from its start on, for the metrics.
@@ -60,6 +62,7 @@ impl Default for ServerSettings {
             credentials_interval: LOOK_EVERY,
             allow_outside_links: false,
             start_from_last_good: false,
+            shadow: None,
             audit: AuditSettings::default(),
             process: ProcessCounters::default(),
             roster: Roster::default(),

@@ -24,6 +24,7 @@ use super::tls::TlsRole;
 use crate::audit::AuditLog;
 use crate::rpc::count::DecisionCounts;
 use crate::rpc::error::Overload;
+use crate::rpc::shadow::ShadowCounts;
 use crate::status::condition_type::{CONDITION_TYPES, ConditionType};
 use crate::status::{ConditionStatus, Snapshot, StatusTracker};
 
@@ -80,10 +81,12 @@ impl Metrics {
         process: ProcessCounters,
         pressure: &Pressure,
         decisions: &DecisionCounts,
+        shadow: &ShadowCounts,
     ) -> Self {
         let ProcessCounters { log_lines_dropped, panics } = process;
         let mut registry = Registry::with_prefix("scopeward");
         decisions.register(&mut registry);
+        shadow.register(&mut registry);
         let reloads: Family<Vec<(&'static str, &'static str)>, Counter> = Family::default();
         let result = |result| reloads.get_or_create(&vec![("result", result)]).clone();
         let (accepted, unchanged, rejected) = (result("accepted"), result("unchanged"), result("rejected"));

@@ -68,6 +68,12 @@ pub struct Reloader {
     stamps: Option<u64>,
     current: Current,
     tracker: Arc<StatusTracker>,
+    /// What is told of the policy that serves and of no other.
+    serving: Option<ServingParts>,
+}
+
+/// Whom the policy that serves concerns in addition.
+struct ServingParts {
     metrics: Metrics,
     observer: Observer,
     starts_from_last_good: bool,
@@ -107,11 +113,30 @@ impl Reloader {
             stamps: None,
             current,
             tracker,
-            metrics,
-            observer,
-            starts_from_last_good,
-            last_good: LastGood::new(state_dir),
+            serving: Some(ServingParts {
+                metrics,
+                observer,
+                starts_from_last_good,
+                last_good: LastGood::new(state_dir),
+            }),
         }
+    }
+
+    /// For a shadow policy, which serves nobody: `tracker` is its own, nothing is audited or kept on disk, and a policy
+    /// that is not valid is none. Nothing is read yet.
+    #[must_use]
+    pub fn for_shadow(
+        loader: Loader,
+        removal_quiet: Duration,
+        current: Current,
+        tracker: Arc<StatusTracker>,
+    ) -> Self {
+        let state = ReloadState::new(removal_quiet);
+        Self { loader, state, stamps: None, current, tracker, serving: None }
+    }
+
+    fn starts_from_last_good(&self) -> bool {
+        self.serving.as_ref().is_some_and(|serving| serving.starts_from_last_good)
     }
 
     /// What is to be watched, as of the newest look.
@@ -128,7 +153,7 @@ impl Reloader {
         let started = Instant::now();
         let Looked { found, files, stamps } = match self.loader.load() {
             Ok(loaded) => judged(loaded),
-            Err(error) if self.starts_from_last_good => unread(error),
+            Err(error) if self.starts_from_last_good() => unread(error),
             Err(error) => return Err(error.into()),
         };
         self.stamps = stamps;
@@ -137,10 +162,10 @@ impl Reloader {
                 Found::Invalid { findings, .. } => findings.clone(),
                 _ => Findings::new(),
             };
-            if !self.starts_from_last_good {
+            let Some(serving) = self.serving.as_ref().filter(|serving| serving.starts_from_last_good) else {
                 return Err(StartError::Invalid { findings, files });
-            }
-            let last_good = match last_good::restore(&self.last_good.state_dir) {
+            };
+            let last_good = match last_good::restore(&serving.last_good.state_dir) {
                 Ok(accepted) => accepted,
                 Err(last_good) => return Err(StartError::NoLastGood { last_good, findings, files }),
             };
@@ -171,7 +196,7 @@ impl Reloader {
         let last_write = if is_written { Some(now.instant) } else { last_event };
         let transition = self.state.apply(Attempt { found, last_write }, now);
         let planned = self.perform(transition, &files, started);
-        let retry = self.last_good.retry(&self.tracker, now);
+        let retry = self.serving.as_mut().and_then(|serving| serving.last_good.retry(&self.tracker, now));
         planned.into_iter().chain(retry).min()
     }
 
@@ -185,28 +210,32 @@ impl Reloader {
         if let Some(status) = status {
             self.tracker.apply(shown(status), now.time);
         }
+        for line in log {
+            self.log(line, started.elapsed());
+        }
+        let Some(serving) = &mut self.serving else { return look_again };
         if let Some(verdict) = verdict {
             let result = match verdict {
                 Verdict::Accepted => Reload::Accepted,
                 Verdict::Unchanged => Reload::Unchanged,
                 Verdict::Rejected => Reload::Rejected,
             };
-            self.metrics.reloaded(result, started.elapsed());
-        }
-        for line in log {
-            self.log(line, started.elapsed());
+            serving.metrics.reloaded(result, started.elapsed());
         }
         if let Some(change) = change {
-            (self.observer)(change);
+            (serving.observer)(change);
         }
         if let (Some(active), Some(Verdict::Accepted)) = (serve, verdict) {
-            self.last_good.keep(active, files.to_vec(), &self.tracker, now);
+            serving.last_good.keep(active, files.to_vec(), &self.tracker, now);
         }
         look_again
     }
 
     fn log(&self, line: LogLine, took: Duration) {
-        let restart = if self.starts_from_last_good {
+        if self.serving.is_none() {
+            return log_shadow(line, took);
+        }
+        let restart = if self.starts_from_last_good() {
             "the next restart would serve the last good policy"
         } else {
             "the next restart would fail"
@@ -235,6 +264,35 @@ impl Reloader {
             LogLine::Troubled(trouble) => warn!(reason = trouble.reason(), "{trouble}"),
             LogLine::Untroubled => info!("policy files can be read and judged again"),
         }
+    }
+}
+
+/// The same of a shadow policy, in words that cannot be taken for those of the policy that serves.
+fn log_shadow(line: LogLine, took: Duration) {
+    match line {
+        LogLine::Accepted { active, warnings, first_warning: _, change: _ } => info!(
+            generation = active.generation,
+            digest = %active.set.digest(),
+            audiences = active.set.audiences().len(),
+            warnings,
+            ?took,
+            "shadow policy accepted"
+        ),
+        LogLine::Rejected { findings, first, active } => warn!(
+            findings,
+            first,
+            generation = active.as_ref().map_or(0, |active| active.generation),
+            "shadow policy rejected, the one before is compared, if there is one"
+        ),
+        LogLine::Recovered { active } => info!(
+            generation = active.generation,
+            digest = %active.set.digest(),
+            "shadow policy files are valid again and mean what is compared"
+        ),
+        LogLine::Troubled(trouble) => warn!(reason = trouble.reason(), "shadow: {trouble}"),
+        LogLine::Untroubled => info!("shadow policy files can be read and judged again"),
+        // The last good policy is never compared.
+        LogLine::Restored { .. } | LogLine::Waiting => {}
     }
 }
 

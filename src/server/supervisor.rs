@@ -32,6 +32,8 @@ pub enum Part {
     Reload,
     /// Follows the files of TLS and the access file.
     Credentials,
+    /// Follows the files of the shadow policy, and compares its answers.
+    Shadow,
     /// Writes the audit store.
     AuditWriter,
     /// Writes audit records as JSON lines.
@@ -69,11 +71,12 @@ pub enum OnEnd {
 
 impl Part {
     /// Every part, in the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Grpc,
         Self::Admin,
         Self::Reload,
         Self::Credentials,
+        Self::Shadow,
         Self::AuditWriter,
         Self::AuditLines,
         Self::AuditHealth,
@@ -91,6 +94,7 @@ impl Part {
             Self::Admin => "admin",
             Self::Reload => "reload",
             Self::Credentials => "credentials",
+            Self::Shadow => "shadow",
             Self::AuditWriter => "audit-writer",
             Self::AuditLines => "audit-lines",
             Self::AuditHealth => "audit-health",
@@ -105,7 +109,12 @@ impl Part {
     #[must_use]
     pub const fn runs_as(self) -> &'static str {
         match self {
-            Self::Grpc | Self::Admin | Self::Reload | Self::Credentials | Self::AuditHealth => "task",
+            Self::Grpc
+            | Self::Admin
+            | Self::Reload
+            | Self::Credentials
+            | Self::Shadow
+            | Self::AuditHealth => "task",
             Self::AuditWriter | Self::AuditLines | Self::LogWriter | Self::Signals => "thread",
             Self::Connection | Self::Call => "task each",
         }
@@ -124,6 +133,7 @@ impl Part {
             Self::AuditLines => {
                 OnEnd::Restart { condition: kind::AUDIT_LINES_STALLED, reason: "AuditLinesEnded" }
             }
+            Self::Shadow => OnEnd::Restart { condition: kind::SHADOW_STALLED, reason: "ShadowEnded" },
             Self::AuditHealth => {
                 OnEnd::Restart { condition: kind::AUDIT_DEGRADED, reason: "AuditHealthUnknown" }
             }
@@ -451,6 +461,7 @@ mod tests {
             commit_histogram(),
             Default::default(),
             &pressure,
+            &Default::default(),
             &Default::default(),
         );
         let roster = Roster::default();

@@ -73,6 +73,18 @@ pub mod kind {
     pub const TLS_MATERIAL_VALID: &str = "TlsMaterialValid";
     /// A certificate of TLS ceases to be valid within 7 days. Only there when true.
     pub const TLS_CERTIFICATE_EXPIRING: &str = "TlsCertificateExpiring";
+    /// As [`POLICY_ACCEPTED`], of the shadow policy.
+    pub const SHADOW_POLICY_ACCEPTED: &str = "ShadowPolicyAccepted";
+    /// As [`BASELINE_SCOPES_VALID`], of the shadow policy.
+    pub const SHADOW_BASELINE_SCOPES_VALID: &str = "ShadowBaselineScopesValid";
+    /// An older shadow policy is compared because the newest is not valid. Only there when true.
+    pub const SHADOW_SERVING_LAST_GOOD: &str = "ShadowServingLastGood";
+    /// As [`POLICY_SOURCE_STATIC`], of the shadow policy.
+    pub const SHADOW_POLICY_SOURCE_STATIC: &str = "ShadowPolicySourceStatic";
+    /// As [`POLICY_SOURCE_UNSTABLE`], of the shadow policy.
+    pub const SHADOW_POLICY_SOURCE_UNSTABLE: &str = "ShadowPolicySourceUnstable";
+    /// The comparison with the shadow policy stands still. Only there when true.
+    pub const SHADOW_STALLED: &str = "ShadowStalled";
 }
 
 /// Sets a condition as Kubernetes' `SetStatusCondition` does: a new type is appended, the transition

@@ -46,48 +46,19 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
         kind: kind::POLICY_ACCEPTED,
         is_only_true: false,
         meaning: "the newest policy files are what serves",
-        reasons: &[
-            ConditionReason("True", "PolicyAccepted", "they are valid and serve"),
-            ConditionReason(
-                "False",
-                "PolicyRejected",
-                "they have errors, which the findings of the attempt name",
-            ),
-            ConditionReason(
-                "False",
-                "PolicySourceMissing",
-                "the policy directory is not there or cannot be read",
-            ),
-            ConditionReason(
-                "Unknown",
-                "PolicyNotAccepted",
-                "they are not accepted because of something else than this audience (of an audience)",
-            ),
-        ],
+        reasons: POLICY_ACCEPTED_REASONS,
     },
     ConditionType {
         kind: kind::BASELINE_SCOPES_VALID,
         is_only_true: false,
         meaning: "every baseline scope is supported and neither privileged nor forbidden",
-        reasons: &[
-            ConditionReason("True", "BaselineScopesSupported", "they are"),
-            ConditionReason("False", "BaselineScopeNotSupported", "one is not supported, or is a pattern"),
-            ConditionReason("False", "BaselineScopePrivileged", "one is privileged"),
-            ConditionReason("False", "BaselineScopeForbidden", "one is forbidden"),
-            ConditionReason("False", "TooManyBaselineScopes", "there are more than the limit"),
-            ConditionReason(
-                "Unknown",
-                "PolicySourceMissing",
-                "the policy directory is not there or cannot be read",
-            ),
-            ConditionReason("Unknown", "PolicyNotReadable", "a file cannot be read as far as that needs"),
-        ],
+        reasons: BASELINE_SCOPES_VALID_REASONS,
     },
     ConditionType {
         kind: kind::SERVING_LAST_GOOD,
         is_only_true: true,
         meaning: "an older policy serves because the newest is not accepted",
-        reasons: &[ConditionReason("True", "PolicyNotAccepted", "see `PolicyAccepted`")],
+        reasons: SERVING_LAST_GOOD_REASONS,
     },
     ConditionType {
         kind: kind::AUDIT_DEGRADED,
@@ -145,29 +116,13 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
         kind: kind::POLICY_SOURCE_STATIC,
         is_only_true: true,
         meaning: "the policy files can never change while the process runs",
-        reasons: &[ConditionReason(
-            "True",
-            "SingleFileMount",
-            "a file is mounted alone (a `subPath`), which keeps the version of the start",
-        )],
+        reasons: POLICY_SOURCE_STATIC_REASONS,
     },
     ConditionType {
         kind: kind::POLICY_SOURCE_UNSTABLE,
         is_only_true: true,
         meaning: "the newest policy files can be neither judged nor served for now",
-        reasons: &[
-            ConditionReason(
-                "True",
-                "FilesKeepChanging",
-                "they have been changing while they were read for 5 s",
-            ),
-            ConditionReason(
-                "True",
-                "RemovalNeverQuiet",
-                "they remove something and have been written all the time for 30 s (`--removal-quiet`)",
-            ),
-            ConditionReason("True", "ReadsFail", "the system has had errors for 5 s"),
-        ],
+        reasons: POLICY_SOURCE_UNSTABLE_REASONS,
     },
     ConditionType {
         kind: kind::LAST_GOOD_NOT_SAVED,
@@ -215,4 +170,76 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
             ConditionReason("True", "CertificateExpired", "it is no longer valid"),
         ],
     },
+    ConditionType {
+        kind: kind::SHADOW_POLICY_ACCEPTED,
+        is_only_true: false,
+        meaning: "the newest files of the shadow policy are what is compared (only with `--shadow`)",
+        reasons: POLICY_ACCEPTED_REASONS,
+    },
+    ConditionType {
+        kind: kind::SHADOW_BASELINE_SCOPES_VALID,
+        is_only_true: false,
+        meaning: "as `BaselineScopesValid`, of the shadow policy",
+        reasons: BASELINE_SCOPES_VALID_REASONS,
+    },
+    ConditionType {
+        kind: kind::SHADOW_SERVING_LAST_GOOD,
+        is_only_true: true,
+        meaning: "an older shadow policy is compared because the newest is not accepted",
+        reasons: SERVING_LAST_GOOD_REASONS,
+    },
+    ConditionType {
+        kind: kind::SHADOW_POLICY_SOURCE_STATIC,
+        is_only_true: true,
+        meaning: "as `PolicySourceStatic`, of the shadow policy",
+        reasons: POLICY_SOURCE_STATIC_REASONS,
+    },
+    ConditionType {
+        kind: kind::SHADOW_POLICY_SOURCE_UNSTABLE,
+        is_only_true: true,
+        meaning: "as `PolicySourceUnstable`, of the shadow policy",
+        reasons: POLICY_SOURCE_UNSTABLE_REASONS,
+    },
+    ConditionType {
+        kind: kind::SHADOW_STALLED,
+        is_only_true: true,
+        meaning: "the comparison with the shadow policy stands still",
+        reasons: &[ConditionReason("True", "ShadowEnded", "what compares ended and is started again")],
+    },
+];
+
+const POLICY_ACCEPTED_REASONS: &[ConditionReason] = &[
+    ConditionReason("True", "PolicyAccepted", "they are valid and serve"),
+    ConditionReason("False", "PolicyRejected", "they have errors, which the findings of the attempt name"),
+    ConditionReason("False", "PolicySourceMissing", "the policy directory is not there or cannot be read"),
+    ConditionReason(
+        "Unknown",
+        "PolicyNotAccepted",
+        "they are not accepted because of something else than this audience (of an audience)",
+    ),
+];
+const BASELINE_SCOPES_VALID_REASONS: &[ConditionReason] = &[
+    ConditionReason("True", "BaselineScopesSupported", "they are"),
+    ConditionReason("False", "BaselineScopeNotSupported", "one is not supported, or is a pattern"),
+    ConditionReason("False", "BaselineScopePrivileged", "one is privileged"),
+    ConditionReason("False", "BaselineScopeForbidden", "one is forbidden"),
+    ConditionReason("False", "TooManyBaselineScopes", "there are more than the limit"),
+    ConditionReason("Unknown", "PolicySourceMissing", "the policy directory is not there or cannot be read"),
+    ConditionReason("Unknown", "PolicyNotReadable", "a file cannot be read as far as that needs"),
+];
+const SERVING_LAST_GOOD_REASONS: &[ConditionReason] =
+    &[ConditionReason("True", "PolicyNotAccepted", "see `PolicyAccepted`")];
+const POLICY_SOURCE_STATIC_REASONS: &[ConditionReason] = &[ConditionReason(
+    "True",
+    "SingleFileMount",
+    "a file is mounted alone (a `subPath`), which keeps the version of the start",
+)];
+const POLICY_SOURCE_UNSTABLE_REASONS: &[ConditionReason] = &[
+    ConditionReason("True", "FilesKeepChanging", "they have been changing while they were read for 5 s"),
+    ConditionReason(
+        "True",
+        "RemovalNeverQuiet",
+        "they remove something and have been written all the time for 30 s (`--removal-quiet`)",
+    ),
+    ConditionReason("True", "ReadsFail", "the system has had errors for 5 s"),
 ];

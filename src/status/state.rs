@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use super::condition_type::{CONDITION_TYPES, has_reason};
 use super::{
-    AudienceStatus, Condition, ConditionStatus, LastAttempt, LoadOutcome, MAX_LISTED, PolicyStatusChange,
-    Serving, Snapshot, kind, remove_condition, set_condition,
+    AudienceStatus, Condition, ConditionState, ConditionStatus, LastAttempt, LoadOutcome, MAX_LISTED,
+    PolicyStatusChange, Serving, Snapshot, TrackedPolicy, kind, remove_condition, set_condition,
 };
 use crate::policy::AudiencePolicy;
 use crate::policy::finding::{Code, Finding, Findings};
@@ -16,7 +16,7 @@ use crate::policy::finding::{Code, Finding, Findings};
 #[derive(Debug)]
 pub(super) struct TrackedStatus {
     source: Arc<str>,
-    starts_from_last_good: bool,
+    policy: TrackedPolicy,
     serving: Option<Serving>,
     last_attempt: Option<LastAttempt>,
     /// Every audience that the newest attempt has a finding about, by spelling.
@@ -32,10 +32,10 @@ pub(super) struct TrackedStatus {
 }
 
 impl TrackedStatus {
-    pub(super) fn new(source: Arc<str>, starts_from_last_good: bool, now: SystemTime) -> Self {
+    pub(super) fn new(source: Arc<str>, policy: TrackedPolicy, now: SystemTime) -> Self {
         let mut state = Self {
             source,
-            starts_from_last_good,
+            policy,
             serving: None,
             last_attempt: None,
             troubled: BTreeMap::new(),
@@ -76,8 +76,18 @@ impl TrackedStatus {
         holds: Option<(&'static str, String)>,
         now: SystemTime,
     ) -> bool {
-        match holds {
-            Some((reason, message)) => self.set(kind, ConditionStatus::True, reason, message, now),
+        self.show(kind, holds.map(|(reason, message)| (ConditionStatus::True, reason, message)), now)
+    }
+
+    /// Returns `true` if something changed.
+    pub(super) fn show(
+        &mut self,
+        kind: &'static str,
+        state: Option<ConditionState>,
+        now: SystemTime,
+    ) -> bool {
+        match state {
+            Some((status, reason, message)) => self.set(kind, status, reason, message, now),
             None => remove_condition(&mut self.conditions, kind),
         }
     }
@@ -139,14 +149,17 @@ impl TrackedStatus {
     }
 
     fn attempt(&mut self, outcome: LoadOutcome, now: SystemTime) {
-        let restart = if self.starts_from_last_good {
-            "the next restart would serve the last good policy"
-        } else {
-            "the next restart would fail"
+        let (what, restart) = match self.policy {
+            TrackedPolicy::Serving { starts_from_last_good: true } => {
+                ("serving", "the next restart would serve the last good policy")
+            }
+            TrackedPolicy::Serving { .. } => ("serving", "the next restart would fail"),
+            TrackedPolicy::Shadow => ("being compared", "after the next restart nothing would be compared"),
         };
-        let keeps = match &self.serving {
-            Some(serving) => format!("generation {} keeps serving; {restart}", serving.generation),
-            None => "nothing serves".to_owned(),
+        let keeps = match (&self.serving, self.policy) {
+            (Some(serving), _) => format!("generation {} keeps {what}; {restart}", serving.generation),
+            (None, TrackedPolicy::Serving { .. }) => "nothing serves".to_owned(),
+            (None, TrackedPolicy::Shadow) => "nothing is compared".to_owned(),
         };
         let (accepted, digest, mut findings) = match outcome {
             LoadOutcome::Accepted { warnings } => {
@@ -176,8 +189,9 @@ impl TrackedStatus {
         };
         if !accepted && self.serving.is_some() {
             let generation = self.generation();
-            let message =
-                format!("generation {generation} serves; the newest policy files are not in use; {restart}");
+            let message = format!(
+                "generation {generation} keeps {what}; the newest policy files are not in use; {restart}"
+            );
             self.set(kind::SERVING_LAST_GOOD, ConditionStatus::True, "PolicyNotAccepted", message, now);
         }
         let missing = !accepted && findings.is_empty();

@@ -78,6 +78,11 @@ fn changing_policies_runs() {
 }
 
 #[test]
+fn trying_a_policy_on_live_traffic_runs() {
+    check("docs/guides/trying-a-policy-on-live-traffic.md");
+}
+
+#[test]
 fn audit_consumers_runs() {
     check("docs/guides/audit-consumers.md");
 }

@@ -34,6 +34,7 @@ mod records;
 mod reference;
 mod reload;
 mod service;
+mod shadow;
 mod slips;
 mod soak;
 mod suites;

@@ -175,6 +175,13 @@ impl v1::policy_status_service_server::PolicyStatusService for Panics {
         });
         Ok(Response::new(Box::pin(first.chain(second))))
     }
+
+    async fn get_shadow_report(
+        &self,
+        _: Request<v1::GetShadowReportRequest>,
+    ) -> Result<Response<v1::GetShadowReportResponse>, Status> {
+        Ok(Response::new(v1::GetShadowReportResponse::default()))
+    }
 }
 
 #[tokio::test]

@@ -161,6 +161,13 @@ fn shown() -> Vec<Row> {
             "left out, those in trouble last; the count says how many there are",
         ),
         ("changes that a policy change names", number(store::state::MAX_NAMED_CHANGES), "counted"),
+        (
+            "questions that wait for the shadow policy",
+            number(rpc::shadow::MAX_WAITING),
+            "not compared, counted",
+        ),
+        ("their bytes", bytes(rpc::shadow::MAX_WAITING_BYTES), "not compared, counted"),
+        ("differences that are kept", number(rpc::shadow::MAX_KEPT), "the oldest are forgotten"),
         ("client metadata in an audit event", bytes(audit::MAX_CLIENT_BYTES), "cut, `client_truncated`"),
         ("an audit record", bytes(audit::MAX_RECORD_BYTES), "RESOURCE_EXHAUSTED"),
         ("trailers of an error", bytes(rpc::error::MAX_TRAILER_BYTES), "details are cut"),

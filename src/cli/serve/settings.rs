@@ -286,6 +286,12 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         text: "Start from the last good policy if the one in the folder is not valid",
     },
     ServeSetting {
+        flag: "shadow",
+        kind: SettingKind::Path("DIR"),
+        default: None,
+        text: "Decide each question by the policy in this folder too, and report how its answers would differ",
+    },
+    ServeSetting {
         flag: "max-calls",
         kind: SettingKind::Count(1, MOST),
         default: Some("4096"),

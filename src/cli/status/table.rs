@@ -172,9 +172,10 @@ enum Shape {
 
 impl Shape {
     fn of(condition: &v1::Condition) -> Self {
-        let is_good_when_true = match &*condition.r#type {
+        let of_whichever = condition.r#type.strip_prefix("Shadow").unwrap_or(&condition.r#type);
+        let is_good_when_true = match of_whichever {
             kind::READY | kind::POLICY_ACCEPTED | kind::BASELINE_SCOPES_VALID => true,
-            other if CONDITION_TYPES.iter().any(|one| one.kind == other) => false,
+            _ if CONDITION_TYPES.iter().any(|one| one.kind == condition.r#type) => false,
             _ => return Self::Foreign,
         };
         match (&*condition.status, is_good_when_true) {

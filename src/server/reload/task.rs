@@ -22,7 +22,8 @@ pub(in crate::server) struct Task {
     pub(in crate::server) hints: Hints,
     pub(in crate::server) hangup: Signal,
     pub(in crate::server) tracker: Arc<StatusTracker>,
-    pub(in crate::server) metrics: Metrics,
+    /// Of the policy that serves.
+    pub(in crate::server) metrics: Option<Metrics>,
 }
 
 /// How often a look is repeated at once because a new folder came up; after that the hints decide.
@@ -49,7 +50,9 @@ impl Task {
                     }
                 }
             }
-            metrics.watching(state == WatchState::Events);
+            if let Some(metrics) = &metrics {
+                metrics.watching(state == WatchState::Events);
+            }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 _ = hints.next(planned) => {}
