@@ -50,6 +50,7 @@ mod health;
 pub mod lifecycle;
 pub mod listen;
 pub mod log;
+pub mod memory;
 mod message;
 pub mod method;
 pub mod metrics;

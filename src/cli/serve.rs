@@ -26,6 +26,7 @@ use crate::server::app::{App, AppError};
 use crate::server::config::{AuditSettings, Config, PeerLimits, ServerSettings};
 use crate::server::listen::ListenAddr;
 use crate::server::log::{Log, log_panics};
+use crate::server::memory;
 use crate::server::metrics::ProcessCounters;
 use crate::server::recorder;
 use crate::server::reload::StartError;
@@ -189,6 +190,7 @@ const ABOUT: &str = "Serve decisions over gRPC\n\n\
 /// # Errors
 /// If the server cannot start.
 pub(super) fn run(args: ServeArgs, settings: &str, warnings: &[String]) -> anyhow::Result<Exit> {
+    memory::keep_little();
     let log = Log::to_stderr().context("could not start the log")?;
     let process = ProcessCounters { log_lines_dropped: log.dropped(), ..ProcessCounters::default() };
     log_to(&log, args.log_as_json, args.log.as_deref())?;

@@ -17,8 +17,8 @@ mod advice;
 /// Deepest nesting of mappings and lists; a policy needs 6.
 pub const MAX_DEPTH: usize = 32;
 /// Most nodes of one file: aliases counted as what they expand to, and what an anchor names counted once
-/// more, since a copy is kept of it. A node takes 48 bytes, so a tree stays within 46 MiB.
-pub const MAX_NODES: usize = 1_000_000;
+/// more, since a copy is kept of it. A node takes 48 bytes, so a tree stays within 37 MiB.
+pub const MAX_NODES: usize = 800_000;
 /// Most entries of one list or mapping. An audience takes at least five nodes, so a file that is right has no more;
 /// one that is wrong costs less.
 pub const MAX_ENTRIES: usize = MAX_NODES / 5;
@@ -654,7 +654,7 @@ mod tests {
         let problem = refused(&text);
         assert_eq!(
             (problem.code, &*problem.message),
-            (Code::YamlTooLarge, "more than 1000000 nodes in one file")
+            (Code::YamlTooLarge, "more than 800000 nodes in one file")
         );
         assert!(parse(&format!("[{}]", "a,".repeat(MAX_ENTRIES))).is_ok());
         for (open, close) in [("[", "]"), ("{", "}")] {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{error, info, warn};
 
+use super::memory;
 use super::metrics::{Metrics, Reload};
 use crate::backoff::Backoff;
 use crate::hex;
@@ -30,6 +31,8 @@ pub(super) mod task;
 const LOGGED_CHANGES: usize = 20;
 /// How soon, and how late at most, writing the last good policy is tried again.
 const LAST_GOOD_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// From so many bytes of files on, memory is given back to the system after an attempt.
+const LARGE_BYTES: usize = 128 << 10;
 
 /// Why there is nothing to serve at the start.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,8 @@ pub struct Reloader {
     state: ReloadState,
     /// Of all the stamps at the last look: another value means that something was written.
     stamps: Option<u64>,
+    /// The files of the last attempt that was judged had [`LARGE_BYTES`] or more.
+    was_large: bool,
     current: Current,
     tracker: Arc<StatusTracker>,
     /// What is told of the policy that serves and of no other.
@@ -111,6 +116,7 @@ impl Reloader {
             loader,
             state: ReloadState::new(removal_quiet),
             stamps: None,
+            was_large: false,
             current,
             tracker,
             serving: Some(ServingParts {
@@ -196,6 +202,14 @@ impl Reloader {
         let last_write = if is_written { Some(now.instant) } else { last_event };
         let transition = self.state.apply(Attempt { found, last_write }, now);
         let planned = self.perform(transition, &files, started);
+        if !files.is_empty() {
+            let is_large = files.iter().map(|file| file.text.len()).sum::<usize>() >= LARGE_BYTES;
+            drop(files);
+            // What the attempt before left for comparison was dropped in this one.
+            if std::mem::replace(&mut self.was_large, is_large) || is_large {
+                memory::give_back();
+            }
+        }
         let retry = self.serving.as_mut().and_then(|serving| serving.last_good.retry(&self.tracker, now));
         planned.into_iter().chain(retry).min()
     }

@@ -5,16 +5,19 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use scopeward::rpc::v1;
 use scopeward::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
 
-use crate::service::{DEADLINE, POLICY};
+use crate::service::POLICY;
 
 /// The most that a rejected attempt may cost beyond the bytes of its files, while it is read.
 const MOST: u64 = 64 << 20;
-/// What all attempts together may leave in the hands of the allocator, free and to be used again.
-const KEPT: u64 = MOST + (32 << 20);
+/// What all attempts together may leave: pages that small allocations share, caches of threads, findings.
+const KEPT: u64 = 12 << 20;
+/// How long one attempt may take, in a debug build on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The real server in a process of its own.
 struct Server {
@@ -46,7 +49,7 @@ impl Server {
         let mut stream =
             self.client.watch_policy_status(v1::WatchPolicyStatusRequest {}).await.unwrap().into_inner();
         loop {
-            let next = tokio::time::timeout(DEADLINE, stream.message()).await.expect("seen in time");
+            let next = tokio::time::timeout(PATIENCE, stream.message()).await.expect("seen in time");
             let status = next.unwrap().unwrap().status.unwrap();
             if wanted(&status) {
                 return status;
@@ -81,7 +84,7 @@ fn bad() -> Vec<(&'static str, Vec<String>)> {
         let lead = if n == 0 { "audiences:\n" } else { "" };
         writeln!(text, "{lead} a{n:05}: {{scopesSupported: [openid]}}").unwrap();
     });
-    let keys = many(195_000, &|text, n| writeln!(text, "{n:06}:").unwrap());
+    let keys = many(155_000, &|text, n| writeln!(text, "{n:06}:").unwrap());
     let lists = |count: usize, length: usize, entry: &str| {
         let list = format!("[{}]", format!("{entry},").repeat(length));
         many(count, &|text, n| {
@@ -93,15 +96,15 @@ fn bad() -> Vec<(&'static str, Vec<String>)> {
         ("more entries than a list may have", vec![lists(1, 900_000, "a")]),
         ("75,000 audiences and one unknown key", vec![format!("{audiences}badkey: 1\n")]),
         ("more entries than a mapping may have", vec![format!("{{{}}}", "a,".repeat(1_500_000))]),
-        ("more nodes than a tree may have", vec![lists(6, 180_000, "a")]),
+        ("more nodes than a tree may have", vec![lists(6, 150_000, "a")]),
         ("unknown keys", vec![keys.clone()]),
         (
             "audiences that are nothing",
             vec![format!("audiences:\n{}", keys.replace("\n", "\n ").replacen('0', " 0", 1))],
         ),
-        ("entries that are no scopes", vec![lists(5, 180_000, "1")]),
-        ("equal entries", vec![lists(5, 180_000, "a")]),
-        ("lists of lists", vec![format!("[{}]", "[a],".repeat(195_000))]),
+        ("entries that are no scopes", vec![lists(5, 150_000, "1")]),
+        ("equal entries", vec![lists(5, 150_000, "a")]),
+        ("lists of lists", vec![format!("[{}]", "[a],".repeat(155_000))]),
         ("75,000 audiences and an undeclared one", vec![format!("{audiences}defaultAudience: b\n")]),
         (
             "75,000 audiences and one that gives what it has not",
@@ -138,10 +141,19 @@ async fn a_rejected_policy_costs_little() {
             server.when(|status| status.last_attempt.as_ref().is_some_and(|last| !last.accepted)).await;
         let last = status.last_attempt.unwrap();
         assert!(last.findings.len() <= 1000, "{what}");
-        assert!(last.finding_count >= 190_000 || last.finding_count == 1, "{what}: {}", last.finding_count);
+        assert!(last.finding_count >= 150_000 || last.finding_count == 1, "{what}: {}", last.finding_count);
         fs::rename(policies.join("bad"), folder.path().join("away")).unwrap();
         server.when(|status| status.last_attempt.as_ref().is_some_and(|last| last.accepted)).await;
-        let (peak, after) = (server.memory("VmHWM"), server.memory("VmRSS"));
+        let peak = server.memory("VmHWM");
+        // Memory is given back after the status is there.
+        let mut after = server.memory("VmRSS");
+        for _ in 0..100 {
+            if after.saturating_sub(idle) <= KEPT {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            after = server.memory("VmRSS");
+        }
         println!("{what}: {} MiB before, {} at most, {} after", mib(before), mib(peak), mib(after));
         assert!(peak.saturating_sub(before) <= MOST + 2 * bytes, "{what}: {} MiB", mib(peak - before));
         assert!(after.saturating_sub(idle) <= KEPT, "{what}: {} MiB are kept", mib(after - idle));

@@ -130,6 +130,17 @@ fn a_type_name_means_one_thing() {
     assert!(places.is_empty(), "{places:#?}");
 }
 
+#[test]
+fn one_file_has_unsafe_code() {
+    let mut there = Vec::new();
+    files(&mut |inside, _, text| {
+        if text.contains("unsafe {") || text.contains("unsafe_code") {
+            there.push(inside.display().to_string());
+        }
+    });
+    assert_eq!(there, ["server/memory.rs"]);
+}
+
 /// The modules that a file uses: `use crate::a::b` and `use crate::{a, b::c}`.
 fn used(text: &str) -> Vec<String> {
     let mut found = Vec::new();
