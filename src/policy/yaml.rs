@@ -659,7 +659,7 @@ mod tests {
         assert!(parse(&format!("[{}]", "a,".repeat(MAX_ENTRIES))).is_ok());
         for (open, close) in [("[", "]"), ("{", "}")] {
             let problem = refused(&format!("{open}{}{close}", "a,".repeat(MAX_ENTRIES + 1)));
-            assert_eq!(problem.message, "more than 200000 entries in one list or mapping");
+            assert_eq!(problem.message, "more than 160000 entries in one list or mapping");
             assert!(problem.position.column as usize >= 2 + 2 * MAX_ENTRIES, "{:?}", problem.position);
         }
     }

@@ -1,4 +1,4 @@
-//! Gives memory that is free back to the system. The one file with `unsafe` code, see ADR 11.
+//! Gives memory that is free back to the system. The one file with `unsafe` code, see ADR 12.
 
 /// Free memory at the end of an arena that is kept for later, and the size from which a block has pages of
 /// its own, in bytes.
