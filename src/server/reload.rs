@@ -138,7 +138,7 @@ impl Reloader {
         tracker: Arc<StatusTracker>,
     ) -> Self {
         let state = ReloadState::new(removal_quiet);
-        Self { loader, state, stamps: None, current, tracker, serving: None }
+        Self { loader, state, stamps: None, was_large: false, current, tracker, serving: None }
     }
 
     fn starts_from_last_good(&self) -> bool {
