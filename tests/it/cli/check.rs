@@ -55,6 +55,28 @@ fn warnings_change_the_exit_code_only_if_they_are_denied() {
     assert_eq!(Place::with_examples().run(&["check", "--deny-warnings"]).code, 0);
 }
 
+#[test]
+fn no_warning_suggests_text_of_a_file_outside() {
+    let place = Place::with(&[
+        ("policies/a.yaml", "defaultAudience: API\naudiences: {API: {scopesSupported: [openid]}}\n"),
+        ("policies/guardrails.yaml", "guardrails: {forbiddenScopes: [hunter3]}\n"),
+        ("secret", "audiences: {api: {scopesSupported: [openid, hunter2]}}\n"),
+    ]);
+    symlink(place.0.path().join("secret"), place.0.path().join("policies/link.yaml")).unwrap();
+    let ran = place.run(&["check", "--allow-outside-links", "--output", "json"]);
+    let report = ran.json();
+    let found: Vec<String> =
+        report["findings"].as_array().unwrap().iter().map(|one| one["code"].to_string()).collect();
+    assert_eq!(found, [r#""NearTwinAudience""#, r#""UnusedProtection""#], "{}", ran.stdout);
+    assert!(!ran.stdout.contains("hunter2") && !ran.stdout.contains("`api`"), "{}", ran.stdout);
+    let ran = place.run(&["explain", "authorize", "--allow-outside-links", "--audience", "apx"]);
+    assert!(ran.stdout.contains("did you mean `API`?") && !ran.stdout.contains("`api`"), "{}", ran.stdout);
+    // The same text inside of the folder is suggested.
+    fs::rename(place.0.path().join("secret"), place.0.path().join("policies/link.yaml")).unwrap();
+    let ran = place.run(&["check"]);
+    assert!(ran.stdout.contains("did you mean `hunter2`?") && ran.stdout.contains("`api`"), "{}", ran.stdout);
+}
+
 /// The recommended baseline and the recommended hook agree.
 #[test]
 fn the_baseline_of_the_guide_passes_the_hook() {
