@@ -1,6 +1,7 @@
 //! Warnings about lists of scopes: protections that protect nothing, stars that are plain text, privileges that many get.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 
 use super::WarningCheck;
 use crate::escape::shown;
@@ -10,7 +11,7 @@ use crate::policy::finding::{Code, Finding, nearest};
 use crate::policy::format::read::{List, LocatedText, Spanned};
 use crate::policy::{AudiencePolicy, UnknownRegistration};
 use crate::scope::ScopeList;
-use crate::scope::matching::{ScopeMatching, has_empty_segment};
+use crate::scope::matching::{ScopeMatching, has_empty_segment, prefixes};
 
 impl WarningCheck<'_> {
     pub(super) fn scope_lists(&mut self) {
@@ -168,8 +169,12 @@ pub(in crate::policy::check) fn of_guardrails(
         return Vec::new();
     }
     let lists = ["forbiddenScopes", "privilegedScopes"];
-    let mut unused: Vec<(&str, &LocatedText)> =
-        lists.iter().flat_map(|key| guardrails.entries(key).map(|entry| (*key, entry))).collect();
+    let mut unused: BTreeMap<&str, Vec<(&str, &LocatedText)>> = BTreeMap::new();
+    for key in lists {
+        for entry in guardrails.entries(key) {
+            unused.entry(&*entry.value).or_default().push((key, entry));
+        }
+    }
     let mut work = 0;
     let all = || {
         documents.iter().flat_map(|document| {
@@ -181,14 +186,16 @@ pub(in crate::policy::check) fn of_guardrails(
         if unused.is_empty() {
             return Vec::new();
         }
-        let supported = SupportedScopes::new(policy);
-        unused.retain(|(_, entry)| !supported.has_any_for(&entry.value, &mut work));
+        remove_used(&mut unused, policy, &mut work);
     }
     let mut found = Vec::with_capacity(unused.len());
-    for (key, LocatedText { value, position }) in unused {
+    for (key, LocatedText { value, position }) in unused.into_values().flatten() {
         let mut near = None;
         let mut other = None;
         for (document, policy) in all() {
+            if work > MAX_GUESSES {
+                break;
+            }
             let (matching, supported) = (policy.scope_matching, &policy.scopes_supported);
             if other.is_none() {
                 other = other_matching(matching, supported, value, &mut work).map(|other| (matching, other));
@@ -213,6 +220,33 @@ pub(in crate::policy::check) fn of_guardrails(
         ));
     }
     found
+}
+
+/// Removes the entries that stop a supported scope. There may be many of them and many audiences, so the entries are looked
+/// up by the scopes where that is possible.
+fn remove_used<T>(entries: &mut BTreeMap<&str, T>, policy: &AudiencePolicy, work: &mut usize) {
+    match policy.scope_matching {
+        ScopeMatching::Exact => policy.scopes_supported.iter().for_each(|scope| _ = entries.remove(scope)),
+        ScopeMatching::Hierarchic => {
+            for scope in policy.scopes_supported.iter() {
+                entries.remove(scope);
+                if !has_empty_segment(scope) {
+                    prefixes(scope, scope.len()).for_each(|prefix| _ = entries.remove(prefix));
+                }
+                let below = format!("{scope}.");
+                let longer = entries
+                    .range::<str, _>((Bound::Included(&*below), Bound::Unbounded))
+                    .map(|(entry, _)| *entry);
+                let longer = longer.take_while(|entry| entry.starts_with(&below));
+                let longer: Vec<&str> = longer.filter(|entry| !has_empty_segment(entry)).collect();
+                longer.into_iter().for_each(|entry| _ = entries.remove(entry));
+            }
+        }
+        ScopeMatching::Wildcard => {
+            let supported = SupportedScopes::new(policy);
+            entries.retain(|entry, _| !supported.has_any_for(entry, work));
+        }
+    }
 }
 
 /// What an audience supports, to be asked for what an entry of a protection stops.
@@ -246,7 +280,7 @@ impl<'p> SupportedScopes<'p> {
                     || self.sorted.get(first).is_some_and(|scope| scope.starts_with(&below))
             }
             ScopeMatching::Wildcard => {
-                !spend(work, self.list.len() / 16) || self.matching.find_stop(self.list, entry).is_some()
+                !spend(work, self.list.len() / 16 + 1) || self.matching.find_stop(self.list, entry).is_some()
             }
         }
     }
