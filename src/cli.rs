@@ -14,6 +14,7 @@ use self::serve::ServeArgs;
 use self::serve::config_file::{ConfigError, ConfigFile};
 use crate::escape::clean;
 
+mod access;
 mod audit;
 mod check;
 mod client;
@@ -67,6 +68,7 @@ enum Verb {
     Completions(completions::CompletionsArgs),
     Audit(audit::AuditVerb),
     Help(help::HelpArgs),
+    Access(access::AccessVerb),
 }
 
 /// How a verb ended; the contract of the command line.
@@ -164,6 +166,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Completions(args)) => completions::run(args, Cli::command()),
         Some(Verb::Audit(args)) => audit::run(args),
         Some(Verb::Help(args)) => help::run(args, command),
+        Some(Verb::Access(args)) => access::run(args),
     };
     done.unwrap_or_else(|error| failed(&error)).into()
 }

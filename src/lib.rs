@@ -7,6 +7,7 @@
 //! [`store`] reads policies, [`audit`] keeps the durable log, [`rpc`] converts between the wire and
 //! the decisions, [`server`] joins all of it, and [`cli`] is the entry point for people.
 
+pub mod access;
 pub mod audience;
 pub mod audit;
 pub mod backoff;

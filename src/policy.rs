@@ -344,6 +344,8 @@ pub struct PolicySet {
     names: Names,
     default_audience: Option<Arc<AudiencePolicy>>,
     registration_audiences: Box<[Arc<AudiencePolicy>]>,
+    /// A request that names no audience is for all of them.
+    unnamed_means_all: bool,
     cost: cost::AudienceCost,
     digest: Digest,
 }
@@ -371,7 +373,34 @@ impl PolicySet {
         let digest = digest::of_set(&audiences, default_audience.as_deref(), &registration_audiences);
         let costs = audiences.iter().map(|audience| cost::AudienceCost::of(audience));
         let cost = costs.fold(cost::AudienceCost::default(), cost::AudienceCost::max);
-        Self { audiences, names, default_audience, registration_audiences, cost, digest }
+        let unnamed_means_all = false;
+        Self { audiences, names, default_audience, registration_audiences, unnamed_means_all, cost, digest }
+    }
+
+    /// The set as somebody sees it who knows only the audiences of these names: all others are unknown, and a request that names
+    /// none is for these. May be empty. The digest is that of the whole.
+    #[must_use]
+    pub fn seen_with(&self, known: &[Box<str>]) -> Self {
+        let mut audiences: Vec<_> =
+            known.iter().filter_map(|name| self.audience(name).ok().flatten().cloned()).collect();
+        audiences.sort_by(|one, other| one.normal().cmp(other.normal()));
+        audiences.dedup_by(|one, other| one.normal() == other.normal());
+        let audiences: Arc<[Arc<AudiencePolicy>]> = audiences.into();
+        Self {
+            names: Names::new(&audiences),
+            default_audience: None,
+            registration_audiences: audiences.iter().cloned().collect(),
+            unnamed_means_all: true,
+            cost: self.cost,
+            digest: self.digest.clone(),
+            audiences,
+        }
+    }
+
+    /// Returns `true` if a request of any kind that names no audience is for all of them.
+    #[must_use]
+    pub const fn unnamed_means_all(&self) -> bool {
+        self.unnamed_means_all
     }
 
     /// What deciding costs at most at each audience.

@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::rpc::FILE_DESCRIPTOR_SET;
 use crate::server::accept::{Connection, Connections, accept};
+use crate::server::access::Gate;
 use crate::server::call::Calls;
 use crate::server::config::Config;
 use crate::server::health::HealthService;
@@ -37,6 +38,7 @@ use crate::server::supervisor::Part;
 use crate::server::tls::TlsError;
 
 mod accept;
+pub mod access;
 pub mod admin;
 pub mod app;
 mod audit_health;
@@ -85,8 +87,10 @@ pub async fn run(
     let lifecycle = services.lifecycle.clone();
     let pressure = services.pressure.clone().unwrap_or_else(|| Pressure::new(&limits));
     let connections = Connections::new(&limits, pressure.clone());
+    let gate = services.gate.clone();
     let (methods, routes) = services.into_routes()?;
-    let calls = Calls { routes, methods: methods.clone(), lifecycle: lifecycle.clone(), pressure, limits };
+    let calls =
+        Calls { routes, methods: methods.clone(), lifecycle: lifecycle.clone(), pressure, limits, gate };
 
     let stop = CancellationToken::new();
     let serving = TaskTracker::new();
@@ -149,6 +153,7 @@ pub struct Drained {
 pub struct Services {
     lifecycle: Lifecycle,
     pressure: Option<Pressure>,
+    gate: Gate,
     routes: Routes,
     names: Vec<&'static str>,
 }
@@ -162,13 +167,26 @@ impl fmt::Debug for Services {
 impl Services {
     /// None yet. Their health follows `lifecycle`.
     pub fn new(lifecycle: &Lifecycle) -> Self {
-        Self { lifecycle: lifecycle.clone(), pressure: None, routes: Routes::default(), names: Vec::new() }
+        Self {
+            lifecycle: lifecycle.clone(),
+            pressure: None,
+            gate: Gate::default(),
+            routes: Routes::default(),
+            names: Vec::new(),
+        }
     }
 
     /// Counts calls, streams and bytes in `pressure`, for somebody who wants to look at it.
     #[must_use]
     pub fn counted_by(mut self, pressure: &Pressure) -> Self {
         self.pressure = Some(pressure.clone());
+        self
+    }
+
+    /// Lets only those call whom the access file lists.
+    #[must_use]
+    pub fn behind(mut self, gate: Gate) -> Self {
+        self.gate = gate;
         self
     }
 
@@ -191,7 +209,7 @@ impl Services {
 
     /// With health and reflection.
     fn into_routes(self) -> Result<(Methods, Routes), ServerError> {
-        let Self { lifecycle, pressure: _, routes, names } = self;
+        let Self { lifecycle, pressure: _, gate: _, routes, names } = self;
         let served: Vec<_> = names.iter().copied().chain(BESIDES).collect();
         let methods = Methods::of(&served).map_err(ServerError::Descriptors)?;
         let health = HealthServer::new(HealthService::new(lifecycle, &names));

@@ -37,6 +37,8 @@ pub struct Filter {
     kinds: Vec<AuditEventKind>,
     /// Normalised.
     audiences: Vec<String>,
+    /// Only what concerns these audiences alone, normalised, or this caller.
+    within: Option<(Vec<String>, String)>,
 }
 
 impl Filter {
@@ -44,7 +46,16 @@ impl Filter {
     /// Audiences are compared normalised. An empty list means all.
     #[must_use]
     pub fn new(kinds: Vec<AuditEventKind>, audiences: &[String]) -> Self {
-        Self { kinds, audiences: audiences.iter().map(|audience| normal(audience).into_owned()).collect() }
+        let audiences = audiences.iter().map(|audience| normal(audience).into_owned()).collect();
+        Self { kinds, audiences, within: None }
+    }
+
+    /// Only events that name these audiences and no other, and those of the calls of `caller`.
+    #[must_use]
+    pub fn within(mut self, audiences: &[Box<str>], caller: &str) -> Self {
+        let audiences = audiences.iter().map(|audience| normal(audience).into_owned()).collect();
+        self.within = Some((audiences, caller.to_owned()));
+        self
     }
 
     /// Whether a reader with this filter is sent the record.
@@ -60,6 +71,15 @@ impl Filter {
     #[must_use]
     pub fn wants_event(&self, event: &AuditEvent) -> bool {
         let wants = |audience: &String| self.audiences.iter().any(|wanted| *wanted == normal(audience));
+        if let Some((own, caller)) = &self.within {
+            let mut named = event.audiences.iter().chain(&event.asked_audiences).peekable();
+            let is_own =
+                named.peek().is_some() && named.all(|name| own.iter().any(|own| *own == normal(name)));
+            let calls = event.caller.as_ref().is_some_and(|who| who.name == *caller);
+            if !is_own && !calls {
+                return false;
+            }
+        }
         (self.kinds.is_empty() || self.kinds.contains(&event.kind()))
             && (self.audiences.is_empty() || event.audiences.iter().chain(&event.asked_audiences).any(wants))
     }

@@ -1,6 +1,6 @@
 //! `check`: is this policy valid, and if not, everything that is wrong with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,12 +8,15 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::input::Replacement;
-use super::output::{bad, print};
+use super::output::{bad, good, print};
 use super::{Exit, input, report};
+use crate::access::CheckedAccess;
 use crate::escape;
-use crate::policy::finding::{Code, Finding, Findings};
+use crate::policy::finding::{AcceptedWarnings, Code, Finding, Findings};
 use crate::report::{Texts, github, junit, sarif};
+use crate::server::access::{AccessError, ReadAccess, read_access};
 use crate::store::load::Loaded;
+use crate::store::read::SourceFile;
 
 /// Check policy files
 ///
@@ -31,6 +34,9 @@ pub(super) struct CheckArgs {
     /// Follow links out of the named folders, and show no text of what they lead to
     #[arg(long)]
     allow_outside_links: bool,
+    /// Also check this access file, and that the policy declares its audiences
+    #[arg(long, value_name = "FILE")]
+    access_file: Option<PathBuf>,
     /// Exit with 1 on warnings, too
     #[arg(long)]
     deny_warnings: bool,
@@ -62,38 +68,86 @@ enum CheckFormat {
 /// # Errors
 /// If a named path cannot be read.
 pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
-    let CheckArgs { paths, replace, allow_outside_links, deny_warnings, allow, output } = args;
+    let CheckArgs { paths, replace, allow_outside_links, access_file, deny_warnings, allow, output } = args;
+    let allow: AcceptedWarnings = allow.into_iter().collect();
     let started = SystemTime::now();
-    let loader = input::loader(paths, allow_outside_links)?.allowing(allow.into_iter().collect());
+    let loader = input::loader(paths, allow_outside_links)?.allowing(allow);
     let loaded = input::replaced(loader, replace)?.load()?;
-    let (is_valid, findings) = match &loaded.outcome {
-        Ok(accepted) => (true, &accepted.warnings),
-        Err(findings) => (false, findings),
+    let access = access_file.as_deref().map(check_access).transpose()?;
+    let mut files = loaded.files.clone();
+    let mut findings = match &loaded.outcome {
+        Ok(accepted) => accepted.warnings.clone(),
+        Err(findings) => findings.clone(),
     };
+    if let Some(CheckedFile { outcome, files: own }) = &access {
+        match (outcome, &loaded.outcome) {
+            (Err(found), _) => findings.append(found),
+            (Ok(checked), policy) => {
+                findings.append(&checked.warnings);
+                if let Ok(accepted) = policy {
+                    findings.append(&checked.undeclared(&accepted.set));
+                }
+            }
+        }
+        findings.accept(allow);
+        files.extend(own.iter().cloned());
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+    }
+    let is_valid = loaded.outcome.is_ok() && access.as_ref().is_none_or(|access| access.outcome.is_ok());
     let is_denied = is_valid && deny_warnings && !findings.is_empty();
     let texts = || -> Texts {
-        let inside = loaded.files.iter().filter(|file| !file.is_outside);
+        let inside = files.iter().filter(|file| !file.is_outside);
         inside.map(|file| (Arc::clone(&file.path), Arc::clone(&file.text))).collect()
     };
     print(&match output {
-        CheckFormat::Text => text(&loaded, findings, is_denied),
-        CheckFormat::Json => json(&loaded, findings)?,
-        CheckFormat::Github => github::annotations(findings, &texts()),
-        CheckFormat::Sarif => sarif::log(findings, &texts())?,
+        CheckFormat::Text => text(&loaded, access.as_ref(), &findings, &files, is_denied),
+        CheckFormat::Json => json(&loaded, is_valid, &findings)?,
+        CheckFormat::Github => github::annotations(&findings, &texts()),
+        CheckFormat::Sarif => sarif::log(&findings, &texts())?,
         CheckFormat::Junit => {
-            let files: Vec<_> = loaded.files.iter().map(|file| Arc::clone(&file.path)).collect();
-            junit::findings(&files, findings, deny_warnings, started)
+            let files: Vec<_> = files.iter().map(|file| Arc::clone(&file.path)).collect();
+            junit::findings(&files, &findings, deny_warnings, started)
         }
     })?;
     Ok(if is_valid && !is_denied { Exit::Yes } else { Exit::No })
 }
 
-fn text(loaded: &Loaded, findings: &Findings, is_denied: bool) -> String {
-    let mut text =
-        if findings.is_empty() { String::new() } else { report::findings(findings, &loaded.files) };
+/// An access file and what came of it.
+struct CheckedFile {
+    outcome: Result<CheckedAccess, Findings>,
+    files: Vec<SourceFile>,
+}
+
+/// Reads an access file as a server does.
+///
+/// # Errors
+/// If it cannot be read.
+fn check_access(path: &Path) -> anyhow::Result<CheckedFile> {
+    match read_access(path) {
+        Ok(ReadAccess { checked, files, .. }) => Ok(CheckedFile { outcome: Ok(checked), files }),
+        Err(AccessError::Invalid { findings, files }) => Ok(CheckedFile { outcome: Err(findings), files }),
+        Err(AccessError::Read(error)) => Err(error.into()),
+    }
+}
+
+fn text(
+    loaded: &Loaded,
+    access: Option<&CheckedFile>,
+    findings: &Findings,
+    files: &[SourceFile],
+    is_denied: bool,
+) -> String {
+    let mut text = if findings.is_empty() { String::new() } else { report::findings(findings, files) };
     if let Ok(accepted) = &loaded.outcome {
         let set = &accepted.set;
         text.push_str(&report::valid(loaded.files.len(), set.audiences().len(), set.digest().as_str()));
+    }
+    if let Some(CheckedFile { outcome: Ok(checked), .. }) = access {
+        let count = match checked.list.callers().len() {
+            1 => "1 caller".to_owned(),
+            count => format!("{count} callers"),
+        };
+        text.push_str(&format!("{}: {count} in the access file\n", good("valid")));
     }
     if is_denied {
         text.push_str(&format!("{}: warnings are denied\n", bad("error")));
@@ -101,10 +155,10 @@ fn text(loaded: &Loaded, findings: &Findings, is_denied: bool) -> String {
     text
 }
 
-fn json(loaded: &Loaded, findings: &Findings) -> serde_json::Result<String> {
+fn json(loaded: &Loaded, is_valid: bool, findings: &Findings) -> serde_json::Result<String> {
     let set = loaded.outcome.as_ref().ok().map(|accepted| &accepted.set);
     let report = JsonReport {
-        valid: set.is_some(),
+        valid: is_valid,
         digest: set.map(|set| set.digest().as_str()),
         audience_count: set.map(|set| set.audiences().len()),
         file_count: loaded.files.len(),

@@ -22,6 +22,7 @@ use super::value::switch;
 use super::{Exit, report};
 use crate::audit::jsonl::JsonlTarget;
 use crate::escape::clean;
+use crate::server::access::AccessError;
 use crate::server::app::{App, AppError};
 use crate::server::config::{AuditSettings, Config, PeerLimits, ServerSettings};
 use crate::server::listen::ListenAddr;
@@ -52,6 +53,7 @@ pub(super) struct ServeArgs {
     tls_cert_file: Option<PathBuf>,
     tls_private_key_file: Option<PathBuf>,
     tls_client_ca_file: Option<PathBuf>,
+    access_file: Option<PathBuf>,
     admin_listen: SocketAddr,
     debounce: Duration,
     removal_quiet: Duration,
@@ -113,6 +115,7 @@ impl ServeArgs {
             tls_cert_file: given.optional("tls-cert-file")?,
             tls_private_key_file: given.optional("tls-private-key-file")?,
             tls_client_ca_file: given.optional("tls-client-ca-file")?,
+            access_file: given.optional("access-file")?,
             admin_listen: given.value("admin-listen")?,
             debounce: given.value("debounce")?,
             removal_quiet: given.value("removal-quiet")?,
@@ -235,6 +238,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         tls_cert_file,
         tls_private_key_file,
         tls_client_ca_file,
+        access_file,
         admin_listen,
         debounce,
         removal_quiet,
@@ -276,6 +280,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         debounce,
         removal_quiet,
         rescan_interval,
+        access_file,
         credentials_interval: ServerSettings::default().credentials_interval,
         allow_outside_links,
         start_from_last_good,
@@ -302,6 +307,11 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
     let app = match started {
         Ok(app) => app,
         Err(AppError::Policy(error)) => return not_started(error),
+        Err(AppError::Access(AccessError::Invalid { findings, files })) => {
+            print_error(&report::findings(&findings, &files));
+            print_error(&format!("{}: the access file is not valid\n", bad("error")));
+            return Ok(Exit::No);
+        }
         Err(error) => return Err(error.into()),
     };
     announce(&app, log, lines_on_stdout);
@@ -412,6 +422,7 @@ mod tests {
             debounce,
             removal_quiet,
             rescan_interval,
+            access_file,
             credentials_interval: _,
             allow_outside_links,
             start_from_last_good,
@@ -430,6 +441,7 @@ mod tests {
             (allow_outside_links, start_from_last_good, server.insecure_allow_remote_plaintext)
         );
         assert_eq!(format!("{:?}", args.limits), format!("{:?}", server.limits));
+        assert_eq!((args.access_file, args.tls_cert_file), (access_file, None));
         assert_eq!(args.audit_mode, audit.mode);
         assert_eq!(
             (Some(args.audit_retention), Some(args.audit_max_size), args.audit_denials_per_second),

@@ -92,6 +92,7 @@ fn text(report: &v1::GetShadowReportResponse) -> String {
     let total: u64 = difference_counts.iter().map(|one| one.count).sum();
     let shown = match total {
         0 => good("no differences").to_string(),
+        1 => notable("1 difference").to_string(),
         total => notable(&format!("{total} differences")).to_string(),
     };
     line(format!("  {shown}"));

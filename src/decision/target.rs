@@ -55,6 +55,9 @@ fn unnamed(policy: &PolicySet, kind: RequestKind) -> Option<Vec<&AudiencePolicy>
         RequestKind::Registration => {
             policy.registration_audiences().iter().map(|audience| &**audience).collect()
         }
+        RequestKind::Authorize if policy.unnamed_means_all() => {
+            policy.audiences().iter().map(|audience| &**audience).collect()
+        }
         RequestKind::Authorize => policy.unnamed_audience().into_iter().map(|audience| &**audience).collect(),
     };
     (!found.is_empty()).then_some(found)

@@ -27,7 +27,11 @@ pub fn of_registration(
 pub fn of_authorize(policy: &PolicySet, question: &authorize::AuthorizeQuestion<'_>, enough: usize) -> usize {
     let authorize::AuthorizeQuestion { audiences, scope, registered_scope, client } = question;
     let (scope, held) = (scope.unwrap_or_default(), registered_scope.unwrap_or_default());
-    let count = named(audiences).max(1);
+    let count = match named(audiences) {
+        0 if policy.unnamed_means_all() => policy.audiences().len(),
+        named => named,
+    };
+    let count = count.max(1);
     Work { policy, count, together: count, scope, held, client }.lookups(enough)
 }
 

@@ -483,6 +483,16 @@ codes! {
     DuplicateTestName: Error,
     /// An expectation of a test case that no answer can meet.
     ImpossibleExpectation: Error,
+    /// An access file by which nobody may call anything.
+    NobodyMayCall: Error,
+    /// A caller's name that is not printable ASCII.
+    CallerNameMalformed: Error,
+    /// A duplicate name of a caller in an access file.
+    DuplicateCallerName: Error,
+    /// A SPIFFE ID, a DNS name or a token hash of a caller that is not valid.
+    CallerMatchMalformed: Error,
+    /// The same match twice in an access file.
+    DuplicateCallerMatch: Error,
     /// A file without any content.
     EmptyFile: Warning,
     /// An audience where a request without a scope would be denied.
@@ -521,6 +531,12 @@ codes! {
     UnusedClientRule: Warning,
     /// A `nothingLeft: default` that never decides anything: no scope is dropped, or an omitted scope is denied as well.
     UnusedNothingLeft: Warning,
+    /// An access file by which no caller may ask for decisions.
+    NobodyMayDecide: Warning,
+    /// A caller that nobody can be, or that may do nothing.
+    UselessCaller: Warning,
+    /// An audience of a caller that no policy file declares.
+    AccessAudienceNotDeclared: Warning,
 }
 
 /// Cuts a text to [`MAX_VALUE_BYTES`] for the `value` of a finding.

@@ -1,6 +1,7 @@
 //! `AuditService`: streams the audit log. Converts its items, and knows nothing about how they are kept.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::future;
@@ -9,6 +10,7 @@ use prost_types::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::caller::CallerIdentity;
 use super::error::{Overload, RpcError};
 use super::v1;
 use super::v1::stream_audit_events_request::Start as WireStart;
@@ -43,7 +45,12 @@ impl v1::audit_service_server::AuditService for Audit {
         &self,
         request: Request<v1::StreamAuditEventsRequest>,
     ) -> Result<Response<EventStream>, Status> {
-        let query = query(request.into_inner())?;
+        let own = CallerIdentity::restricted(request.extensions());
+        let own = own.and_then(|caller| Some((caller.audiences.clone()?, Arc::clone(&caller.name))));
+        let mut query = query(request.into_inner())?;
+        if let Some((audiences, caller)) = own {
+            query.filter = query.filter.within(&audiences, &caller);
+        }
         let items = self.log.stream(query).await.map_err(refused)?.into_stream();
         let items = items.map(|item| match item {
             Ok(item) => Ok(v1::StreamAuditEventsResponse { message: Some(message(item)) }),

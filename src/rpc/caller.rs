@@ -1,7 +1,14 @@
-//! Who calls: where the connection comes from. In the extensions of every call.
+//! Who calls: where the connection comes from, and which caller of the access file it is. In the extensions of every call.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Extensions;
+
+use super::v1;
+use crate::access::AuthenticatedBy;
+use crate::store::Active;
 
 /// Where a connection comes from. Printed as in the audit: `192.0.2.7:51512`, or `unix:uid=998`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,6 +38,66 @@ impl fmt::Display for PeerAddress {
         match self {
             Self::Tcp(address) => address.fmt(formatter),
             Self::Unix { uid } => write!(formatter, "unix:uid={uid}"),
+        }
+    }
+}
+
+/// A caller of the access file, as the services need to know it.
+#[derive(Debug)]
+pub struct Caller {
+    /// In audit events.
+    pub name: Arc<str>,
+    /// The audiences that it knows; `None` for all.
+    pub audiences: Option<Arc<[Box<str>]>>,
+    /// The policy as it sees it, made once for each generation.
+    view: Mutex<Option<Arc<Active>>>,
+}
+
+impl Caller {
+    /// A caller of this name that knows these audiences.
+    #[must_use]
+    pub const fn new(name: Arc<str>, audiences: Option<Arc<[Box<str>]>>) -> Self {
+        Self { name, audiences, view: Mutex::new(None) }
+    }
+
+    /// The policy as the caller sees it; `None` if it sees all of it.
+    #[must_use]
+    pub fn view(&self, active: &Active) -> Option<Arc<Active>> {
+        let known = self.audiences.as_deref()?;
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = view.as_ref().filter(|view| view.generation == active.generation) {
+            return Some(Arc::clone(view));
+        }
+        let Active { set, generation, load_time } = active;
+        let set = set.seen_with(known);
+        let made = Arc::new(Active { set, generation: *generation, load_time: *load_time });
+        *view = Some(Arc::clone(&made));
+        Some(made)
+    }
+}
+
+/// Which caller a call is from. Not there without an access file.
+#[derive(Clone, Debug)]
+pub struct CallerIdentity {
+    /// The caller.
+    pub caller: Arc<Caller>,
+    /// How that is known.
+    pub authenticated_by: AuthenticatedBy,
+}
+
+impl CallerIdentity {
+    /// The caller of a call that knows certain audiences only.
+    #[must_use]
+    pub fn restricted(extensions: &Extensions) -> Option<&Caller> {
+        extensions.get::<Self>().map(|identity| &*identity.caller).filter(|caller| caller.audiences.is_some())
+    }
+
+    /// As in audit events.
+    #[must_use]
+    pub fn message(&self) -> v1::Caller {
+        v1::Caller {
+            name: self.caller.name.to_string(),
+            authenticated_by: self.authenticated_by.as_str().to_owned(),
         }
     }
 }

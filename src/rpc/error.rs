@@ -162,6 +162,9 @@ pub enum RpcError {
         /// The method, such as `/scopeward.v1.AuditService/StreamAuditEvents`.
         method: String,
     },
+    /// What the caller of a stream may see has changed.
+    #[error("what this caller may see has changed; open the stream again")]
+    AccessChanged,
     /// The deadline of the call passed before its message was here or its answer was ready.
     #[error("the deadline passed before the answer was ready")]
     DeadlineExceeded,
@@ -187,11 +190,13 @@ pub enum Overload {
     ConnectionBytes,
     /// As many large questions as the server takes are being decided.
     LargeQuestions,
+    /// As many calls as the access file gives to one caller are in flight.
+    CallerCalls,
 }
 
 impl Overload {
     /// Each of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Calls,
         Self::ConnectionCalls,
         Self::Streams,
@@ -199,6 +204,7 @@ impl Overload {
         Self::Bytes,
         Self::ConnectionBytes,
         Self::LargeQuestions,
+        Self::CallerCalls,
     ];
 
     /// The value of a metric's label.
@@ -212,6 +218,7 @@ impl Overload {
             Self::Bytes => "bytes",
             Self::ConnectionBytes => "connection_bytes",
             Self::LargeQuestions => "large_questions",
+            Self::CallerCalls => "caller_calls",
         }
     }
 
@@ -224,6 +231,7 @@ impl Overload {
             Self::Bytes => "TOO_MANY_BYTES_IN_FLIGHT",
             Self::ConnectionBytes => "TOO_MANY_BYTES_IN_FLIGHT_ON_CONNECTION",
             Self::LargeQuestions => "TOO_MANY_LARGE_QUESTIONS",
+            Self::CallerCalls => "CALLER_OVERLOADED",
         }
     }
 
@@ -238,6 +246,7 @@ impl Overload {
                 "requests and answers in flight on this connection are too large together"
             }
             Self::LargeQuestions => "too many large questions are being decided",
+            Self::CallerCalls => "too many calls of this caller are in flight",
         }
     }
 }
@@ -343,6 +352,9 @@ impl RpcError {
             Self::PermissionDenied { method } => {
                 ErrorRow::new(Code::PermissionDenied, "PERMISSION_DENIED").with("method", method)
             }
+            Self::AccessChanged => {
+                ErrorRow::new(Code::Unavailable, "ACCESS_CHANGED").retry_after(Duration::from_secs(1))
+            }
             Self::DeadlineExceeded => ErrorRow::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Self::Internal => ErrorRow::new(Code::Internal, "INTERNAL"),
         }
@@ -434,6 +446,7 @@ mod tests {
             RpcError::AnswerTooLarge { limit: usize::MAX },
             RpcError::Unauthenticated,
             RpcError::PermissionDenied { method: hostile() },
+            RpcError::AccessChanged,
             RpcError::DeadlineExceeded,
             RpcError::Internal,
         ]

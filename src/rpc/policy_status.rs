@@ -3,6 +3,7 @@
 //! A status is converted and encoded once, not once for each call and watcher: all responses hold the same bytes, so a
 //! watcher that stalls costs next to nothing.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, stream};
-use http::{HeaderMap, HeaderValue, Request as HttpRequest, Response as HttpResponse};
+use http::{Extensions, HeaderMap, HeaderValue, Request as HttpRequest, Response as HttpResponse};
 use http_body::Frame;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +21,11 @@ use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
 use tower::Service;
 
+use super::caller::CallerIdentity;
 use super::v1;
 use super::v1::policy_status_service_server::PolicyStatusServiceServer;
+use crate::audience::normalise;
+use crate::policy::AudiencePolicy;
 use crate::policy::finding::Finding;
 use crate::proto::json;
 use crate::rpc::error::RpcError;
@@ -103,18 +107,57 @@ impl Rendered {
 
     /// The message as gRPC sends it in either response, which have the same shape: length and bytes, not compressed.
     fn frame(&self) -> Bytes {
-        let make = || {
-            // `status` is field 1 of both responses.
-            let length = self.message.encoded_len();
-            let mut field = BytesMut::with_capacity(length + 16);
-            prost::encoding::message::encode(1, &self.message, &mut field);
-            let mut frame = BytesMut::with_capacity(field.len() + 5);
-            frame.put_u8(0);
-            frame.put_u32(u32::try_from(field.len()).unwrap_or(u32::MAX));
-            frame.put(field);
-            frame.freeze()
-        };
-        self.frame.get_or_init(make).clone()
+        self.frame.get_or_init(|| Self::frame_of(&self.message)).clone()
+    }
+
+    fn frame_of(message: &v1::PolicyStatus) -> Bytes {
+        // `status` is field 1 of both responses.
+        let length = message.encoded_len();
+        let mut field = BytesMut::with_capacity(length + 16);
+        prost::encoding::message::encode(1, message, &mut field);
+        let mut frame = BytesMut::with_capacity(field.len() + 5);
+        frame.put_u8(0);
+        frame.put_u32(u32::try_from(field.len()).unwrap_or(u32::MAX));
+        frame.put(field);
+        frame.freeze()
+    }
+
+    /// The same for a caller that knows these audiences only.
+    fn frame_within(&self, known: &[Box<str>]) -> Bytes {
+        let normal = |name: &str| normalise(name).map_or_else(|_| name.to_owned(), Cow::into_owned);
+        let mut own: Vec<String> = known.iter().map(|name| normal(name)).collect();
+        if let Some(serving) = &self.snapshot.serving {
+            let aliased = |audience: &&Arc<AudiencePolicy>| {
+                audience.aliases.iter().any(|alias| own.contains(&alias.normal.to_string()))
+            };
+            let found: Vec<_> = serving
+                .audiences
+                .iter()
+                .filter(aliased)
+                .map(|audience| audience.normal().to_owned())
+                .collect();
+            own.extend(found);
+        }
+        let is_own = |name: &str| own.contains(&normal(name));
+        let mut message = self.message.clone();
+        message.audience_statuses.retain(|status| is_own(&status.audience));
+        message.audience_status_count = u32::try_from(message.audience_statuses.len()).unwrap_or(u32::MAX);
+        let serving = self.snapshot.serving.iter().flat_map(|serving| serving.audiences.iter());
+        let count = serving.filter(|audience| is_own(&audience.audience)).count();
+        message.audience_count = u32::try_from(count).unwrap_or(u32::MAX);
+        if let Some(attempt) = &mut message.last_attempt {
+            attempt.findings.retain(|finding| is_own(&finding.audience));
+            attempt.finding_count = u32::try_from(attempt.findings.len()).unwrap_or(u32::MAX);
+        }
+        // Of the whole: they may speak of any audience.
+        for condition in &mut message.conditions {
+            condition.message = "not shown to callers that know certain audiences only".to_owned();
+        }
+        Self::frame_of(&message)
+    }
+
+    fn frame_for(&self, caller: Option<&[Box<str>]>) -> Bytes {
+        caller.map_or_else(|| self.frame(), |known| self.frame_within(known))
     }
 }
 
@@ -156,11 +199,11 @@ impl PolicyStatus {
 
     /// The frames for one watcher: the state now, each that follows, and the same again now and then. Nothing is made before it
     /// is asked for, so a slow watcher gets the newest state when it is ready for one, and nothing piles up.
-    fn frames(&self) -> impl Stream<Item = Bytes> + Send + use<> {
+    fn frames(&self, known: Option<Arc<[Box<str>]>>) -> impl Stream<Item = Bytes> + Send + use<> {
         let Self { messages, draining, repeat, shadow: _ } = self.clone();
         let changes = messages.tracker.watch();
         stream::unfold((changes, true), move |(mut changes, is_first)| {
-            let (messages, draining) = (messages.clone(), draining.clone());
+            let (messages, draining, known) = (messages.clone(), draining.clone(), known.clone());
             async move {
                 if !is_first {
                     tokio::select! {
@@ -170,7 +213,7 @@ impl PolicyStatus {
                     }
                 }
                 changes.mark_unchanged();
-                Some((messages.newest().frame(), (changes, false)))
+                Some((messages.newest().frame_for(known.as_deref()), (changes, false)))
             }
         })
     }
@@ -182,10 +225,10 @@ type NoStates = stream::Empty<Result<v1::WatchPolicyStatusResponse, Status>>;
 impl v1::policy_status_service_server::PolicyStatusService for PolicyStatus {
     async fn get_policy_status(
         &self,
-        _: Request<v1::GetPolicyStatusRequest>,
+        request: Request<v1::GetPolicyStatusRequest>,
     ) -> Result<Response<v1::GetPolicyStatusResponse>, Status> {
         let mut response = Response::new(v1::GetPolicyStatusResponse::default());
-        let frame = self.messages.newest().frame();
+        let frame = self.messages.newest().frame_for(known(request.extensions()).as_deref());
         response.extensions_mut().insert(SharedBody::new(stream::iter([frame])));
         Ok(response)
     }
@@ -194,10 +237,10 @@ impl v1::policy_status_service_server::PolicyStatusService for PolicyStatus {
 
     async fn watch_policy_status(
         &self,
-        _: Request<v1::WatchPolicyStatusRequest>,
+        request: Request<v1::WatchPolicyStatusRequest>,
     ) -> Result<Response<NoStates>, Status> {
         let mut response = Response::new(stream::empty());
-        response.extensions_mut().insert(SharedBody::new(self.frames()));
+        response.extensions_mut().insert(SharedBody::new(self.frames(known(request.extensions()))));
         Ok(response)
     }
 
@@ -214,8 +257,28 @@ impl v1::policy_status_service_server::PolicyStatusService for PolicyStatus {
             generation: serving.generation,
             digest: serving.digest.clone(),
         });
-        Ok(Response::new(v1::GetShadowReportResponse { serving, ..shadow.report(most) }))
+        let mut report = v1::GetShadowReportResponse { serving, ..shadow.report(most) };
+        if let Some(known) = known(request.extensions()) {
+            limit_to(&mut report, &known);
+        }
+        Ok(Response::new(report))
     }
+}
+
+/// Leaves what a caller may see that knows certain audiences alone: counts, and differences of questions that named
+/// those. The state of the shadow policy tells of all audiences.
+fn limit_to(report: &mut v1::GetShadowReportResponse, known: &[Box<str>]) {
+    let normal = |name: &str| normalise(name).map_or_else(|_| name.to_owned(), Cow::into_owned);
+    let known: Vec<String> = known.iter().map(|name| normal(name)).collect();
+    report.shadow = None;
+    report.differences.retain(|one| {
+        !one.audiences.is_empty() && one.audiences.iter().all(|name| known.contains(&normal(name)))
+    });
+}
+
+/// The audiences that the caller knows, if not all.
+fn known(extensions: &Extensions) -> Option<Arc<[Box<str>]>> {
+    CallerIdentity::restricted(extensions)?.audiences.clone()
 }
 
 /// The body that a handler gives instead of a message, in the extensions of its response.
@@ -394,6 +457,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_caller_of_certain_audiences_sees_differences_of_those_alone() {
+        let of = |audiences: &[&str]| v1::ShadowDifference {
+            audiences: audiences.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        };
+        let mut report = v1::GetShadowReportResponse {
+            shadow: Some(v1::PolicyStatus::default()),
+            compared_count: 4,
+            differences: vec![
+                of(&["HTTPS://one.example:443/"]),
+                of(&["https://two.example"]),
+                of(&["https://one.example", "https://two.example"]),
+                of(&[]),
+            ],
+            ..Default::default()
+        };
+        limit_to(&mut report, &["https://one.example".into()]);
+        assert_eq!(report.differences, [of(&["HTTPS://one.example:443/"])]);
+        assert_eq!((report.shadow, report.compared_count), (None, 4));
+    }
+
+    #[test]
     fn a_list_of_long_names_stays_within_what_clients_take() {
         let status = |count: usize| {
             let long = v1::AudienceStatus { audience: "a".repeat(2000), conditions: Vec::new() };
@@ -429,7 +514,7 @@ mod tests {
         use futures_util::StreamExt as _;
         let (tracker, messages) = messages();
         let service = PolicyStatus::new(messages.clone(), CancellationToken::new());
-        let mut watchers: Vec<_> = (0..100).map(|_| Box::pin(service.frames())).collect();
+        let mut watchers: Vec<_> = (0..100).map(|_| Box::pin(service.frames(None))).collect();
         assert!(messages.newest.lock().unwrap().is_none(), "nobody asked yet");
         let mut addresses = std::collections::HashSet::new();
         for watcher in &mut watchers {
@@ -447,7 +532,7 @@ mod tests {
         let (_board, messages) = messages();
         let draining = CancellationToken::new();
         let service = PolicyStatus::new(messages, draining.clone()).with_repeat(Duration::from_secs(30));
-        let mut watcher = Box::pin(service.frames());
+        let mut watcher = Box::pin(service.frames(None));
         let first = watcher.next().await.unwrap();
         assert_eq!(watcher.next().await.unwrap().as_ptr(), first.as_ptr());
         draining.cancel();

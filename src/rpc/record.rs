@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::audit::{cut_client, new_event};
 use crate::budget::Permit;
 use crate::decision::{Answer, MAX_SCOPES, Reason};
-use crate::rpc::caller::PeerAddress;
+use crate::rpc::caller::{CallerIdentity, PeerAddress};
 use crate::rpc::convert;
 use crate::rpc::v1;
 use crate::scope::join;
@@ -160,6 +160,7 @@ impl AnsweredCall<'_> {
             refused: convert::refused(answer),
             reason: convert::reason(answer.reason).into(),
             policy: Some(convert::policy_version(policy)),
+            caller: Some(call.caller().unwrap_or_default()),
             peer: call.peer().map(|peer| peer.to_string()).unwrap_or_default(),
             trace_id: call.trace_id().to_owned(),
             attempt: call.attempt(),
@@ -200,6 +201,12 @@ impl CallFacts<'_> {
     #[must_use]
     pub fn peer(&self) -> Option<PeerAddress> {
         self.extensions.get().copied()
+    }
+
+    /// Who calls; `None` without an access file.
+    #[must_use]
+    pub fn caller(&self) -> Option<v1::Caller> {
+        self.extensions.get::<CallerIdentity>().map(CallerIdentity::message)
     }
 
     /// The trace id of the `traceparent` header: 32 hex digits in lower case (W3C Trace Context section 3.2.2.3).

@@ -17,6 +17,7 @@ use crate::budget::Budget;
 use crate::call;
 use crate::decision::{Answer, authorize, check_limits, registration, work};
 use crate::rpc::batch::BatchAnswer;
+use crate::rpc::caller::CallerIdentity;
 use crate::rpc::convert;
 use crate::rpc::count::{DecidingMethod, DecisionCounts};
 use crate::rpc::error::{Overload, RpcError};
@@ -81,13 +82,18 @@ impl ScopePolicy {
         ScopePolicyServiceServer::new(self)
     }
 
-    /// Calls `answer` with the policy that serves.
+    /// Calls `answer` with the policy that serves, as the caller sees it.
     fn with_policy<T>(
         &self,
+        extensions: &Extensions,
         answer: impl FnOnce(&Arc<Active>) -> Result<T, RpcError>,
     ) -> Result<T, RpcError> {
         let current = self.current.load();
-        answer(current.as_ref().ok_or(RpcError::NoPolicy)?)
+        let active = current.as_ref().ok_or(RpcError::NoPolicy)?;
+        match CallerIdentity::restricted(extensions).and_then(|caller| caller.view(active)) {
+            None => answer(active),
+            Some(view) => answer(&view),
+        }
     }
 
     /// Calls `decide` off the serving threads: a question of more than [`MAX_LOOKUPS`] would hold up every other call of its
@@ -139,7 +145,14 @@ impl ScopePolicy {
         self.counts.decided(DecidingMethod::Expand, answer.reason);
         let decision_id = Uuid::now_v7();
         if let Some(shadow) = &self.shadow {
-            shadow.offer(request, ShadowRequest::Expand, DecidingMethod::Expand, policy, decision_id);
+            shadow.offer(
+                request,
+                ShadowRequest::Expand,
+                DecidingMethod::Expand,
+                policy,
+                known(call),
+                decision_id,
+            );
         }
         let durable = self.record(&answer, room, |kind| AnsweredCall {
             kind,
@@ -177,7 +190,7 @@ impl ScopePolicy {
         }
         let decision_id = Uuid::now_v7();
         if let Some(shadow) = &self.shadow {
-            shadow.offer(request, ShadowRequest::Check, method, policy, decision_id);
+            shadow.offer(request, ShadowRequest::Check, method, policy, known(call), decision_id);
         }
         let durable = self.record(&answer, room, |kind| AnsweredCall {
             kind,
@@ -219,12 +232,14 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::ExpandRegistrationScopesRequest>,
     ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        let is_large = self.with_policy(|policy| {
+        let is_large = self.with_policy(&head.extensions, |policy| {
             let question = call::registration(&request);
             Ok(work::of_registration(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS)
         })?;
-        let expand =
-            move |service: &Self| service.with_policy(|policy| service.expand(&request, policy, head.call()));
+        let expand = move |service: &Self| {
+            let extensions = &head.extensions;
+            service.with_policy(extensions, |policy| service.expand(&request, policy, head.call()))
+        };
         let answered = if is_large { self.elsewhere(expand).await? } else { expand(self)? };
         Ok(Response::new(answered.wait().await?))
     }
@@ -234,12 +249,12 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::CheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        let is_large = self.with_policy(|policy| {
+        let is_large = self.with_policy(&head.extensions, |policy| {
             let question = call::authorize(&request);
             Ok(work::of_authorize(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS)
         })?;
         let check = move |service: &Self| {
-            service.with_policy(|policy| {
+            service.with_policy(&head.extensions, |policy| {
                 service.check(&request, policy, head.call(), DecidingMethod::Check, String::new)
             })
         };
@@ -260,6 +275,8 @@ impl ScopePolicyService for ScopePolicy {
         }
         // One policy from start to end.
         let policy = self.current.load_full().ok_or(RpcError::NoPolicy)?;
+        let view = CallerIdentity::restricted(&head.extensions).and_then(|caller| caller.view(&policy));
+        let policy = view.unwrap_or(policy);
         let mut answer = BatchAnswer::default();
         // All are decided, and handed to the recorder, before the first is waited for: they share its next write.
         let mut records = Vec::new();
@@ -299,7 +316,7 @@ impl ScopePolicyService for ScopePolicy {
         &self,
         request: Request<v1::DescribeAudienceRequest>,
     ) -> Result<Response<v1::DescribeAudienceResponse>, Status> {
-        let request = request.into_inner();
+        let (head, request) = CallHead::of(request);
         let describe = |policy: &Arc<Active>| {
             let (audiences, next_page_token) =
                 if request.audience.is_empty() { page_of(policy, &request)? } else { one(policy, &request)? };
@@ -310,7 +327,7 @@ impl ScopePolicyService for ScopePolicy {
             }
             Ok(response)
         };
-        Ok(Response::new(self.with_policy(describe)?))
+        Ok(Response::new(self.with_policy(&head.extensions, describe)?))
     }
 }
 
@@ -350,6 +367,11 @@ impl<T> Answered<T> {
 }
 
 type Descriptions = (Vec<v1::AudienceDescription>, String);
+
+/// The audiences that the caller knows, if not all.
+fn known(call: CallFacts<'_>) -> Option<Arc<[Box<str>]>> {
+    CallerIdentity::restricted(call.extensions)?.audiences.clone()
+}
 
 fn one(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Descriptions, RpcError> {
     let name = &request.audience;

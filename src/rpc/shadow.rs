@@ -138,6 +138,8 @@ pub struct ShadowQuestion {
     request: ShadowRequest,
     method: DecidingMethod,
     serving: Arc<Active>,
+    /// The audiences that the caller knows, if not all.
+    known: Option<Arc<[Box<str>]>>,
     decision_id: Uuid,
     /// Given back when the question is done with.
     _room: Permit,
@@ -183,6 +185,7 @@ impl Shadow {
         kind: impl FnOnce(M) -> ShadowRequest,
         method: DecidingMethod,
         serving: &Arc<Active>,
+        known: Option<Arc<[Box<str>]>>,
         decision_id: Uuid,
     ) {
         let ShadowState { queue, room, counts, .. } = &*self.0;
@@ -194,6 +197,7 @@ impl Shadow {
             request: kind(request.clone()),
             method,
             serving: Arc::clone(serving),
+            known,
             decision_id,
             _room: room,
         });
@@ -206,7 +210,12 @@ impl Shadow {
             return;
         };
         self.0.counts.compared.inc();
-        let (serving, shadow) = (&*question.serving, &*shadow);
+        let seen = question.known.as_deref().map(|known| Active {
+            set: shadow.set.seen_with(known),
+            generation: shadow.generation,
+            load_time: shadow.load_time,
+        });
+        let (serving, shadow) = (&*question.serving, seen.as_ref().unwrap_or(&shadow));
         // Equal digests mean equal answers.
         if serving.set.digest() == shadow.set.digest() {
             return;
@@ -405,7 +414,7 @@ mod tests {
     }
 
     fn offer(shadow: &Shadow, serving: &Arc<Active>, request: &v1::CheckAuthorizeScopesRequest) {
-        shadow.offer(request, ShadowRequest::Check, DecidingMethod::Check, serving, Uuid::now_v7());
+        shadow.offer(request, ShadowRequest::Check, DecidingMethod::Check, serving, None, Uuid::now_v7());
     }
 
     #[track_caller]

@@ -22,10 +22,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::access::PeerIdentity;
 use super::config::PeerLimits;
 use super::listen::{BoundListener, Socket};
 use super::pressure::{ConnectionRefusal, OpenConnection, Pressure};
-use super::tls::CurrentTls;
+use super::tls::{CurrentTls, client_names};
 use crate::rpc::caller::PeerAddress;
 use crate::throttle::Throttle;
 
@@ -159,7 +160,7 @@ impl Connections {
         drop(open);
         Ok(Connection {
             socket,
-            peer,
+            peer: PeerIdentity { address: peer, spiffe_id: None, dns_names: Box::default() },
             closed: Some(closed),
             written: Arc::default(),
             first_frame: Some(FirstFrameDeadline {
@@ -236,7 +237,7 @@ impl Drop for OpenEntry {
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: Socket,
-    peer: PeerAddress,
+    peer: PeerIdentity,
     /// `None` once it has fired.
     closed: Option<oneshot::Receiver<()>>,
     /// How often the socket took bytes.
@@ -277,8 +278,10 @@ impl Connection {
             () = closed => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the server")),
             accepted = timeout(connections.handshake_timeout, accepting) => match accepted {
                 Ok(Ok(stream)) => {
+                    let (spiffe_id, dns_names) = client_names(stream.get_ref().1.peer_certificates());
                     let socket = Socket::Tls(Box::new(stream));
-                    return Ok(Self { socket, ..self });
+                    let peer = PeerIdentity { spiffe_id, dns_names, ..self.peer };
+                    return Ok(Self { socket, peer, ..self });
                 }
                 Ok(Err(error)) => (error, ConnectionRefusal::Handshake),
                 Err(_) => {
@@ -289,14 +292,14 @@ impl Connection {
         connections.pressure.connection_refused(cause);
         if let Some(count) = FAILURES.count(Instant::now()) {
             // What rustls says has no text of the peer.
-            warn!(peer = %self.peer, %error, count, "TLS handshakes failed");
+            warn!(peer = %self.peer.address, %error, count, "TLS handshakes failed");
         }
         Err(error)
     }
 
-    /// Where it comes from.
-    pub(super) const fn peer(&self) -> PeerAddress {
-        self.peer
+    /// Who it comes from.
+    pub(super) fn peer(&self) -> PeerIdentity {
+        self.peer.clone()
     }
 
     /// A counter that grows whenever the socket takes bytes.
@@ -333,7 +336,7 @@ impl Connection {
             first_frame.done.store(true, Ordering::Release);
             self.first_frame = None;
         } else if first_frame.deadline.as_mut().poll(cx).is_ready() {
-            debug!(peer = %self.peer, "connection closed, its first frame took too long");
+            debug!(peer = %self.peer.address, "connection closed, its first frame took too long");
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the first frame took too long"));
         }
         Ok(())

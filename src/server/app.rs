@@ -16,8 +16,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::JoinError;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
+use super::access::{AccessError, AccessFollower, Gate};
 use super::audit_health::{Show, log_start};
 use super::config::{AuditSettings, Config, ServerSettings};
 use super::credentials::CredentialsTask;
@@ -41,7 +42,7 @@ use crate::rpc::policy_status::{PolicyStatus, StatusMessages};
 use crate::rpc::scope_policy::ScopePolicy;
 use crate::rpc::shadow::{Shadow, ShadowCounts};
 use crate::rpc::v1::audit_service_server::AuditServiceServer;
-use crate::status::{StatusTracker, TrackedPolicy};
+use crate::status::{StatusTracker, TrackedPolicy, kind};
 use crate::store::Current;
 use crate::store::load::Loader;
 use crate::store::read::ReadSettings;
@@ -70,6 +71,9 @@ pub enum AppError {
     /// The audit lines cannot be written.
     #[error("could not open the audit lines: {0}")]
     Lines(AuditError),
+    /// The access file cannot be used.
+    #[error("could not use the access file: {0}")]
+    Access(#[from] AccessError),
     /// A step of the start panicked.
     #[error("{step} failed: {source}")]
     Start {
@@ -108,6 +112,7 @@ pub struct App {
     hints: Hints,
     hangup: Signal,
     credentials_interval: Duration,
+    access: Option<(AccessFollower, Gate)>,
     log: AuditLog,
     recorder: AuditRecorder,
     decisions: DecisionCounts,
@@ -142,6 +147,7 @@ impl App {
             debounce,
             removal_quiet,
             rescan_interval,
+            access_file,
             credentials_interval,
             allow_outside_links,
             start_from_last_good,
@@ -228,6 +234,35 @@ impl App {
                 tracker: Arc::clone(&tracker),
             }
         });
+        let access = match access_file {
+            None => {
+                let is_remote = |address: &ListenAddr| {
+                    address.tcp().is_some_and(|tcp| !tcp.ip().to_canonical().is_loopback())
+                };
+                if listeners.addresses().iter().any(is_remote) {
+                    warn!(
+                        "everybody who reaches the server may call everything; name who may with --access-file"
+                    );
+                    let message =
+                        "there is no --access-file, and other machines can reach the server".to_owned();
+                    tracker.toggle(
+                        kind::ACCESS_UNRESTRICTED,
+                        Some(("NoAccessFile", message)),
+                        SystemTime::now(),
+                    );
+                }
+                None
+            }
+            Some(path) => {
+                let (tracker, recorder) = (Arc::clone(&tracker), recorder.clone());
+                let read = move || AccessFollower::start(path, removal_quiet, tracker, recorder);
+                let (follower, gate) = blocking("reading the access file", read).await??;
+                let has_client_ca = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+                let has_socket = listeners.addresses().iter().any(|address| address.tcp().is_none());
+                follower.compare_with(has_client_ca, has_socket);
+                Some((follower, gate))
+            }
+        };
         let current = Current::default();
         let hints = Hints::new(debounce, rescan_interval);
         let mut reloader = Reloader::new(
@@ -264,6 +299,7 @@ impl App {
             hints,
             hangup,
             credentials_interval,
+            access,
             log,
             recorder,
             decisions,
@@ -332,6 +368,7 @@ impl App {
             hints,
             hangup,
             credentials_interval,
+            access,
             log,
             recorder,
             decisions,
@@ -339,6 +376,7 @@ impl App {
             lines,
             roster,
         } = self;
+        let (access, gate) = access.map_or_else(Default::default, |(access, gate)| (Some(access), gate));
         let reporter = Reporter::new(Arc::clone(&tracker), metrics.clone());
         let mut supervisor = Supervisor::new(reporter, roster);
         let draining = lifecycle.draining();
@@ -346,6 +384,7 @@ impl App {
         let comparing = shadow.as_ref().map(|part| part.shadow.clone());
         let services = Services::new(lifecycle)
             .counted_by(metrics.pressure())
+            .behind(gate)
             .with(
                 ScopePolicy::new(current)
                     .with_recorder(Arc::new(recorder))
@@ -395,9 +434,9 @@ impl App {
             async { serving.await.map_err(|error| error.to_string()) }
         });
         let tls = listeners.tls.clone();
-        if let Some(tls) = tls {
-            let tls = Some(TlsFollower::new(tls, Arc::clone(&tracker), metrics.clone()));
-            let credentials = CredentialsTask { tls, interval: credentials_interval };
+        let tls = tls.map(|tls| TlsFollower::new(tls, Arc::clone(&tracker), metrics.clone()));
+        if tls.is_some() || access.is_some() {
+            let credentials = CredentialsTask { tls, access, interval: credentials_interval };
             supervisor.task(Part::Credentials, |stop| async {
                 credentials.run(stop).await.map_err(|error| error.to_string())
             });

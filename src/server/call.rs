@@ -26,12 +26,14 @@ use tonic::service::Routes;
 use tower::Service as _;
 use tracing::{debug, error};
 
+use super::access::{Gate, Needs, PeerIdentity};
 use super::config::PeerLimits;
 use super::lifecycle::Lifecycle;
 use super::message::{Messages, NoMessage, receive};
 use super::method::{InFlight, Method, Methods, Service, Streaming};
 use super::pressure::{CallPlace, ConnectionPressure, HeldBytes, Pressure};
-use crate::rpc::caller::PeerAddress;
+use crate::budget::Permit;
+use crate::rpc::caller::CallerIdentity;
 use crate::rpc::error::{Overload, RpcError};
 use crate::rpc::policy_status::SharedBytes;
 
@@ -43,12 +45,13 @@ pub(super) struct Calls {
     pub(super) lifecycle: Lifecycle,
     pub(super) pressure: Pressure,
     pub(super) limits: PeerLimits,
+    pub(super) gate: Gate,
 }
 
 impl Calls {
     /// The calls of a connection from `peer`.
-    pub(super) fn on_connection(&self, peer: PeerAddress) -> ConnectionCalls {
-        let Self { routes, methods, lifecycle, pressure, limits } = self;
+    pub(super) fn on_connection(&self, peer: PeerIdentity) -> ConnectionCalls {
+        let Self { routes, methods, lifecycle, pressure, limits, gate } = self;
         let timeouts = Timeouts {
             request: limits.request_timeout,
             message: limits.message_timeout,
@@ -59,7 +62,9 @@ impl Calls {
             methods: methods.clone(),
             lifecycle: lifecycle.clone(),
             pressure: pressure.connection(),
-            peer,
+            server_pressure: pressure.clone(),
+            gate: gate.clone(),
+            peer: Arc::new(peer),
             timeouts,
             ending: CancellationToken::new(),
         }
@@ -73,7 +78,9 @@ pub(super) struct ConnectionCalls {
     methods: Methods,
     lifecycle: Lifecycle,
     pressure: ConnectionPressure,
-    peer: PeerAddress,
+    server_pressure: Pressure,
+    gate: Gate,
+    peer: Arc<PeerIdentity>,
     timeouts: Timeouts,
     /// Cancelled when streams must end because the connection does.
     ending: CancellationToken,
@@ -100,18 +107,24 @@ impl ConnectionCalls {
     /// Takes a call whose headers are here: a task answers it, or it is refused at once.
     pub(super) fn begin(&self, mut request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
         match self.admit(&request) {
-            Ok(call) => {
-                request.extensions_mut().insert(self.peer);
+            Ok((call, identity)) => {
+                request.extensions_mut().insert(self.peer.address);
+                if let Some(identity) = identity {
+                    request.extensions_mut().insert(identity);
+                }
                 tokio::spawn(call.run(request, respond));
             }
             Err(status) => send_status(&mut respond, status),
         }
     }
 
-    fn admit(&self, request: &Request<RecvStream>) -> Result<AdmittedCall, Status> {
-        let Some(method) = self.methods.get(request.uri().path()) else {
-            return Err(Status::unimplemented(""));
-        };
+    fn admit(&self, request: &Request<RecvStream>) -> Result<(AdmittedCall, Option<CallerIdentity>), Status> {
+        let path = request.uri().path();
+        let method = self.methods.get(path);
+        let needs = method.map_or(Needs::Listing, |method| method.needs);
+        let mut let_in =
+            self.gate.admit(&self.peer, request.headers(), needs, path, &self.server_pressure)?;
+        let Some(method) = method else { return Err(Status::unimplemented("")) };
         // These are asked when things go badly.
         let always = matches!(method.service, Service::Health | Service::Reflection);
         if self.lifecycle.is_draining() && !always {
@@ -125,10 +138,20 @@ impl ConnectionCalls {
         // A little early, so that the answer is there before the caller stops waiting for it.
         let asked = asked.map(|timeout| timeout - DEADLINE_LEAD.min(timeout / 10));
         let begun = now + asked.unwrap_or(self.timeouts.request).min(self.timeouts.request);
-        Ok(AdmittedCall {
+        let revoked = (method.kind != Streaming::Unary)
+            .then(|| self.gate.revoked(Arc::clone(&self.peer), needs, path.to_owned(), &let_in))
+            .flatten()
+            .map(|revoked| Box::pin(revoked) as Revoked);
+        let call = AdmittedCall {
             method: Arc::clone(method),
             routes: self.routes.clone(),
-            held: CallHoldings { _place: place, _in_flight: InFlight::new(method), bytes },
+            held: CallHoldings {
+                _place: place,
+                _of_caller: let_in.place.take(),
+                _in_flight: InFlight::new(method),
+                bytes,
+            },
+            revoked,
             lifecycle: self.lifecycle.clone(),
             ending: self.ending.clone(),
             message_deadline: begun.min(now + self.timeouts.message),
@@ -136,7 +159,8 @@ impl ConnectionCalls {
             // An hour of the caller's choice may be longer than the clock goes.
             stream_deadline: asked.and_then(|timeout| now.checked_add(timeout)),
             progress: self.timeouts.progress,
-        })
+        };
+        Ok((call, let_in.identity))
     }
 }
 
@@ -155,12 +179,17 @@ struct AdmittedCall {
     stream_deadline: Option<Instant>,
     /// How long a response may make no progress.
     progress: Duration,
+    /// When the caller of a stream may no longer see it.
+    revoked: Option<Revoked>,
 }
+
+type Revoked = Pin<Box<dyn Future<Output = RpcError> + Send>>;
 
 /// What a call holds.
 #[derive(Debug)]
 struct CallHoldings {
     _place: CallPlace,
+    _of_caller: Option<Permit>,
     _in_flight: InFlight,
     bytes: HeldBytes,
 }
@@ -195,6 +224,7 @@ impl AdmittedCall {
             deadline,
             stream_deadline,
             progress,
+            revoked,
         } = self;
         let (response, fault) = {
             let called = async {
@@ -238,6 +268,7 @@ impl AdmittedCall {
             deadline: stream_deadline.filter(|_| !unary).map(|deadline| Box::pin(sleep_until(deadline))),
             ending: (!unary).then(|| Ending { lifecycle, cancelled: Box::pin(ending.cancelled_owned()) }),
             progress: (!patient).then_some(progress),
+            revoked,
             shared,
             fault,
         };
@@ -309,6 +340,8 @@ struct Sending {
     ending: Option<Ending>,
     /// How long it may make no progress; `None` for as long as the caller likes.
     progress: Option<Duration>,
+    /// When its caller may no longer see it.
+    revoked: Option<Revoked>,
     /// Whether other responses hold the same bytes.
     shared: bool,
     /// What is wrong with the caller's messages, if it sends several.
@@ -413,6 +446,11 @@ impl Sending {
         // First, or a stream that always has more would never end.
         if let Some(ending) = &mut self.ending
             && let Poll::Ready(error) = ending.poll(cx)
+        {
+            return Poll::Ready(Next::Trailers(trailers(error.into())));
+        }
+        if let Some(revoked) = &mut self.revoked
+            && let Poll::Ready(error) = revoked.as_mut().poll(cx)
         {
             return Poll::Ready(Next::Trailers(trailers(error.into())));
         }

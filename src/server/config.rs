@@ -33,6 +33,8 @@ pub struct ServerSettings {
     pub removal_quiet: Duration,
     /// How often to look without events. Default 30 s.
     pub rescan_interval: Duration,
+    /// Who may call what. Default: everybody everything.
+    pub access_file: Option<PathBuf>,
     /// How often to look at the files of TLS and at the access file. Default 1 s.
     pub credentials_interval: Duration,
     /// Whether links out of the policy directory are followed. Default false.
@@ -59,6 +61,7 @@ impl Default for ServerSettings {
             debounce: Duration::from_millis(150),
             removal_quiet: Duration::from_secs(2),
             rescan_interval: Duration::from_secs(30),
+            access_file: None,
             credentials_interval: LOOK_EVERY,
             allow_outside_links: false,
             start_from_last_good: false,

@@ -1,4 +1,4 @@
-//! The task that follows the files by which the server and its callers know one another: the material of TLS.
+//! The task that follows the files by which the server and its callers know one another: the material of TLS, and the access file.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,12 +6,14 @@ use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::access::AccessFollower;
 use super::tls::follow::TlsFollower;
 
 /// The task.
 #[derive(Debug)]
 pub(super) struct CredentialsTask {
     pub(super) tls: Option<TlsFollower>,
+    pub(super) access: Option<AccessFollower>,
     /// How often it looks.
     pub(super) interval: Duration,
 }
@@ -41,6 +43,9 @@ impl CredentialsTask {
     fn look(&mut self, now: SystemTime) {
         if let Some(tls) = &mut self.tls {
             tls.look(now);
+        }
+        if let Some(access) = &mut self.access {
+            access.look(now);
         }
     }
 }

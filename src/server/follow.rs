@@ -19,22 +19,29 @@ pub(super) struct FollowedFiles {
     stamps: Vec<Option<Stamp>>,
     /// No file changed so shortly before the last look that an equal stamp proves nothing.
     is_settled: bool,
+    was_written: bool,
 }
 
 impl FollowedFiles {
     /// Files that nobody looked at yet.
     pub(super) const fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, stamps: Vec::new(), is_settled: false }
+        Self { paths, stamps: Vec::new(), is_settled: false, was_written: false }
     }
 
     /// Looks at all of them. Returns `true` if one may have changed since the last look.
     pub(super) fn look(&mut self, now: SystemTime) -> bool {
         let stamp = |path: &PathBuf| fs::metadata(path).ok().map(|found| Stamp::of(&found));
         let stamps: Vec<_> = self.paths.iter().map(stamp).collect();
-        let changed = stamps != self.stamps || !self.is_settled;
+        self.was_written = stamps != self.stamps;
+        let changed = self.was_written || !self.is_settled;
         self.is_settled = !stamps.iter().flatten().any(|stamp| stamp.changed_near(now, GRAIN));
         self.stamps = stamps;
         changed
+    }
+
+    /// Returns `true` if the last look found another state than the one before.
+    pub(super) const fn was_written(&self) -> bool {
+        self.was_written
     }
 }
 

@@ -229,6 +229,7 @@ mod tests {
         let method = Method {
             kind,
             service: Service::Audit,
+            needs: super::super::access::Needs::Nothing,
             message,
             max_message_bytes: LIMIT,
             in_flight: Default::default(),

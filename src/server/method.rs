@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prost_reflect::DescriptorPool;
 
+use super::access::Needs;
+use crate::access::Right;
 use crate::rpc::FILE_DESCRIPTOR_SET;
 use crate::rpc::limits::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES};
 
@@ -17,6 +19,8 @@ pub(super) struct Method {
     pub(super) kind: Streaming,
     /// The service that it belongs to.
     pub(super) service: Service,
+    /// Who may call it.
+    pub(super) needs: Needs,
     /// The name of the message that it takes, without its package.
     pub(super) message: String,
     /// The most bytes of that message.
@@ -104,6 +108,18 @@ impl Service {
     }
 }
 
+/// What a caller needs for a method. Whatever decides needs the right to, so that a new RPC is not open to all.
+fn needs(service: Service, method: &str) -> Needs {
+    match (service, method) {
+        (Service::Health, _) => Needs::Nothing,
+        (Service::Reflection, _) => Needs::Listing,
+        (Service::PolicyStatus, _) => Needs::Right(Right::Status),
+        (Service::Audit, _) => Needs::Right(Right::Audit),
+        (Service::ScopePolicy, "DescribeAudience") => Needs::Right(Right::Describe),
+        (Service::ScopePolicy, _) => Needs::Right(Right::Decide),
+    }
+}
+
 /// Every RPC by its path, such as `/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes`.
 #[derive(Clone, Debug)]
 pub(super) struct Methods {
@@ -138,10 +154,12 @@ impl Methods {
                     let message = method.input().name().to_owned();
                     let max_message_bytes =
                         if message.starts_with("Batch") { MAX_BATCH_BYTES } else { MAX_MESSAGE_BYTES };
+                    let needs = needs(known, method.name());
                     let path = format!("/{}/{}", service.full_name(), method.name());
                     let method = Method {
                         kind,
                         service: known,
+                        needs,
                         message,
                         max_message_bytes,
                         in_flight: AtomicUsize::new(0),

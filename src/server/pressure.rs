@@ -117,6 +117,11 @@ impl Pressure {
         &self.shared.large_questions
     }
 
+    /// Counts a call that was refused because its caller has as many as it may.
+    pub(super) fn refuse_caller(&self) -> Overload {
+        self.shared.refuse(Overload::CallerCalls)
+    }
+
     /// The open connections.
     #[must_use]
     pub fn connections(&self) -> usize {

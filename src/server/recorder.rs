@@ -61,6 +61,17 @@ impl AuditRecorder {
     }
 }
 
+impl AuditRecorder {
+    /// Records a change of the access file, accepted or rejected, without waiting: the file that counts now, and what changed.
+    pub fn access_change(&self, digest: &str, generation: u64, change: v1::PolicyChange) {
+        self.log.enqueue(v1::AuditEvent {
+            policy: Some(v1::PolicyVersion { generation, digest: digest.to_owned() }),
+            policy_change: Some(change),
+            ..new_event(v1::AuditEventKind::AccessChange, SystemTime::now())
+        });
+    }
+}
+
 impl Recorder for AuditRecorder {
     fn reserve(&self, request_bytes: usize) -> Result<Room, NoRoom> {
         match self.mode {

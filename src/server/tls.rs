@@ -22,6 +22,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use crate::escape::shown;
@@ -335,6 +336,29 @@ fn roots(path: &Path, pem: &[u8]) -> Result<(RootCertStore, SystemTime), TlsErro
         added.map_err(|error| fault(TlsFault::Unusable("certificate", at + 1, error.to_string())))?;
     }
     Ok((roots, expiry))
+}
+
+/// The names in the verified certificate of a client: its URI if it has exactly one, which a SPIFFE ID is (X.509-SVID section 2), and its DNS
+/// names.
+pub(super) fn client_names(chain: Option<&[CertificateDer<'_>]>) -> (Option<Box<str>>, Box<[Box<str>]>) {
+    let Some(Ok((_, certificate))) = chain.and_then(<[_]>::first).map(|der| X509Certificate::from_der(der))
+    else {
+        return Default::default();
+    };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Default::default() };
+    let (mut uris, mut dns_names) = (Vec::new(), Vec::new());
+    for name in &names.value.general_names {
+        match name {
+            GeneralName::URI(uri) => uris.push(*uri),
+            GeneralName::DNSName(name) => dns_names.push((*name).into()),
+            _ => {}
+        }
+    }
+    let uri = match &uris[..] {
+        [one] => Some((*one).into()),
+        _ => None,
+    };
+    (uri, dns_names.into())
 }
 
 /// The files that a client uses.

@@ -85,6 +85,10 @@ pub mod kind {
     pub const SHADOW_POLICY_SOURCE_UNSTABLE: &str = "ShadowPolicySourceUnstable";
     /// The comparison with the shadow policy stands still. Only there when true.
     pub const SHADOW_STALLED: &str = "ShadowStalled";
+    /// The access file as it is counts. Only there with an access file.
+    pub const ACCESS_ACCEPTED: &str = "AccessAccepted";
+    /// Everybody who reaches the server from another machine may do everything. Only there when true.
+    pub const ACCESS_UNRESTRICTED: &str = "AccessUnrestricted";
 }
 
 /// Sets a condition as Kubernetes' `SetStatusCondition` does: a new type is appended, the transition

@@ -171,6 +171,26 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
         ],
     },
     ConditionType {
+        kind: kind::ACCESS_ACCEPTED,
+        is_only_true: false,
+        meaning: "the access file as it is counts (only with `--access-file`)",
+        reasons: &[
+            ConditionReason("True", "AccessFileValid", "it is valid"),
+            ConditionReason("False", "AccessFileInvalid", "it has errors; the last good one keeps counting"),
+            ConditionReason(
+                "False",
+                "AccessFileUnreadable",
+                "it is not there or cannot be read; the last good one keeps counting",
+            ),
+        ],
+    },
+    ConditionType {
+        kind: kind::ACCESS_UNRESTRICTED,
+        is_only_true: true,
+        meaning: "everybody who reaches the server, also from other machines, may do everything",
+        reasons: &[ConditionReason("True", "NoAccessFile", "there is no `--access-file`")],
+    },
+    ConditionType {
         kind: kind::SHADOW_POLICY_ACCEPTED,
         is_only_true: false,
         meaning: "the newest files of the shadow policy are what is compared (only with `--shadow`)",

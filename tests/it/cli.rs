@@ -11,6 +11,7 @@ use insta::assert_snapshot;
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod access;
 mod audit;
 mod check;
 mod diff;

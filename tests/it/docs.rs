@@ -88,6 +88,11 @@ fn audit_consumers_runs() {
 }
 
 #[test]
+fn securing_runs() {
+    check("docs/guides/securing.md");
+}
+
+#[test]
 fn troubleshooting_runs() {
     check("docs/guides/troubleshooting.md");
 }

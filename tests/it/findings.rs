@@ -11,6 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::{env, fs};
 
+use scopeward::access::AccessDocument;
 use scopeward::policy::check::check;
 use scopeward::policy::document::Document;
 use scopeward::policy::finding::{Code, Finding, Severity};
@@ -75,8 +76,24 @@ fn blocks(text: &str) -> Vec<(String, String, String)> {
 
 /// Everything that is found in files, as `check` and `test` would find it.
 fn findings(files: &[(String, String)]) -> Vec<Finding> {
+    let (access, files): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| name == "access.yaml");
+    if let [(name, text)] = &access[..] {
+        let checked = match AccessDocument::read(&Arc::from(name.as_str()), text).outcome {
+            Ok(checked) => checked,
+            // A warning may follow from the same mistake.
+            Err(findings) => return findings.into_vec().into_iter().filter(Finding::is_error).collect(),
+        };
+        let mut found = checked.warnings.clone().into_vec();
+        if !files.is_empty() {
+            let policies: Vec<_> =
+                files.iter().map(|(name, text)| Document::read(&Arc::from(name.as_str()), text)).collect();
+            let accepted = check(&Arc::from("policies"), &policies).expect("a valid policy");
+            found.extend(checked.undeclared(&accepted.set).into_vec());
+        }
+        return found;
+    }
     let (suites, policies): (Vec<_>, Vec<_>) =
-        files.iter().partition(|(name, _)| name.ends_with("_test.yaml"));
+        files.into_iter().partition(|(name, _)| name.ends_with("_test.yaml"));
     let documents: Vec<Document> =
         policies.iter().map(|(name, text)| Document::read(&Arc::from(name.as_str()), text)).collect();
     let accepted = match check(&Arc::from("policies"), &documents) {

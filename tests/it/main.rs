@@ -11,6 +11,7 @@
     reason = "a test that meets something unexpected has failed, and says where"
 )]
 
+mod access;
 mod admin;
 mod agreement;
 mod audit;

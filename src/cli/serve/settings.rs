@@ -208,6 +208,12 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         text: "Require a certificate of each client that one of these CAs issued (PEM)",
     },
     ServeSetting {
+        flag: "access-file",
+        kind: SettingKind::Path("FILE"),
+        default: None,
+        text: "Who may call what, followed while the server runs; everybody everything if it is not set",
+    },
+    ServeSetting {
         flag: "admin-listen",
         kind: SettingKind::Address,
         default: Some("127.0.0.1:50552"),
