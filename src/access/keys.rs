@@ -67,7 +67,7 @@ pub static CALLER: Section = Section {
             "maxCalls",
             ValueKind::Number(MAX_CALLS),
             "",
-            "How many calls it may have in flight at once, at least 1. Left out: as many as the server takes.",
+            "How many calls and streams it may have in flight at once, at least 1. Left out: as many as the server takes.",
         ),
     ],
 };

@@ -1,14 +1,15 @@
-//! `schema`: the formats of policy and test files as JSON Schema, for editors and for programs.
+//! `schema`: the formats of policy, test and access files as JSON Schema, for editors and for programs.
 
 use clap::{Args, ValueEnum};
 
 use super::Exit;
 use super::output::print;
+use crate::access::keys::access_schema;
 use crate::escape;
 use crate::policy::keys::policy_schema;
 use crate::suite::reference::suite_schema;
 
-/// Print the JSON Schema of policy files or of test files
+/// Print the JSON Schema of policy files, of test files or of the access file
 ///
 /// Draft 2020-12. An editor checks and completes with it; see the first line of the files in policies/.
 #[derive(Args, Debug)]
@@ -25,6 +26,8 @@ enum SchemaFlag {
     Policy,
     /// Test files next to a policy
     Test,
+    /// The file of `serve --access-file`
+    Access,
 }
 
 /// Runs the verb.
@@ -35,6 +38,7 @@ pub(super) fn run(args: SchemaArgs) -> anyhow::Result<Exit> {
     let schema = match args.which {
         SchemaFlag::Policy => policy_schema(),
         SchemaFlag::Test => suite_schema(),
+        SchemaFlag::Access => access_schema(),
     };
     print(&(escape::json_pretty(&schema)? + "\n"))?;
     Ok(Exit::Yes)

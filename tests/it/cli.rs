@@ -220,6 +220,7 @@ fn schema_prints_what_the_reference_has() {
         (&["schema"][..], "policy.schema.json"),
         (&["schema", "policy"], "policy.schema.json"),
         (&["schema", "test"], "test.schema.json"),
+        (&["schema", "access"], "access.schema.json"),
     ] {
         let ran = place.run(args);
         assert_eq!((ran.code, ran.stdout), (0, shipped(name)), "{args:?}");
