@@ -438,9 +438,14 @@ async fn a_full_disk_refuses_expansions_and_loses_none() {
     let denied = client.expand_registration_scopes(registration(Some("admin"))).await.unwrap();
     assert_eq!(denied.into_inner().decision(), v1::Decision::Deny);
     let mut status = v1::policy_status_service_client::PolicyStatusServiceClient::new(channel);
-    let status =
-        status.get_policy_status(v1::GetPolicyStatusRequest {}).await.unwrap().into_inner().status.unwrap();
-    assert_eq!(condition(&status.conditions, "AuditDegraded"), Some(("True", "AuditAppendFailed")));
+    let mut states = status.watch_policy_status(v1::WatchPolicyStatusRequest {}).await.unwrap().into_inner();
+    let status = loop {
+        let state = tokio::time::timeout(DEADLINE, states.message()).await.expect("seen in time");
+        let state = state.unwrap().unwrap().status.unwrap();
+        if condition(&state.conditions, "AuditDegraded") == Some(("True", "AuditAppendFailed")) {
+            break state;
+        }
+    };
     assert_eq!(condition(&status.conditions, "Ready"), Some(("True", "PolicyLoaded")));
     drop(server);
     let recorded = recorded(folder.path()).await;
