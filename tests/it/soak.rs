@@ -102,12 +102,15 @@ fn policy(version: u64) -> String {
     )
 }
 
+/// What calls of a connection are told that the client's library closes: the one that met it, and the others.
+const OWN_END: [&str; 2] = ["too_many_internal_resets", "Canceled, \"connection closed\""];
+
 /// What was answered. `None` if the library of the client closed its own connection: it does after 1,024 answers
 /// to calls that it had given up (`max_local_error_reset_streams` of h2), and makes a new one for the next call.
 #[track_caller]
 fn answered<T>(result: Result<T, tonic::Status>) -> Option<T> {
     match result {
-        Err(status) if format!("{status:?}").contains("too_many_internal_resets") => None,
+        Err(status) if OWN_END.iter().any(|end| format!("{status:?}").contains(end)) => None,
         result => Some(result.expect("a call is answered")),
     }
 }
