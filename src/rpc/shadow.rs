@@ -220,35 +220,21 @@ impl Shadow {
         if serving.set.digest() == shadow.set.digest() {
             return;
         }
-        let found = match &question.request {
+        let policies = [serving, shadow];
+        let (found, audiences, client, requested, registered) = match &question.request {
             ShadowRequest::Expand(request) => {
                 let asked = call::registration(request);
-                let answers =
-                    [serving, shadow].map(|active| (active, registration::expand(&active.set, &asked)));
-                difference(answers).map(|found| v1::ShadowDifference {
-                    audiences: request.audiences.clone(),
-                    client_id: request
-                        .client
-                        .as_ref()
-                        .map_or_else(String::new, |client| client.client_id.clone()),
-                    requested_scope: request.scope.clone(),
-                    registered_scope: request.previous_scope.clone(),
-                    ..found
-                })
+                let answers = policies.map(|active| (active, registration::expand(&active.set, &asked)));
+                let v1::ExpandRegistrationScopesRequest { audiences, client, scope, previous_scope, .. } =
+                    request;
+                (difference(answers), audiences, client, scope, previous_scope)
             }
             ShadowRequest::Check(request) => {
                 let asked = call::authorize(request);
-                let answers = [serving, shadow].map(|active| (active, authorize::check(&active.set, &asked)));
-                difference(answers).map(|found| v1::ShadowDifference {
-                    audiences: request.audiences.clone(),
-                    client_id: request
-                        .client
-                        .as_ref()
-                        .map_or_else(String::new, |client| client.client_id.clone()),
-                    requested_scope: request.scope.clone(),
-                    registered_scope: request.registered_scope.clone(),
-                    ..found
-                })
+                let answers = policies.map(|active| (active, authorize::check(&active.set, &asked)));
+                let v1::CheckAuthorizeScopesRequest { audiences, client, scope, registered_scope, .. } =
+                    request;
+                (difference(answers), audiences, client, scope, registered_scope)
             }
         };
         let Some(found) = found else { return };
@@ -257,6 +243,10 @@ impl Shadow {
             decision_time: time_of(question.decision_id),
             decision_id: question.decision_id.to_string(),
             method: question.method.path().to_owned(),
+            audiences: audiences.clone(),
+            client_id: client.as_ref().map_or_else(String::new, |client| client.client_id.clone()),
+            requested_scope: requested.clone(),
+            registered_scope: registered.clone(),
             ..found
         });
         let mut kept = self.kept();
