@@ -10,8 +10,8 @@
 //! - ```` ```console no-run ````: not run
 //! - ```` ```yaml file=PATH ````: written to that file
 //!
-//! Commands that need more than a shell (Python, Node and their packages, `curl`) run only if `SCOPEWARD_DOCS_CLIENTS` is
-//! set, so that the tests pass where there is Rust alone.
+//! Commands that need more than a shell (Python, Node and their packages, `curl`) run only if `TEST_TOOLS` names `docs-clients`,
+//! so that the tests pass where there is Rust alone.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -22,6 +22,8 @@ use std::{env, fs, thread};
 
 use scopeward::audit::GapReason;
 use tempfile::TempDir;
+
+use crate::tools;
 
 /// How long a command may take, and how long an edit may take to show.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -282,7 +284,7 @@ impl Scene {
             }
             Step::Serve { command } => self.serve(command),
             Step::Run { line, command, output, exit, patient } => {
-                if needs_more_than_a_shell(command) && env::var_os("SCOPEWARD_DOCS_CLIENTS").is_none() {
+                if needs_more_than_a_shell(command) && !tools::wanted("docs-clients") {
                     return;
                 }
                 let deadline = Instant::now() + DEADLINE;
@@ -349,8 +351,6 @@ impl Scene {
         path.push(env::var_os("PATH").unwrap());
         let mut shell = Command::new("bash");
         shell.args(["-c", command]).current_dir(self.folder.path()).env("PATH", path).env("NO_COLOR", "1");
-        // A variable of this test, not of the program.
-        shell.env_remove("SCOPEWARD_DOCS_CLIENTS");
         if let Some((_, server)) = self.addresses.first() {
             shell.env("SCOPEWARD_SERVER", format!("http://{server}"));
         }

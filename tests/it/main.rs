@@ -41,4 +41,5 @@ mod soak;
 mod suites;
 mod supervisor;
 mod tls;
+mod tools;
 mod uris;
