@@ -4,8 +4,10 @@
 //! through the environment. Policies, decisions and the wire are below.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::environment::with_environment;
@@ -22,6 +24,7 @@ mod completions;
 mod diff;
 mod environment;
 mod explain;
+mod health;
 mod help;
 mod input;
 mod output;
@@ -63,6 +66,7 @@ enum Verb {
     Authorize(client::AuthorizeVerb),
     Describe(client::DescribeVerb),
     Status(status::StatusVerb),
+    Health(health::HealthVerb),
     Shadow(shadow::ShadowVerb),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
@@ -110,7 +114,7 @@ impl Exit {
             Self::No => {
                 "it ran, and the answer is no: findings (`check`), a policy that is not valid or a stop that abandoned \
                  something (`serve`), something widens (`diff --fail-on-widening`), the chain does not hold (`audit verify`), \
-                 another policy serves (`status --digest`)"
+                 another policy serves (`status --digest`), the server does not serve (`health`)"
             }
             Self::CouldNotRun => {
                 "it could not run: usage, a setting that is not valid, a named path that cannot be read, a server that cannot \
@@ -161,6 +165,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Authorize(args)) => client::authorize(args),
         Some(Verb::Describe(args)) => client::describe(args),
         Some(Verb::Status(args)) => status::run(args),
+        Some(Verb::Health(args)) => health::run(args, &command),
         Some(Verb::Shadow(args)) => shadow::run(args),
         Some(Verb::Schema(args)) => schema::run(args),
         Some(Verb::Completions(args)) => completions::run(args, Cli::command()),
@@ -201,7 +206,7 @@ fn run_serve(
         // Not reached: the verb was parsed from there.
         return serve::run(serve, "", warnings);
     };
-    let file = serve.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+    let file = ConfigFile::of(serve.config.as_deref())?;
     args.extend(file.flags(given));
     let complete = command.clone().try_get_matches_from(&args)?;
     let Some((_, complete)) = complete.subcommand() else { return serve::run(serve, "", warnings) };
@@ -214,6 +219,27 @@ fn run_serve(
         return Ok(Exit::Yes);
     }
     serve::run(serve, &ConfigFile::summary(complete), warnings)
+}
+
+/// The settings that `serve` has without a flag: those of the environment and of a configuration file.
+///
+/// # Errors
+/// If one of them has an invalid value.
+fn serve_settings(command: &Command, config: Option<&Path>) -> anyhow::Result<ServeArgs> {
+    let mut args: Vec<OsString> = vec![command.get_name().into(), "serve".into()];
+    let parse = |args: &[OsString]| {
+        let parsed = command.clone().try_get_matches_from(args);
+        parsed.map_err(|error| match environment::error(command, args, &error) {
+            Some(message) => anyhow!(message),
+            None => anyhow!(error),
+        })
+    };
+    let given = parse(&args)?;
+    let file = ConfigFile::of(config)?;
+    args.extend(given.subcommand().map(|(_, given)| file.flags(given)).unwrap_or_default());
+    let complete = parse(&args)?;
+    let (_, complete) = complete.subcommand().context("`serve` has no settings")?;
+    Ok(ServeArgs::from_arg_matches(complete)?)
 }
 
 /// What went wrong, from the outside to the inside; a cause that was said already is not said again.

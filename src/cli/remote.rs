@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
+use http::HeaderValue;
+use tokio_rustls::TlsConnector;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use self::address::ServerAddress;
-pub(super) use self::credentials::CredentialArgs;
+pub(super) use self::credentials::{CredentialArgs, TlsArgs};
 pub(super) use self::transport::Remote;
 use self::transport::{TransportProblem, cause};
 use super::output::Format;
@@ -90,18 +92,31 @@ pub(super) fn shown(duration: Duration) -> String {
 /// # Errors
 /// If it cannot connect, or a file with credentials cannot be used.
 pub(super) async fn connect(server: &ServerTarget, limit: TimeoutArgs) -> anyhow::Result<Remote> {
-    // No time-out of its own for calls: it would race with the limit, whose message says what happened.
-    let endpoint = Endpoint::from(server.address.uri())
-        .connect_timeout(limit.timeout)
-        // A stream may be silent for long; a server that is gone must not look like one.
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     let ServerTarget { address, credentials } = server;
     let tls = match address {
         ServerAddress::Https(_) => Some(credentials.tls()?),
         ServerAddress::Http(_) | ServerAddress::Unix(_) => None,
     };
-    Ok(Remote::connect(address, endpoint, tls, credentials.token(address)?).await?)
+    connect_with(address, tls, credentials.token(address)?, limit).await
+}
+
+/// Connects to a server, over TLS to an https server, and shows `token` with each call.
+///
+/// # Errors
+/// If it cannot connect.
+pub(super) async fn connect_with(
+    address: &ServerAddress,
+    tls: Option<TlsConnector>,
+    token: Option<HeaderValue>,
+    limit: TimeoutArgs,
+) -> anyhow::Result<Remote> {
+    // No time-out of its own for calls: it would race with the limit, whose message says what happened.
+    let endpoint = Endpoint::from(address.uri())
+        .connect_timeout(limit.timeout)
+        // A stream may be silent for long; a server that is gone must not look like one.
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    Ok(Remote::connect(address, endpoint, tls, token).await?)
 }
 
 /// Runs one call to its end on a runtime of its own, unless it takes longer than `limit`.

@@ -13,13 +13,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -361,11 +364,20 @@ pub(super) fn client_names(chain: Option<&[CertificateDer<'_>]>) -> (Option<Box<
     (uri, dns_names.into())
 }
 
+/// By what a client knows its server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ServerTrust {
+    /// One of the CAs in this file issued its certificate, for the name that was called.
+    IssuedBy(PathBuf),
+    /// Nothing: whoever answers is asked. Only for questions that show nothing, at an address of this machine.
+    Unverified,
+}
+
 /// The files that a client uses.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ClientTlsFiles {
-    /// Who issues the certificate of the server.
-    pub ca: PathBuf,
+    /// By what it knows its server.
+    pub trust: ServerTrust,
     /// The certificate of the client with its chain, and its key; both or none.
     pub own: Option<(PathBuf, PathBuf)>,
 }
@@ -375,16 +387,25 @@ pub struct ClientTlsFiles {
 /// # Errors
 /// If one of the files cannot be used.
 pub fn client_config(files: &ClientTlsFiles) -> Result<rustls::ClientConfig, TlsError> {
-    let ClientTlsFiles { ca, own } = files;
-    let (roots, _) = roots(ca, &read(TlsFile::Ca, ca)?.bytes)?;
+    let ClientTlsFiles { trust, own } = files;
     let provider = Arc::new(ring::default_provider());
+    let ca = if let ServerTrust::IssuedBy(ca) = trust { &**ca } else { Path::new("") };
     let unusable = |error: rustls::Error| {
         TlsError::new(TlsFile::Ca, ca, TlsFault::Unusable("certificate", 1, error.to_string()))
     };
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(unusable)?
-        .with_root_certificates(roots);
+        .map_err(unusable)?;
+    let builder = match trust {
+        ServerTrust::IssuedBy(ca) => {
+            let (roots, _) = roots(ca, &read(TlsFile::Ca, ca)?.bytes)?;
+            builder.with_root_certificates(roots)
+        }
+        ServerTrust::Unverified => {
+            let verifier = AnyCertificate(provider.signature_verification_algorithms);
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
     let mut config = match own {
         None => builder.with_no_client_auth(),
         Some((certificate, private_key)) => {
@@ -398,6 +419,45 @@ pub fn client_config(files: &ClientTlsFiles) -> Result<rustls::ClientConfig, Tls
     };
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     Ok(config)
+}
+
+/// Takes every certificate whose key the server has.
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
 }
 
 impl fmt::Display for TlsRole {

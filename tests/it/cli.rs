@@ -17,6 +17,7 @@ mod check;
 mod diff;
 mod environment;
 mod explain;
+mod health;
 mod remote;
 mod serve;
 mod status;
@@ -201,6 +202,7 @@ fn without_arguments_it_helps() {
         "authorize",
         "describe",
         "status",
+        "health",
         "test",
         "schema",
         "completions",

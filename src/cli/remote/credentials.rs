@@ -16,11 +16,24 @@ use tokio_rustls::client::TlsStream;
 
 use super::address::ServerAddress;
 use crate::escape::shown;
-use crate::server::tls::{ALPN_H2, ClientTlsFiles, client_config};
+use crate::server::tls::{ALPN_H2, ClientTlsFiles, ServerTrust, client_config};
+
+/// A certificate with its chain, and its key.
+type CertificateFiles = (PathBuf, PathBuf);
 
 /// What a verb shows and asks for.
 #[derive(Args, Clone, Debug)]
 pub(in crate::cli) struct CredentialArgs {
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// File with the token to show
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// What a verb shows and asks for in the handshake.
+#[derive(Args, Clone, Debug)]
+pub(in crate::cli) struct TlsArgs {
     /// Who issues the certificate of an https server (PEM); required there
     #[arg(long, value_name = "FILE")]
     tls_ca_file: Option<PathBuf>,
@@ -30,27 +43,44 @@ pub(in crate::cli) struct CredentialArgs {
     /// The private key of that certificate (PEM)
     #[arg(long, value_name = "FILE")]
     tls_private_key_file: Option<PathBuf>,
-    /// File with the token to show
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
 }
 
-impl CredentialArgs {
+impl TlsArgs {
     /// What TLS with a server needs.
-    pub(super) fn tls(&self) -> anyhow::Result<TlsConnector> {
+    pub(in crate::cli) fn connector(&self) -> anyhow::Result<TlsConnector> {
         let Some(ca) = &self.tls_ca_file else {
             bail!(
                 "an https server needs --tls-ca-file with who issues its certificate, such as \
                  /etc/ssl/certs/ca-certificates.crt"
             );
         };
-        let own = match (&self.tls_cert_file, &self.tls_private_key_file) {
-            (Some(certificate), Some(private_key)) => Some((certificate.clone(), private_key.clone())),
-            (None, None) => None,
+        connector(ServerTrust::IssuedBy(ca.clone()), self.own()?)
+    }
+
+    /// What TLS with a server on this machine needs that is asked nothing but its health: whoever answers, unless --tls-ca-file
+    /// says who issues its certificate.
+    pub(in crate::cli) fn local_connector(
+        &self,
+        own: Option<CertificateFiles>,
+    ) -> anyhow::Result<TlsConnector> {
+        let trust = self.tls_ca_file.clone().map_or(ServerTrust::Unverified, ServerTrust::IssuedBy);
+        connector(trust, own)
+    }
+
+    /// The certificate to show, and its key.
+    pub(in crate::cli) fn own(&self) -> anyhow::Result<Option<CertificateFiles>> {
+        match (&self.tls_cert_file, &self.tls_private_key_file) {
+            (Some(certificate), Some(private_key)) => Ok(Some((certificate.clone(), private_key.clone()))),
+            (None, None) => Ok(None),
             _ => bail!("a certificate needs both --tls-cert-file and --tls-private-key-file"),
-        };
-        let config = client_config(&ClientTlsFiles { ca: ca.clone(), own })?;
-        Ok(TlsConnector::from(Arc::new(config)))
+        }
+    }
+}
+
+impl CredentialArgs {
+    /// What TLS with a server needs.
+    pub(super) fn tls(&self) -> anyhow::Result<TlsConnector> {
+        self.tls.connector()
     }
 
     /// The token to show to a server. None travels in plaintext to another machine.
@@ -63,6 +93,11 @@ impl CredentialArgs {
         }
         read_token(path).map(Some)
     }
+}
+
+fn connector(trust: ServerTrust, own: Option<CertificateFiles>) -> anyhow::Result<TlsConnector> {
+    let config = client_config(&ClientTlsFiles { trust, own })?;
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn is_loopback(uri: &Uri) -> bool {
@@ -143,12 +178,8 @@ mod tests {
 
     #[test]
     fn a_token_stays_on_this_machine_or_in_tls() {
-        let args = CredentialArgs {
-            tls_ca_file: None,
-            tls_cert_file: None,
-            tls_private_key_file: None,
-            token_file: Some("nowhere".into()),
-        };
+        let tls = TlsArgs { tls_ca_file: None, tls_cert_file: None, tls_private_key_file: None };
+        let args = CredentialArgs { tls, token_file: Some("nowhere".into()) };
         for (server, is_refused) in [
             ("http://127.0.0.1:1", false),
             ("localhost:1", false),

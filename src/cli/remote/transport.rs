@@ -29,10 +29,11 @@ use super::credentials::connect_tls;
 use crate::escape::shown;
 
 /// A connection to a server, for generated clients.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(in crate::cli) struct Remote {
     channel: Channel,
     server: ServerAddress,
+    tls: Option<TlsConnector>,
     /// What each call shows of the caller.
     token: Option<HeaderValue>,
     heard: Heard,
@@ -50,9 +51,9 @@ impl Remote {
         token: Option<HeaderValue>,
     ) -> Result<Self, TransportProblem> {
         let heard = Heard::default();
-        let connector = Connector { server: server.clone(), tls, heard: heard.clone() };
+        let connector = Connector { server: server.clone(), tls: tls.clone(), heard: heard.clone() };
         match endpoint.connect_with_connector(connector).await {
-            Ok(channel) => Ok(Self { channel, server: server.clone(), token, heard }),
+            Ok(channel) => Ok(Self { channel, server: server.clone(), tls, token, heard }),
             Err(error) => Err(TransportProblem(not_connected(server, &error))),
         }
     }
@@ -69,7 +70,7 @@ impl Service<Request<Body>> for Remote {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Self { mut channel, server, token, heard } = self.clone();
+        let Self { mut channel, server, tls, token, heard } = self.clone();
         if let Some(token) = token {
             request.headers_mut().insert(header::AUTHORIZATION, token);
         }
@@ -80,7 +81,7 @@ impl Service<Request<Body>> for Remote {
             };
             let answer = match answer {
                 Ok(answer) => answer,
-                Err(error) => return Err(heard.problem(&server, &error).await),
+                Err(error) => return Err(heard.problem(&server, tls.as_ref(), &error).await),
             };
             let content = answer.headers().get(header::CONTENT_TYPE);
             if content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc")) {
@@ -129,12 +130,19 @@ impl Heard {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    async fn problem(&self, server: &ServerAddress, error: &tonic::transport::Error) -> TransportProblem {
+    async fn problem(
+        &self,
+        server: &ServerAddress,
+        tls: Option<&TlsConnector>,
+        error: &tonic::transport::Error,
+    ) -> TransportProblem {
         let (mut bytes, mut is_closed) = (Vec::new(), false);
         self.note(|heard| (bytes, is_closed) = (heard.bytes.clone(), heard.is_closed));
         if let ServerAddress::Https(_) = server {
-            // What was heard was encrypted, and TLS says what it was.
-            return TransportProblem(format!("the connection to {server} failed: {}", cause(error)));
+            // What was heard was encrypted, and TLS says what it was, unless a write failed first.
+            let alert = timeout(PROBE_TIMEOUT, alert(server, tls)).await.ok().flatten();
+            let cause = alert.unwrap_or_else(|| tls_cause(error));
+            return TransportProblem(format!("the connection to {server} failed: {cause}"));
         }
         if bytes.is_empty() && is_closed {
             // A server of HTTP/1 may close where HTTP/2 begins and say nothing.
@@ -142,6 +150,12 @@ impl Heard {
         }
         TransportProblem(explain(server, &bytes, is_closed, error))
     }
+}
+
+/// What a server says in TLS to who is silent after the handshake: in TLS 1.3 that is where it refuses a client.
+async fn alert(server: &ServerAddress, tls: Option<&TlsConnector>) -> Option<String> {
+    let mut stream = open(server, tls).await.ok()?;
+    stream.read_u8().await.err().map(|error| tls_cause(&error))
 }
 
 /// What a peer answers in HTTP/1.
@@ -210,7 +224,7 @@ fn hint(what: &str) -> String {
 }
 
 fn not_connected(server: &ServerAddress, error: &dyn std::error::Error) -> String {
-    let cause = cause(error);
+    let cause = tls_cause(error);
     if cause.contains("lookup address") {
         return format!(
             "could not connect to {server}: the host is not known ({cause}); name another one with `--server HOST:PORT`"
@@ -220,6 +234,31 @@ fn not_connected(server: &ServerAddress, error: &dyn std::error::Error) -> Strin
         "could not connect to {server}: {cause}; start a server there with `scopeward serve`, or name another one \
          with `--server`"
     )
+}
+
+/// The innermost cause; what a server says of the certificate that it was shown, or was not, in words that say what to try.
+fn tls_cause(error: &dyn std::error::Error) -> String {
+    let cause = cause(error);
+    let Some(alert) = cause.strip_prefix("received fatal alert: ") else { return cause };
+    match alert {
+        "CertificateRequired" => {
+            "the server requires a client certificate, for every call and health, too; name one that its \
+             --tls-client-ca-file issued with --tls-cert-file and --tls-private-key-file"
+                .to_owned()
+        }
+        "UnknownCA"
+        | "BadCertificate"
+        | "UnsupportedCertificate"
+        | "CertificateExpired"
+        | "CertificateUnknown"
+        | "CertificateRevoked" => {
+            format!(
+                "the server does not accept the client certificate of --tls-cert-file ({alert}); it has to be one for \
+                 clients that the server's --tls-client-ca-file issued"
+            )
+        }
+        _ => cause,
+    }
 }
 
 /// The innermost cause, which is what the system says; those around it only say that it was a transport.

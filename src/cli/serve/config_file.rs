@@ -43,6 +43,14 @@ pub(in crate::cli) struct ConfigError {
 }
 
 impl ConfigFile {
+    /// Reads a file; without one nothing is said.
+    ///
+    /// # Errors
+    /// Those of [`ConfigFile::read`].
+    pub(in crate::cli) fn of(path: Option<&Path>) -> anyhow::Result<Self> {
+        path.map_or_else(|| Ok(Self::default()), Self::read)
+    }
+
     /// Reads a file.
     ///
     /// # Errors
