@@ -45,6 +45,7 @@ mod audit_health;
 mod call;
 pub mod config;
 mod connection;
+mod console;
 mod credentials;
 mod descriptors;
 mod follow;

@@ -55,6 +55,7 @@ pub(super) struct ServeArgs {
     pub(super) tls_client_ca_file: Option<PathBuf>,
     access_file: Option<PathBuf>,
     admin_listen: SocketAddr,
+    console: bool,
     debounce: Duration,
     removal_quiet: Duration,
     rescan_interval: Duration,
@@ -117,6 +118,7 @@ impl ServeArgs {
             tls_client_ca_file: given.optional("tls-client-ca-file")?,
             access_file: given.optional("access-file")?,
             admin_listen: given.value("admin-listen")?,
+            console: given.value("console")?,
             debounce: given.value("debounce")?,
             removal_quiet: given.value("removal-quiet")?,
             rescan_interval: given.value("rescan-interval")?,
@@ -240,6 +242,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         tls_client_ca_file,
         access_file,
         admin_listen,
+        console,
         debounce,
         removal_quiet,
         rescan_interval,
@@ -275,6 +278,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
             ..Config::default()
         },
         admin_listen,
+        console,
         policies,
         state_dir,
         debounce,
@@ -417,6 +421,7 @@ mod tests {
         let ServerSettings {
             server,
             admin_listen,
+            console,
             policies,
             state_dir,
             debounce,
@@ -433,6 +438,7 @@ mod tests {
         } = ServerSettings::default();
         assert_eq!(args.listen, server.listen);
         assert_eq!((args.listen_unix_mode, args.admin_listen), (server.listen_unix_mode, admin_listen));
+        assert_eq!(args.console, console);
         assert_eq!((args.policies, args.state_dir), (policies, state_dir));
         assert_eq!((args.debounce, args.removal_quiet), (debounce, removal_quiet));
         assert_eq!((args.rescan_interval, args.shutdown_timeout), (rescan_interval, server.shutdown_timeout));

@@ -111,6 +111,19 @@ impl DecisionCounts {
         }
     }
 
+    /// How many answers of each kind there were: the RPC, the reason (`None` if they allow), the count. What never happened is
+    /// left out.
+    pub fn totals(&self) -> impl Iterator<Item = (&'static str, Option<Reason>, u64)> {
+        DecidingMethod::ALL
+            .into_iter()
+            .zip(&self.0.by_end)
+            .flat_map(|(method, ends)| {
+                let reasons = std::iter::once(None).chain(Reason::ALL.into_iter().map(Some));
+                ends.iter().zip(reasons).map(move |(counter, reason)| (method.name(), reason, counter.get()))
+            })
+            .filter(|(.., count)| *count > 0)
+    }
+
     /// Adds the counters to what `/metrics` shows.
     pub fn register(&self, registry: &mut Registry) {
         let Counters { decisions, unknown_registrations, .. } = &*self.0;
@@ -189,6 +202,13 @@ mod tests {
         let counted: Vec<&str> =
             text.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0")).collect();
         assert_eq!(counted.len(), 1 + Reason::ALL.len() + 1 + 3, "{text}");
+        let totals: Vec<_> = counts.totals().collect();
+        assert_eq!(totals.len(), 1 + Reason::ALL.len() + 1);
+        assert!(totals.contains(&("CheckAuthorizeScopes", None, 1)), "{totals:?}");
+        assert!(
+            totals.contains(&("BatchCheckAuthorizeScopes", Some(Reason::ClientTooLarge), 1)),
+            "{totals:?}"
+        );
         for line in [
             r#"scopeward_decisions_total{method="CheckAuthorizeScopes",decision="ALLOW",reason=""} 1"#,
             r#"scopeward_decisions_total{method="ExpandRegistrationScopes",decision="DENY",reason="TOO_MANY_SCOPES"} 1"#,

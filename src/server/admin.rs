@@ -1,4 +1,4 @@
-//! The admin HTTP endpoint: `/livez`, `/readyz`, `/metrics`, `/status.json`.
+//! The admin HTTP endpoint: `/livez`, `/readyz`, `/metrics`, `/status.json`, and `/console` if it was asked for.
 //!
 //! Plain HTTP/1 on its own address, for probes and monitoring; it answers no decisions. `/livez` never depends on the policy:
 //! restarting a process does not fix a file.
@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::accept::next_connection;
+use super::console::Console;
 use super::metrics::{self, Metrics};
 use crate::budget::{Budget, Permit};
 use crate::rpc::policy_status::StatusMessages;
@@ -36,15 +37,17 @@ use crate::rpc::policy_status::StatusMessages;
 /// # Errors
 ///
 /// None today: what a peer does ends its connection, and what the system lacks is waited for.
-pub async fn serve(
+pub(super) async fn serve(
     listener: TcpListener,
     messages: StatusMessages,
     metrics: Metrics,
+    console: Option<Console>,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let endpoint = Arc::new(Endpoint {
         messages,
         metrics,
+        console,
         waiting: Mutex::default(),
         large: Budget::new(MAX_LARGE_ANSWERS),
     });
@@ -68,6 +71,7 @@ pub async fn serve(
 struct Endpoint {
     messages: StatusMessages,
     metrics: Metrics,
+    console: Option<Console>,
     /// Connections that have not asked yet, the oldest first.
     waiting: Mutex<VecDeque<AbortHandle>>,
     /// Answers that are large.
@@ -97,11 +101,14 @@ impl Endpoint {
     async fn connection(self: Arc<Self>, stream: TcpStream) {
         // Held until the connection ends, since it has one answer.
         let place: Mutex<Option<Permit>> = Mutex::new(None);
-        let service = service_fn(|request| {
+        let service = service_fn(async |request| {
             self.asked();
-            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            let answer = self.answer(&request, &mut place);
-            async move { Ok::<_, Infallible>(answer) }
+            let (answer, permit) = match &self.console {
+                Some(console) if Console::is_asked(&request) => console.answer(request).await,
+                _ => self.answer(&request),
+            };
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+            Ok::<_, Infallible>(answer)
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -116,33 +123,27 @@ impl Endpoint {
         }
     }
 
-    fn answer<B>(&self, request: &Request<B>, place: &mut Option<Permit>) -> Response<Full<Bytes>> {
+    fn answer<B>(&self, request: &Request<B>) -> AdminAnswer {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+            return (response, None);
         }
-        match request.uri().path() {
+        let response = match request.uri().path() {
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.readyz(request.uri().query()),
             path @ ("/status.json" | "/metrics") => {
-                let Ok(permit) = self.large.take(1) else {
-                    let mut response = text(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "too many answers are on their way\n".to_owned(),
-                    );
-                    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                    return response;
-                };
-                *place = Some(permit);
-                if path == "/metrics" {
+                let Ok(permit) = self.large.take(1) else { return (busy(), None) };
+                let response = if path == "/metrics" {
                     answer(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics.render())
                 } else {
                     self.status()
-                }
+                };
+                return (response, Some(permit));
             }
-            _ => text(StatusCode::NOT_FOUND, "not found\n".to_owned()),
-        }
+            _ => not_found(),
+        };
+        (response, None)
     }
 
     /// 200 while requests are answered, 503 otherwise; with `?verbose` every condition in a line.
@@ -182,18 +183,37 @@ impl Endpoint {
     }
 }
 
-fn text(code: StatusCode, body: String) -> Response<Full<Bytes>> {
+/// A response, and the place that it holds until the connection ends.
+pub(super) type AdminAnswer = (Response<Full<Bytes>>, Option<Permit>);
+
+pub(super) fn not_found() -> Response<Full<Bytes>> {
+    text(StatusCode::NOT_FOUND, "not found\n".to_owned())
+}
+
+/// For what cannot be answered because of others, and may be asked again in a second.
+pub(super) fn busy() -> Response<Full<Bytes>> {
+    let mut response =
+        text(StatusCode::SERVICE_UNAVAILABLE, "too many answers are on their way\n".to_owned());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+pub(super) fn text(code: StatusCode, body: String) -> Response<Full<Bytes>> {
     answer(code, "text/plain; charset=utf-8", body)
 }
 
-fn answer(code: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(super) fn answer(
+    code: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 /// How long a connection may take from its first byte to its last.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Connections that have not asked yet.

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::access::{AccessError, AccessFollower, Gate};
 use super::audit_health::{Show, log_start};
 use super::config::{AuditSettings, Config, ServerSettings};
+use super::console::Console;
 use super::credentials::CredentialsTask;
 use super::lifecycle::Lifecycle;
 use super::listen::{ListenAddr, Listeners};
@@ -104,6 +105,7 @@ pub struct App {
     listeners: Listeners,
     admin: TcpListener,
     admin_addr: SocketAddr,
+    has_console: bool,
     tracker: Arc<StatusTracker>,
     current: Current,
     metrics: Metrics,
@@ -142,6 +144,7 @@ impl App {
         let ServerSettings {
             server: mut config,
             admin_listen,
+            console: has_console,
             policies,
             state_dir,
             debounce,
@@ -166,6 +169,9 @@ impl App {
         let bind = |source| ServerError::Bind { addr: admin_listen.into(), source };
         let admin = TcpListener::bind(admin_listen).await.map_err(bind)?;
         let admin_addr = admin.local_addr().map_err(bind)?;
+        if has_console && !admin_addr.ip().to_canonical().is_loopback() {
+            warn!(%admin_addr, "the console shows the whole policy to everybody who reaches the admin address");
+        }
         let unusable = |source| AppError::StateDir { path: state_dir.clone(), source };
         // Only for the owner: the audit log holds what clients said of themselves.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&state_dir).map_err(unusable)?;
@@ -291,6 +297,7 @@ impl App {
             listeners,
             admin,
             admin_addr,
+            has_console,
             tracker,
             current,
             metrics,
@@ -360,6 +367,7 @@ impl App {
             listeners,
             admin,
             admin_addr: _,
+            has_console,
             tracker,
             current,
             metrics,
@@ -382,6 +390,7 @@ impl App {
         let draining = lifecycle.draining();
         let messages = StatusMessages::new(Arc::clone(&tracker));
         let comparing = shadow.as_ref().map(|part| part.shadow.clone());
+        let console = has_console.then(|| Console::new(messages.clone(), decisions.clone()));
         let services = Services::new(lifecycle)
             .counted_by(metrics.pressure())
             .behind(gate)
@@ -430,7 +439,7 @@ impl App {
             });
         }
         supervisor.task(Part::Admin, |stop| {
-            let serving = admin::serve(admin, messages, metrics.clone(), stop.cancelled_owned());
+            let serving = admin::serve(admin, messages, metrics.clone(), console, stop.cancelled_owned());
             async { serving.await.map_err(|error| error.to_string()) }
         });
         let tls = listeners.tls.clone();

@@ -23,6 +23,8 @@ pub struct ServerSettings {
     pub server: Config,
     /// Where the admin endpoint listens. Port 0 picks a free one. Default `127.0.0.1:50552`.
     pub admin_listen: SocketAddr,
+    /// Whether the admin endpoint has the console. Default false.
+    pub console: bool,
     /// The policy directory. Default `policies`.
     pub policies: PathBuf,
     /// Where state is kept: last good policy and audit log. Default `.scopeward`.
@@ -56,6 +58,7 @@ impl Default for ServerSettings {
         Self {
             server: Config::default(),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50552)),
+            console: false,
             policies: PathBuf::from("policies"),
             state_dir: PathBuf::from(".scopeward"),
             debounce: Duration::from_millis(150),

@@ -20,6 +20,7 @@ mod bad_policies;
 mod certs;
 mod cli;
 mod connections;
+mod console;
 mod decisions;
 mod describe;
 mod descriptors;

@@ -220,6 +220,12 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         text: "Where to serve /livez, /readyz, /metrics and /status.json; port 0 picks a free one",
     },
     ServeSetting {
+        flag: "console",
+        kind: SettingKind::Switch,
+        default: None,
+        text: "Serve the console at /console of the admin address: it shows the whole policy to everybody who reaches that",
+    },
+    ServeSetting {
         flag: "debounce",
         kind: ANY_TIME,
         default: Some("150ms"),
