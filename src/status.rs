@@ -168,6 +168,12 @@ impl StatusTracker {
         Arc::clone(&self.newest.borrow())
     }
 
+    /// The state now, of the audiences with these names or aliases alone: what serves, findings and audience statuses.
+    #[must_use]
+    pub fn snapshot_of(&self, names: &[Box<str>]) -> Snapshot {
+        self.lock().snapshot_of(names)
+    }
+
     /// Returns `true` if requests are answered.
     #[must_use]
     pub fn is_ready(&self) -> bool {

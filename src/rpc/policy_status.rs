@@ -25,7 +25,6 @@ use super::caller::CallerIdentity;
 use super::v1;
 use super::v1::policy_status_service_server::PolicyStatusServiceServer;
 use crate::audience::normalise;
-use crate::policy::AudiencePolicy;
 use crate::policy::finding::Finding;
 use crate::proto::json;
 use crate::rpc::error::RpcError;
@@ -83,6 +82,17 @@ impl StatusMessages {
             }
         }
     }
+
+    /// What a caller gets: the newest status, or its part of it if it knows certain audiences only.
+    fn frame_for(&self, known: Option<&[Box<str>]>) -> Bytes {
+        let Some(known) = known else { return self.newest().frame() };
+        let mut message = convert(&self.tracker.snapshot_of(known));
+        // Of the whole: they may speak of any audience.
+        for condition in &mut message.conditions {
+            condition.message = "not shown to callers that know certain audiences only".to_owned();
+        }
+        Rendered::frame_of(&message)
+    }
 }
 
 impl Rendered {
@@ -120,44 +130,6 @@ impl Rendered {
         frame.put_u32(u32::try_from(field.len()).unwrap_or(u32::MAX));
         frame.put(field);
         frame.freeze()
-    }
-
-    /// The same for a caller that knows these audiences only.
-    fn frame_within(&self, known: &[Box<str>]) -> Bytes {
-        let normal = |name: &str| normalise(name).map_or_else(|_| name.to_owned(), Cow::into_owned);
-        let mut own: Vec<String> = known.iter().map(|name| normal(name)).collect();
-        if let Some(serving) = &self.snapshot.serving {
-            let aliased = |audience: &&Arc<AudiencePolicy>| {
-                audience.aliases.iter().any(|alias| own.contains(&alias.normal.to_string()))
-            };
-            let found: Vec<_> = serving
-                .audiences
-                .iter()
-                .filter(aliased)
-                .map(|audience| audience.normal().to_owned())
-                .collect();
-            own.extend(found);
-        }
-        let is_own = |name: &str| own.contains(&normal(name));
-        let mut message = self.message.clone();
-        message.audience_statuses.retain(|status| is_own(&status.audience));
-        message.audience_status_count = u32::try_from(message.audience_statuses.len()).unwrap_or(u32::MAX);
-        let serving = self.snapshot.serving.iter().flat_map(|serving| serving.audiences.iter());
-        let count = serving.filter(|audience| is_own(&audience.audience)).count();
-        message.audience_count = u32::try_from(count).unwrap_or(u32::MAX);
-        if let Some(attempt) = &mut message.last_attempt {
-            attempt.findings.retain(|finding| is_own(&finding.audience));
-            attempt.finding_count = u32::try_from(attempt.findings.len()).unwrap_or(u32::MAX);
-        }
-        // Of the whole: they may speak of any audience.
-        for condition in &mut message.conditions {
-            condition.message = "not shown to callers that know certain audiences only".to_owned();
-        }
-        Self::frame_of(&message)
-    }
-
-    fn frame_for(&self, caller: Option<&[Box<str>]>) -> Bytes {
-        caller.map_or_else(|| self.frame(), |known| self.frame_within(known))
     }
 }
 
@@ -213,7 +185,7 @@ impl PolicyStatus {
                     }
                 }
                 changes.mark_unchanged();
-                Some((messages.newest().frame_for(known.as_deref()), (changes, false)))
+                Some((messages.frame_for(known.as_deref()), (changes, false)))
             }
         })
     }
@@ -228,7 +200,7 @@ impl v1::policy_status_service_server::PolicyStatusService for PolicyStatus {
         request: Request<v1::GetPolicyStatusRequest>,
     ) -> Result<Response<v1::GetPolicyStatusResponse>, Status> {
         let mut response = Response::new(v1::GetPolicyStatusResponse::default());
-        let frame = self.messages.newest().frame_for(known(request.extensions()).as_deref());
+        let frame = self.messages.frame_for(known(request.extensions()).as_deref());
         response.extensions_mut().insert(SharedBody::new(stream::iter([frame])));
         Ok(response)
     }

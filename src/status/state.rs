@@ -1,6 +1,7 @@
 //! How the state follows from what happened: which condition holds, why, and since when.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,6 +10,7 @@ use super::{
     AudienceStatus, Condition, ConditionState, ConditionStatus, LastAttempt, LoadOutcome, MAX_LISTED,
     PolicyStatusChange, Serving, Snapshot, TrackedPolicy, kind, remove_condition, set_condition,
 };
+use crate::audience::normalise;
 use crate::policy::AudiencePolicy;
 use crate::policy::finding::{Code, Finding, Findings};
 
@@ -262,7 +264,7 @@ impl TrackedStatus {
 
     fn find(&self, audience: &str) -> Option<&Arc<AudiencePolicy>> {
         let audiences = &self.serving.as_ref()?.audiences;
-        let normal = crate::audience::normalise(audience).ok()?;
+        let normal = normalise(audience).ok()?;
         let at = audiences.binary_search_by(|known| known.normal().cmp(&*normal)).ok()?;
         audiences.get(at)
     }
@@ -341,12 +343,8 @@ impl TrackedStatus {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let status = |audience: &str| AudienceStatus {
-            audience: audience.to_owned(),
-            conditions: self.records.get(audience).cloned().unwrap_or_else(|| self.healthy(audience, false)),
-        };
         let mut audience_statuses: Vec<AudienceStatus> =
-            self.troubled.keys().take(MAX_LISTED).map(|audience| status(audience)).collect();
+            self.troubled.keys().take(MAX_LISTED).map(|audience| self.audience_status(audience)).collect();
         let audiences = self.serving.as_ref().map(|serving| &serving.audiences);
         let quiet = audiences.iter().flat_map(|audiences| audiences.iter());
         let mut in_trouble_and_active = 0;
@@ -354,7 +352,7 @@ impl TrackedStatus {
             if self.troubled.contains_key(&*audience.audience) {
                 in_trouble_and_active += 1;
             } else if audience_statuses.len() < MAX_LISTED {
-                audience_statuses.push(status(&audience.audience));
+                audience_statuses.push(self.audience_status(&audience.audience));
             }
         }
         let active_count = audiences.map_or(0, |audiences| audiences.len());
@@ -367,6 +365,54 @@ impl TrackedStatus {
             audience_status_count: active_count + self.troubled.len() - in_trouble_and_active,
         }
     }
+
+    /// Of the audiences with these names or aliases alone, however many others there are.
+    pub(super) fn snapshot_of(&self, names: &[Box<str>]) -> Snapshot {
+        let mut own: BTreeSet<String> = names.iter().map(|name| normal(name).into_owned()).collect();
+        let serving = self.serving.as_ref().map(|serving| {
+            let is_own = |audience: &&Arc<AudiencePolicy>| {
+                own.contains(audience.normal())
+                    || audience.aliases.iter().any(|alias| own.contains(&*alias.normal))
+            };
+            Serving {
+                audiences: serving.audiences.iter().filter(is_own).cloned().collect(),
+                ..serving.clone()
+            }
+        });
+        let active = serving.iter().flat_map(|serving| serving.audiences.iter());
+        own.extend(active.clone().map(|audience| audience.normal().to_owned()));
+        let is_own = |audience: &str| own.contains(&*normal(audience));
+        let in_trouble: Vec<&str> =
+            self.troubled.keys().map(String::as_str).filter(|audience| is_own(audience)).collect();
+        let quiet =
+            active.map(|audience| &*audience.audience).filter(|name| !self.troubled.contains_key(*name));
+        let audiences: Vec<&str> = in_trouble.into_iter().chain(quiet).collect();
+        let audience_statuses = audiences.iter().take(MAX_LISTED).map(|name| self.audience_status(name));
+        let last_attempt = self.last_attempt.clone().map(|attempt| {
+            let findings = attempt.findings.iter().filter(|finding| is_own(&finding.audience));
+            let findings: Arc<[Finding]> = findings.cloned().collect();
+            LastAttempt { finding_count: findings.len(), findings, ..attempt }
+        });
+        Snapshot {
+            source: Arc::clone(&self.source),
+            last_attempt,
+            conditions: self.ordered(),
+            audience_statuses: audience_statuses.collect(),
+            audience_status_count: audiences.len(),
+            serving,
+        }
+    }
+
+    fn audience_status(&self, audience: &str) -> AudienceStatus {
+        let known = self.records.get(audience).cloned();
+        let conditions = known.unwrap_or_else(|| self.healthy(audience, false));
+        AudienceStatus { audience: audience.to_owned(), conditions }
+    }
+}
+
+/// The normal form of an audience; the text itself if it has none, as a finding may quote it.
+fn normal(audience: &str) -> Cow<'_, str> {
+    normalise(audience).unwrap_or(Cow::Borrowed(audience))
 }
 
 /// To the next second, in UTC, since a wait is not over before its end.

@@ -239,6 +239,58 @@ fn lists_are_bounded_and_counted() {
 }
 
 #[test]
+fn whoever_knows_some_audiences_sees_those_however_many_others_there_are() {
+    let tracker = tracker();
+    let others = |baseline: &str| {
+        let one = |n| format!("a{n}: {{scopesSupported: [x], baselineClientScopes: [{baseline}]}}");
+        (0..1500).map(one).collect::<Vec<_>>().join(", ")
+    };
+    let policy = |baseline, own| {
+        format!("audiences: {{{}, z: {{scopesSupported: [{own}], aliases: [z-alias]}}}}", others(baseline))
+    };
+    serve(&tracker, &policy("x", "x"), 1, 10);
+    let own = |names: &[&str]| {
+        let names: Vec<Box<str>> = names.iter().map(|name| (*name).into()).collect();
+        tracker.snapshot_of(&names)
+    };
+    let seen = |snapshot: &Snapshot| {
+        let names: Vec<_> = snapshot.audience_statuses.iter().map(|status| status.audience.clone()).collect();
+        (names, snapshot.audience_status_count, snapshot.serving.as_ref().unwrap().audiences.len())
+    };
+    let listed =
+        |name: &str| tracker.snapshot().audience_statuses.iter().any(|status| status.audience == name);
+    assert!(!listed("z"), "it comes after the most that are listed");
+    assert_eq!(seen(&own(&["z"])), (vec!["z".to_owned()], 1, 1));
+    assert_eq!(seen(&own(&["z-alias"])), (vec!["z".to_owned()], 1, 1));
+    assert_eq!(seen(&own(&["z", "a3", "nowhere"])), (vec!["a3".to_owned(), "z".to_owned()], 2, 2));
+    assert_eq!(seen(&own(&[])), (vec![], 0, 0));
+
+    // Those in trouble are first, and findings of others are neither shown nor counted.
+    reject(&tracker, &policy("x", "\"a b\""), 20);
+    let snapshot = own(&["a3", "z-alias"]);
+    assert_eq!(seen(&snapshot), (vec!["z".to_owned(), "a3".to_owned()], 2, 2));
+    is(
+        &snapshot.audience_statuses[0].conditions,
+        kind::POLICY_ACCEPTED,
+        ConditionStatus::False,
+        "PolicyRejected",
+        20,
+    );
+    assert_eq!(snapshot.last_attempt.unwrap().finding_count, 1);
+    reject(&tracker, &policy("y", "x"), 30);
+    let snapshot = own(&["z"]);
+    is(
+        &snapshot.audience_statuses[0].conditions,
+        kind::POLICY_ACCEPTED,
+        ConditionStatus::Unknown,
+        "PolicyNotAccepted",
+        30,
+    );
+    let attempt = snapshot.last_attempt.unwrap();
+    assert_eq!((attempt.findings.len(), attempt.finding_count), (0, 0));
+}
+
+#[test]
 fn watchers_are_woken_by_changes_only() {
     let tracker = tracker();
     let mut changes = tracker.watch();
