@@ -1,20 +1,24 @@
 //! Where the server listens: TCP addresses and Unix sockets, bound before anything else starts.
 //!
 //! A Unix socket has its mode from the moment that it is there, replaces a stale one that a killed server left, and is removed when
-//! the server ends. Whether somebody still answers at an old one is asked by connecting to it.
+//! the server ends. Whether somebody still answers at an old one is asked by connecting to it, with the folder locked, so that
+//! two servers that start at once do not both find it stale.
 
 use std::fmt;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use rustix::fs::{Mode, fchmod};
+use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio::time::{Instant, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::ServerError;
@@ -131,6 +135,8 @@ impl BoundListener {
                 Ok(Self { socket: BoundSocket::Tcp(listener), address, _file: None })
             }
             ListenAddr::Unix(path) => {
+                // Held until it listens: of two servers that start at once, one finds the other.
+                let _lock = lock_folder(path).await?;
                 remove_stale(path).await?;
                 let socket = UnixSocket::new_stream()?;
                 // Before it has a name, so that nobody can connect whom the mode shuts out.
@@ -160,6 +166,29 @@ impl BoundListener {
                 let uid = stream.peer_cred()?.uid();
                 Ok((Socket::Unix(stream), PeerAddress::Unix { uid }))
             }
+        }
+    }
+}
+
+/// Locks the folder of a socket against other servers that take a name in it. Given back when the file is closed.
+async fn lock_folder(path: &Path) -> io::Result<Option<File>> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = match File::open(folder) {
+        // A folder may be written to and not be listed. Nothing in it can be locked that stays nowhere.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        opened => opened?,
+    };
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(folder)),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => sleep(LOCK_RETRY).await,
+            Err(Errno::WOULDBLOCK) => {
+                let text = "another process holds a lock on the folder".to_owned();
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+            }
+            // Not every filesystem has locks.
+            Err(_) => return Ok(None),
         }
     }
 }
@@ -273,6 +302,9 @@ impl AsyncWrite for Socket {
 
 /// As many as the standard library asks for.
 const BACKLOG: u32 = 128;
+/// How long another server may take to bind its socket.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
@@ -325,5 +357,28 @@ mod tests {
         assert!(path.exists());
         drop(second);
         assert!(!path.exists());
+    }
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_servers_that_start_at_once_on_a_stale_socket_one_wins() {
+        let folder = TempDir::new().expect("a folder");
+        let path = folder.path().join("s");
+        for round in 0..20 {
+            drop(net::UnixListener::bind(&path).expect("a stale socket"));
+            let starts: Vec<_> = (0..8)
+                .map(|_| {
+                    let path = path.clone();
+                    tokio::spawn(async move { bind(&path).await })
+                })
+                .collect();
+            let mut ended = Vec::new();
+            for start in starts {
+                ended.push(start.await.expect("it ends"));
+            }
+            let lost: Vec<_> = ended.iter().filter_map(|ended| ended.as_ref().err()).collect();
+            assert_eq!(lost.len(), 7, "round {round}: {lost:?}");
+            assert!(lost.iter().all(|error| error.ends_with("another process listens there")), "{lost:?}");
+            UnixStream::connect(&path).await.expect("the one that won is reached by the name");
+            drop(ended);
+        }
     }
 }
