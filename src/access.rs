@@ -118,16 +118,10 @@ impl AccessList {
         &self.callers
     }
 
-    /// Returns `true` if a caller is known by a certificate.
-    #[must_use]
-    pub fn uses_certificates(&self) -> bool {
-        !(self.by_spiffe_id.is_empty() && self.by_dns_name.is_empty())
-    }
-
-    /// Returns `true` if a caller is known by its user.
-    #[must_use]
-    pub fn uses_unix_users(&self) -> bool {
-        !self.by_uid.is_empty()
+    /// The callers that are known by one of these keys of `match`, in the order of the file.
+    pub fn known_by(&self, keys: &[&str]) -> impl Iterator<Item = &CallerRules> {
+        let is_of = |one: &String| one.split_once(' ').is_some_and(|(key, _)| keys.contains(&key));
+        self.callers.iter().filter(move |caller| caller.matches.iter().any(is_of))
     }
 
     /// The place among [`AccessList::callers`] of who shows this, and by what it is known: by a token before a certificate, since it

@@ -256,10 +256,22 @@ pub struct ReadAccess {
     pub files: Vec<SourceFile>,
 }
 
+/// How callers can reach the server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    /// Certificates of clients are asked for.
+    pub(super) has_client_ca: bool,
+    /// It listens on a Unix socket.
+    pub(super) has_socket: bool,
+    /// Other machines reach it without TLS.
+    pub(super) has_remote_plaintext: bool,
+}
+
 /// Follows the access file: what is valid counts, what is not leaves the last good one.
 #[derive(Debug)]
 pub(super) struct AccessFollower {
     path: PathBuf,
+    reach: Reach,
     serving: Arc<ArcSwap<ServingAccess>>,
     followed: FollowedFiles,
     /// Since when the file is as it is.
@@ -280,16 +292,18 @@ impl AccessFollower {
     /// If it cannot be used.
     pub(super) fn start(
         path: PathBuf,
+        reach: Reach,
         removal_quiet: Duration,
         tracker: Arc<StatusTracker>,
         recorder: AuditRecorder,
     ) -> Result<(Self, Gate), AccessError> {
         let ReadAccess { checked, outline, .. } = read_access(&path)?;
-        log_warnings(&checked.warnings);
+        let warnings = checked.warnings.clone();
         let serving = Arc::new(ArcSwap::from_pointee(ServingAccess::new(checked, outline, None)));
         let follower = Self {
             followed: FollowedFiles::new(vec![path.clone()]),
             path,
+            reach,
             serving: Arc::clone(&serving),
             quiet_since: Instant::now(),
             removal_quiet,
@@ -299,20 +313,35 @@ impl AccessFollower {
             tracker,
             recorder,
         };
-        follower.accepted(None, SystemTime::now());
+        follower.accepted(None, &warnings, SystemTime::now());
         Ok((follower, Gate(Some(serving))))
     }
 
-    /// Says what can never match because of how the server listens.
-    pub(super) fn compare_with(&self, has_client_ca: bool, has_socket: bool) {
-        let access = self.serving.load();
-        if access.list.uses_certificates() && !has_client_ca {
+    /// Says what can never match, or shows a secret, because of how the server listens.
+    fn compare_with_listeners(&self, list: &AccessList) {
+        let Reach { has_client_ca, has_socket, has_remote_plaintext } = self.reach;
+        let named = |keys| {
+            let mut callers = list.known_by(keys);
+            callers.next().map(|first| (first.name.to_string(), 1 + callers.count()))
+        };
+        if !has_client_ca && let Some((caller, count)) = named(&["spiffeId", "dnsName"]) {
             warn!(
+                caller,
+                count,
                 "the access file has callers with certificates, but no --tls-client-ca-file says who issues them"
             );
         }
-        if access.list.uses_unix_users() && !has_socket {
-            warn!("the access file has callers with unixUid, but the server listens on no Unix socket");
+        if !has_socket && let Some((caller, count)) = named(&["unixUid"]) {
+            warn!(
+                caller,
+                count, "the access file has callers with unixUid, but the server listens on no Unix socket"
+            );
+        }
+        if has_remote_plaintext && let Some((caller, count)) = named(&["tokenSha256"]) {
+            warn!(
+                caller,
+                count, "the access file has callers with tokens, which other machines send in plaintext"
+            );
         }
     }
 
@@ -349,16 +378,20 @@ impl AccessFollower {
             self.waits = true;
             return;
         }
-        log_warnings(&checked.warnings);
+        let warnings = checked.warnings.clone();
         self.serving.store(Arc::new(ServingAccess::new(checked, outline, Some(&before))));
         self.is_failing = false;
-        self.accepted(Some(&before), now);
+        self.accepted(Some(&before), &warnings, now);
         before.replaced.cancel();
     }
 
     /// Tells everybody of the file that counts from now on.
-    fn accepted(&self, before: Option<&ServingAccess>, now: SystemTime) {
+    fn accepted(&self, before: Option<&ServingAccess>, warnings: &Findings, now: SystemTime) {
         let access = self.serving.load();
+        for warning in warnings {
+            warn!(%warning, "access file");
+        }
+        self.compare_with_listeners(&access.list);
         let nobody = AccessList::default();
         let (changes, widening) = access.list.changes(before.map_or(&nobody, |before| &before.list));
         let change_count = changes.len();
@@ -393,11 +426,11 @@ impl AccessFollower {
             AccessError::Read(error) => ("AccessFileUnreadable", error.to_string(), 0),
             AccessError::Invalid { findings, .. } => {
                 let first = findings.first_error().map(ToString::to_string).unwrap_or_default();
-                (
-                    "AccessFileInvalid",
-                    format!("{} errors, first {first}", findings.error_count()),
-                    findings.count(),
-                )
+                let errors = match findings.error_count() {
+                    1 => "1 error".to_owned(),
+                    count => format!("{count} errors"),
+                };
+                ("AccessFileInvalid", format!("{errors}, first {first}"), findings.count())
             }
         };
         if self.found_wrong.as_ref() == Some(&words) {
@@ -419,12 +452,6 @@ impl AccessFollower {
             self.is_failing = true;
         }
         self.found_wrong = Some(words);
-    }
-}
-
-fn log_warnings(warnings: &Findings) {
-    for warning in warnings {
-        warn!(%warning, "access file");
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::access::{AccessError, AccessFollower, Gate};
+use super::access::{AccessError, AccessFollower, Gate, Reach};
 use super::audit_health::{Show, log_start};
 use super::config::{AuditSettings, Config, ServerSettings};
 use super::console::Console;
@@ -240,12 +240,12 @@ impl App {
                 tracker: Arc::clone(&tracker),
             }
         });
+        let is_remote =
+            |address: &ListenAddr| address.tcp().is_some_and(|tcp| !tcp.ip().to_canonical().is_loopback());
+        let is_remote = listeners.addresses().iter().any(is_remote);
         let access = match access_file {
             None => {
-                let is_remote = |address: &ListenAddr| {
-                    address.tcp().is_some_and(|tcp| !tcp.ip().to_canonical().is_loopback())
-                };
-                if listeners.addresses().iter().any(is_remote) {
+                if is_remote {
                     warn!(
                         "everybody who reaches the server may call everything; name who may with --access-file"
                     );
@@ -260,13 +260,14 @@ impl App {
                 None
             }
             Some(path) => {
+                let reach = Reach {
+                    has_client_ca: config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+                    has_socket: listeners.addresses().iter().any(|address| address.tcp().is_none()),
+                    has_remote_plaintext: is_remote && config.tls.is_none(),
+                };
                 let (tracker, recorder) = (Arc::clone(&tracker), recorder.clone());
-                let read = move || AccessFollower::start(path, removal_quiet, tracker, recorder);
-                let (follower, gate) = blocking("reading the access file", read).await??;
-                let has_client_ca = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-                let has_socket = listeners.addresses().iter().any(|address| address.tcp().is_none());
-                follower.compare_with(has_client_ca, has_socket);
-                Some((follower, gate))
+                let read = move || AccessFollower::start(path, reach, removal_quiet, tracker, recorder);
+                Some(blocking("reading the access file", read).await??)
             }
         };
         let current = Current::default();

@@ -1,11 +1,14 @@
 //! `access new-token`, `check --access-file`, and `serve --access-file` with what verbs show.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 
 use super::{MCP, Place, Server};
+use crate::certs::Authority;
 
 fn new_token(place: &Place) -> (String, String) {
     let ran = place.run(&["access", "new-token", "--output", "json"]);
@@ -111,4 +114,95 @@ fn an_access_file_is_checked_with_the_policy() {
     ]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("`nowhere.yaml`"), "{}", ran.stderr);
+}
+
+/// What a server logs until it is ready and stops.
+fn log_of(place: &Place, flags: &[&str]) -> String {
+    let serve = ["serve", "--admin-listen", "127.0.0.1:0"];
+    let mut command = place.command(&[&serve[..], flags].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut ready = String::new();
+    stdout.read_line(&mut ready).unwrap();
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap()
+}
+
+#[test]
+fn a_server_warns_of_callers_that_cannot_reach_it_as_it_listens() {
+    let place = Place::with_examples();
+    let ca = Authority::new("CA");
+    ca.issue(&[]).write(place.0.path(), "server");
+    place.write("ca.pem", ca.pem());
+    let socket = format!("127.0.0.1:0,unix:{}", place.0.path().join("s").display());
+    let tls = ["--tls-cert-file", "server.pem", "--tls-private-key-file", "server.key"];
+    let with_ca = [&tls[..], &["--tls-client-ca-file", "ca.pem"]].concat();
+    let plaintext = ["--insecure-allow-remote-plaintext"];
+    let (certificates, users, tokens, nobody) = (
+        "the access file has callers with certificates, but no --tls-client-ca-file says who issues them",
+        "the access file has callers with unixUid, but the server listens on no Unix socket",
+        "the access file has callers with tokens, which other machines send in plaintext",
+        "everybody who reaches the server may call everything",
+    );
+    let all = [certificates, users, tokens, nobody];
+    let hash = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let token = format!("tokenSha256: {hash}");
+    for (entry, listen, flags, expected) in [
+        (Some("spiffeId: spiffe://example.org/as"), "127.0.0.1:0", &tls[..], Some(certificates)),
+        (Some("dnsName: as.example.org"), "127.0.0.1:0", &[], Some(certificates)),
+        (Some("dnsName: as.example.org"), "127.0.0.1:0", &with_ca, None),
+        (Some("unixUid: 1"), "127.0.0.1:0", &[], Some(users)),
+        (Some("unixUid: 1"), &*socket, &[], None),
+        (Some(&*token), "127.0.0.1:0", &[], None),
+        (Some(&*token), "0.0.0.0:0", &tls, None),
+        (Some(&*token), "0.0.0.0:0", &plaintext, Some(tokens)),
+        (None, "0.0.0.0:0", &plaintext, Some(nobody)),
+        (None, &*socket, &[], None),
+    ] {
+        let mut all_flags = [&["--listen", listen], flags].concat();
+        if let Some(entry) = entry {
+            place.write(
+                "access.yaml",
+                format!("callers: [{{name: as, match: [{{{entry}}}], may: [decide]}}]\n"),
+            );
+            all_flags.extend(["--access-file", "access.yaml"]);
+        }
+        let log = log_of(&place, &all_flags);
+        let warned: Vec<_> = all.into_iter().filter(|text| log.contains(text)).collect();
+        assert_eq!(warned, expected.into_iter().collect::<Vec<_>>(), "{entry:?} {all_flags:?}: {log}");
+        if let Some(text) = expected {
+            let line = log.lines().find(|line| line.contains(text)).unwrap();
+            assert!(line.contains("WARN"), "{line}");
+            assert!(entry.is_none() || line.contains("caller=\"as\" count=1"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_server_warns_of_such_callers_when_a_new_file_brings_them_too() {
+    let place = Place::with_examples();
+    let entry = |more: &str| {
+        let zeros = "0".repeat(64);
+        format!("callers:\n  - {{name: as, match: [{{tokenSha256: \"{zeros}\"}}], may: [decide]}}\n{more}")
+    };
+    place.write("access.yaml", entry(""));
+    let flags = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--access-file", "access.yaml"];
+    let mut command = place.command(&[&["serve"], &flags[..]].concat());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut before = Vec::new();
+    for line in lines {
+        match line.split_once("the access file counts ") {
+            Some((_, fields)) if fields.contains("generation=1") => {
+                place
+                    .write("access.yaml", entry("  - {name: local, match: [{unixUid: 1}], may: [status]}\n"));
+            }
+            Some((_, fields)) if fields.contains("generation=2") => break,
+            _ => before.push(line),
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let warning = before.iter().find(|line| line.contains("the server listens on no Unix socket"));
+    assert!(warning.is_some_and(|line| line.contains("caller=\"local\"")), "{before:#?}");
 }
