@@ -23,7 +23,8 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use crate::certs::{Authority, Issued, Name, self_signed};
 use crate::harness::{reason, within};
-use crate::service::{Service, settings, unix_channel};
+use crate::peer::{Call, Peer, WIDE};
+use crate::service::{Service, condition, settings, unix_channel};
 use crate::tls::{client, tls_channel};
 
 const A: &str = "https://a.example.com";
@@ -91,26 +92,38 @@ async fn call_all(channel: Channel, token: Option<&str>) -> Vec<(&'static str, C
     let ended = |ended: Result<(), Status>| ended.map_or_else(|status| code(&status), |()| Code::Ok);
     let mut scopes = ScopePolicyServiceClient::new(authorized());
     let expand = v1::ExpandRegistrationScopesRequest { audiences: vec![A.to_owned()], ..Default::default() };
-    codes.push(("expand", ended(scopes.expand_registration_scopes(expand).await.map(drop))));
-    codes.push(("check", ended(scopes.check_authorize_scopes(check_request(&[A])).await.map(drop))));
+    codes
+        .push(("ExpandRegistrationScopes", ended(scopes.expand_registration_scopes(expand).await.map(drop))));
+    codes.push((
+        "CheckAuthorizeScopes",
+        ended(scopes.check_authorize_scopes(check_request(&[A])).await.map(drop)),
+    ));
     let batch = v1::BatchCheckAuthorizeScopesRequest { checks: vec![check_request(&[A])] };
-    codes.push(("batch", ended(scopes.batch_check_authorize_scopes(batch).await.map(drop))));
+    codes.push((
+        "BatchCheckAuthorizeScopes",
+        ended(scopes.batch_check_authorize_scopes(batch).await.map(drop)),
+    ));
     let describe = v1::DescribeAudienceRequest { audience: A.to_owned(), ..Default::default() };
-    codes.push(("describe", ended(scopes.describe_audience(describe).await.map(drop))));
+    codes.push(("DescribeAudience", ended(scopes.describe_audience(describe).await.map(drop))));
     let mut status = PolicyStatusServiceClient::new(authorized());
-    codes.push(("status", ended(status.get_policy_status(v1::GetPolicyStatusRequest {}).await.map(drop))));
+    codes.push((
+        "GetPolicyStatus",
+        ended(status.get_policy_status(v1::GetPolicyStatusRequest {}).await.map(drop)),
+    ));
     let watch = async {
         let mut stream = status.watch_policy_status(v1::WatchPolicyStatusRequest {}).await?.into_inner();
         stream.message().await.map(drop)
     };
-    codes.push(("watch", ended(watch.await)));
+    codes.push(("WatchPolicyStatus", ended(watch.await)));
+    let shadow = status.get_shadow_report(v1::GetShadowReportRequest::default()).await;
+    codes.push(("GetShadowReport", ended(shadow.map(drop))));
     let audit = async {
         let request = v1::StreamAuditEventsRequest::default();
         let mut stream =
             AuditServiceClient::new(authorized()).stream_audit_events(request).await?.into_inner();
         stream.message().await.map(drop)
     };
-    codes.push(("audit", ended(audit.await)));
+    codes.push(("StreamAuditEvents", ended(audit.await)));
     let reflection = async {
         let list = MessageRequest::ListServices(String::new());
         let request = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
@@ -119,27 +132,75 @@ async fn call_all(channel: Channel, token: Option<&str>) -> Vec<(&'static str, C
         let mut stream = client.server_reflection_info(requests).await?.into_inner();
         stream.message().await.map(drop)
     };
-    codes.push(("reflection", ended(reflection.await)));
+    codes.push(("v1.ServerReflectionInfo", ended(reflection.await)));
+    let reflection = async {
+        use tonic_reflection::pb::v1alpha as alpha;
+        let list = alpha::server_reflection_request::MessageRequest::ListServices(String::new());
+        let request = alpha::ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+        let mut client = alpha::server_reflection_client::ServerReflectionClient::new(authorized());
+        let mut stream = client.server_reflection_info(tokio_stream::iter([request])).await?.into_inner();
+        stream.message().await.map(drop)
+    };
+    codes.push(("v1alpha.ServerReflectionInfo", ended(reflection.await)));
     let health = HealthClient::new(authorized()).check(HealthCheckRequest::default()).await;
-    codes.push(("health", ended(health.map(drop))));
+    codes.push(("Check", ended(health.map(drop))));
+    let watch = async {
+        let mut client = HealthClient::new(authorized());
+        let mut stream = client.watch(HealthCheckRequest::default()).await?.into_inner();
+        stream.message().await.map(drop)
+    };
+    codes.push(("Watch", ended(watch.await)));
+    let mut nothing = tonic::client::Grpc::new(authorized());
+    let path = http::uri::PathAndQuery::from_static("/scopeward.v1.ScopePolicyService/Nothing");
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    let nothing = match nothing.ready().await {
+        Ok(()) => nothing.unary(Request::new(()), path, codec).await.map(drop),
+        Err(error) => Err(Status::unavailable(error.to_string())),
+    };
+    codes.push(("an RPC that is not there", ended(nothing)));
     codes
 }
 
 /// What each RPC must come to for somebody who may do this.
 fn expected(may: &[&str], otherwise: Code) -> Vec<(&'static str, Code)> {
-    let of = |right: &str| if may.contains(&right) { Code::Ok } else { otherwise };
-    let listed = if otherwise == Code::Unauthenticated { otherwise } else { Code::Ok };
+    let of = |right: &str, code: Code| if may.contains(&right) { code } else { otherwise };
+    let listed = |code: Code| if otherwise == Code::Unauthenticated { otherwise } else { code };
     vec![
-        ("expand", of("decide")),
-        ("check", of("decide")),
-        ("batch", of("decide")),
-        ("describe", of("describe")),
-        ("status", of("status")),
-        ("watch", of("status")),
-        ("audit", of("audit")),
-        ("reflection", listed),
-        ("health", Code::Ok),
+        ("ExpandRegistrationScopes", of("decide", Code::Ok)),
+        ("CheckAuthorizeScopes", of("decide", Code::Ok)),
+        ("BatchCheckAuthorizeScopes", of("decide", Code::Ok)),
+        ("DescribeAudience", of("describe", Code::Ok)),
+        ("GetPolicyStatus", of("status", Code::Ok)),
+        ("WatchPolicyStatus", of("status", Code::Ok)),
+        // There is no shadow policy.
+        ("GetShadowReport", of("status", Code::NotFound)),
+        ("StreamAuditEvents", of("audit", Code::Ok)),
+        ("v1.ServerReflectionInfo", listed(Code::Ok)),
+        ("v1alpha.ServerReflectionInfo", listed(Code::Ok)),
+        ("Check", Code::Ok),
+        ("Watch", Code::Ok),
+        ("an RPC that is not there", listed(Code::Unimplemented)),
     ]
+}
+
+#[test]
+fn the_matrix_has_every_rpc() {
+    let mut known: Vec<_> = expected(&[], Code::Unauthenticated).into_iter().map(|(rpc, _)| rpc).collect();
+    let pool = prost_reflect::DescriptorPool::decode(scopeward::rpc::FILE_DESCRIPTOR_SET).unwrap();
+    for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        let at = known.iter().position(|rpc| *rpc == method.name());
+        known.remove(at.unwrap_or_else(|| panic!("{} is not in the matrix", method.full_name())));
+    }
+    assert_eq!(
+        known,
+        [
+            "v1.ServerReflectionInfo",
+            "v1alpha.ServerReflectionInfo",
+            "Check",
+            "Watch",
+            "an RPC that is not there"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -174,6 +235,9 @@ async fn every_rpc_for_every_kind_of_identity() {
   - name: local
     match: [{{unixUid: {}}}]
     may: [decide, describe, status, audit]
+  - name: other user
+    match: [{{unixUid: 54321}}]
+    may: [decide]
 ",
         hash("old"),
         hash("new"),
@@ -464,4 +528,94 @@ async fn an_access_file_that_cannot_be_used_stops_the_start() {
             other => panic!("{access:?}: {other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn another_user_of_the_machine_is_nobody() {
+    let access =
+        "callers: [{name: other, match: [{unixUid: 54321}], may: [decide, status, audit, describe]}]\n";
+    let service = start(access, None).await.unwrap();
+    assert_eq!(call_all(service.channel.clone(), None).await, expected(&[], Code::Unauthenticated));
+    service.stop().await;
+}
+
+// The message, in which an audience would stand, is never sent: the refusal cannot depend on it, nor on the policy.
+#[tokio::test]
+async fn a_call_without_the_right_is_refused_before_its_message_is_there() {
+    let access = format!(
+        "callers: [{{name: a, match: [{{tokenSha256: {}}}], may: [status], audiences: [a-alias]}}, {{name: local, match: \
+         [{{unixUid: {}}}], may: [status]}}]\n",
+        hash("a"),
+        own_uid()
+    );
+    let service = start(&access, None).await.unwrap();
+    let peer = Peer::connect(service.grpc, WIDE).await;
+    for (path, token, code) in [
+        ("/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes", "Bearer a", Code::PermissionDenied),
+        ("/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes", "Bearer a", Code::PermissionDenied),
+        ("/scopeward.v1.ScopePolicyService/BatchCheckAuthorizeScopes", "Bearer a", Code::PermissionDenied),
+        ("/scopeward.v1.ScopePolicyService/DescribeAudience", "Bearer a", Code::PermissionDenied),
+        ("/scopeward.v1.AuditService/StreamAuditEvents", "Bearer a", Code::PermissionDenied),
+        ("/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes", "Bearer b", Code::Unauthenticated),
+        ("/scopeward.v1.PolicyStatusService/GetPolicyStatus", "Bearer b", Code::Unauthenticated),
+    ] {
+        let Call { body, response } = peer.open(path, &[("authorization", token)]).await;
+        let ended = within("it is refused", response).await.expect("a response");
+        let status = Status::from_header_map(ended.headers()).expect("a status without a message");
+        drop(body);
+        assert_eq!(status.code(), code, "{path}");
+        assert!(!status.message().contains("example.com"), "{}", status.message());
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn without_an_access_file_a_server_that_others_reach_says_so() {
+    let any = |ip: [u8; 4]| ListenAddr::Tcp((ip, 0).into());
+    for (addresses, plaintext, access, expected) in [
+        (vec![any([127, 0, 0, 1])], false, None, false),
+        (vec![any([0, 0, 0, 0])], true, None, true),
+        (vec![any([127, 0, 0, 1]), any([0, 0, 0, 0])], false, None, true),
+        (vec![any([0, 0, 0, 0])], true, Some(restricted()), false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("policies")).unwrap();
+        fs::write(folder.path().join("policies/p.yaml"), POLICY).unwrap();
+        let server = Authority::new("CA").issue(&[]).write(folder.path(), "server");
+        let tls = TlsFiles { certificate: server.chain, private_key: server.key, client_ca: None };
+        let what = format!("{addresses:?} {plaintext} {}", access.is_some());
+        let mut settings = settings(folder.path());
+        settings.server.listen = addresses;
+        settings.server.listen.push(ListenAddr::Unix(folder.path().join("socket")));
+        settings.server.tls = (!plaintext).then_some(tls);
+        settings.server.insecure_allow_remote_plaintext = plaintext;
+        settings.access_file = access.map(|text| {
+            fs::write(folder.path().join("access.yaml"), text).unwrap();
+            folder.path().join("access.yaml")
+        });
+        let service = Service::start_in(folder, settings).await.unwrap();
+        let status = service.status().await;
+        let wanted = expected.then_some(("True", "NoAccessFile"));
+        assert_eq!(condition(&status.conditions, "AccessUnrestricted"), wanted, "{what}");
+        service.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_access_file_says_where_it_is_wrong() {
+    let service = start(&restricted(), None).await.unwrap();
+    let path = service.folder.path().join("access.yaml");
+    fs::write(&path, restricted().replacen("may: [decide", "may: [decied", 1)).unwrap();
+    let rejected = |status: &v1::PolicyStatus| {
+        condition(&status.conditions, "AccessAccepted") == Some(("False", "AccessFileInvalid"))
+    };
+    let status = service.status_when("it is rejected", rejected).await;
+    let message = &status.conditions.iter().find(|one| one.r#type == "AccessAccepted").unwrap().message;
+    let place = format!("{}:2:", path.display());
+    assert!(
+        message.starts_with("1 error, first ") && message.contains(&place) && message.contains("`decied`"),
+        "{message}"
+    );
+    assert!(message.contains("the last good file keeps counting"), "{message}");
+    service.stop().await;
 }

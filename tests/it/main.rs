@@ -42,5 +42,7 @@ mod soak;
 mod suites;
 mod supervisor;
 mod tls;
+mod tls_offers;
 mod tools;
+mod unknown_audiences;
 mod uris;

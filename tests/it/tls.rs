@@ -365,7 +365,7 @@ async fn tls_where_plaintext_is_spoken_is_closed_at_once() {
 }
 
 #[tokio::test]
-async fn ten_rotations_by_symlink_under_load_fail_no_call() {
+async fn ten_rotations_by_symlink_under_full_load_fail_no_call() {
     let folder = tempfile::tempdir().unwrap();
     let ca = Authority::new("CA");
     let material: Vec<Issued> = (0..11).map(|_| ca.issue(LOCALHOST)).collect();
@@ -391,16 +391,24 @@ async fn ten_rotations_by_symlink_under_load_fail_no_call() {
     let service = service(&tls).await;
     let (addr, config) = (service.grpc, client(&ca.pem(), None));
     let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    // Some callers keep their connection, some open one for each call.
-    let callers: Vec<_> = (0..4)
+    // As many callers as keep the server busy all the time: most share connections that stay, some open one for each call.
+    let mut kept = Vec::new();
+    for _ in 0..8 {
+        kept.push(tls_channel(addr, config.clone()).await.expect("a connection"));
+    }
+    let opened = Arc::new(AtomicUsize::new(0));
+    let callers: Vec<_> = (0..68)
         .map(|caller| {
             let (config, stop, calls) = (config.clone(), Arc::clone(&stop), Arc::clone(&calls));
+            let (kept, opened) = ((caller < 64).then(|| kept[caller % 8].clone()), Arc::clone(&opened));
             tokio::spawn(async move {
-                let kept = tls_channel(addr, config.clone()).await.expect("a connection");
                 while !stop.load(Ordering::Relaxed) {
-                    let channel = match caller % 2 {
-                        0 => kept.clone(),
-                        _ => tls_channel(addr, config.clone()).await.expect("a connection"),
+                    let channel = match &kept {
+                        Some(kept) => kept.clone(),
+                        None => {
+                            opened.fetch_add(1, Ordering::Relaxed);
+                            tls_channel(addr, config.clone()).await.expect("a connection")
+                        }
                     };
                     ask(channel).await.expect("an answer");
                     calls.fetch_add(1, Ordering::Relaxed);
@@ -410,6 +418,7 @@ async fn ten_rotations_by_symlink_under_load_fail_no_call() {
         .collect();
     let mut slowest = Duration::ZERO;
     for (at, issued) in material.iter().enumerate().skip(1) {
+        let before = calls.load(Ordering::Relaxed);
         let began = Instant::now();
         point_at(at);
         within("the new certificate is served", async {
@@ -417,12 +426,34 @@ async fn ten_rotations_by_symlink_under_load_fail_no_call() {
         })
         .await;
         slowest = slowest.max(began.elapsed());
+        within("everybody calls under it", async {
+            while calls.load(Ordering::Relaxed) < before + 136 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        if at == 5 {
+            // In between, a certificate comes without its key: the pair that serves stays.
+            let broken = folder.path().join("broken");
+            fs::create_dir(&broken).unwrap();
+            fs::write(broken.join("server.pem"), &material[6].chain).unwrap();
+            fs::write(broken.join("server.key"), &issued.key).unwrap();
+            symlink("broken", folder.path().join("..tmp")).unwrap();
+            fs::rename(folder.path().join("..tmp"), folder.path().join("..data")).unwrap();
+            let mismatch = ("False", "TlsKeyMismatch");
+            service
+                .status_when("it is refused", move |status| holds(status, "TlsMaterialValid", mismatch))
+                .await;
+            assert_eq!(leaf(addr, config.clone()).await, der(&issued.chain));
+        }
     }
     stop.store(true, Ordering::Relaxed);
     for caller in callers {
         caller.await.expect("no call failed");
     }
-    println!("{} calls, the slowest rotation took {slowest:?}", calls.load(Ordering::Relaxed));
+    let (calls, opened) = (calls.load(Ordering::Relaxed), opened.load(Ordering::Relaxed));
+    assert!(calls > 1000 && opened > 10, "{calls} calls, {opened} connections");
+    println!("{calls} calls, {opened} connections, the slowest rotation took {slowest:?}");
     service.stop().await;
 }
 
