@@ -113,6 +113,12 @@ impl Reason {
         }
     }
 
+    /// Returns `true` for the reasons that a single scope can be refused for.
+    #[must_use]
+    pub const fn is_about_scope(self) -> bool {
+        matches!(self, Self::Malformed | Self::Forbidden | Self::Unsupported | Self::Unregistered)
+    }
+
     /// Returns `true` for the reasons that name an audience as the problem.
     #[must_use]
     pub const fn is_about_audience(self) -> bool {

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use crate::decision::Reason;
+use crate::decision::{Answer, Origin, Reason};
 use crate::policy::ClientSource;
 
 /// The RPCs that decide.
@@ -52,6 +52,12 @@ struct Counters {
     decisions: Family<Labels, Counter>,
     /// One for each method and each end: allowed, then the reasons.
     by_end: [[Counter; 1 + Reason::ALL.len()]; DecidingMethod::ALL.len()],
+    scopes_added: Family<Labels, Counter>,
+    /// In the order of the origins.
+    by_origin: [Counter; Origin::ALL.len()],
+    scopes_refused: Family<Labels, Counter>,
+    /// In the order of the reasons.
+    by_reason: [Counter; Reason::ALL.len()],
     unknown_registrations: Family<Labels, Counter>,
     /// In the order of `SOURCES`.
     by_source: [Counter; SOURCES.len()],
@@ -67,31 +73,60 @@ const SOURCES: [(Option<ClientSource>, &str); 4] = [
 
 impl Default for DecisionCounts {
     fn default() -> Self {
-        let decisions = Family::<Labels, Counter>::default();
-        let counter = |method: DecidingMethod, decision, reason| {
-            let labels = vec![("method", method.name()), ("decision", decision), ("reason", reason)];
-            decisions.get_or_create(&labels).clone()
-        };
+        let child =
+            |family: &Family<Labels, Counter>, labels: &[_]| family.get_or_create_owned(&labels.to_vec());
+        let decisions = Family::default();
         let by_end = DecidingMethod::ALL.map(|method| {
+            let ended = |decision, reason| {
+                let labels = [("method", method.name()), ("decision", decision), ("reason", reason)];
+                child(&decisions, &labels)
+            };
             std::array::from_fn(|end| match end.checked_sub(1).and_then(|at| Reason::ALL.get(at)) {
-                None => counter(method, "ALLOW", ""),
-                Some(reason) => counter(method, "DENY", reason.as_str()),
+                None => ended("ALLOW", ""),
+                Some(reason) => ended("DENY", reason.as_str()),
             })
         });
-        let unknown_registrations = Family::<Labels, Counter>::default();
-        let by_source =
-            SOURCES.map(|(_, source)| unknown_registrations.get_or_create(&vec![("source", source)]).clone());
+        let scopes_added = Family::default();
+        let by_origin = Origin::ALL.map(|origin| child(&scopes_added, &[("origin", origin.as_str())]));
+        let scopes_refused = Family::default();
+        let by_reason = Reason::ALL.map(|reason| match reason.is_about_scope() {
+            true => child(&scopes_refused, &[("reason", reason.as_str())]),
+            false => Counter::default(),
+        });
+        let unknown_registrations = Family::default();
+        let by_source = SOURCES.map(|(_, source)| child(&unknown_registrations, &[("source", source)]));
         let has_warned = AtomicBool::new(false);
-        Self(Arc::new(Counters { decisions, by_end, unknown_registrations, by_source, has_warned }))
+        Self(Arc::new(Counters {
+            decisions,
+            by_end,
+            scopes_added,
+            by_origin,
+            scopes_refused,
+            by_reason,
+            unknown_registrations,
+            by_source,
+            has_warned,
+        }))
     }
 }
 
 impl DecisionCounts {
-    /// Counts an answer; `reason` is `None` if it allows.
-    pub(super) fn decided(&self, method: DecidingMethod, reason: Option<Reason>) {
-        let end = reason.map_or(0, |reason| 1 + reason as usize);
-        if let Some(counter) = self.0.by_end.get(method as usize).and_then(|ends| ends.get(end)) {
+    /// Counts an answer and its scopes.
+    pub(super) fn decided(&self, method: DecidingMethod, answer: &Answer<'_>) {
+        let Counters { by_end, by_origin, by_reason, .. } = &*self.0;
+        let end = answer.reason.map_or(0, |reason| 1 + reason as usize);
+        if let Some(counter) = by_end.get(method as usize).and_then(|ends| ends.get(end)) {
             counter.inc();
+        }
+        for added in &answer.added {
+            if let Some(counter) = by_origin.get(added.origin as usize) {
+                counter.inc();
+            }
+        }
+        for refused in &answer.refused {
+            if let Some(counter) = by_reason.get(refused.reason as usize) {
+                counter.inc();
+            }
         }
     }
 
@@ -126,11 +161,21 @@ impl DecisionCounts {
 
     /// Adds the counters to what `/metrics` shows.
     pub fn register(&self, registry: &mut Registry) {
-        let Counters { decisions, unknown_registrations, .. } = &*self.0;
+        let Counters { decisions, scopes_added, scopes_refused, unknown_registrations, .. } = &*self.0;
         registry.register(
             "decisions",
             "Answers by RPC (each check of a batch), decision and reason",
             decisions.clone(),
+        );
+        registry.register(
+            "scopes_added",
+            "Scopes that answers gave although they were not asked for or not registered, by origin",
+            scopes_added.clone(),
+        );
+        registry.register(
+            "scopes_refused",
+            "Scopes that were asked for and refused, in denials and where the policy drops them, by reason",
+            scopes_refused.clone(),
         );
         registry.register(
             "unknown_registrations",
@@ -143,6 +188,7 @@ impl DecisionCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::{Added, Refused};
 
     /// What is logged on this thread.
     #[derive(Clone, Debug, Default)]
@@ -184,14 +230,39 @@ mod tests {
         });
     }
 
+    /// An answer that ended so.
+    fn answer<'a>(reason: Option<Reason>, added: &[Origin], refused: &[Reason]) -> Answer<'a> {
+        let added =
+            added.iter().map(|origin| Added { scope: "a", origin: *origin, rule: "", is_registered: false });
+        let refused = refused.iter().map(|reason| Refused {
+            scope: "b",
+            reason: *reason,
+            is_registered: None,
+            message: String::new(),
+        });
+        Answer {
+            reason,
+            scope: Vec::new(),
+            added: added.collect(),
+            refused: refused.collect(),
+            effective_registered_scope: Vec::new(),
+            audience_grants: Vec::new(),
+            as_omitted: false,
+            oauth_error: None,
+            audiences: Vec::new(),
+            trail: Vec::new(),
+        }
+    }
+
     #[test]
     fn each_end_has_a_counter_of_its_own() {
         let counts = DecisionCounts::default();
-        counts.decided(DecidingMethod::Check, None);
+        let added = [Origin::Baseline, Origin::Baseline, Origin::Always];
+        counts.decided(DecidingMethod::Check, &answer(None, &added, &[Reason::Forbidden; 3]));
         for reason in Reason::ALL {
-            counts.decided(DecidingMethod::Expand, Some(reason));
+            counts.decided(DecidingMethod::Expand, &answer(Some(reason), &[], &[]));
         }
-        counts.decided(DecidingMethod::BatchCheck, Some(Reason::ClientTooLarge));
+        counts.decided(DecidingMethod::BatchCheck, &answer(Some(Reason::ClientTooLarge), &[], &[]));
         for source in [None, Some(ClientSource::Dcr), Some(ClientSource::Dcr), Some(ClientSource::Static)] {
             counts.unknown_registration(source);
         }
@@ -201,7 +272,7 @@ mod tests {
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let counted: Vec<&str> =
             text.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0")).collect();
-        assert_eq!(counted.len(), 1 + Reason::ALL.len() + 1 + 3, "{text}");
+        assert_eq!(counted.len(), 1 + Reason::ALL.len() + 1 + 2 + 1 + 3, "{text}");
         let totals: Vec<_> = counts.totals().collect();
         assert_eq!(totals.len(), 1 + Reason::ALL.len() + 1);
         assert!(totals.contains(&("CheckAuthorizeScopes", None, 1)), "{totals:?}");
@@ -213,10 +284,19 @@ mod tests {
             r#"scopeward_decisions_total{method="CheckAuthorizeScopes",decision="ALLOW",reason=""} 1"#,
             r#"scopeward_decisions_total{method="ExpandRegistrationScopes",decision="DENY",reason="TOO_MANY_SCOPES"} 1"#,
             r#"scopeward_decisions_total{method="BatchCheckAuthorizeScopes",decision="DENY",reason="CLIENT_TOO_LARGE"} 1"#,
+            r#"scopeward_scopes_added_total{origin="BASELINE"} 2"#,
+            r#"scopeward_scopes_added_total{origin="ALWAYS"} 1"#,
+            r#"scopeward_scopes_refused_total{reason="FORBIDDEN"} 3"#,
             r#"scopeward_unknown_registrations_total{source="dcr"} 2"#,
             r#"scopeward_unknown_registrations_total{source="unspecified"} 1"#,
         ] {
             assert!(counted.contains(&line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn counters_are_in_the_order_of_what_they_count() {
+        assert!(Reason::ALL.iter().enumerate().all(|(at, reason)| *reason as usize == at));
+        assert!(Origin::ALL.iter().enumerate().all(|(at, origin)| *origin as usize == at));
     }
 }

@@ -18,6 +18,7 @@ use crate::budget::Permit;
 use crate::decision::{Answer, MAX_SCOPES, Reason};
 use crate::rpc::caller::{CallerIdentity, PeerAddress};
 use crate::rpc::convert;
+use crate::rpc::count::DecidingMethod;
 use crate::rpc::v1;
 use crate::scope::join;
 use crate::store::Active;
@@ -34,7 +35,7 @@ pub trait Recorder: fmt::Debug + Send + Sync {
     /// Takes over what it needs of an answer that is about to be given, in the room that was reserved for it.
     ///
     /// Returns what the answer has to wait for, or `None` if it may leave at once. If that fails there is no answer.
-    fn record(&self, record: AnsweredCall<'_>, room: Room) -> Option<Durable>;
+    fn record(&self, kind: RecordKind, record: AnsweredCall<'_>, room: Room) -> Option<Durable>;
 }
 
 /// Room for one record, given back when it is dropped. Empty where nothing waits for records.
@@ -94,10 +95,8 @@ impl RecordKind {
 /// An answer and what it answers, borrowed from the call that is going on.
 #[derive(Clone, Copy, Debug)]
 pub struct AnsweredCall<'a> {
-    /// Why it is recorded.
-    pub kind: RecordKind,
-    /// The RPC, such as `/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes`.
-    pub method: &'static str,
+    /// The RPC.
+    pub method: DecidingMethod,
     /// The audiences as asked. Those that decided are in `answer`.
     pub asked_audiences: &'a [String],
     /// The client as claimed; `None` if the request had none.
@@ -121,9 +120,8 @@ pub struct AnsweredCall<'a> {
 impl AnsweredCall<'_> {
     /// The audit event. Its parts are the same messages as in the answer.
     #[must_use]
-    pub fn event(&self) -> v1::AuditEvent {
+    pub fn event(&self, kind: RecordKind) -> v1::AuditEvent {
         let Self {
-            kind,
             method,
             asked_audiences,
             client,
@@ -149,7 +147,7 @@ impl AnsweredCall<'_> {
         };
         v1::AuditEvent {
             decision_id: decision_id.to_string(),
-            method: method.to_owned(),
+            method: method.path().to_owned(),
             audiences,
             client,
             client_truncated,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::budget::Budget;
 use crate::call;
-use crate::decision::{Answer, authorize, check_limits, registration, work};
+use crate::decision::{authorize, check_limits, registration, work};
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::caller::CallerIdentity;
 use crate::rpc::convert;
@@ -121,14 +121,11 @@ impl ScopePolicy {
         recorder.reserve(request.encoded_len()).map_err(|_| RpcError::AuditQueueFull)
     }
 
-    fn record<'a>(
-        &self,
-        answer: &'a Answer<'a>,
-        room: Room,
-        record: impl FnOnce(RecordKind) -> AnsweredCall<'a>,
-    ) -> Option<Durable> {
-        let recorder = self.recorder.as_ref()?;
-        recorder.record(record(RecordKind::of(answer)?), room)
+    /// Tells everybody of an answer who is told of each. Returns what the answer has to wait for.
+    fn decided(&self, answered: AnsweredCall<'_>, room: Room) -> Option<Durable> {
+        self.counts.decided(answered.method, answered.answer);
+        let kind = RecordKind::of(answered.answer)?;
+        self.recorder.as_ref()?.record(kind, answered, room)
     }
 
     fn expand(
@@ -142,7 +139,6 @@ impl ScopePolicy {
         let question = call::registration(request);
         let room = self.reserve(request)?;
         let answer = registration::expand(&policy.set, &question);
-        self.counts.decided(DecidingMethod::Expand, answer.reason);
         let decision_id = Uuid::now_v7();
         if let Some(shadow) = &self.shadow {
             shadow.offer(
@@ -154,9 +150,8 @@ impl ScopePolicy {
                 decision_id,
             );
         }
-        let durable = self.record(&answer, room, |kind| AnsweredCall {
-            kind,
-            method: DecidingMethod::Expand.path(),
+        let answered = AnsweredCall {
+            method: DecidingMethod::Expand,
             asked_audiences: question.audiences,
             client: request.client.as_ref(),
             requested_scope: question.scope,
@@ -166,7 +161,8 @@ impl ScopePolicy {
             policy,
             decision_id,
             call,
-        });
+        };
+        let durable = self.decided(answered, room);
         Ok(Answered { response: convert::expand_response(answer, policy, decision_id), durable })
     }
 
@@ -184,7 +180,6 @@ impl ScopePolicy {
         let question = call::authorize(request);
         let room = self.reserve(request)?;
         let answer = authorize::check(&policy.set, &question);
-        self.counts.decided(method, answer.reason);
         if question.registered_scope.is_none() {
             self.counts.unknown_registration(question.client.source);
         }
@@ -192,9 +187,8 @@ impl ScopePolicy {
         if let Some(shadow) = &self.shadow {
             shadow.offer(request, ShadowRequest::Check, method, policy, known(call), decision_id);
         }
-        let durable = self.record(&answer, room, |kind| AnsweredCall {
-            kind,
-            method: method.path(),
+        let answered = AnsweredCall {
+            method,
             asked_audiences: question.audiences,
             client: request.client.as_ref(),
             requested_scope: question.scope,
@@ -204,7 +198,8 @@ impl ScopePolicy {
             policy,
             decision_id,
             call,
-        });
+        };
+        let durable = self.decided(answered, room);
         Ok(Answered { response: convert::check_response(answer, policy, decision_id), durable })
     }
 
@@ -435,7 +430,7 @@ mod tests {
             Ok(Room::default())
         }
 
-        fn record(&self, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
+        fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
             self.0.lock().expect("no panic").push(thread::current().id());
             None
         }

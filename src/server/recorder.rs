@@ -83,9 +83,9 @@ impl Recorder for AuditRecorder {
         }
     }
 
-    fn record(&self, record: AnsweredCall<'_>, room: Room) -> Option<Durable> {
-        let event = record.event();
-        let Some(room) = room.into_permit().filter(|_| record.kind == RecordKind::Expansion) else {
+    fn record(&self, kind: RecordKind, record: AnsweredCall<'_>, room: Room) -> Option<Durable> {
+        let event = record.event(kind);
+        let Some(room) = room.into_permit().filter(|_| kind == RecordKind::Expansion) else {
             self.log.enqueue(event);
             return None;
         };

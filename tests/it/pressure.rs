@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scopeward::rpc::error::Overload;
-use scopeward::rpc::record::{AnsweredCall, Durable, NoRoom, Recorder, Room};
+use scopeward::rpc::record::{AnsweredCall, Durable, NoRoom, RecordKind, Recorder, Room};
 use scopeward::rpc::v1;
 use scopeward::server::method::Service;
 use tonic::{Code, Status};
@@ -24,7 +24,7 @@ const WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// Waits until `done`. There is no event for what the server gives back, so this looks again and again.
-async fn until(event: &str, done: impl Fn() -> bool) {
+pub(crate) async fn until(event: &str, done: impl Fn() -> bool) {
     within(event, async {
         while !done() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -109,14 +109,14 @@ async fn message_that_does_not_arrive_in_time_ends_the_call() {
 
 /// Never gets a record written.
 #[derive(Debug)]
-struct Never;
+pub(crate) struct Never;
 
 impl Recorder for Never {
     fn reserve(&self, _: usize) -> Result<Room, NoRoom> {
         Ok(Room::default())
     }
 
-    fn record(&self, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
+    fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
         Some(Box::pin(std::future::pending()))
     }
 }
@@ -276,14 +276,14 @@ async fn streams_have_places_of_their_own() {
 
 /// Panics where a record is made.
 #[derive(Debug)]
-struct Panicking;
+pub(crate) struct Panicking;
 
 impl Recorder for Panicking {
     fn reserve(&self, _: usize) -> Result<Room, NoRoom> {
         Ok(Room::default())
     }
 
-    fn record(&self, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
+    fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
         panic!("a test of what happens then")
     }
 }

@@ -29,12 +29,12 @@ impl Recorder for Gate {
         self.room.take(1).map(Room::from).map_err(|_| NoRoom)
     }
 
-    fn record(&self, record: AnsweredCall<'_>, room: Room) -> Option<Durable> {
+    fn record(&self, kind: RecordKind, record: AnsweredCall<'_>, room: Room) -> Option<Durable> {
         let decided = record.answer.audiences.iter().map(|audience| &*audience.audience).collect::<Vec<_>>();
         let told = format!(
             "{:?} {} {:?} {:?} {:?} peer={} trace={} attempt={}",
-            record.kind,
-            record.method.rsplit('/').next().unwrap_or_default(),
+            kind,
+            record.method.path().rsplit('/').next().unwrap_or_default(),
             decided,
             record.requested_scope,
             record.registered_scope,
@@ -44,7 +44,7 @@ impl Recorder for Gate {
         );
         self.ids.lock().unwrap().push(record.decision_id.to_string());
         self.seen.send(told).expect("the test listens");
-        if record.kind == RecordKind::Denial {
+        if kind == RecordKind::Denial {
             return None;
         }
         let permits = Arc::clone(&self.permits);
