@@ -32,6 +32,7 @@ use crate::server::health::HealthService;
 use crate::server::lifecycle::Lifecycle;
 use crate::server::listen::{ListenAddr, Listeners, require_loopback};
 use crate::server::method::Methods;
+use crate::server::observe::CallCounts;
 use crate::server::pressure::Pressure;
 use crate::server::shutdown::{CALLS_BY, CUT_BY};
 use crate::server::supervisor::Part;
@@ -57,7 +58,9 @@ pub mod memory;
 mod message;
 pub mod method;
 pub mod metrics;
+pub mod observe;
 pub mod pressure;
+mod process;
 pub mod recorder;
 pub mod reload;
 mod shadow;
@@ -154,6 +157,7 @@ pub struct Drained {
 pub struct Services {
     lifecycle: Lifecycle,
     pressure: Option<Pressure>,
+    calls: CallCounts,
     gate: Gate,
     routes: Routes,
     names: Vec<&'static str>,
@@ -171,6 +175,7 @@ impl Services {
         Self {
             lifecycle: lifecycle.clone(),
             pressure: None,
+            calls: CallCounts::default(),
             gate: Gate::default(),
             routes: Routes::default(),
             names: Vec::new(),
@@ -181,6 +186,13 @@ impl Services {
     #[must_use]
     pub fn counted_by(mut self, pressure: &Pressure) -> Self {
         self.pressure = Some(pressure.clone());
+        self
+    }
+
+    /// Counts how calls end in `calls`.
+    #[must_use]
+    pub fn observed_by(mut self, calls: &CallCounts) -> Self {
+        self.calls = calls.clone();
         self
     }
 
@@ -210,9 +222,9 @@ impl Services {
 
     /// With health and reflection.
     fn into_routes(self) -> Result<(Methods, Routes), ServerError> {
-        let Self { lifecycle, pressure: _, gate: _, routes, names } = self;
+        let Self { lifecycle, pressure: _, calls, gate: _, routes, names } = self;
         let served: Vec<_> = names.iter().copied().chain(BESIDES).collect();
-        let methods = Methods::of(&served).map_err(ServerError::Descriptors)?;
+        let methods = Methods::of(&served, &calls).map_err(ServerError::Descriptors)?;
         let health = HealthServer::new(HealthService::new(lifecycle, &names));
         // Only what is served is listed; descriptors of our other services would promise what nobody answers.
         let reflection = || {

@@ -394,6 +394,7 @@ impl App {
         let console = has_console.then(|| Console::new(messages.clone(), decisions.clone()));
         let services = Services::new(lifecycle)
             .counted_by(metrics.pressure())
+            .observed_by(metrics.calls())
             .behind(gate)
             .with(
                 ScopePolicy::new(current)

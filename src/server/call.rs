@@ -20,9 +20,9 @@ use http_body_util::Full;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tower::Service as _;
 use tracing::{debug, error};
 
@@ -31,6 +31,7 @@ use super::config::PeerLimits;
 use super::lifecycle::Lifecycle;
 use super::message::{Messages, NoMessage, receive};
 use super::method::{InFlight, Method, Methods, Service, Streaming};
+use super::observe::{ObservedCall, code_of};
 use super::pressure::{CallPlace, ConnectionPressure, HeldBytes, Pressure};
 use crate::budget::Permit;
 use crate::rpc::caller::CallerIdentity;
@@ -106,21 +107,26 @@ impl ConnectionCalls {
 
     /// Takes a call whose headers are here: a task answers it, or it is refused at once.
     pub(super) fn begin(&self, mut request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
-        match self.admit(&request) {
+        let method = self.methods.get(request.uri().path());
+        let observed = ObservedCall::begin(self.methods.counts(method));
+        match self.admit(&request, method) {
             Ok((call, identity)) => {
                 request.extensions_mut().insert(self.peer.address);
                 if let Some(identity) = identity {
                     request.extensions_mut().insert(identity);
                 }
-                tokio::spawn(call.run(request, respond));
+                tokio::spawn(call.run(request, respond, observed));
             }
-            Err(status) => send_status(&mut respond, status),
+            Err(status) => observed.end(send_status(&mut respond, status)),
         }
     }
 
-    fn admit(&self, request: &Request<RecvStream>) -> Result<(AdmittedCall, Option<CallerIdentity>), Status> {
+    fn admit(
+        &self,
+        request: &Request<RecvStream>,
+        method: Option<&Arc<Method>>,
+    ) -> Result<(AdmittedCall, Option<CallerIdentity>), Status> {
         let path = request.uri().path();
-        let method = self.methods.get(path);
         let needs = method.map_or(Needs::Listing, |method| method.needs);
         let mut let_in =
             self.gate.admit(&self.peer, request.headers(), needs, path, &self.server_pressure)?;
@@ -195,25 +201,41 @@ struct CallHoldings {
 }
 
 impl AdmittedCall {
-    async fn run(self, request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
+    async fn run(
+        self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Chunk>,
+        observed: ObservedCall,
+    ) {
         let path = request.uri().path().to_owned();
+        let mut observed = Some(observed);
+        let answered = self.answer(request, &mut respond, &mut observed);
         // A panic is a fault of this call alone; the caller learns that there is no answer.
-        match AssertUnwindSafe(self.answer(request, &mut respond)).catch_unwind().await {
-            Ok(Ok(())) => {}
-            Ok(Err(Ended::Gone)) => debug!(path, "the caller is gone"),
+        let code = match AssertUnwindSafe(answered).catch_unwind().await {
+            Ok(Ok(code)) => code,
+            Ok(Err(Ended::Gone)) => {
+                debug!(path, "the caller is gone");
+                Code::Cancelled
+            }
             Ok(Err(Ended::Status(status))) => send_status(&mut respond, status),
             Err(_) => {
                 error!(path, "a call panicked");
-                send_status(&mut respond, RpcError::Internal.into());
+                send_status(&mut respond, RpcError::Internal.into())
             }
+        };
+        // It may be on its way with the last bytes of an answer.
+        if let Some(observed) = observed {
+            observed.end(code);
         }
     }
 
+    /// Returns the code that the response ends with. An answer that is still on its way when this returns takes `observed` with it.
     async fn answer(
         self,
         request: Request<RecvStream>,
         respond: &mut SendResponse<Chunk>,
-    ) -> Result<(), Ended> {
+        observed: &mut Option<ObservedCall>,
+    ) -> Result<Code, Ended> {
         let Self {
             method,
             mut routes,
@@ -257,8 +279,9 @@ impl AdmittedCall {
         let head = Response::from_parts(head, ());
         if body.is_end_stream() {
             drop(held);
+            let code = code_of(head.headers());
             respond.send_response(head, true)?;
-            return Ok(());
+            return Ok(code);
         }
         let unary = method.kind == Streaming::Unary;
         // A reader of the audit may stop reading for as long as it likes: it costs one chunk.
@@ -273,7 +296,7 @@ impl AdmittedCall {
             fault,
         };
         if unary {
-            sending.message(head, respond, held).await
+            sending.message(head, respond, held, observed).await
         } else {
             sending.stream(head, respond, held).await
         }
@@ -377,15 +400,17 @@ impl Sending {
         head: Response<()>,
         respond: &mut SendResponse<Chunk>,
         mut held: CallHoldings,
-    ) -> Result<(), Ended> {
+        observed: &mut Option<ObservedCall>,
+    ) -> Result<Code, Ended> {
         // Nothing is sent before the answer is known to have room.
         let first = poll_fn(|cx| self.poll_next(cx)).await;
         let Next::Data(mut data) = first else {
-            let Next::Trailers(trailers) = first else { return Ok(()) };
+            let Next::Trailers(trailers) = first else { return Ok(Code::Unknown) };
             drop(held);
+            let code = code_of(&trailers);
             let mut stream = respond.send_response(head, false)?;
             stream.send_trailers(trailers)?;
-            return Ok(());
+            return Ok(code);
         };
         // One message is one chunk; this is for the sake of the type.
         let trailers = loop {
@@ -395,10 +420,12 @@ impl Sending {
             }
         };
         self.hold(&mut held, &data).map_err(|cause| RpcError::Overloaded { cause })?;
+        let code = code_of(&trailers);
         let mut stream = respond.send_response(head, false)?;
-        send_data(&mut stream, data, Some(held), self.progress, None).await?;
+        let last = observed.take().map(|observed| LastOfCall { _held: held, observed, code });
+        send_data(&mut stream, data, last, self.progress, None).await?;
         stream.send_trailers(trailers)?;
-        Ok(())
+        Ok(code)
     }
 
     /// Sends a stream of messages.
@@ -407,7 +434,7 @@ impl Sending {
         head: Response<()>,
         respond: &mut SendResponse<Chunk>,
         mut held: CallHoldings,
-    ) -> Result<(), Ended> {
+    ) -> Result<Code, Ended> {
         let mut stream = respond.send_response(head, false)?;
         loop {
             let next = poll_fn(|cx| {
@@ -425,13 +452,16 @@ impl Sending {
                         send_data(&mut stream, data, None, self.progress, self.ending.as_mut()).await?;
                     }
                     Err(cause) => {
-                        stream.send_trailers(trailers(RpcError::Overloaded { cause }.into()))?;
-                        return Ok(());
+                        let status = Status::from(RpcError::Overloaded { cause });
+                        let code = status.code();
+                        stream.send_trailers(trailers(status))?;
+                        return Ok(code);
                     }
                 },
                 Next::Trailers(trailers) => {
+                    let code = code_of(&trailers);
                     stream.send_trailers(trailers)?;
-                    return Ok(());
+                    return Ok(code);
                 }
             }
         }
@@ -497,7 +527,7 @@ impl Sending {
 async fn send_data(
     stream: &mut SendStream<Chunk>,
     mut data: Bytes,
-    mut held: Option<CallHoldings>,
+    mut last: Option<LastOfCall>,
     progress: Option<Duration>,
     mut ending: Option<&mut Ending>,
 ) -> Result<(), Ended> {
@@ -542,16 +572,18 @@ async fn send_data(
             timer = None;
             piece = data.len().min(PIECE_BYTES);
         }
-        let held = if data.is_empty() { held.take() } else { None };
-        stream.send_data(Chunk { bytes: part, _held: held }, false)?;
+        let last = if data.is_empty() { last.take() } else { None };
+        stream.send_data(Chunk { bytes: part, last }, false)?;
     }
     Ok(())
 }
 
-/// Ends a call that has no answer, if its response has not begun yet.
-fn send_status(respond: &mut SendResponse<Chunk>, status: Status) {
+/// Ends a call that has no answer, if its response has not begun yet. Returns the code of `status`.
+fn send_status(respond: &mut SendResponse<Chunk>, status: Status) -> Code {
+    let code = status.code();
     // An error means that the caller is gone, or has its answer.
     _ = respond.send_response(status.into_http(), true);
+    code
 }
 
 fn trailers(status: Status) -> HeaderMap {
@@ -567,7 +599,26 @@ fn trailers(status: Status) -> HeaderMap {
 #[derive(Debug)]
 pub(super) struct Chunk {
     bytes: Bytes,
-    _held: Option<CallHoldings>,
+    last: Option<LastOfCall>,
+}
+
+/// What ends with the last bytes of an answer.
+#[derive(Debug)]
+struct LastOfCall {
+    _held: CallHoldings,
+    observed: ObservedCall,
+    /// How the call ends if they leave.
+    code: Code,
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(LastOfCall { _held, observed, code }) = self.last.take()
+            && self.bytes.is_empty()
+        {
+            observed.end(code);
+        }
+    }
 }
 
 impl Buf for Chunk {

@@ -233,6 +233,7 @@ mod tests {
             message,
             max_message_bytes: LIMIT,
             in_flight: Default::default(),
+            counts: crate::server::observe::CallCounts::default().of(kind, "s", "m"),
         };
         Framing::new(&method, names_encoding)
     }

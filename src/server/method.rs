@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prost_reflect::DescriptorPool;
 
 use super::access::Needs;
+use super::observe::{CallCounts, MethodCounts};
 use crate::access::Right;
 use crate::rpc::FILE_DESCRIPTOR_SET;
 use crate::rpc::limits::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES};
@@ -27,6 +28,8 @@ pub(super) struct Method {
     pub(super) max_message_bytes: usize,
     /// How many of its calls are in flight.
     pub(super) in_flight: AtomicUsize,
+    /// What is counted of its calls.
+    pub(super) counts: Arc<MethodCounts>,
 }
 
 /// Counts as a call of its method until it is dropped.
@@ -55,6 +58,17 @@ pub(super) enum Streaming {
     ServerStream,
     /// Any number of messages and of answers.
     BidiStream,
+}
+
+impl Streaming {
+    /// The value of a metric's label.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::ServerStream => "server_stream",
+            Self::BidiStream => "bidi_stream",
+        }
+    }
 }
 
 /// The services that metrics tell apart.
@@ -124,15 +138,17 @@ fn needs(service: Service, method: &str) -> Needs {
 #[derive(Clone, Debug)]
 pub(super) struct Methods {
     by_path: Arc<HashMap<String, Arc<Method>>>,
+    /// What is counted of calls of nothing that is there.
+    unknown: Arc<MethodCounts>,
 }
 
 impl Methods {
-    /// The RPCs of the services that are named in `served`.
+    /// The RPCs of the services that are named in `served`, whose calls are counted in `counts`.
     ///
     /// # Errors
     ///
     /// If descriptors that were compiled in cannot be read.
-    pub(super) fn of(served: &[&str]) -> Result<Self, prost_reflect::DescriptorError> {
+    pub(super) fn of(served: &[&str], counts: &CallCounts) -> Result<Self, prost_reflect::DescriptorError> {
         let mut by_path = HashMap::new();
         for set in [
             FILE_DESCRIPTOR_SET,
@@ -163,17 +179,25 @@ impl Methods {
                         message,
                         max_message_bytes,
                         in_flight: AtomicUsize::new(0),
+                        counts: counts.of(kind, service.full_name(), method.name()),
                     };
                     by_path.insert(path, Arc::new(method));
                 }
             }
         }
-        Ok(Self { by_path: Arc::new(by_path) })
+        // No part of a path that the caller made up is the value of a label.
+        let unknown = counts.of(Streaming::Unary, UNKNOWN, UNKNOWN);
+        Ok(Self { by_path: Arc::new(by_path), unknown })
     }
 
     /// `None` for a path that nobody answers.
     pub(super) fn get(&self, path: &str) -> Option<&Arc<Method>> {
         self.by_path.get(path)
+    }
+
+    /// What is counted of calls of `method`, or of a path that nobody answers.
+    pub(super) fn counts<'m>(&'m self, method: Option<&'m Arc<Method>>) -> &'m Arc<MethodCounts> {
+        method.map_or(&self.unknown, |method| &method.counts)
     }
 
     /// How many calls are in flight, by path and sorted; RPCs without any and health, which has no answer that its caller
@@ -191,6 +215,9 @@ impl Methods {
     }
 }
 
+/// Service and method of a path that nobody answers, in metrics.
+const UNKNOWN: &str = "unknown";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,7 +230,7 @@ mod tests {
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
         ];
-        let methods = Methods::of(&served).expect("descriptors");
+        let methods = Methods::of(&served, &CallCounts::default()).expect("descriptors");
         let check = |path: &str, kind, service, limit| {
             let method = methods.get(path).expect("it is served");
             assert_eq!(

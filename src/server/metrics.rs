@@ -18,7 +18,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::method::Service;
+use super::observe::CallCounts;
 use super::pressure::{ConnectionRefusal, Pressure};
+use super::process::ProcessCollector;
 use super::supervisor::{OnEnd, Part};
 use super::tls::TlsRole;
 use crate::audit::AuditLog;
@@ -27,6 +29,12 @@ use crate::rpc::error::Overload;
 use crate::rpc::shadow::ShadowCounts;
 use crate::status::condition_type::{CONDITION_TYPES, ConditionType};
 use crate::status::{ConditionStatus, Snapshot, StatusTracker};
+
+/// The commit that was built, if whoever built it set `BUILD_REVISION`: an archive of the source does not know it.
+const REVISION: &str = match option_env!("BUILD_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -64,6 +72,7 @@ pub struct Metrics {
     part_ends: Family<Vec<(&'static str, &'static str)>, Counter>,
     tls_not_after: Family<Vec<(&'static str, &'static str)>, Gauge<f64, AtomicU64>>,
     pressure: Pressure,
+    calls: CallCounts,
 }
 
 impl fmt::Debug for Metrics {
@@ -84,9 +93,23 @@ impl Metrics {
         shadow: &ShadowCounts,
     ) -> Self {
         let ProcessCounters { log_lines_dropped, panics } = process;
-        let mut registry = Registry::with_prefix("scopeward");
-        decisions.register(&mut registry);
-        shadow.register(&mut registry);
+        let mut all = Registry::default();
+        let calls = CallCounts::default();
+        calls.register(&mut all);
+        all.register_collector(Box::new(ProcessCollector::new()));
+        let registry = all.sub_registry_with_prefix("scopeward");
+        let build = Family::<Vec<(&'static str, &'static str)>, Gauge>::default();
+        build
+            .get_or_create(&vec![
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("revision", REVISION),
+                ("os", std::env::consts::OS),
+                ("arch", std::env::consts::ARCH),
+            ])
+            .set(1);
+        registry.register("build_info", "What was built: 1 for the version that runs", build);
+        decisions.register(registry);
+        shadow.register(registry);
         let reloads: Family<Vec<(&'static str, &'static str)>, Counter> = Family::default();
         let result = |result| reloads.get_or_create(&vec![("result", result)]).clone();
         let (accepted, unchanged, rejected) = (result("accepted"), result("unchanged"), result("rejected"));
@@ -142,7 +165,7 @@ impl Metrics {
         registry.register_collector(Box::new(AuditCollector(log.clone())));
         registry.register_collector(Box::new(PressureCollector(pressure.clone())));
         Self {
-            registry: Arc::new(registry),
+            registry: Arc::new(all),
             accepted,
             unchanged,
             rejected,
@@ -152,6 +175,7 @@ impl Metrics {
             part_ends,
             tls_not_after,
             pressure: pressure.clone(),
+            calls,
         }
     }
 
@@ -159,6 +183,12 @@ impl Metrics {
     #[must_use]
     pub fn pressure(&self) -> &Pressure {
         &self.pressure
+    }
+
+    /// How calls end.
+    #[must_use]
+    pub fn calls(&self) -> &CallCounts {
+        &self.calls
     }
 
     /// Counts an attempt to load a policy and how long it took.

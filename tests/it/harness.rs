@@ -15,6 +15,7 @@ use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::config::Config;
 use scopeward::server::lifecycle::Lifecycle;
 use scopeward::server::listen::{ListenAddr, Listeners};
+use scopeward::server::observe::CallCounts;
 use scopeward::server::pressure::Pressure;
 use scopeward::server::{Drained, Services, run};
 use scopeward::store::{Active, Current};
@@ -46,6 +47,7 @@ pub(crate) struct Wire {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) current: Current,
     pub(crate) pressure: Pressure,
+    pub(crate) calls: CallCounts,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Drained>,
 }
@@ -63,7 +65,9 @@ impl Wire {
         if let Some(recorder) = recorder {
             policy = policy.with_recorder(recorder);
         }
-        let services = Services::new(&lifecycle).counted_by(&pressure).with(policy.into_server());
+        let calls = CallCounts::default();
+        let services =
+            Services::new(&lifecycle).counted_by(&pressure).observed_by(&calls).with(policy.into_server());
         let listeners = Listeners::bind(&config).await.expect("a free port");
         let addr = tcp(&listeners.addresses());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -71,7 +75,7 @@ impl Wire {
             let shutdown = async { _ = stopped.await };
             run(config, services, listeners, shutdown).await.expect("the server ends in order")
         });
-        Self { addr, lifecycle, current, pressure, stop, running }
+        Self { addr, lifecycle, current, pressure, calls, stop, running }
     }
 
     /// Puts a policy into place.

@@ -17,6 +17,7 @@ mod agreement;
 mod audit;
 mod audit_store;
 mod bad_policies;
+mod calls;
 mod certs;
 mod cli;
 mod connections;

@@ -4,8 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Labels whose values are too many to list, or come from the policy.
-const OPEN: [(&str, &str); 2] =
-    [("digest", "that of the policy that serves"), ("type", "a [condition](conditions.md)")];
+const OPEN: [(&str, &str); 6] = [
+    ("arch", "that of the processor"),
+    ("digest", "that of the policy that serves"),
+    ("grpc_method", "an RPC of the service, or `unknown`"),
+    ("revision", "the commit, or `unknown`; builds set it with `BUILD_REVISION`"),
+    ("type", "a [condition](conditions.md)"),
+    ("version", "that of the program"),
+];
 
 #[tokio::test]
 async fn the_reference_of_the_metrics_is_what_a_server_shows() {
