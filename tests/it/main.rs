@@ -22,6 +22,7 @@ mod certs;
 mod cli;
 mod connections;
 mod console;
+mod core;
 mod decisions;
 mod describe;
 mod descriptors;
