@@ -24,6 +24,7 @@ mod connections;
 mod console;
 mod core;
 mod decisions;
+mod deploy;
 mod describe;
 mod descriptors;
 mod docs;
