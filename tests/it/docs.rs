@@ -90,6 +90,11 @@ fn audit_consumers_runs() {
 }
 
 #[test]
+fn kubernetes_runs() {
+    check("docs/guides/kubernetes.md");
+}
+
+#[test]
 fn securing_runs() {
     check("docs/guides/securing.md");
 }

@@ -14,6 +14,7 @@ use super::manifest::{document, documents, text};
 use crate::tools;
 
 mod objects;
+mod page;
 mod started;
 mod values;
 

@@ -1,0 +1,40 @@
+//! The guide for Kubernetes: the values and manifests that it shows are those of the chart.
+
+use super::{compare, read};
+
+const GUIDE: &str = "docs/guides/kubernetes.md";
+
+/// A block ```` ```yaml from=FILE ```` has the text of that file; `FILE#KIND` is the document of that kind in it.
+#[test]
+fn the_guide_shows_what_the_chart_renders() {
+    let guide = read(GUIDE);
+    let mut filled = String::new();
+    let mut sources = Vec::new();
+    let mut lines = guide.lines();
+    while let Some(line) = lines.next() {
+        filled.extend([line, "\n"]);
+        if let Some(source) = line.strip_prefix("```yaml from=") {
+            filled.push_str(&shown(source));
+            filled.push_str("```\n");
+            sources.push(source);
+            lines.by_ref().find(|line| *line == "```").expect("the end of the block");
+        }
+    }
+    assert!(sources.iter().any(|source| source.ends_with("#StatefulSet")), "{sources:?}");
+    compare(GUIDE, &filled);
+}
+
+/// What of a file a page shows: without the comment at its top.
+fn shown(source: &str) -> String {
+    let (path, kind) = source.split_once('#').unwrap_or((source, ""));
+    let text = read(path);
+    let text = match kind {
+        "" => &text,
+        kind => text
+            .split("---\n")
+            .find(|document| document.lines().any(|line| line.strip_prefix("kind: ") == Some(kind)))
+            .unwrap_or_else(|| panic!("{source}: not there")),
+    };
+    let lines = text.lines().skip_while(|line| line.starts_with('#'));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
