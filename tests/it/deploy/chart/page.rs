@@ -1,6 +1,7 @@
 //! The guide for Kubernetes: the values and manifests that it shows are those of the chart.
 
-use super::{compare, read};
+use super::{compare, helm, read, values_file};
+use crate::tools;
 
 const GUIDE: &str = "docs/guides/kubernetes.md";
 
@@ -22,6 +23,30 @@ fn the_guide_shows_what_the_chart_renders() {
     }
     assert!(sources.iter().any(|source| source.ends_with("#StatefulSet")), "{sources:?}");
     compare(GUIDE, &filled);
+}
+
+/// The other blocks of values are rendered in the place of what the smallest set has there.
+#[test]
+fn values_of_the_guide_are_rendered() {
+    if !tools::wanted("helm") {
+        return;
+    }
+    let guide = read(GUIDE);
+    let blocks = guide.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```\n").next());
+    let blocks: Vec<&str> =
+        blocks.filter(|block| block.starts_with("policies:") || block.starts_with("tls:")).collect();
+    assert!(blocks.len() >= 2);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("values.yaml");
+    for block in blocks {
+        std::fs::write(&file, block).unwrap();
+        let replaced =
+            if block.starts_with("policies:") { "policies.files=null" } else { "tls.existingSecret=" };
+        let (minimal, file) = (values_file("minimal"), file.to_str().unwrap());
+        let args = ["--values", minimal.to_str().unwrap(), "--values", file, "--set", replaced];
+        let (is_rendered, _, error) = helm(&["template", "scopeward"], &args);
+        assert!(is_rendered, "{error}\n{block}");
+    }
 }
 
 /// What of a file a page shows: without the comment at its top.

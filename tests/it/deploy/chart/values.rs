@@ -76,7 +76,7 @@ fn collect(schema: &Value, path: &str, documented: &BTreeSet<String>, known: &mu
     }
 }
 
-/// Settings of the chart are settings of the server, and become its flags.
+/// `settings` has keys of settings of the server, and Helm makes their flags of them.
 #[test]
 fn settings_of_the_chart_are_settings_of_the_server() {
     let schema: Value = serde_json::from_str(&read("deploy/chart/values.schema.json")).unwrap();
