@@ -49,6 +49,7 @@ mod connection;
 mod console;
 mod credentials;
 mod descriptors;
+pub mod dial;
 mod follow;
 mod health;
 pub mod lifecycle;
@@ -68,6 +69,7 @@ pub mod shutdown;
 pub mod signals;
 pub mod supervisor;
 pub mod tls;
+pub mod traces;
 
 /// Serves `services` on `listeners` until `shutdown`, then drains.
 ///

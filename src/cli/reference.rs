@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 use super::environment::{flag, variable};
 use super::serve::settings::SETTINGS;
 use super::{Cli, Exit};
+use crate::server::traces::settings::{TRACE_VARIABLES, TraceVariable};
 use crate::status::condition_type::{CONDITION_TYPES, ConditionReason, ConditionType};
 
 mod limits;
@@ -57,6 +58,17 @@ fn settings() -> String {
         "\nTimes have a unit, `ms`, `s`, `m`, `h` or `d`; sizes `B`, `KiB`, `MiB`, `GiB` or `TiB`; both are whole numbers. Host \
          names are not resolved in addresses to listen on.",
     );
+    line(
+        &mut page,
+        "\n## Traces\n\nThe standard variables of OpenTelemetry, for `serve`; there are no flags and no keys for them. Those that begin \
+         with `OTEL_EXPORTER_OTLP_` may have `TRACES_` after that, as in `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, which goes first. A \
+         variable that says where spans go, or how, and cannot be used stops the start; any other is ignored with a warning.\n",
+    );
+    line(&mut page, "| variable | default | what |");
+    line(&mut page, "| --- | --- | --- |");
+    for TraceVariable { name, default, text } in TRACE_VARIABLES {
+        row(&mut page, &[format!("`{name}`"), (*default).to_owned(), (*text).to_owned()]);
+    }
     line(&mut page, "\n## The other verbs\n");
     line(&mut page, "| flag | verbs | variable | default | what |");
     line(&mut page, "| --- | --- | --- | --- | --- |");

@@ -17,9 +17,10 @@ use tonic_types::StatusExt;
 use self::address::ServerAddress;
 pub(super) use self::credentials::{CredentialArgs, TlsArgs};
 pub(super) use self::transport::Remote;
-use self::transport::{TransportProblem, cause};
+use self::transport::TransportProblem;
 use super::output::Format;
 use super::value::positive_duration;
+use crate::server::dial::cause;
 
 pub(super) mod address;
 mod credentials;

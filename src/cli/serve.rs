@@ -35,6 +35,7 @@ use crate::server::shutdown::Stopped;
 use crate::server::signals::shutdown_within;
 use crate::server::supervisor::{Part, Roster};
 use crate::server::tls::TlsFiles;
+use crate::server::traces::settings::TraceSettings;
 
 pub(super) mod config_file;
 pub(super) mod settings;
@@ -187,7 +188,8 @@ const ABOUT: &str = "Serve decisions over gRPC\n\n\
     Exits with 0 after SIGTERM or SIGINT; with 1 if the policy is not valid, a part of the server ended \
     unexpectedly, or the shutdown had to abandon something; with 2 if it cannot start. Settings come from \
     flags, the environment, the file of --config (the flags as keys, in lowerCamelCase) and the defaults, in \
-    this order.";
+    this order. With OTEL_EXPORTER_OTLP_ENDPOINT in the environment spans are sent there (OTLP over gRPC), \
+    by the standard variables of OpenTelemetry.";
 
 /// Runs the verb until the process is told to stop. `settings` are those that count, for the log, and
 /// `warnings` what is wrong with the environment.
@@ -261,6 +263,10 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         log_as_json: _,
         log: _,
     } = args;
+    let (traces, ignored) = TraceSettings::from_variables(|name| std::env::var_os(name))?;
+    for warning in ignored {
+        warn!(warning, "environment");
+    }
     let roster = Roster::default();
     let shutdown =
         shutdown_within(shutdown_timeout, roster.clone(), log.clone()).context("could not catch signals")?;
@@ -289,6 +295,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         allow_outside_links,
         start_from_last_good,
         shadow,
+        traces,
         audit: AuditSettings {
             mode: audit_mode,
             retention: Some(audit_retention),
@@ -432,6 +439,7 @@ mod tests {
             allow_outside_links,
             start_from_last_good,
             shadow,
+            traces,
             audit,
             process: _,
             roster: _,
@@ -455,5 +463,6 @@ mod tests {
         );
         assert_eq!((args.set_aside_broken_audit, args.audit_jsonl), (audit.set_aside_broken, None));
         assert_eq!(args.shadow, shadow);
+        assert!(traces.is_none());
     }
 }

@@ -32,7 +32,10 @@ use super::reload::{self, Reloader, StartError};
 use super::shadow::ShadowPart;
 use super::shutdown::{self, Stopped};
 use super::supervisor::{Abandoned, Part, PartEnd, Reporter, Roster, Supervisor};
+use super::tls::TlsError;
 use super::tls::follow::TlsFollower;
+use super::traces::Traces;
+use super::traces::export::SpanExport;
 use super::{ServerError, Services, admin, descriptors, run};
 use crate::audit::jsonl::{Jsonl, JsonlOptions};
 use crate::audit::{AuditError, AuditLog, AuditOptions};
@@ -75,6 +78,9 @@ pub enum AppError {
     /// The access file cannot be used.
     #[error("could not use the access file: {0}")]
     Access(#[from] AccessError),
+    /// Spans cannot be sent.
+    #[error("could not use the files of TLS for traces: {0}")]
+    Traces(TlsError),
     /// A step of the start panicked.
     #[error("{step} failed: {source}")]
     Start {
@@ -119,6 +125,7 @@ pub struct App {
     recorder: AuditRecorder,
     decisions: DecisionCounts,
     shadow: Option<ShadowPart>,
+    export: Option<SpanExport>,
     /// Opened already, so that what is wrong with it stops the start.
     lines: Option<(Jsonl, JsonlOptions)>,
     roster: Roster,
@@ -155,6 +162,7 @@ impl App {
             allow_outside_links,
             start_from_last_good,
             shadow,
+            traces,
             audit,
             process,
             roster,
@@ -205,6 +213,17 @@ impl App {
         let decisions = DecisionCounts::default();
         let shadow_counts = ShadowCounts::default();
         let pressure = Pressure::new(&config.limits);
+        let (traces, export) = match traces {
+            None => (None, None),
+            Some(settings) => {
+                info!(collector = %settings.endpoint, sampler = ?settings.sampler, "spans are sent to a collector");
+                let counts = process.spans.clone();
+                let start = move || Traces::start(settings, counts);
+                let (traces, export) =
+                    blocking("reading the files of TLS", start).await?.map_err(AppError::Traces)?;
+                (Some(traces), Some(export))
+            }
+        };
         let metrics =
             Metrics::new(Arc::clone(&tracker), &log, commits, process, &pressure, &decisions, &shadow_counts);
         let lines = match jsonl {
@@ -278,6 +297,7 @@ impl App {
             Arc::clone(&current),
             Arc::clone(&tracker),
             metrics.clone(),
+            traces,
             {
                 let recorder = recorder.clone();
                 Box::new(move |change| recorder.policy_change(change))
@@ -312,6 +332,7 @@ impl App {
             recorder,
             decisions,
             shadow,
+            export,
             lines,
             roster,
         })
@@ -382,6 +403,7 @@ impl App {
             recorder,
             decisions,
             shadow,
+            export,
             lines,
             roster,
         } = self;
@@ -429,6 +451,13 @@ impl App {
                 Ok(())
             }
         });
+        if let Some(export) = export {
+            let (tracker, flush) =
+                (Arc::clone(&tracker), config.shutdown_timeout.mul_f64(shutdown::SEND_SPANS));
+            supervisor.restarting_task(Part::Traces, move |stop| {
+                export.clone().run(stop, flush, Arc::clone(&tracker))
+            });
+        }
         if let Some((first, options)) = lines {
             let (mut first, runtime) = (Some(first), Handle::current());
             supervisor.restarting_thread(Part::AuditLines, move |stop| {

@@ -13,6 +13,7 @@ use super::metrics::ProcessCounters;
 use super::recorder::AuditMode;
 use super::supervisor::{Part, Roster};
 use super::tls::TlsFiles;
+use super::traces::settings::TraceSettings;
 use crate::audit::jsonl::JsonlTarget;
 use crate::rpc::limits::MAX_LARGE_QUESTIONS;
 
@@ -45,6 +46,8 @@ pub struct ServerSettings {
     pub start_from_last_good: bool,
     /// The directory of a second policy that decides each question too, for comparison. Default none.
     pub shadow: Option<PathBuf>,
+    /// Where spans go, and which are made. Default: none are.
+    pub traces: Option<TraceSettings>,
     /// The audit log.
     pub audit: AuditSettings,
     /// What the process counts from its start on, for the metrics.
@@ -69,6 +72,7 @@ impl Default for ServerSettings {
             allow_outside_links: false,
             start_from_last_good: false,
             shadow: None,
+            traces: None,
             audit: AuditSettings::default(),
             process: ProcessCounters::default(),
             roster: Roster::default(),

@@ -23,6 +23,7 @@ use super::pressure::{ConnectionRefusal, Pressure};
 use super::process::ProcessCollector;
 use super::supervisor::{OnEnd, Part};
 use super::tls::TlsRole;
+use super::traces::count::SpanCounts;
 use crate::audit::AuditLog;
 use crate::rpc::count::DecisionCounts;
 use crate::rpc::error::Overload;
@@ -50,6 +51,18 @@ pub enum Reload {
     Rejected,
 }
 
+impl Reload {
+    /// The value of a metric's label, and of an attribute.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Unchanged => "unchanged",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
 /// What is counted from the start of the process on, before there is anybody who shows it.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessCounters {
@@ -57,6 +70,8 @@ pub struct ProcessCounters {
     pub log_lines_dropped: Counter,
     /// Panics.
     pub panics: Counter,
+    /// What became of spans.
+    pub spans: SpanCounts,
 }
 
 /// Everything that is counted. Cheap to clone; all clones count together.
@@ -92,7 +107,7 @@ impl Metrics {
         decisions: &DecisionCounts,
         shadow: &ShadowCounts,
     ) -> Self {
-        let ProcessCounters { log_lines_dropped, panics } = process;
+        let ProcessCounters { log_lines_dropped, panics, spans } = process;
         let mut all = Registry::default();
         let calls = CallCounts::default();
         calls.register(&mut all);
@@ -111,8 +126,9 @@ impl Metrics {
         decisions.register(registry);
         shadow.register(registry);
         let reloads: Family<Vec<(&'static str, &'static str)>, Counter> = Family::default();
-        let result = |result| reloads.get_or_create(&vec![("result", result)]).clone();
-        let (accepted, unchanged, rejected) = (result("accepted"), result("unchanged"), result("rejected"));
+        let result = |result: Reload| reloads.get_or_create(&vec![("result", result.as_str())]).clone();
+        let (accepted, unchanged, rejected) =
+            (result(Reload::Accepted), result(Reload::Unchanged), result(Reload::Rejected));
         registry.register(
             "policy_reloads",
             "Attempts to load a policy whose bytes were new, by result",
@@ -137,6 +153,7 @@ impl Metrics {
             log_lines_dropped,
         );
         registry.register("panics", "Panics of the process, wherever they were caught", panics);
+        spans.register(registry);
         let part_ends = Family::<Vec<(&'static str, &'static str)>, Counter>::default();
         for part in Part::ALL.into_iter().filter(|part| matches!(part.on_end(), OnEnd::Restart { .. })) {
             // Shown from the start on, so that an increase is seen as one.

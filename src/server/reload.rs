@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::memory;
 use super::metrics::{Metrics, Reload};
+use super::traces::Traces;
 use crate::backoff::Backoff;
 use crate::hex;
 use crate::policy::finding::Findings;
@@ -80,6 +81,7 @@ pub struct Reloader {
 /// Whom the policy that serves concerns in addition.
 struct ServingParts {
     metrics: Metrics,
+    traces: Option<Traces>,
     observer: Observer,
     starts_from_last_good: bool,
     last_good: LastGood,
@@ -108,6 +110,7 @@ impl Reloader {
         current: Current,
         tracker: Arc<StatusTracker>,
         metrics: Metrics,
+        traces: Option<Traces>,
         observer: Observer,
         state_dir: PathBuf,
         starts_from_last_good: bool,
@@ -121,6 +124,7 @@ impl Reloader {
             tracker,
             serving: Some(ServingParts {
                 metrics,
+                traces,
                 observer,
                 starts_from_last_good,
                 last_good: LastGood::new(state_dir),
@@ -218,6 +222,8 @@ impl Reloader {
     fn perform(&mut self, transition: Transition, files: &[SourceFile], started: Instant) -> Option<Instant> {
         let Transition { serve, status, change, verdict, log, look_again } = transition;
         let now = now();
+        // Of the attempt, if there was one, which all attempts with a verdict have.
+        let (generation, findings) = status.as_ref().map(shown_numbers).unwrap_or_default();
         if let Some(active) = &serve {
             self.current.store(Some(Arc::clone(active)));
         }
@@ -235,6 +241,9 @@ impl Reloader {
                 Verdict::Rejected => Reload::Rejected,
             };
             serving.metrics.reloaded(result, started.elapsed());
+            if let Some(traces) = &serving.traces {
+                traces.reloaded(result, generation, findings, started.elapsed());
+            }
         }
         if let Some(change) = change {
             (serving.observer)(change);
@@ -331,6 +340,18 @@ fn unread(error: ReadError) -> Looked {
         error => Found::Missing(error.to_string()),
     };
     Looked { found, files: Vec::new(), stamps: None }
+}
+
+/// The generation that serves, 0 before the first, and the findings of the attempt.
+fn shown_numbers(change: &StatusChange) -> (u64, usize) {
+    let generation = change.serving.as_ref().map_or(0, |active| active.generation);
+    let findings = change.attempt.as_ref().map_or(0, |attempt| match attempt {
+        AttemptOutcome::Accepted { warnings: findings } | AttemptOutcome::Rejected { findings, .. } => {
+            findings.count()
+        }
+        AttemptOutcome::Missing { .. } => 0,
+    });
+    (generation, findings)
 }
 
 /// What the status shows.

@@ -15,7 +15,7 @@ pub struct Stopped {
 
 /// Stops every part, in the one order of a shutdown. Each step may take until a part of `timeout` is over,
 /// so that none takes the time of those after it: calls and streams end; nothing changes the policy any
-/// more, and what is durable is written as lines; the audit is flushed and closed; the rest stops.
+/// more, and what is durable is written as lines; the audit is flushed and closed; the rest stops, and spans that wait are sent.
 pub(super) async fn stop(supervisor: &mut Supervisor, timeout: Duration) -> Vec<Abandoned> {
     let began = Instant::now();
     let mut abandoned = Vec::new();
@@ -23,7 +23,7 @@ pub(super) async fn stop(supervisor: &mut Supervisor, timeout: Duration) -> Vec<
         (&[Part::Grpc][..], CALLS_BY + CUT_BY),
         (&[Part::Reload, Part::Credentials, Part::Shadow, Part::AuditLines], 0.7),
         (&[Part::AuditWriter], 0.9),
-        (&[Part::AuditHealth, Part::Admin], 0.95),
+        (&[Part::AuditHealth, Part::Admin, Part::Traces], 0.97),
     ] {
         abandoned.extend(supervisor.stop(parts, began + timeout.mul_f64(by)).await);
     }
@@ -36,3 +36,5 @@ pub(super) const CALLS_BY: f64 = 0.5;
 pub(super) const CUT_BY: f64 = 0.05;
 /// How long the audit may take to close, as a part of the shutdown timeout.
 pub(super) const CLOSE: f64 = 0.18;
+/// How long spans that wait may take to be sent, as a part of the shutdown timeout.
+pub(super) const SEND_SPANS: f64 = 0.06;

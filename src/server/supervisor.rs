@@ -40,6 +40,8 @@ pub enum Part {
     AuditLines,
     /// Shows the health of the audit as conditions.
     AuditHealth,
+    /// Sends spans to a collector.
+    Traces,
     /// Serves one connection: HTTP/2 and its limits.
     Connection,
     /// Answers one call, or sends one stream: of the status, of the audit, of health.
@@ -71,7 +73,7 @@ pub enum OnEnd {
 
 impl Part {
     /// Every part, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Grpc,
         Self::Admin,
         Self::Reload,
@@ -80,6 +82,7 @@ impl Part {
         Self::AuditWriter,
         Self::AuditLines,
         Self::AuditHealth,
+        Self::Traces,
         Self::Connection,
         Self::Call,
         Self::LogWriter,
@@ -98,6 +101,7 @@ impl Part {
             Self::AuditWriter => "audit-writer",
             Self::AuditLines => "audit-lines",
             Self::AuditHealth => "audit-health",
+            Self::Traces => "traces",
             Self::Connection => "connection",
             Self::Call => "call",
             Self::LogWriter => "log-writer",
@@ -114,7 +118,8 @@ impl Part {
             | Self::Reload
             | Self::Credentials
             | Self::Shadow
-            | Self::AuditHealth => "task",
+            | Self::AuditHealth
+            | Self::Traces => "task",
             Self::AuditWriter | Self::AuditLines | Self::LogWriter | Self::Signals => "thread",
             Self::Connection | Self::Call => "task each",
         }
@@ -137,6 +142,7 @@ impl Part {
             Self::AuditHealth => {
                 OnEnd::Restart { condition: kind::AUDIT_DEGRADED, reason: "AuditHealthUnknown" }
             }
+            Self::Traces => OnEnd::Restart { condition: kind::TRACES_STALLED, reason: "TracesEnded" },
             Self::Connection => OnEnd::Continue { loses: "the connection, with the calls on it," },
             Self::Call => {
                 OnEnd::Continue { loses: "the answer or the rest of the stream, whose caller gets INTERNAL," }

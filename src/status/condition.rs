@@ -85,6 +85,8 @@ pub mod kind {
     pub const SHADOW_POLICY_SOURCE_UNSTABLE: &str = "ShadowPolicySourceUnstable";
     /// The comparison with the shadow policy stands still. Only there when true.
     pub const SHADOW_STALLED: &str = "ShadowStalled";
+    /// No spans are sent. Only there when true.
+    pub const TRACES_STALLED: &str = "TracesStalled";
     /// The access file as it is counts. Only there with an access file.
     pub const ACCESS_ACCEPTED: &str = "AccessAccepted";
     /// Everybody who reaches the server from another machine may do everything. Only there when true.

@@ -226,6 +226,12 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
         meaning: "the comparison with the shadow policy stands still",
         reasons: &[ConditionReason("True", "ShadowEnded", "what compares ended and is started again")],
     },
+    ConditionType {
+        kind: kind::TRACES_STALLED,
+        is_only_true: true,
+        meaning: "no spans are sent to the collector",
+        reasons: &[ConditionReason("True", "TracesEnded", "what sends them ended and is started again")],
+    },
 ];
 
 const POLICY_ACCEPTED_REASONS: &[ConditionReason] = &[

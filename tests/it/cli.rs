@@ -24,6 +24,7 @@ mod status;
 mod store;
 mod test;
 mod tls;
+mod traces;
 mod unreachable;
 
 const MCP: &str = "https://mcp.example.com";
@@ -112,7 +113,11 @@ impl Place {
         command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
-            if name.starts_with("SCOPEWARD_") || name.starts_with("CLICOLOR") || name == "RUST_LOG" {
+            if name.starts_with("SCOPEWARD_")
+                || name.starts_with("OTEL_")
+                || name.starts_with("CLICOLOR")
+                || name == "RUST_LOG"
+            {
                 command.env_remove(name);
             }
         }

@@ -20,6 +20,7 @@ mod bad_policies;
 mod calls;
 mod certs;
 mod cli;
+mod collector;
 mod connections;
 mod console;
 mod core;

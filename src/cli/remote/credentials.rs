@@ -1,7 +1,6 @@
 //! How a client verb knows its server, and how it shows who it is: certificates and a token, all from files.
 
 use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,14 +8,12 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use http::{HeaderValue, Uri};
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::address::ServerAddress;
 use crate::escape::shown;
-use crate::server::tls::{ALPN_H2, ClientTlsFiles, ServerTrust, client_config};
+use crate::server::dial::host;
+use crate::server::tls::{ClientTlsFiles, ServerTrust, client_config};
 
 /// A certificate with its chain, and its key.
 type CertificateFiles = (PathBuf, PathBuf);
@@ -105,12 +102,6 @@ fn is_loopback(uri: &Uri) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// Without the brackets of an IPv6 address.
-fn host(uri: &Uri) -> &str {
-    let host = uri.host().unwrap_or_default();
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
 /// Reads a token as the value of `authorization` (RFC 6750 section 2.1): the whole file but for one line break at its end. It is never shown.
 fn read_token(path: &Path) -> anyhow::Result<HeaderValue> {
     let shown_path = shown(&path.to_string_lossy());
@@ -131,22 +122,6 @@ fn read_token(path: &Path) -> anyhow::Result<HeaderValue> {
     value.set_sensitive(true);
     Ok(value)
 }
-
-/// Connects over TLS to a server that speaks HTTP/2.
-pub(super) async fn connect_tls(tls: &TlsConnector, uri: &Uri) -> io::Result<TlsStream<TcpStream>> {
-    let host = host(uri);
-    let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| invalid(error.to_string()))?;
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(HTTPS_PORT))).await?;
-    stream.set_nodelay(true)?;
-    let stream = tls.connect(name, stream).await?;
-    if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
-        return Err(invalid("the server does not speak HTTP/2 over TLS".to_owned()));
-    }
-    Ok(stream)
-}
-
-const HTTPS_PORT: u16 = 443;
 
 #[cfg(test)]
 mod tests {

@@ -25,8 +25,8 @@ use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
 use super::address::ServerAddress;
-use super::credentials::connect_tls;
 use crate::escape::shown;
+use crate::server::dial::{cause, connect_tcp, connect_tls};
 
 /// A connection to a server, for generated clients.
 #[derive(Clone)]
@@ -174,10 +174,7 @@ async fn open(server: &ServerAddress, tls: Option<&TlsConnector>) -> io::Result<
             Ok(Either::Left(Either::Right(connect_tls(tls, uri).await?)))
         }
         (ServerAddress::Http(uri) | ServerAddress::Https(uri), _) => {
-            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
-            stream.set_nodelay(true)?;
-            Ok(Either::Left(Either::Left(stream)))
+            Ok(Either::Left(Either::Left(connect_tcp(uri).await?)))
         }
         (ServerAddress::Unix(path), _) => Ok(Either::Right(UnixStream::connect(path).await?)),
     }
@@ -259,17 +256,6 @@ fn tls_cause(error: &dyn std::error::Error) -> String {
         }
         _ => cause,
     }
-}
-
-/// The innermost cause, which is what the system says; those around it only say that it was a transport.
-pub(super) fn cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let cause = cause.to_string();
-    let mut letters = cause.split(" (os error").next().unwrap_or_default().chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// Connects and keeps what is heard.
