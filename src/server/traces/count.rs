@@ -8,10 +8,10 @@ use prometheus_client::registry::Registry;
 
 /// Counts spans. Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
-pub struct SpanCounts(Arc<Counters>);
+pub struct SpanCounts(Arc<SpanCounters>);
 
 #[derive(Debug)]
-struct Counters {
+struct SpanCounters {
     exported: Counter,
     dropped: Family<Labels, Counter>,
     by_cause: [Counter; DropCause::ALL.len()],
@@ -51,7 +51,7 @@ impl Default for SpanCounts {
         // Shown from the start on, so that an increase is seen as one.
         let by_cause =
             DropCause::ALL.map(|cause| dropped.get_or_create(&vec![("cause", cause.as_str())]).clone());
-        Self(Arc::new(Counters { exported: Counter::default(), dropped, by_cause }))
+        Self(Arc::new(SpanCounters { exported: Counter::default(), dropped, by_cause }))
     }
 }
 
@@ -73,7 +73,7 @@ impl SpanCounts {
 
     /// Adds the counters to what `/metrics` shows.
     pub(in crate::server) fn register(&self, registry: &mut Registry) {
-        let Counters { exported, dropped, .. } = &*self.0;
+        let SpanCounters { exported, dropped, .. } = &*self.0;
         registry.register("spans_exported", "Spans that the collector of traces took", exported.clone());
         registry.register(
             "spans_dropped",

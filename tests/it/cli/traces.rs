@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -11,6 +12,7 @@ use super::serve::{Piped, place};
 use super::*;
 use crate::certs::{Authority, Name};
 use crate::collector::{Answer, Collected, Collector};
+use crate::service::{DEADLINE, POLICY};
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
@@ -38,17 +40,18 @@ fn is_reload(collected: &Collected) -> bool {
     collected.span.name == "policy reload"
 }
 
-fn dropped(server: &Piped, cause: &str) -> f64 {
-    server.metric(&format!("scopeward_spans_dropped_total{{cause=\"{cause}\"}}"))
+/// Waits until a metric is as large.
+fn wait_for(server: &Piped, metric: &str, least: f64) {
+    let deadline = Instant::now() + DEADLINE;
+    while server.metric(metric) < least {
+        assert!(Instant::now() < deadline, "{metric} of {least}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Waits until so many spans were dropped for this cause.
 fn wait_for_dropped(server: &Piped, cause: &str, least: f64) {
-    let deadline = std::time::Instant::now() + crate::service::DEADLINE;
-    while dropped(server, cause) < least {
-        assert!(std::time::Instant::now() < deadline, "{least} dropped for {cause}");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    wait_for(server, &format!("scopeward_spans_dropped_total{{cause=\"{cause}\"}}"), least);
 }
 
 #[test]
@@ -93,13 +96,13 @@ fn each_attempt_to_load_the_policy_is_a_span() {
     expect(&rejected, "rejected", "1", findings);
     assert_eq!(rejected.attributes()["error.type"], "policy_rejected");
     assert_eq!(rejected.span.status.as_ref().unwrap().code, StatusCode::Error as i32);
-    place.write("policies/mcp.yaml", format!("# the same\n{}", crate::service::POLICY));
+    place.write("policies/mcp.yaml", format!("# the same\n{}", POLICY));
     expect(&collector.span("the span of the same policy", of("unchanged")), "unchanged", "1", "1");
-    place.write("policies/mcp.yaml", crate::service::POLICY.replace("mcp:write", "mcp:admin"));
+    place.write("policies/mcp.yaml", POLICY.replace("mcp:write", "mcp:admin"));
     let second =
         |one: &Collected| of("accepted")(one) && one.attributes()["scopeward.policy.generation"] == "2";
     expect(&collector.span("the span of a good edit", second), "accepted", "2", "1");
-    assert!(server.metric("scopeward_spans_exported_total") >= 4.0);
+    wait_for(&server, "scopeward_spans_exported_total", 4.0);
     let log = ended(server);
     assert!(!log.contains("spans were dropped"), "{log}");
 }
@@ -185,11 +188,7 @@ fn a_collector_that_never_answers_holds_up_nothing() {
     for edit in 0..5 {
         place.write("policies/mcp.yaml", format!("audiences: [ # {edit}\n"));
         let attempts = f64::from(edit) + 1.0;
-        let deadline = std::time::Instant::now() + crate::service::DEADLINE;
-        while server.metric("scopeward_policy_reloads_total{result=\"rejected\"}") < attempts {
-            assert!(std::time::Instant::now() < deadline, "edit {edit} is seen");
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        wait_for(&server, "scopeward_policy_reloads_total{result=\"rejected\"}", attempts);
     }
     server.expand(1);
     // One export, of at most two spans, hangs; two more wait; others are dropped.
