@@ -11,11 +11,13 @@ pub mod convert;
 pub mod count;
 pub mod error;
 pub mod limits;
+pub mod notes;
 mod page;
 pub mod policy_status;
 pub mod record;
 pub mod scope_policy;
 pub mod shadow;
+pub mod trace_parent;
 
 pub use crate::proto::FILE_DESCRIPTOR_SET;
 

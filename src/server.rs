@@ -37,6 +37,7 @@ use crate::server::pressure::Pressure;
 use crate::server::shutdown::{CALLS_BY, CUT_BY};
 use crate::server::supervisor::Part;
 use crate::server::tls::TlsError;
+use crate::server::traces::Traces;
 
 mod accept;
 pub mod access;
@@ -93,10 +94,17 @@ pub async fn run(
     let lifecycle = services.lifecycle.clone();
     let pressure = services.pressure.clone().unwrap_or_else(|| Pressure::new(&limits));
     let connections = Connections::new(&limits, pressure.clone());
-    let gate = services.gate.clone();
+    let (gate, traces) = (services.gate.clone(), services.traces.clone());
     let (methods, routes) = services.into_routes()?;
-    let calls =
-        Calls { routes, methods: methods.clone(), lifecycle: lifecycle.clone(), pressure, limits, gate };
+    let calls = Calls {
+        routes,
+        methods: methods.clone(),
+        lifecycle: lifecycle.clone(),
+        pressure,
+        limits,
+        gate,
+        traces,
+    };
 
     let stop = CancellationToken::new();
     let serving = TaskTracker::new();
@@ -161,6 +169,7 @@ pub struct Services {
     pressure: Option<Pressure>,
     calls: CallCounts,
     gate: Gate,
+    traces: Option<Traces>,
     routes: Routes,
     names: Vec<&'static str>,
 }
@@ -179,6 +188,7 @@ impl Services {
             pressure: None,
             calls: CallCounts::default(),
             gate: Gate::default(),
+            traces: None,
             routes: Routes::default(),
             names: Vec::new(),
         }
@@ -205,6 +215,13 @@ impl Services {
         self
     }
 
+    /// Makes a span of each call.
+    #[must_use]
+    pub fn traced_by(mut self, traces: Option<Traces>) -> Self {
+        self.traces = traces;
+        self
+    }
+
     /// Adds a generated server, such as `ScopePolicyServiceServer`.
     #[must_use]
     pub fn with<S>(mut self, service: S) -> Self
@@ -224,7 +241,7 @@ impl Services {
 
     /// With health and reflection.
     fn into_routes(self) -> Result<(Methods, Routes), ServerError> {
-        let Self { lifecycle, pressure: _, calls, gate: _, routes, names } = self;
+        let Self { lifecycle, pressure: _, calls, gate: _, traces: _, routes, names } = self;
         let served: Vec<_> = names.iter().copied().chain(BESIDES).collect();
         let methods = Methods::of(&served, &calls).map_err(ServerError::Descriptors)?;
         let health = HealthServer::new(HealthService::new(lifecycle, &names));

@@ -19,6 +19,7 @@ use crate::decision::{Answer, MAX_SCOPES, Reason};
 use crate::rpc::caller::{CallerIdentity, PeerAddress};
 use crate::rpc::convert;
 use crate::rpc::count::DecidingMethod;
+use crate::rpc::trace_parent::TraceParent;
 use crate::rpc::v1;
 use crate::scope::join;
 use crate::store::Active;
@@ -212,7 +213,7 @@ impl CallFacts<'_> {
     /// `""` if there is none or it is not well-formed.
     #[must_use]
     pub fn trace_id(&self) -> &str {
-        self.header("traceparent").and_then(trace_id).unwrap_or_default()
+        self.header("traceparent").and_then(TraceParent::read).map_or("", |parent| parent.trace_id)
     }
 
     /// How often the caller tried before, by its own count. 0 if it does not say, or not in a number.
@@ -224,19 +225,6 @@ impl CallFacts<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         self.metadata.get(name)?.to_str().ok()
     }
-}
-
-/// W3C Trace Context section 3.2: `version-trace_id-parent_id-flags`; later versions may append to it.
-fn trace_id(header: &str) -> Option<&str> {
-    let mut parts = header.split('-');
-    let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let is_hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let fits = is_hex(version, 2) && is_hex(trace_id, 32) && is_hex(parent_id, 16) && is_hex(flags, 2);
-    let ends = version != "00" || parts.next().is_none();
-    // Version ff and the zero id are invalid by definition.
-    (fits && ends && version != "ff" && trace_id.bytes().any(|byte| byte != b'0')).then_some(trace_id)
 }
 
 #[cfg(test)]
@@ -251,26 +239,5 @@ mod tests {
         assert_eq!(kept(&many, None), many);
         let just = "a ".repeat(MAX_SCOPES + 1);
         assert_eq!(kept(just.trim_end(), Some(Reason::TooManyScopes)), just.trim_end());
-    }
-
-    #[test]
-    fn trace_id_is_read_from_a_well_formed_traceparent_only() {
-        #[track_caller]
-        fn check(header: &str, expected: Option<&str>) {
-            assert_eq!(trace_id(header), expected, "{header}");
-        }
-        const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Some(ID));
-        check(
-            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-the-future-will-be-like",
-            Some(ID),
-        );
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", None);
-        check("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None);
-        check("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", None);
-        check("00-00000000000000000000000000000000-00f067aa0ba902b7-01", None);
-        check("00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01", None);
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", None);
-        check("", None);
     }
 }

@@ -25,6 +25,7 @@ use crate::rpc::limits::{
     DEFAULT_PAGE_SIZE, MAX_ANSWER_BYTES, MAX_BATCH_ITEMS, MAX_LARGE_QUESTIONS, MAX_LOOKUPS,
     MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
 };
+use crate::rpc::notes::DecisionNotes;
 use crate::rpc::page;
 use crate::rpc::record::{AnsweredCall, CallFacts, Durable, RecordKind, Recorder, Room};
 use crate::rpc::shadow::{Shadow, ShadowRequest};
@@ -124,6 +125,9 @@ impl ScopePolicy {
     /// Tells everybody of an answer who is told of each. Returns what the answer has to wait for.
     fn decided(&self, answered: AnsweredCall<'_>, room: Room) -> Option<Durable> {
         self.counts.decided(answered.method, answered.answer);
+        if let Some(notes) = answered.call.extensions.get::<DecisionNotes>() {
+            notes.decided(&answered);
+        }
         let kind = RecordKind::of(answered.answer)?;
         self.recorder.as_ref()?.record(kind, answered, room)
     }

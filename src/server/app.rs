@@ -125,7 +125,7 @@ pub struct App {
     recorder: AuditRecorder,
     decisions: DecisionCounts,
     shadow: Option<ShadowPart>,
-    export: Option<SpanExport>,
+    spans: Option<(Traces, SpanExport)>,
     /// Opened already, so that what is wrong with it stops the start.
     lines: Option<(Jsonl, JsonlOptions)>,
     roster: Roster,
@@ -213,15 +213,13 @@ impl App {
         let decisions = DecisionCounts::default();
         let shadow_counts = ShadowCounts::default();
         let pressure = Pressure::new(&config.limits);
-        let (traces, export) = match traces {
-            None => (None, None),
+        let spans = match traces {
+            None => None,
             Some(settings) => {
                 info!(collector = %settings.endpoint, sampler = ?settings.sampler, "spans are sent to a collector");
                 let counts = process.spans.clone();
                 let start = move || Traces::start(settings, counts);
-                let (traces, export) =
-                    blocking("reading the files of TLS", start).await?.map_err(AppError::Traces)?;
-                (Some(traces), Some(export))
+                Some(blocking("reading the files of TLS", start).await?.map_err(AppError::Traces)?)
             }
         };
         let metrics =
@@ -297,7 +295,7 @@ impl App {
             Arc::clone(&current),
             Arc::clone(&tracker),
             metrics.clone(),
-            traces,
+            spans.as_ref().map(|(traces, _)| traces.clone()),
             {
                 let recorder = recorder.clone();
                 Box::new(move |change| recorder.policy_change(change))
@@ -332,7 +330,7 @@ impl App {
             recorder,
             decisions,
             shadow,
-            export,
+            spans,
             lines,
             roster,
         })
@@ -403,11 +401,12 @@ impl App {
             recorder,
             decisions,
             shadow,
-            export,
+            spans,
             lines,
             roster,
         } = self;
         let (access, gate) = access.map_or_else(Default::default, |(access, gate)| (Some(access), gate));
+        let (traces, export) = spans.unzip();
         let reporter = Reporter::new(Arc::clone(&tracker), metrics.clone());
         let mut supervisor = Supervisor::new(reporter, roster);
         let draining = lifecycle.draining();
@@ -418,6 +417,7 @@ impl App {
             .counted_by(metrics.pressure())
             .observed_by(metrics.calls())
             .behind(gate)
+            .traced_by(traces)
             .with(
                 ScopePolicy::new(current)
                     .with_recorder(Arc::new(recorder))

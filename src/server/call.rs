@@ -33,6 +33,7 @@ use super::message::{Messages, NoMessage, receive};
 use super::method::{InFlight, Method, Methods, Service, Streaming};
 use super::observe::{ObservedCall, code_of};
 use super::pressure::{CallPlace, ConnectionPressure, HeldBytes, Pressure};
+use super::traces::Traces;
 use crate::budget::Permit;
 use crate::rpc::caller::CallerIdentity;
 use crate::rpc::error::{Overload, RpcError};
@@ -47,12 +48,14 @@ pub(super) struct Calls {
     pub(super) pressure: Pressure,
     pub(super) limits: PeerLimits,
     pub(super) gate: Gate,
+    /// If calls are spans.
+    pub(super) traces: Option<Traces>,
 }
 
 impl Calls {
     /// The calls of a connection from `peer`.
     pub(super) fn on_connection(&self, peer: PeerIdentity) -> ConnectionCalls {
-        let Self { routes, methods, lifecycle, pressure, limits, gate } = self;
+        let Self { routes, methods, lifecycle, pressure, limits, gate, traces } = self;
         let timeouts = Timeouts {
             request: limits.request_timeout,
             message: limits.message_timeout,
@@ -65,6 +68,7 @@ impl Calls {
             pressure: pressure.connection(),
             server_pressure: pressure.clone(),
             gate: gate.clone(),
+            traces: traces.clone(),
             peer: Arc::new(peer),
             timeouts,
             ending: CancellationToken::new(),
@@ -81,6 +85,7 @@ pub(super) struct ConnectionCalls {
     pressure: ConnectionPressure,
     server_pressure: Pressure,
     gate: Gate,
+    traces: Option<Traces>,
     peer: Arc<PeerIdentity>,
     timeouts: Timeouts,
     /// Cancelled when streams must end because the connection does.
@@ -108,10 +113,17 @@ impl ConnectionCalls {
     /// Takes a call whose headers are here: a task answers it, or it is refused at once.
     pub(super) fn begin(&self, mut request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
         let method = self.methods.get(request.uri().path());
-        let observed = ObservedCall::begin(self.methods.counts(method));
+        let mut observed = ObservedCall::begin(self.methods.counts(method));
+        if let Some(traces) = &self.traces {
+            observed.trace(traces.call(&request, method.is_some(), &self.peer.address));
+        }
         match self.admit(&request, method) {
             Ok((call, identity)) => {
                 request.extensions_mut().insert(self.peer.address);
+                if let Some(span) = observed.span() {
+                    span.admitted(identity.as_ref());
+                    request.extensions_mut().insert(span.notes());
+                }
                 if let Some(identity) = identity {
                     request.extensions_mut().insert(identity);
                 }

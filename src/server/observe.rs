@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tonic::{Code, Status};
 
 use super::method::Streaming;
+use super::traces::call::CallSpan;
 
 /// A call that is observed until this is dropped. It counts as cancelled unless [`ObservedCall::end`] says otherwise, so that no way
 /// out of a call is missed.
@@ -23,13 +24,25 @@ pub(super) struct ObservedCall {
     method: Arc<MethodCounts>,
     begun: Instant,
     code: Code,
+    /// If there are spans, and this call is sampled.
+    span: Option<Box<CallSpan>>,
 }
 
 impl ObservedCall {
     /// A call whose headers are here.
     pub(super) fn begin(method: &Arc<MethodCounts>) -> Self {
         method.started.inc();
-        Self { method: Arc::clone(method), begun: Instant::now(), code: Code::Cancelled }
+        Self { method: Arc::clone(method), begun: Instant::now(), code: Code::Cancelled, span: None }
+    }
+
+    /// The call is a span, too.
+    pub(super) fn trace(&mut self, span: Option<Box<CallSpan>>) {
+        self.span = span;
+    }
+
+    /// Its span, if it has one.
+    pub(super) fn span(&mut self) -> Option<&mut CallSpan> {
+        self.span.as_deref_mut()
     }
 
     /// The call ends now, with this code.
@@ -40,11 +53,14 @@ impl ObservedCall {
 
 impl Drop for ObservedCall {
     fn drop(&mut self) {
-        let Self { method, begun, code } = self;
+        let Self { method, begun, code, span } = self;
         if let Some(handled) = method.handled.get(*code as usize) {
             handled.inc();
         }
         method.seconds.observe(begun.elapsed().as_secs_f64());
+        if let Some(span) = span {
+            span.end(*code);
+        }
     }
 }
 

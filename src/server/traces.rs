@@ -1,4 +1,4 @@
-//! Spans over OTLP/gRPC: one for each reload of the policy.
+//! Spans over OTLP/gRPC: one for each call, and one for each reload of the policy.
 //!
 //! Spans are made with the API and the SDK of OpenTelemetry, and sent by a part of this server ([`SpanExport`]), so that a collector
 //! never holds up anything else. Without a collector in the settings there is none of this.
@@ -17,6 +17,7 @@ use self::settings::TraceSettings;
 use super::metrics::Reload;
 use super::tls::TlsError;
 
+pub(super) mod call;
 pub mod count;
 mod dial;
 pub(in crate::server) mod export;
@@ -26,6 +27,8 @@ pub mod settings;
 #[derive(Clone, Debug)]
 pub struct Traces {
     tracer: SdkTracer,
+    /// Whether callers say which span is the parent.
+    reads_parents: bool,
 }
 
 impl Traces {
@@ -47,7 +50,10 @@ impl Traces {
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
             .with_version(env!("CARGO_PKG_VERSION"))
             .build();
-        Ok((Self { tracer: provider.tracer_with_scope(scope) }, export))
+        Ok((
+            Self { tracer: provider.tracer_with_scope(scope), reads_parents: settings.reads_parents },
+            export,
+        ))
     }
 
     /// A span for an attempt to load the policy that was judged just now. It has no parent.

@@ -154,6 +154,14 @@ impl Collector {
         self.asked.load(Ordering::SeqCst)
     }
 
+    /// The spans that are here and as wanted.
+    pub(crate) fn seen(&mut self, wanted: impl Fn(&Collected) -> bool) -> Vec<Collected> {
+        while let Ok(export) = self.exports.try_recv() {
+            self.take(export);
+        }
+        self.seen.iter().filter(|collected| wanted(collected)).cloned().collect()
+    }
+
     /// Waits until a span is as wanted, and returns it.
     pub(crate) fn span(&mut self, what: &str, wanted: impl Fn(&Collected) -> bool) -> Collected {
         loop {
@@ -161,19 +169,21 @@ impl Collector {
                 return found.clone();
             }
             let export = within(what, self.exports.recv());
-            let Export(headers, message) = self.runtime.block_on(export).expect("a span");
-            for resource in message.resource_spans {
-                let attributes = values(&resource.resource.unwrap().attributes);
-                for span in resource.scope_spans.into_iter().flat_map(|scope| {
-                    assert_eq!(scope.scope.unwrap().name, "scopeward");
-                    scope.spans
-                }) {
-                    self.seen.push(Collected {
-                        span,
-                        resource: attributes.clone(),
-                        headers: headers.clone(),
-                    });
-                }
+            let export = self.runtime.block_on(export).expect("a span");
+            self.take(export);
+        }
+    }
+
+    fn take(&mut self, Export(headers, message): Export) {
+        for resource in message.resource_spans {
+            let attributes = values(&resource.resource.unwrap().attributes);
+            for scope in resource.scope_spans {
+                assert_eq!(scope.scope.unwrap().name, "scopeward");
+                self.seen.extend(scope.spans.into_iter().map(|span| Collected {
+                    span,
+                    resource: attributes.clone(),
+                    headers: headers.clone(),
+                }));
             }
         }
     }

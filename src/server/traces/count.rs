@@ -14,14 +14,14 @@ pub struct SpanCounts(Arc<SpanCounters>);
 struct SpanCounters {
     exported: Counter,
     dropped: Family<Labels, Counter>,
-    by_cause: [Counter; DropCause::ALL.len()],
+    by_cause: [Counter; SpanLoss::ALL.len()],
 }
 
 type Labels = Vec<(&'static str, &'static str)>;
 
 /// Why the collector does not have a span.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum DropCause {
+pub(super) enum SpanLoss {
     /// Too many waited.
     QueueFull,
     /// The collector could not be reached, or did not take it in time.
@@ -32,7 +32,7 @@ pub(super) enum DropCause {
     Shutdown,
 }
 
-impl DropCause {
+impl SpanLoss {
     const ALL: [Self; 4] = [Self::QueueFull, Self::ExportFailed, Self::Rejected, Self::Shutdown];
 
     const fn as_str(self) -> &'static str {
@@ -50,7 +50,7 @@ impl Default for SpanCounts {
         let dropped = Family::<Labels, Counter>::default();
         // Shown from the start on, so that an increase is seen as one.
         let by_cause =
-            DropCause::ALL.map(|cause| dropped.get_or_create(&vec![("cause", cause.as_str())]).clone());
+            SpanLoss::ALL.map(|cause| dropped.get_or_create(&vec![("cause", cause.as_str())]).clone());
         Self(Arc::new(SpanCounters { exported: Counter::default(), dropped, by_cause }))
     }
 }
@@ -60,7 +60,7 @@ impl SpanCounts {
         self.0.exported.inc_by(spans);
     }
 
-    pub(super) fn dropped(&self, cause: DropCause, spans: u64) {
+    pub(super) fn dropped(&self, cause: SpanLoss, spans: u64) {
         if let Some(counter) = self.0.by_cause.get(cause as usize) {
             counter.inc_by(spans);
         }

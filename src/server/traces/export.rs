@@ -28,7 +28,7 @@ use tonic_types::StatusExt as _;
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, warn};
 
-use super::count::{DropCause, SpanCounts};
+use super::count::{SpanCounts, SpanLoss};
 use super::dial::channel;
 use super::settings::TraceSettings;
 use crate::backoff::Backoff;
@@ -53,7 +53,7 @@ impl SpanProcessor for SpanQueue {
 
     fn on_end(&self, span: SpanData) {
         if self.spans.try_send(span).is_err() {
-            self.counts.dropped(DropCause::QueueFull, 1);
+            self.counts.dropped(SpanLoss::QueueFull, 1);
         } else if self.spans.max_capacity() - self.spans.capacity() >= self.batch {
             self.full_batch.notify_one();
         }
@@ -135,7 +135,7 @@ impl SpanExport {
         while spans.try_recv().is_ok() {
             left += 1;
         }
-        self.counts.dropped(DropCause::Shutdown, left);
+        self.counts.dropped(SpanLoss::Shutdown, left);
         self.tell("the server stopped before they could be sent");
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Unsent<'_> {
         let spans = std::mem::take(&mut self.spans);
         let rejected = u64::try_from(rejected_spans).unwrap_or_default().min(spans);
         self.counts.exported(spans - rejected);
-        self.counts.dropped(DropCause::Rejected, rejected);
+        self.counts.dropped(SpanLoss::Rejected, rejected);
         if rejected == 0 {
             Ok(())
         } else {
@@ -258,7 +258,7 @@ impl Unsent<'_> {
     }
 
     fn failed(&mut self, status: &Status) -> String {
-        self.counts.dropped(DropCause::ExportFailed, std::mem::take(&mut self.spans));
+        self.counts.dropped(SpanLoss::ExportFailed, std::mem::take(&mut self.spans));
         match std::error::Error::source(status) {
             Some(_) => format!("the collector could not be reached: {}", cause(status)),
             None => format!("{:?}: {}", status.code(), shown(status.message())),
@@ -268,7 +268,7 @@ impl Unsent<'_> {
 
 impl Drop for Unsent<'_> {
     fn drop(&mut self) {
-        self.counts.dropped(DropCause::Shutdown, self.spans);
+        self.counts.dropped(SpanLoss::Shutdown, self.spans);
     }
 }
 

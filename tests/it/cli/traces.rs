@@ -14,6 +14,8 @@ use crate::certs::{Authority, Name};
 use crate::collector::{Answer, Collected, Collector};
 use crate::service::{DEADLINE, POLICY};
 
+mod calls;
+
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// A server that sends spans almost at once.
