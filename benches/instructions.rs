@@ -6,7 +6,7 @@
 //! nothing about the kernel, so CPU time follows, from alternating runs without callgrind. Where valgrind is absent it is
 //! CPU time alone.
 //!
-//! A name as argument (`calls`, `core`, `cpu`) runs one part.
+//! A name as argument (`calls`, `core`, `spans`, `cpu`) runs one part.
 
 #![allow(
     clippy::panic,
@@ -30,6 +30,8 @@ use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 mod bare;
 #[path = "shared/callgrind.rs"]
 mod callgrind;
+#[path = "shared/collector.rs"]
+mod collector;
 #[path = "shared/core.rs"]
 mod core;
 #[path = "shared/process.rs"]
@@ -65,6 +67,9 @@ fn main() {
     }
     if has_valgrind && wanted("core") {
         deciding();
+    }
+    if has_valgrind && wanted("spans") {
+        runtime.block_on(spans());
     }
     if wanted("cpu") {
         runtime.block_on(cpu());
@@ -176,6 +181,34 @@ fn deciding() {
     });
     let each = (counted[1] - counted[0]) as f64 / (10 * core::DECISIONS) as f64;
     println!("instructions of a decision of the pure core, mean of six questions: {each:.0}");
+}
+
+/// What spans add to a call.
+async fn spans() {
+    let policies = question::policies();
+    let collector = collector::collector().await;
+    let ours = |variables: Vec<(&'static str, String)>| {
+        let policies = policies.path().to_owned();
+        move || {
+            let state = tempfile::tempdir().unwrap().keep();
+            let mut command = scopeward(&policies, &state, &[]);
+            command.envs(variables.iter().map(|(name, value)| (*name, value)));
+            command
+        }
+    };
+    println!("instructions of a call with spans, those for sending them included (callgrind)");
+    let without = BUSY.instructions(ours(Vec::new())).await;
+    println!("  {:<44} {without:>10.0}", "no collector is named");
+    for (what, ratio) in [("no span is sampled", "0"), ("1 % are sampled", "0.01"), ("all are sampled", "1")]
+    {
+        let variables = vec![
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.clone()),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".to_owned()),
+            ("OTEL_TRACES_SAMPLER_ARG", ratio.to_owned()),
+        ];
+        let own = BUSY.instructions(ours(variables)).await;
+        println!("  {what:<44} {own:>10.0} {:>+7.1} %", (own / without - 1.0) * 100.0);
+    }
 }
 
 async fn cpu() {
