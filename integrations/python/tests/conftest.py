@@ -1,0 +1,23 @@
+"""Runs the real `scopeward`: the binary is in `SCOPEWARD_BIN`, else in the target folder, else on the path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service import Service
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server for all tests that only ask."""
+    with Service(tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A server for one test, which may stop it and edit its policy."""
+    with Service(tmp_path) as running:
+        yield running
