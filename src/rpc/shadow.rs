@@ -209,13 +209,18 @@ impl Shadow {
             self.0.counts.dropped(DropCause::NoPolicy).inc();
             return;
         };
+        self.keep_difference(question, &shadow);
+        // Last: who sees the count sees the difference, too.
         self.0.counts.compared.inc();
+    }
+
+    fn keep_difference(&self, question: &ShadowQuestion, shadow: &Arc<Active>) {
         let seen = question.known.as_deref().map(|known| Active {
             set: shadow.set.seen_with(known),
             generation: shadow.generation,
             load_time: shadow.load_time,
         });
-        let (serving, shadow) = (&*question.serving, seen.as_ref().unwrap_or(&shadow));
+        let (serving, shadow) = (&*question.serving, seen.as_ref().unwrap_or(shadow));
         // Equal digests mean equal answers.
         if serving.set.digest() == shadow.set.digest() {
             return;
@@ -263,6 +268,8 @@ impl Shadow {
         let mut shadow = policy_status::convert(&tracker.snapshot());
         // Of no use here, and long.
         shadow.audience_statuses = Vec::new();
+        // First, see `compare`.
+        let compared_count = counts.compared.get();
         let difference_counts = KINDS.map(|(kind, _)| v1::ShadowDifferenceCount {
             kind: kind.into(),
             count: counts.difference(kind).get(),
@@ -277,7 +284,7 @@ impl Shadow {
             shadow: Some(shadow),
             serving: None,
             start_time: Some((*start_time).into()),
-            compared_count: counts.compared.get(),
+            compared_count,
             dropped_count: DropCause::ALL.map(|cause| counts.dropped(cause).get()).iter().sum(),
             difference_counts: difference_counts.to_vec(),
             differences: fits.collect(),
