@@ -13,11 +13,11 @@ pub struct SpanCounts(Arc<SpanCounters>);
 #[derive(Debug)]
 struct SpanCounters {
     exported: Counter,
-    dropped: Family<Labels, Counter>,
+    dropped: Family<LossLabels, Counter>,
     by_cause: [Counter; SpanLoss::ALL.len()],
 }
 
-type Labels = Vec<(&'static str, &'static str)>;
+type LossLabels = Vec<(&'static str, &'static str)>;
 
 /// Why the collector does not have a span.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,7 +47,7 @@ impl SpanLoss {
 
 impl Default for SpanCounts {
     fn default() -> Self {
-        let dropped = Family::<Labels, Counter>::default();
+        let dropped = Family::<LossLabels, Counter>::default();
         // Shown from the start on, so that an increase is seen as one.
         let by_cause =
             SpanLoss::ALL.map(|cause| dropped.get_or_create(&vec![("cause", cause.as_str())]).clone());
