@@ -95,6 +95,11 @@ fn kubernetes_runs() {
 }
 
 #[test]
+fn observing_runs() {
+    check("docs/guides/observing.md");
+}
+
+#[test]
 fn securing_runs() {
     check("docs/guides/securing.md");
 }

@@ -26,6 +26,7 @@ mod console;
 mod core;
 mod decisions;
 mod deploy;
+mod deploy_monitoring;
 mod describe;
 mod descriptors;
 mod docs;

@@ -1,0 +1,236 @@
+//! A real Prometheus that scrapes a real server under traffic. Needs `prometheus` and `promtool`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use scopeward::rpc::v1;
+use scopeward::rpc::v1::audit_service_client::AuditServiceClient;
+use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
+use serde_json::Value;
+use tonic::transport::Channel;
+
+use super::{CASES, RULES, Selector, panel_expressions, project, rules, selectors};
+use crate::certs::Authority;
+use crate::service::unix_channel;
+use crate::tools;
+
+const AUDIENCE: &str = "https://mcp.example.com";
+const POLICY: &str = "\
+audiences:
+  https://mcp.example.com:
+    scopesSupported: [openid, offline_access, \"mcp:read\", \"mcp:write\"]
+    baselineClientScopes: [offline_access]
+    forbiddenScopes: [\"mcp:write\"]
+";
+
+#[test]
+fn promtool_takes_the_rules_and_their_cases() {
+    if !tools::wanted("prometheus") {
+        return;
+    }
+    for (verb, file) in [("check", RULES), ("test", CASES)] {
+        let output = Command::new("promtool").args([verb, "rules"]).arg(project(file)).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{verb}: {text}");
+    }
+}
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// The server: every part that has metrics of its own is there.
+fn start_server(folder: &Path) -> (Running, SocketAddr) {
+    for (path, text) in
+        [("policies/p.yaml", POLICY), ("shadow/p.yaml", &*POLICY.replace("\"mcp:read\", ", ""))]
+    {
+        fs::create_dir_all(folder.join(path).parent().unwrap()).unwrap();
+        fs::write(folder.join(path), text).unwrap();
+    }
+    Authority::new("CA").issue(&[]).write(folder, "server");
+    let uid = fs::metadata("/proc/self").unwrap().uid();
+    let access = format!(
+        "callers: [{{name: as, match: [{{unixUid: {uid}}}], may: [decide, describe, status, audit]}}]\n"
+    );
+    fs::write(folder.join("access.yaml"), access).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scopeward"));
+    command.current_dir(folder).args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.arg("--listen").arg(format!("unix:{}", folder.join("socket").display()));
+    command.args(["--tls-cert-file", "server.pem", "--tls-private-key-file", "server.key"]);
+    command.args(["--access-file", "access.yaml", "--shadow", "shadow", "--audit-jsonl", "audit.jsonl"]);
+    command.args(["--audit-max-size", "1GiB"]);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    let admin = ready.split("admin=").nth(1).unwrap_or_else(|| panic!("no admin address: {ready}"));
+    let admin = admin.split_whitespace().next().unwrap().parse().unwrap();
+    (Running(child), admin)
+}
+
+/// Prometheus with our rules, which scrapes `target` every second.
+fn start_prometheus(folder: &Path, target: SocketAddr) -> (Running, SocketAddr) {
+    let config = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\nscrape_configs:\n  - job_name: scopeward\n    \
+         static_configs: [{{targets: ['{target}']}}]\n",
+        project(RULES).display()
+    );
+    fs::write(folder.join("prometheus.yml"), config).unwrap();
+    let mut command = Command::new("prometheus");
+    command.arg(format!("--config.file={}", folder.join("prometheus.yml").display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()));
+    command.arg("--web.listen-address=127.0.0.1:0");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("prometheus");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.by_ref().find_map(|line| {
+        let address =
+            line.split_once("address=127.0.0.1:")?.1.split_whitespace().next()?.parse::<u16>().ok()?;
+        (address != 0).then(|| SocketAddr::from(([127, 0, 0, 1], address)))
+    });
+    // Its log is read to the end, or it would stand still when the pipe is full.
+    thread::spawn(move || lines.for_each(drop));
+    (Running(child), address.expect("it listens"))
+}
+
+/// The answer of the HTTP API of Prometheus.
+fn api(address: SocketAddr, path: &str) -> Value {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /api/v1/{path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {head}"))
+}
+
+/// How many series an expression has now that are numbers.
+fn evaluate(address: SocketAddr, expr: &str) -> usize {
+    let encoded: String = expr.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let answer = api(address, &format!("query?query={encoded}"));
+    assert_eq!(answer["status"], "success", "{expr}: {answer}");
+    let found = answer["data"]["result"].as_array().unwrap();
+    found.iter().filter(|series| series["value"][1] != "NaN").count()
+}
+
+/// Asks once what each part of the policy answers.
+async fn ask(channel: &Channel) {
+    let mut scopes = ScopePolicyServiceClient::new(channel.clone());
+    let audiences = || vec![AUDIENCE.to_owned()];
+    let expand = v1::ExpandRegistrationScopesRequest {
+        audiences: audiences(),
+        scope: Some("openid".to_owned()),
+        ..Default::default()
+    };
+    scopes.expand_registration_scopes(expand).await.unwrap();
+    let check = |scope: &str, registered: Option<&str>| v1::CheckAuthorizeScopesRequest {
+        audiences: audiences(),
+        scope: Some(scope.to_owned()),
+        registered_scope: registered.map(str::to_owned),
+        ..Default::default()
+    };
+    for (scope, registered) in [
+        ("openid mcp:read", Some("openid mcp:read")),
+        ("payments", Some("openid")),
+        ("mcp:write", Some("mcp:write")),
+        ("openid", None),
+    ] {
+        scopes.check_authorize_scopes(check(scope, registered)).await.unwrap();
+    }
+    let batch = v1::BatchCheckAuthorizeScopesRequest { checks: vec![check("openid", Some("openid")); 3] };
+    scopes.batch_check_authorize_scopes(batch).await.unwrap();
+    let describe = v1::DescribeAudienceRequest { audience: AUDIENCE.to_owned(), ..Default::default() };
+    scopes.describe_audience(describe).await.unwrap();
+    let describe =
+        v1::DescribeAudienceRequest { audience: "https://n.example.com".to_owned(), ..Default::default() };
+    scopes.describe_audience(describe).await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_prometheus_finds_data_for_every_expression() {
+    if !tools::wanted("prometheus") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, admin) = start_server(folder.path());
+    let (_prometheus, prometheus) = start_prometheus(folder.path(), admin);
+    let channel = unix_channel(&folder.path().join("socket")).await;
+    let request = v1::StreamAuditEventsRequest { follow: true, ..Default::default() };
+    let mut audit =
+        AuditServiceClient::new(channel.clone()).stream_audit_events(request).await.unwrap().into_inner();
+    let reader = tokio::spawn(async move { while let Ok(Some(_)) = audit.message().await {} });
+    let policy = folder.path().join("policies/p.yaml");
+
+    // What must have data: every panel, every recording rule, and whatever an alert looks at.
+    let mut wanted: Vec<(String, String)> = panel_expressions();
+    for rule in rules() {
+        if rule.is_alert {
+            let looked_at = selectors(&rule.expr)
+                .into_iter()
+                .map(|Selector { name, matchers }| format!("{name}{{{matchers}}}"));
+            wanted.extend(looked_at.map(|expr| (rule.name.clone(), expr)));
+        } else {
+            wanted.push((rule.name, rule.expr));
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(180);
+    for round in 0.. {
+        // The policy changes once, and is wrong from then on: two attempts that a reload shows, and a condition that somebody must see.
+        match round {
+            3 => fs::write(&policy, POLICY.replace("[openid", "[more, openid")).unwrap(),
+            6 => fs::write(&policy, POLICY.replace("[offline_access]", "[nowhere]")).unwrap(),
+            _ => {}
+        }
+        for _ in 0..5 {
+            ask(&channel).await;
+        }
+        // What has data once need not have it all the time.
+        wanted.retain(|(_, expr)| tokio::task::block_in_place(|| evaluate(prometheus, expr)) == 0);
+        if round >= 8 && wanted.is_empty() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "without data: {wanted:#?}");
+    }
+    // What the rules make of it.
+    let answer = tokio::task::block_in_place(|| api(prometheus, "rules"));
+    let groups = answer["data"]["groups"].as_array().unwrap();
+    let found: Vec<_> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    assert_eq!(found.len(), rules().len());
+    for rule in found {
+        assert_eq!((&rule["health"], &rule["lastError"]), (&"ok".into(), &Value::Null), "{rule}");
+    }
+    let (alerts, rejected) = loop {
+        let answer = tokio::task::block_in_place(|| api(prometheus, "alerts"));
+        let alerts = answer["data"]["alerts"].as_array().unwrap().clone();
+        let rejected = |alert: &&Value| alert["labels"]["alertname"] == "ScopewardPolicyRejected";
+        if let Some(rejected) = alerts.iter().find(rejected).cloned() {
+            break (alerts, rejected);
+        }
+        assert!(Instant::now() < deadline, "the policy is rejected: {alerts:#?}");
+    };
+    let summary = rejected["annotations"]["summary"].as_str().unwrap();
+    assert_eq!(summary, format!("The newest policy of {admin} is not accepted"));
+    // Where the test runs may be slow, or nearly full; nothing else is wrong.
+    let expected = ["PolicyRejected", "RegistrationsUnknown", "AuditVolumeLow", "LatencyBudgetBurns"];
+    for alert in &alerts {
+        assert!(!alert["annotations"].to_string().contains("<error"), "{alert}");
+        let name = alert["labels"]["alertname"].as_str().unwrap();
+        assert!(expected.iter().any(|one| name.contains(one)), "nothing else is wrong: {alert}");
+    }
+    reader.abort();
+}
