@@ -33,15 +33,18 @@ fn values_of_the_guide_are_rendered() {
     }
     let guide = read(GUIDE);
     let blocks = guide.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```\n").next());
-    let blocks: Vec<&str> =
-        blocks.filter(|block| block.starts_with("policies:") || block.starts_with("tls:")).collect();
-    assert!(blocks.len() >= 2);
+    let is_values = |block: &&str| ["policies:", "tls:", "env:"].iter().any(|key| block.starts_with(key));
+    let blocks: Vec<&str> = blocks.filter(is_values).collect();
+    assert!(blocks.len() >= 3, "{blocks:?}");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("values.yaml");
     for block in blocks {
         std::fs::write(&file, block).unwrap();
-        let replaced =
-            if block.starts_with("policies:") { "policies.files=null" } else { "tls.existingSecret=" };
+        let replaced = match block {
+            block if block.starts_with("policies:") => "policies.files=null",
+            block if block.starts_with("tls:") => "tls.existingSecret=",
+            _ => "replicas=1",
+        };
         let (minimal, file) = (values_file("minimal"), file.to_str().unwrap());
         let args = ["--values", minimal.to_str().unwrap(), "--values", file, "--set", replaced];
         let (is_rendered, _, error) = helm(&["template", "scopeward"], &args);
