@@ -17,6 +17,7 @@ pub mod cli;
 pub mod decision;
 pub mod difference;
 pub mod escape;
+pub mod explanation;
 pub mod file;
 pub mod hex;
 pub mod policy;

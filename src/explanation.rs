@@ -1,122 +1,152 @@
-//! The trail of an answer as facts with their grounds in the files: what `explain` prints and writes.
+//! Why an answer is what it is: its trail as facts, with their grounds in the files.
+//!
+//! What `explain` prints and the console shows. Knows no files but the places of what they declare, and not how it is shown.
 
 use serde::Serialize;
 
-use super::sources::{Declaration, FilePlace, ListEntry, Sources};
+use self::places::{Declaration, FilePlace, ListEntry, Places};
 use crate::decision::client::holds;
 use crate::decision::{Answer, Client, Coverage, Reason, ScopeOutcome, ScopeStep, Withheld};
-use crate::policy::{AudiencePolicy, ClientCondition};
+use crate::policy::finding::nearest_few;
+use crate::policy::{AudiencePolicy, ClientCondition, PolicySet};
+
+pub mod places;
+pub mod words;
 
 /// What there is to say about one answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Explanation {
+pub struct Explanation {
     /// Whether the scope was omitted, or decided as if it had been.
-    pub(super) as_omitted: bool,
+    pub as_omitted: bool,
     /// How each scope fared at each audience.
-    pub(super) trail: Vec<Fact>,
+    pub trail: Vec<Fact>,
     /// Which client rules hold, at each audience.
-    pub(super) client_rules: Vec<RuleMatch>,
+    pub client_rules: Vec<RuleMatch>,
     /// The settings that had a part in the answer, at each audience.
-    pub(super) settings: Vec<Setting>,
+    pub settings: Vec<Setting>,
     /// For each audience that was named and is unknown, those that were probably meant.
-    pub(super) near_audiences: Vec<NearAudiences>,
+    pub near_audiences: Vec<NearAudiences>,
+    /// Where each audience is declared.
+    #[serde(skip)]
+    places: Vec<(String, FilePlace)>,
 }
 
 /// An unknown audience and those that were probably meant.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct NearAudiences {
-    pub(super) audience: String,
+pub struct NearAudiences {
+    /// As named.
+    pub audience: String,
     /// The nearest first; may be empty.
-    pub(super) near: Vec<String>,
+    pub near: Vec<String>,
 }
 
 /// How one scope fared at one audience.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Fact {
-    pub(super) audience: String,
-    pub(super) scope: String,
+pub struct Fact {
+    /// As spelled in the policy.
+    pub audience: String,
+    /// The scope.
+    pub scope: String,
     /// Whether the request named it.
-    pub(super) asked: bool,
+    pub asked: bool,
     /// `GRANTED`, `REFUSED` or `WITHHELD` (not given unasked).
-    pub(super) outcome: &'static str,
+    pub outcome: &'static str,
     /// Why it was refused or withheld; empty if granted.
-    pub(super) reason: &'static str,
-    pub(super) supported: Option<ListEntry>,
-    pub(super) forbidden: Option<ListEntry>,
-    pub(super) privileged: Option<ListEntry>,
+    pub reason: &'static str,
+    /// The entry of `scopesSupported` that covers it.
+    pub supported: Option<ListEntry>,
+    /// The entry of `forbiddenScopes` that stops it.
+    pub forbidden: Option<ListEntry>,
+    /// The entry of `privilegedScopes` that it is under.
+    pub privileged: Option<ListEntry>,
     /// What covers it; at registration, what gives it.
-    pub(super) held: Option<Holding>,
+    pub held: Option<Holding>,
     /// Whether `alwaysGrantScopes` has it, at an authorize request that names other scopes.
-    pub(super) always: bool,
+    pub always: bool,
     /// The setting that lets it stand in for an omitted scope, at an authorize request.
-    pub(super) stands_in: Option<ListEntry>,
+    pub stands_in: Option<ListEntry>,
     /// Why nothing covers it, where that is why it was refused or withheld.
-    pub(super) not_held: Option<NotHeld>,
+    pub not_held: Option<NotHeld>,
 }
 
 /// Why a client does not hold a scope.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct NotHeld {
+pub struct NotHeld {
     /// `NOT_REGISTERED`, `BASELINE_NOT_FOR_EXISTING_CLIENTS` (a baseline or rule has it, and does not cover this client), or
     /// `REGISTRATION_UNKNOWN`.
-    pub(super) because: &'static str,
+    pub because: &'static str,
     /// The setting that says so; none where the client has not registered it.
     #[serde(flatten)]
-    pub(super) setting: Option<ListEntry>,
+    pub setting: Option<ListEntry>,
 }
 
 /// What covers a scope.
 #[derive(Debug, Serialize)]
-pub(super) struct Holding {
+pub struct Holding {
     /// `REGISTERED`, `DEFAULT`, `BASELINE`, `STEP_UP`, or `ANY_SUPPORTED` for an unknown registration
     /// that is taken as everything.
-    pub(super) origin: &'static str,
+    pub origin: &'static str,
     /// Name of the client rule; empty if none gives it.
-    pub(super) rule: String,
+    pub rule: String,
     /// The entry; at `REGISTERED` the registered scope, in no list of the policy.
     #[serde(flatten)]
-    pub(super) entry: ListEntry,
+    pub entry: ListEntry,
 }
 
 /// A client rule and whether it holds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct RuleMatch {
-    pub(super) audience: String,
-    pub(super) name: String,
-    pub(super) holds: bool,
+pub struct RuleMatch {
+    /// As spelled in the policy.
+    pub audience: String,
+    /// Its name.
+    pub name: String,
+    /// Whether every member of `when` holds.
+    pub holds: bool,
     /// The members of `when` that do not hold.
-    pub(super) not_met: Vec<&'static str>,
+    pub not_met: Vec<&'static str>,
+    /// Where it begins.
     #[serde(flatten)]
-    pub(super) place: Option<FilePlace>,
+    pub place: Option<FilePlace>,
 }
 
 /// A setting of an audience.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Setting {
-    pub(super) audience: String,
-    pub(super) key: &'static str,
-    pub(super) value: String,
+pub struct Setting {
+    /// As spelled in the policy.
+    pub audience: String,
+    /// Its key, by its path.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
     /// Where it was written; nowhere if it is the default.
     #[serde(flatten)]
-    pub(super) place: Option<FilePlace>,
+    pub place: Option<FilePlace>,
 }
 
 /// Which question was asked, with what matters of it here.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asked {
+pub enum Asked {
+    /// A registration.
     Registration,
-    Authorize { scope_omitted: bool, registration_known: bool },
+    /// An authorize request.
+    Authorize {
+        /// It names no scope.
+        scope_omitted: bool,
+        /// It says what the client registered.
+        registration_known: bool,
+    },
 }
 
 impl Explanation {
     /// Collects the grounds of an answer.
-    pub(super) fn new(sources: &Sources, answer: &Answer<'_>, client: &Client<'_>, asked: Asked) -> Self {
+    #[must_use]
+    pub fn new(places: &Places, answer: &Answer<'_>, client: &Client<'_>, asked: Asked) -> Self {
         let as_omitted = answer.as_omitted;
         let mut explanation = Self {
             as_omitted,
@@ -124,9 +154,11 @@ impl Explanation {
             client_rules: Vec::new(),
             settings: Vec::new(),
             near_audiences: Vec::new(),
+            places: Vec::new(),
         };
         for policy in &answer.audiences {
-            let Some(declared) = sources.find(policy) else { continue };
+            let Some(declared) = places.find(policy) else { continue };
+            explanation.places.push((policy.audience.to_string(), declared.place()));
             let steps = answer.trail.iter().filter(|step| std::ptr::eq(step.audience, *policy));
             explanation.trail.extend(steps.map(|step| Fact {
                 stands_in: stands_in(&declared, step, asked).filter(|_| as_omitted),
@@ -138,7 +170,30 @@ impl Explanation {
         }
         explanation
     }
+
+    /// Adds the audiences among those named that are unknown, each with those that were probably meant. Files outside of the
+    /// policy directory are not named.
+    #[must_use]
+    pub fn with_near_audiences(mut self, set: &PolicySet, places: &Places, named: &[String]) -> Self {
+        let is_shown =
+            |policy: &AudiencePolicy| places.find(policy).is_some_and(|declared| !declared.is_outside());
+        let unknown = named.iter().filter(|name| !name.is_empty() && matches!(set.audience(name), Ok(None)));
+        let near = |name: &String| {
+            let names = set.audiences().iter().flat_map(|policy| {
+                let aliases = policy.aliases.iter().map(|alias| &*alias.spelled);
+                std::iter::once(&*policy.audience).chain(aliases).map(move |name| (name, policy))
+            });
+            let shown = names.filter(|(_, policy)| is_shown(policy)).map(|(name, _)| name);
+            let near = nearest_few(name, shown, MAX_NEAR);
+            NearAudiences { audience: name.clone(), near: near.into_iter().map(str::to_owned).collect() }
+        };
+        self.near_audiences = unknown.map(near).collect();
+        self
+    }
 }
+
+/// Most audiences that are named where one is unknown.
+const MAX_NEAR: usize = 3;
 
 fn fact(declared: &Declaration<'_>, step: &ScopeStep<'_>) -> Fact {
     let policy = step.audience;
