@@ -22,6 +22,7 @@ use super::access::{AccessError, AccessFollower, Gate, Reach};
 use super::audit_health::{Show, log_start};
 use super::config::{AuditSettings, Config, ServerSettings};
 use super::console::Console;
+use super::console::served::Served;
 use super::credentials::CredentialsTask;
 use super::lifecycle::Lifecycle;
 use super::listen::{ListenAddr, Listeners};
@@ -111,7 +112,8 @@ pub struct App {
     listeners: Listeners,
     admin: TcpListener,
     admin_addr: SocketAddr,
-    has_console: bool,
+    /// What the console shows, if there is one.
+    served: Option<Served>,
     tracker: Arc<StatusTracker>,
     current: Current,
     metrics: Metrics,
@@ -303,6 +305,10 @@ impl App {
             state_dir,
             start_from_last_good,
         );
+        let served = has_console.then(Served::default);
+        if let Some(served) = &served {
+            reloader = reloader.shown_by(Arc::clone(served));
+        }
         let mut folders = FolderWatch::new(hints.clone());
         let (reloader, folders) = blocking("the first load", move || {
             // What falls between the two is seen by the first look of the task.
@@ -316,7 +322,7 @@ impl App {
             listeners,
             admin,
             admin_addr,
-            has_console,
+            served,
             tracker,
             current,
             metrics,
@@ -387,7 +393,7 @@ impl App {
             listeners,
             admin,
             admin_addr: _,
-            has_console,
+            served,
             tracker,
             current,
             metrics,
@@ -412,7 +418,7 @@ impl App {
         let draining = lifecycle.draining();
         let messages = StatusMessages::new(Arc::clone(&tracker));
         let comparing = shadow.as_ref().map(|part| part.shadow.clone());
-        let console = has_console.then(|| Console::new(messages.clone(), decisions.clone()));
+        let console = served.map(|served| Console::new(messages.clone(), decisions.clone(), served));
         let services = Services::new(lifecycle)
             .counted_by(metrics.pressure())
             .observed_by(metrics.calls())

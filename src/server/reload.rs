@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{error, info, warn};
 
+use super::console::served::{PolicyText, Served, ServedPolicy};
 use super::memory;
 use super::metrics::{Metrics, Reload};
 use super::traces::Traces;
@@ -16,7 +17,7 @@ use crate::backoff::Backoff;
 use crate::hex;
 use crate::policy::finding::Findings;
 use crate::status::{self, LoadOutcome, Serving, StatusTracker, kind};
-use crate::store::last_good::{self, LastGoodError};
+use crate::store::last_good::{self, LastGoodError, RestoredPolicy};
 use crate::store::load::{Loaded, Loader, Look};
 use crate::store::read::{ReadError, SourceFile};
 use crate::store::state::{
@@ -85,6 +86,8 @@ struct ServingParts {
     observer: Observer,
     starts_from_last_good: bool,
     last_good: LastGood,
+    /// Where the console finds what serves.
+    served: Option<Served>,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -128,8 +131,18 @@ impl Reloader {
                 observer,
                 starts_from_last_good,
                 last_good: LastGood::new(state_dir),
+                served: None,
             }),
         }
+    }
+
+    /// Puts what serves into `served` too, with its files.
+    #[must_use]
+    pub(super) fn shown_by(mut self, served: Served) -> Self {
+        if let Some(serving) = &mut self.serving {
+            serving.served = Some(served);
+        }
+        self
     }
 
     /// For a shadow policy, which serves nobody: `tracker` is its own, nothing is audited or kept on disk, and a policy
@@ -175,12 +188,16 @@ impl Reloader {
             let Some(serving) = self.serving.as_ref().filter(|serving| serving.starts_from_last_good) else {
                 return Err(StartError::Invalid { findings, files });
             };
-            let last_good = match last_good::restore(&serving.last_good.state_dir) {
-                Ok(accepted) => accepted,
-                Err(last_good) => return Err(StartError::NoLastGood { last_good, findings, files }),
-            };
-            let transition = self.state.restore(last_good, now());
+            let RestoredPolicy { accepted, files: kept } =
+                match last_good::restore(&serving.last_good.state_dir) {
+                    Ok(restored) => restored,
+                    Err(last_good) => return Err(StartError::NoLastGood { last_good, findings, files }),
+                };
+            let transition = self.state.restore(accepted, now());
             self.perform(transition, &[], started);
+            // Whether a file was outside of the policy directory is not known any more.
+            let text = |(path, text)| PolicyText { path, text, is_outside: true };
+            self.show(self.current.load_full(), || kept.into_iter().map(text).collect());
         }
         let transition = self.state.apply(Attempt { found, last_write: None }, now());
         self.perform(transition, &files, started);
@@ -226,6 +243,7 @@ impl Reloader {
         let (generation, findings) = status.as_ref().map(shown_numbers).unwrap_or_default();
         if let Some(active) = &serve {
             self.current.store(Some(Arc::clone(active)));
+            self.show(serve.clone(), || files.iter().map(PolicyText::of).collect());
         }
         if let Some(status) = status {
             self.tracker.apply(shown(status), now.time);
@@ -252,6 +270,14 @@ impl Reloader {
             serving.last_good.keep(active, files.to_vec(), &self.tracker, now);
         }
         look_again
+    }
+
+    /// Shows the console, if there is one, what serves.
+    fn show(&self, active: Option<Arc<Active>>, texts: impl FnOnce() -> Vec<PolicyText>) {
+        let served = self.serving.as_ref().and_then(|serving| serving.served.as_ref());
+        if let (Some(served), Some(active)) = (served, active) {
+            served.store(Some(Arc::new(ServedPolicy::new(active, texts()))));
+        }
     }
 
     fn log(&self, line: LogLine, took: Duration) {

@@ -89,11 +89,20 @@ pub fn keep(state_dir: &Path, set: &PolicySet, files: &[SourceFile]) -> Result<(
     file::replace(&path, |out| serde_json::to_writer(out, &kept).map_err(io::Error::from)).map_err(failed)
 }
 
+/// What was kept.
+#[derive(Debug)]
+pub struct RestoredPolicy {
+    /// The set.
+    pub accepted: Accepted,
+    /// The path and the text of each file that it was made of.
+    pub files: Vec<(Arc<str>, Arc<str>)>,
+}
+
 /// Reads what was kept and checks that it means what it meant.
 ///
 /// # Errors
 /// [`LastGoodError`] if nothing was kept, or it cannot be read, or is not valid, or has another digest.
-pub fn restore(state_dir: &Path) -> Result<Accepted, LastGoodError> {
+pub fn restore(state_dir: &Path) -> Result<RestoredPolicy, LastGoodError> {
     let path = state_dir.join(FILE_NAME);
     let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => LastGoodError::None { path: path.clone() },
@@ -107,8 +116,9 @@ pub fn restore(state_dir: &Path) -> Result<Accepted, LastGoodError> {
     if found.format != 1 {
         return Err(damaged(format!("format {} is not known to this version", found.format)));
     }
-    let documents: Vec<Document> =
-        found.files.iter().map(|file| Document::read(&Arc::from(&*file.path), &file.text)).collect();
+    let files: Vec<(Arc<str>, Arc<str>)> =
+        found.files.into_iter().map(|file| (file.path.into(), file.text.into())).collect();
+    let documents: Vec<Document> = files.iter().map(|(path, text)| Document::read(path, text)).collect();
     let accepted = check(&Arc::from("last good policy"), &documents).map_err(|findings| {
         damaged(findings.first().map_or_else(|| "it is not valid".to_owned(), ToString::to_string))
     })?;
@@ -119,7 +129,7 @@ pub fn restore(state_dir: &Path) -> Result<Accepted, LastGoodError> {
             accepted.set.digest()
         )));
     }
-    Ok(accepted)
+    Ok(RestoredPolicy { accepted, files })
 }
 
 #[cfg(test)]
@@ -143,7 +153,7 @@ mod tests {
         assert!(!state.exists());
         fs::create_dir(&state).unwrap();
         keep(&state, &set, &loaded.files).unwrap();
-        assert_eq!(restore(&state).unwrap().set.digest(), set.digest());
+        assert_eq!(restore(&state).unwrap().accepted.set.digest(), set.digest());
         let path = state.join(FILE_NAME);
         let text = fs::read_to_string(&path).unwrap();
         for damaged in

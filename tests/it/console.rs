@@ -11,6 +11,9 @@ use tokio::net::TcpStream;
 use crate::harness::{authorize, registration, within};
 use crate::service::{POLICY, Service, settings};
 
+mod browser;
+mod questions;
+
 /// What came back.
 pub(crate) struct Answer {
     pub(crate) code: u16,
@@ -100,7 +103,10 @@ fn paths() -> Vec<String> {
     paths.sort();
     paths.dedup();
     assert!(paths.len() > 6, "{paths:?}");
-    paths.extend(["/console", "/console/api/live", "/console/api/status"].map(str::to_owned));
+    let api =
+        ["live", "status", "help?code=UnknownKey", "audiences", "audience?name=https://mcp.example.com"];
+    paths.push("/console".to_owned());
+    paths.extend(api.map(|path| format!("/console/api/{path}")));
     paths
 }
 
@@ -290,5 +296,190 @@ async fn a_status_of_many_findings_stays_small() {
     let attempt = answer.json()["status"]["lastAttempt"].take();
     assert_eq!(attempt["findings"].as_array().unwrap().len(), 200);
     assert!(attempt["findingCount"].as_u64().unwrap() >= 1500, "{}", attempt["findingCount"]);
+    service.stop().await;
+}
+
+/// Sends a question.
+async fn post(admin: SocketAddr, path: &str, body: &str) -> Answer {
+    let head = "Host: localhost\r\nOrigin: http://localhost\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/json";
+    let length = body.len();
+    raw(admin, format!("POST {path} HTTP/1.1\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}").as_bytes())
+        .await
+}
+
+/// Names of a page of audiences.
+async fn names(service: &Service, query: &str) -> (Value, Vec<String>) {
+    let page = get(service, &format!("/console/api/audiences?{query}")).await.json();
+    let rows = page["audiences"].as_array().unwrap();
+    let names = rows.iter().map(|row| row["audience"].as_str().unwrap().to_owned()).collect();
+    (page, names)
+}
+
+#[tokio::test]
+async fn audiences_are_searched_and_paged() {
+    let mut policy = "audiences:\n".to_owned();
+    for number in 100..160 {
+        policy.push_str(&format!(
+            "  https://n{number}.example.com: {{scopesSupported: [openid, s{number}]}}\n"
+        ));
+    }
+    policy.push_str(
+        "  other: {scopesSupported: ['<b>'], description: \"Shop \\u202E <script>\", aliases: [urn:n150]}\n",
+    );
+    let service = start(&policy).await;
+    let (page, first) = names(&service, "").await;
+    assert_eq!((&page["total"], &page["matches"], &page["from"]), (&61.into(), &61.into(), &0.into()));
+    assert_eq!((first.len(), &*first[0]), (25, "https://n100.example.com"));
+    // Each page follows the one before, and what is beyond the end is the last one.
+    let mut all = Vec::new();
+    for from in [0, 25, 50] {
+        all.extend(names(&service, &format!("from={from}&limit=25")).await.1);
+    }
+    let listed = all.len();
+    all.dedup();
+    assert_eq!((listed, all.len()), (61, 61));
+    let (page, last) = names(&service, "from=99999999&limit=25").await;
+    assert_eq!((&page["from"], last.len()), (&50.into(), 11));
+    for (query, expected) in [
+        ("q=n15", 11),
+        ("q=N150.EXAMPLE", 1),
+        ("q=urn:n150", 1),
+        ("q=shop", 1),
+        ("q=n1+example&limit=1000", 60),
+        ("q=scope%3As15", 10),
+        ("q=scope:s150+n150", 1),
+        ("q=%3Cb%3E", 0),
+        ("q=scope%3A%3Cb%3E", 1),
+        ("q=%00%FF%ZZ%", 0),
+        ("limit=0", 61),
+        ("limit=-1&from=x", 61),
+        ("q=%20%09", 61),
+    ] {
+        let (page, rows) = names(&service, query).await;
+        assert_eq!(page["matches"], expected, "{query}");
+        assert!(rows.len() <= 100, "{query}");
+    }
+    let long = "zq+".repeat(2500);
+    assert_eq!(names(&service, &format!("q={long}")).await.0["matches"], 0);
+    // What does not print is spelled out on the way.
+    let answer = get(&service, "/console/api/audiences?q=shop").await;
+    assert!(answer.body.contains("\\u202e") && answer.body.is_ascii(), "{}", answer.body);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn one_audience_is_shown_with_defaults_and_places() {
+    let policy = "\
+guardrails: {forbiddenScopes: [root]}
+audiences:
+  https://mcp.example.com:
+    scopesSupported: [openid, read, admin]
+    privilegedScopes: [admin]
+    aliases: [urn:mcp]
+    authorization: {omittedScope: reject}
+    clientRules:
+    - name: native
+      when: {redirectUri: loopback, grantTypes: [refresh_token]}
+      baselineClientScopes: [read]
+";
+    let service = start(policy).await;
+    let facts = get(&service, "/console/api/audience?name=urn%3Amcp").await.json();
+    assert_eq!(facts["audience"], "https://mcp.example.com");
+    assert!(facts["place"].as_str().unwrap().ends_with("mcp.yaml:3:3"), "{facts}");
+    let key =
+        |name: &str| facts["keys"].as_array().unwrap().iter().find(|key| key["key"] == name).unwrap().clone();
+    assert_eq!(key("forbiddenScopes")["entries"], serde_json::json!(["root"]));
+    assert_eq!(key("defaultClientScopes")["entries"], serde_json::json!(["openid"]));
+    let omitted = key("authorization.omittedScope");
+    assert_eq!(omitted["value"], "reject");
+    assert!(omitted["place"].as_str().unwrap().ends_with("mcp.yaml:7:35"), "{omitted}");
+    assert_eq!(key("scopeMatching")["place"], "");
+    let rule = &facts["rules"][0];
+    assert_eq!(rule["when"], serde_json::json!(["redirectUri: loopback", "grantTypes: [refresh_token]"]));
+    assert!(rule["place"].as_str().unwrap().ends_with("mcp.yaml:9:13"), "{rule}");
+    for unknown in ["", "name=", "name=nothing", "name=%00", "name=https://mcp.example.com/%23x"] {
+        assert_eq!(get(&service, &format!("/console/api/audience?{unknown}")).await.code, 404, "{unknown}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn pages_about_findings_are_those_of_the_reference() {
+    let service = start(POLICY).await;
+    let help = get(&service, "/console/api/help?code=UnknownKey").await.json();
+    assert_eq!(help["text"], include_str!("../../docs/reference/findings/UnknownKey.md"));
+    for unknown in ["", "code=", "code=Nothing", "code=../../Cargo.toml"] {
+        assert_eq!(get(&service, &format!("/console/api/help?{unknown}")).await.code, 404, "{unknown}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn grounds_have_places_after_an_edit_and_after_a_start_from_the_last_good_policy() {
+    let service = start(POLICY).await;
+    let place = |service: &Service| {
+        let admin = service.admin;
+        async move {
+            let question = r#"{"audiences":["https://mcp.example.com"],"scope":"openid"}"#;
+            let answer = post(admin, "/console/api/expand", question).await.json();
+            let at = answer["text"]["audiences"][0]["scopes"][1]["grounds"][2]["place"].clone();
+            at.as_str().unwrap().rsplit('/').next().unwrap().to_owned()
+        }
+    };
+    assert_eq!(place(&service).await, "mcp.yaml:4:28");
+    // Means the same, and is written elsewhere.
+    service.write("mcp.yaml", &format!("# moved\n{POLICY}"));
+    within("the places are those of the new file", async {
+        while place(&service).await != "mcp.yaml:5:28" {}
+    })
+    .await;
+    // What is rejected changes nothing.
+    service.write("mcp.yaml", "\naudiences: {}\n");
+    service
+        .status_when("the edit is rejected", |status| !status.last_attempt.as_ref().unwrap().accepted)
+        .await;
+    assert_eq!(place(&service).await, "mcp.yaml:5:28");
+    let folder = service.stop().await;
+    let settings = ServerSettings { console: true, start_from_last_good: true, ..settings(folder.path()) };
+    let service = Service::start_in(folder, settings).await.unwrap();
+    // The copy on disk is of the last set that was accepted as another one.
+    assert_eq!(place(&service).await, "mcp.yaml:4:28");
+    service.stop().await;
+}
+
+/// A reader of a whole policy would show here. `CONSOLE_AUDIENCES` is their number, 10,000 if it is not set.
+#[tokio::test]
+async fn very_many_audiences_are_searched_in_small_answers() {
+    let count = std::env::var("CONSOLE_AUDIENCES").map_or(10_000, |count| count.parse().unwrap());
+    let mut policy = "audiences:\n".to_owned();
+    for number in 0..count {
+        policy.push_str(&format!("  https://n{number}.example.com: {{scopesSupported: [openid, s]}}\n"));
+    }
+    let service = start(&policy).await;
+    for (query, matches) in [
+        ("", count),
+        ("q=n9999", 1 + count / 100_000 * 10),
+        ("q=n", count),
+        ("q=nothing", 0),
+        ("q=scope:s", count),
+    ] {
+        let (page, rows) = names(&service, query).await;
+        assert_eq!(page["matches"], matches, "{query}");
+        assert!(rows.len() <= 25);
+        let answer = get(&service, &format!("/console/api/audiences?{query}")).await;
+        assert!(answer.body.len() < 4096, "{query}: {}", answer.body.len());
+    }
+    let (page, rows) = names(&service, &format!("from={}&limit=100", count - 10)).await;
+    assert_eq!((&page["from"], rows.len()), (&(count - 100).into(), 100), "{page}");
+    // What is asked for all the time does not grow with the policy.
+    for path in ["/console/api/live", "/console/api/status"] {
+        assert!(get(&service, path).await.body.len() < 8192, "{path}");
+    }
+    // An unknown name is compared with few audiences, so it is not said which one was meant.
+    let answer = post(service.admin, "/console/api/expand", r#"{"audiences":["https://n1x.example.com"]}"#)
+        .await
+        .json();
+    assert_eq!(answer["text"]["gist"], "AUDIENCE_UNKNOWN");
+    assert_eq!(answer["text"]["notes"], serde_json::json!([]));
     service.stop().await;
 }

@@ -105,6 +105,11 @@ fn securing_runs() {
 }
 
 #[test]
+fn console_runs() {
+    check("docs/guides/console.md");
+}
+
+#[test]
 fn troubleshooting_runs() {
     check("docs/guides/troubleshooting.md");
 }

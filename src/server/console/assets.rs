@@ -32,5 +32,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/dom.js", SCRIPT, include_str!("page/dom.js")),
     ("/server.js", SCRIPT, include_str!("page/server.js")),
     ("/overview.js", SCRIPT, include_str!("page/overview.js")),
+    ("/audiences.js", SCRIPT, include_str!("page/audiences.js")),
+    ("/ask.js", SCRIPT, include_str!("page/ask.js")),
     ("/decisions.js", SCRIPT, include_str!("page/decisions.js")),
 ];

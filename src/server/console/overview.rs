@@ -25,6 +25,14 @@ pub(super) struct Overview {
     pub(super) decisions: Vec<DecisionTotal>,
 }
 
+/// The page about a code of findings.
+#[derive(Debug, Serialize)]
+pub(super) struct FindingHelp {
+    pub(super) code: &'static str,
+    /// Markdown.
+    pub(super) text: &'static str,
+}
+
 /// Answers since the start of the process.
 #[derive(Debug, Serialize)]
 pub(super) struct DecisionTotal {

@@ -16,7 +16,7 @@ function fill(element, attributes, children) {
     if (typeof value === "function") element.addEventListener(name, value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(2).filter(isThere).map(node));
+  element.append(...children.flat(Infinity).filter(isThere).map(node));
   return element;
 }
 
@@ -25,7 +25,7 @@ const node = (child) => (child instanceof Node ? child : document.createTextNode
 
 /** Puts children into the place of what an element has. */
 export function put(element, ...children) {
-  element.replaceChildren(...children.flat(2).filter(isThere).map(node));
+  element.replaceChildren(...children.flat(Infinity).filter(isThere).map(node));
 }
 
 /** Text in which nothing is invisible: controls, direction marks and the like are spelled out. */

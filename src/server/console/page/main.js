@@ -1,5 +1,7 @@
 // The page: asks the server every second, shows what it says, and says so when it says nothing.
 
+import { Ask } from "./ask.js";
+import { Audiences } from "./audiences.js";
 import { Decisions } from "./decisions.js";
 import { h, mark, put, tickTimes } from "./dom.js";
 import { notices, showOverview, verdict } from "./overview.js";
@@ -11,6 +13,8 @@ const places = {
   serving: place("serving"), conditions: place("conditions"), findings: place("findings"),
 };
 const decisions = new Decisions(place("decisions"));
+const audiences = new Audiences(place("audience-list"), place("audience"));
+const ask = new Ask(place("question"), place("answer"));
 
 /** What the server said last; nothing before its first answer. */
 let known = null;
@@ -30,6 +34,8 @@ async function tick() {
       const { token, status } = await get("status");
       known = { token, status, version: live.version, startTime: live.startTime };
       showOverview(places, known);
+      audiences.refresh(status);
+      ask.refresh(status);
     }
     decisions.add(live);
     silentSince = null;
@@ -51,9 +57,9 @@ function showState() {
   const isStale = silentSince !== null;
   places.main.classList.toggle("stale", isStale);
   const [tone, word] = isStale ? ["bad", "No answer"] : verdict(known.status);
-  put(places.state, mark(tone, word));
+  if (places.state.textContent !== word) put(places.state, mark(tone, word));
   put(places.version, known?.version ?? "");
-  document.title = `${word} · Scopeward`;
+  showTitle();
   const found = isStale ? [silence()] : notices(known.status);
   // A live region is read out when it changes, so it changes only when there is something to say.
   const text = found.map(([, content]) => content.map((part) => part.textContent ?? part).join("")).join("\n");
@@ -64,17 +70,43 @@ function showState() {
 
 function silence() {
   const since = silentSince.toISOString().slice(11, 19);
-  const last = known ? " This page shows what it said last, and goes on by itself when it is back." : " Trying again.";
-  const what = refusal ? `The server has refused to answer this page since ${since} UTC: ${refusal}.` : `The server has not answered since ${since} UTC.`;
+  const last = known ? " The page shows what it said last, and goes on by itself when it is back." : " Trying again.";
+  const what = refusal ? `The server refuses to answer this page since ${since} UTC: ${refusal}.` : `The server has not answered since ${since} UTC.`;
   return ["bad", [what, last]];
 }
 
-/** Shows the part of the page that the address names. */
+/** The views by their addresses: `#/`, `#/audiences`, `#/ask`. */
+const VIEWS = ["overview", "audiences", "ask"];
+let view = "";
+let isStarted = false;
+
 function follow() {
-  if (location.hash === "#/findings") {
-    place("findings-title")?.focus();
-    place("findings-title")?.scrollIntoView();
+  // Any other address is a place on the page, such as that of the skip link.
+  if (isStarted && location.hash && !location.hash.startsWith("#/")) return;
+  const [path, query] = location.hash.replace(/^#\//, "").split("?");
+  const name = VIEWS.includes(path) ? path : "overview";
+  const isOther = name !== view;
+  view = name;
+  for (const one of VIEWS) {
+    place(one).hidden = one !== name;
+    const link = document.querySelector(`nav a[data-view="${one}"]`);
+    if (one === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
+  showTitle();
+  if (isOther && isStarted) {
+    scrollTo(0, 0);
+    place(`${name}-title`).focus({ preventScroll: true });
+  }
+  const parameters = new URLSearchParams(query);
+  if (name === "audiences") audiences.open(parameters);
+  if (name === "ask") ask.open(parameters);
+  if (path === "findings") place("findings-title")?.focus();
+}
+
+function showTitle() {
+  const word = silentSince ? "No answer" : known ? verdict(known.status)[1] : "Scopeward";
+  document.title = [word, view && place(`${view}-title`).textContent, "Scopeward"].filter((one, at, all) => one && all.indexOf(one) === at).join(" · ");
 }
 
 const EVERY_MILLIS = 1000;
@@ -82,4 +114,6 @@ const RETRY_MILLIS = 1500;
 
 addEventListener("hashchange", follow);
 document.addEventListener("visibilitychange", () => !document.hidden && tick());
+follow();
+isStarted = true;
 tick();

@@ -138,13 +138,16 @@ function help(code) {
   return h("details", { toggle: read }, h("summary", {}, "About ", h("code", {}, code)), text);
 }
 
+/** Prose in which what stands between two pairs of asterisks is strong. */
+const strong = (text) => text.split("**").map((part, at) => (at % 2 ? h("strong", {}, prose(part)) : prose(part)));
+
 /** The little Markdown that pages about findings have. */
 function markdown(text) {
   const blocks = [];
   let fence = null;
   let lines = [];
   const end = () => {
-    if (lines.length > 0) blocks.push(h("p", {}, prose(lines.join(" "))));
+    if (lines.length > 0) blocks.push(h("p", {}, strong(lines.join(" "))));
     lines = [];
   };
   for (const line of text.split("\n")) {
