@@ -74,8 +74,10 @@ impl Traces {
             return Context::new();
         };
         let flags = TraceFlags::default().with_sampled(is_sampled);
-        // A header that is not well-formed leaves the parent as it is (W3C Trace Context section 3.3.1).
-        let state = text("tracestate").and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
+        // A header that is not well-formed leaves the parent as it is, and none has to be kept that is longer (W3C Trace Context
+        // section 3.3.1).
+        let state = text("tracestate").filter(|state| state.len() <= MAX_STATE_BYTES);
+        let state = state.and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
         Context::new().with_remote_span_context(SpanContext::new(trace_id, span_id, flags, true, state))
     }
 }
@@ -170,3 +172,4 @@ const fn is_error(code: Code) -> bool {
 const SYSTEM: &str = "grpc";
 /// The longest name of a host, and longer than every path that is served.
 const MAX_TEXT_BYTES: usize = 255;
+const MAX_STATE_BYTES: usize = 512;

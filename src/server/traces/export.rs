@@ -129,7 +129,7 @@ impl SpanExport {
         };
         tokio::select! {
             () = self.send_until(&stop, &mut spans) => {}
-            () = too_late => self.tell("the server stopped before they could be sent"),
+            () = too_late => {}
         }
         let mut left = 0;
         while spans.try_recv().is_ok() {

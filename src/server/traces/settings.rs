@@ -466,7 +466,7 @@ pub const TRACE_VARIABLES: &[TraceVariable] = &[
     TraceVariable {
         name: "OTEL_BSP_MAX_QUEUE_SIZE",
         default: "`2048`",
-        text: "How many spans may wait (a span takes about 1 KiB); more are dropped and counted",
+        text: "How many spans may wait (a span takes 1 to 2 KiB); more are dropped and counted",
     },
     TraceVariable {
         name: "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",

@@ -261,8 +261,22 @@ fn a_batch_counts_its_answers_and_an_error_is_a_code() {
     assert!(!wrong.attributes().contains_key("scopeward.decision"));
     ended_with(&called.span(&format!("{SERVICE}/DescribeAudience")), "NOT_FOUND", false);
     ended(called.server);
-    // Nothing that a client says of itself or asks for is in any span.
-    for one in called.collector.seen(|_| true) {
+}
+
+#[test]
+fn nothing_that_a_client_says_is_in_a_span() {
+    let mut called = Called::start(&[], &[]);
+    for scope in ["openid", "admin", "hunter2", "%", ""] {
+        called.authorize(scope, &[("x-hunter2", "hunter2"), ("tracestate", "hunter2=1")]).unwrap();
+    }
+    let mut client = ScopePolicyServiceClient::new(called.channel());
+    let wrong = v1::CheckAuthorizeScopesRequest { correlation_id: "x".repeat(10_000), ..question("openid") };
+    called.runtime.block_on(within("an error", client.check_authorize_scopes(wrong))).unwrap_err();
+    called.server.expand(1);
+    ended(called.server);
+    let spans = called.collector.seen(|_| true);
+    assert_eq!(spans.len(), 8, "calls, and the first load");
+    for one in spans {
         let text = format!("{:?}", one.span);
         for said in ["hunter2", "openid", "mcp", "admin", "xxx"] {
             assert!(!text.contains(said), "{said} in {text}");
