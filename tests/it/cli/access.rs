@@ -82,6 +82,18 @@ fn an_access_file_is_checked_with_the_policy() {
         (caller("decide", "https://n.example"), 0, "warning[AccessAudienceNotDeclared]"),
         (caller("decdie", MCP), 1, "did you mean `decide`?"),
         (caller("", MCP), 1, "error[NobodyMayCall]"),
+        ("callers: []\n".to_owned(), 1, "callers"),
+        (
+            caller("decide", MCP) + &caller("status", MCP)["callers:\n".len()..].replace(": 1", ": 2"),
+            1,
+            "error[DuplicateCallerName]",
+        ),
+        (caller("decide", MCP).replace("unixUid: 1", "tokenSha256: 2cf24d"), 1, "this text has 6 bytes"),
+        (
+            caller("decide", MCP).replace("unixUid: 1", "tokenSha256: \"swt_a\\nb\""),
+            1,
+            "this text has 7 bytes",
+        ),
     ] {
         place.write("access.yaml", &access);
         let ran = place.run(&["check", "--access-file", "access.yaml"]);
