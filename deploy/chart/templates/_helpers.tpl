@@ -133,7 +133,4 @@ configMap:
 {{- if and $values.serviceMonitor.enabled $values.networkPolicy.enabled (not $values.networkPolicy.adminFrom) }}
 {{- fail "serviceMonitor.enabled: nobody may reach the admin port; name Prometheus in networkPolicy.adminFrom" }}
 {{- end }}
-{{- if and $values.prometheusRule.enabled (not $values.prometheusRule.groups) }}
-{{- fail "prometheusRule.groups: there are no rules" }}
-{{- end }}
 {{- end }}

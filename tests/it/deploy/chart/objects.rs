@@ -171,6 +171,7 @@ const FIELDS_OF_OTHERS: &[(&str, &str, &str)] = &[
     ("ServiceMonitor", "endpoints[].metricRelabelings[].sourceLabels[]", "string"),
     ("ServiceMonitor", "endpoints[].metricRelabelings[].regex", "string"),
     ("PrometheusRule", "groups[].name", "string"),
+    ("PrometheusRule", "groups[].rules[].record", "string"),
     ("PrometheusRule", "groups[].rules[].alert", "string"),
     ("PrometheusRule", "groups[].rules[].expr", "string"),
     ("PrometheusRule", "groups[].rules[].for", "string"),
