@@ -54,6 +54,9 @@ pub enum AuthenticatedBy {
 }
 
 impl AuthenticatedBy {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Mtls, Self::Token, Self::Unix];
+
     /// The word in audit events.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -9,6 +9,7 @@ pub mod caller;
 pub mod codec;
 pub mod convert;
 pub mod count;
+pub mod decision_line;
 pub mod error;
 pub mod explain;
 pub mod limits;

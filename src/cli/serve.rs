@@ -16,12 +16,13 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use self::settings::{BLOCKING, JSON, SETTINGS, ServeSetting};
+use self::settings::{ALL, BLOCKING, DENIED, JSON, SETTINGS, ServeSetting};
 use super::output::{bad, print, print_error};
 use super::value::switch;
 use super::{Exit, report};
 use crate::audit::jsonl::JsonlTarget;
 use crate::escape::clean;
+use crate::rpc::decision_line::LoggedDecisions;
 use crate::server::access::AccessError;
 use crate::server::app::{App, AppError};
 use crate::server::config::{AuditSettings, Config, PeerLimits, ServerSettings};
@@ -70,6 +71,8 @@ pub(super) struct ServeArgs {
     allow_outside_links: bool,
     start_from_last_good: bool,
     shadow: Option<PathBuf>,
+    metrics_per_audience: bool,
+    log_decisions: LoggedDecisions,
     limits: PeerLimits,
     insecure_allow_remote_plaintext: bool,
     log_as_json: bool,
@@ -136,6 +139,12 @@ impl ServeArgs {
             allow_outside_links: given.value("allow-outside-links")?,
             start_from_last_good: given.value("start-from-last-good")?,
             shadow: given.optional("shadow")?,
+            metrics_per_audience: given.value("metrics-per-audience")?,
+            log_decisions: match &*given.value::<String>("log-decisions")? {
+                DENIED => LoggedDecisions::Denied,
+                ALL => LoggedDecisions::All,
+                _ => LoggedDecisions::None,
+            },
             limits: PeerLimits {
                 max_calls: given.count("max-calls")?,
                 max_streams: given.count("max-streams")?,
@@ -258,6 +267,8 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         allow_outside_links,
         start_from_last_good,
         shadow,
+        metrics_per_audience,
+        log_decisions,
         limits,
         insecure_allow_remote_plaintext,
         log_as_json: _,
@@ -296,6 +307,8 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         start_from_last_good,
         shadow,
         traces,
+        metrics_per_audience,
+        log_decisions,
         audit: AuditSettings {
             mode: audit_mode,
             retention: Some(audit_retention),
@@ -440,6 +453,8 @@ mod tests {
             start_from_last_good,
             shadow,
             traces,
+            metrics_per_audience,
+            log_decisions,
             audit,
             process: _,
             roster: _,
@@ -464,5 +479,6 @@ mod tests {
         assert_eq!((args.set_aside_broken_audit, args.audit_jsonl), (audit.set_aside_broken, None));
         assert_eq!(args.shadow, shadow);
         assert!(traces.is_none());
+        assert_eq!((args.metrics_per_audience, args.log_decisions), (metrics_per_audience, log_decisions));
     }
 }

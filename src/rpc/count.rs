@@ -5,12 +5,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use crate::decision::{Answer, Origin, Reason};
-use crate::policy::ClientSource;
+use crate::policy::{ClientSource, PolicySet};
+
+pub mod named;
+
+use named::NamedCounters;
 
 /// The RPCs that decide.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,7 +43,9 @@ impl DecidingMethod {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// The name of the RPC, such as `CheckAuthorizeScopes`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         self.path().rsplit('/').next().unwrap_or_default()
     }
 }
@@ -62,6 +71,8 @@ struct Counters {
     /// In the order of `SOURCES`.
     by_source: [Counter; SOURCES.len()],
     has_warned: AtomicBool,
+    /// Allowed and denied, for audiences of the policy that serves, if they are counted.
+    by_audience: Option<NamedCounters<[Counter; 2]>>,
 }
 
 const SOURCES: [(Option<ClientSource>, &str); 4] = [
@@ -73,6 +84,14 @@ const SOURCES: [(Option<ClientSource>, &str); 4] = [
 
 impl Default for DecisionCounts {
     fn default() -> Self {
+        Self::new(false)
+    }
+}
+
+impl DecisionCounts {
+    /// Nothing is counted yet; `per_audience` counts by audience as well, once [`DecisionCounts::follow`] named a policy.
+    #[must_use]
+    pub fn new(per_audience: bool) -> Self {
         let child =
             |family: &Family<Labels, Counter>, labels: &[_]| family.get_or_create_owned(&labels.to_vec());
         let decisions = Family::default();
@@ -106,14 +125,22 @@ impl Default for DecisionCounts {
             unknown_registrations,
             by_source,
             has_warned,
+            by_audience: per_audience.then(NamedCounters::default),
         }))
     }
-}
 
-impl DecisionCounts {
+    /// Decisions are counted by the audiences of `policy` from now on: at most [`MAX_COUNTED_AUDIENCES`], the first in the order of
+    /// their normalised spelling, so that servers of one policy show the same.
+    pub fn follow(&self, policy: &PolicySet) {
+        if let Some(by_audience) = &self.0.by_audience {
+            let first = policy.audiences().iter().take(MAX_COUNTED_AUDIENCES);
+            by_audience.follow(first.map(|audience| &*audience.audience));
+        }
+    }
+
     /// Counts an answer and its scopes.
     pub(super) fn decided(&self, method: DecidingMethod, answer: &Answer<'_>) {
-        let Counters { by_end, by_origin, by_reason, .. } = &*self.0;
+        let Counters { by_end, by_origin, by_reason, by_audience, .. } = &*self.0;
         let end = answer.reason.map_or(0, |reason| 1 + reason as usize);
         if let Some(counter) = by_end.get(method as usize).and_then(|ends| ends.get(end)) {
             counter.inc();
@@ -126,6 +153,21 @@ impl DecisionCounts {
         for refused in &answer.refused {
             if let Some(counter) = by_reason.get(refused.reason as usize) {
                 counter.inc();
+            }
+        }
+        if let Some(by_audience) = by_audience {
+            let by_audience = by_audience.load();
+            // Only audiences that the policy declares are here.
+            for audience in &answer.audiences {
+                if let Some([allowed, denied]) =
+                    by_audience.get(&*audience.audience).map(|counters| &**counters)
+                {
+                    if answer.is_allowed() {
+                        allowed.inc()
+                    } else {
+                        denied.inc()
+                    };
+                }
             }
         }
     }
@@ -177,11 +219,40 @@ impl DecisionCounts {
             "Scopes that were asked for and refused, in denials and where the policy drops them, by reason",
             scopes_refused.clone(),
         );
+        if let Some(by_audience) = &self.0.by_audience {
+            registry.register_collector(Box::new(AudienceCollector(by_audience.clone())));
+        }
         registry.register(
             "unknown_registrations",
             "Authorize requests without registered_scope, by source of the client; for dcr the caller lost what it should know",
             unknown_registrations.clone(),
         );
+    }
+}
+
+/// The most audiences that decisions are counted by.
+pub const MAX_COUNTED_AUDIENCES: usize = 1000;
+
+/// Shows the counters of the audiences that there are.
+#[derive(Debug)]
+struct AudienceCollector(NamedCounters<[Counter; 2]>);
+
+impl Collector for AudienceCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut family = encoder.encode_descriptor(
+            "audience_decisions",
+            "Answers by audience of the policy that serves and by decision; only with --metrics-per-audience",
+            None,
+            MetricType::Counter,
+        )?;
+        for (audience, [allowed, denied]) in self.0.load().iter().map(|(name, counters)| (name, &**counters))
+        {
+            for (decision, counter) in [("ALLOW", allowed), ("DENY", denied)] {
+                let labels = [("audience", &**audience), ("decision", decision)];
+                counter.encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ use crate::rpc::batch::BatchAnswer;
 use crate::rpc::caller::CallerIdentity;
 use crate::rpc::convert;
 use crate::rpc::count::{DecidingMethod, DecisionCounts};
+use crate::rpc::decision_line::LoggedDecisions;
 use crate::rpc::error::{Overload, RpcError};
 use crate::rpc::limits::{
     DEFAULT_PAGE_SIZE, MAX_ANSWER_BYTES, MAX_BATCH_ITEMS, MAX_LARGE_QUESTIONS, MAX_LOOKUPS,
@@ -39,6 +40,7 @@ pub struct ScopePolicy {
     current: Current,
     recorder: Option<Arc<dyn Recorder>>,
     counts: DecisionCounts,
+    logged: LoggedDecisions,
     large_questions: Budget,
     shadow: Option<Shadow>,
 }
@@ -47,7 +49,14 @@ impl ScopePolicy {
     /// Answers from `current` and keeps no record.
     pub fn new(current: Current) -> Self {
         let large_questions = Budget::new(MAX_LARGE_QUESTIONS);
-        Self { current, recorder: None, counts: DecisionCounts::default(), large_questions, shadow: None }
+        Self {
+            current,
+            recorder: None,
+            counts: DecisionCounts::default(),
+            logged: LoggedDecisions::None,
+            large_questions,
+            shadow: None,
+        }
     }
 
     /// Records expansions and denials with `recorder` before they are answered.
@@ -61,6 +70,13 @@ impl ScopePolicy {
     #[must_use]
     pub fn with_counts(mut self, counts: DecisionCounts) -> Self {
         self.counts = counts;
+        self
+    }
+
+    /// Logs these decisions.
+    #[must_use]
+    pub const fn with_logged(mut self, logged: LoggedDecisions) -> Self {
+        self.logged = logged;
         self
     }
 
@@ -128,6 +144,7 @@ impl ScopePolicy {
         if let Some(notes) = answered.call.extensions.get::<DecisionNotes>() {
             notes.decided(&answered);
         }
+        self.logged.log(&answered);
         let kind = RecordKind::of(answered.answer)?;
         self.recorder.as_ref()?.record(kind, answered, room)
     }

@@ -14,10 +14,15 @@ use http::header::AUTHORIZATION;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub mod count;
+
+use self::count::{CallerCounters, CallerCounts};
 use super::follow::FollowedFiles;
 use super::pressure::Pressure;
 use super::recorder::AuditRecorder;
-use crate::access::{AccessDocument, AccessList, CheckedAccess, Credentials, Right};
+use crate::access::{
+    AccessDocument, AccessList, AuthenticatedBy, CallerRules, CheckedAccess, Credentials, Right,
+};
 use crate::budget::{Budget, Permit};
 use crate::policy::finding::Findings;
 use crate::policy::outline::Outlines;
@@ -52,7 +57,11 @@ pub(super) enum Needs {
 
 /// Lets calls in, or refuses them. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Gate(Option<Arc<ArcSwap<ServingAccess>>>);
+pub struct Gate {
+    /// Everybody may do everything without it.
+    access: Option<Arc<ArcSwap<ServingAccess>>>,
+    counts: CallerCounts,
+}
 
 /// The access file that counts, with what its callers hold.
 #[derive(Debug)]
@@ -72,17 +81,19 @@ struct ServingAccess {
 struct ServedCaller {
     caller: Arc<Caller>,
     calls: Option<Budget>,
+    counted: Arc<CallerCounters>,
 }
 
 impl ServingAccess {
     /// Callers that stay keep their calls in flight.
-    fn new(checked: CheckedAccess, outline: Outlines, before: Option<&Self>) -> Self {
+    fn new(checked: CheckedAccess, outline: Outlines, before: Option<&Self>, counts: &CallerCounts) -> Self {
         let old: HashMap<&str, &ServedCaller> = before
             .iter()
             .flat_map(|before| before.callers.iter())
             .map(|served| (&*served.caller.name, served))
             .collect();
         let CheckedAccess { list, digest, .. } = checked;
+        let counts = counts.follow(list.callers().iter().map(|rules| &*rules.name));
         let callers = list.callers().iter().map(|rules| {
             let old = old.get(&*rules.name);
             let calls = rules.max_calls.map(|most| {
@@ -93,36 +104,48 @@ impl ServingAccess {
             let caller = kept
                 .cloned()
                 .unwrap_or_else(|| Arc::new(Caller::new(Arc::clone(&rules.name), rules.audiences.clone())));
-            ServedCaller { caller, calls }
+            let counted = counts.get(&*rules.name).cloned().unwrap_or_default();
+            ServedCaller { caller, calls, counted }
         });
         let callers = callers.collect();
         let generation = before.map_or(0, |before| before.generation) + 1;
         Self { list, callers, digest, generation, outline, replaced: CancellationToken::new() }
     }
 
-    fn identify(
-        &self,
-        peer: &PeerIdentity,
-        token: Option<&[u8]>,
-        needs: Needs,
-        method: &str,
-    ) -> Result<(CallerIdentity, Option<&Budget>), RpcError> {
+    /// Who calls; `None` if that is nobody of the file.
+    fn identify(&self, peer: &PeerIdentity, token: Option<&[u8]>) -> Option<Identified<'_>> {
         let uid = match peer.address {
             PeerAddress::Unix { uid } => Some(uid),
             PeerAddress::Tcp(_) => None,
         };
         let shown =
             Credentials { spiffe_id: peer.spiffe_id.as_deref(), dns_names: &peer.dns_names, token, uid };
-        let (at, authenticated_by) = self.list.identify(&shown).ok_or(RpcError::Unauthenticated)?;
-        let (Some(rules), Some(served)) = (self.list.callers().get(at), self.callers.get(at)) else {
-            return Err(RpcError::Unauthenticated);
-        };
-        if let Needs::Right(right) = needs
-            && !rules.may(right)
-        {
-            return Err(RpcError::PermissionDenied { method: method.to_owned() });
+        let (at, authenticated_by) = self.list.identify(&shown)?;
+        Some(Identified {
+            rules: self.list.callers().get(at)?,
+            served: self.callers.get(at)?,
+            authenticated_by,
+        })
+    }
+}
+
+/// A caller of the access file.
+struct Identified<'a> {
+    rules: &'a CallerRules,
+    served: &'a ServedCaller,
+    authenticated_by: AuthenticatedBy,
+}
+
+impl Identified<'_> {
+    /// The caller, if it may call the method.
+    fn allowed(&self, needs: Needs, method: &str) -> Result<CallerIdentity, RpcError> {
+        let Self { rules, served, authenticated_by } = *self;
+        match needs {
+            Needs::Right(right) if !rules.may(right) => {
+                Err(RpcError::PermissionDenied { method: method.to_owned() })
+            }
+            _ => Ok(CallerIdentity { caller: Arc::clone(&served.caller), authenticated_by }),
         }
-        Ok((CallerIdentity { caller: Arc::clone(&served.caller), authenticated_by }, served.calls.as_ref()))
     }
 }
 
@@ -137,6 +160,11 @@ pub(super) struct LetIn {
 }
 
 impl Gate {
+    /// Lets everybody do everything.
+    pub(super) fn open(counts: &CallerCounts) -> Self {
+        Self { access: None, counts: counts.clone() }
+    }
+
     /// Lets a call in, or says why not. A method that is not there needs [`Needs::Listing`].
     pub(super) fn admit(
         &self,
@@ -147,12 +175,20 @@ impl Gate {
         pressure: &Pressure,
     ) -> Result<LetIn, RpcError> {
         static REFUSALS: Throttle = Throttle::every_minute();
-        let (Some(access), true) = (&self.0, needs != Needs::Nothing) else {
+        let (Some(access), true) = (&self.access, needs != Needs::Nothing) else {
+            self.counts.needs_none();
             return Ok(LetIn { identity: None, place: None, token: None });
         };
         let access = access.load();
         let token = bearer_token(headers);
-        let (identity, calls) = access.identify(peer, token, needs, method).inspect_err(|error| {
+        let identified = access.identify(peer, token);
+        match &identified {
+            Some(Identified { served, authenticated_by, .. }) => served.counted.count(*authenticated_by),
+            None => self.counts.is_unknown(),
+        }
+        let allowed = identified.as_ref().ok_or(RpcError::Unauthenticated);
+        let allowed = allowed.and_then(|caller| Ok((caller.allowed(needs, method)?, &caller.served.calls)));
+        let (identity, calls) = allowed.inspect_err(|error| {
             if let Some(count) = REFUSALS.count(Instant::now()) {
                 warn!(peer = %peer.address, %error, count, "calls were refused by the access file");
             }
@@ -175,16 +211,17 @@ impl Gate {
         method: String,
         let_in: &LetIn,
     ) -> Option<impl Future<Output = RpcError> + Send + use<>> {
-        let access = Arc::clone(self.0.as_ref()?);
+        let access = Arc::clone(self.access.as_ref()?);
         let LetIn { identity, token, .. } = let_in;
         let (caller, token) = (Arc::clone(&identity.as_ref()?.caller), token.clone());
         Some(async move {
             loop {
                 let replaced = {
                     let now = access.load();
-                    match now.identify(&peer, token.as_deref(), needs, &method) {
+                    let identified = now.identify(&peer, token.as_deref()).ok_or(RpcError::Unauthenticated);
+                    match identified.and_then(|caller| caller.allowed(needs, &method)) {
                         Err(error) => return error,
-                        Ok((identity, _)) if !Arc::ptr_eq(&identity.caller, &caller) => {
+                        Ok(identity) if !Arc::ptr_eq(&identity.caller, &caller) => {
                             return RpcError::AccessChanged;
                         }
                         Ok(_) => now.replaced.clone(),
@@ -283,6 +320,7 @@ pub(super) struct AccessFollower {
     waits: bool,
     tracker: Arc<StatusTracker>,
     recorder: AuditRecorder,
+    counts: CallerCounts,
 }
 
 impl AccessFollower {
@@ -296,10 +334,11 @@ impl AccessFollower {
         removal_quiet: Duration,
         tracker: Arc<StatusTracker>,
         recorder: AuditRecorder,
+        counts: CallerCounts,
     ) -> Result<(Self, Gate), AccessError> {
         let ReadAccess { checked, outline, .. } = read_access(&path)?;
         let warnings = checked.warnings.clone();
-        let serving = Arc::new(ArcSwap::from_pointee(ServingAccess::new(checked, outline, None)));
+        let serving = Arc::new(ArcSwap::from_pointee(ServingAccess::new(checked, outline, None, &counts)));
         let follower = Self {
             followed: FollowedFiles::new(vec![path.clone()]),
             path,
@@ -312,9 +351,10 @@ impl AccessFollower {
             waits: false,
             tracker,
             recorder,
+            counts: counts.clone(),
         };
         follower.accepted(None, &warnings, SystemTime::now());
-        Ok((follower, Gate(Some(serving))))
+        Ok((follower, Gate { access: Some(serving), counts }))
     }
 
     /// Says what can never match, or shows a secret, because of how the server listens.
@@ -379,7 +419,8 @@ impl AccessFollower {
             return;
         }
         let warnings = checked.warnings.clone();
-        self.serving.store(Arc::new(ServingAccess::new(checked, outline, Some(&before))));
+        let access = ServingAccess::new(checked, outline, Some(&before), &self.counts);
+        self.serving.store(Arc::new(access));
         self.is_failing = false;
         self.accepted(Some(&before), &warnings, now);
         before.replaced.cancel();

@@ -43,6 +43,7 @@ use crate::audit::{AuditError, AuditLog, AuditOptions};
 use crate::escape::shown;
 use crate::rpc::audit::Audit;
 use crate::rpc::count::DecisionCounts;
+use crate::rpc::decision_line::LoggedDecisions;
 use crate::rpc::policy_status::{PolicyStatus, StatusMessages};
 use crate::rpc::scope_policy::ScopePolicy;
 use crate::rpc::shadow::{Shadow, ShadowCounts};
@@ -126,6 +127,7 @@ pub struct App {
     log: AuditLog,
     recorder: AuditRecorder,
     decisions: DecisionCounts,
+    log_decisions: LoggedDecisions,
     shadow: Option<ShadowPart>,
     spans: Option<(Traces, SpanExport)>,
     /// Opened already, so that what is wrong with it stops the start.
@@ -165,6 +167,8 @@ impl App {
             start_from_last_good,
             shadow,
             traces,
+            metrics_per_audience,
+            log_decisions,
             audit,
             process,
             roster,
@@ -212,7 +216,7 @@ impl App {
         let log = blocking("opening the audit log", move || AuditLog::open(options)).await??;
         *opened = Some(log.clone());
         log_start(&log);
-        let decisions = DecisionCounts::default();
+        let decisions = DecisionCounts::new(metrics_per_audience);
         let shadow_counts = ShadowCounts::default();
         let pressure = Pressure::new(&config.limits);
         let spans = match traces {
@@ -285,7 +289,9 @@ impl App {
                     has_remote_plaintext: is_remote && config.tls.is_none(),
                 };
                 let (tracker, recorder) = (Arc::clone(&tracker), recorder.clone());
-                let read = move || AccessFollower::start(path, reach, removal_quiet, tracker, recorder);
+                let counts = metrics.callers().clone();
+                let read =
+                    move || AccessFollower::start(path, reach, removal_quiet, tracker, recorder, counts);
                 Some(blocking("reading the access file", read).await??)
             }
         };
@@ -335,6 +341,7 @@ impl App {
             log,
             recorder,
             decisions,
+            log_decisions,
             shadow,
             spans,
             lines,
@@ -406,12 +413,14 @@ impl App {
             log,
             recorder,
             decisions,
+            log_decisions,
             shadow,
             spans,
             lines,
             roster,
         } = self;
-        let (access, gate) = access.map_or_else(Default::default, |(access, gate)| (Some(access), gate));
+        let (access, gate) = access
+            .map_or_else(|| (None, Gate::open(metrics.callers())), |(access, gate)| (Some(access), gate));
         let (traces, export) = spans.unzip();
         let reporter = Reporter::new(Arc::clone(&tracker), metrics.clone());
         let mut supervisor = Supervisor::new(reporter, roster);
@@ -428,6 +437,7 @@ impl App {
                 ScopePolicy::new(current)
                     .with_recorder(Arc::new(recorder))
                     .with_counts(decisions)
+                    .with_logged(log_decisions)
                     .with_shadow(comparing.clone())
                     .with_large_questions(metrics.pressure().large_questions())
                     .into_server(),

@@ -15,6 +15,7 @@ use super::supervisor::{Part, Roster};
 use super::tls::TlsFiles;
 use super::traces::settings::TraceSettings;
 use crate::audit::jsonl::JsonlTarget;
+use crate::rpc::decision_line::LoggedDecisions;
 use crate::rpc::limits::MAX_LARGE_QUESTIONS;
 
 /// Everything that the operator can set.
@@ -48,6 +49,10 @@ pub struct ServerSettings {
     pub shadow: Option<PathBuf>,
     /// Where spans go, and which are made. Default: none are.
     pub traces: Option<TraceSettings>,
+    /// Whether decisions are counted by audience. Default false.
+    pub metrics_per_audience: bool,
+    /// Which decisions have a line in the log. Default none.
+    pub log_decisions: LoggedDecisions,
     /// The audit log.
     pub audit: AuditSettings,
     /// What the process counts from its start on, for the metrics.
@@ -73,6 +78,8 @@ impl Default for ServerSettings {
             start_from_last_good: false,
             shadow: None,
             traces: None,
+            metrics_per_audience: false,
+            log_decisions: LoggedDecisions::None,
             audit: AuditSettings::default(),
             process: ProcessCounters::default(),
             roster: Roster::default(),

@@ -17,6 +17,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::access::count::CallerCounts;
 use super::method::Service;
 use super::observe::CallCounts;
 use super::pressure::{ConnectionRefusal, Pressure};
@@ -25,6 +26,7 @@ use super::supervisor::{OnEnd, Part};
 use super::tls::TlsRole;
 use super::traces::count::SpanCounts;
 use crate::audit::AuditLog;
+use crate::policy::PolicySet;
 use crate::rpc::count::DecisionCounts;
 use crate::rpc::error::Overload;
 use crate::rpc::shadow::ShadowCounts;
@@ -88,6 +90,8 @@ pub struct Metrics {
     tls_not_after: Family<Vec<(&'static str, &'static str)>, Gauge<f64, AtomicU64>>,
     pressure: Pressure,
     calls: CallCounts,
+    callers: CallerCounts,
+    decisions: DecisionCounts,
 }
 
 impl fmt::Debug for Metrics {
@@ -113,6 +117,8 @@ impl Metrics {
         calls.register(&mut all);
         all.register_collector(Box::new(ProcessCollector::new()));
         let registry = all.sub_registry_with_prefix("scopeward");
+        let callers = CallerCounts::default();
+        callers.register(registry);
         let build = Family::<Vec<(&'static str, &'static str)>, Gauge>::default();
         build
             .get_or_create(&vec![
@@ -193,6 +199,8 @@ impl Metrics {
             tls_not_after,
             pressure: pressure.clone(),
             calls,
+            callers,
+            decisions: decisions.clone(),
         }
     }
 
@@ -206,6 +214,17 @@ impl Metrics {
     #[must_use]
     pub fn calls(&self) -> &CallCounts {
         &self.calls
+    }
+
+    /// Who calls.
+    #[must_use]
+    pub const fn callers(&self) -> &CallerCounts {
+        &self.callers
+    }
+
+    /// This policy is about to serve.
+    pub fn follow(&self, policy: &PolicySet) {
+        self.decisions.follow(policy);
     }
 
     /// Counts an attempt to load a policy and how long it took.

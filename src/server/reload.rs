@@ -242,6 +242,9 @@ impl Reloader {
         // Of the attempt, if there was one, which all attempts with a verdict have.
         let (generation, findings) = status.as_ref().map(shown_numbers).unwrap_or_default();
         if let Some(active) = &serve {
+            if let Some(serving) = &self.serving {
+                serving.metrics.follow(&active.set);
+            }
             self.current.store(Some(Arc::clone(active)));
             self.show(serve.clone(), || files.iter().map(PolicyText::of).collect());
         }

@@ -36,7 +36,7 @@ audiences:
 defaultAudience: https://b.example.com
 ";
 
-fn hash(token: &str) -> String {
+pub(crate) fn hash(token: &str) -> String {
     Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -303,6 +303,28 @@ async fn every_rpc_for_every_kind_of_identity() {
         expected(&["decide", "describe", "status", "audit"], denied),
         "unix"
     );
+
+    // Each call is counted, also those of connections that showed nothing known; audit and the rest of the test come later.
+    let (_, shown) = service.get("/metrics").await;
+    let counted = |caller: &str, by: &str| {
+        let line = format!("scopeward_caller_calls_total{{caller=\"{caller}\",authenticated_by=\"{by}\"}} ");
+        let value = shown.lines().find_map(|shown| shown.strip_prefix(&line));
+        value.unwrap_or_else(|| panic!("no {line} in {shown}")).parse::<u64>().unwrap()
+    };
+    // Of the nine calls, health needs no caller.
+    for (caller, by, rounds) in [
+        ("as", "mtls", 2),
+        ("monitoring", "mtls", 1),
+        ("idle", "mtls", 1),
+        ("elsewhere", "mtls", 1),
+        ("bot", "token", 2),
+        ("local", "unix", 1),
+        ("", "unknown", 5),
+        ("local", "mtls", 0),
+    ] {
+        assert_eq!(counted(caller, by), rounds * 8, "{caller} {by}");
+    }
+    assert!(counted("", "none") >= 13);
 
     // Who it was is in the audit.
     let mut client = AuditServiceClient::new(service.channel.clone());

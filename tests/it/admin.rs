@@ -1,11 +1,13 @@
 //! The admin endpoint under peers that are slow, many, or speak something else.
 
 use scopeward::rpc::v1;
+use scopeward::server::listen::ListenAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::harness::within;
-use crate::service::{POLICY, Service};
+use crate::peer::{Peer, WIDE};
+use crate::service::{POLICY, Service, settings};
 
 /// Sends `request` and leaves the connection open.
 async fn ask(service: &Service, request: &[u8]) -> TcpStream {
@@ -16,7 +18,18 @@ async fn ask(service: &Service, request: &[u8]) -> TcpStream {
 
 #[tokio::test]
 async fn no_text_of_a_request_is_in_the_metrics() {
-    let service = Service::start(POLICY).await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    std::fs::write(folder.path().join("policies/mcp.yaml"), POLICY).unwrap();
+    // Everybody who connects over the socket is a caller; over TCP one needs a token.
+    let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
+    let access = format!("callers: [{{name: own, match: [{{unixUid: {uid}}}], may: [decide, describe]}}]");
+    std::fs::write(folder.path().join("access.yaml"), access).unwrap();
+    let mut settings = settings(folder.path());
+    settings.server.listen.push(ListenAddr::Unix(folder.path().join("socket")));
+    settings.access_file = Some(folder.path().join("access.yaml"));
+    settings.metrics_per_audience = true;
+    let service = Service::start_in(folder, settings).await.unwrap();
     let client = v1::Client {
         client_id: "odd-client".to_owned(),
         client_name: "odd name".to_owned(),
@@ -36,8 +49,16 @@ async fn no_text_of_a_request_is_in_the_metrics() {
     }
     let describe = v1::DescribeAudienceRequest { audience: "odd".to_owned(), ..Default::default() };
     service.scopes().describe_audience(describe).await.expect_err("it is not known");
+    let peer = Peer::connect(service.grpc, WIDE).await;
+    for path in ["/odd.Service/Odd", "/scopeward.v1.ScopePolicyService/Odd", "/odd"] {
+        let headers = [("authorization", "Bearer odd-token"), ("user-agent", "odd"), ("grpc-timeout", "odd")];
+        within("the call ends", peer.call(path, &headers, b"odd".to_vec()).await.end()).await;
+    }
     let (_, metrics) = service.get("/metrics").await;
-    assert!(metrics.contains("scopeward_") && !metrics.contains("odd"), "{metrics}");
+    for expected in ["scopeward_", "grpc_method=\"unknown\"", "authenticated_by=\"unknown\"", "audience=\""] {
+        assert!(metrics.contains(expected), "{expected} in {metrics}");
+    }
+    assert!(!metrics.contains("odd"), "{metrics}");
     service.stop().await;
 }
 

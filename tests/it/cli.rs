@@ -14,6 +14,7 @@ use tempfile::TempDir;
 mod access;
 mod audit;
 mod check;
+mod decision_lines;
 mod diff;
 mod environment;
 mod explain;

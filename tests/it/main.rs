@@ -35,6 +35,8 @@ mod findings;
 mod harness;
 mod layering;
 mod limits;
+mod metrics;
+mod openmetrics;
 mod peer;
 mod pressure;
 mod records;

@@ -121,10 +121,11 @@ async fn service(tls: &TlsFiles) -> Service {
     let mut settings = settings(folder.path());
     settings.server.listen.push(ListenAddr::Unix(folder.path().join("socket")));
     settings.server.tls = Some(tls.clone());
+    settings.metrics_per_audience = true;
     Service::start_in(folder, settings).await.unwrap()
 }
 
-/// A whole service with everything of TLS.
+/// A whole service that shows every metric.
 pub(crate) async fn service_with_clients(folder: &Path) -> Service {
     let server = Authority::new("CA").issue(LOCALHOST);
     service(&files(folder, &server, Some(&Authority::new("clients").pem()))).await

@@ -346,6 +346,18 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         text: "Allow addresses that other machines can reach although nothing is encrypted",
     },
     ServeSetting {
+        flag: "metrics-per-audience",
+        kind: SettingKind::Switch,
+        default: None,
+        text: "Count decisions by audience too, for the first 1000 audiences of the policy in the order of describe",
+    },
+    ServeSetting {
+        flag: "log-decisions",
+        kind: SettingKind::Choice(&[("none", "of none"), (DENIED, "of those that deny"), (ALL, "of each")]),
+        default: Some("none"),
+        text: "Of which decisions to write a line to the log",
+    },
+    ServeSetting {
         flag: "log-format",
         kind: SettingKind::Choice(&[("text", "a line for people"), (JSON, "an object on a line")]),
         default: Some("text"),
@@ -361,5 +373,9 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
 
 /// A word of `--audit-mode`.
 pub(super) const BLOCKING: &str = "blocking";
+/// A word of `--log-decisions`.
+pub(super) const DENIED: &str = "denied";
+/// A word of `--log-decisions`.
+pub(super) const ALL: &str = "all";
 /// A word of `--log-format`.
 pub(super) const JSON: &str = "json";

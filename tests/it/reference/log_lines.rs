@@ -28,7 +28,14 @@ fn the_reference_of_the_log_is_what_the_source_logs() {
         "# Log lines\n\nGenerated from the source. After a change there, run `SCOPEWARD_BLESS=1 cargo test --test it reference`.\n\n\
          The log goes to standard error, as text or as JSON (`--log-format`). What is logged by default is `info` and above; \
          `--log` takes a filter. Text in braces stands for what differs from line to line. Messages may change between versions; \
-         alert on [metrics](metrics.md) and [conditions](conditions.md).\n\n| level | message | fields |\n| --- | --- | --- |\n",
+         alert on [metrics](metrics.md) and [conditions](conditions.md).\n\n\
+         `--log-decisions denied` or `all` adds a line `decided` for each decision, and for each check of a batch: `asked` are the \
+         requested scopes (not there if the scope was omitted), `effective` those of the answer, `added` those with their origin, and \
+         `refused` those with their reason; `caller` is the name in the access file. What others chose is escaped, a list ends after \
+         1,000 bytes with the number of what is left, and no header is shown but the trace id. A field that says nothing is left out. \
+         A line tells what was decided: whether the answer left is in the metrics, and the record that counts is the audit. As every \
+         line it is dropped, and counted, rather than waited for. The first line, `starting`, has the version and every setting; a \
+         setting is never a secret.\n\n| level | message | fields |\n| --- | --- | --- |\n",
     );
     for (rank, (message, fields)) in lines {
         let level = LEVELS[rank].to_uppercase();

@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Labels whose values are too many to list, or come from the policy.
-const OPEN: [(&str, &str); 6] = [
+const OPEN: [(&str, &str); 8] = [
     ("arch", "that of the processor"),
+    (
+        "audience",
+        "each of the first 1,000 of the policy in the order of `describe`, as spelled there; a reload adds and removes",
+    ),
+    ("caller", "each of the access file; empty where `authenticated_by` is `none` or `unknown`"),
     ("digest", "that of the policy that serves"),
     ("grpc_method", "an RPC of the service, or `unknown`"),
     ("revision", "the commit, or `unknown`; builds set it with `BUILD_REVISION`"),
