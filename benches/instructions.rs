@@ -6,7 +6,8 @@
 //! nothing about the kernel, so CPU time follows, from alternating runs without callgrind. Where valgrind is absent it is
 //! CPU time alone.
 //!
-//! A name as argument (`calls`, `core`, `spans`, `cpu`) runs one part.
+//! A name as argument (`calls`, `core`, `spans`, `cpu`) runs one part. With `BENCH_OTHER=PATH`, another build of `scopeward`, there
+//! is `other` as well: the instructions of a call of both.
 
 #![allow(
     clippy::panic,
@@ -20,6 +21,7 @@
     reason = "a bench; the files in `shared` are for several of them"
 )]
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,11 +41,13 @@ mod process;
 #[path = "shared/question.rs"]
 mod question;
 
-use process::{BARE_SERVER, Process, median, scopeward};
+use process::{BARE_SERVER, Process, median, scopeward, scopeward_of};
 use question::{BATCH, Question};
 
 /// The variable that makes this process decide so many rounds of the core, and nothing else.
 const CORE_ROUNDS: &str = "BENCH_CORE_ROUNDS";
+/// The variable with the path of another build.
+const OTHER: &str = "BENCH_OTHER";
 
 fn main() {
     if let Ok(rounds) = std::env::var(CORE_ROUNDS) {
@@ -64,6 +68,9 @@ fn main() {
     }
     if has_valgrind && wanted("calls") {
         runtime.block_on(calls());
+    }
+    if let Some(program) = std::env::var_os(OTHER).filter(|_| has_valgrind && wanted("other")) {
+        runtime.block_on(other(Path::new(&program)));
     }
     if has_valgrind && wanted("core") {
         deciding();
@@ -167,6 +174,28 @@ async fn calls() {
     row("expansion, `batch`, against no expansion", plain, expanding, "0.90");
     let blocking = EXPANDING.instructions(ours(&["--audit-mode", "blocking"])).await;
     row("expansion, `blocking`, against `batch`", expanding, blocking, "0.90");
+}
+
+/// Instructions of a call of another build, and of this one.
+async fn other(program: &Path) {
+    let policies = question::policies();
+    let of = |program: &Path, flags: &'static [&'static str]| {
+        let (program, policies) = (program.to_owned(), policies.path().to_owned());
+        move || {
+            let state = tempfile::tempdir().unwrap().keep();
+            scopeward_of(&program, &policies, &state, flags)
+        }
+    };
+    let this = Path::new(env!("CARGO_BIN_EXE_scopeward"));
+    for (name, load) in [("8 connections x 16", &BUSY), ("one at a time", &SINGLE)] {
+        let before = load.instructions(of(program, &[])).await;
+        println!("instructions of a call, {name}: {before:.0} of the other build");
+        for flags in [&[][..], &["--metrics-per-audience"]] {
+            let own = load.instructions(of(this, flags)).await;
+            let more = (own / before - 1.0) * 100.0;
+            println!("  this build {}: {own:.0}, {more:+.2} %", flags.join(" "));
+        }
+    }
 }
 
 /// Instructions of the pure core, in this build.

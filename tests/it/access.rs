@@ -306,12 +306,15 @@ async fn every_rpc_for_every_kind_of_identity() {
 
     // Each call is counted, also those of connections that showed nothing known; audit and the rest of the test come later.
     let (_, shown) = service.get("/metrics").await;
-    let counted = |caller: &str, by: &str| {
-        let line = format!("scopeward_caller_calls_total{{caller=\"{caller}\",authenticated_by=\"{by}\"}} ");
+    let value = |line: String| {
         let value = shown.lines().find_map(|shown| shown.strip_prefix(&line));
-        value.unwrap_or_else(|| panic!("no {line} in {shown}")).parse::<u64>().unwrap()
+        value.unwrap_or_else(|| panic!("no {line} in {shown}")).trim().parse::<u64>().unwrap()
     };
-    // Of the nine calls, health needs no caller.
+    let counted = |caller: &str, by: &str| {
+        value(format!("scopeward_caller_calls_total{{caller=\"{caller}\",authenticated_by=\"{by}\"}}"))
+    };
+    // Of all calls, those of health need no caller.
+    let calls = expected(&[], denied).len() as u64 - 2;
     for (caller, by, rounds) in [
         ("as", "mtls", 2),
         ("monitoring", "mtls", 1),
@@ -322,9 +325,26 @@ async fn every_rpc_for_every_kind_of_identity() {
         ("", "unknown", 5),
         ("local", "mtls", 0),
     ] {
-        assert_eq!(counted(caller, by), rounds * 8, "{caller} {by}");
+        assert_eq!(counted(caller, by), rounds * calls, "{caller} {by}");
     }
-    assert!(counted("", "none") >= 13);
+    assert!(counted("", "none") >= 26);
+    // What the access file refuses never reaches a service, and has its code.
+    for (kind, method, denied, unknown) in [
+        ("unary", "scopeward.v1.ScopePolicyService CheckAuthorizeScopes", 4, 5),
+        ("unary", "scopeward.v1.PolicyStatusService GetPolicyStatus", 5, 5),
+        ("server_stream", "scopeward.v1.PolicyStatusService WatchPolicyStatus", 5, 5),
+        ("server_stream", "scopeward.v1.AuditService StreamAuditEvents", 4, 5),
+        ("bidi_stream", "grpc.reflection.v1.ServerReflection ServerReflectionInfo", 0, 5),
+        ("unary", "grpc.health.v1.Health Check", 0, 0),
+    ] {
+        let (service, name) = method.split_once(' ').unwrap();
+        for (code, expected) in [("PermissionDenied", denied), ("Unauthenticated", unknown)] {
+            let labels = format!(
+                "grpc_type=\"{kind}\",grpc_service=\"{service}\",grpc_method=\"{name}\",grpc_code=\"{code}\""
+            );
+            assert_eq!(value(format!("grpc_server_handled_total{{{labels}}}")), expected, "{method} {code}");
+        }
+    }
 
     // Who it was is in the audit.
     let mut client = AuditServiceClient::new(service.channel.clone());

@@ -67,6 +67,7 @@ proptest! {
         prop_assert!(given.iter().zip(&answer.added).all(|(scope, added)| *scope == added.scope));
         prop_assert!(given.iter().all(|scope| !tokens.contains(scope)));
         prop_assert_eq!(kept.len() + answer.refused.len(), tokens.len(), "each token is kept or refused");
+        prop_assert!(answer.refused.iter().all(|refused| refused.reason.is_about_scope()), "{:?}", answer.refused);
     }
 
     #[test]
@@ -81,6 +82,7 @@ proptest! {
         let kept: Vec<&str> = answer.scope.iter().filter(|scope| tokens.contains(scope)).copied().collect();
         prop_assert!(is_subsequence(&kept, &tokens), "{:?}", answer);
         prop_assert_eq!(kept.len() + answer.refused.len(), tokens.len());
+        prop_assert!(answer.refused.iter().all(|refused| refused.reason.is_about_scope()), "{:?}", answer.refused);
         for scope in answer.scope.iter().chain(&answer.effective_registered_scope) {
             prop_assert!(may_be_granted(&answer.audiences, scope), "{} in {:?}", scope, answer);
         }
