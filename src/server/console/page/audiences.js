@@ -2,7 +2,7 @@
 
 import { conditionTable, toneOf } from "./overview.js";
 import { counted, h, number, put } from "./dom.js";
-import { get, Refused } from "./server.js";
+import { get, Gone, Refused } from "./server.js";
 
 const PAGE = 25;
 /** Most entries of one list that the page shows. */
@@ -19,7 +19,9 @@ export class Audiences {
   #pager;
   #table;
   #query = { q: "", from: 0, name: "" };
-  #running = null;
+  /** Whether a search is under way, and whether another one is wanted after it. */
+  #isSearching = false;
+  #isWanted = false;
   #pause = null;
   #status = null;
 
@@ -83,19 +85,25 @@ export class Audiences {
   }
 
   async #search() {
-    this.#running?.abort();
-    const running = new AbortController();
-    this.#running = running;
-    const { q, from } = this.#query;
+    this.#isWanted = true;
+    // One at a time: what is typed meanwhile is searched for when the answer is there.
+    if (this.#isSearching) return;
+    this.#isSearching = true;
     this.#table.setAttribute("aria-busy", "true");
     try {
-      const found = await get(`audiences?${new URLSearchParams({ q, from, limit: PAGE })}`, running.signal);
-      if (running === this.#running) this.#found(found, q);
+      while (this.#isWanted) {
+        this.#isWanted = false;
+        const { q, from } = this.#query;
+        const found = await get(`audiences?${new URLSearchParams({ q, from, limit: PAGE })}`);
+        if (!this.#isWanted) this.#found(found, q);
+      }
     } catch (error) {
-      // That the server is gone is said above; a search that was overtaken says nothing.
+      // That the server is gone is said above.
       if (error instanceof Refused) put(this.#count, error.message);
+      else if (!(error instanceof Gone)) throw error;
     } finally {
-      if (running === this.#running) this.#table.removeAttribute("aria-busy");
+      this.#isSearching = false;
+      this.#table.removeAttribute("aria-busy");
     }
   }
 
