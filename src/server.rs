@@ -36,6 +36,7 @@ use crate::server::observe::CallCounts;
 use crate::server::pressure::Pressure;
 use crate::server::shutdown::{CALLS_BY, CUT_BY};
 use crate::server::supervisor::Part;
+use crate::server::task_request::TaskRequests;
 use crate::server::tls::TlsError;
 use crate::server::traces::Traces;
 
@@ -65,10 +66,12 @@ pub mod pressure;
 mod process;
 pub mod recorder;
 pub mod reload;
+pub mod service_manager;
 mod shadow;
 pub mod shutdown;
 pub mod signals;
 pub mod supervisor;
+mod task_request;
 pub mod tls;
 pub mod traces;
 
@@ -95,6 +98,7 @@ pub async fn run(
     let pressure = services.pressure.clone().unwrap_or_else(|| Pressure::new(&limits));
     let connections = Connections::new(&limits, pressure.clone());
     let (gate, traces) = (services.gate.clone(), services.traces.clone());
+    let acceptors = services.acceptors.clone();
     let (methods, routes) = services.into_routes()?;
     let calls = Calls {
         routes,
@@ -122,7 +126,8 @@ pub async fn run(
             });
         }
     };
-    let accept = |listener| accept(listener, connections.clone(), serve.clone(), stop.clone());
+    let accept =
+        |listener| accept(listener, connections.clone(), serve.clone(), acceptors.listen(), stop.clone());
     let mut acceptor = tokio::spawn(join_all(listeners.into_iter().map(accept)));
     tokio::pin!(shutdown);
     tokio::select! {
@@ -170,6 +175,7 @@ pub struct Services {
     calls: CallCounts,
     gate: Gate,
     traces: Option<Traces>,
+    acceptors: TaskRequests,
     routes: Routes,
     names: Vec<&'static str>,
 }
@@ -189,6 +195,7 @@ impl Services {
             calls: CallCounts::default(),
             gate: Gate::default(),
             traces: None,
+            acceptors: TaskRequests::default(),
             routes: Routes::default(),
             names: Vec::new(),
         }
@@ -222,6 +229,13 @@ impl Services {
         self
     }
 
+    /// Lets `acceptors` ask each listener whether it is attended.
+    #[must_use]
+    fn attended_for(mut self, acceptors: &TaskRequests) -> Self {
+        self.acceptors = acceptors.clone();
+        self
+    }
+
     /// Adds a generated server, such as `ScopePolicyServiceServer`.
     #[must_use]
     pub fn with<S>(mut self, service: S) -> Self
@@ -241,7 +255,7 @@ impl Services {
 
     /// With health and reflection.
     fn into_routes(self) -> Result<(Methods, Routes), ServerError> {
-        let Self { lifecycle, pressure: _, calls, gate: _, traces: _, routes, names } = self;
+        let Self { lifecycle, pressure: _, calls, gate: _, traces: _, acceptors: _, routes, names } = self;
         let served: Vec<_> = names.iter().copied().chain(BESIDES).collect();
         let methods = Methods::of(&served, &calls).map_err(ServerError::Descriptors)?;
         let health = HealthServer::new(HealthService::new(lifecycle, &names));

@@ -32,6 +32,7 @@ use crate::server::memory;
 use crate::server::metrics::ProcessCounters;
 use crate::server::recorder;
 use crate::server::reload::StartError;
+use crate::server::service_manager::{NotifySocket, ServiceManager};
 use crate::server::shutdown::Stopped;
 use crate::server::signals::shutdown_within;
 use crate::server::supervisor::{Part, Roster};
@@ -318,6 +319,7 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
             jsonl,
         },
         process,
+        service_manager: service_manager(),
         roster,
     };
     tokio::pin!(shutdown);
@@ -359,6 +361,17 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
     }
     info!("stopped");
     Ok(if problems.is_empty() { Exit::Yes } else { Exit::No })
+}
+
+/// The service manager that the environment names (sd_notify(3), sd_watchdog_enabled(3)).
+fn service_manager() -> Option<ServiceManager> {
+    let name = std::env::var_os("NOTIFY_SOCKET")?;
+    let socket = NotifySocket::parse(&name);
+    let socket = socket.inspect_err(|error| warn!(%error, "NOTIFY_SOCKET is no socket")).ok()?;
+    let number = |variable: &str| std::env::var(variable).ok()?.parse::<u64>().ok();
+    let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    let watchdog = number("WATCHDOG_USEC").filter(|most| is_ours && *most > 0);
+    Some(ServiceManager { socket, watchdog: watchdog.map(Duration::from_micros) })
 }
 
 /// The files of TLS that belong together.
@@ -457,6 +470,7 @@ mod tests {
             log_decisions,
             audit,
             process: _,
+            service_manager: _,
             roster: _,
         } = ServerSettings::default();
         assert_eq!(args.listen, server.listen);

@@ -26,6 +26,7 @@ use super::access::PeerIdentity;
 use super::config::PeerLimits;
 use super::listen::{BoundListener, Socket};
 use super::pressure::{ConnectionRefusal, OpenConnection, Pressure};
+use super::task_request::TaskRequestListener;
 use super::tls::{CurrentTls, client_names};
 use crate::rpc::caller::PeerAddress;
 use crate::throttle::Throttle;
@@ -37,6 +38,7 @@ pub(super) async fn accept(
     listener: BoundListener,
     connections: Connections,
     serve: impl Fn(Connection),
+    mut checks: TaskRequestListener,
     stop: CancellationToken,
 ) {
     let refusals = Throttle::every_minute();
@@ -44,6 +46,8 @@ pub(super) async fn accept(
         let (socket, peer) = tokio::select! {
             biased;
             () = stop.cancelled() => return,
+            // That it is heard is all that is asked.
+            _ = checks.next() => continue,
             next = next_connection(|| listener.accept()) => next,
         };
         if let Err(error) = socket.set_nodelay() {

@@ -385,6 +385,11 @@ impl AccessFollower {
         }
     }
 
+    /// Reads the file at the next look, changed or not.
+    pub(super) const fn forget_state(&mut self) {
+        self.followed.forget_state();
+    }
+
     /// Looks once. As with the policy, something that disappears counts only once nothing was written for a while; what is wrong only if
     /// the next look finds the same.
     pub(super) fn look(&mut self, now: SystemTime) {

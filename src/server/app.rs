@@ -30,9 +30,11 @@ use super::metrics::{Metrics, commit_histogram};
 use super::pressure::Pressure;
 use super::recorder::AuditRecorder;
 use super::reload::{self, Reloader, StartError};
+use super::service_manager::{Liveness, ServiceManager, ServiceManagerTask};
 use super::shadow::ShadowPart;
 use super::shutdown::{self, Stopped};
 use super::supervisor::{Abandoned, Part, PartEnd, Reporter, Roster, Supervisor};
+use super::task_request::TaskRequests;
 use super::tls::TlsError;
 use super::tls::follow::TlsFollower;
 use super::traces::Traces;
@@ -122,6 +124,8 @@ pub struct App {
     folders: FolderWatch,
     hints: Hints,
     hangup: Signal,
+    service_manager: Option<ServiceManager>,
+    rereads: TaskRequests,
     credentials_interval: Duration,
     access: Option<(AccessFollower, Gate)>,
     log: AuditLog,
@@ -171,6 +175,7 @@ impl App {
             log_decisions,
             audit,
             process,
+            service_manager,
             roster,
         } = settings;
         // Caught before anybody is told that there is a server: uncaught, it would end the process.
@@ -247,6 +252,7 @@ impl App {
             }
         };
         let recorder = AuditRecorder::new(log.clone(), mode);
+        let rereads = TaskRequests::default();
         let shadow = shadow.map(|policies| {
             let now = SystemTime::now();
             let source = policies.to_string_lossy().into();
@@ -260,6 +266,7 @@ impl App {
                 removal_quiet,
                 rescan_interval,
                 read: ReadSettings { allow_outside_links, ..ReadSettings::default() },
+                rereads: rereads.clone(),
                 tracker: Arc::clone(&tracker),
             }
         });
@@ -336,6 +343,8 @@ impl App {
             folders,
             hints,
             hangup,
+            service_manager,
+            rereads,
             credentials_interval,
             access,
             log,
@@ -399,7 +408,7 @@ impl App {
             config,
             listeners,
             admin,
-            admin_addr: _,
+            admin_addr,
             served,
             tracker,
             current,
@@ -408,6 +417,8 @@ impl App {
             folders,
             hints,
             hangup,
+            service_manager,
+            rereads,
             credentials_interval,
             access,
             log,
@@ -425,6 +436,7 @@ impl App {
         let reporter = Reporter::new(Arc::clone(&tracker), metrics.clone());
         let mut supervisor = Supervisor::new(reporter, roster);
         let draining = lifecycle.draining();
+        let acceptors = TaskRequests::default();
         let messages = StatusMessages::new(Arc::clone(&tracker));
         let comparing = shadow.as_ref().map(|part| part.shadow.clone());
         let console = served.map(|served| Console::new(messages.clone(), decisions.clone(), served));
@@ -433,6 +445,7 @@ impl App {
             .observed_by(metrics.calls())
             .behind(gate)
             .traced_by(traces)
+            .attended_for(&acceptors)
             .with(
                 ScopePolicy::new(current)
                     .with_recorder(Arc::new(recorder))
@@ -492,12 +505,28 @@ impl App {
         let tls = listeners.tls.clone();
         let tls = tls.map(|tls| TlsFollower::new(tls, Arc::clone(&tracker), metrics.clone()));
         if tls.is_some() || access.is_some() {
-            let credentials = CredentialsTask { tls, access, interval: credentials_interval };
+            let credentials =
+                CredentialsTask { tls, access, interval: credentials_interval, rereads: rereads.listen() };
             supervisor.task(Part::Credentials, |stop| async {
                 credentials.run(stop).await.map_err(|error| error.to_string())
             });
         }
-        let reload = reload::task::Task { reloader, folders, hints, hangup, tracker, metrics: Some(metrics) };
+        let service_manager = ServiceManagerTask {
+            manager: service_manager,
+            lifecycle: lifecycle.clone(),
+            tracker: Arc::clone(&tracker),
+            hangup,
+            rereads: rereads.clone(),
+            liveness: Liveness { acceptors, admin: admin_addr },
+            shutdown_timeout: config.shutdown_timeout,
+        };
+        supervisor.task(Part::ServiceManager, |stop| async {
+            service_manager.run(stop).await;
+            Ok(())
+        });
+        let rereads = rereads.listen();
+        let reload =
+            reload::task::Task { reloader, folders, hints, rereads, tracker, metrics: Some(metrics) };
         supervisor
             .task(Part::Reload, |stop| async { reload.run(stop).await.map_err(|error| error.to_string()) });
         if let Some(part) = shadow {

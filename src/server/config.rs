@@ -11,6 +11,7 @@ use super::follow::LOOK_EVERY;
 use super::listen::ListenAddr;
 use super::metrics::ProcessCounters;
 use super::recorder::AuditMode;
+use super::service_manager::ServiceManager;
 use super::supervisor::{Part, Roster};
 use super::tls::TlsFiles;
 use super::traces::settings::TraceSettings;
@@ -57,6 +58,8 @@ pub struct ServerSettings {
     pub audit: AuditSettings,
     /// What the process counts from its start on, for the metrics.
     pub process: ProcessCounters,
+    /// Who started the process and wants to hear of it. Default nobody.
+    pub service_manager: Option<ServiceManager>,
     /// The parts that run are listed here.
     pub roster: Roster,
 }
@@ -82,6 +85,7 @@ impl Default for ServerSettings {
             log_decisions: LoggedDecisions::None,
             audit: AuditSettings::default(),
             process: ProcessCounters::default(),
+            service_manager: None,
             roster: Roster::default(),
         }
     }

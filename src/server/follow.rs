@@ -39,6 +39,11 @@ impl FollowedFiles {
         changed
     }
 
+    /// Takes every file for changed at the next look.
+    pub(super) const fn forget_state(&mut self) {
+        self.is_settled = false;
+    }
+
     /// Returns `true` if the last look found another state than the one before.
     pub(super) const fn was_written(&self) -> bool {
         self.was_written

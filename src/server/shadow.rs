@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::reload::Reloader;
 use super::reload::task::Task;
 use super::supervisor::PartResult;
+use super::task_request::TaskRequests;
 use crate::rpc::shadow::{Shadow, ShadowQuestion};
 use crate::status::{StatusTracker, kind};
 use crate::store::load::Loader;
@@ -28,6 +28,7 @@ pub(super) struct ShadowPart {
     pub(super) removal_quiet: Duration,
     pub(super) rescan_interval: Duration,
     pub(super) read: ReadSettings,
+    pub(super) rereads: TaskRequests,
     /// Where the conditions of the server are.
     pub(super) tracker: Arc<StatusTracker>,
 }
@@ -36,10 +37,19 @@ impl ShadowPart {
     /// Runs until it is told to stop.
     ///
     /// # Errors
-    /// If signals cannot be caught, or a look at the files or a comparison panicked.
+    /// If a look at the files or a comparison panicked.
     pub(super) async fn run(self, stop: CancellationToken) -> PartResult {
-        let Self { shadow, questions, policies, debounce, removal_quiet, rescan_interval, read, tracker } =
-            self;
+        let Self {
+            shadow,
+            questions,
+            policies,
+            debounce,
+            removal_quiet,
+            rescan_interval,
+            read,
+            rereads,
+            tracker,
+        } = self;
         tracker.toggle(kind::SHADOW_STALLED, None, SystemTime::now());
         let hints = Hints::new(debounce, rescan_interval);
         let task = Task {
@@ -51,7 +61,7 @@ impl ShadowPart {
             ),
             folders: FolderWatch::new(hints.clone()),
             hints,
-            hangup: signal(SignalKind::hangup()).map_err(|error| error.to_string())?,
+            rereads: rereads.listen(),
             tracker: Arc::clone(shadow.tracker()),
             metrics: None,
         };

@@ -23,7 +23,7 @@ pub(super) async fn stop(supervisor: &mut Supervisor, timeout: Duration) -> Vec<
         (&[Part::Grpc][..], CALLS_BY + CUT_BY),
         (&[Part::Reload, Part::Credentials, Part::Shadow, Part::AuditLines], 0.7),
         (&[Part::AuditWriter], 0.9),
-        (&[Part::AuditHealth, Part::Admin, Part::Traces], 0.97),
+        (&[Part::AuditHealth, Part::Admin, Part::Traces, Part::ServiceManager], 0.97),
     ] {
         abandoned.extend(supervisor.stop(parts, began + timeout.mul_f64(by)).await);
     }

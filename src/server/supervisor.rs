@@ -48,6 +48,8 @@ pub enum Part {
     Call,
     /// Writes the log.
     LogWriter,
+    /// Tells the service manager what the server does, and answers SIGHUP.
+    ServiceManager,
     /// Waits for signals, and ends a shutdown that takes too long.
     Signals,
 }
@@ -73,7 +75,7 @@ pub enum OnEnd {
 
 impl Part {
     /// Every part, in the order of the documentation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Grpc,
         Self::Admin,
         Self::Reload,
@@ -86,6 +88,7 @@ impl Part {
         Self::Connection,
         Self::Call,
         Self::LogWriter,
+        Self::ServiceManager,
         Self::Signals,
     ];
 
@@ -105,6 +108,7 @@ impl Part {
             Self::Connection => "connection",
             Self::Call => "call",
             Self::LogWriter => "log-writer",
+            Self::ServiceManager => "service-manager",
             Self::Signals => "signals",
         }
     }
@@ -119,7 +123,8 @@ impl Part {
             | Self::Credentials
             | Self::Shadow
             | Self::AuditHealth
-            | Self::Traces => "task",
+            | Self::Traces
+            | Self::ServiceManager => "task",
             Self::AuditWriter | Self::AuditLines | Self::LogWriter | Self::Signals => "thread",
             Self::Connection | Self::Call => "task each",
         }
@@ -134,6 +139,7 @@ impl Part {
             | Self::Reload
             | Self::Credentials
             | Self::AuditWriter
+            | Self::ServiceManager
             | Self::Signals => OnEnd::Exit,
             Self::AuditLines => {
                 OnEnd::Restart { condition: kind::AUDIT_LINES_STALLED, reason: "AuditLinesEnded" }

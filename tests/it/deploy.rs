@@ -3,3 +3,4 @@
 mod chart;
 mod manifest;
 mod pod;
+mod systemd;

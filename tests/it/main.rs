@@ -43,6 +43,7 @@ mod records;
 mod reference;
 mod reload;
 mod service;
+mod service_manager;
 mod shadow;
 mod slips;
 mod soak;

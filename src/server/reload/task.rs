@@ -4,13 +4,13 @@ use std::fs;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::signal::unix::Signal;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Reloader;
 use crate::server::metrics::Metrics;
+use crate::server::task_request::TaskRequestListener;
 use crate::status::{StatusTracker, kind};
 use crate::store::watch::{FolderWatch, Hints, WatchState, static_source};
 
@@ -20,7 +20,8 @@ pub(in crate::server) struct Task {
     pub(in crate::server) reloader: Reloader,
     pub(in crate::server) folders: FolderWatch,
     pub(in crate::server) hints: Hints,
-    pub(in crate::server) hangup: Signal,
+    /// Asks for a look whether something seems to have changed or not.
+    pub(in crate::server) rereads: TaskRequestListener,
     pub(in crate::server) tracker: Arc<StatusTracker>,
     /// Of the policy that serves.
     pub(in crate::server) metrics: Option<Metrics>,
@@ -35,7 +36,7 @@ impl Task {
     /// # Errors
     /// A look panicked.
     pub(in crate::server) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
-        let Self { mut reloader, mut folders, hints, mut hangup, tracker, metrics } = self;
+        let Self { mut reloader, mut folders, hints, mut rereads, tracker, metrics } = self;
         let mut state = WatchState::Events;
         // The folders were armed by the first load already: look once more for what happened since.
         hints.hint();
@@ -53,11 +54,12 @@ impl Task {
             if let Some(metrics) = &metrics {
                 metrics.watching(state == WatchState::Events);
             }
-            tokio::select! {
+            // Done once it is dropped, after the look.
+            let _request = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                _ = hints.next(planned) => {}
-                _ = hangup.recv() => {}
-            }
+                _ = hints.next(planned) => None,
+                request = rereads.next() => Some(request),
+            };
             let (tracker, events) = (Arc::clone(&tracker), hints.clone());
             (reloader, folders, planned) = tokio::task::spawn_blocking(move || {
                 let mut planned = None;

@@ -32,6 +32,11 @@ impl TlsFollower {
         follower
     }
 
+    /// Reads the files at the next look, changed or not.
+    pub(in crate::server) const fn forget_state(&mut self) {
+        self.followed.forget_state();
+    }
+
     /// Looks once.
     ///
     /// A certificate and its key are two files, which nobody replaces at once: what is wrong counts only if the next look finds
