@@ -13,6 +13,7 @@ use crate::server::traces::settings::{TRACE_VARIABLES, TraceVariable};
 use crate::status::condition_type::{CONDITION_TYPES, ConditionReason, ConditionType};
 
 mod limits;
+mod man;
 
 /// Each page with its path in the repository.
 #[must_use]
@@ -22,6 +23,7 @@ pub fn pages() -> Vec<(&'static str, String)> {
         ("docs/reference/exit-codes.md", exit_codes()),
         ("docs/reference/conditions.md", conditions()),
         ("docs/reference/limits.md", limits::page()),
+        ("docs/reference/scopeward.1", man::page()),
     ]
 }
 

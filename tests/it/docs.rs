@@ -110,6 +110,11 @@ fn console_runs() {
 }
 
 #[test]
+fn running_in_production_runs() {
+    check("docs/guides/running-in-production.md");
+}
+
+#[test]
 fn troubleshooting_runs() {
     check("docs/guides/troubleshooting.md");
 }
