@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 from service import Service
 
+from scopeward import AsyncClient, Client
+
+# A busy machine may take a second for an answer, and these tests are not about that.
+for _client in (AsyncClient, Client):
+    assert _client.__init__.__kwdefaults__ is not None
+    _client.__init__.__kwdefaults__["deadline"] = 3.0
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:

@@ -10,21 +10,12 @@ import signal
 import subprocess
 from pathlib import Path
 
+from demo import POLICY
+from demo import RESOURCE as AUDIENCE
+
 import scopeward
 
-AUDIENCE = "https://mcp.example.com"
-
-POLICY = """\
-audiences:
-  https://mcp.example.com:
-    scopesSupported: [openid, profile, offline_access, "mcp:read", "mcp:write", admin, root]
-    baselineClientScopes: [offline_access]
-    defaultClientScopes: [openid, "mcp:read"]
-    privilegedScopes: [admin]
-    forbiddenScopes: [root]
-    authorization:
-      stepUpScopes: ["mcp:write"]
-"""
+__all__ = ["AUDIENCE", "POLICY", "Service", "binary"]
 
 
 def binary() -> str:

@@ -1,0 +1,247 @@
+"""Makes an authorization server of Authlib ask Scopeward, in Flask or in any other framework.
+
+    server = with_scopeward(AuthorizationServer(app, query_client, save_token), Client("127.0.0.1:50551"))
+
+Register grants and endpoints as before, `ClientRegistrationEndpoint` and `ClientConfigurationEndpoint` included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc6749 import InvalidScopeError
+from authlib.oauth2.rfc7591 import InvalidClientMetadataError
+
+from ._adapter import login_id, source_of
+from ._client import Client
+from .answers import ClientSource, OAuthClient
+from .errors import Denied, Unavailable
+
+__all__ = ["with_scopeward"]
+
+ServerT = TypeVar("ServerT")
+
+# What these grants issue was decided at authorize; the code or the refresh token is bound to it.
+_DECIDED_GRANTS = frozenset({"authorization_code", "implicit", "refresh_token"})
+
+
+def with_scopeward(
+    server: ServerT,
+    client: Client,
+    *,
+    audience: str | None = None,
+    client_source: Callable[[Any], ClientSource] | None = None,
+) -> ServerT:
+    """The same server, with its scopes decided by Scopeward.
+
+    Its authorization grants no longer ask the stored client (`get_allowed_scope`) nor `scopes_supported`, and the token endpoint
+    issues what was granted. Grants without an authorization request, such as client credentials, stay as they are.
+
+    Args:
+        server: An `AuthorizationServer`, of the Flask integration or of your own.
+        client: Kept by the server.
+        audience: The resource that this server is for, if the policy has others as well: asked for at registration, and at
+            authorize for clients that send no `resource`.
+        client_source: Where a client is from. By default `cimd` for an https client id and `dcr` for any other.
+    """
+    if hasattr(server, "_scopeward"):
+        raise ValueError("the server asks Scopeward already")
+    server.__class__ = _asking_class(type(server))
+    asking: Any = server
+    asking._scopeward = _Asker(client, audience, client_source)
+    for endpoints in asking._endpoints.values():
+        for endpoint in endpoints:
+            asking._make_ask(endpoint)
+    return server
+
+
+class _Asker:
+    def __init__(
+        self, client: Client, audience: str | None, client_source: Callable[[Any], ClientSource] | None
+    ) -> None:
+        self._client = client
+        self._audiences = () if audience is None else (audience,)
+        self._source_of = client_source or (lambda stored: source_of(str(stored.get_client_id())))
+
+    def expand(self, metadata: dict[str, Any], stored: Any) -> None:
+        """Puts the scope to store into the metadata. `stored` is the client of an update (RFC 7592), else `None`."""
+        scope = metadata.get("scope")
+        if scope is not None and not isinstance(scope, str):
+            raise InvalidClientMetadataError(description="scope is not a string")
+        client_id = "" if stored is None else str(stored.get_client_id())
+        try:
+            answer = self._client.expand_registration_scopes(
+                scope=scope,
+                client=OAuthClient.from_metadata(metadata, client_id=client_id),
+                audiences=self._audiences,
+                previous_scope=None if stored is None else _registered_scope(stored),
+            )
+        except Denied as denied:
+            raise InvalidClientMetadataError(description=denied.error_description) from denied
+        except Unavailable as unavailable:
+            raise _error(unavailable) from unavailable
+        metadata["scope"] = answer.scope
+
+    def check(self, request: Any, stored: Any) -> str:
+        """The scope that an authorize request gets."""
+        payload = request.payload
+        source = self._source_of(stored)
+        client_id = str(stored.get_client_id())
+        data = payload.data
+        try:
+            answer = self._client.check_authorize_scopes(
+                scope=payload.scope,
+                registered_scope=_registered_scope(stored) if source == "dcr" else None,
+                audiences=payload.datalist.get("resource") or self._audiences,
+                client=OAuthClient.from_metadata(_metadata(stored), client_id=client_id, source=source),
+                correlation_id=login_id(
+                    client_id, payload.redirect_uri, payload.state, data.get("code_challenge"), data.get("nonce")
+                ),
+            )
+        except Denied as denied:
+            if denied.error == "invalid_scope":
+                raise InvalidScopeError(description=denied.error_description) from denied
+            raise _error(denied) from denied
+        except Unavailable as unavailable:
+            raise _error(unavailable) from unavailable
+        return answer.scope
+
+
+def _error(failure: Denied | Unavailable) -> OAuth2Error:
+    return OAuth2Error(
+        error=failure.error, description=failure.error_description, status_code=failure.http_status
+    )
+
+
+def _metadata(stored: Any) -> Mapping[str, Any]:
+    """The metadata of a stored client: in one member, as the SQLAlchemy mixin has it, or in one for each."""
+    metadata = getattr(stored, "client_metadata", None)
+    if isinstance(metadata, Mapping):
+        return metadata
+    names = ("scope", "client_name", "software_id", "software_version", "redirect_uris", "grant_types", "application_type")
+    return {name: getattr(stored, name, None) for name in names}
+
+
+def _registered_scope(stored: Any) -> str | None:
+    """`None` for a client that was stored without scope, which the mixin reads as empty."""
+    scope = _metadata(stored).get("scope")
+    return scope if isinstance(scope, str) else None
+
+
+def _asking_class(kind: Any) -> Any:
+    """The class of a server with its moments asked for. Of one base, since an object takes no class of another layout."""
+
+    class Asking(kind):  # type: ignore[misc]
+        _scopeward: _Asker
+
+        def get_authorization_grant(self, request: Any) -> Any:
+            grant = super().get_authorization_grant(request)
+            grant.server = _AskingServer(self, request)
+            validate = grant.validate_authorization_request
+
+            def validate_authorization_request() -> Any:
+                try:
+                    redirect_uri = validate()
+                finally:
+                    # What comes next may store the client, or refer to its row: it gets the real one.
+                    if isinstance(request.client, _AskingClient):
+                        request.client = request.client._stored
+                # A code is to be stored with `request.scope`; who stores `request.payload.scope` gets the same.
+                request.payload = _DecidedPayload(request.payload, request.scope)
+                return redirect_uri
+
+            grant.validate_authorization_request = validate_authorization_request
+            return grant
+
+        def generate_token(self, grant_type: str, client: Any, *args: Any, **kwargs: Any) -> Any:
+            if grant_type in _DECIDED_GRANTS:
+                client = _DecidedClient(client)
+            return super().generate_token(grant_type, client, *args, **kwargs)
+
+        def register_endpoint(self, endpoint: Any) -> None:
+            super().register_endpoint(endpoint)
+            for endpoints in self._endpoints.values():
+                for registered in endpoints:
+                    self._make_ask(registered)
+
+        def _make_ask(self, endpoint: Any) -> None:
+            if endpoint.ENDPOINT_NAME not in ("client_registration", "client_configuration"):
+                return
+            if getattr(endpoint, "_asks_scopeward", False):
+                return
+            endpoint._asks_scopeward = True
+            is_update = endpoint.ENDPOINT_NAME == "client_configuration"
+            extract = endpoint.extract_client_metadata
+
+            # The answer to a registration is built from this, before the client is saved.
+            def extract_client_metadata(request: Any) -> dict[str, Any]:
+                metadata: dict[str, Any] = extract(request)
+                self._scopeward.expand(metadata, request.client if is_update else None)
+                return metadata
+
+            endpoint.extract_client_metadata = extract_client_metadata
+
+    Asking.__name__, Asking.__qualname__ = kind.__name__, kind.__qualname__
+    return Asking
+
+
+class _View:
+    """Passes on what it does not answer itself. Never stored."""
+
+    def __init__(self, viewed: Any) -> None:
+        self._viewed = viewed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._viewed, name)
+
+
+class _AskingServer(_View):
+    """The server as an authorization grant sees it."""
+
+    def __init__(self, server: Any, request: Any) -> None:
+        super().__init__(server)
+        self._request = request
+        self._answer: str | None = None
+
+    def query_client(self, client_id: str) -> Any:
+        stored = self._viewed.query_client(client_id)
+        return stored and _AskingClient(self, stored)
+
+    def authenticate_client(self, *args: Any, **kwargs: Any) -> Any:
+        return _AskingClient(self, self._viewed.authenticate_client(*args, **kwargs))
+
+    def validate_requested_scope(self, scope: str | None) -> None:
+        """Left to the policy."""
+
+    def scope_of(self, stored: Any) -> str:
+        """The answer, asked for once a request: a server may validate for its page and again for its response."""
+        if self._answer is None:
+            self._answer = self._viewed._scopeward.check(self._request, stored)
+        return self._answer
+
+
+class _AskingClient(_View):
+    """The stored client as an authorization grant sees it."""
+
+    def __init__(self, server: _AskingServer, stored: Any) -> None:
+        super().__init__(stored)
+        self._server = server
+        self._stored = stored
+
+    def get_allowed_scope(self, scope: str | None) -> str:
+        return self._server.scope_of(self._stored)
+
+
+class _DecidedClient(_View):
+    """The stored client as a token generator sees it."""
+
+    def get_allowed_scope(self, scope: str | None) -> str:
+        return scope or ""
+
+
+class _DecidedPayload(_View):
+    def __init__(self, payload: Any, scope: str) -> None:
+        super().__init__(payload)
+        self.scope = scope

@@ -1,0 +1,85 @@
+"""The authorize endpoint of django-oauth-toolkit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oauth2_provider.oauth2_validators import OAuth2Validator
+from oauthlib.oauth2.rfc6749 import errors
+
+from .._adapter import login_id
+from ..errors import Denied, Unavailable
+from . import asking
+
+
+class ScopewardValidator(OAuth2Validator):  # type: ignore[misc]
+    """Asks Scopeward at the authorize endpoint, for the GET of the consent page and again for its POST.
+
+    The token endpoint stays as it is: what was granted is granted, and a refresh may not exceed it (RFC 6749 section 6).
+    """
+
+    def validate_scopes(
+        self, client_id: str, scopes: list[str], client: Any, request: Any, *args: Any, **kwargs: Any
+    ) -> bool:
+        if request.response_type is None:
+            return bool(super().validate_scopes(client_id, scopes, client, request, *args, **kwargs))
+        if not _is_authorize(request):
+            return False
+        # The library puts the user there when a consent was given. A parameter `user` would be a text.
+        is_consent = request.user is not None and not isinstance(request.user, str)
+        agreed = _agreed(scopes)
+        registration = asking.registration_of(client)
+        try:
+            answer = asking.client().check_authorize_scopes(
+                scope=" ".join(agreed) if is_consent else request.scope,
+                registered_scope=registration.scope if registration else None,
+                audiences=_resources(request, is_consent) or asking.audiences(),
+                client=asking.oauth_client(client, registration),
+                correlation_id=login_id(
+                    client_id, request.redirect_uri, request.state, request.code_challenge, request.nonce
+                ),
+            )
+        except Denied as denied:
+            if denied.error == "invalid_scope":
+                raise errors.InvalidScopeError(denied.error_description, request=request) from denied
+            raise _custom(denied, request) from denied
+        except Unavailable as unavailable:
+            kind = (
+                errors.TemporarilyUnavailableError
+                if unavailable.error == "temporarily_unavailable"
+                else errors.ServerError
+            )
+            raise kind(unavailable.error_description, request=request) from unavailable
+        granted = answer.scope.split(" ")
+        if is_consent:
+            # Nothing that the user was not shown, whatever the policy says now.
+            granted = [scope for scope in granted if scope in agreed]
+        request.scopes = granted
+        return bool(granted)
+
+    def get_default_scopes(self, client_id: str, request: Any, *args: Any, **kwargs: Any) -> list[str]:
+        if _is_authorize(request):
+            return []  # the policy says what stands in for an omitted scope
+        defaults: list[str] = super().get_default_scopes(client_id, request, *args, **kwargs)
+        return defaults
+
+
+def _is_authorize(request: Any) -> bool:
+    """Both parameters are the client's, at either endpoint. Some send the grant type to the authorize endpoint as well."""
+    return request.response_type is not None and request.grant_type in (None, "authorization_code")
+
+
+def _agreed(scopes: list[str] | str | None) -> list[str]:
+    """The consent form has them as one text."""
+    return scopes.split() if isinstance(scopes, str) else list(scopes or ())
+
+
+def _resources(request: Any, is_consent: bool) -> list[str]:
+    if is_consent:
+        resource = request.resource
+        return [resource] if isinstance(resource, str) else list(resource or ())
+    return [value for name, value in request.uri_query_params + (request.decoded_body or []) if name == "resource"]
+
+
+def _custom(denied: Denied, request: Any) -> errors.OAuth2Error:
+    return errors.CustomOAuth2Error(error=denied.error, description=denied.error_description, request=request)

@@ -1,0 +1,177 @@
+"""Makes the authorization server of the MCP Python SDK ask Scopeward.
+
+One wrapper around the provider that the server has already:
+
+    provider = with_scopeward(MyProvider(), AsyncClient("127.0.0.1:50551"))
+
+Leave `valid_scopes` and `default_scopes` of `ClientRegistrationOptions` unset: the SDK applies them before it calls a provider.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import types
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from mcp.server.auth.provider import (
+    AuthorizationErrorCode,
+    AuthorizationParams,
+    AuthorizeError,
+    RegistrationError,
+)
+from mcp.shared.auth import OAuthClientInformationFull
+from starlette.exceptions import HTTPException
+
+from ._adapter import login_id, source_of
+from ._async_client import AsyncClient
+from .answers import ClientSource, OAuthClient
+from .errors import Denied, Unavailable
+
+__all__ = ["with_scopeward"]
+
+ProviderT = TypeVar("ProviderT")
+ClientT = TypeVar("ClientT", bound=OAuthClientInformationFull)
+SourceOf = Callable[[OAuthClientInformationFull], ClientSource]
+
+
+def with_scopeward(
+    provider: ProviderT,
+    client: AsyncClient,
+    *,
+    audience: str | None = None,
+    client_source: SourceOf | None = None,
+) -> ProviderT:
+    """The provider, with its scopes decided by Scopeward.
+
+    Args:
+        provider: Any `OAuthAuthorizationServerProvider`.
+        client: Kept by the provider; close it when the server ends.
+        audience: The resource that this server is for, if the policy has others as well: asked for at registration, and at
+            authorize for clients that send no `resource`.
+        client_source: Where a client is from. By default `cimd` for an https client id and `dcr` for any other.
+
+    Returns:
+        An object with all attributes of the provider.
+    """
+    asker = Asker(client, audience, client_source)
+    return cast(ProviderT, _Provider(provider, asker))
+
+
+class _Provider:
+    def __init__(self, provider: Any, asker: Asker) -> None:
+        self._provider = provider
+        self._asker = asker
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._provider, name)
+
+    async def get_client(self, client_id: str) -> OAuthClientInformationFull | None:
+        client = await self._provider.get_client(client_id)
+        return None if client is None else deferring(client)
+
+    async def register_client(self, client_info: OAuthClientInformationFull) -> None:
+        await self._asker.expand(client_info)
+        await self._provider.register_client(client_info)
+
+    async def authorize(self, client: OAuthClientInformationFull, params: AuthorizationParams) -> str:
+        client, params = await self._asker.check(client, params)
+        url: str = await self._provider.authorize(client, params)
+        return url
+
+
+class Asker:
+    """Asks both questions in the words of the SDK, and answers in its errors."""
+
+    def __init__(self, client: AsyncClient, audience: str | None, client_source: SourceOf | None) -> None:
+        self._client = client
+        self._audiences = () if audience is None else (audience,)
+        self._source_of = client_source or (lambda registered: source_of(registered.client_id))
+
+    async def expand(self, client_info: OAuthClientInformationFull) -> None:
+        """Puts the scope to store into the client; the SDK answers the registration with the same object.
+
+        Raises:
+            RegistrationError: for a denial.
+            HTTPException: 503 or 500 where there is no answer, since the SDK's error knows no code for that.
+        """
+        try:
+            answer = await self._client.expand_registration_scopes(
+                scope=client_info.scope,
+                client=self._oauth_client(client_info),
+                audiences=self._audiences,
+                correlation_id=login_id(client_info.client_id),
+            )
+        except Denied as denied:
+            raise RegistrationError("invalid_client_metadata", denied.error_description) from denied
+        except Unavailable as unavailable:
+            raise HTTPException(
+                unavailable.http_status,
+                json.dumps(unavailable.oauth_error()),
+                {"content-type": "application/json", "cache-control": "no-store", "retry-after": "1"},
+            ) from unavailable
+        client_info.scope = answer.scope
+
+    async def check(
+        self, client: ClientT, params: AuthorizationParams
+    ) -> tuple[ClientT, AuthorizationParams]:
+        """The parameters with the granted scopes, and a client of this request that holds them. Nothing of it is to be stored.
+
+        Raises:
+            AuthorizeError: for a denial, or where there is no answer.
+        """
+        source = self._source_of(client)
+        try:
+            answer = await self._client.check_authorize_scopes(
+                scope=None if params.scopes is None else " ".join(params.scopes),
+                # What a metadata document says of scopes is no registration, and servers fill it in as they like.
+                registered_scope=client.scope if source == "dcr" else None,
+                audiences=self._audiences if params.resource is None else (params.resource,),
+                client=self._oauth_client(client),
+                correlation_id=login_id(
+                    client.client_id, str(params.redirect_uri), params.state, params.code_challenge
+                ),
+            )
+        except (Denied, Unavailable) as failure:
+            raise AuthorizeError(cast(AuthorizationErrorCode, failure.error), failure.error_description) from failure
+        holder = client.model_copy(update={"scope": answer.effective_registered_scope})
+        return holder, params.model_copy(update={"scopes": answer.scope.split(" ")})
+
+    def _oauth_client(self, client: OAuthClientInformationFull) -> OAuthClient:
+        # The server of FastMCP keeps the redirect URIs of a metadata document there alone.
+        document = getattr(client, "cimd_document", None)
+        redirect_uris = client.redirect_uris or getattr(document, "redirect_uris", None) or ()
+        return OAuthClient(
+            client_id=client.client_id,
+            source=self._source_of(client),
+            client_name=client.client_name or "",
+            software_id=client.software_id or "",
+            software_version=client.software_version or "",
+            redirect_uris=tuple(str(uri) for uri in redirect_uris),
+            grant_types=tuple(client.grant_types),
+            application_type=client.application_type or "",
+        )
+
+
+class _Deferring:
+    """Leaves the decision to `authorize`, which the SDK calls next: this one is not awaited, and cannot ask."""
+
+    def validate_scope(self, requested_scope: str | None) -> list[str] | None:
+        # Joined with single spaces these are the parameter as received, blanks at its ends included.
+        return None if requested_scope is None else requested_scope.split(" ")
+
+
+@functools.cache
+def _deferring_class(kind: type[OAuthClientInformationFull]) -> type[OAuthClientInformationFull]:
+    made: type[OAuthClientInformationFull] = types.new_class(kind.__name__, (_Deferring, kind))
+    return made
+
+
+def deferring(client: ClientT) -> ClientT:
+    """A copy of the stored client that leaves scopes to `authorize`. The stored one, which may be cached, stays as it is."""
+    if isinstance(client, _Deferring):
+        return client
+    copy = client.model_copy()
+    object.__setattr__(copy, "__class__", _deferring_class(type(client)))
+    return copy
