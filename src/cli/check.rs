@@ -125,7 +125,9 @@ struct CheckedFile {
 fn check_access(path: &Path) -> anyhow::Result<CheckedFile> {
     match read_access(path) {
         Ok(ReadAccess { checked, files, .. }) => Ok(CheckedFile { outcome: Ok(checked), files }),
-        Err(AccessError::Invalid { findings, files }) => Ok(CheckedFile { outcome: Err(findings), files }),
+        Err(AccessError::Invalid { findings }) => {
+            Ok(CheckedFile { outcome: Err(findings), files: Vec::new() })
+        }
         Err(AccessError::Read(error)) => Err(error.into()),
     }
 }

@@ -333,8 +333,8 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
     let app = match started {
         Ok(app) => app,
         Err(AppError::Policy(error)) => return not_started(error),
-        Err(AppError::Access(AccessError::Invalid { findings, files })) => {
-            print_error(&report::findings(&findings, &files));
+        Err(AppError::Access(AccessError::Invalid { findings })) => {
+            print_error(&report::findings(&findings, &[]));
             print_error(&format!("{}: the access file is not valid\n", bad("error")));
             return Ok(Exit::No);
         }

@@ -252,10 +252,8 @@ pub enum AccessError {
     /// It is not valid.
     #[error("the access file is not valid")]
     Invalid {
-        /// Everything that is wrong with it.
+        /// Everything that is wrong with it. Its text is not here for excerpts: a token may stand in it by mistake.
         findings: Findings,
-        /// The file, for excerpts.
-        files: Vec<SourceFile>,
     },
 }
 
@@ -270,14 +268,14 @@ pub fn read_access(path: &Path) -> Result<ReadAccess, AccessError> {
     let mut findings: Findings = snapshot.problems.iter().map(finding).collect();
     let files = snapshot.files;
     let Some(file) = files.first().filter(|_| findings.is_empty()) else {
-        return Err(AccessError::Invalid { findings, files });
+        return Err(AccessError::Invalid { findings });
     };
     let AccessDocument { outcome, outline } = AccessDocument::read(&file.path, &file.text);
     match outcome {
         Ok(checked) => Ok(ReadAccess { checked, outline, files }),
         Err(found) => {
             findings.append(&found);
-            Err(AccessError::Invalid { findings, files })
+            Err(AccessError::Invalid { findings })
         }
     }
 }
@@ -470,7 +468,7 @@ impl AccessFollower {
     fn refuse(&mut self, error: &AccessError, now: SystemTime) {
         let (reason, words, count) = match error {
             AccessError::Read(error) => ("AccessFileUnreadable", error.to_string(), 0),
-            AccessError::Invalid { findings, .. } => {
+            AccessError::Invalid { findings } => {
                 let first = findings.first_error().map(ToString::to_string).unwrap_or_default();
                 let errors = match findings.error_count() {
                     1 => "1 error".to_owned(),

@@ -99,6 +99,7 @@ fn an_access_file_is_checked_with_the_policy() {
         let ran = place.run(&["check", "--access-file", "access.yaml"]);
         assert_eq!(ran.code, code, "{}", ran.stdout);
         assert!(ran.stdout.contains(expected), "{expected}: {}", ran.stdout);
+        assert!(!ran.stdout.contains("swt_"), "a token that stands in the file is not shown: {}", ran.stdout);
         let serve = [
             "serve",
             "--listen",
@@ -112,6 +113,7 @@ fn an_access_file_is_checked_with_the_policy() {
             let ran = place.run(&serve);
             assert_eq!(ran.code, 1, "{}", ran.stderr);
             assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
+            assert!(!ran.stderr.contains("swt_"), "nor in the log: {}", ran.stderr);
         }
     }
     assert_eq!(place.run(&["check", "--access-file", "nowhere.yaml"]).code, 2);
