@@ -70,7 +70,7 @@ fn start_server(folder: &Path) -> (Running, SocketAddr) {
     command.arg("--listen").arg(format!("unix:{}", folder.join("socket").display()));
     command.args(["--tls-cert-file", "server.pem", "--tls-private-key-file", "server.key"]);
     command.args(["--access-file", "access.yaml", "--shadow", "shadow", "--audit-jsonl", "audit.jsonl"]);
-    command.args(["--audit-max-size", "1GiB"]);
+    command.args(["--audit-max-size", "1GiB", "--metrics-per-audience"]);
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut ready = String::new();
