@@ -7,14 +7,13 @@
 //! cautious stand in for questions about each combination. Does no I/O.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use self::joint::Shifts;
 use self::probe::Probes;
 use crate::audience::normalise;
 use crate::call::Call;
 use crate::decision::{Answer, Reason, RequestKind};
-use crate::policy::change::{Change, candidates};
+use crate::policy::change::{Change, Differing, candidates, differing};
 use crate::policy::{AudiencePolicy, NothingLeft, PolicySet};
 use crate::proto::v1;
 
@@ -34,8 +33,10 @@ pub fn changes(before: &PolicySet, after: &PolicySet) -> Vec<Change> {
     }
     let mut judge = Judge { before, after, left: MAX_DECISIONS };
     let mut effects: HashMap<String, Widening> = HashMap::new();
-    for (old, new) in common(before, after) {
-        if old.meaning() != new.meaning() {
+    for pair in differing(before.audiences(), after.audiences()) {
+        if let Differing::Changed(old, new) = pair
+            && old.meaning() != new.meaning()
+        {
             effects.insert(new.audience.to_string(), judge.audience(old, new));
         }
     }
@@ -114,17 +115,6 @@ fn targets(set: &PolicySet, kind: RequestKind) -> Vec<&AudiencePolicy> {
         }
         RequestKind::Authorize => set.unnamed_audience().into_iter().map(|audience| &**audience).collect(),
     }
-}
-
-/// The audiences that both sets have, with their policies.
-fn common<'s>(
-    before: &'s PolicySet,
-    after: &'s PolicySet,
-) -> impl Iterator<Item = (&'s Arc<AudiencePolicy>, &'s Arc<AudiencePolicy>)> {
-    before.audiences().iter().filter_map(|old| {
-        let at = after.audiences().binary_search_by(|new| new.normal().cmp(old.normal())).ok()?;
-        Some((old, after.audiences().get(at)?))
-    })
 }
 
 /// What a change of an audience does.

@@ -3,6 +3,7 @@
 //! Here a change is marked *widening* by the kind of its key, if it may give some client more. Whether it does is
 //! found out by the layer above, which asks both sets. Knows nothing about how it is printed.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -212,38 +213,59 @@ pub fn candidates(before: &PolicySet, after: &PolicySet) -> Vec<Change> {
         found.push(Change { audience: String::new(), kind, widening, removal: false });
     }
     registrations(before, after, &mut found);
-    // Both are sorted by normal audience: one walk finds what is new, gone and common.
-    let mut old = before.audiences().iter().peekable();
-    let mut new = after.audiences().iter().peekable();
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (None, None) => break,
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some(one), Some(other)) => one.normal().cmp(other.normal()),
-        };
-        match order {
-            std::cmp::Ordering::Less => {
-                if let Some(gone) = old.next() {
-                    found.push(whole(gone, ChangeKind::AudienceRemoved));
-                }
+    for pair in differing(before.audiences(), after.audiences()) {
+        match pair {
+            Differing::Removed(gone) => found.push(whole(gone, ChangeKind::AudienceRemoved)),
+            Differing::Added(added) => found.push(whole(added, ChangeKind::AudienceAdded)),
+            Differing::Changed(one, other) if one.digest != other.digest => {
+                ChangeWalk { audience: &other.audience, found: &mut found }.audience(one, other);
             }
-            std::cmp::Ordering::Greater => {
-                if let Some(added) = new.next() {
-                    found.push(whole(added, ChangeKind::AudienceAdded));
-                }
-            }
-            std::cmp::Ordering::Equal => {
-                if let (Some(one), Some(other)) = (old.next(), new.next())
-                    && !Arc::ptr_eq(one, other)
-                    && one.digest != other.digest
-                {
-                    ChangeWalk { audience: &other.audience, found: &mut found }.audience(one, other);
-                }
-            }
+            Differing::Changed(..) => {}
         }
     }
     found
+}
+
+/// What is different between the audiences of two sets.
+#[derive(Clone, Copy, Debug)]
+pub enum Differing<'s> {
+    /// An audience of the set before alone.
+    Removed(&'s Arc<AudiencePolicy>),
+    /// An audience of the set after alone.
+    Added(&'s Arc<AudiencePolicy>),
+    /// An audience of both that was read again; it may mean the same.
+    Changed(&'s Arc<AudiencePolicy>, &'s Arc<AudiencePolicy>),
+}
+
+/// The audiences in which two sets differ, in their order. Those that both have as they are, which is nearly all of a large set
+/// after an edit, are passed over without being looked at.
+pub fn differing<'s>(
+    before: &'s [Arc<AudiencePolicy>],
+    after: &'s [Arc<AudiencePolicy>],
+) -> impl Iterator<Item = Differing<'s>> {
+    let (mut old, mut new) = (before.iter().peekable(), after.iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            // Both are sorted by normal audience.
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return None,
+                (Some(one), Some(other)) if Arc::ptr_eq(one, other) => {
+                    (old.next(), new.next());
+                    continue;
+                }
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(one), Some(other)) => one.normal().cmp(other.normal()),
+            };
+            return match order {
+                Ordering::Less => old.next().map(Differing::Removed),
+                Ordering::Greater => new.next().map(Differing::Added),
+                Ordering::Equal => {
+                    old.next().zip(new.next()).map(|(one, other)| Differing::Changed(one, other))
+                }
+            };
+        }
+    })
 }
 
 /// Which audiences a registration is for that names none. Those that are new or gone altogether, or

@@ -58,13 +58,15 @@ impl Outlines {
         };
         // What both share as it is need not be looked at, so that an edit of one file among many is cheap.
         let (before, after) = (said(self, others), said(others, self));
-        let mut gone = before.difference(&after).peekable();
-        if gone.peek().is_none() {
-            return false;
-        }
+        let mut gone: HashSet<u64> = before.difference(&after).copied().collect();
         // What moved into a file that did not change is still said: rare, and so looked for last.
-        let all: HashSet<u64> = others.documents.iter().flat_map(|one| one.said.iter().copied()).collect();
-        gone.any(|said| !all.contains(said))
+        for said in others.documents.iter().flat_map(|one| one.said.iter()) {
+            if gone.is_empty() {
+                return false;
+            }
+            gone.remove(said);
+        }
+        !gone.is_empty()
     }
 }
 

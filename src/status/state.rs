@@ -12,6 +12,7 @@ use super::{
 };
 use crate::audience::normalise;
 use crate::policy::AudiencePolicy;
+use crate::policy::change::{Differing, differing};
 use crate::policy::finding::{Code, Finding, Findings};
 
 /// The state, and what is needed to know when things changed.
@@ -134,18 +135,14 @@ impl TrackedStatus {
     /// Remembers since when audiences serve that are new in this set, and forgets those that are gone.
     fn note_audiences(&mut self, serving: &Serving) {
         let Some(before) = &self.serving else { return };
-        let known = |audiences: &[Arc<AudiencePolicy>], normal: &str| {
-            audiences.binary_search_by(|audience| audience.normal().cmp(normal)).is_ok()
-        };
-        for audience in serving.audiences.iter() {
-            if !known(&before.audiences, audience.normal()) {
-                self.appeared.insert(audience.audience.clone(), serving.load_time);
-            }
-        }
-        for audience in before.audiences.iter() {
-            if !known(&serving.audiences, audience.normal()) {
-                self.appeared.remove(&audience.audience);
-                self.records.remove(&*audience.audience);
+        for pair in differing(&before.audiences, &serving.audiences) {
+            match pair {
+                Differing::Added(new) => _ = self.appeared.insert(new.audience.clone(), serving.load_time),
+                Differing::Removed(gone) => {
+                    self.appeared.remove(&gone.audience);
+                    self.records.remove(&*gone.audience);
+                }
+                Differing::Changed(..) => {}
             }
         }
     }
@@ -347,14 +344,11 @@ impl TrackedStatus {
             self.troubled.keys().take(MAX_LISTED).map(|audience| self.audience_status(audience)).collect();
         let audiences = self.serving.as_ref().map(|serving| &serving.audiences);
         let quiet = audiences.iter().flat_map(|audiences| audiences.iter());
-        let mut in_trouble_and_active = 0;
-        for audience in quiet {
-            if self.troubled.contains_key(&*audience.audience) {
-                in_trouble_and_active += 1;
-            } else if audience_statuses.len() < MAX_LISTED {
-                audience_statuses.push(self.audience_status(&audience.audience));
-            }
-        }
+        let quiet = quiet.filter(|audience| !self.troubled.contains_key(&*audience.audience));
+        let room = MAX_LISTED.saturating_sub(audience_statuses.len());
+        audience_statuses.extend(quiet.take(room).map(|audience| self.audience_status(&audience.audience)));
+        let is_active = |name: &&String| self.find(name).is_some_and(|known| *known.audience == ***name);
+        let in_trouble_and_active = self.troubled.keys().filter(is_active).count();
         let active_count = audiences.map_or(0, |audiences| audiences.len());
         Snapshot {
             serving: self.serving.clone(),
