@@ -20,6 +20,9 @@ const QUOTABLE_BYTES: usize = 128;
 /// characters become `\u{..}`, and what is over 200 characters is cut, marked with `...`.
 #[must_use]
 pub fn shown(text: &str) -> String {
+    if text.len() <= SHOWN_CHARACTERS && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len().min(256));
     for (count, character) in text.chars().enumerate() {
         if count == SHOWN_CHARACTERS {

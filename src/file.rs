@@ -18,6 +18,17 @@ use std::path::Path;
 /// its directory failed.
 pub fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    write_whole(&path, write)?;
+    sync_parent(&path)
+}
+
+/// Does what [`replace`] does, but follows no link, and leaves it to the caller to make the name durable: of several files in
+/// one directory, at once.
+///
+/// # Errors
+///
+/// As for [`replace`].
+pub fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     if path.file_name().is_none() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
@@ -27,14 +38,13 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>
         write(&mut writer)?;
         writer.flush()?;
         writer.get_ref().sync_all()?;
-        fs::rename(&new, &path)
+        fs::rename(&new, path)
     });
-    if let Err(error) = written {
+    if written.is_err() {
         // What is left of it is overwritten next time.
         _ = fs::remove_file(&new);
-        return Err(error);
     }
-    sync_parent(&path)
+    written
 }
 
 /// Makes a file's name durable: that it was created, renamed or removed.

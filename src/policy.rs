@@ -3,13 +3,9 @@
 //! A [`PolicySet`] exists only in a valid state: [`check`] makes one out of documents, or reports
 //! every finding. Knows nothing about files, requests or time.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::hash::BuildHasher;
+use std::ops::Deref;
 use std::sync::Arc;
-
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
 use crate::audience::{self, AudienceError};
 use crate::scope::ScopeList;
@@ -22,6 +18,7 @@ pub mod digest;
 pub mod document;
 pub mod finding;
 pub mod format;
+pub mod index;
 pub mod keys;
 pub mod manifest;
 pub mod outline;
@@ -31,6 +28,7 @@ pub mod yaml;
 pub(crate) mod sample;
 
 pub use digest::Digest;
+use index::AudienceIndex;
 
 /// Most scopes in a baseline list; guardrails may lower it.
 pub const MAX_BASELINE_CLIENT_SCOPES: usize = 10;
@@ -211,12 +209,25 @@ pub struct Alias {
 }
 
 /// What one audience allows: complete, with defaults filled in and guardrails folded in.
+///
+/// A large policy has a million of these, most of which differ by name and scopes alone: all else is shared by those of
+/// a file that have the same.
 #[derive(Debug)]
 pub struct AudiencePolicy {
     /// The audience as spelled in the policy.
     pub audience: Box<str>,
     /// The audience normalised, if that differs from the spelling.
     normal: Option<Box<str>>,
+    /// The ceiling; not empty.
+    pub scopes_supported: ScopeList,
+    /// SHA-256 over all of this; see [`digest`].
+    digest: [u8; 32],
+    settings: Arc<AudienceSettings>,
+}
+
+/// What an audience allows beyond its name and the scopes that it supports.
+#[derive(Debug, PartialEq)]
+pub struct AudienceSettings {
     /// Other spellings that mean this audience, in policy order.
     pub aliases: Box<[Alias]>,
     /// Whether the query of a named audience is not compared.
@@ -225,8 +236,6 @@ pub struct AudiencePolicy {
     pub description: Box<str>,
     /// Scopes and their texts for consent pages, in policy order. Not in the digest.
     pub scope_descriptions: Box<[(Box<str>, Box<str>)]>,
-    /// The ceiling; not empty.
-    pub scopes_supported: ScopeList,
     /// In every client's set, asked or not.
     pub baseline_client_scopes: ScopeList,
     /// Stands in for an omitted scope.
@@ -234,9 +243,9 @@ pub struct AudiencePolicy {
     /// Whether `defaultClientScopes` was written; `false` if it was filled in.
     pub default_is_declared: bool,
     /// May be asked for, never given unasked; those of the guardrails included.
-    pub privileged_scopes: Arc<ScopeList>,
+    pub privileged_scopes: ScopeList,
     /// Never in any answer; those of the guardrails included.
-    pub forbidden_scopes: Arc<ScopeList>,
+    pub forbidden_scopes: ScopeList,
     /// May be authorized though never registered.
     pub step_up_scopes: ScopeList,
     /// How entries are compared with scopes.
@@ -261,8 +270,14 @@ pub struct AudiencePolicy {
     pub always_grant_scopes: ScopeList,
     /// More baseline for the clients that match, in policy order.
     pub client_rules: Box<[ClientRule]>,
-    /// SHA-256 over all of this; see [`digest`].
-    digest: [u8; 32],
+}
+
+impl Deref for AudiencePolicy {
+    type Target = AudienceSettings;
+
+    fn deref(&self) -> &AudienceSettings {
+        &self.settings
+    }
 }
 
 impl AudiencePolicy {
@@ -270,6 +285,20 @@ impl AudiencePolicy {
     #[must_use]
     pub fn normal(&self) -> &str {
         self.normal.as_deref().unwrap_or(&self.audience)
+    }
+
+    /// The normal form as far as requests are compared with it: without its query where that is not compared.
+    fn compared(&self) -> &str {
+        if self.ignore_query { audience::without_query(self.normal()) } else { self.normal() }
+    }
+
+    /// Every further text that names it, as requests are compared with it.
+    fn other_names(&self) -> impl Iterator<Item = &str> {
+        let aliases = self.aliases.iter().flat_map(|alias| {
+            let normal = &*alias.normal;
+            [&*alias.spelled, if self.ignore_query { audience::without_query(normal) } else { normal }]
+        });
+        std::iter::once(&*self.audience).chain(aliases).filter(|name| *name != self.compared())
     }
 
     /// What it means, as a hash: equal ones give equal answers.
@@ -339,61 +368,44 @@ pub enum RedirectCondition {
 /// Every audience of a policy, valid as a whole; never empty.
 #[derive(Debug)]
 pub struct PolicySet {
-    /// Sorted by normal audience.
-    audiences: Arc<[Arc<AudiencePolicy>]>,
-    names: Names,
+    index: AudienceIndex,
     default_audience: Option<Arc<AudiencePolicy>>,
     registration_audiences: Box<[Arc<AudiencePolicy>]>,
     /// A request that names no audience is for all of them.
     unnamed_means_all: bool,
-    cost: cost::AudienceCost,
     digest: Digest,
 }
 
 impl PolicySet {
-    /// Puts audiences together; of two equal ones the first stays (the caller has reported the other).
-    ///
-    /// `registration_audiences` is empty if the policy declares none.
+    /// Puts a set together. `registration_audiences` is empty if the policy declares none.
     fn new(
-        mut audiences: Vec<Arc<AudiencePolicy>>,
-        default_audience: Option<&str>,
-        registration_audiences: &[&str],
+        index: AudienceIndex,
+        default_audience: Option<Arc<AudiencePolicy>>,
+        registration_audiences: Vec<Arc<AudiencePolicy>>,
     ) -> Self {
-        audiences.sort_by(|one, other| one.normal().cmp(other.normal()));
-        audiences.dedup_by(|one, other| one.normal() == other.normal());
-        let audiences: Arc<[Arc<AudiencePolicy>]> = audiences.into();
-        let names = Names::new(&audiences);
-        let find = |name: &&str| names.find(&audiences, name).ok().flatten().cloned();
-        let default_audience = default_audience.as_ref().and_then(find);
+        let audiences = index.audiences();
         let registration_audiences: Box<[_]> = match registration_audiences {
-            [] if audiences.len() <= MAX_REGISTRATION_AUDIENCES => audiences.iter().cloned().collect(),
-            [] => default_audience.iter().cloned().collect(),
-            declared => declared.iter().filter_map(find).collect(),
+            declared if !declared.is_empty() => declared.into(),
+            _ if audiences.len() <= MAX_REGISTRATION_AUDIENCES => audiences.iter().cloned().collect(),
+            _ => default_audience.iter().cloned().collect(),
         };
-        let digest = digest::of_set(&audiences, default_audience.as_deref(), &registration_audiences);
-        let costs = audiences.iter().map(|audience| cost::AudienceCost::of(audience));
-        let cost = costs.fold(cost::AudienceCost::default(), cost::AudienceCost::max);
+        let digest = digest::of_set(audiences, default_audience.as_deref(), &registration_audiences);
         let unnamed_means_all = false;
-        Self { audiences, names, default_audience, registration_audiences, unnamed_means_all, cost, digest }
+        Self { index, default_audience, registration_audiences, unnamed_means_all, digest }
     }
 
     /// The set as somebody sees it who knows only the audiences of these names: all others are unknown, and a request that names
     /// none is for these. May be empty. The digest is that of the whole.
     #[must_use]
     pub fn seen_with(&self, known: &[Box<str>]) -> Self {
-        let mut audiences: Vec<_> =
-            known.iter().filter_map(|name| self.audience(name).ok().flatten().cloned()).collect();
-        audiences.sort_by(|one, other| one.normal().cmp(other.normal()));
-        audiences.dedup_by(|one, other| one.normal() == other.normal());
-        let audiences: Arc<[Arc<AudiencePolicy>]> = audiences.into();
+        let known = known.iter().filter_map(|name| self.audience(name).ok().flatten().cloned());
+        let index = AudienceIndex::of(known.collect()).with_cost(self.cost());
         Self {
-            names: Names::new(&audiences),
             default_audience: None,
-            registration_audiences: audiences.iter().cloned().collect(),
+            registration_audiences: index.audiences().iter().cloned().collect(),
             unnamed_means_all: true,
-            cost: self.cost,
             digest: self.digest.clone(),
-            audiences,
+            index,
         }
     }
 
@@ -406,7 +418,13 @@ impl PolicySet {
     /// What deciding costs at most at each audience.
     #[must_use]
     pub const fn cost(&self) -> cost::AudienceCost {
-        self.cost
+        self.index.cost()
+    }
+
+    /// The audiences, and where each is found; shared with whoever makes the next set.
+    #[must_use]
+    pub(crate) const fn index(&self) -> &AudienceIndex {
+        &self.index
     }
 
     /// Looks an audience up as a request names it: by its spelling or an alias, and without the query
@@ -415,13 +433,13 @@ impl PolicySet {
     /// # Errors
     /// [`AudienceError`] if the text cannot name an audience. An unknown one is `Ok(None)`.
     pub fn audience(&self, audience: &str) -> Result<Option<&Arc<AudiencePolicy>>, AudienceError> {
-        self.names.find(&self.audiences, audience)
+        self.index.find(audience)
     }
 
     /// Every audience, sorted by its normal form.
     #[must_use]
-    pub fn audiences(&self) -> &Arc<[Arc<AudiencePolicy>]> {
-        &self.audiences
+    pub const fn audiences(&self) -> &Arc<[Arc<AudiencePolicy>]> {
+        self.index.audiences()
     }
 
     /// The audience of an authorize request that names none: the default one, else the only one; `None` if such a request
@@ -454,74 +472,6 @@ impl PolicySet {
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.digest
-    }
-}
-
-/// What audiences are called, and which one each name means.
-#[derive(Debug)]
-struct Names {
-    /// The normal form of each audience and alias, without the query where it is not compared, and
-    /// each spelling that differs from it.
-    index: HashTable<(Box<str>, u32)>,
-    hasher: hashbrown::DefaultHashBuilder,
-    /// Whether the query of some audience is not compared.
-    ignores_queries: bool,
-}
-
-impl Names {
-    fn new(audiences: &[Arc<AudiencePolicy>]) -> Self {
-        let mut names = Self {
-            index: HashTable::with_capacity(audiences.len()),
-            hasher: hashbrown::DefaultHashBuilder::default(),
-            ignores_queries: audiences.iter().any(|policy| policy.ignore_query),
-        };
-        for (at, policy) in (0..).zip(audiences) {
-            let spelled = std::iter::once((&*policy.audience, policy.normal()));
-            let aliases = policy.aliases.iter().map(|alias| (&*alias.spelled, &*alias.normal));
-            for (spelled, normal) in spelled.chain(aliases) {
-                names.insert(spelled, at);
-                names.insert(if policy.ignore_query { audience::without_query(normal) } else { normal }, at);
-            }
-        }
-        names
-    }
-
-    /// A name that is there already stays: two audiences of a valid set never share one.
-    fn insert(&mut self, name: &str, at: u32) {
-        let hasher = &self.hasher;
-        let hash = |(name, _): &(Box<str>, u32)| hasher.hash_one(&**name);
-        if let Entry::Vacant(vacant) =
-            self.index.entry(hasher.hash_one(name), |(known, _)| **known == *name, hash)
-        {
-            vacant.insert((name.into(), at));
-        }
-    }
-
-    fn get<'p>(&self, audiences: &'p [Arc<AudiencePolicy>], name: &str) -> Option<&'p Arc<AudiencePolicy>> {
-        let found = self.index.find(self.hasher.hash_one(name), |(known, _)| **known == *name);
-        found.and_then(|(_, at)| audiences.get(*at as usize))
-    }
-
-    fn find<'p>(
-        &self,
-        audiences: &'p [Arc<AudiencePolicy>],
-        name: &str,
-    ) -> Result<Option<&'p Arc<AudiencePolicy>>, AudienceError> {
-        // Nearly every request names an audience as the policy does.
-        if let Some(found) = self.get(audiences, name) {
-            return Ok(Some(found));
-        }
-        let normal = audience::normalise(name)?;
-        if let Cow::Owned(normal) = &normal
-            && let Some(found) = self.get(audiences, normal)
-        {
-            return Ok(Some(found));
-        }
-        let bare = audience::without_query(&normal);
-        if !self.ignores_queries || bare.len() == normal.len() {
-            return Ok(None);
-        }
-        Ok(self.get(audiences, bare).filter(|policy| policy.ignore_query))
     }
 }
 

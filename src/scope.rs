@@ -4,6 +4,7 @@
 //! particular order) and appendix A.4 (the characters of a token). Knows nothing about policies.
 
 use std::fmt;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -166,16 +167,26 @@ impl<'a> Distinct<'a> {
 
 /// A fixed list of scopes of a policy: order kept, no duplicates, may be empty.
 ///
-/// Stored as one text with the tokens separated by single spaces (the wire form of RFC 6749
-/// section 3.3) and the end of each, because a large policy holds millions of them.
+/// A large policy holds millions of them, so a list is one allocation, which clones share.
 #[derive(Clone, Default)]
 pub struct ScopeList {
-    text: Box<str>,
-    ends: Box<[u32]>,
-    index: Option<Box<HashTable<u32>>>,
-    /// Bytes of the longest scope.
-    longest: u32,
+    /// The wire form (RFC 6749 section 3.3: tokens separated by single spaces), and behind it the length of each token
+    /// in two bytes of seven bits, the higher first: so all of it is ASCII.
+    text: Arc<str>,
+    /// Of a list that is too long to be searched entry by entry.
+    index: Option<Arc<ScopeIndex>>,
+    /// Bytes of the wire form.
+    wire: u32,
+    /// Bytes of the longest scope, at most [`MAX_TOKEN_BYTES`].
+    longest: u16,
     has_patterns: bool,
+}
+
+/// Where the scopes of a long list are.
+struct ScopeIndex {
+    positions: HashTable<u32>,
+    /// The end of each scope in the wire form.
+    ends: Box<[u32]>,
 }
 
 impl ScopeList {
@@ -188,41 +199,56 @@ impl ScopeList {
             distinct.push(scope);
         }
         let list = distinct.into_vec();
-        let mut text = String::with_capacity(list.iter().map(|scope| scope.len() + 1).sum());
-        let mut ends = Vec::with_capacity(list.len());
+        let mut text = String::with_capacity(list.iter().map(|scope| scope.len() + 3).sum());
         for scope in &list {
             if !text.is_empty() {
                 text.push(' ');
             }
             text.push_str(scope);
-            ends.push(index_of(text.len()));
         }
-        let mut made = Self {
-            has_patterns: list.iter().any(|scope| matching::has_star_segment(scope)),
-            longest: index_of(list.iter().map(|scope| scope.len()).max().unwrap_or(0)),
-            text: text.into_boxed_str(),
-            ends: ends.into_boxed_slice(),
-            index: None,
-        };
+        let wire = index_of(text.len());
+        let mut longest = 0;
+        for scope in &list {
+            let length = u16::try_from(scope.len()).unwrap_or(u16::MAX);
+            longest = longest.max(length);
+            text.extend(length_bytes(length).map(char::from));
+        }
+        let has_patterns = list.iter().any(|scope| matching::has_star_segment(scope));
+        let mut made = Self { text: text.into(), index: None, wire, longest, has_patterns };
         if list.len() > LINEAR {
-            let mut table = HashTable::with_capacity(list.len());
+            let mut positions = HashTable::with_capacity(list.len());
             for at in 0..list.len() {
-                let key = |at: &u32| hash(made.get(*at as usize).unwrap_or_default());
-                table.insert_unique(key(&index_of(at)), index_of(at), key);
+                let key = |at: &u32| rehash(&list, *at);
+                positions.insert_unique(key(&index_of(at)), index_of(at), key);
             }
-            made.index = Some(Box::new(table));
+            let ends = made.spans().map(|(_, end)| index_of(end)).collect();
+            made.index = Some(Arc::new(ScopeIndex { positions, ends }));
         }
         made
+    }
+
+    /// Start and end of each scope in the wire form.
+    fn spans(&self) -> impl ExactSizeIterator<Item = (usize, usize)> {
+        let lengths = self.text.as_bytes().get(self.wire as usize..).unwrap_or_default();
+        let mut next = 0;
+        lengths.as_chunks().0.iter().map(move |length| {
+            let start = next;
+            let end = start + length_of(*length);
+            // One byte for the space between two tokens.
+            next = end + 1;
+            (start, end)
+        })
     }
 
     /// The scope at a 0-based position, `None` past the end.
     #[must_use]
     pub fn get(&self, at: usize) -> Option<&str> {
-        let end = *self.ends.get(at)? as usize;
-        let start = match at.checked_sub(1) {
-            None => 0,
-            // One byte for the space between two tokens.
-            Some(before) => *self.ends.get(before)? as usize + 1,
+        let (start, end) = match &self.index {
+            None => self.spans().nth(at)?,
+            Some(index) => {
+                let before = at.checked_sub(1).and_then(|before| index.ends.get(before));
+                (before.map_or(0, |end| *end as usize + 1), *index.ends.get(at)? as usize)
+            }
         };
         self.text.get(start..end)
     }
@@ -233,18 +259,14 @@ impl ScopeList {
         match &self.index {
             None => {
                 let text = self.text.as_bytes();
-                let mut start = 0;
                 // Most entries differ in length already, so they are not even looked at.
-                self.ends.iter().position(|end| {
-                    let end = *end as usize;
-                    let is_equal =
-                        end - start == scope.len() && text.get(start..end) == Some(scope.as_bytes());
-                    start = end + 1;
-                    is_equal
+                self.spans().position(|(start, end)| {
+                    end - start == scope.len() && text.get(start..end) == Some(scope.as_bytes())
                 })
             }
             Some(index) => {
-                index.find(hash(scope), |at| self.get(*at as usize) == Some(scope)).map(|at| *at as usize)
+                let same = |at: &u32| self.get(*at as usize) == Some(scope);
+                index.positions.find(hash(scope), same).map(|at| *at as usize)
             }
         }
     }
@@ -269,31 +291,35 @@ impl ScopeList {
 
     /// The scopes in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        let mut start = 0;
-        self.ends.iter().map(move |end| {
-            let scope = self.text.get(start..*end as usize).unwrap_or_default();
-            start = *end as usize + 1;
-            scope
-        })
+        self.spans().map(|(start, end)| self.text.get(start..end).unwrap_or_default())
     }
 
     /// The wire form: the scopes separated by single spaces; `""` for an empty list.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        self.text.get(..self.wire as usize).unwrap_or_default()
     }
 
     /// How many scopes there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.spans().len()
     }
 
     /// Tells whether there is no scope at all.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.wire == 0
     }
+}
+
+/// A length below 2^14 as two bytes of seven bits.
+const fn length_bytes(length: u16) -> [u8; 2] {
+    [(length >> 7) as u8 & 0x7F, (length & 0x7F) as u8]
+}
+
+const fn length_of([high, low]: [u8; 2]) -> usize {
+    (high as usize) << 7 | low as usize
 }
 
 impl fmt::Debug for ScopeList {

@@ -97,7 +97,7 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<Exit> {
     let is_denied = is_valid && deny_warnings && !findings.is_empty();
     let texts = || -> Texts {
         let inside = files.iter().filter(|file| !file.is_outside);
-        inside.map(|file| (Arc::clone(&file.path), Arc::clone(&file.text))).collect()
+        inside.map(|file| (Arc::clone(&file.path), file.text.clone().unwrap_or_default())).collect()
     };
     print(&match output {
         CheckFormat::Text => text(&loaded, access.as_ref(), &findings, &files, is_denied),

@@ -98,7 +98,7 @@ fn load(args: &PolicyArgs) -> anyhow::Result<(Active, Places)> {
     match loaded.outcome {
         Ok(Accepted { set, .. }) => {
             let document = |file: &crate::store::read::SourceFile| {
-                (Document::read(&file.path, &file.text), file.is_outside)
+                (Document::read(&file.path, file.text()), file.is_outside)
             };
             let places = Places::new(loaded.files.iter().map(document));
             // No process serves the set, so it has no generation; and no answer from it has an id.

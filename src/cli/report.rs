@@ -21,7 +21,7 @@ pub(super) fn findings(findings: &Findings, files: &[SourceFile]) -> String {
     for finding in findings {
         let file = files.binary_search_by(|file| file.path.cmp(&finding.file)).ok();
         let file = file.and_then(|at| files.get(at)).filter(|file| !file.is_outside);
-        let text = file.map(|file| &*file.text);
+        let text = file.map(SourceFile::text);
         report.push_str(&renderer.render(&groups(finding, text)));
         report.push_str("\n\n");
     }

@@ -117,7 +117,7 @@ fn load_suites(
 ) -> anyhow::Result<Vec<Suite>> {
     let settings = ReadSettings { wanted: Wanted::Tests, allow_outside_links, ..ReadSettings::default() };
     let snapshot = read_folder(paths, None, &settings)?;
-    let suites: Vec<Suite> = snapshot.files.iter().map(|file| Suite::read(&file.path, &file.text)).collect();
+    let suites: Vec<Suite> = snapshot.files.iter().map(|file| Suite::read(&file.path, file.text())).collect();
     let mut findings: Findings = snapshot.problems.iter().map(finding).collect();
     findings.extend(suites.iter().flat_map(|suite| suite.check(policy)));
     if !findings.is_empty() {

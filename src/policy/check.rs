@@ -8,9 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use self::audience::Checker;
+use self::shared_parts::SharedParts;
 use super::document::Document;
 use super::finding::{self, AcceptedWarnings, Code, Finding, Findings, Position, nearest};
 use super::format::read::{List, LocatedText, Member};
+use super::index::AudienceIndex;
 use super::outline::{Outline, Outlines};
 use super::yaml::Aliases;
 use super::{Alias, AudiencePolicy, MAX_BASELINE_CLIENT_SCOPES, MAX_REGISTRATION_AUDIENCES, PolicySet};
@@ -19,13 +21,17 @@ use crate::escape::shown;
 use crate::scope::{ScopeList, check_token};
 
 mod audience;
+mod compose;
+mod shared_parts;
 mod warning;
+
+pub use compose::PreviousSet;
 
 /// What holds for every audience of the set.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Guardrails {
-    forbidden_scopes: Arc<ScopeList>,
-    privileged_scopes: Arc<ScopeList>,
+    forbidden_scopes: ScopeList,
+    privileged_scopes: ScopeList,
     max_baseline_client_scopes: usize,
     /// Their file is outside of the policy directory, and not to be quoted.
     is_outside: bool,
@@ -34,8 +40,8 @@ pub struct Guardrails {
 impl Default for Guardrails {
     fn default() -> Self {
         Self {
-            forbidden_scopes: Arc::default(),
-            privileged_scopes: Arc::default(),
+            forbidden_scopes: ScopeList::default(),
+            privileged_scopes: ScopeList::default(),
             max_baseline_client_scopes: MAX_BASELINE_CLIENT_SCOPES,
             is_outside: false,
         }
@@ -62,7 +68,7 @@ impl Guardrails {
         let Some(guardrails) = guardrails.record() else { return Self::default() };
         let valid = |key: &str| {
             let entries = guardrails.entries(key).map(|entry| &*entry.value);
-            Arc::new(ScopeList::new(entries.filter(|scope| check_token(scope).is_ok())))
+            ScopeList::new(entries.filter(|scope| check_token(scope).is_ok()))
         };
         let max = guardrails.number("maxBaselineClientScopes").map_or(usize::MAX, |max| max.value as usize);
         Self {
@@ -88,6 +94,8 @@ pub struct CheckedDocument {
     /// Warnings that it does not have, although there is cause for them.
     accepted: AcceptedWarnings,
     declared: Vec<DeclaredAudience>,
+    /// None of its audiences has a name that is easily taken for another one, see [`warning::is_plain`].
+    is_plain: bool,
     default_audience: Option<LocatedText>,
     registration_audiences: Option<List>,
     outline: Outline,
@@ -95,12 +103,13 @@ pub struct CheckedDocument {
     unreadable: bool,
 }
 
+/// An audience of a file. There may be a million of them, so it is small.
 #[derive(Clone, Debug)]
 struct DeclaredAudience {
     position: Position,
-    /// `aliases` as written.
-    aliases: Box<[LocatedText]>,
-    policy: Result<Arc<AudiencePolicy>, Invalid>,
+    /// `aliases` as written, if there are any.
+    aliases: Option<Box<List>>,
+    policy: Result<Arc<AudiencePolicy>, Box<Invalid>>,
 }
 
 /// An audience of a file with errors: known by name only.
@@ -116,13 +125,19 @@ impl DeclaredAudience {
     /// Keeps only the names of a compiled audience.
     fn forget(&mut self) {
         if let Ok(policy) = &self.policy {
-            self.policy = Err(Invalid {
+            self.policy = Err(Box::new(Invalid {
                 audience: policy.audience.clone(),
                 normal: Some(policy.normal().into()),
                 aliases: policy.aliases.clone(),
                 ignore_query: policy.ignore_query,
-            });
+            }));
         }
+    }
+
+    /// Where one of its aliases is written.
+    fn alias_position(&self, spelled: &str) -> Option<Position> {
+        let entries = &self.aliases.as_ref()?.entries;
+        entries.iter().find(|alias| *alias.value == *spelled).map(|alias| alias.position)
     }
 
     fn audience(&self) -> &str {
@@ -180,7 +195,7 @@ pub fn check(source: &Arc<str>, documents: &[Document]) -> Result<Accepted, Find
         .iter()
         .map(|document| check_document(document.clone(), &guardrails, AcceptedWarnings::NONE));
     let checked: Vec<_> = checked.collect();
-    assemble(source, &checked, [], &HashSet::new(), AcceptedWarnings::NONE)
+    assemble(source, &checked, [], &HashSet::new(), AcceptedWarnings::NONE, None)
 }
 
 /// Judges one document under the guardrails of its set; warnings of the `allowed` codes, and those that it accepts
@@ -200,6 +215,7 @@ pub fn check_document(
     let accepted = accepted.and(allowed);
     findings.accept(allowed);
     let (mut warnings, mut guesses) = (Findings::new(), 0);
+    let mut shared = SharedParts::default();
     if let Some(own) = root.record("guardrails") {
         Checker {
             file: &file,
@@ -210,6 +226,7 @@ pub fn check_document(
             warnings: &mut warnings,
             left_out: accepted,
             guesses: &mut guesses,
+            shared: &mut shared,
         }
         .guardrails(own);
     }
@@ -226,14 +243,15 @@ pub fn check_document(
             warnings: &mut warnings,
             left_out: accepted,
             guesses: &mut guesses,
+            shared: &mut shared,
         }
         .audience(&audience, &record);
         if was_valid && findings.error_count() > 0 {
             // There will be no set: only the names are still of use.
             declared.iter_mut().for_each(DeclaredAudience::forget);
         }
-        let own = record.entries("aliases").cloned().collect();
-        declared.push(DeclaredAudience { position: audience.position, aliases: own, policy });
+        let aliases = record.list("aliases").map(|list| Box::new(list.clone()));
+        declared.push(DeclaredAudience { position: audience.position, aliases, policy });
     }
     for found in [&mut findings, &mut warnings] {
         found.update(|finding| aliases.explain(finding));
@@ -245,6 +263,7 @@ pub fn check_document(
         warnings,
         guardrails: root.get("guardrails").cloned(),
         accepted,
+        is_plain: is_plain(&declared),
         declared,
         default_audience: root.text("defaultAudience").map(LocatedText::from),
         registration_audiences: root.list("registrationAudiences").cloned(),
@@ -255,11 +274,16 @@ pub fn check_document(
     }
 }
 
+fn is_plain(declared: &[DeclaredAudience]) -> bool {
+    declared.iter().flat_map(DeclaredAudience::names).all(|(_, normal)| warning::is_plain(normal))
+}
+
 /// Puts judged documents together to a set.
 ///
 /// `source` names the set; `others` are findings from elsewhere, such as files that could not be read: errors among
 /// them make the set incomplete. Of the files in `outside`, findings of other files quote nothing. Warnings about the
-/// set of the `allowed` codes, and those that a document accepts, are left out.
+/// set of the `allowed` codes, and those that a document accepts, are left out. A set that shares documents with a
+/// `previous` one takes much less time, and is the same.
 ///
 /// # Errors
 /// Every finding, warnings included, by file and position, if at least one is an error.
@@ -269,6 +293,7 @@ pub fn assemble<'d>(
     others: impl IntoIterator<Item = Finding>,
     outside: &HashSet<&str>,
     allowed: AcceptedWarnings,
+    previous: Option<&PreviousSet<'_>>,
 ) -> Result<Accepted, Findings> {
     let mut documents: Vec<&CheckedDocument> = documents.into_iter().collect();
     // The order in which files are found has no meaning.
@@ -282,15 +307,41 @@ pub fn assemble<'d>(
         findings.append(&document.findings);
     }
 
+    let (set, twins) = match compose::compose(&documents, previous).filter(|_| findings.error_count() == 0) {
+        Some(set) => (set, Vec::new()),
+        None => judge(source, &documents, outside, complete, &mut findings)?,
+    };
+    for document in &documents {
+        findings.append(&document.warnings);
+    }
+    findings.extend(warning::of_set(source, &set).into_iter().filter(is_listed));
+    findings.extend(warning::of_guardrails(&documents, outside));
+    findings.extend(twins);
+    findings.sort();
+    let outlines = documents.iter().map(|document| document.outline.clone()).collect();
+    Ok(Accepted { set, warnings: findings, outlines })
+}
+
+/// Puts documents together to a set, and finds all that is wrong between them, or looks like it: the warnings are returned.
+///
+/// # Errors
+/// Every finding, the given ones included, if at least one is an error.
+fn judge<'d>(
+    source: &Arc<str>,
+    documents: &[&'d CheckedDocument],
+    outside: &'d HashSet<&'d str>,
+    complete: bool,
+    findings: &mut Findings,
+) -> Result<(PolicySet, Vec<Finding>), Findings> {
     let count = documents.iter().map(|document| document.declared.len()).sum();
-    let mut names = NameOwners::of(&documents, count, outside);
+    let mut names = NameOwners::of(documents, count, outside);
     let mut policies = Vec::with_capacity(count);
     let mut guardrails: Option<&CheckedDocument> = None;
     let mut default_audience: Option<(&CheckedDocument, &LocatedText)> = None;
     let mut registration_audiences: Option<(&CheckedDocument, &List)> = None;
-    for document in &documents {
+    for document in documents {
         for declared in &document.declared {
-            if names.declare(document, declared, &mut findings) {
+            if names.declare(document, declared, findings) {
                 policies.extend(declared.policy.as_ref().ok().map(Arc::clone));
             }
         }
@@ -338,10 +389,10 @@ pub fn assemble<'d>(
     let references = References { names: &names, complete };
     let default_audience = default_audience.and_then(|(document, text)| {
         let code = Code::DefaultAudienceNotDeclared;
-        references.find("defaultAudience", code, document, text, &mut findings)
+        references.find("defaultAudience", code, document, text, findings)
     });
     let registration_audiences = registration_audiences
-        .map(|(document, list)| references.find_all(document, list, &mut findings))
+        .map(|(document, list)| references.find_all(document, list, findings))
         .unwrap_or_default();
     if complete && count == 0 {
         findings.push(Finding {
@@ -356,18 +407,14 @@ pub fn assemble<'d>(
     }
     if findings.error_count() > 0 {
         findings.sort();
-        return Err(findings);
+        return Err(std::mem::take(findings));
     }
-    let outlines = documents.iter().map(|document| document.outline.clone()).collect();
-    let set = PolicySet::new(policies, default_audience, &registration_audiences);
-    for document in &documents {
-        findings.append(&document.warnings);
-    }
-    findings.extend(warning::of_set(source, &set).into_iter().filter(is_listed));
-    findings.extend(warning::of_guardrails(&documents, outside));
-    findings.extend(warning::near_twins(&documents, &names));
-    findings.sort();
-    Ok(Accepted { set, warnings: findings, outlines })
+    let twins = warning::near_twins(documents, &names);
+    let index = AudienceIndex::of(policies);
+    let find = |name: &str| index.find(name).ok().flatten().cloned();
+    let default_audience = default_audience.and_then(find);
+    let registration_audiences = registration_audiences.into_iter().filter_map(find).collect();
+    Ok((PolicySet::new(index, default_audience, registration_audiences), twins))
 }
 
 fn in_file(
@@ -476,8 +523,8 @@ fn taken(
 ) -> Finding {
     let Owner { document, declared, is_outside: _ } = own;
     let mut position = declared.position;
-    if is_alias && let Some(alias) = declared.aliases.iter().find(|alias| *alias.value == *spelled) {
-        position = alias.position;
+    if is_alias && let Some(alias) = declared.alias_position(spelled) {
+        position = alias;
     }
     let what = if is_alias { "alias" } else { "audience" };
     let name = shown(spelled);

@@ -42,6 +42,18 @@ impl AudienceCost {
         }
     }
 
+    /// What no audience exceeds where this was so before some were removed, that do not exceed `removed`, and others were
+    /// added, of which one reaches each part of `added`; `None` if that cannot be told.
+    pub(super) fn without(self, removed: Self, added: Self) -> Option<Self> {
+        let most = self.max(added);
+        let is_known = |most: usize, removed: usize, added: usize| removed < most || added == most;
+        let is_known = is_known(most.per_scope, removed.per_scope, added.per_scope)
+            && is_known(most.unasked, removed.unasked, added.unasked)
+            && is_known(most.rules, removed.rules, added.rules)
+            && (!most.compares_patterns || !removed.compares_patterns || added.compares_patterns);
+        is_known.then_some(most)
+    }
+
     /// What no audience of two exceeds.
     pub(super) fn max(self, other: Self) -> Self {
         Self {

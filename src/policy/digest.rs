@@ -53,7 +53,7 @@ pub(super) fn of_set(
     default_audience: Option<&AudiencePolicy>,
     registration_audiences: &[Arc<AudiencePolicy>],
 ) -> Digest {
-    let mut encoder = Encoder(Sha256::new());
+    let mut encoder = Encoder(Vec::new());
     encoder.text("scopeward-policy-set-2");
     encoder.optional(default_audience.map(AudiencePolicy::normal));
     encoder.count(registration_audiences.len());
@@ -61,15 +61,16 @@ pub(super) fn of_set(
         encoder.text(audience.normal());
     }
     encoder.count(audiences.len());
+    let mut hasher = Sha256::new_with_prefix(&encoder.0);
     for audience in audiences {
-        encoder.0.update(audience.digest);
+        hasher.update(audience.digest);
     }
-    Digest::new(&encoder.0.finalize())
+    Digest::new(&hasher.finalize())
 }
 
 /// The digest of one audience: every key that has a meaning, by its path.
 pub(super) fn of_audience(policy: &AudiencePolicy) -> [u8; 32] {
-    let mut encoder = Encoder(Sha256::new());
+    let mut encoder = Encoder(Vec::with_capacity(2048));
     encoder.text("scopeward-audience-2");
     encoder.text(policy.normal());
     for AudienceKey { path, read, effect: _ } in meanings() {
@@ -97,27 +98,28 @@ pub(super) fn of_audience(policy: &AudiencePolicy) -> [u8; 32] {
             }
         }
     }
-    encoder.0.finalize().into()
+    Sha256::digest(&encoder.0).into()
 }
 
-/// Writes values so that no two different ones look alike: each text after its length.
-struct Encoder(Sha256);
+/// Writes values so that no two different ones look alike: each text after its length. What is hashed is put together first,
+/// since a hash of many small parts costs several times that of one.
+struct Encoder(Vec<u8>);
 
 impl Encoder {
     fn count(&mut self, count: usize) {
-        self.0.update((count as u64).to_be_bytes());
+        self.0.extend((count as u64).to_be_bytes());
     }
 
     fn text(&mut self, text: &str) {
         self.count(text.len());
-        self.0.update(text);
+        self.0.extend(text.as_bytes());
     }
 
     fn optional(&mut self, text: Option<&str>) {
         match text {
-            None => self.0.update([0]),
+            None => self.0.push(0),
             Some(text) => {
-                self.0.update([1]);
+                self.0.push(1);
                 self.text(text);
             }
         }

@@ -270,7 +270,7 @@ pub fn read_access(path: &Path) -> Result<ReadAccess, AccessError> {
     let Some(file) = files.first().filter(|_| findings.is_empty()) else {
         return Err(AccessError::Invalid { findings });
     };
-    let AccessDocument { outcome, outline } = AccessDocument::read(&file.path, &file.text);
+    let AccessDocument { outcome, outline } = AccessDocument::read(&file.path, file.text());
     match outcome {
         Ok(checked) => Ok(ReadAccess { checked, outline, files }),
         Err(found) => {

@@ -7,16 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::console::served::{PolicyText, Served, ServedPolicy};
 use super::memory;
 use super::metrics::{Metrics, Reload};
 use super::traces::Traces;
-use crate::backoff::Backoff;
 use crate::hex;
 use crate::policy::finding::Findings;
-use crate::status::{self, LoadOutcome, Serving, StatusTracker, kind};
+use crate::status::{self, LoadOutcome, Serving, StatusTracker};
 use crate::store::last_good::{self, LastGoodError, RestoredPolicy};
 use crate::store::load::{Loaded, Loader, Look};
 use crate::store::read::{ReadError, SourceFile};
@@ -27,12 +26,14 @@ use crate::store::state::{
 use crate::store::watch_targets::WatchTargets;
 use crate::store::{Active, Current};
 
+mod last_good_copy;
 pub(super) mod task;
+
+use last_good_copy::LastGoodCopy;
+pub(super) use last_good_copy::{SavingJob, SavingOutcome};
 
 /// Most changes that one log line names.
 const LOGGED_CHANGES: usize = 20;
-/// How soon, and how late at most, writing the last good policy is tried again.
-const LAST_GOOD_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// From so many bytes of files on, memory is given back to the system after an attempt.
 const LARGE_BYTES: usize = 128 << 10;
 
@@ -73,6 +74,8 @@ pub struct Reloader {
     stamps: Option<u64>,
     /// The files of the last attempt that was judged had [`LARGE_BYTES`] or more.
     was_large: bool,
+    /// The texts of a large set are in memory until they are on disk.
+    has_texts: bool,
     current: Current,
     tracker: Arc<StatusTracker>,
     /// What is told of the policy that serves and of no other.
@@ -85,7 +88,7 @@ struct ServingParts {
     traces: Option<Traces>,
     observer: Observer,
     starts_from_last_good: bool,
-    last_good: LastGood,
+    last_good: LastGoodCopy,
     /// Where the console finds what serves.
     served: Option<Served>,
 }
@@ -123,6 +126,7 @@ impl Reloader {
             state: ReloadState::new(removal_quiet),
             stamps: None,
             was_large: false,
+            has_texts: false,
             current,
             tracker,
             serving: Some(ServingParts {
@@ -130,7 +134,7 @@ impl Reloader {
                 traces,
                 observer,
                 starts_from_last_good,
-                last_good: LastGood::new(state_dir),
+                last_good: LastGoodCopy::new(state_dir),
                 served: None,
             }),
         }
@@ -155,7 +159,16 @@ impl Reloader {
         tracker: Arc<StatusTracker>,
     ) -> Self {
         let state = ReloadState::new(removal_quiet);
-        Self { loader, state, stamps: None, was_large: false, current, tracker, serving: None }
+        Self {
+            loader,
+            state,
+            stamps: None,
+            was_large: false,
+            has_texts: false,
+            current,
+            tracker,
+            serving: None,
+        }
     }
 
     fn starts_from_last_good(&self) -> bool {
@@ -189,7 +202,7 @@ impl Reloader {
                 return Err(StartError::Invalid { findings, files });
             };
             let RestoredPolicy { accepted, files: kept } =
-                match last_good::restore(&serving.last_good.state_dir) {
+                match last_good::restore(serving.last_good.state_dir()) {
                     Ok(restored) => restored,
                     Err(last_good) => return Err(StartError::NoLastGood { last_good, findings, files }),
                 };
@@ -224,15 +237,39 @@ impl Reloader {
         let transition = self.state.apply(Attempt { found, last_write }, now);
         let planned = self.perform(transition, &files, started);
         if !files.is_empty() {
-            let is_large = files.iter().map(|file| file.text.len()).sum::<usize>() >= LARGE_BYTES;
+            let is_large = is_large(&files);
             drop(files);
             // What the attempt before left for comparison was dropped in this one.
             if std::mem::replace(&mut self.was_large, is_large) || is_large {
                 memory::give_back();
             }
         }
-        let retry = self.serving.as_mut().and_then(|serving| serving.last_good.retry(&self.tracker, now));
-        planned.into_iter().chain(retry).min()
+        planned
+    }
+
+    /// Starts to write the last good policy to disk, if that is due: what is returned is to be run by the caller, whose looks
+    /// need not wait for it, and its outcome is to be given to [`Reloader::saved`].
+    pub(super) fn start_saving(&mut self) -> Option<SavingJob> {
+        self.serving.as_mut()?.last_good.start(Instant::now())
+    }
+
+    /// When writing the last good policy is to be tried again, if it failed.
+    pub(super) fn next_saving(&self) -> Option<Instant> {
+        self.serving.as_ref()?.last_good.next()
+    }
+
+    /// Takes the outcome of writing the last good policy.
+    pub(super) fn saved(&mut self, outcome: SavingOutcome) {
+        let Some(serving) = &mut self.serving else { return };
+        if serving.last_good.finish(outcome, &self.tracker, now()) {
+            // The texts were needed for the copy alone, unless there is a console, which has them anyway.
+            if serving.served.is_none() {
+                self.loader.forget_texts();
+            }
+            if std::mem::take(&mut self.has_texts) {
+                memory::give_back();
+            }
+        }
     }
 
     /// Does what follows from an attempt; returns when to look again.
@@ -254,7 +291,12 @@ impl Reloader {
         for line in log {
             self.log(line, started.elapsed());
         }
-        let Some(serving) = &mut self.serving else { return look_again };
+        let Some(serving) = &mut self.serving else {
+            if serve.is_some() {
+                self.loader.forget_texts();
+            }
+            return look_again;
+        };
         if let Some(verdict) = verdict {
             let result = match verdict {
                 Verdict::Accepted => Reload::Accepted,
@@ -270,7 +312,8 @@ impl Reloader {
             (serving.observer)(change);
         }
         if let (Some(active), Some(Verdict::Accepted)) = (serve, verdict) {
-            serving.last_good.keep(active, files.to_vec(), &self.tracker, now);
+            serving.last_good.keep(&active, files.to_vec());
+            self.has_texts |= is_large(files);
         }
         look_again
     }
@@ -353,6 +396,11 @@ fn now() -> Moment {
     Moment { instant: Instant::now(), time: SystemTime::now() }
 }
 
+/// Returns `true` if there is so much text in memory that it is worth while to give it back.
+fn is_large(files: &[SourceFile]) -> bool {
+    files.iter().map(|file| file.text().len()).sum::<usize>() >= LARGE_BYTES
+}
+
 fn judged(loaded: Loaded) -> Looked {
     let Loaded { bytes, stamps, outcome, files } = loaded;
     let found = match outcome {
@@ -429,57 +477,4 @@ fn log_accepted(
         ?took,
         "policy accepted"
     );
-}
-
-/// The copy on disk of the set that was accepted last, written again until that succeeds.
-#[derive(Debug)]
-struct LastGood {
-    state_dir: PathBuf,
-    /// What is not written yet, and when to try again.
-    unsaved: Option<(Arc<Active>, Vec<SourceFile>, Instant)>,
-    backoff: Backoff,
-}
-
-impl LastGood {
-    const fn new(state_dir: PathBuf) -> Self {
-        let (first, longest) = LAST_GOOD_RETRY;
-        Self { state_dir, unsaved: None, backoff: Backoff::new(first, longest) }
-    }
-
-    /// Writes a set in the place of the one before.
-    fn keep(&mut self, active: Arc<Active>, files: Vec<SourceFile>, tracker: &StatusTracker, now: Moment) {
-        self.unsaved = Some((active, files, now.instant));
-        self.retry(tracker, now);
-    }
-
-    /// Writes what is not written, if it is time; returns when it is next.
-    fn retry(&mut self, tracker: &StatusTracker, now: Moment) -> Option<Instant> {
-        let (active, files, at) = self.unsaved.as_mut()?;
-        if now.instant < *at {
-            return Some(*at);
-        }
-        match last_good::keep(&self.state_dir, &active.set, files) {
-            Ok(()) => {
-                if self.backoff.failures() > 0 {
-                    info!(generation = active.generation, "the last good policy is saved again");
-                }
-                self.backoff.reset();
-                self.unsaved = None;
-                tracker.toggle(kind::LAST_GOOD_NOT_SAVED, None, now.time);
-                None
-            }
-            Err(error) => {
-                if self.backoff.failures() == 0 {
-                    error!(%error, generation = active.generation, "the last good policy could not be saved");
-                }
-                let message = format!(
-                    "{error}; a start from the last good policy would serve an older one than generation {}",
-                    active.generation
-                );
-                tracker.toggle(kind::LAST_GOOD_NOT_SAVED, Some(("WriteFailed", message)), now.time);
-                *at = now.instant + self.backoff.failed();
-                Some(*at)
-            }
-        }
-    }
 }

@@ -1,24 +1,30 @@
 //! The last good policy on disk: the files of the set that served last, for a start when the policy
 //! directory is broken.
 //!
-//! One JSON file in the state directory, replaced atomically and checked by digest when it is read: it
-//! holds the policy files as text, which go through the same check as any other policy.
+//! In the state directory there is one file for each content, named by its hash, and a manifest that says which of them
+//! were the policy: a change of one file among many writes two. Whatever moment the process or the machine ends at, the
+//! manifest is the old one or the new one, and everything that it names is there: contents are durable before it, and
+//! removed after it. All of it is checked when it is read, and goes through the same check as any other policy.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::read::SourceFile;
-use crate::file;
-use crate::policy::PolicySet;
+use crate::escape::shown;
 use crate::policy::check::{Accepted, check};
 use crate::policy::document::Document;
+use crate::{file, hex};
 
-/// Name of the file in the state directory.
+/// Name of the manifest in the state directory.
 pub const FILE_NAME: &str = "last-good.json";
+/// Name of the directory with the contents, in the state directory.
+pub const CONTENTS_NAME: &str = "last-good";
 
 /// Why there is no last good policy to start from.
 #[derive(Debug, thiserror::Error)]
@@ -45,48 +51,99 @@ pub enum LastGoodError {
         /// What does not fit.
         reason: String,
     },
+    /// A file was written again before it was kept, and what it held is nowhere any more.
+    #[error("policy file `{}` is another one by now", shown(path))]
+    Changed {
+        /// The file.
+        path: Arc<str>,
+    },
 }
 
-#[derive(Serialize)]
-struct KeptSet<'a> {
-    format: u32,
-    digest: &'a str,
-    files: Vec<KeptFile<'a>>,
-}
-
-#[derive(Serialize)]
-struct KeptFile<'a> {
-    path: &'a str,
-    text: &'a str,
-}
-
-#[derive(Deserialize)]
-struct KeptFound {
+#[derive(Deserialize, Serialize)]
+struct Manifest {
     format: u32,
     digest: String,
-    files: Vec<FoundFile>,
+    files: Vec<ManifestFile>,
 }
 
-#[derive(Deserialize)]
-struct FoundFile {
+#[derive(Deserialize, Serialize)]
+struct ManifestFile {
     path: String,
-    text: String,
+    /// The name of the file with its content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    /// In format 1, the content itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
 }
 
-/// Keeps the files of a set, replacing what was kept before. Blocks; durable when it returns.
+/// What is written today. Format 1 had the contents in the manifest, and is read as well.
+const FORMAT: u32 = 2;
+
+/// Keeps the files of a set of this digest, replacing what was kept before. Blocks; durable when it returns.
+///
+/// A content that is there already is not written again, so that a file whose text is not in memory needs none; should it
+/// not be there, it is read from the policy.
 ///
 /// # Errors
-/// [`LastGoodError::Io`] if the state directory is not there or cannot be written; what was kept before is then intact.
-pub fn keep(state_dir: &Path, set: &PolicySet, files: &[SourceFile]) -> Result<(), LastGoodError> {
+/// [`LastGoodError`] if the state directory is not there or cannot be written, or a text is nowhere any more; what was kept
+/// before is then intact.
+pub fn keep(state_dir: &Path, digest: &str, files: &[SourceFile]) -> Result<(), LastGoodError> {
+    let contents = state_dir.join(CONTENTS_NAME);
+    // The state directory is not made if it is gone: one that vanished is for people to look at.
+    match fs::create_dir(&contents) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(LastGoodError::Io { path: contents, source });
+        }
+        _ => {}
+    }
+    let mut has_new = false;
+    let mut named = Vec::with_capacity(files.len());
+    for file in files {
+        let name = hex::encode(&file.content_hash);
+        has_new |= keep_content(&contents.join(&name), file)?;
+        named.push(ManifestFile { path: file.path.to_string(), sha256: Some(name), text: None });
+    }
     let path = state_dir.join(FILE_NAME);
     let failed = |source| LastGoodError::Io { path: path.clone(), source };
-    let kept = KeptSet {
-        format: 1,
-        digest: set.digest().as_str(),
-        files: files.iter().map(|file| KeptFile { path: &file.path, text: &file.text }).collect(),
+    if has_new {
+        file::sync_parent(&contents.join(FILE_NAME)).map_err(failed)?;
+    }
+    let manifest = Manifest { format: FORMAT, digest: digest.to_owned(), files: named };
+    file::replace(&path, |out| serde_json::to_writer(out, &manifest).map_err(io::Error::from))
+        .map_err(failed)?;
+    // What cannot be removed now is removed next time.
+    _ = remove_others(&contents, &manifest);
+    Ok(())
+}
+
+/// Writes a content unless it is there; returns `true` if it was written.
+fn keep_content(path: &Path, file: &SourceFile) -> Result<bool, LastGoodError> {
+    let failed = |source| LastGoodError::Io { path: path.to_owned(), source };
+    let text = match &file.text {
+        // What is in memory is compared: what is there may be damaged.
+        Some(text) if fs::read(path).is_ok_and(|kept| *kept == *text.as_bytes()) => return Ok(false),
+        Some(text) => Arc::clone(text),
+        None if path.exists() => return Ok(false),
+        None => fs::read_to_string(&*file.path)
+            .ok()
+            .filter(|text| <[u8; 32]>::from(Sha256::digest(text)) == file.content_hash)
+            .ok_or_else(|| LastGoodError::Changed { path: Arc::clone(&file.path) })?
+            .into(),
     };
-    // Not made if it is gone: a state directory that vanished is for people to look at.
-    file::replace(&path, |out| serde_json::to_writer(out, &kept).map_err(io::Error::from)).map_err(failed)
+    file::write_whole(path, |out| out.write_all(text.as_bytes())).map_err(failed)?;
+    Ok(true)
+}
+
+fn remove_others(contents: &Path, manifest: &Manifest) -> io::Result<()> {
+    let named: HashSet<&str> = manifest.files.iter().filter_map(|file| file.sha256.as_deref()).collect();
+    for entry in fs::read_dir(contents)? {
+        let name = entry?.file_name();
+        if !name.to_str().is_some_and(|name| named.contains(name)) {
+            fs::remove_file(contents.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// What was kept.
@@ -112,12 +169,20 @@ pub fn restore(state_dir: &Path) -> Result<RestoredPolicy, LastGoodError> {
         _ => LastGoodError::Io { path: path.clone(), source },
     })?;
     let damaged = |reason: String| LastGoodError::Damaged { path: path.clone(), reason };
-    let found: KeptFound = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-    if found.format != 1 {
+    let found: Manifest = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if !(1..=FORMAT).contains(&found.format) {
         return Err(damaged(format!("format {} is not known to this version", found.format)));
     }
-    let files: Vec<(Arc<str>, Arc<str>)> =
-        found.files.into_iter().map(|file| (file.path.into(), file.text.into())).collect();
+    let contents = state_dir.join(CONTENTS_NAME);
+    let mut files: Vec<(Arc<str>, Arc<str>)> = Vec::with_capacity(found.files.len());
+    for ManifestFile { path, sha256, text } in found.files {
+        let text = match (sha256, text) {
+            (Some(name), None) => content(&contents, &name)?,
+            (None, Some(text)) => text,
+            _ => return Err(damaged(format!("`{}` has no content", shown(&path)))),
+        };
+        files.push((path.into(), text.into()));
+    }
     let documents: Vec<Document> = files.iter().map(|(path, text)| Document::read(path, text)).collect();
     let accepted = check(&Arc::from("last good policy"), &documents).map_err(|findings| {
         damaged(findings.first().map_or_else(|| "it is not valid".to_owned(), ToString::to_string))
@@ -125,11 +190,29 @@ pub fn restore(state_dir: &Path) -> Result<RestoredPolicy, LastGoodError> {
     if accepted.set.digest().as_str() != found.digest {
         return Err(damaged(format!(
             "it should have digest {} and has {}",
-            crate::escape::shown(&found.digest),
+            shown(&found.digest),
             accepted.set.digest()
         )));
     }
     Ok(RestoredPolicy { accepted, files })
+}
+
+fn content(contents: &Path, name: &str) -> Result<String, LastGoodError> {
+    let path = contents.join(name);
+    let is_name = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let damaged = |reason: &str| LastGoodError::Damaged { path: path.clone(), reason: reason.to_owned() };
+    if !is_name {
+        return Err(damaged("its name is not a hash"));
+    }
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged("it is not there")),
+        Err(source) => return Err(LastGoodError::Io { path, source }),
+    };
+    if hex::encode(&<[u8; 32]>::from(Sha256::digest(&bytes))) != name {
+        return Err(damaged("it does not have the hash that it is named by"));
+    }
+    String::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8"))
 }
 
 #[cfg(test)]
@@ -138,31 +221,127 @@ mod tests {
     use super::super::read::ReadSettings;
     use super::*;
 
+    struct Rig {
+        folder: tempfile::TempDir,
+        loader: Loader,
+        state: PathBuf,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (policies, state) = (folder.path().join("policies"), folder.path().join("state"));
+            fs::create_dir(&policies).unwrap();
+            Self { loader: Loader::new(vec![policies], ReadSettings::default()), state, folder }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.folder.path().join("policies").join(name), text).unwrap();
+        }
+
+        /// Loads and keeps; returns the digest.
+        fn keep(&mut self) -> Result<String, LastGoodError> {
+            let loaded = self.loader.load().unwrap();
+            let digest = loaded.outcome.unwrap().set.digest().to_string();
+            keep(&self.state, &digest, &loaded.files).map(|()| digest)
+        }
+
+        fn contents(&self) -> Vec<PathBuf> {
+            let entries = fs::read_dir(self.state.join(CONTENTS_NAME)).unwrap();
+            let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+            paths.sort();
+            paths
+        }
+
+        #[track_caller]
+        fn is_damaged(&self) {
+            let restored = restore(&self.state);
+            assert!(matches!(restored, Err(LastGoodError::Damaged { .. })), "{restored:?}");
+        }
+    }
+
+    const ONE: &str = "audiences: {a: {scopesSupported: [x]}}";
+
     #[test]
     fn what_was_kept_is_restored_and_damage_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let policies = folder.path().join("policies");
-        let state = folder.path().join("state");
-        fs::create_dir(&policies).unwrap();
-        assert!(matches!(restore(&state), Err(LastGoodError::None { .. })));
-        fs::write(policies.join("a.yaml"), "audiences: {a: {scopesSupported: [x]}}").unwrap();
-        let loaded = Loader::new(vec![policies], ReadSettings::default()).load().unwrap();
-        let set = loaded.outcome.unwrap().set;
+        let mut rig = Rig::new();
+        assert!(matches!(restore(&rig.state), Err(LastGoodError::None { .. })));
+        rig.write("a.yaml", ONE);
+        rig.write("b.yaml", "audiences: {b: {scopesSupported: [x]}}");
         // A state directory that was removed is not made again.
-        assert!(matches!(keep(&state, &set, &loaded.files), Err(LastGoodError::Io { .. })));
-        assert!(!state.exists());
-        fs::create_dir(&state).unwrap();
-        keep(&state, &set, &loaded.files).unwrap();
-        assert_eq!(restore(&state).unwrap().accepted.set.digest(), set.digest());
-        let path = state.join(FILE_NAME);
-        let text = fs::read_to_string(&path).unwrap();
-        for damaged in
-            [text.replace("[x]", "[y]"), text.replace("[x]", "x"), text[..text.len() / 2].to_owned()]
-        {
-            fs::write(&path, damaged).unwrap();
-            assert!(matches!(restore(&state), Err(LastGoodError::Damaged { .. })));
+        assert!(matches!(rig.keep(), Err(LastGoodError::Io { .. })));
+        assert!(!rig.state.exists());
+        fs::create_dir(&rig.state).unwrap();
+        let digest = rig.keep().unwrap();
+        assert_eq!(restore(&rig.state).unwrap().accepted.set.digest().as_str(), digest);
+        let whole: Vec<_> = rig.contents().into_iter().chain([rig.state.join(FILE_NAME)]).collect();
+        assert_eq!(whole.len(), 3);
+        for path in &whole {
+            let text = fs::read_to_string(path).unwrap();
+            // Cut off anywhere, as by a crash of a system that lost what was said to be durable.
+            for end in 0..text.len() {
+                fs::write(path, &text[..end]).unwrap();
+                rig.is_damaged();
+            }
+            for damaged in [text.replace(['x', 'a'], "y"), "[".to_owned()] {
+                fs::write(path, damaged).unwrap();
+                rig.is_damaged();
+            }
+            fs::write(path, [0xFF]).unwrap();
+            rig.is_damaged();
+            fs::write(path, &text).unwrap();
         }
-        fs::write(&path, [0xFF]).unwrap();
-        assert!(matches!(restore(&state), Err(LastGoodError::Damaged { .. })));
+        fs::remove_file(&whole[0]).unwrap();
+        rig.is_damaged();
+        // The next time that it is kept with its text, a damaged content is written again.
+        fs::write(&whole[0], "x").unwrap();
+        rig.loader = Loader::new(rig.loader.paths().to_vec(), ReadSettings::default());
+        rig.keep().unwrap();
+        assert_eq!(restore(&rig.state).unwrap().accepted.set.digest().as_str(), digest);
+    }
+
+    #[test]
+    fn an_edit_writes_one_content_and_what_is_no_longer_named_is_removed() {
+        let mut rig = Rig::new();
+        fs::create_dir(&rig.state).unwrap();
+        rig.write("a.yaml", ONE);
+        rig.write("b.yaml", "audiences: {b: {scopesSupported: [x]}}");
+        rig.keep().unwrap();
+        rig.loader.forget_texts();
+        let before = rig.contents();
+        let written = |path: &PathBuf| fs::metadata(path).unwrap().modified().unwrap();
+        let times: Vec<_> = before.iter().map(written).collect();
+        rig.write("b.yaml", "audiences: {b: {scopesSupported: [x, y]}}");
+        fs::write(rig.state.join(CONTENTS_NAME).join("left-over.new"), "x").unwrap();
+        let digest = rig.keep().unwrap();
+        let after = rig.contents();
+        assert_eq!(after.len(), 2);
+        let same: Vec<_> = before.iter().zip(&times).filter(|(path, _)| after.contains(path)).collect();
+        assert_eq!(same.len(), 1);
+        assert_eq!(written(same[0].0), *same[0].1, "not written again");
+        assert_eq!(restore(&rig.state).unwrap().accepted.set.digest().as_str(), digest);
+        // A content that somebody took away is read from the policy, or it cannot be kept.
+        fs::remove_dir_all(rig.state.join(CONTENTS_NAME)).unwrap();
+        rig.loader.forget_texts();
+        rig.keep().unwrap();
+        restore(&rig.state).unwrap();
+        let mut files = rig.loader.load().unwrap().files;
+        files.iter_mut().for_each(|file| file.text = None);
+        fs::remove_dir_all(rig.state.join(CONTENTS_NAME)).unwrap();
+        rig.write("a.yaml", "audiences: [");
+        let kept = keep(&rig.state, &digest, &files);
+        assert!(matches!(kept, Err(LastGoodError::Changed { .. })), "{kept:?}");
+    }
+
+    #[test]
+    fn what_an_older_version_kept_is_restored_and_what_a_newer_one_kept_is_refused() {
+        let rig = Rig::new();
+        fs::create_dir(&rig.state).unwrap();
+        let digest = crate::policy::sample::set(ONE).digest().to_string();
+        let older = |format: u32| serde_json::json!({"format": format, "digest": digest, "files": [{"path": "policies/a.yaml", "text": ONE}]});
+        fs::write(rig.state.join(FILE_NAME), older(1).to_string()).unwrap();
+        assert_eq!(restore(&rig.state).unwrap().accepted.set.digest().as_str(), digest);
+        fs::write(rig.state.join(FILE_NAME), older(3).to_string()).unwrap();
+        rig.is_damaged();
     }
 }

@@ -13,9 +13,10 @@ use super::read::{
     read_folder_and_targets, source_file,
 };
 use super::watch_targets::WatchTargets;
-use crate::policy::check::{Accepted, CheckedDocument, Guardrails, assemble, check_document};
+use crate::policy::check::{Accepted, CheckedDocument, Guardrails, PreviousSet, assemble, check_document};
 use crate::policy::document::Document;
 use crate::policy::finding::{AcceptedWarnings, Code, Finding, Findings, MAX_FINDINGS, Position};
+use crate::policy::index::AudienceIndex;
 use crate::policy::manifest;
 
 /// Reads and checks one policy again and again.
@@ -45,6 +46,7 @@ struct Valid {
     snapshot: Option<FolderSnapshot>,
     guardrails: Guardrails,
     checked: HashMap<Arc<str>, ([u8; 32], Checked)>,
+    index: Option<AudienceIndex>,
 }
 
 impl Valid {
@@ -53,6 +55,11 @@ impl Valid {
             .get(&file.path)
             .filter(|(hash, _)| *hash == file.content_hash)
             .map(|(_, documents)| documents)
+    }
+
+    fn set(&self) -> Option<PreviousSet<'_>> {
+        let documents = self.checked.values().flat_map(|(_, documents)| documents.iter());
+        Some(PreviousSet::new(self.index.as_ref()?, documents.collect()))
     }
 }
 
@@ -171,7 +178,7 @@ impl Loader {
     /// folder is a finding instead.
     pub fn load(&mut self) -> Result<Loaded, ReadError> {
         let snapshot = self.read()?;
-        Ok(self.take(snapshot))
+        self.take(snapshot)
     }
 
     /// Reads, and checks unless the bytes are known by their digest.
@@ -188,7 +195,14 @@ impl Loader {
             }
             return Ok(Look { stamps, loaded: None });
         }
-        Ok(Look { stamps, loaded: Some(self.take(snapshot)) })
+        Ok(Look { stamps, loaded: Some(self.take(snapshot)?) })
+    }
+
+    /// Forgets the texts of the newest valid set, which are not needed to read the next one.
+    pub fn forget_texts(&mut self) {
+        if let Some(snapshot) = &mut self.valid.snapshot {
+            snapshot.forget_texts();
+        }
     }
 
     /// A file that something stands in for and that is not there, if there is one.
@@ -216,45 +230,62 @@ impl Loader {
         read_folder_and_targets(&self.paths, self.valid.snapshot.as_ref(), &self.settings, &mut self.targets)
     }
 
-    fn take(&mut self, snapshot: FolderSnapshot) -> Loaded {
-        let is_left_out = |path: &str| {
-            let mut out = self.replaced.iter().chain(&self.moved);
-            out.any(|replaced| is_same_file(Path::new(path), replaced))
-        };
-        let problems = snapshot.problems.iter().filter(|problem| !is_left_out(&problem.path));
-        let mut others: Vec<Finding> = problems.map(finding).collect();
-        let mut files: Vec<_> =
-            snapshot.files.iter().filter(|file| !is_left_out(&file.path)).cloned().collect();
-        // Inputs never change, so the digest of the files still says whether anything did.
-        for input in &self.inputs {
-            match input {
-                Ok(file) => files.push(file.clone()),
-                Err(problem) => others.push(finding(problem)),
-            }
+    fn take(&mut self, mut snapshot: FolderSnapshot) -> Result<Loaded, ReadError> {
+        let mut files = self.own_files(&snapshot);
+        let mut checked = self.check(&files);
+        if checked.is_none() {
+            // Files have to be checked again whose texts are forgotten, for they are under other guardrails now.
+            let settings = &self.settings;
+            snapshot = read_folder_and_targets(&self.paths, None, settings, &mut self.targets)?;
+            files = self.own_files(&snapshot);
+            checked = self.check(&files);
         }
-        files.sort_by(|one, other| one.path.cmp(&other.path));
-        let (guardrails, documents) = self.check(&files);
+        let Some((guardrails, documents)) = checked else {
+            return Err(ReadError::Unstable { attempts: 1, names: Vec::new() });
+        };
+        let problems = snapshot.problems.iter().filter(|problem| !self.is_left_out(&problem.path));
+        let inputs = self.inputs.iter().filter_map(|input| input.as_ref().err());
+        let others: Vec<Finding> = problems.chain(inputs).map(finding).collect();
         let all = documents.iter().flat_map(|checked| checked.iter());
         let outside: HashSet<&str> =
             files.iter().filter(|file| file.is_outside).map(|file| &*file.path).collect();
-        let mut outcome = assemble(&self.source, all, others, &outside, self.allowed);
+        let previous = self.valid.set();
+        let mut outcome = assemble(&self.source, all, others, &outside, self.allowed, previous.as_ref());
         redact(&mut outcome, &outside);
         let (bytes, stamps) = (snapshot.digest, snapshot.stamps);
-        if outcome.is_ok() {
+        if let Ok(accepted) = &outcome {
+            let index = Some(accepted.set.index().clone());
             let checked = files
                 .iter()
                 .zip(documents)
                 .map(|(file, documents)| (Arc::clone(&file.path), (file.content_hash, documents)))
                 .collect();
-            self.valid = Valid { snapshot: Some(snapshot), guardrails, checked };
+            self.valid = Valid { snapshot: Some(snapshot), guardrails, checked, index };
         }
-        Loaded { bytes, stamps, outcome, files }
+        Ok(Loaded { bytes, stamps, outcome, files })
     }
 
-    /// Checks every file under the guardrails of the set, in the order of the files.
-    fn check(&self, files: &[SourceFile]) -> (Guardrails, Vec<Checked>) {
+    /// Returns `true` for a file that something stands in for.
+    fn is_left_out(&self, path: &str) -> bool {
+        let mut out = self.replaced.iter().chain(&self.moved);
+        out.any(|replaced| is_same_file(Path::new(path), replaced))
+    }
+
+    /// The files to check: those of the folders and the inputs, sorted by path.
+    fn own_files(&self, snapshot: &FolderSnapshot) -> Vec<SourceFile> {
+        let files = snapshot.files.iter().filter(|file| !self.is_left_out(&file.path));
+        // Inputs never change, so the digest of the files still says whether anything did.
+        let inputs = self.inputs.iter().filter_map(|input| input.as_ref().ok());
+        let mut files: Vec<_> = files.chain(inputs).cloned().collect();
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        files
+    }
+
+    /// Checks every file under the guardrails of the set, in the order of the files; `None` if a text is needed that was
+    /// forgotten.
+    fn check(&self, files: &[SourceFile]) -> Option<(Guardrails, Vec<Checked>)> {
         let mut assumed = self.guessed_guardrails(files);
-        let mut documents = self.check_changed(files, &assumed);
+        let mut documents = self.check_changed(files, &assumed)?;
         for _ in 1..MAX_PASSES {
             let declared = files.iter().zip(&documents).find_map(|(file, documents)| {
                 let guardrails = documents.iter().find_map(|document| document.guardrails.as_ref())?;
@@ -267,9 +298,9 @@ impl Loader {
             // The guardrails of a pass are those that the files declare, so a second one agrees.
             assumed = declared;
             drop(documents);
-            documents = self.check_changed(files, &assumed);
+            documents = self.check_changed(files, &assumed)?;
         }
-        (assumed, documents)
+        Some((assumed, documents))
     }
 
     /// The guardrails of the set, looked for where the word stands in the text. A key can be spelled
@@ -278,8 +309,8 @@ impl Loader {
         let declared = files.iter().find_map(|file| {
             let guardrails = match self.valid.known(file) {
                 Some(known) => known.iter().find_map(|document| document.guardrails.clone()),
-                None if file.text.contains("guardrails") => {
-                    self.documents(file).into_iter().find_map(|document| document.guardrails().cloned())
+                None if file.text.as_ref().is_some_and(|text| text.contains("guardrails")) => {
+                    self.documents(file)?.into_iter().find_map(|document| document.guardrails().cloned())
                 }
                 None => None,
             };
@@ -288,40 +319,46 @@ impl Loader {
         declared.unwrap_or_default()
     }
 
-    /// What a file says: a policy file is one document, a manifest may hold any number.
-    fn documents(&self, file: &SourceFile) -> Vec<Document> {
+    /// What a file says: a policy file is one document, a manifest may hold any number. `None` if its text is forgotten.
+    fn documents(&self, file: &SourceFile) -> Option<Vec<Document>> {
+        let text = file.text.as_ref()?;
         let is_manifest = !self.manifests.is_empty() && self.manifests.contains(&*file.path);
-        let inside = is_manifest.then(|| manifest::read(&file.path, &file.text)).flatten();
-        inside.unwrap_or_else(|| vec![Document::read(&file.path, &file.text)])
+        let inside = is_manifest.then(|| manifest::read(&file.path, text)).flatten();
+        Some(inside.unwrap_or_else(|| vec![Document::read(&file.path, text)]))
     }
 
-    /// Checks the files that changed, and takes the others as they are if the guardrails are the same.
+    /// Checks the files that changed, and takes the others as they are if the guardrails are the same; `None` if one is to
+    /// be checked whose text is forgotten.
     ///
     /// Of the findings at most [`MAX_FINDINGS`] errors and as many warnings are kept by each thread.
-    fn check_changed(&self, files: &[SourceFile], guardrails: &Guardrails) -> Vec<Checked> {
+    fn check_changed(&self, files: &[SourceFile], guardrails: &Guardrails) -> Option<Vec<Checked>> {
         let is_same = *guardrails == self.valid.guardrails;
         let known = |file: &SourceFile| self.valid.known(file).filter(|_| is_same);
         let one = |file: &SourceFile, kept: &mut KeptCount| match known(file) {
-            Some(known) => Arc::clone(known),
+            Some(known) => Some(Arc::clone(known)),
             None => {
-                let documents = self.documents(file).into_iter();
+                let documents = self.documents(file)?.into_iter();
                 let check = |document| {
                     let mut checked = check_document(document, guardrails, self.allowed);
                     kept.limit(&mut checked.findings);
                     kept.limit(&mut checked.warnings);
                     checked
                 };
-                documents.map(check).collect()
+                Some(documents.map(check).collect())
             }
         };
+        if files.iter().any(|file| file.text.is_none() && known(file).is_none()) {
+            return None;
+        }
         // Trees are large: those of small files may be there at the same time, those of large ones not.
         let (mut small, mut large) = (Vec::new(), Vec::new());
         for at in files.iter().enumerate() {
-            if at.1.text.len() <= MAX_PARALLEL_BYTES { small.push(at) } else { large.push(at) }
+            let length = at.1.text.as_ref().map_or(0, |text| text.len());
+            if length <= MAX_PARALLEL_BYTES { small.push(at) } else { large.push(at) }
         }
         let changed = small.iter().filter(|(_, file)| known(file).is_none()).count();
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-        let run = |files: &[(usize, &SourceFile)]| -> Vec<(usize, Checked)> {
+        let run = |files: &[(usize, &SourceFile)]| -> Vec<(usize, Option<Checked>)> {
             let mut kept = KeptCount::default();
             files.iter().map(|(at, file)| (*at, one(file, &mut kept))).collect()
         };
@@ -646,7 +683,7 @@ mod tests {
         for _ in 0..3 {
             let broken = loader.load().unwrap();
             assert!(broken.outcome.is_err());
-            assert!(Arc::ptr_eq(&first.files[0].text, &broken.files[0].text), "a.yaml is read again");
+            assert!(std::ptr::eq(first.files[0].text(), broken.files[0].text()), "a.yaml is read again");
         }
         write(folder.path(), "b.yaml", "audiences: {b: {scopesSupported: [x, y]}}");
         let after = loader.load().unwrap().outcome.unwrap().set;

@@ -46,8 +46,9 @@ pub const MAX_DEPTH: usize = 32;
 pub struct SourceFile {
     /// The named path joined with the path below it, such as `policies/mcp.yaml`.
     pub path: Arc<str>,
-    /// The whole content. Unchanged files share it with the snapshot before.
-    pub text: Arc<str>,
+    /// The whole content; unchanged files share it with the snapshot before. `None` if the file did not change since it was
+    /// in a valid set, and its text was forgotten, see [`FolderSnapshot::forget_texts`].
+    pub text: Option<Arc<str>>,
     /// The state of the file that the content belongs to.
     pub stamp: Stamp,
     /// SHA-256 of the content.
@@ -69,6 +70,23 @@ pub struct FolderSnapshot {
     pub digest: [u8; 32],
     /// Over the stamps of all files that were found, read or not: another value means that something was written.
     pub stamps: u64,
+}
+
+impl SourceFile {
+    /// The whole content; empty if it was forgotten, which it never is when a folder is read for the first time.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.text.as_deref().unwrap_or_default()
+    }
+}
+
+impl FolderSnapshot {
+    /// Forgets the texts. A file that does not change has none in the snapshots after this one.
+    pub fn forget_texts(&mut self) {
+        for file in &mut self.files {
+            file.text = None;
+        }
+    }
 }
 
 /// Something inside a policy folder that cannot be used.
@@ -354,7 +372,7 @@ pub(super) fn source_file(
     }
     match String::from_utf8(bytes) {
         Ok(text) => {
-            let (text, stamp) = (text.into(), Stamp::none(size));
+            let (text, stamp) = (Some(text.into()), Stamp::none(size));
             Ok(SourceFile { path, text, stamp, content_hash, is_outside: false, needs_recheck: false })
         }
         Err(error) => Err(problem(not_utf8(error.as_bytes(), error.utf8_error().valid_up_to()))),
@@ -526,14 +544,17 @@ impl TreeAttempt<'_> {
                 return Ok(Taken::Problem(kind));
             }
         };
-        // A caller that keeps what it made of a text finds it again by the text's address.
+        // Equal texts are there once.
         let text = match known {
-            Some(known) if known.content_hash == content_hash => Arc::clone(&known.text),
+            Some(SourceFile { text: Some(known), content_hash: hash, .. }) if *hash == content_hash => {
+                Arc::clone(known)
+            }
             _ => text.into(),
         };
         let (stamp, is_outside) = (listed.stamp, listed.is_outside);
         let needs_recheck = stamp.changed_near(moment, self.settings.recheck_window);
         let path = Arc::clone(&listed.shown);
+        let text = Some(text);
         Ok(Taken::Read(SourceFile { path, text, stamp, content_hash, is_outside, needs_recheck }))
     }
 }

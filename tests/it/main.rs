@@ -33,6 +33,7 @@ mod docs;
 mod drain;
 mod findings;
 mod harness;
+mod last_good;
 mod layering;
 mod limits;
 mod metrics;

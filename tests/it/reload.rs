@@ -489,14 +489,31 @@ async fn an_edit_storm_gives_no_wrong_answer() {
     assert!(by_generation.len() > 1, "the storm was seen");
 }
 
+/// Waits for something outside of the service.
+async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = std::time::Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < crate::service::DEADLINE, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_last_good_policy_that_could_not_be_saved_is_saved_later() {
     let service = Service::start(&policy("a")).await;
     // Stands in for a full disk: the file that is written first cannot be made.
     let state = service.folder.path().join("state");
     let in_the_way = state.join("last-good.json.new");
-    fs::create_dir(&in_the_way).unwrap();
-    let before = fs::read_to_string(state.join("last-good.json")).unwrap();
+    // The first set is written while it serves already.
+    let digest = service.status().await.active.unwrap().digest;
+    let before = wait_for("the first copy", || {
+        fs::read_to_string(state.join("last-good.json")).ok().filter(|text| text.contains(&digest))
+    })
+    .await;
+    wait_for("nothing to be in the way", || fs::create_dir(&in_the_way).ok()).await;
     service.write("mcp.yaml", &policy("a, b"));
     let failing = service
         .status_when("the condition", |status| condition(&status.conditions, "LastGoodNotSaved").is_some())

@@ -51,7 +51,7 @@ fn found(slip: &str) -> String {
     if let Some(set) = set {
         let settings = ReadSettings { wanted: Wanted::Tests, ..ReadSettings::default() };
         let tests = read_folder(&paths, None, &settings).unwrap();
-        findings.extend(tests.files.iter().flat_map(|file| Suite::read(&file.path, &file.text).check(&set)));
+        findings.extend(tests.files.iter().flat_map(|file| Suite::read(&file.path, file.text()).check(&set)));
     }
     let mut said = String::new();
     for finding in &findings {

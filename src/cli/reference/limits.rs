@@ -131,7 +131,11 @@ fn callers() -> Vec<Row> {
 fn files() -> Vec<Row> {
     vec![
         ("a policy file", size_text(store::read::MAX_FILE_BYTES), "finding `FileTooLarge`"),
-        ("all policy files", size_text(store::read::MAX_TOTAL_BYTES), "finding `FileTooLarge`"),
+        (
+            "all policy files",
+            size_text(store::read::MAX_TOTAL_BYTES),
+            "finding `FileTooLarge`; a million audiences with three scopes each are about three quarters of it",
+        ),
         ("policy files", number(store::read::MAX_FILES), "finding"),
         ("folders in folders", number(store::read::MAX_DEPTH), "finding"),
         ("YAML in YAML", number(policy::yaml::MAX_DEPTH), "finding `YamlTooDeep`"),

@@ -64,7 +64,7 @@ impl ConfigFile {
         let mut settings = Vec::new();
         for file in &snapshot.files {
             let mut reader = DocumentReader::new(&file.path, None);
-            settings.extend(read(&mut reader, &file.text));
+            settings.extend(read(&mut reader, file.text()));
             findings.extend(reader.findings);
         }
         if findings.is_empty() {

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::shared_parts::SharedParts;
 use super::{Guardrails, Invalid, warning};
 use crate::audience::{MAX_AUDIENCE_BYTES, is_url, normalise, without_query};
 use crate::escape::shown;
@@ -15,9 +16,9 @@ use crate::policy::finding::{
 };
 use crate::policy::format::read::{List, LocatedText, Mapping, Spanned};
 use crate::policy::{
-    Alias, AudiencePolicy, ClientCondition, ClientRule, ClientSource, IMPLIED_DEFAULT_SCOPES, MAX_ALIASES,
-    NothingLeft, OmittedScope, RedirectCondition, Treatment, UnknownRegistration, UnknownRegistrations,
-    digest,
+    Alias, AudiencePolicy, AudienceSettings, ClientCondition, ClientRule, ClientSource,
+    IMPLIED_DEFAULT_SCOPES, MAX_ALIASES, NothingLeft, OmittedScope, RedirectCondition, Treatment,
+    UnknownRegistration, UnknownRegistrations, digest,
 };
 use crate::scope::matching::{ScopeMatching, has_star_segment};
 use crate::scope::{ScopeList, check_token};
@@ -84,6 +85,7 @@ pub(super) struct Checker<'d> {
     pub(super) left_out: AcceptedWarnings,
     /// How many scopes of the file have been compared for a "did you mean".
     pub(super) guesses: &'d mut usize,
+    pub(super) shared: &'d mut SharedParts,
 }
 
 /// Most comparisons for a "did you mean" in one file: each is slow, and a long list may be all wrong.
@@ -118,7 +120,7 @@ impl<'d> Checker<'d> {
         &mut self,
         spelled: &'d LocatedText,
         written: &'d Mapping,
-    ) -> Result<Arc<AudiencePolicy>, Invalid> {
+    ) -> Result<Arc<AudiencePolicy>, Box<Invalid>> {
         let normal = self.audience_text("audience", spelled);
         let scope_matching = written.word("scopeMatching").map_or(ScopeMatching::Exact, |word| word.value);
         let supported = self.list("scopesSupported", written.list("scopesSupported"));
@@ -150,12 +152,12 @@ impl<'d> Checker<'d> {
         // With one error in the file there will be no set: what is compiled would be thrown away.
         let is_valid = self.findings.error_count() == 0;
         let Some(normal) = normal.as_deref().filter(|_| is_valid) else {
-            return Err(Invalid {
+            return Err(Box::new(Invalid {
                 audience: spelled.value.clone(),
                 normal: normal.map(|normal| normal.as_ref().into()),
                 aliases,
                 ignore_query,
-            });
+            }));
         };
         let default_is_declared = declared_default.is_some();
         let default_client_scopes = declared_default.unwrap_or_else(|| {
@@ -168,14 +170,11 @@ impl<'d> Checker<'d> {
         });
         let treatment = |path| written.word(path).map_or(Treatment::Reject, |word| word.value);
         let nothing_left = |path| written.word(path).map_or(NothingLeft::Reject, |word| word.value);
-        let mut policy = AudiencePolicy {
-            audience: spelled.value.clone(),
-            normal: (*normal != *spelled.value).then(|| normal.into()),
+        let settings = AudienceSettings {
             aliases,
             ignore_query,
             description,
             scope_descriptions,
-            scopes_supported,
             baseline_client_scopes,
             default_client_scopes,
             default_is_declared,
@@ -197,7 +196,13 @@ impl<'d> Checker<'d> {
             nothing_left: nothing_left("authorization.nothingLeft"),
             always_grant_scopes,
             client_rules,
+        };
+        let mut policy = AudiencePolicy {
+            audience: spelled.value.clone(),
+            normal: (*normal != *spelled.value).then(|| normal.into()),
+            scopes_supported: self.shared.list(scopes_supported),
             digest: [0; 32],
+            settings: self.shared.settings(settings),
         };
         policy.digest = digest::of_audience(&policy);
         warning::of_audience(
@@ -265,13 +270,13 @@ impl<'d> Checker<'d> {
         limits: &AudienceLimits<'_>,
     ) -> ScopeList {
         let entries = self.list(rule.key, list);
-        let audience = shown(self.audience);
-        let key = rule.key;
+        let (audience, key) = (self.audience, rule.key);
         let max = self.guardrails.max_baseline_client_scopes;
         if rule.key == BASELINE.key
             && let Some(first_over) = list.and_then(|list| list.entries.get(max))
         {
             let count = list.map_or(0, |list| list.entries.len());
+            let audience = shown(audience);
             let message = format!("`{key}` of `{audience}` has {count} scopes, at most {max} are allowed");
             let suggestion = "keep what nearly every client needs; more can come from `clientRules`";
             self.report(
@@ -284,10 +289,11 @@ impl<'d> Checker<'d> {
         }
         for entry in &entries {
             let scope = &*entry.value;
+            let audience = || shown(audience);
             if let Some(supported) = limits.supported
                 && limits.matching.find(supported, scope).is_none()
             {
-                let message = format!("`{key}` of `{audience}`: `{scope}` is not in `scopesSupported`");
+                let message = format!("`{key}` of `{}`: `{scope}` is not in `scopesSupported`", audience());
                 let suggestion = match self.guess(scope, supported) {
                     Some(near) => {
                         format!("did you mean `{near}`? otherwise add `{scope}` to `scopesSupported`")
@@ -300,13 +306,13 @@ impl<'d> Checker<'d> {
                 && let Some(stop) = stop(limits.matching, limits.privileged, scope)
             {
                 let by = self.entry(&self.guardrails.privileged_scopes, stop, "privilegedScopes");
-                let message = format!("`{key}` of `{audience}`: `{scope}` is privileged ({by})");
+                let message = format!("`{key}` of `{}`: `{scope}` is privileged ({by})", audience());
                 let suggestion = "a privileged scope is never given unasked; remove it here";
                 self.report(code, entry.position, scope, message, suggestion);
             }
             if let Some(stop) = stop(limits.matching, limits.forbidden, scope) {
                 let by = self.entry(&self.guardrails.forbidden_scopes, stop, "forbiddenScopes");
-                let message = format!("`{key}` of `{audience}`: `{scope}` is forbidden ({by})");
+                let message = format!("`{key}` of `{}`: `{scope}` is forbidden ({by})", audience());
                 self.report(rule.forbidden, entry.position, scope, message, "remove it here");
             }
             if let Some(code) = rule.wildcard
@@ -314,7 +320,8 @@ impl<'d> Checker<'d> {
                 && has_star_segment(scope)
             {
                 let message = format!(
-                    "`{key}` of `{audience}`: `{scope}` is a pattern, clients are given plain scopes"
+                    "`{key}` of `{}`: `{scope}` is a pattern, clients are given plain scopes",
+                    audience()
                 );
                 self.report(code, entry.position, scope, message, "list the scopes that it stands for");
             }
@@ -343,7 +350,6 @@ impl<'d> Checker<'d> {
         described: &'d [(LocatedText, LocatedText)],
         limits: &AudienceLimits<'_>,
     ) -> Box<[(Box<str>, Box<str>)]> {
-        let audience = shown(self.audience);
         for (scope, _) in described {
             if let Err(error) = check_token(&scope.value) {
                 let message = format!("`scopeDescriptions`: scope `{}`: {error}", shown(&scope.value));
@@ -354,7 +360,8 @@ impl<'d> Checker<'d> {
             {
                 let scope_text = &*scope.value;
                 let message = format!(
-                    "`scopeDescriptions` of `{audience}`: `{scope_text}` is not in `scopesSupported`"
+                    "`scopeDescriptions` of `{}`: `{scope_text}` is not in `scopesSupported`",
+                    shown(self.audience)
                 );
                 let suggestion = match self.guess(scope_text, supported) {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -574,9 +581,9 @@ fn scopes(entries: &[&LocatedText]) -> ScopeList {
 }
 
 /// The audience's own entries behind those of the guardrails; shared where it has none of its own.
-fn folded(guardrails: &Arc<ScopeList>, own: &[&LocatedText]) -> Arc<ScopeList> {
+fn folded(guardrails: &ScopeList, own: &[&LocatedText]) -> ScopeList {
     if own.is_empty() {
-        return Arc::clone(guardrails);
+        return guardrails.clone();
     }
-    Arc::new(ScopeList::new(guardrails.iter().chain(own.iter().map(|entry| &*entry.value))))
+    ScopeList::new(guardrails.iter().chain(own.iter().map(|entry| &*entry.value)))
 }

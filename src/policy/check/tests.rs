@@ -7,6 +7,7 @@ use crate::policy::sample::{api, read};
 mod cases;
 mod limits;
 mod mutated;
+mod patched;
 
 /// What is wrong; what is only doubtful has tests of its own, but for files and audiences that are not there.
 fn findings(files: &[(&str, &str)]) -> Vec<Finding> {

@@ -14,7 +14,7 @@ use crate::policy::{
 use crate::scope::matching::ScopeMatching;
 use crate::uri::is_host;
 
-pub(super) use self::names::near_twins;
+pub(super) use self::names::{is_plain, near_twins, plainer};
 pub(super) use self::scopes::of_guardrails;
 use self::scopes::privileged_word;
 
@@ -119,10 +119,10 @@ impl WarningCheck<'_> {
     /// A request without scope that nothing stands in for is denied (RFC 6749 section 3.3).
     fn omitted_scope(&mut self) {
         let (policy, spelled) = (self.policy, self.spelled);
-        let audience = shown(&policy.audience);
         if !policy.default_client_scopes.is_empty() {
             return;
         }
+        let audience = shown(&policy.audience);
         if policy.baseline_client_scopes.is_empty() && !policy.default_is_declared {
             let message = format!("a client that registers at `{audience}` without a scope is denied");
             let suggestion = "set `defaultClientScopes`; an empty list says that the denial is meant";
@@ -149,6 +149,9 @@ impl WarningCheck<'_> {
     /// Nothing can be left only where scopes are dropped, and what stands in for an omitted scope must be something.
     fn nothing_left(&mut self) {
         let policy = self.policy;
+        if [policy.registration_nothing_left, policy.nothing_left] == [NothingLeft::Reject; 2] {
+            return;
+        }
         let drops = |treatments: &[Treatment]| treatments.contains(&Treatment::Drop);
         let unsupported = "`unsupportedScopes: drop`";
         let registration = (!drops(&[policy.registration_unsupported_scopes]))

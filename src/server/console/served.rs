@@ -29,7 +29,11 @@ pub(in crate::server) struct PolicyText {
 impl PolicyText {
     /// A file as it was read. Shares its text.
     pub(in crate::server) fn of(file: &SourceFile) -> Self {
-        Self { path: Arc::clone(&file.path), text: Arc::clone(&file.text), is_outside: file.is_outside }
+        Self {
+            path: Arc::clone(&file.path),
+            text: file.text.clone().unwrap_or_default(),
+            is_outside: file.is_outside,
+        }
     }
 }
 

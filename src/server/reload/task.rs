@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Reloader;
+use super::{Reloader, SavingOutcome};
 use crate::server::metrics::Metrics;
 use crate::server::task_request::TaskRequestListener;
 use crate::status::{StatusTracker, kind};
@@ -31,17 +31,18 @@ pub(in crate::server) struct Task {
 const MAX_LOOKS: usize = 5;
 
 impl Task {
-    /// Looks until it is told to stop.
+    /// Looks until it is told to stop. What was accepted is on disk when this ends, if it can be written.
     ///
     /// # Errors
-    /// A look panicked.
+    /// A look panicked, or the writing of the last good policy.
     pub(in crate::server) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
         let Self { mut reloader, mut folders, hints, mut rereads, tracker, metrics } = self;
         let mut state = WatchState::Events;
         // The folders were armed by the first load already: look once more for what happened since.
         hints.hint();
-        let mut planned = None;
-        loop {
+        let mut planned: Option<Instant> = None;
+        let mut saving: Option<JoinHandle<SavingOutcome>> = None;
+        'looks: loop {
             if *folders.state() != state {
                 state = folders.state().clone();
                 match &state {
@@ -54,14 +55,27 @@ impl Task {
             if let Some(metrics) = &metrics {
                 metrics.watching(state == WatchState::Events);
             }
+            // Waits on while something is written, so that no hint is lost in the middle of its debounce.
+            let reason = hints.next(planned);
+            tokio::pin!(reason);
             // Done once it is dropped, after the look.
-            let _request = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                _ = hints.next(planned) => None,
-                request = rereads.next() => Some(request),
+            let _request = loop {
+                if saving.is_none() {
+                    saving = reloader.start_saving().map(|job| spawn_blocking(move || job.run()));
+                }
+                tokio::select! {
+                    () = stop.cancelled() => break 'looks,
+                    outcome = finished(&mut saving) => {
+                        saving = None;
+                        reloader.saved(outcome?);
+                    }
+                    () = due(reloader.next_saving()) => {}
+                    _ = &mut reason => break None,
+                    request = rereads.next() => break Some(request),
+                }
             };
             let (tracker, events) = (Arc::clone(&tracker), hints.clone());
-            (reloader, folders, planned) = tokio::task::spawn_blocking(move || {
+            (reloader, folders, planned) = spawn_blocking(move || {
                 let mut planned = None;
                 // A directory that was moved away and back has lost its watch: it has to have one before the look.
                 folders.before_walk(reloader.watch_targets());
@@ -81,5 +95,28 @@ impl Task {
             })
             .await?;
         }
+        if let Some(saving) = saving {
+            reloader.saved(saving.await?);
+        }
+        if let Some(job) = reloader.start_saving() {
+            reloader.saved(spawn_blocking(move || job.run()).await?);
+        }
+        Ok(())
+    }
+}
+
+/// That a moment has come; never if there is none.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The outcome of what is being written; never if nothing is.
+async fn finished(saving: &mut Option<JoinHandle<SavingOutcome>>) -> Result<SavingOutcome, JoinError> {
+    match saving {
+        Some(saving) => saving.await,
+        None => std::future::pending().await,
     }
 }

@@ -97,7 +97,7 @@ fn walk(path: &Path) -> (Option<Vec<(String, String)>>, WatchTargets) {
     let paths = [path.to_owned()];
     let snapshot = read_folder_and_targets(&paths, None, &settings, &mut targets).ok();
     let name = |file: &str| file.strip_prefix(path.to_str().unwrap()).unwrap()[1..].to_owned();
-    let texts = |file: &crate::store::read::SourceFile| (name(&file.path), file.text.to_string());
+    let texts = |file: &crate::store::read::SourceFile| (name(&file.path), file.text().to_owned());
     (snapshot.map(|snapshot| snapshot.files.iter().map(texts).collect()), targets)
 }
 

@@ -146,8 +146,7 @@ pub(in crate::policy::check) fn near_twins(
                     (!std::ptr::eq(owner.declared, declared)).then_some((owner, how))
                 });
                 let Some((owner, how)) = twin else { continue };
-                let alias = declared.aliases.iter().find(|alias| *alias.value == *spelled);
-                let position = alias.map_or(declared.position, |alias| alias.position);
+                let position = declared.alias_position(spelled).unwrap_or(declared.position);
                 let (name, other) = (shown(spelled), owner.declared.audience());
                 let other = if owner.is_outside { "...".into() } else { shown(other) };
                 let place = format!("`{}:{}`", shown(&owner.document.file), owner.declared.position.line);
@@ -169,8 +168,15 @@ pub(in crate::policy::check) fn near_twins(
     found
 }
 
-/// Normal forms that are easily taken for this one, with what they differ by.
-fn plainer(normal: &str) -> [Option<(String, &'static str)>; 3] {
+/// Returns `true` if no other normal form is easily taken for this one.
+pub(in crate::policy::check) fn is_plain(normal: &str) -> bool {
+    !without_query(normal).ends_with('/')
+        && !normal.starts_with("http://")
+        && !normal.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+/// Normal forms that are easily taken for this one, with what they differ by; none for one that [`is_plain`].
+pub(in crate::policy::check) fn plainer(normal: &str) -> [Option<(String, &'static str)>; 3] {
     let bare = without_query(normal);
     let slash = bare.strip_suffix('/').filter(|_| is_url(normal));
     let slash = slash
@@ -269,6 +275,26 @@ mod tests {
         check("https://x/mcp", "http://x/mcp", Some("its scheme"));
         check("https://x/mcp", "https://x/mcp2", None);
         check("https://x", "https://x/mcp", None);
+    }
+
+    #[test]
+    fn what_is_plain_has_no_plainer_form() {
+        for name in [
+            "https://x/mcp/",
+            "https://x/mcp/?a",
+            "https://x/MCP",
+            "API",
+            "http://x",
+            "api/",
+            "https://x/",
+            "",
+            "urn:x",
+            "https://x/mcp?A",
+        ] {
+            let has_plainer = plainer(name).into_iter().flatten().next().is_some();
+            assert!(!has_plainer || !is_plain(name), "{name}");
+        }
+        assert!(is_plain("https://x/mcp") && is_plain("api") && is_plain("https://x/mcp?a=1"));
     }
 
     #[test]
