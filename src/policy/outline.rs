@@ -6,8 +6,10 @@
 //! a line of code.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, OnceLock};
+
+use hashbrown::DefaultHashBuilder;
 
 use super::yaml::{Node, NodeKind};
 
@@ -25,7 +27,10 @@ impl Outline {
     #[must_use]
     pub fn of(root: &Node<'_>) -> Self {
         let mut said = Vec::new();
-        walk(root, &DefaultHasher::new(), &mut said);
+        // One random state for the process: outlines are compared with one another, and are not kept on disk.
+        static STATE: OnceLock<DefaultHashBuilder> = OnceLock::new();
+        let state = STATE.get_or_init(DefaultHashBuilder::default);
+        walk(root, &state.build_hasher(), &mut said);
         Self { said: said.into() }
     }
 
@@ -70,7 +75,10 @@ impl Outlines {
     }
 }
 
-fn walk(node: &Node<'_>, path: &DefaultHasher, said: &mut Vec<u64>) {
+/// What is hashed of the keys above a node; cheap to copy.
+type Path = <DefaultHashBuilder as BuildHasher>::Hasher;
+
+fn walk(node: &Node<'_>, path: &Path, said: &mut Vec<u64>) {
     let step = |kind: u8, name: &str| {
         let mut path = path.clone();
         (kind, name).hash(&mut path);

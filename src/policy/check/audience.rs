@@ -126,7 +126,7 @@ impl<'d> Checker<'d> {
         let supported = self.list("scopesSupported", written.list("scopesSupported"));
         let privileged = self.list("privilegedScopes", written.list("privilegedScopes"));
         let forbidden = self.list("forbiddenScopes", written.list("forbiddenScopes"));
-        let scopes_supported = scopes(&supported);
+        let scopes_supported = self.shared.list(&supported);
         let privileged_scopes = folded(&self.guardrails.privileged_scopes, &privileged);
         let forbidden_scopes = folded(&self.guardrails.forbidden_scopes, &forbidden);
         let limits = AudienceLimits {
@@ -200,7 +200,7 @@ impl<'d> Checker<'d> {
         let mut policy = AudiencePolicy {
             audience: spelled.value.clone(),
             normal: (*normal != *spelled.value).then(|| normal.into()),
-            scopes_supported: self.shared.list(scopes_supported),
+            scopes_supported,
             digest: [0; 32],
             settings: self.shared.settings(settings),
         };
@@ -326,7 +326,7 @@ impl<'d> Checker<'d> {
                 self.report(code, entry.position, scope, message, "list the scopes that it stands for");
             }
         }
-        scopes(&entries)
+        self.shared.list(&entries)
     }
 
     /// A step-up scope is for requests that name it: it is never granted unasked.
@@ -574,10 +574,6 @@ fn unknown_registration(written: &Mapping) -> UnknownRegistrations {
 
 fn stop<'l>(matching: ScopeMatching, list: &'l ScopeList, scope: &str) -> Option<&'l str> {
     matching.find_stop(list, scope).and_then(|at| list.get(at))
-}
-
-fn scopes(entries: &[&LocatedText]) -> ScopeList {
-    ScopeList::new(entries.iter().map(|entry| &*entry.value))
 }
 
 /// The audience's own entries behind those of the guardrails; shared where it has none of its own.

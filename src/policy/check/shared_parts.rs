@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::policy::AudienceSettings;
+use crate::policy::format::read::LocatedText;
 use crate::scope::ScopeList;
 
 /// The newest different parts of the audiences of a file.
@@ -28,11 +29,14 @@ impl SharedParts {
         made
     }
 
-    /// The same list, shared with an audience before if it has it.
-    pub(super) fn list(&mut self, made: ScopeList) -> ScopeList {
-        if let Some(known) = self.lists.iter().find(|known| **known == made) {
+    /// The list of these scopes, each once: that of an audience before if it has the same.
+    pub(super) fn list(&mut self, entries: &[&LocatedText]) -> ScopeList {
+        let scopes = || entries.iter().map(|entry| &*entry.value);
+        let is_same = |known: &&ScopeList| known.len() == entries.len() && known.iter().eq(scopes());
+        if let Some(known) = self.lists.iter().find(is_same) {
             return known.clone();
         }
+        let made = ScopeList::new(scopes());
         keep(&mut self.lists, &made);
         made
     }
