@@ -250,7 +250,8 @@ pub fn differing<'s>(
             let order = match (old.peek(), new.peek()) {
                 (None, None) => return None,
                 (Some(one), Some(other)) if Arc::ptr_eq(one, other) => {
-                    (old.next(), new.next());
+                    old.next();
+                    new.next();
                     continue;
                 }
                 (Some(_), None) => Ordering::Less,

@@ -94,6 +94,9 @@ fn compared(outcome: &Result<Accepted, Findings>) -> (Vec<String>, Vec<String>) 
     }
 }
 
+/// A file that is there, and what was made of it.
+type CheckedText = Option<(String, Arc<CheckedDocument>)>;
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(
         std::env::var("TEST_PATCHED_SETS").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
@@ -108,7 +111,7 @@ proptest! {
         texts.resize(7, None);
         let outside = HashSet::new();
         let source = Arc::from("policies");
-        let mut valid: Option<(Vec<Option<(String, Arc<CheckedDocument>)>>, Guardrails, Accepted)> = None;
+        let mut valid: Option<(Vec<CheckedText>, Guardrails, Accepted)> = None;
         for edit in std::iter::once(None).chain(edits.into_iter().map(Some)) {
             if let Some((at, text)) = edit {
                 texts[at] = text;
@@ -118,7 +121,7 @@ proptest! {
                 texts.iter().enumerate().filter_map(|(at, text)| Some(read(at, text.as_ref()?))).collect();
             let guardrails = Guardrails::of(&documents);
             // As a store does: a document that is as it was in the last valid set is not judged again.
-            let checked: Vec<Option<(String, Arc<CheckedDocument>)>> = texts.iter().enumerate().map(|(at, text)| {
+            let checked: Vec<CheckedText> = texts.iter().enumerate().map(|(at, text)| {
                 let text = text.as_ref()?;
                 let known = valid.as_ref().and_then(|(known, under, _)| {
                     known[at].as_ref().filter(|(known, _)| known == text && *under == guardrails).cloned()
