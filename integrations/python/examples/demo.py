@@ -88,7 +88,7 @@ class Login:
         headers = {"Content-Type": kind} | ({} if token is None else {"Authorization": f"Bearer {token}"})
         request = urllib.request.Request(url, body.encode() if body else None, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 return dict(json.load(response))
         except urllib.error.HTTPError as error:
             raise OAuthFailure(error.code, json.loads(error.read())) from None
@@ -152,7 +152,7 @@ class Browser:
         for _ in range(10):
             request = urllib.request.Request(url, body, {"Accept": "text/html", "Origin": _origin(url), "Referer": url})
             try:
-                with self._opener.open(request, timeout=30) as response:
+                with self._opener.open(request, timeout=60) as response:
                     page = response.read().decode()
             except urllib.error.HTTPError as error:
                 location = error.headers.get("Location")

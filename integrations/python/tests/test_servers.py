@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -57,12 +58,13 @@ def server(running: Running) -> Iterator[Running]:
     running.service.stop()
     running.service.policy_file.write_text(POLICY)
     running.service.start()
-    for _ in range(100):
+    for _ in range(400):
         try:
             running.login.register("openid")
             return
         except OAuthFailure as failure:
             assert failure.status == 503
+            threading.Event().wait(0.05)
     raise AssertionError("it did not come back")
 
 
@@ -199,11 +201,12 @@ def test_down_and_back(server: Running) -> None:
 
 def eventually(login: Login, client: dict[str, Any]) -> dict[str, Any]:
     """The login once Scopeward is reached again."""
-    for _ in range(100):
+    for _ in range(400):
         try:
             return login.login(client, "openid offline_access")
         except OAuthFailure as failure:
             assert failure.error == "temporarily_unavailable"
+            threading.Event().wait(0.05)
     raise AssertionError("it did not come back")
 
 
@@ -279,3 +282,36 @@ def test_an_update_without_scope_keeps_what_is_held(running: Running) -> None:
         put(scope="openid root")
     assert (failure.value.status, refused(failure)) == (400, "invalid_client_metadata")
     assert scopes(login.call("GET", url, "", "application/json", put.token)) == {"openid", "offline_access"}  # type: ignore[attr-defined]
+
+
+def test_django_applications_that_did_not_register(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    if running.name != "django_toolkit":
+        pytest.skip("other servers have tests of their own for that")
+    from django.db import connection
+    from oauth2_provider.models import get_application_model
+    from oauth2_provider.settings import oauth2_settings
+
+    document_url = "https://app.example.com/client.json"
+
+    class Fetcher:
+        def fetch(self, client_id: str) -> tuple[dict[str, Any], int]:
+            return {"client_id": client_id, "client_name": "App", "redirect_uris": [demo.REDIRECT_URI], "scope": "admin"}, 600
+
+    monkeypatch.setattr(oauth2_settings, "CIMD_ENABLED", True)
+    monkeypatch.setattr(oauth2_settings, "CIMD_METADATA_FETCHER", Fetcher)
+    get_application_model().objects.create(
+        client_id="by-operator",
+        client_type="public",
+        authorization_grant_type="authorization-code",
+        redirect_uris=demo.REDIRECT_URI,
+    )
+    connection.close()
+    for client_id, source in ((document_url, "CLIENT_SOURCE_CIMD"), ("by-operator", "CLIENT_SOURCE_STATIC")):
+        before = running.last()
+        client = {"client_id": client_id}
+        assert scopes(running.login.login(client, "openid mcp:read")) == {"openid", "mcp:read"}
+        assert scopes(running.login.login(client, "mcp:write")) == {"mcp:write"}
+        with pytest.raises(OAuthFailure) as failure:
+            running.login.authorize(client, "admin")
+        assert refused(failure) == "invalid_scope"
+        assert {event["client"]["source"] for event in running.events(before)} == {source}
