@@ -104,6 +104,8 @@ fn start_prometheus(folder: &Path, target: SocketAddr) -> (Running, SocketAddr) 
             line.split_once("address=127.0.0.1:")?.1.split_whitespace().next()?.parse::<u16>().ok()?;
         (address != 0).then(|| SocketAddr::from(([127, 0, 0, 1], address)))
     });
+    // Before that its API answers with 503.
+    assert!(lines.by_ref().any(|line| line.contains("Server is ready to receive web requests")));
     // Its log is read to the end, or it would stand still when the pipe is full.
     thread::spawn(move || lines.for_each(drop));
     (Running(child), address.expect("it listens"))
@@ -189,19 +191,25 @@ async fn a_real_prometheus_finds_data_for_every_expression() {
         }
     }
     let deadline = Instant::now() + Duration::from_secs(180);
-    for round in 0.. {
-        // The policy changes once, and is wrong from then on: two attempts that a reload shows, and a condition that somebody must see.
-        match round {
-            3 => fs::write(&policy, POLICY.replace("[openid", "[more, openid")).unwrap(),
-            6 => fs::write(&policy, POLICY.replace("[offline_access]", "[nowhere]")).unwrap(),
-            _ => {}
+    let has_data = |expr: &str| tokio::task::block_in_place(|| evaluate(prometheus, expr)) > 0;
+    // The policy changes once, and is wrong from then on: two attempts that a reload shows, and a condition that somebody must see.
+    // Each edit waits until what was before it was scraped, since a change between no scrapes is none.
+    let mut edits = [
+        ("scopeward_policy_generation == 1", POLICY.replace("[openid", "[more, openid")),
+        ("scopeward_policy_generation == 2", POLICY.replace("[offline_access]", "[nowhere]")),
+    ]
+    .into_iter()
+    .peekable();
+    loop {
+        if let Some((_, text)) = edits.next_if(|(seen, _)| has_data(seen)) {
+            fs::write(&policy, text).unwrap();
         }
         for _ in 0..5 {
             ask(&channel).await;
         }
         // What has data once need not have it all the time.
-        wanted.retain(|(_, expr)| tokio::task::block_in_place(|| evaluate(prometheus, expr)) == 0);
-        if round >= 8 && wanted.is_empty() {
+        wanted.retain(|(_, expr)| !has_data(expr));
+        if edits.peek().is_none() && wanted.is_empty() {
             break;
         }
         assert!(Instant::now() < deadline, "without data: {wanted:#?}");
