@@ -16,7 +16,7 @@ export class Decisions {
     this.#place = place;
   }
 
-  /** Another count; one of another process begins anew. */
+  /** Another count; one of another process starts at 0. */
   add({ startTime, uptimeMillis, decisions }) {
     const totals = new Map();
     for (const { decision, reason, count } of decisions) {
