@@ -1,6 +1,6 @@
 //! Spans over OTLP/gRPC: one for each call, and one for each reload of the policy.
 //!
-//! Spans are made with the API and the SDK of OpenTelemetry, and sent by a part of this server ([`SpanExport`]), so that a collector
+//! Spans are made with the API and the SDK of OpenTelemetry, and sent by a part of this server (`SpanExport`), so that a collector
 //! never holds up anything else. Without a collector in the settings there is none of this.
 
 use std::time::{Duration, SystemTime};
