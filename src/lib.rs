@@ -27,6 +27,7 @@ pub mod report;
 pub mod rpc;
 pub mod scope;
 pub mod server;
+pub mod short_list;
 pub mod status;
 pub mod store;
 pub mod suite;

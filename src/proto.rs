@@ -2,6 +2,7 @@
 //!
 //! They lie at the bottom because the audit log stores them as they are sent. The services are the `rpc` module's.
 
+pub mod borrowed;
 pub mod json;
 
 /// The messages and enums of package `scopeward.v1`.

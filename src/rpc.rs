@@ -10,6 +10,7 @@ pub mod codec;
 pub mod convert;
 pub mod count;
 pub mod decision_line;
+pub mod encode;
 pub mod error;
 pub mod explain;
 pub mod limits;

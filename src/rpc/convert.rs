@@ -148,7 +148,7 @@ pub(super) fn reason(reason: Option<decision::Reason>) -> v1::Reason {
     }
 }
 
-fn origin(origin: decision::Origin) -> v1::Origin {
+pub(super) fn origin(origin: decision::Origin) -> v1::Origin {
     match origin {
         decision::Origin::Registered => v1::Origin::Registered,
         decision::Origin::Default => v1::Origin::Default,
