@@ -115,7 +115,7 @@ fn decide(set: &PolicySet, case: &Case, audiences: &[String]) -> bool {
         None => registration::expand(
             set,
             &registration::RegistrationQuestion {
-                audiences,
+                audiences: audiences.into(),
                 scope: case.scope,
                 client,
                 previous_scope: None,
@@ -125,7 +125,12 @@ fn decide(set: &PolicySet, case: &Case, audiences: &[String]) -> bool {
             let registered_scope = Some(registered);
             authorize::check(
                 set,
-                &authorize::AuthorizeQuestion { audiences, scope: case.scope, registered_scope, client },
+                &authorize::AuthorizeQuestion {
+                    audiences: audiences.into(),
+                    scope: case.scope,
+                    registered_scope,
+                    client,
+                },
             )
         }
     };

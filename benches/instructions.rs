@@ -36,6 +36,8 @@ mod callgrind;
 mod collector;
 #[path = "shared/core.rs"]
 mod core;
+#[path = "shared/messages.rs"]
+mod messages;
 #[path = "shared/process.rs"]
 mod process;
 #[path = "shared/question.rs"]
@@ -46,6 +48,8 @@ use question::{BATCH, Question};
 
 /// The variable that makes this process decide so many rounds of the core, and nothing else.
 const CORE_ROUNDS: &str = "BENCH_CORE_ROUNDS";
+/// The same with batches of messages.
+const MESSAGE_ROUNDS: &str = "BENCH_MESSAGE_ROUNDS";
 /// The variable with the path of another build.
 const OTHER: &str = "BENCH_OTHER";
 
@@ -53,6 +57,10 @@ fn main() {
     if let Ok(rounds) = std::env::var(CORE_ROUNDS) {
         let rounds = rounds.parse().unwrap();
         assert_eq!(core::decide(&core::policy(), rounds), core::ALLOWED * rounds);
+        return;
+    }
+    if let Ok(rounds) = std::env::var(MESSAGE_ROUNDS) {
+        assert!(messages::answer(core::set(&question::policy()), rounds.parse().unwrap()) > 0);
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -187,7 +195,9 @@ async fn other(program: &Path) {
         }
     };
     let this = Path::new(env!("CARGO_BIN_EXE_scopeward"));
-    for (name, load) in [("8 connections x 16", &BUSY), ("one at a time", &SINGLE)] {
+    for (name, load) in
+        [("8 connections x 16", &BUSY), ("one at a time", &SINGLE), ("a batch of 100", &BATCHES)]
+    {
         let before = load.instructions(of(program, &[])).await;
         println!("instructions of a call, {name}: {before:.0} of the other build");
         for flags in [&[][..], &["--metrics-per-audience"]] {
@@ -200,16 +210,21 @@ async fn other(program: &Path) {
 
 /// Instructions of the pure core, in this build.
 fn deciding() {
-    let counted = [10, 20].map(|rounds: u64| {
-        let out = tempfile::tempdir().unwrap();
-        let file = out.path().join("callgrind");
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(CORE_ROUNDS, rounds.to_string());
-        assert!(callgrind::under(&command, &file).status().unwrap().success());
-        callgrind::total(&file)
-    });
-    let each = (counted[1] - counted[0]) as f64 / (10 * core::DECISIONS) as f64;
+    let of_a_round = |variable| {
+        let counted = [10, 20].map(|rounds: u64| {
+            let out = tempfile::tempdir().unwrap();
+            let file = out.path().join("callgrind");
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.env(variable, rounds.to_string());
+            assert!(callgrind::under(&command, &file).status().unwrap().success());
+            callgrind::total(&file)
+        });
+        (counted[1] - counted[0]) as f64 / 10.0
+    };
+    let each = of_a_round(CORE_ROUNDS) / core::DECISIONS as f64;
     println!("instructions of a decision of the pure core, mean of six questions: {each:.0}");
+    let each = of_a_round(MESSAGE_ROUNDS) / BATCH as f64;
+    println!("the same from the bytes of a batch to those of its answer, three registered scopes: {each:.0}");
 }
 
 /// What spans add to a call.

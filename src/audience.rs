@@ -173,6 +173,20 @@ mod tests {
         check("1http://Host", "1http://Host");
     }
 
+    proptest::proptest! {
+        /// So a name that is found by its very bytes, which are those of a normal form, need not be normalised.
+        #[test]
+        fn normalising_a_normal_form_changes_nothing(
+            text in "([hH]ttps?|HTTP|x\\+1|1x|)(://|:/|:|)(u@|U:p@|@|)([aA]\\.b|\\[::A\\]|::1|é|)(:|:0?443|:80|:00|:65536|:x|)(/|//|/%7E|/A/\\.\\./|)(\\?|\\?Q=/|\\?\\?|)(#|)"
+        ) {
+            if let Ok(normal) = normalise(&text) {
+                proptest::prop_assert!(matches!(normalise(&normal), Ok(Cow::Borrowed(again)) if again == normal));
+                let bare = without_query(&normal);
+                proptest::prop_assert_eq!(normalise(bare), Ok(Cow::Borrowed(bare)));
+            }
+        }
+    }
+
     #[test]
     fn malformed_audiences_are_refused() {
         #[track_caller]

@@ -3,7 +3,9 @@
 
 use crate::decision::{Answer, Client, LimitError, RequestKind, authorize, check_limits, registration};
 use crate::policy::{ClientSource, PolicySet};
+use crate::proto::borrowed::{CheckRequestRef, ClientRef, ExpandRequestRef};
 use crate::proto::v1;
+use crate::short_list::TextsRef;
 
 /// One question, as on the wire.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -41,22 +43,45 @@ impl Call {
     }
 
     fn registration(&self) -> registration::RegistrationQuestion<'_> {
-        let Self { kind: _, audiences, scope, registered_scope, client } = self;
+        let Self { kind: _, audiences, scope, registered_scope, client: _ } = self;
         registration::RegistrationQuestion {
-            audiences,
+            audiences: audiences.into(),
             scope: scope.as_deref(),
             previous_scope: registered_scope.as_deref(),
-            client: facts(client),
+            client: self.client(),
         }
     }
 
     fn authorize(&self) -> authorize::AuthorizeQuestion<'_> {
-        let Self { kind: _, audiences, scope, registered_scope, client } = self;
+        let Self { kind: _, audiences, scope, registered_scope, client: _ } = self;
         authorize::AuthorizeQuestion {
-            audiences,
+            audiences: audiences.into(),
             scope: scope.as_deref(),
             registered_scope: registered_scope.as_deref(),
-            client: facts(client),
+            client: self.client(),
+        }
+    }
+
+    fn client(&self) -> Client<'_> {
+        let v1::Client {
+            client_id,
+            source: _,
+            client_name,
+            software_id,
+            software_version,
+            redirect_uris,
+            grant_types,
+            application_type,
+        } = &self.client;
+        Client {
+            client_id,
+            source: source(self.client.source()),
+            client_name,
+            software_id,
+            software_version,
+            redirect_uris: redirect_uris.into(),
+            grant_types: grant_types.into(),
+            application_type,
         }
     }
 
@@ -65,42 +90,40 @@ impl Call {
     /// # Errors
     /// The first limit that is exceeded.
     pub fn check_limits(&self) -> Result<(), LimitError> {
-        check_limits(&self.audiences, "")
+        check_limits((&self.audiences).into(), "")
     }
 }
 
-/// A registration as asked over the API, borrowed. What is for the record alone is not in it.
+/// A registration as asked over the API. What is for the record alone is not in it.
 #[must_use]
-pub fn registration(request: &v1::ExpandRegistrationScopesRequest) -> registration::RegistrationQuestion<'_> {
+pub fn registration<'a>(request: &'a ExpandRequestRef<'_>) -> registration::RegistrationQuestion<'a> {
     // Taken apart in full, so that a new field is not forgotten.
-    let v1::ExpandRegistrationScopesRequest { audiences, scope, client, previous_scope, correlation_id: _ } =
-        request;
+    let ExpandRequestRef { audiences, scope, client, previous_scope, correlation_id: _ } = request;
     registration::RegistrationQuestion {
-        audiences,
-        scope: scope.as_deref(),
-        previous_scope: previous_scope.as_deref(),
+        audiences: TextsRef::Borrowed(audiences),
+        scope: *scope,
+        previous_scope: *previous_scope,
         client: client.as_ref().map(facts).unwrap_or_default(),
     }
 }
 
-/// An authorize request as asked over the API, borrowed.
+/// An authorize request as asked over the API.
 #[must_use]
-pub fn authorize(request: &v1::CheckAuthorizeScopesRequest) -> authorize::AuthorizeQuestion<'_> {
-    let v1::CheckAuthorizeScopesRequest { audiences, scope, registered_scope, client, correlation_id: _ } =
-        request;
+pub fn authorize<'a>(request: &'a CheckRequestRef<'_>) -> authorize::AuthorizeQuestion<'a> {
+    let CheckRequestRef { audiences, scope, registered_scope, client, correlation_id: _ } = request;
     authorize::AuthorizeQuestion {
-        audiences,
-        scope: scope.as_deref(),
-        registered_scope: registered_scope.as_deref(),
+        audiences: TextsRef::Borrowed(audiences),
+        scope: *scope,
+        registered_scope: *registered_scope,
         client: client.as_ref().map(facts).unwrap_or_default(),
     }
 }
 
-/// What a client says of itself, borrowed.
-fn facts(client: &v1::Client) -> Client<'_> {
-    let v1::Client {
+/// What a client says of itself.
+fn facts<'a>(client: &'a ClientRef<'_>) -> Client<'a> {
+    let ClientRef {
         client_id,
-        source: _,
+        source: number,
         client_name,
         software_id,
         software_version,
@@ -110,12 +133,12 @@ fn facts(client: &v1::Client) -> Client<'_> {
     } = client;
     Client {
         client_id,
-        source: source(client.source()),
+        source: source(v1::ClientSource::try_from(*number).unwrap_or_default()),
         client_name,
         software_id,
         software_version,
-        redirect_uris,
-        grant_types,
+        redirect_uris: TextsRef::Borrowed(redirect_uris),
+        grant_types: TextsRef::Borrowed(grant_types),
         application_type,
     }
 }
@@ -146,9 +169,9 @@ mod tests {
 
     #[test]
     fn a_source_that_we_do_not_know_is_not_said() {
-        assert_eq!(facts(&v1::Client { source: 99, ..v1::Client::default() }).source, None);
+        assert_eq!(facts(&ClientRef { source: 99, ..ClientRef::default() }).source, None);
         for core in [ClientSource::Dcr, ClientSource::Cimd, ClientSource::Static] {
-            let wire = v1::Client { source: wire_source(core).into(), ..v1::Client::default() };
+            let wire = ClientRef { source: wire_source(core).into(), ..ClientRef::default() };
             assert_eq!(facts(&wire).source, Some(core));
             let name = format!("CLIENT_SOURCE_{}", core.as_str().to_ascii_uppercase());
             assert_eq!(wire_source(core).as_str_name(), name);

@@ -5,7 +5,10 @@
 //! decision and can explain it. A denial is an answer; deciding cannot fail.
 
 use crate::policy::AudiencePolicy;
+use crate::scope::TokenList;
+use crate::short_list::ShortList;
 
+mod asked;
 pub mod authorize;
 pub mod client;
 pub mod limit;
@@ -164,29 +167,55 @@ pub struct Answer<'a> {
     /// Why the whole was denied; `None` means allowed.
     pub reason: Option<Reason>,
     /// The effective scopes, each once; empty on denial, never empty otherwise.
-    pub scope: Vec<&'a str>,
+    pub scope: TokenList<'a>,
     /// The effective scopes that were not asked for, or not registered. In the order of `scope`.
     pub added: Vec<Added<'a>>,
     /// Every scope that was asked for and refused, in the order asked; also on an allowed request
     /// where the policy drops them. Empty where the question was not looked at scope by scope.
     pub refused: Vec<Refused<'a>>,
     /// At authorize, what the caller may take as registered for this request; empty on denial.
-    pub effective_registered_scope: Vec<&'a str>,
-    /// At authorize, which audience grants which scopes, in the order named; an audience that grants
-    /// none is left out. Empty on denial.
-    pub audience_grants: Vec<AudienceGrant<'a>>,
+    pub effective_registered_scope: TokenList<'a>,
+    /// See [`Answer::audience_grants`].
+    pub grants: Grants<'a>,
     /// Whether the scope was omitted, or decided as if it had been because nothing was left of it
     /// (`nothingLeft: default`).
     pub as_omitted: bool,
     /// What to send to the client; `None` if allowed.
     pub oauth_error: Option<OAuthError>,
     /// The audiences that decided, in the order named; empty if they could not be found or were not looked for.
-    pub audiences: Vec<&'a AudiencePolicy>,
+    pub audiences: AudienceList<'a>,
     /// How each scope fared at each audience; only filled in by `explain`.
     pub trail: Vec<ScopeStep<'a>>,
 }
 
-impl Answer<'_> {
+/// The audiences of a question: most have one.
+pub type AudienceList<'a> = ShortList<&'a AudiencePolicy, 1>;
+
+/// Which audiences grant which scopes.
+#[derive(Clone, Debug, Default)]
+pub enum Grants<'a> {
+    /// None does, or the question was another one.
+    #[default]
+    Nothing,
+    /// This one grants all scopes of the answer.
+    Whole(&'a str),
+    /// These grant these; each at least one, in the order of the answer.
+    Parts(Vec<(&'a str, Vec<&'a str>)>),
+}
+
+impl<'a> Answer<'a> {
+    /// At authorize, which audience grants which scopes, in the order named; an audience that grants
+    /// none is left out. None on denial.
+    pub fn audience_grants(&self) -> impl Iterator<Item = AudienceGrant<'_>> {
+        let (whole, parts) = match &self.grants {
+            Grants::Nothing => (None, &[][..]),
+            Grants::Whole(audience) => (Some(AudienceGrant { audience, scope: &self.scope }), &[][..]),
+            Grants::Parts(parts) => (None, &**parts),
+        };
+        let parts = parts.iter().map(|(audience, scope)| AudienceGrant { audience, scope });
+        whole.into_iter().chain(parts)
+    }
+
     /// Returns `true` if the request was allowed.
     #[must_use]
     pub const fn is_allowed(&self) -> bool {
@@ -228,12 +257,12 @@ pub struct Refused<'a> {
 }
 
 /// What one audience grants.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AudienceGrant<'a> {
     /// The audience as spelled in the policy.
     pub audience: &'a str,
     /// Its scopes, in the order of the answer; not empty.
-    pub scope: Vec<&'a str>,
+    pub scope: &'a [&'a str],
 }
 
 /// An error response as OAuth defines it.
@@ -250,24 +279,18 @@ pub struct OAuthError {
 #[derive(Debug, Default)]
 struct Granted<'a> {
     scope: crate::scope::Distinct<'a>,
-    /// For each of `scope`, how it was added; `None` where it was asked for and registered.
-    added: Vec<Option<Added<'a>>>,
+    /// Those of `scope` that were not asked for or not registered, with their positions, in order.
+    added: Vec<(usize, Added<'a>)>,
 }
 
 impl<'a> Granted<'a> {
-    fn with_capacity(capacity: usize) -> Self {
-        Self { scope: crate::scope::Distinct::with_capacity(capacity), added: Vec::with_capacity(capacity) }
-    }
-
     fn is_empty(&self) -> bool {
         self.scope.as_slice().is_empty()
     }
 
     /// Grants what was asked for and needs no origin.
     fn keep(&mut self, scope: &'a str) {
-        if self.scope.push(scope) {
-            self.added.push(None);
-        }
+        self.scope.push(scope);
     }
 
     /// Grants a scope as added. One that is added already keeps the origin that comes first in the order of origins; one
@@ -281,8 +304,10 @@ impl<'a> Granted<'a> {
     fn add_as(&mut self, added: Added<'a>) {
         let (at, is_new) = self.scope.insert(added.scope);
         if is_new {
-            self.added.push(Some(added));
-        } else if let Some(Some(known)) = self.added.get_mut(at) {
+            self.added.push((at, added));
+        } else if let Ok(known) = self.place(at)
+            && let Some((_, known)) = self.added.get_mut(known)
+        {
             if added.origin < known.origin {
                 *known = added;
             } else if added.origin == known.origin {
@@ -299,16 +324,26 @@ impl<'a> Granted<'a> {
             let (at, _) = self.scope.insert(step.scope);
             let rule = trail::rule_name(step.audience, held);
             let added = Added { scope: step.scope, origin, rule, is_registered: false };
-            match self.added.get_mut(at) {
-                Some(known @ None) => *known = Some(added),
-                Some(Some(known)) if origin < known.origin => *known = added,
-                _ => {}
+            match self.place(at) {
+                Err(place) => self.added.insert(place, (at, added)),
+                Ok(place) => {
+                    if let Some((_, known)) =
+                        self.added.get_mut(place).filter(|(_, known)| origin < known.origin)
+                    {
+                        *known = added;
+                    }
+                }
             }
         }
     }
 
-    fn into_parts(self) -> (Vec<&'a str>, Vec<Added<'a>>) {
-        (self.scope.into_vec(), self.added.into_iter().flatten().collect())
+    /// Where the scope at a position is in `added`, or belongs.
+    fn place(&self, at: usize) -> Result<usize, usize> {
+        self.added.binary_search_by_key(&at, |(known, _)| *known)
+    }
+
+    fn into_parts(self) -> (TokenList<'a>, Vec<Added<'a>>) {
+        (self.scope.into_list(), self.added.into_iter().map(|(_, added)| added).collect())
     }
 }
 

@@ -298,13 +298,13 @@ pub(crate) fn is_wider(old: &Answer<'_>, new: &Answer<'_>) -> bool {
         let at = |audience: &str| {
             normalise(audience).map_or_else(|_| audience.to_owned(), std::borrow::Cow::into_owned)
         };
-        let grants = answer.audience_grants.iter();
+        let grants = answer.audience_grants();
         grants
             .flat_map(|grant| grant.scope.iter().map(move |scope| (at(grant.audience), (*scope).to_owned())))
             .collect()
     };
     new.scope.iter().any(|scope| !old.scope.contains(scope))
-        || !new.audience_grants.is_empty() && !granted(new).is_subset(&granted(old))
+        || new.audience_grants().next().is_some() && !granted(new).is_subset(&granted(old))
 }
 
 /// A question and its answers in words.

@@ -529,6 +529,47 @@ audiences:
         assert!(set.audience("").is_err() && set.audience("https://mcp.example.com/x#y").is_err());
     }
 
+    /// What a name means by the rules, one audience after the other: by its normal form, and without its query where that is
+    /// not compared.
+    fn searched<'p>(
+        set: &'p PolicySet,
+        name: &str,
+    ) -> Result<Option<&'p Arc<AudiencePolicy>>, AudienceError> {
+        let normal = audience::normalise(name)?;
+        Ok(set.audiences().iter().find(|policy| {
+            let mut names =
+                std::iter::once(policy.normal()).chain(policy.aliases.iter().map(|alias| &*alias.normal));
+            match policy.ignore_query {
+                true => names.any(|name| audience::without_query(name) == audience::without_query(&normal)),
+                false => names.any(|name| *name == *normal),
+            }
+        }))
+    }
+
+    proptest::proptest! {
+        /// A name is looked up by its bytes first, and normalised only if those are not found.
+        #[test]
+        fn looking_up_by_bytes_first_finds_what_normalising_finds(
+            names in proptest::collection::vec("(https|HTTPS)://[ab](:443|:80|)(/|/x|)(\\?q|)|[aA]|urn:a(\\?q|)", 1..12),
+            declared in 1..8_usize,
+            ignores: [bool; 8],
+        ) {
+            let mut yaml = "audiences:\n".to_owned();
+            for (pair, ignores) in names.chunks(2).zip(ignores).take(declared) {
+                let aliases = pair.get(1).map(|alias| format!(", aliases: ['{alias}']")).unwrap_or_default();
+                let ignores = ignores && audience::is_url(&pair[0]);
+                yaml.push_str(&format!("  '{}': {{scopesSupported: [a], ignoreQuery: {ignores}{aliases}}}\n", pair[0]));
+            }
+            let Ok(accepted) = sample::read(&[("a.yaml", &yaml)]) else { return Ok(()) };
+            let set = accepted.set;
+            for name in names.iter().map(String::as_str).chain(["https://a#", "https://b/?", "", "urn:b"]) {
+                let found = set.audience(name).map(|found| found.map(|policy| policy.normal()));
+                let expected = searched(&set, name).map(|found| found.map(|policy| policy.normal()));
+                proptest::prop_assert_eq!(found, expected, "{} in {}", name, yaml);
+            }
+        }
+    }
+
     #[test]
     fn a_registration_without_audience_is_for_what_the_policy_says() {
         #[track_caller]

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use crate::short_list::ShortList;
+
 pub mod matching;
 
 /// Longest scope token in bytes. A longer one is malformed.
@@ -61,24 +63,78 @@ pub const fn is_token_byte(byte: u8) -> bool {
     matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E)
 }
 
+/// A token of a `scope` parameter as received, with what one look at its bytes tells.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ScannedToken<'a> {
+    /// Its text; not empty.
+    pub text: &'a str,
+    /// Whether it is a scope token (RFC 6749 section 3.3); [`check_token`] says why not.
+    pub is_well_formed: bool,
+    /// Whether there is a `*` in it.
+    pub has_star: bool,
+}
+
 /// Splits a `scope` parameter into its tokens, as received, in order.
 ///
 /// Splits on U+0020 only; leading, trailing and repeated spaces are tolerated, so no empty token
 /// comes out. A TAB or U+00A0 never separates: it stays inside its token, which is then malformed.
 /// Nothing comes out of `""` or `"  "`, which count as omitted (RFC 6749 section 3.1).
+pub fn scan(scope: &str) -> impl Iterator<Item = ScannedToken<'_>> {
+    let mut rest = scope;
+    std::iter::from_fn(move || {
+        let start = rest.bytes().position(|byte| byte != b' ')?;
+        let token = rest.get(start..)?;
+        let mut seen = 0;
+        let end = token.bytes().position(|byte| {
+            let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(MALFORMED);
+            seen |= class;
+            class == SPACE
+        });
+        let (text, after) = token.split_at_checked(end.unwrap_or(token.len()))?;
+        rest = after;
+        let is_well_formed = seen & MALFORMED == 0 && text.len() <= MAX_TOKEN_BYTES;
+        Some(ScannedToken { text, is_well_formed, has_star: seen & STAR != 0 })
+    })
+}
+
+/// What each byte means in a `scope` parameter: 0 for a plain one of a token.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < classes.len() {
+        #[expect(clippy::indexing_slicing, reason = "a constant: the compiler checks it")]
+        let class = &mut classes[byte];
+        *class = match byte as u8 {
+            b' ' => SPACE,
+            b'*' => STAR,
+            byte if is_token_byte(byte) => 0,
+            _ => MALFORMED,
+        };
+        byte += 1;
+    }
+    classes
+};
+const SPACE: u8 = 1;
+const STAR: u8 = 2;
+const MALFORMED: u8 = 4;
+
+/// The tokens of a `scope` parameter as [`scan`] finds them.
 pub fn tokens(scope: &str) -> impl Iterator<Item = &str> {
-    scope.split(' ').filter(|token| !token.is_empty())
+    scan(scope).map(|token| token.text)
 }
 
 /// Splits a `scope` parameter like [`tokens`] and collapses duplicates to the first.
 #[must_use]
-pub fn distinct_tokens(scope: &str) -> Vec<&str> {
+pub fn distinct_tokens(scope: &str) -> TokenList<'_> {
     let mut seen = Distinct::default();
     for token in tokens(scope) {
         seen.push(token);
     }
-    seen.into_vec()
+    seen.into_list()
 }
+
+/// Scopes of a request or of an answer: most have a few.
+pub type TokenList<'a> = ShortList<&'a str, 8>;
 
 /// Scopes in the order in which they were first pushed, each once.
 ///
@@ -86,7 +142,7 @@ pub fn distinct_tokens(scope: &str) -> Vec<&str> {
 /// request of thousands of tokens costs linear time.
 #[derive(Clone, Debug, Default)]
 pub struct Distinct<'a> {
-    list: Vec<&'a str>,
+    list: TokenList<'a>,
     index: HashTable<u32>,
 }
 
@@ -94,12 +150,6 @@ pub struct Distinct<'a> {
 const LINEAR: usize = 16;
 
 impl<'a> Distinct<'a> {
-    /// An empty list with room for `capacity` scopes.
-    #[must_use]
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self { list: Vec::with_capacity(capacity), index: HashTable::new() }
-    }
-
     /// Appends a scope unless it is there already; returns `true` if it was appended.
     pub fn push(&mut self, scope: &'a str) -> bool {
         self.insert(scope).1
@@ -160,7 +210,7 @@ impl<'a> Distinct<'a> {
 
     /// The scopes, in order.
     #[must_use]
-    pub fn into_vec(self) -> Vec<&'a str> {
+    pub fn into_list(self) -> TokenList<'a> {
         self.list
     }
 }
@@ -198,7 +248,7 @@ impl ScopeList {
         for scope in scopes {
             distinct.push(scope);
         }
-        let list = distinct.into_vec();
+        let list = distinct.into_list();
         let mut text = String::with_capacity(list.iter().map(|scope| scope.len() + 3).sum());
         for scope in &list {
             if !text.is_empty() {
@@ -401,7 +451,7 @@ mod tests {
     fn only_spaces_separate() {
         #[track_caller]
         fn check(scope: &str, expected: &[&str]) {
-            assert_eq!(distinct_tokens(scope), expected, "{scope:?}");
+            assert_eq!(*distinct_tokens(scope), *expected, "{scope:?}");
         }
         check("", &[]);
         check("   ", &[]);
@@ -412,6 +462,32 @@ mod tests {
         check("a\nb", &["a\nb"]);
         check("b a b a c", &["b", "a", "c"]);
         check("A a", &["A", "a"]);
+    }
+
+    /// One look at a text finds what splitting it, checking each token and searching it for a `*` find.
+    #[test]
+    fn scanning_says_what_the_grammar_says() {
+        #[track_caller]
+        fn check(scope: &str) {
+            let expected = scope.split(' ').filter(|token| !token.is_empty()).map(|text| ScannedToken {
+                text,
+                is_well_formed: check_token(text).is_ok(),
+                has_star: text.contains('*'),
+            });
+            assert_eq!(scan(scope).collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{scope:?}");
+        }
+        for byte in (0..=0x7F).map(char::from) {
+            for scope in [format!("{byte}"), format!("a{byte}b c"), format!(" {byte} é{byte}")] {
+                check(&scope);
+            }
+        }
+        for scope in ["", "  ", "a", " a  b ", "*", "a* b", "a.*", "é", "a\u{a0}b", "日本 a*"] {
+            check(scope);
+        }
+        for length in [511, 512, 513] {
+            check(&format!("a {} b", "x".repeat(length)));
+        }
+        proptest::proptest!(|(scope in "[ab* .é\t]{0,40}")| check(&scope));
     }
 
     #[test]

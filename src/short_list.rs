@@ -1,4 +1,5 @@
-//! A list that needs no allocation while it is short, as nearly all lists of a question are.
+//! Lists of questions and answers: one that needs no allocation while it is short, as nearly all are, and texts wherever
+//! they are kept.
 
 use std::fmt;
 use std::ops::Deref;
@@ -104,6 +105,59 @@ impl<T: PartialEq, const N: usize> PartialEq for ShortList<T, N> {
 
 impl<T: Eq, const N: usize> Eq for ShortList<T, N> {}
 
+/// Texts in order, borrowed from whoever owns them.
+#[derive(Clone, Copy, Debug)]
+pub enum TextsRef<'a> {
+    /// Of a message.
+    Owned(&'a [String]),
+    /// Of the bytes of a message.
+    Borrowed(&'a [&'a str]),
+}
+
+impl<'a> TextsRef<'a> {
+    /// The texts in order.
+    pub fn iter(self) -> impl Iterator<Item = &'a str> + Clone {
+        let (owned, borrowed) = match self {
+            Self::Owned(list) => (list, &[][..]),
+            Self::Borrowed(list) => (&[][..], list),
+        };
+        owned.iter().map(String::as_str).chain(borrowed.iter().copied())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        match self {
+            Self::Owned(list) => list.len(),
+            Self::Borrowed(list) => list.len(),
+        }
+    }
+
+    /// Returns `true` if there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// A copy of them.
+    #[must_use]
+    pub fn to_vec(self) -> Vec<String> {
+        self.iter().map(str::to_owned).collect()
+    }
+}
+
+impl Default for TextsRef<'_> {
+    fn default() -> Self {
+        Self::Borrowed(&[])
+    }
+}
+
+impl<'a, L: AsRef<[String]> + ?Sized> From<&'a L> for TextsRef<'a> {
+    fn from(list: &'a L) -> Self {
+        Self::Owned(list.as_ref())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +176,18 @@ mod tests {
         check::<1>();
         check::<8>();
         check::<280>();
+    }
+
+    #[test]
+    fn texts_are_the_same_wherever_they_are_kept() {
+        for count in 0..3 {
+            let owned = vec!["a".to_owned(); count];
+            let borrowed = vec!["a"; count];
+            for texts in [TextsRef::from(&owned), TextsRef::Borrowed(&borrowed)] {
+                assert_eq!((texts.len(), texts.is_empty()), (count, count == 0));
+                assert!(texts.iter().eq(borrowed.iter().copied()) && texts.to_vec() == owned);
+            }
+        }
     }
 
     /// Compiles only if the list is covariant: text that lives longer may be used where a shorter life is enough.

@@ -22,7 +22,12 @@ pub fn policy() -> PolicySet {
             audience(at)
         ));
     }
-    let documents = [Document::read(&Arc::from("core.yaml"), &text)];
+    set(&text)
+}
+
+/// The policy of one file.
+pub fn set(text: &str) -> PolicySet {
+    let documents = [Document::read(&Arc::from("core.yaml"), text)];
     check(&Arc::from("core"), &documents).expect("a valid policy").set
 }
 
@@ -43,15 +48,25 @@ pub fn decide(set: &PolicySet, rounds: u64) -> u64 {
                 let audiences = &questions[at];
                 registration::expand(
                     set,
-                    &registration::RegistrationQuestion { audiences, scope, previous_scope: None, client },
+                    &registration::RegistrationQuestion {
+                        audiences: audiences.into(),
+                        scope,
+                        previous_scope: None,
+                        client,
+                    },
                 )
                 .is_allowed()
             };
-            let check = |audiences, scope, registered_scope| {
+            let check = |audiences: &Vec<String>, scope, registered_scope| {
                 let client = Client::default();
                 authorize::check(
                     set,
-                    &authorize::AuthorizeQuestion { audiences, scope, registered_scope, client },
+                    &authorize::AuthorizeQuestion {
+                        audiences: audiences.into(),
+                        scope,
+                        registered_scope,
+                        client,
+                    },
                 )
                 .is_allowed()
             };

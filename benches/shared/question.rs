@@ -42,7 +42,8 @@ impl Question {
     }
 }
 
-fn authorize(scope: &str, registered: &str) -> v1::CheckAuthorizeScopesRequest {
+/// An authorize request of a client.
+pub fn authorize(scope: &str, registered: &str) -> v1::CheckAuthorizeScopesRequest {
     v1::CheckAuthorizeScopesRequest {
         audiences: vec![AUDIENCE.to_owned()],
         scope: Some(scope.to_owned()),
@@ -55,9 +56,13 @@ fn authorize(scope: &str, registered: &str) -> v1::CheckAuthorizeScopesRequest {
 /// A policy with the audience that is asked about.
 pub fn policies() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let text = format!(
-        "audiences:\n  {AUDIENCE}:\n    scopesSupported: [openid, offline_access, \"mcp:read\", \"mcp:write\"]\n    baselineClientScopes: [offline_access]\n"
-    );
-    std::fs::write(folder.path().join("mcp.yaml"), text).unwrap();
+    std::fs::write(folder.path().join("mcp.yaml"), policy()).unwrap();
     folder
+}
+
+/// The same as text.
+pub fn policy() -> String {
+    format!(
+        "audiences:\n  {AUDIENCE}:\n    scopesSupported: [openid, offline_access, \"mcp:read\", \"mcp:write\"]\n    baselineClientScopes: [offline_access]\n"
+    )
 }

@@ -4,25 +4,27 @@
 //! or fails with `invalid_scope`. RFC 8707 section 2: a request may span several resources. Not for the
 //! token endpoint: a refresh may not exceed its grant (RFC 6749 section 6), and this may widen.
 
+use super::asked::AskedScopes;
 use super::refusal::{denial, is_granted, malformed, refusal};
 use super::registered::{Cover, Grantable, Registered};
 use super::target::{self, Targets};
-use super::trail::Trail;
+use super::trail::{Steps, Trail};
 use super::{
-    Added, Answer, AudienceGrant, Client, Coverage, Granted, Origin, Reason, Refused, RequestKind,
-    ScopeOutcome, ScopeStep, Withheld, client, is_forbidden, limit,
+    Added, Answer, Client, Coverage, Granted, Grants, Origin, Reason, Refused, RequestKind, ScopeOutcome,
+    ScopeStep, Withheld, client, is_forbidden, limit,
 };
 use crate::policy::{
     AudiencePolicy, ClientRule, NothingLeft, OmittedScope, PolicySet, Treatment, UnknownRegistration,
 };
 use crate::scope::matching::{ScopeMatching, has_star_segment};
-use crate::scope::{Distinct, check_token, distinct_tokens};
+use crate::scope::{Distinct, TokenList};
+use crate::short_list::TextsRef;
 
 /// An authorize request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AuthorizeQuestion<'a> {
     /// The audiences (`resource`, RFC 8707), as named; none means the default one, or the only one.
-    pub audiences: &'a [String],
+    pub audiences: TextsRef<'a>,
     /// `scope` as received; `None`, `""` and only spaces mean omitted (RFC 6749 section 3.1).
     pub scope: Option<&'a str>,
     /// What the client registered, as stored: `None` means unknown, `""` registered with none.
@@ -37,18 +39,19 @@ pub struct AuthorizeQuestion<'a> {
 /// holds or by the step-up scopes. An allowed answer has at least one scope, in the order asked.
 #[must_use]
 pub fn check<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>) -> Answer<'a> {
-    decide(policy, question, false)
+    decide::<false>(policy, question)
 }
 
 /// Decides as [`check`] does, and fills in the trail.
 #[must_use]
 pub fn explain<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>) -> Answer<'a> {
-    decide(policy, question, true)
+    decide::<true>(policy, question)
 }
 
 const KIND: RequestKind = RequestKind::Authorize;
 
-fn decide<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>, with_trail: bool) -> Answer<'a> {
+/// The evaluator; it records the trail where that is wanted.
+fn decide<'a, const TRAIL: bool>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>) -> Answer<'a> {
     let AuthorizeQuestion { audiences, scope, registered_scope, client } = *question;
     let scope = scope.unwrap_or_default();
     let Targets { audiences, .. } = match target::find(policy, audiences, KIND) {
@@ -59,16 +62,26 @@ fn decide<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>, with_trai
         return Answer { audiences, ..answer };
     }
     let registered = registered_scope.map(Registered::new);
-    let asked = distinct_tokens(scope);
-    let mut authorization = Authorization {
-        holders: audiences
-            .iter()
-            .map(|audience| Holder::new(audience, registered.is_some(), &client))
-            .collect(),
+    let asked = AskedScopes::new(scope);
+    let holder = |audience: &&'a AudiencePolicy| Holder::new(audience, registered.is_some(), &client);
+    // Most questions have one audience, and no need for a list on the heap.
+    let (mut one, mut many);
+    let holders: &mut [Holder<'a>] = match &*audiences {
+        [audience] => {
+            one = holder(audience);
+            std::slice::from_mut(&mut one)
+        }
+        audiences => {
+            many = audiences.iter().map(holder).collect::<Vec<_>>();
+            &mut many
+        }
+    };
+    let mut authorization = Authorization::<TRAIL> {
+        holders,
         audiences: &audiences,
         registered: registered.as_ref(),
-        granted: Granted::with_capacity(asked.len()),
-        trail: Trail::new(with_trail),
+        granted: Granted::default(),
+        trail: Trail::default(),
     };
 
     let refused = authorization.keep(&asked);
@@ -90,7 +103,7 @@ fn decide<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>, with_trai
         authorization.give();
     }
     let Authorization { holders, granted, trail, .. } = authorization;
-    let audience_grants = grants(&holders, granted.scope.as_slice());
+    let grants = grants(holders, granted.scope.as_slice());
     let trail = trail.into_steps();
     let (scope, added) = granted.into_parts();
     if is_rejected || scope.is_empty() {
@@ -107,7 +120,7 @@ fn decide<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>, with_trai
         added,
         refused,
         effective_registered_scope,
-        audience_grants,
+        grants,
         as_omitted: stands_in,
         oauth_error: None,
         audiences,
@@ -116,29 +129,27 @@ fn decide<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>, with_trai
 }
 
 /// An authorize request on its way to an answer.
-struct Authorization<'q, 'a> {
+struct Authorization<'q, 'a, const TRAIL: bool> {
     /// One for each of `audiences`.
-    holders: Vec<Holder<'a>>,
+    holders: &'q mut [Holder<'a>],
     audiences: &'q [&'a AudiencePolicy],
     registered: Option<&'q Registered<'a>>,
     granted: Granted<'a>,
-    trail: Trail<'a>,
+    trail: Trail<'a, TRAIL>,
 }
 
-impl<'a> Authorization<'_, 'a> {
+impl<'a, const TRAIL: bool> Authorization<'_, 'a, TRAIL> {
     /// Keeps what was asked for and may be granted; returns the rest.
-    fn keep(&mut self, asked: &[&'a str]) -> Vec<Refused<'a>> {
+    fn keep(&mut self, asked: &AskedScopes<'a>) -> Vec<Refused<'a>> {
         let Self { holders, audiences: _, registered, granted, trail } = self;
         let mut refused = Vec::new();
-        let mut steps = Vec::with_capacity(holders.len());
-        for token in asked {
-            if let Err(error) = check_token(token) {
+        for token in asked.tokens() {
+            if let Err(error) = asked.check(token) {
                 refused.push(malformed(token, error));
                 continue;
             }
             let cover = registered.map(|registered| Cover::new(registered, token));
-            steps.clear();
-            steps.extend(holders.iter().map(|holder| holder.judge(token, cover.as_ref())));
+            let steps: Steps<'_> = holders.iter().map(|holder| holder.judge(token, cover.as_ref())).collect();
             if is_granted(&steps, true) {
                 granted.keep(token);
                 granted.mark(&steps);
@@ -157,7 +168,7 @@ impl<'a> Authorization<'_, 'a> {
     }
 
     /// Grants what every client gets that holds it, at each audience that grants something that was asked for.
-    fn grant_always(&mut self, asked: &[&'a str]) {
+    fn grant_always(&mut self, asked: &AskedScopes<'a>) {
         let Self { holders, audiences, registered, granted, trail } = self;
         for holder in holders.iter_mut().filter(|holder| !holder.granted.as_slice().is_empty()) {
             let list = holder.audience.always_grant_scopes.iter();
@@ -209,14 +220,17 @@ impl<'a> Authorization<'_, 'a> {
 fn effective<'a>(
     audiences: &[&AudiencePolicy],
     registered: Option<&Registered<'a>>,
-    granted: &[&'a str],
-) -> Vec<&'a str> {
+    granted: &TokenList<'a>,
+) -> TokenList<'a> {
     let registered = registered.map_or(&[][..], Registered::tokens);
-    let mut known = Distinct::with_capacity(granted.len());
+    if *registered == **granted {
+        return granted.clone();
+    }
+    let mut known = Distinct::default();
     for token in granted {
         known.push(token);
     }
-    let mut scope = Distinct::with_capacity(registered.len() + granted.len());
+    let mut scope = Distinct::default();
     for token in registered {
         let is_supported = |audience: &&AudiencePolicy| {
             audience.scope_matching.find(&audience.scopes_supported, token).is_some()
@@ -229,20 +243,22 @@ fn effective<'a>(
     for token in granted {
         scope.push(token);
     }
-    scope.into_vec()
+    scope.into_list()
 }
 
 /// Which audience grants which scopes, in the order of the answer; an audience with none is left out.
-fn grants<'a>(holders: &[Holder<'a>], scope: &[&'a str]) -> Vec<AudienceGrant<'a>> {
-    let grant = |holder: &Holder<'a>| {
-        // In the order of the answer.
-        let scope: Vec<&str> = match holders {
-            [_] => scope.to_vec(),
-            _ => scope.iter().filter(|token| holder.granted.contains(token)).copied().collect(),
+fn grants<'a>(holders: &[Holder<'a>], scope: &[&'a str]) -> Grants<'a> {
+    if let [holder] = holders {
+        return match scope {
+            [] => Grants::Nothing,
+            _ => Grants::Whole(&holder.audience.audience),
         };
-        (!scope.is_empty()).then_some(AudienceGrant { audience: &holder.audience.audience, scope })
+    }
+    let grant = |holder: &Holder<'a>| {
+        let scope: Vec<&str> = scope.iter().filter(|token| holder.granted.contains(token)).copied().collect();
+        (!scope.is_empty()).then_some((&*holder.audience.audience, scope))
     };
-    holders.iter().filter_map(grant).collect()
+    Grants::Parts(holders.iter().filter_map(grant).collect())
 }
 
 /// What a client holds at one audience.

@@ -4,6 +4,7 @@
 //! on it are a convenience, not a proof.
 
 use crate::policy::{AudiencePolicy, ClientCondition, ClientRule, ClientSource, RedirectCondition};
+use crate::short_list::TextsRef;
 use crate::uri::PlainUri;
 
 /// The client of a question. Empty text and empty lists mean that nothing was said.
@@ -20,9 +21,9 @@ pub struct Client<'a> {
     /// `software_version`; no rule looks at it.
     pub software_version: &'a str,
     /// `redirect_uris`.
-    pub redirect_uris: &'a [String],
+    pub redirect_uris: TextsRef<'a>,
     /// `grant_types`; none means `authorization_code` (RFC 7591 section 2).
-    pub grant_types: &'a [String],
+    pub grant_types: TextsRef<'a>,
     /// `application_type` (OpenID Connect Dynamic Client Registration 1.0, section 2).
     pub application_type: &'a str,
 }
@@ -42,7 +43,7 @@ impl Client<'_> {
             application_type,
         } = self;
         let texts = [client_id, client_name, software_id, software_version, application_type];
-        let list = |list: &[String]| list.iter().map(|entry| entry.len() + 2).sum::<usize>();
+        let list = |list: &TextsRef<'_>| list.iter().map(|entry| entry.len() + 2).sum::<usize>();
         texts.into_iter().map(|text| text.len()).sum::<usize>() + list(redirect_uris) + list(grant_types)
     }
 }
@@ -86,10 +87,10 @@ pub fn holds(when: &ClientCondition, client: &Client<'_>) -> bool {
         })
         && redirect_uri.as_ref().is_none_or(|wanted| match wanted {
             RedirectCondition::Loopback => {
-                !client.redirect_uris.is_empty() && client.redirect_uris.iter().all(|uri| is_loopback(uri))
+                !client.redirect_uris.is_empty() && client.redirect_uris.iter().all(is_loopback)
             }
             RedirectCondition::Exact(wanted) => PlainUri::parse(wanted).is_some_and(|wanted| {
-                let is_wanted = |uri: &String| PlainUri::parse(uri).is_some_and(|uri| uri.is_same(&wanted));
+                let is_wanted = |uri| PlainUri::parse(uri).is_some_and(|uri| uri.is_same(&wanted));
                 client.redirect_uris.iter().any(is_wanted)
             }),
         })
@@ -98,7 +99,7 @@ pub fn holds(when: &ClientCondition, client: &Client<'_>) -> bool {
                 if client.grant_types.is_empty() {
                     &**wanted == "authorization_code"
                 } else {
-                    client.grant_types.iter().any(|has| **has == **wanted)
+                    client.grant_types.iter().any(|has| *has == **wanted)
                 }
             })
         })
@@ -215,7 +216,7 @@ mod tests {
                 ..ClientCondition::default()
             };
             let redirect_uris = strings(uris);
-            let client = Client { redirect_uris: &redirect_uris, ..Client::default() };
+            let client = Client { redirect_uris: (&redirect_uris).into(), ..Client::default() };
             assert_eq!(holds(&when, &client), expected, "{uris:?}");
         }
         check(&["http://localhost:33418/callback"], true);
@@ -248,8 +249,8 @@ mod tests {
         };
         let some = strings(&["https://x.example", "https://app.example.com/cb"]);
         let other = strings(&["https://app.example.com/cb/"]);
-        assert!(holds(&when, &Client { redirect_uris: &some, ..Client::default() }));
-        assert!(!holds(&when, &Client { redirect_uris: &other, ..Client::default() }));
+        assert!(holds(&when, &Client { redirect_uris: (&some).into(), ..Client::default() }));
+        assert!(!holds(&when, &Client { redirect_uris: (&other).into(), ..Client::default() }));
     }
 
     #[test]
@@ -259,7 +260,7 @@ mod tests {
             ..ClientCondition::default()
         };
         let both = strings(&["authorization_code", "refresh_token"]);
-        let client = Client { grant_types: &both, ..Client::default() };
+        let client = Client { grant_types: (&both).into(), ..Client::default() };
         assert!(holds(&when(&["refresh_token"]), &client));
         assert!(holds(&when(&["refresh_token", "authorization_code"]), &client));
         assert!(!holds(&when(&["refresh_token", "client_credentials"]), &client));

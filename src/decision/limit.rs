@@ -9,6 +9,7 @@ use hashbrown::HashSet;
 use super::{Answer, Client, Reason, RequestKind, refusal};
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::scope;
+use crate::short_list::TextsRef;
 
 /// Most scopes in one `scope` that the client does not hold yet, duplicates counted; more are a denial.
 pub const MAX_SCOPES: usize = 256;
@@ -59,7 +60,7 @@ pub enum LimitError {
 ///
 /// # Errors
 /// The first [`LimitError`], in the order audiences, `correlation_id`.
-pub fn check_limits(audiences: &[String], correlation_id: &str) -> Result<(), LimitError> {
+pub fn check_limits(audiences: TextsRef<'_>, correlation_id: &str) -> Result<(), LimitError> {
     if audiences.len() > MAX_AUDIENCES {
         let count = audiences.iter().filter(|audience| !audience.is_empty()).count();
         if count > MAX_AUDIENCES {

@@ -1,10 +1,11 @@
 //! Denials and refused scopes in words: for the client (RFC 6749 section 5.2) and for whoever reads `refused`.
 
 use super::{
-    Answer, MAX_DESCRIPTION_BYTES, OAuthError, Reason, Refused, RequestKind, ScopeOutcome, ScopeStep,
+    Answer, AudienceList, Grants, MAX_DESCRIPTION_BYTES, OAuthError, Reason, Refused, RequestKind,
+    ScopeOutcome, ScopeStep,
 };
 use crate::escape::printable;
-use crate::scope::TokenError;
+use crate::scope::{TokenError, TokenList};
 
 /// A denial without more.
 pub(super) fn denied<'a>(
@@ -15,14 +16,14 @@ pub(super) fn denied<'a>(
 ) -> Answer<'a> {
     Answer {
         reason: Some(reason),
-        scope: Vec::new(),
+        scope: TokenList::new(),
         added: Vec::new(),
         refused,
-        effective_registered_scope: Vec::new(),
-        audience_grants: Vec::new(),
+        effective_registered_scope: TokenList::new(),
+        grants: Grants::Nothing,
         as_omitted: false,
         oauth_error: Some(OAuthError { error: kind.error(reason), error_description }),
-        audiences: Vec::new(),
+        audiences: AudienceList::new(),
         trail: Vec::new(),
     }
 }

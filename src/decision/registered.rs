@@ -7,7 +7,7 @@ use std::cell::{OnceCell, RefCell};
 
 use crate::policy::AudiencePolicy;
 use crate::scope::matching::{ScopeMatching, has_empty_segment, has_star_segment, prefixes};
-use crate::scope::{Distinct, check_token, tokens};
+use crate::scope::{Distinct, scan};
 
 /// Most registered tokens with a `*` segment that cover other scopes under `wildcard`, the first ones: as many as one
 /// request can register. Further ones cover nothing but themselves.
@@ -26,11 +26,12 @@ impl<'a> Registered<'a> {
     /// Tokens outside the grammar are ignored.
     pub(super) fn new(scope: &'a str) -> Self {
         let mut registered = Self { tokens: Distinct::default(), longest: 0, patterns: Vec::new() };
-        for token in tokens(scope).filter(|token| check_token(token).is_ok()) {
-            let (at, is_new) = registered.tokens.insert(token);
+        for token in scan(scope).filter(|token| token.is_well_formed) {
+            let (at, is_new) = registered.tokens.insert(token.text);
             if is_new {
-                registered.longest = registered.longest.max(token.len());
-                if registered.patterns.len() < MAX_PATTERNS && has_star_segment(token) {
+                registered.longest = registered.longest.max(token.text.len());
+                if token.has_star && registered.patterns.len() < MAX_PATTERNS && has_star_segment(token.text)
+                {
                     registered.patterns.push(at);
                 }
             }

@@ -3,22 +3,24 @@
 //! RFC 7591 section 2 lets a server use a default set where `scope` is omitted, and section 3.2.1
 //! lets it replace what was asked for; a refusal is `invalid_client_metadata` (section 3.2.2).
 
+use super::asked::AskedScopes;
 use super::refusal::{denial, is_granted, malformed, refusal};
 use super::registered::Registered;
 use super::target::{self, Targets};
-use super::trail::Trail;
+use super::trail::{Steps, Trail};
 use super::{
-    Answer, Client, Coverage, Granted, Reason, Refused, RequestKind, ScopeOutcome, ScopeStep, Withheld,
-    client, is_forbidden, limit,
+    Answer, Client, Coverage, Granted, Grants, Reason, Refused, RequestKind, ScopeOutcome, ScopeStep,
+    Withheld, client, is_forbidden, limit,
 };
 use crate::policy::{AudiencePolicy, NothingLeft, PolicySet, Treatment};
-use crate::scope::{check_token, distinct_tokens};
+use crate::scope::TokenList;
+use crate::short_list::TextsRef;
 
 /// A registration request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RegistrationQuestion<'a> {
     /// The audiences it is for, as named; none means those that the policy has for registrations.
-    pub audiences: &'a [String],
+    pub audiences: TextsRef<'a>,
     /// `scope` as received; `None`, `""` and only spaces mean omitted (RFC 6749 section 3.1).
     pub scope: Option<&'a str>,
     /// What the client holds so far, where this is an update (RFC 7592 section 2.2); `None` for a new registration.
@@ -34,18 +36,19 @@ pub struct RegistrationQuestion<'a> {
 /// allowed answer has at least one scope. Deciding on the answer's own scope changes nothing.
 #[must_use]
 pub fn expand<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>) -> Answer<'a> {
-    decide(policy, question, false)
+    decide::<false>(policy, question)
 }
 
 /// Decides as [`expand`] does, and fills in the trail.
 #[must_use]
 pub fn explain<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>) -> Answer<'a> {
-    decide(policy, question, true)
+    decide::<true>(policy, question)
 }
 
 const KIND: RequestKind = RequestKind::Registration;
 
-fn decide<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>, with_trail: bool) -> Answer<'a> {
+/// The evaluator; it records the trail where that is wanted.
+fn decide<'a, const TRAIL: bool>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>) -> Answer<'a> {
     let RegistrationQuestion { audiences, scope, previous_scope, client } = *question;
     let scope = scope.unwrap_or_default();
     let targets = match target::find(policy, audiences, KIND) {
@@ -56,12 +59,9 @@ fn decide<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>, with_t
         return Answer { audiences: targets.audiences, ..answer };
     }
     let previous = previous_scope.map(Registered::new);
-    let asked = distinct_tokens(scope);
-    let mut registration = Registration {
-        targets,
-        granted: Granted::with_capacity(asked.len() + 4),
-        trail: Trail::new(with_trail),
-    };
+    let asked = AskedScopes::new(scope);
+    let mut registration =
+        Registration::<TRAIL> { targets, granted: Granted::default(), trail: Trail::default() };
 
     let refused = registration.keep(&asked, previous.as_ref());
     let Targets { audiences, .. } = &registration.targets;
@@ -96,8 +96,8 @@ fn decide<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>, with_t
         scope,
         added,
         refused,
-        effective_registered_scope: Vec::new(),
-        audience_grants: Vec::new(),
+        effective_registered_scope: TokenList::new(),
+        grants: Grants::Nothing,
         as_omitted: stands_in,
         oauth_error: None,
         audiences,
@@ -106,25 +106,23 @@ fn decide<'a>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>, with_t
 }
 
 /// A registration on its way to an answer.
-struct Registration<'a> {
+struct Registration<'a, const TRAIL: bool> {
     targets: Targets<'a>,
     granted: Granted<'a>,
-    trail: Trail<'a>,
+    trail: Trail<'a, TRAIL>,
 }
 
-impl<'a> Registration<'a> {
+impl<'a, const TRAIL: bool> Registration<'a, TRAIL> {
     /// Keeps what was asked for and may be registered; returns the rest.
-    fn keep(&mut self, asked: &[&'a str], previous: Option<&Registered<'a>>) -> Vec<Refused<'a>> {
+    fn keep(&mut self, asked: &AskedScopes<'a>, previous: Option<&Registered<'a>>) -> Vec<Refused<'a>> {
         let Self { targets: Targets { audiences, forbid_together }, granted, trail } = self;
         let mut refused = Vec::new();
-        let mut steps = Vec::with_capacity(audiences.len());
-        for token in asked {
-            if let Err(error) = check_token(token) {
+        for token in asked.tokens() {
+            if let Err(error) = asked.check(token) {
                 refused.push(malformed(token, error));
                 continue;
             }
-            steps.clear();
-            steps.extend(audiences.iter().map(|audience| judge(audience, token)));
+            let steps: Steps<'_> = audiences.iter().map(|audience| judge(audience, token)).collect();
             if is_granted(&steps, *forbid_together) {
                 granted.keep(token);
             } else {

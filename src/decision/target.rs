@@ -1,12 +1,13 @@
 //! Which audiences a question is for: those it names, or those that stand in where it names none.
 
-use super::{Answer, Reason, RequestKind, refusal};
-use crate::policy::{AudiencePolicy, PolicySet};
+use super::{Answer, AudienceList, Reason, RequestKind, refusal};
+use crate::policy::PolicySet;
+use crate::short_list::TextsRef;
 
 /// The audiences of a question.
 pub(super) struct Targets<'a> {
     /// Each once, in the order named; not empty.
-    pub(super) audiences: Vec<&'a AudiencePolicy>,
+    pub(super) audiences: AudienceList<'a>,
     /// Whether one that forbids a scope takes it from all of them: where the request named them. A registration that
     /// names none is for authorize requests that each decide for their own audience.
     pub(super) forbid_together: bool,
@@ -15,10 +16,10 @@ pub(super) struct Targets<'a> {
 /// Finds the audiences of a question. An empty name is one that was left out (RFC 6749 section 3.1).
 pub(super) fn find<'a>(
     policy: &'a PolicySet,
-    named: &'a [String],
+    named: TextsRef<'_>,
     kind: RequestKind,
 ) -> Result<Targets<'a>, Box<Answer<'a>>> {
-    let mut found: Vec<&AudiencePolicy> = Vec::with_capacity(named.len());
+    let mut found = AudienceList::new();
     let mut reason = None;
     let mut offenders: Vec<(Reason, &str)> = Vec::new();
     for name in named.iter().filter(|name| !name.is_empty()) {
@@ -49,8 +50,8 @@ pub(super) fn find<'a>(
     Ok(Targets { audiences, forbid_together: kind != RequestKind::Registration })
 }
 
-fn unnamed(policy: &PolicySet, kind: RequestKind) -> Option<Vec<&AudiencePolicy>> {
-    let found: Vec<&AudiencePolicy> = match kind {
+fn unnamed(policy: &PolicySet, kind: RequestKind) -> Option<AudienceList<'_>> {
+    let found: AudienceList<'_> = match kind {
         // RFC 7591 knows no `resource`: a registration is for whatever this server protects.
         RequestKind::Registration => {
             policy.registration_audiences().iter().map(|audience| &**audience).collect()

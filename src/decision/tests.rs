@@ -43,10 +43,10 @@ fn brief(answer: &Answer<'_>) -> String {
     if !answer.effective_registered_scope.is_empty() {
         parts.push(format!("registered {}", join(&answer.effective_registered_scope)));
     }
-    if answer.audiences.len() > 1 && !answer.audience_grants.is_empty() {
-        let grants = answer.audience_grants.iter();
+    if answer.audiences.len() > 1 && answer.audience_grants().next().is_some() {
+        let grants = answer.audience_grants();
         let grants: Vec<String> =
-            grants.map(|grant| format!("{}={}", grant.audience, join(&grant.scope))).collect();
+            grants.map(|grant| format!("{}={}", grant.audience, join(grant.scope))).collect();
         parts.push(format!("grants {}", grants.join(", ")));
     }
     parts.join(" | ")
@@ -74,7 +74,7 @@ fn sound(answer: &Answer<'_>) {
         assert!(is_plain(description), "{description:?}");
         assert!(answer.scope.is_empty() && answer.added.is_empty(), "{answer:?}");
         assert!(
-            answer.effective_registered_scope.is_empty() && answer.audience_grants.is_empty(),
+            answer.effective_registered_scope.is_empty() && answer.audience_grants().next().is_none(),
             "{answer:?}"
         );
     } else {
@@ -96,8 +96,12 @@ fn expand<'a>(
     scope: Option<&'a str>,
     client: Client<'a>,
 ) -> Answer<'a> {
-    let question =
-        |scope| super::registration::RegistrationQuestion { audiences, scope, previous_scope: None, client };
+    let question = |scope| super::registration::RegistrationQuestion {
+        audiences: audiences.into(),
+        scope,
+        previous_scope: None,
+        client,
+    };
     let answer = super::registration::expand(set, &question(scope));
     sound(&answer);
     if answer.is_allowed() {
@@ -105,7 +109,7 @@ fn expand<'a>(
         let again = super::registration::expand(
             set,
             &super::registration::RegistrationQuestion {
-                audiences,
+                audiences: audiences.into(),
                 scope: Some(&own),
                 previous_scope: None,
                 client,
@@ -128,14 +132,14 @@ fn check<'a>(
 ) -> Answer<'a> {
     let answer = super::authorize::check(
         set,
-        &super::authorize::AuthorizeQuestion { audiences, scope, registered_scope, client },
+        &super::authorize::AuthorizeQuestion { audiences: audiences.into(), scope, registered_scope, client },
     );
     sound(&answer);
     for scope in &answer.scope {
         assert!(answer.effective_registered_scope.contains(scope), "{answer:?}");
-        assert!(answer.audience_grants.iter().any(|grant| grant.scope.contains(scope)), "{answer:?}");
+        assert!(answer.audience_grants().any(|grant| grant.scope.contains(scope)), "{answer:?}");
     }
-    for grant in &answer.audience_grants {
+    for grant in answer.audience_grants() {
         assert!(!grant.scope.is_empty() && grant.scope.iter().all(|scope| answer.scope.contains(scope)));
     }
     answer
@@ -145,7 +149,7 @@ fn check<'a>(
 fn what_the_caller_controls_has_limits() {
     #[track_caller]
     fn limits(audiences: &[String], correlation_id: &str, expected: Option<&str>) {
-        let error = check_limits(audiences, correlation_id).err().map(|error| error.to_string());
+        let error = check_limits(audiences.into(), correlation_id).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), expected);
     }
     limits(&[], "", None);
@@ -206,7 +210,8 @@ fn more_than_64_kib_of_client_metadata_are_a_denial() {
     for (over, reason) in [(0, None), (1, Some(Reason::ClientTooLarge))] {
         let name = "x".repeat(MAX_CLIENT_BYTES + over - 5);
         let redirect_uris = strings(&["abc"]);
-        let client = Client { client_name: &name, redirect_uris: &redirect_uris, ..Client::default() };
+        let client =
+            Client { client_name: &name, redirect_uris: (&redirect_uris).into(), ..Client::default() };
         assert_eq!(client.bytes(), MAX_CLIENT_BYTES + over);
         let answer = expand(&set, &[], Some("a"), client);
         assert_eq!(answer.reason, reason);
@@ -283,7 +288,7 @@ fn an_answer_up_to_every_limit_is_the_next_question() {
             true => (0..audiences.min(16)).map(|at| format!("a{at}")).collect(),
             false => Vec::new(),
         };
-        let question = super::registration::RegistrationQuestion { audiences: &named, ..Default::default() };
+        let question = super::registration::RegistrationQuestion { audiences: (&named).into(), ..Default::default() };
         let answer = super::registration::expand(&set, &question);
         sound(&answer);
         if answer.is_allowed() {
@@ -302,7 +307,7 @@ fn an_answer_up_to_every_limit_is_the_next_question() {
             };
             prop_assert!(next.encoded_len() <= 256 * 1024, "{} bytes", next.encoded_len());
             let again = super::registration::RegistrationQuestion {
-                audiences: &named, previous_scope: Some(&own), ..Default::default()
+                audiences: (&named).into(), previous_scope: Some(&own), ..Default::default()
             };
             let update = super::registration::expand(&set, &again);
             prop_assert_eq!(&update.scope, &answer.scope);

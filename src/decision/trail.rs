@@ -2,6 +2,7 @@
 
 use super::{Origin, Reason};
 use crate::policy::AudiencePolicy;
+use crate::short_list::ShortList;
 
 /// How one scope fared at one audience. Positions are 0-based in the compiled lists.
 #[derive(Clone, Copy, Debug)]
@@ -93,20 +94,16 @@ pub enum Withheld {
     NotHeld,
 }
 
-/// The steps of an answer, kept where they are wanted: a question may have very many.
-#[derive(Debug)]
-pub(super) struct Trail<'a> {
-    is_wanted: bool,
+/// The steps of an answer, kept where they are `WANTED`: a question may have very many.
+#[derive(Debug, Default)]
+pub(super) struct Trail<'a, const WANTED: bool> {
     steps: Vec<ScopeStep<'a>>,
 }
 
-impl<'a> Trail<'a> {
-    pub(super) const fn new(is_wanted: bool) -> Self {
-        Self { is_wanted, steps: Vec::new() }
-    }
-
+impl<'a, const WANTED: bool> Trail<'a, WANTED> {
+    #[inline]
     pub(super) fn record(&mut self, steps: &[ScopeStep<'a>]) {
-        if self.is_wanted {
+        if WANTED {
             self.steps.extend_from_slice(steps);
         }
     }
@@ -115,6 +112,9 @@ impl<'a> Trail<'a> {
         self.steps
     }
 }
+
+/// How one scope fared at each audience of a question.
+pub(super) type Steps<'a> = ShortList<ScopeStep<'a>, 1>;
 
 /// The rule name that a scope is given under; `""` for everything but a client rule.
 pub(super) fn rule_name<'a>(audience: &'a AudiencePolicy, held: Coverage<'a>) -> &'a str {

@@ -5,6 +5,7 @@ use super::{Client, MAX_SCOPES, authorize, registration};
 use crate::policy::PolicySet;
 use crate::policy::cost::{AudienceCost, COMPARED_PER_LOOKUP};
 use crate::scope;
+use crate::short_list::TextsRef;
 
 /// How many look-ups deciding a registration takes at most; closer to what it takes where that is more than `enough`.
 #[must_use]
@@ -15,7 +16,7 @@ pub fn of_registration(
 ) -> usize {
     let registration::RegistrationQuestion { audiences, scope, previous_scope, client } = question;
     let (scope, held) = (scope.unwrap_or_default(), previous_scope.unwrap_or_default());
-    let (count, together) = match named(audiences) {
+    let (count, together) = match named(*audiences) {
         0 => (policy.registration_audiences().len(), 1),
         named => (named, named),
     };
@@ -27,7 +28,7 @@ pub fn of_registration(
 pub fn of_authorize(policy: &PolicySet, question: &authorize::AuthorizeQuestion<'_>, enough: usize) -> usize {
     let authorize::AuthorizeQuestion { audiences, scope, registered_scope, client } = question;
     let (scope, held) = (scope.unwrap_or_default(), registered_scope.unwrap_or_default());
-    let count = match named(audiences) {
+    let count = match named(*audiences) {
         0 if policy.unnamed_means_all() => policy.audiences().len(),
         named => named,
     };
@@ -35,7 +36,7 @@ pub fn of_authorize(policy: &PolicySet, question: &authorize::AuthorizeQuestion<
     Work { policy, count, together: count, scope, held, client }.lookups(enough)
 }
 
-fn named(audiences: &[String]) -> usize {
+fn named(audiences: TextsRef<'_>) -> usize {
     audiences.iter().filter(|audience| !audience.is_empty()).count()
 }
 
@@ -93,7 +94,7 @@ mod tests {
     fn work(policy: &PolicySet, count: usize, scope: &str, registered: &str) -> usize {
         let audiences = vec!["a0".to_owned(); count];
         let question = authorize::AuthorizeQuestion {
-            audiences: &audiences,
+            audiences: (&audiences).into(),
             scope: Some(scope),
             registered_scope: Some(registered),
             client: Client::default(),
@@ -143,7 +144,7 @@ mod tests {
         };
         assert!(of_registration(&policy, &ordinary, 0) < 10_000);
         let uris = vec![String::new(); 10_000];
-        let client = Client { redirect_uris: &uris, ..Client::default() };
+        let client = Client { redirect_uris: (&uris).into(), ..Client::default() };
         let rules = "{name: r, when: {redirectUri: loopback}, baselineClientScopes: [a]}";
         let policy = set(&format!("audiences: {{a0: {{scopesSupported: [a], clientRules: [{rules}]}}}}"));
         let question = registration::RegistrationQuestion { client, ..Default::default() };

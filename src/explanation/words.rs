@@ -293,8 +293,7 @@ fn client_gets(answer: &Answer<'_>, asked: Asked) -> Vec<String> {
             let mut lines = vec![format!("scope={scope} (RFC 6749 section 3.3)")];
             lines.extend(
                 answer
-                    .audience_grants
-                    .iter()
+                    .audience_grants()
                     .map(|grant| format!("at {}: {}", clean(grant.audience), grant.scope.join(" "))),
             );
             lines

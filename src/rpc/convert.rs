@@ -41,11 +41,11 @@ pub fn check_response(
         added: added(&answer),
         reason: reason(answer.reason).into(),
         refused: refused(&answer),
-        oauth_error: answer.oauth_error.map(oauth_error),
         policy: Some(policy_version(policy)),
         decision_id: decision_id.to_string(),
         effective_registered_scope: join(&answer.effective_registered_scope),
-        audience_grants: answer.audience_grants.iter().map(audience_grant).collect(),
+        audience_grants: answer.audience_grants().map(audience_grant).collect(),
+        oauth_error: answer.oauth_error.map(oauth_error),
     }
 }
 
@@ -126,8 +126,8 @@ fn oauth_error(error: decision::OAuthError) -> v1::OAuthError {
     v1::OAuthError { error: error.error.to_owned(), error_description: error.error_description }
 }
 
-fn audience_grant(grant: &AudienceGrant<'_>) -> v1::AudienceGrant {
-    v1::AudienceGrant { audience: grant.audience.to_owned(), scope: join(&grant.scope) }
+fn audience_grant(grant: AudienceGrant<'_>) -> v1::AudienceGrant {
+    v1::AudienceGrant { audience: grant.audience.to_owned(), scope: join(grant.scope) }
 }
 
 /// Why the whole was denied; unspecified if it was not.

@@ -260,6 +260,8 @@ impl Collector for AudienceCollector {
 mod tests {
     use super::*;
     use crate::decision::{Added, Refused};
+    use crate::decision::{AudienceList, Grants};
+    use crate::scope::TokenList;
 
     /// What is logged on this thread.
     #[derive(Clone, Debug, Default)]
@@ -313,14 +315,14 @@ mod tests {
         });
         Answer {
             reason,
-            scope: Vec::new(),
+            scope: TokenList::new(),
             added: added.collect(),
             refused: refused.collect(),
-            effective_registered_scope: Vec::new(),
-            audience_grants: Vec::new(),
+            effective_registered_scope: TokenList::new(),
+            grants: Grants::Nothing,
             as_omitted: false,
             oauth_error: None,
-            audiences: Vec::new(),
+            audiences: AudienceList::new(),
             trail: Vec::new(),
         }
     }

@@ -44,7 +44,7 @@ impl LoggedDecisions {
             Self::Denied | Self::All => {}
         }
         let audiences = if answer.audiences.is_empty() {
-            list(asked_audiences.iter().map(|audience| shown(audience)))
+            list(asked_audiences.iter().map(shown))
         } else {
             list(answer.audiences.iter().map(|audience| shown(&audience.audience)))
         };
@@ -57,7 +57,7 @@ impl LoggedDecisions {
             reason = answer.reason.map(|reason| reason.as_str()),
             method = method.name(),
             audiences,
-            client_id = client.map(|client| shown(&client.client_id)),
+            client_id = client.map(|client| shown(client.client_id)),
             asked = requested_scope.map(|scope| list(tokens(scope).map(shown))),
             effective = list(answer.scope.iter().map(|scope| (*scope).to_owned())),
             added = list(added),

@@ -97,10 +97,9 @@ impl WireMessage for EncodedExpand<'_> {
 impl WireMessage for EncodedCheck<'_> {
     fn put(&self, sink: &mut impl FieldSink) {
         self.0.put(sink);
-        let Answer { effective_registered_scope, audience_grants, .. } = self.0.answer;
-        sink.scopes(9, effective_registered_scope);
-        for grant in audience_grants {
-            sink.message(10, grant);
+        sink.scopes(9, &self.0.answer.effective_registered_scope);
+        for grant in self.0.answer.audience_grants() {
+            sink.message(10, &grant);
         }
     }
 }

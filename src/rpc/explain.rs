@@ -11,6 +11,7 @@ use crate::explanation::places::Places;
 use crate::explanation::words::{AnswerText, grpcurl};
 use crate::explanation::{Asked, Explanation};
 use crate::policy::PolicySet;
+use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
 use crate::proto::json::{self, JsonError};
 use crate::rpc::convert;
 use crate::rpc::error::RpcError;
@@ -32,17 +33,14 @@ pub trait ExplainedRequest: Message + Name + Default {
     /// `correlation_id`.
     fn correlation_id(&self) -> &str;
 
-    /// What the client says of itself.
-    fn client(&self) -> Client<'_>;
-
     /// What matters of it to the explanation.
     fn asked(&self) -> Asked;
 
     /// How many look-ups deciding takes at most; closer to what it takes where that is more than `enough`.
     fn work(&self, policy: &PolicySet, enough: usize) -> usize;
 
-    /// The answer with its trail.
-    fn answer<'a>(&'a self, policy: &'a PolicySet) -> Answer<'a>;
+    /// Calls `then` with the answer and its trail, and with what the client says of itself.
+    fn with_answer<T>(&self, policy: &PolicySet, then: impl FnOnce(Answer<'_>, Client<'_>) -> T) -> T;
 
     /// The answer as a message, without a decision id: nothing came of it.
     fn response(answer: Answer<'_>, policy: &Active) -> Self::Response;
@@ -57,7 +55,7 @@ pub trait ExplainedRequest: Message + Name + Default {
             let (message, limit) = (Self::NAME.to_owned(), MAX_MESSAGE_BYTES);
             return Err(RpcError::MessageTooLarge { message, limit, actual });
         }
-        check_limits(self.audiences(), self.correlation_id())
+        check_limits(self.audiences().into(), self.correlation_id())
             .map_err(|error| convert::limit_error(&error, ""))
     }
 
@@ -71,16 +69,17 @@ pub trait ExplainedRequest: Message + Name + Default {
 
     /// Answers and explains. `is_near_wanted` says whether an unknown audience is compared with all that there are.
     fn explain(&self, policy: &Active, places: &Places, is_near_wanted: bool) -> Explained<Self::Response> {
-        let answer = self.answer(&policy.set);
-        let explanation = Explanation::new(places, &answer, &self.client(), self.asked());
-        let explanation = if is_near_wanted {
-            explanation.with_near_audiences(&policy.set, places, self.audiences())
-        } else {
-            explanation
-        };
-        let text = explanation.text(&answer, self.asked());
-        let is_allowed = answer.is_allowed();
-        Explained { is_allowed, explanation, text, response: Self::response(answer, policy) }
+        self.with_answer(&policy.set, |answer, client| {
+            let explanation = Explanation::new(places, &answer, &client, self.asked());
+            let explanation = if is_near_wanted {
+                explanation.with_near_audiences(&policy.set, places, self.audiences())
+            } else {
+                explanation
+            };
+            let text = explanation.text(&answer, self.asked());
+            let is_allowed = answer.is_allowed();
+            Explained { is_allowed, explanation, text, response: Self::response(answer, policy) }
+        })
     }
 }
 
@@ -110,20 +109,18 @@ impl ExplainedRequest for v1::ExpandRegistrationScopesRequest {
         &self.correlation_id
     }
 
-    fn client(&self) -> Client<'_> {
-        call::registration(self).client
-    }
-
     fn asked(&self) -> Asked {
         Asked::Registration
     }
 
     fn work(&self, policy: &PolicySet, enough: usize) -> usize {
-        work::of_registration(policy, &call::registration(self), enough)
+        work::of_registration(policy, &call::registration(&ExpandRequestRef::of(self)), enough)
     }
 
-    fn answer<'a>(&'a self, policy: &'a PolicySet) -> Answer<'a> {
-        registration::explain(policy, &call::registration(self))
+    fn with_answer<T>(&self, policy: &PolicySet, then: impl FnOnce(Answer<'_>, Client<'_>) -> T) -> T {
+        let request = ExpandRequestRef::of(self);
+        let question = call::registration(&request);
+        then(registration::explain(policy, &question), question.client)
     }
 
     fn response(answer: Answer<'_>, policy: &Active) -> Self::Response {
@@ -145,10 +142,6 @@ impl ExplainedRequest for v1::CheckAuthorizeScopesRequest {
         &self.correlation_id
     }
 
-    fn client(&self) -> Client<'_> {
-        call::authorize(self).client
-    }
-
     fn asked(&self) -> Asked {
         Asked::Authorize {
             scope_omitted: self.scope.as_ref().is_none_or(|scope| scope.trim_matches(' ').is_empty()),
@@ -157,11 +150,13 @@ impl ExplainedRequest for v1::CheckAuthorizeScopesRequest {
     }
 
     fn work(&self, policy: &PolicySet, enough: usize) -> usize {
-        work::of_authorize(policy, &call::authorize(self), enough)
+        work::of_authorize(policy, &call::authorize(&CheckRequestRef::of(self)), enough)
     }
 
-    fn answer<'a>(&'a self, policy: &'a PolicySet) -> Answer<'a> {
-        authorize::explain(policy, &call::authorize(self))
+    fn with_answer<T>(&self, policy: &PolicySet, then: impl FnOnce(Answer<'_>, Client<'_>) -> T) -> T {
+        let request = CheckRequestRef::of(self);
+        let question = call::authorize(&request);
+        then(authorize::explain(policy, &question), question.client)
     }
 
     fn response(answer: Answer<'_>, policy: &Active) -> Self::Response {

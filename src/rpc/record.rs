@@ -16,12 +16,14 @@ use uuid::Uuid;
 use crate::audit::{cut_client, new_event};
 use crate::budget::Permit;
 use crate::decision::{Answer, MAX_SCOPES, Reason};
+use crate::proto::borrowed::ClientRef;
 use crate::rpc::caller::{CallerIdentity, PeerAddress};
 use crate::rpc::convert;
 use crate::rpc::count::DecidingMethod;
 use crate::rpc::trace_parent::TraceParent;
 use crate::rpc::v1;
 use crate::scope::join;
+use crate::short_list::TextsRef;
 use crate::store::Active;
 
 /// Keeps a record of answers.
@@ -99,9 +101,9 @@ pub struct AnsweredCall<'a> {
     /// The RPC.
     pub method: DecidingMethod,
     /// The audiences as asked. Those that decided are in `answer`.
-    pub asked_audiences: &'a [String],
+    pub asked_audiences: TextsRef<'a>,
     /// The client as claimed; `None` if the request had none.
-    pub client: Option<&'a v1::Client>,
+    pub client: Option<&'a ClientRef<'a>>,
     /// The requested scope as received.
     pub requested_scope: Option<&'a str>,
     /// The registered scope as received; at registration the previous scope.
@@ -138,7 +140,7 @@ impl AnsweredCall<'_> {
             RecordKind::Expansion => v1::AuditEventKind::Expansion,
             RecordKind::Denial => v1::AuditEventKind::Denial,
         };
-        let mut client = client.cloned();
+        let mut client = client.map(ClientRef::to_message);
         let client_truncated = client.as_mut().is_some_and(cut_client);
         // The audiences that decided; as named where they could not be found.
         let audiences = if answer.audiences.is_empty() {

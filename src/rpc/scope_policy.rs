@@ -15,7 +15,8 @@ use uuid::Uuid;
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::budget::Budget;
 use crate::call;
-use crate::decision::{authorize, check_limits, registration, work};
+use crate::decision::{Answer, authorize, check_limits, registration, work};
+use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::caller::CallerIdentity;
 use crate::rpc::convert;
@@ -130,12 +131,13 @@ impl ScopePolicy {
         AbortOnDropHandle::new(deciding).await.unwrap_or(Err(RpcError::Internal))
     }
 
-    /// Takes room for the record of a question before it is decided, so that no decision is made that cannot be recorded.
-    fn reserve(&self, request: &impl Message) -> Result<Room, RpcError> {
+    /// Takes room for the record of a question of so many bytes before it is decided, so that no decision is made that cannot be
+    /// recorded.
+    fn reserve(&self, bytes: usize) -> Result<Room, RpcError> {
         let Some(recorder) = &self.recorder else {
             return Ok(Room::default());
         };
-        recorder.reserve(request.encoded_len()).map_err(|_| RpcError::AuditQueueFull)
+        recorder.reserve(bytes).map_err(|_| RpcError::AuditQueueFull)
     }
 
     /// Tells everybody of an answer who is told of each. Returns what the answer has to wait for.
@@ -149,27 +151,24 @@ impl ScopePolicy {
         self.recorder.as_ref()?.record(kind, answered, room)
     }
 
-    fn expand(
+    /// Decides a registration whose message has so many bytes; `respond` makes the answer into what is sent.
+    fn expand<T>(
         &self,
-        request: &v1::ExpandRegistrationScopesRequest,
+        request: &ExpandRequestRef<'_>,
+        bytes: usize,
         policy: &Arc<Active>,
         call: CallFacts<'_>,
-    ) -> Result<Answered<v1::ExpandRegistrationScopesResponse>, RpcError> {
-        check_limits(&request.audiences, &request.correlation_id)
-            .map_err(|error| convert::limit_error(&error, ""))?;
+        respond: impl FnOnce(Answer<'_>, &Active, Uuid) -> T,
+    ) -> Result<Answered<T>, RpcError> {
         let question = call::registration(request);
-        let room = self.reserve(request)?;
+        check_limits(question.audiences, request.correlation_id)
+            .map_err(|error| convert::limit_error(&error, ""))?;
+        let room = self.reserve(bytes)?;
         let answer = registration::expand(&policy.set, &question);
         let decision_id = Uuid::now_v7();
         if let Some(shadow) = &self.shadow {
-            shadow.offer(
-                request,
-                ShadowRequest::Expand,
-                DecidingMethod::Expand,
-                policy,
-                known(call),
-                decision_id,
-            );
+            let asked = || ShadowRequest::Expand(request.to_message());
+            shadow.offer(asked, bytes, DecidingMethod::Expand, policy, known(call), decision_id);
         }
         let answered = AnsweredCall {
             method: DecidingMethod::Expand,
@@ -177,36 +176,41 @@ impl ScopePolicy {
             client: request.client.as_ref(),
             requested_scope: question.scope,
             registered_scope: question.previous_scope,
-            correlation_id: &request.correlation_id,
+            correlation_id: request.correlation_id,
             answer: &answer,
             policy,
             decision_id,
             call,
         };
         let durable = self.decided(answered, room);
-        Ok(Answered { response: convert::expand_response(answer, policy, decision_id), durable })
+        Ok(Answered { response: respond(answer, policy, decision_id), durable })
     }
 
-    /// `path` leads to the question inside of the request, for errors.
-    fn check(
+    /// Decides an authorize request whose message has so many bytes. `path` leads to the question inside of the request, for
+    /// errors; `respond` makes the answer into what is sent.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the call")]
+    fn check<T>(
         &self,
-        request: &v1::CheckAuthorizeScopesRequest,
+        request: &CheckRequestRef<'_>,
+        bytes: usize,
         policy: &Arc<Active>,
         call: CallFacts<'_>,
         method: DecidingMethod,
         path: impl FnOnce() -> String,
-    ) -> Result<Answered<v1::CheckAuthorizeScopesResponse>, RpcError> {
-        check_limits(&request.audiences, &request.correlation_id)
-            .map_err(|error| convert::limit_error(&error, &path()))?;
+        respond: impl FnOnce(Answer<'_>, &Active, Uuid) -> T,
+    ) -> Result<Answered<T>, RpcError> {
         let question = call::authorize(request);
-        let room = self.reserve(request)?;
+        check_limits(question.audiences, request.correlation_id)
+            .map_err(|error| convert::limit_error(&error, &path()))?;
+        let room = self.reserve(bytes)?;
         let answer = authorize::check(&policy.set, &question);
         if question.registered_scope.is_none() {
             self.counts.unknown_registration(question.client.source);
         }
         let decision_id = Uuid::now_v7();
         if let Some(shadow) = &self.shadow {
-            shadow.offer(request, ShadowRequest::Check, method, policy, known(call), decision_id);
+            let asked = || ShadowRequest::Check(request.to_message());
+            shadow.offer(asked, bytes, method, policy, known(call), decision_id);
         }
         let answered = AnsweredCall {
             method,
@@ -214,14 +218,14 @@ impl ScopePolicy {
             client: request.client.as_ref(),
             requested_scope: question.scope,
             registered_scope: question.registered_scope,
-            correlation_id: &request.correlation_id,
+            correlation_id: request.correlation_id,
             answer: &answer,
             policy,
             decision_id,
             call,
         };
         let durable = self.decided(answered, room);
-        Ok(Answered { response: convert::check_response(answer, policy, decision_id), durable })
+        Ok(Answered { response: respond(answer, policy, decision_id), durable })
     }
 
     fn check_item(
@@ -237,7 +241,8 @@ impl ScopePolicy {
             let field = format!("checks[{at}]");
             return Err(RpcError::OverLimit { field, unit: "bytes", limit: MAX_MESSAGE_BYTES, actual });
         }
-        self.check(request, policy, call, DecidingMethod::BatchCheck, || format!("checks[{at}]."))
+        let (method, path) = (DecidingMethod::BatchCheck, || format!("checks[{at}]."));
+        self.check(&CheckRequestRef::of(request), actual, policy, call, method, path, convert::check_response)
     }
 }
 
@@ -249,12 +254,15 @@ impl ScopePolicyService for ScopePolicy {
     ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
         let is_large = self.with_policy(&head.extensions, |policy| {
-            let question = call::registration(&request);
-            Ok(work::of_registration(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS)
+            let request = ExpandRequestRef::of(&request);
+            Ok(work::of_registration(&policy.set, &call::registration(&request), MAX_LOOKUPS) > MAX_LOOKUPS)
         })?;
         let expand = move |service: &Self| {
             let extensions = &head.extensions;
-            service.with_policy(extensions, |policy| service.expand(&request, policy, head.call()))
+            let (bytes, request) = (request.encoded_len(), ExpandRequestRef::of(&request));
+            service.with_policy(extensions, |policy| {
+                service.expand(&request, bytes, policy, head.call(), convert::expand_response)
+            })
         };
         let answered = if is_large { self.elsewhere(expand).await? } else { expand(self)? };
         Ok(Response::new(answered.wait().await?))
@@ -266,12 +274,14 @@ impl ScopePolicyService for ScopePolicy {
     ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
         let is_large = self.with_policy(&head.extensions, |policy| {
-            let question = call::authorize(&request);
-            Ok(work::of_authorize(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS)
+            let request = CheckRequestRef::of(&request);
+            Ok(work::of_authorize(&policy.set, &call::authorize(&request), MAX_LOOKUPS) > MAX_LOOKUPS)
         })?;
         let check = move |service: &Self| {
+            let (bytes, request) = (request.encoded_len(), CheckRequestRef::of(&request));
+            let (method, path, respond) = (DecidingMethod::Check, String::new, convert::check_response);
             service.with_policy(&head.extensions, |policy| {
-                service.check(&request, policy, head.call(), DecidingMethod::Check, String::new)
+                service.check(&request, bytes, policy, head.call(), method, path, respond)
             })
         };
         let answered = if is_large { self.elsewhere(check).await? } else { check(self)? };
@@ -298,7 +308,8 @@ impl ScopePolicyService for ScopePolicy {
         let mut records = Vec::new();
         let mut left = MAX_LOOKUPS;
         for (at, check) in checks.into_iter().enumerate() {
-            let lookups = work::of_authorize(&policy.set, &call::authorize(&check), MAX_LOOKUPS);
+            let asked = CheckRequestRef::of(&check);
+            let lookups = work::of_authorize(&policy.set, &call::authorize(&asked), MAX_LOOKUPS);
             let answered = if lookups > MAX_LOOKUPS {
                 let (head, policy) = (Arc::clone(&head), Arc::clone(&policy));
                 let decide = move |service: &Self| service.check_item(at, &check, &policy, head.call());

@@ -20,6 +20,7 @@ use crate::audience::normalise;
 use crate::budget::{Budget, Permit};
 use crate::call;
 use crate::decision::{Answer, authorize, registration};
+use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
 use crate::proto::v1;
 use crate::proto::v1::ShadowDifferenceKind;
 use crate::rpc::convert;
@@ -178,23 +179,23 @@ impl Shadow {
         &self.0.tracker
     }
 
-    /// Puts a question into the queue if there is room; never waits.
-    pub(super) fn offer<M: Message + Clone>(
+    /// Puts a question whose request has so many bytes into the queue if there is room; never waits.
+    pub(super) fn offer(
         &self,
-        request: &M,
-        kind: impl FnOnce(M) -> ShadowRequest,
+        request: impl FnOnce() -> ShadowRequest,
+        bytes: usize,
         method: DecidingMethod,
         serving: &Arc<Active>,
         known: Option<Arc<[Box<str>]>>,
         decision_id: Uuid,
     ) {
         let ShadowState { queue, room, counts, .. } = &*self.0;
-        let (Ok(place), Ok(room)) = (queue.try_reserve(), room.take(request.encoded_len())) else {
+        let (Ok(place), Ok(room)) = (queue.try_reserve(), room.take(bytes)) else {
             counts.dropped(DropCause::QueueFull).inc();
             return;
         };
         place.send(ShadowQuestion {
-            request: kind(request.clone()),
+            request: request(),
             method,
             serving: Arc::clone(serving),
             known,
@@ -228,14 +229,16 @@ impl Shadow {
         let policies = [serving, shadow];
         let (found, audiences, client, requested, registered) = match &question.request {
             ShadowRequest::Expand(request) => {
-                let asked = call::registration(request);
+                let asked = ExpandRequestRef::of(request);
+                let asked = call::registration(&asked);
                 let answers = policies.map(|active| (active, registration::expand(&active.set, &asked)));
                 let v1::ExpandRegistrationScopesRequest { audiences, client, scope, previous_scope, .. } =
                     request;
                 (difference(answers), audiences, client, scope, previous_scope)
             }
             ShadowRequest::Check(request) => {
-                let asked = call::authorize(request);
+                let asked = CheckRequestRef::of(request);
+                let asked = call::authorize(&asked);
                 let answers = policies.map(|active| (active, authorize::check(&active.set, &asked)));
                 let v1::CheckAuthorizeScopesRequest { audiences, client, scope, registered_scope, .. } =
                     request;
@@ -332,7 +335,7 @@ fn kind(given: &Answer<'_>, other: &Answer<'_>) -> Option<ShadowDifferenceKind> 
 /// Which scopes are granted, and at which audiences.
 fn granted<'a>(answer: &'a Answer<'_>) -> BTreeSet<(String, &'a str)> {
     let whole = answer.scope.iter().map(|scope| (String::new(), *scope));
-    let by_audience = answer.audience_grants.iter().flat_map(|grant| {
+    let by_audience = answer.audience_grants().flat_map(|grant| {
         let audience = normalise(grant.audience).map_or_else(|_| grant.audience.to_owned(), Cow::into_owned);
         grant.scope.iter().map(move |scope| (audience.clone(), *scope))
     });
@@ -344,7 +347,7 @@ fn granted<'a>(answer: &'a Answer<'_>) -> BTreeSet<(String, &'a str)> {
 fn details<'a>(answer: &'a Answer<'_>) -> impl PartialEq + use<'a> {
     (
         answer.reason,
-        answer.scope.as_slice(),
+        &*answer.scope,
         answer.added.iter().map(|added| (added.scope, added.origin, added.rule)).collect::<Vec<_>>(),
         answer.refused.iter().map(|refused| (refused.scope, refused.reason)).collect::<Vec<_>>(),
     )
@@ -411,7 +414,9 @@ mod tests {
     }
 
     fn offer(shadow: &Shadow, serving: &Arc<Active>, request: &v1::CheckAuthorizeScopesRequest) {
-        shadow.offer(request, ShadowRequest::Check, DecidingMethod::Check, serving, None, Uuid::now_v7());
+        let asked = || ShadowRequest::Check(request.clone());
+        let bytes = request.encoded_len();
+        shadow.offer(asked, bytes, DecidingMethod::Check, serving, None, Uuid::now_v7());
     }
 
     #[track_caller]

@@ -7,7 +7,7 @@ use super::{Case, Decision, ExpectedAdded, ExpectedRefused};
 use crate::decision::{Origin, Reason, RequestKind};
 use crate::escape::shown;
 use crate::policy::finding::Position;
-use crate::scope::{check_token, distinct_tokens};
+use crate::scope::{TokenList, check_token, distinct_tokens};
 
 /// One expectation that cannot be met.
 pub(super) struct ImpossibleExpectation {
@@ -34,7 +34,7 @@ pub(super) fn problems(case: &Case) -> Vec<ImpossibleExpectation> {
 struct ExpectationCheck<'c> {
     case: &'c Case,
     /// The tokens of the requested scope; empty if it is omitted.
-    asked: Vec<&'c str>,
+    asked: TokenList<'c>,
     problems: Vec<ImpossibleExpectation>,
 }
 
@@ -98,7 +98,7 @@ impl<'c> ExpectationCheck<'c> {
     fn scope(&mut self) {
         let expect = &self.case.expect;
         for text in [&expect.scope, &expect.effective_registered_scope].into_iter().flatten() {
-            for token in distinct_tokens(&text.value) {
+            for token in &distinct_tokens(&text.value) {
                 if let Err(error) = check_token(token) {
                     let message = format!("`{}` is in no answer: {error}", shown(token));
                     self.report(text.position, token, message, "remove it");

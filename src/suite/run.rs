@@ -218,7 +218,7 @@ fn compare(case: &Case, answer: &Answer<'_>) -> Vec<Mismatch> {
         );
     }
     if let Some(grants) = audience_grants {
-        let actual = &answer.audience_grants;
+        let actual = &answer.audience_grants().collect::<Vec<_>>();
         found.entries(
             "audienceGrants",
             grants,

@@ -54,7 +54,7 @@ fn reading(cell: &str) -> Option<[String; 3]> {
 fn verdicts(spelling: &str) -> [bool; 3] {
     let uris = [spelling.to_owned()];
     let by_id = Client { client_id: spelling, source: Some(ClientSource::Cimd), ..Client::default() };
-    let by_redirect = Client { redirect_uris: &uris, ..Client::default() };
+    let by_redirect = Client { redirect_uris: (&uris).into(), ..Client::default() };
     let host = ClientCondition { client_id_host: Some("claude.ai".into()), ..ClientCondition::default() };
     let redirect = |redirect| ClientCondition { redirect_uri: Some(redirect), ..ClientCondition::default() };
     [

@@ -11,6 +11,7 @@ use crate::policy::sample::read;
 use crate::policy::{ClientSource, PolicySet};
 use crate::scope::matching::ScopeMatching::{self, Exact, Hierarchic, Wildcard};
 use crate::scope::matching::has_star_segment;
+use crate::scope::{TokenList, distinct_tokens};
 
 pub(crate) const SCOPES: &[&str] = &[
     "a", "a.b", "a.b.c", "a.c", "a.*", "a.*.c", "*", "*.b", "b", "b.a", "b.*", "a..b", "b.", "c:*", "openid",
@@ -190,8 +191,8 @@ impl Asked {
         Client { source: self.source, ..Client::default() }
     }
 
-    pub(crate) fn tokens(&self) -> Vec<&str> {
-        crate::scope::distinct_tokens(self.scope.as_deref().unwrap_or_default())
+    pub(crate) fn tokens(&self) -> TokenList<'_> {
+        distinct_tokens(self.scope.as_deref().unwrap_or_default())
     }
 
     pub(crate) fn expand<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
@@ -201,7 +202,7 @@ impl Asked {
     pub(crate) fn update<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
         let (audiences, scope, client) = (&self.audiences, self.scope.as_deref(), self.client());
         let question = registration::RegistrationQuestion {
-            audiences,
+            audiences: audiences.into(),
             scope,
             previous_scope: self.registered.as_deref(),
             client,

@@ -90,9 +90,9 @@ proptest! {
         for scope in &answer.effective_registered_scope {
             prop_assert!(received.contains(scope) || answer.scope.contains(scope), "{:?}", answer);
         }
-        for grant in &answer.audience_grants {
+        for grant in answer.audience_grants() {
             let audience = set.audience(grant.audience).unwrap().unwrap();
-            prop_assert!(is_subsequence(&grant.scope, &answer.scope));
+            prop_assert!(is_subsequence(grant.scope, &answer.scope));
             prop_assert!(grant.scope.iter().all(|scope| supports(audience, scope)), "{:?}", answer);
         }
         {
@@ -244,7 +244,7 @@ proptest! {
         let is_plain = |answer: &Answer<'_>| tokens.is_empty() || answer.scope.iter().any(|scope| tokens.contains(scope));
         if singles.iter().all(is_plain) && is_plain(&whole) {
             let mut union: Vec<&str> = singles.iter().flat_map(|one| one.scope.iter().copied()).collect();
-            let mut scope = whole.scope.clone();
+            let mut scope = whole.scope.to_vec();
             union.sort_unstable();
             union.dedup();
             scope.sort_unstable();

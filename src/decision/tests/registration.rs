@@ -233,7 +233,7 @@ fn matching_rules_come_behind_the_baseline_in_policy_order() {
     );
     check_as(
         policy,
-        Client { redirect_uris: &redirect_uris, ..claude },
+        Client { redirect_uris: (&redirect_uris).into(), ..claude },
         Some("d"),
         "ALLOW d a c b | added a=BASELINE c=BASELINE@loopback b=BASELINE@claude",
     );

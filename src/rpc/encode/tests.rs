@@ -10,7 +10,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
 
 use super::*;
 use crate::decision::tests::draw::{asked, compiled, policies};
-use crate::decision::{Origin, Reason};
+use crate::decision::{AudienceList, Grants, Origin, Reason};
 use crate::policy::sample::{api, set};
 use crate::rpc::{FILE_DESCRIPTOR_SET, v1};
 
@@ -98,23 +98,26 @@ fn answers_are_written_as_prost_writes_them() {
         let text = "é".repeat(length / 2) + &"x".repeat(length % 2);
         for (reason, origin) in Reason::ALL.into_iter().zip(Origin::ALL.into_iter().cycle()) {
             for count in 0..3 {
-                let scope = || vec![&*text; count];
+                let scope = || std::iter::repeat_n(&*text, count);
                 note(compare(&policy, || Answer {
                     reason: (count > 0).then_some(reason),
-                    scope: scope(),
+                    scope: scope().collect(),
                     added: vec![Added { scope: &text, origin, rule: &text, is_registered: false }; count],
                     refused: vec![
                         Refused { scope: &text, reason, is_registered: None, message: text.clone() };
                         count
                     ],
-                    effective_registered_scope: scope(),
-                    audience_grants: vec![AudienceGrant { audience: &text, scope: scope() }; count],
+                    effective_registered_scope: scope().collect(),
+                    grants: match count {
+                        1 => Grants::Whole(&text),
+                        _ => Grants::Parts(vec![(&text, scope().collect()); count]),
+                    },
                     as_omitted: false,
                     oauth_error: (count > 0).then(|| OAuthError {
                         error: if count == 1 { "" } else { "invalid_scope" },
                         error_description: text.clone(),
                     }),
-                    audiences: Vec::new(),
+                    audiences: AudienceList::new(),
                     trail: Vec::new(),
                 }));
             }

@@ -84,11 +84,11 @@ proptest! {
                 let client = Client::default();
                 for audience in accepted.set.audiences().iter() {
                     let audiences = [audience.audience.clone().into_string()];
-                    let question = registration::RegistrationQuestion { audiences: &audiences, client, ..Default::default() };
+                    let question = registration::RegistrationQuestion { audiences: (&audiences).into(), client, ..Default::default() };
                     let answer = registration::expand(&accepted.set, &question);
                     let own = answer.scope.join(" ");
                     let question = authorize::AuthorizeQuestion {
-                        audiences: &audiences,
+                        audiences: (&audiences).into(),
                         scope: Some(&own),
                         registered_scope: None,
                         client,
