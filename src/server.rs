@@ -24,6 +24,7 @@ use tower::Service;
 use tracing::{debug, info, warn};
 
 use crate::rpc::FILE_DESCRIPTOR_SET;
+use crate::rpc::scope_policy::ScopePolicy;
 use crate::server::accept::{Connection, Connections, accept};
 use crate::server::access::Gate;
 use crate::server::call::Calls;
@@ -66,6 +67,7 @@ pub mod pressure;
 mod process;
 pub mod recorder;
 pub mod reload;
+mod response;
 pub mod service_manager;
 mod shadow;
 pub mod shutdown;
@@ -99,9 +101,11 @@ pub async fn run(
     let connections = Connections::new(&limits, pressure.clone());
     let (gate, traces) = (services.gate.clone(), services.traces.clone());
     let acceptors = services.acceptors.clone();
+    let direct = services.direct.clone();
     let (methods, routes) = services.into_routes()?;
     let calls = Calls {
         routes,
+        direct,
         methods: methods.clone(),
         lifecycle: lifecycle.clone(),
         pressure,
@@ -177,6 +181,7 @@ pub struct Services {
     traces: Option<Traces>,
     acceptors: TaskRequests,
     routes: Routes,
+    direct: Option<ScopePolicy>,
     names: Vec<&'static str>,
 }
 
@@ -197,6 +202,7 @@ impl Services {
             traces: None,
             acceptors: TaskRequests::default(),
             routes: Routes::default(),
+            direct: None,
             names: Vec::new(),
         }
     }
@@ -236,6 +242,13 @@ impl Services {
         self
     }
 
+    /// Adds the service that decides, which answers plain calls without its generated server.
+    #[must_use]
+    pub fn with_scope_policy(mut self, policy: ScopePolicy) -> Self {
+        self.direct = Some(policy.clone());
+        self.with(policy.into_server())
+    }
+
     /// Adds a generated server, such as `ScopePolicyServiceServer`.
     #[must_use]
     pub fn with<S>(mut self, service: S) -> Self
@@ -255,7 +268,17 @@ impl Services {
 
     /// With health and reflection.
     fn into_routes(self) -> Result<(Methods, Routes), ServerError> {
-        let Self { lifecycle, pressure: _, calls, gate: _, traces: _, acceptors: _, routes, names } = self;
+        let Self {
+            lifecycle,
+            pressure: _,
+            calls,
+            gate: _,
+            traces: _,
+            acceptors: _,
+            routes,
+            direct: _,
+            names,
+        } = self;
         let served: Vec<_> = names.iter().copied().chain(BESIDES).collect();
         let methods = Methods::of(&served, &calls).map_err(ServerError::Descriptors)?;
         let health = HealthServer::new(HealthService::new(lifecycle, &names));

@@ -10,7 +10,7 @@ use prost_types::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::caller::CallerIdentity;
+use super::caller::CallOrigin;
 use super::error::{Overload, RpcError};
 use super::v1;
 use super::v1::stream_audit_events_request::Start as WireStart;
@@ -45,9 +45,11 @@ impl v1::audit_service_server::AuditService for Audit {
         &self,
         request: Request<v1::StreamAuditEventsRequest>,
     ) -> Result<Response<EventStream>, Status> {
-        let own = CallerIdentity::restricted(request.extensions());
-        let own = own.and_then(|caller| Some((caller.audiences.clone()?, Arc::clone(&caller.name))));
-        let mut query = query(request.into_inner())?;
+        let (_, mut extensions, request) = request.into_parts();
+        let identity = CallOrigin::take(&mut extensions).identity;
+        let own =
+            identity.and_then(|own| Some((own.caller.audiences.clone()?, Arc::clone(&own.caller.name))));
+        let mut query = query(request)?;
         if let Some((audiences, caller)) = own {
             query.filter = query.filter.within(&audiences, &caller);
         }

@@ -1,4 +1,4 @@
-//! Who calls: where the connection comes from, and which caller of the access file it is. In the extensions of every call.
+//! Who calls: where the connection comes from, and which caller of the access file it is.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Extensions;
 
+use super::notes::DecisionNotes;
 use super::v1;
 use crate::access::AuthenticatedBy;
 use crate::store::Active;
@@ -76,6 +77,38 @@ impl Caller {
     }
 }
 
+/// Where a call comes from, and who wants to know what it decides. In the extensions of calls of generated services; a call that came
+/// over no connection has none.
+#[derive(Clone, Debug, Default)]
+pub struct CallOrigin {
+    /// Where the connection comes from; `None` if there is none.
+    pub peer: Option<PeerAddress>,
+    /// Who calls; `None` without an access file.
+    pub identity: Option<CallerIdentity>,
+    /// Where what is decided is noted, if the call has a span.
+    pub notes: Option<DecisionNotes>,
+}
+
+impl CallOrigin {
+    /// The audiences that the caller knows, if not all.
+    #[must_use]
+    pub fn known_audiences(&self) -> Option<&Arc<[Box<str>]>> {
+        self.identity.as_ref()?.caller.audiences.as_ref()
+    }
+
+    /// The policy as the caller sees it; `None` if it sees all of it.
+    #[must_use]
+    pub fn view(&self, active: &Active) -> Option<Arc<Active>> {
+        self.identity.as_ref()?.caller.view(active)
+    }
+
+    /// Takes it out of the extensions of a call.
+    #[must_use]
+    pub fn take(extensions: &mut Extensions) -> Self {
+        extensions.remove().unwrap_or_default()
+    }
+}
+
 /// Which caller a call is from. Not there without an access file.
 #[derive(Clone, Debug)]
 pub struct CallerIdentity {
@@ -86,12 +119,6 @@ pub struct CallerIdentity {
 }
 
 impl CallerIdentity {
-    /// The caller of a call that knows certain audiences only.
-    #[must_use]
-    pub fn restricted(extensions: &Extensions) -> Option<&Caller> {
-        extensions.get::<Self>().map(|identity| &*identity.caller).filter(|caller| caller.audiences.is_some())
-    }
-
     /// As in audit events.
     #[must_use]
     pub fn message(&self) -> v1::Caller {

@@ -1,9 +1,11 @@
 //! The codec of our messages: protobuf, where a request that cannot be decoded is an INVALID_ARGUMENT of ours.
 //!
-//! How large a message may be is checked before it gets here, from its length prefix. Encoding is left to `tonic_prost`.
+//! How large a message may be is checked before it gets here, from its length prefix. Generated services leave encoding to
+//! `tonic_prost`; [`framed`] is for calls that are answered without one.
 
 use std::marker::PhantomData;
 
+use bytes::{Buf, BufMut, Bytes};
 use prost::{Message, Name};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
@@ -56,14 +58,33 @@ where
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(buf).map(Some).map_err(|error| {
-            let cause = error.to_string();
-            if U::NAME.ends_with("Request") {
-                RpcError::MalformedMessage { cause }.into()
-            } else {
-                // A response that cannot be read is the fault of neither the caller nor its request.
-                Status::internal(cause)
-            }
-        })
+        decode(buf).map(Some)
     }
 }
+
+/// Decodes the bytes of a message.
+pub(super) fn decode<U: Default + Message + Name>(bytes: impl Buf) -> Result<U, Status> {
+    U::decode(bytes).map_err(|error| {
+        let cause = error.to_string();
+        if U::NAME.ends_with("Request") {
+            RpcError::MalformedMessage { cause }.into()
+        } else {
+            // A response that cannot be read is the fault of neither the caller nor its request.
+            Status::internal(cause)
+        }
+    })
+}
+
+/// A message with its length prefix: no compression, and its length in bytes (gRPC over HTTP/2, "Length-Prefixed-Message").
+pub(super) fn framed(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut bytes = Vec::with_capacity(PREFIX_BYTES + length);
+    bytes.put_u8(0);
+    // No answer has more than a few megabytes.
+    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    message.encode_raw(&mut bytes);
+    bytes.into()
+}
+
+/// A compression flag and four bytes of length.
+pub const PREFIX_BYTES: usize = 5;

@@ -33,6 +33,12 @@ pub enum DecidingMethod {
 impl DecidingMethod {
     const ALL: [Self; 3] = [Self::Expand, Self::Check, Self::BatchCheck];
 
+    /// The RPC of a path, if it decides.
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.path() == path)
+    }
+
     /// The path of the RPC, such as `/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes`.
     #[must_use]
     pub const fn path(self) -> &'static str {

@@ -8,7 +8,7 @@ use super::count::DecidingMethod;
 use super::record::AnsweredCall;
 use crate::decision::Reason;
 
-/// In the extensions of calls that have a span, and of no others. Clones share it.
+/// Of calls that have a span, and of no others. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct DecisionNotes(Arc<Mutex<Option<NotedDecisions>>>);
 

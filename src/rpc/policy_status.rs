@@ -21,7 +21,7 @@ use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
 use tower::Service;
 
-use super::caller::CallerIdentity;
+use super::caller::CallOrigin;
 use super::v1;
 use super::v1::policy_status_service_server::PolicyStatusServiceServer;
 use crate::audience::normalise;
@@ -250,7 +250,7 @@ fn limit_to(report: &mut v1::GetShadowReportResponse, known: &[Box<str>]) {
 
 /// The audiences that the caller knows, if not all.
 fn known(extensions: &Extensions) -> Option<Arc<[Box<str>]>> {
-    CallerIdentity::restricted(extensions)?.audiences.clone()
+    extensions.get::<CallOrigin>()?.known_audiences().cloned()
 }
 
 /// The body that a handler gives instead of a message, in the extensions of its response.

@@ -9,15 +9,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::SystemTime;
 
-use http::Extensions;
-use tonic::metadata::MetadataMap;
+use http::HeaderMap;
 use uuid::Uuid;
 
 use crate::audit::{cut_client, new_event};
 use crate::budget::Permit;
 use crate::decision::{Answer, MAX_SCOPES, Reason};
 use crate::proto::borrowed::ClientRef;
-use crate::rpc::caller::{CallerIdentity, PeerAddress};
+use crate::rpc::caller::{CallOrigin, CallerIdentity, PeerAddress};
 use crate::rpc::convert;
 use crate::rpc::count::DecidingMethod;
 use crate::rpc::trace_parent::TraceParent;
@@ -192,22 +191,22 @@ fn kept(scope: &str, reason: Option<Reason>) -> &str {
 #[derive(Clone, Copy, Debug)]
 pub struct CallFacts<'a> {
     /// The headers.
-    pub metadata: &'a MetadataMap,
-    /// What the connection left.
-    pub extensions: &'a Extensions,
+    pub headers: &'a HeaderMap,
+    /// Where it comes from.
+    pub origin: &'a CallOrigin,
 }
 
 impl CallFacts<'_> {
     /// Where the call comes from; `None` if it came over no connection.
     #[must_use]
     pub fn peer(&self) -> Option<PeerAddress> {
-        self.extensions.get().copied()
+        self.origin.peer
     }
 
     /// Who calls; `None` without an access file.
     #[must_use]
     pub fn caller(&self) -> Option<v1::Caller> {
-        self.extensions.get::<CallerIdentity>().map(CallerIdentity::message)
+        self.origin.identity.as_ref().map(CallerIdentity::message)
     }
 
     /// The trace id of the `traceparent` header: 32 hex digits in lower case (W3C Trace Context section 3.2.2.3).
@@ -225,7 +224,7 @@ impl CallFacts<'_> {
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        self.metadata.get(name)?.to_str().ok()
+        self.headers.get(name)?.to_str().ok()
     }
 }
 

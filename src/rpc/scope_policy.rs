@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use http::Extensions;
+use bytes::Bytes;
+use http::HeaderMap;
 use prost::Message;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -18,7 +18,8 @@ use crate::call;
 use crate::decision::{Answer, authorize, check_limits, registration, work};
 use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
 use crate::rpc::batch::BatchAnswer;
-use crate::rpc::caller::CallerIdentity;
+use crate::rpc::caller::CallOrigin;
+use crate::rpc::codec::{decode, framed};
 use crate::rpc::convert;
 use crate::rpc::count::{DecidingMethod, DecisionCounts};
 use crate::rpc::decision_line::LoggedDecisions;
@@ -27,7 +28,6 @@ use crate::rpc::limits::{
     DEFAULT_PAGE_SIZE, MAX_ANSWER_BYTES, MAX_BATCH_ITEMS, MAX_LARGE_QUESTIONS, MAX_LOOKUPS,
     MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
 };
-use crate::rpc::notes::DecisionNotes;
 use crate::rpc::page;
 use crate::rpc::record::{AnsweredCall, CallFacts, Durable, RecordKind, Recorder, Room};
 use crate::rpc::shadow::{Shadow, ShadowRequest};
@@ -103,12 +103,12 @@ impl ScopePolicy {
     /// Calls `answer` with the policy that serves, as the caller sees it.
     fn with_policy<T>(
         &self,
-        extensions: &Extensions,
+        origin: &CallOrigin,
         answer: impl FnOnce(&Arc<Active>) -> Result<T, RpcError>,
     ) -> Result<T, RpcError> {
         let current = self.current.load();
         let active = current.as_ref().ok_or(RpcError::NoPolicy)?;
-        match CallerIdentity::restricted(extensions).and_then(|caller| caller.view(active)) {
+        match origin.view(active) {
             None => answer(active),
             Some(view) => answer(&view),
         }
@@ -143,7 +143,7 @@ impl ScopePolicy {
     /// Tells everybody of an answer who is told of each. Returns what the answer has to wait for.
     fn decided(&self, answered: AnsweredCall<'_>, room: Room) -> Option<Durable> {
         self.counts.decided(answered.method, answered.answer);
-        if let Some(notes) = answered.call.extensions.get::<DecisionNotes>() {
+        if let Some(notes) = &answered.call.origin.notes {
             notes.decided(&answered);
         }
         self.logged.log(&answered);
@@ -246,63 +246,80 @@ impl ScopePolicy {
     }
 }
 
-#[tonic::async_trait]
-impl ScopePolicyService for ScopePolicy {
-    async fn expand_registration_scopes(
+/// The calls that decide, as the generated service and [`ScopePolicy::answer`] take them.
+impl ScopePolicy {
+    /// Answers a call from the bytes of its message, as the generated service would: the one message of an answer, with its length
+    /// prefix.
+    ///
+    /// # Errors
+    ///
+    /// The status of a call that has no answer.
+    pub async fn answer(
         &self,
-        request: Request<v1::ExpandRegistrationScopesRequest>,
-    ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
-        let (head, request) = CallHead::of(request);
-        let is_large = self.with_policy(&head.extensions, |policy| {
+        method: DecidingMethod,
+        head: CallHead,
+        message: Bytes,
+    ) -> Result<Bytes, Status> {
+        Ok(match method {
+            DecidingMethod::Expand => framed(&self.expand_call(head, decode(message)?).await?),
+            DecidingMethod::Check => framed(&self.check_call(head, decode(message)?).await?),
+            DecidingMethod::BatchCheck => framed(&self.batch_call(head, decode(message)?).await?),
+        })
+    }
+
+    async fn expand_call(
+        &self,
+        head: CallHead,
+        request: v1::ExpandRegistrationScopesRequest,
+    ) -> Result<v1::ExpandRegistrationScopesResponse, RpcError> {
+        let is_large = self.with_policy(&head.origin, |policy| {
             let request = ExpandRequestRef::of(&request);
             Ok(work::of_registration(&policy.set, &call::registration(&request), MAX_LOOKUPS) > MAX_LOOKUPS)
         })?;
         let expand = move |service: &Self| {
-            let extensions = &head.extensions;
             let (bytes, request) = (request.encoded_len(), ExpandRequestRef::of(&request));
-            service.with_policy(extensions, |policy| {
+            service.with_policy(&head.origin, |policy| {
                 service.expand(&request, bytes, policy, head.call(), convert::expand_response)
             })
         };
         let answered = if is_large { self.elsewhere(expand).await? } else { expand(self)? };
-        Ok(Response::new(answered.wait().await?))
+        answered.wait().await
     }
 
-    async fn check_authorize_scopes(
+    async fn check_call(
         &self,
-        request: Request<v1::CheckAuthorizeScopesRequest>,
-    ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
-        let (head, request) = CallHead::of(request);
-        let is_large = self.with_policy(&head.extensions, |policy| {
+        head: CallHead,
+        request: v1::CheckAuthorizeScopesRequest,
+    ) -> Result<v1::CheckAuthorizeScopesResponse, RpcError> {
+        let is_large = self.with_policy(&head.origin, |policy| {
             let request = CheckRequestRef::of(&request);
             Ok(work::of_authorize(&policy.set, &call::authorize(&request), MAX_LOOKUPS) > MAX_LOOKUPS)
         })?;
         let check = move |service: &Self| {
             let (bytes, request) = (request.encoded_len(), CheckRequestRef::of(&request));
             let (method, path, respond) = (DecidingMethod::Check, String::new, convert::check_response);
-            service.with_policy(&head.extensions, |policy| {
+            service.with_policy(&head.origin, |policy| {
                 service.check(&request, bytes, policy, head.call(), method, path, respond)
             })
         };
         let answered = if is_large { self.elsewhere(check).await? } else { check(self)? };
-        Ok(Response::new(answered.wait().await?))
+        answered.wait().await
     }
 
-    async fn batch_check_authorize_scopes(
+    async fn batch_call(
         &self,
-        request: Request<v1::BatchCheckAuthorizeScopesRequest>,
-    ) -> Result<Response<v1::BatchCheckAuthorizeScopesResponse>, Status> {
-        let (head, request) = CallHead::of(request);
+        head: CallHead,
+        request: v1::BatchCheckAuthorizeScopesRequest,
+    ) -> Result<v1::BatchCheckAuthorizeScopesResponse, RpcError> {
         let head = Arc::new(head);
         let v1::BatchCheckAuthorizeScopesRequest { checks } = request;
         if checks.len() > MAX_BATCH_ITEMS {
             let (field, actual) = ("checks".to_owned(), checks.len());
-            return Err(RpcError::OverLimit { field, unit: "checks", limit: MAX_BATCH_ITEMS, actual }.into());
+            return Err(RpcError::OverLimit { field, unit: "checks", limit: MAX_BATCH_ITEMS, actual });
         }
         // One policy from start to end.
         let policy = self.current.load_full().ok_or(RpcError::NoPolicy)?;
-        let view = CallerIdentity::restricted(&head.extensions).and_then(|caller| caller.view(&policy));
-        let policy = view.unwrap_or(policy);
+        let policy = head.origin.view(&policy).unwrap_or(policy);
         let mut answer = BatchAnswer::default();
         // All are decided, and handed to the recorder, before the first is waited for: they share its next write.
         let mut records = Vec::new();
@@ -336,7 +353,34 @@ impl ScopePolicyService for ScopePolicy {
                 answer.fail(at, &RpcError::AuditNotDurable);
             }
         }
-        Ok(Response::new(answer.into_response()))
+        Ok(answer.into_response())
+    }
+}
+
+#[tonic::async_trait]
+impl ScopePolicyService for ScopePolicy {
+    async fn expand_registration_scopes(
+        &self,
+        request: Request<v1::ExpandRegistrationScopesRequest>,
+    ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
+        let (head, request) = CallHead::of(request);
+        Ok(Response::new(self.expand_call(head, request).await?))
+    }
+
+    async fn check_authorize_scopes(
+        &self,
+        request: Request<v1::CheckAuthorizeScopesRequest>,
+    ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
+        let (head, request) = CallHead::of(request);
+        Ok(Response::new(self.check_call(head, request).await?))
+    }
+
+    async fn batch_check_authorize_scopes(
+        &self,
+        request: Request<v1::BatchCheckAuthorizeScopesRequest>,
+    ) -> Result<Response<v1::BatchCheckAuthorizeScopesResponse>, Status> {
+        let (head, request) = CallHead::of(request);
+        Ok(Response::new(self.batch_call(head, request).await?))
     }
 
     async fn describe_audience(
@@ -354,25 +398,29 @@ impl ScopePolicyService for ScopePolicy {
             }
             Ok(response)
         };
-        Ok(Response::new(self.with_policy(&head.extensions, describe)?))
+        Ok(Response::new(self.with_policy(&head.origin, describe)?))
     }
 }
 
 /// What came with a message.
-struct CallHead {
-    metadata: MetadataMap,
-    extensions: Extensions,
+#[derive(Debug, Default)]
+pub struct CallHead {
+    /// The headers.
+    pub headers: HeaderMap,
+    /// Where the call comes from.
+    pub origin: CallOrigin,
 }
 
 impl CallHead {
     fn of<T>(request: Request<T>) -> (Self, T) {
-        let (metadata, extensions, message) = request.into_parts();
-        (Self { metadata, extensions }, message)
+        let (metadata, mut extensions, message) = request.into_parts();
+        let origin = CallOrigin::take(&mut extensions);
+        (Self { headers: metadata.into_headers(), origin }, message)
     }
 
     fn call(&self) -> CallFacts<'_> {
-        let Self { metadata, extensions } = self;
-        CallFacts { metadata, extensions }
+        let Self { headers, origin } = self;
+        CallFacts { headers, origin }
     }
 }
 
@@ -397,7 +445,7 @@ type Descriptions = (Vec<v1::AudienceDescription>, String);
 
 /// The audiences that the caller knows, if not all.
 fn known(call: CallFacts<'_>) -> Option<Arc<[Box<str>]>> {
-    CallerIdentity::restricted(call.extensions)?.audiences.clone()
+    call.origin.known_audiences().cloned()
 }
 
 fn one(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Descriptions, RpcError> {

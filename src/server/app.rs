@@ -446,14 +446,13 @@ impl App {
             .behind(gate)
             .traced_by(traces)
             .attended_for(&acceptors)
-            .with(
+            .with_scope_policy(
                 ScopePolicy::new(current)
                     .with_recorder(Arc::new(recorder))
                     .with_counts(decisions)
                     .with_logged(log_decisions)
                     .with_shadow(comparing.clone())
-                    .with_large_questions(metrics.pressure().large_questions())
-                    .into_server(),
+                    .with_large_questions(metrics.pressure().large_questions()),
             )
             .with(AuditServiceServer::new(Audit::new(log.clone(), draining.clone())))
             .with(PolicyStatus::new(messages.clone(), draining.clone()).with_shadow(comparing).into_server());

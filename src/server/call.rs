@@ -1,24 +1,27 @@
 //! One call, from its headers until its response has left: a place, a deadline, the message, the service, the answer.
 //!
 //! Each call is a task of its own, so that what one does never stops another. A place is taken before that task begins and is given
-//! back when the last byte of the response has left or was dropped, because the last chunk of the response carries it.
+//! back when the last byte of the response has left or was dropped (`response`).
+//!
+//! The RPCs that decide are answered from the bytes of their message to the bytes of their answer, without the router and the generated
+//! service, which cost more than the decision. What is not plain among their calls goes to the generated service, like all other
+//! calls: the answers of both are the same (`docs/adr/`, `tests/it/direct.rs`).
 
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response, request};
 use http_body::Body as _;
 use http_body_util::Full;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -29,20 +32,25 @@ use tracing::{debug, error};
 use super::access::{Gate, Needs, PeerIdentity};
 use super::config::PeerLimits;
 use super::lifecycle::Lifecycle;
-use super::message::{Messages, NoMessage, receive};
+use super::message::{Messages, receive};
 use super::method::{InFlight, Method, Methods, Service, Streaming};
 use super::observe::{ObservedCall, code_of};
-use super::pressure::{CallPlace, ConnectionPressure, HeldBytes, Pressure};
+use super::pressure::{ConnectionPressure, Pressure};
+use super::response::{CallHoldings, Chunk, Ended, Ending, Revoked, Sending, send_answer, send_status};
 use super::traces::Traces;
-use crate::budget::Permit;
-use crate::rpc::caller::CallerIdentity;
-use crate::rpc::error::{Overload, RpcError};
+use crate::rpc::caller::CallOrigin;
+use crate::rpc::codec::PREFIX_BYTES;
+use crate::rpc::count::DecidingMethod;
+use crate::rpc::error::RpcError;
 use crate::rpc::policy_status::SharedBytes;
+use crate::rpc::scope_policy::{CallHead, ScopePolicy};
 
 /// What the calls of all connections share.
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
     pub(super) routes: Routes,
+    /// What answers the RPCs that decide; `None` if the generated services answer all.
+    pub(super) direct: Option<ScopePolicy>,
     pub(super) methods: Methods,
     pub(super) lifecycle: Lifecycle,
     pub(super) pressure: Pressure,
@@ -54,49 +62,24 @@ pub(super) struct Calls {
 
 impl Calls {
     /// The calls of a connection from `peer`.
-    pub(super) fn on_connection(&self, peer: PeerIdentity) -> ConnectionCalls {
-        let Self { routes, methods, lifecycle, pressure, limits, gate, traces } = self;
-        let timeouts = Timeouts {
-            request: limits.request_timeout,
-            message: limits.message_timeout,
-            progress: limits.response_progress_timeout,
-        };
-        ConnectionCalls {
-            routes: routes.clone(),
-            methods: methods.clone(),
-            lifecycle: lifecycle.clone(),
-            pressure: pressure.connection(),
-            server_pressure: pressure.clone(),
-            gate: gate.clone(),
-            traces: traces.clone(),
+    pub(super) fn on_connection(&self, peer: PeerIdentity) -> Arc<ConnectionCalls> {
+        Arc::new(ConnectionCalls {
+            pressure: self.pressure.connection(),
+            server: self.clone(),
             peer: Arc::new(peer),
-            timeouts,
             ending: CancellationToken::new(),
-        }
+        })
     }
 }
 
 /// The calls of a connection.
 #[derive(Debug)]
 pub(super) struct ConnectionCalls {
-    routes: Routes,
-    methods: Methods,
-    lifecycle: Lifecycle,
+    server: Calls,
     pressure: ConnectionPressure,
-    server_pressure: Pressure,
-    gate: Gate,
-    traces: Option<Traces>,
     peer: Arc<PeerIdentity>,
-    timeouts: Timeouts,
     /// Cancelled when streams must end because the connection does.
     ending: CancellationToken,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Timeouts {
-    request: Duration,
-    message: Duration,
-    progress: Duration,
 }
 
 impl ConnectionCalls {
@@ -111,21 +94,18 @@ impl ConnectionCalls {
     }
 
     /// Takes a call whose headers are here: a task answers it, or it is refused at once.
-    pub(super) fn begin(&self, mut request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
-        let method = self.methods.get(request.uri().path());
-        let mut observed = ObservedCall::begin(self.methods.counts(method));
-        if let Some(traces) = &self.traces {
+    pub(super) fn begin(self: &Arc<Self>, request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
+        let Calls { methods, traces, .. } = &self.server;
+        let method = methods.get(request.uri().path());
+        let mut observed = ObservedCall::begin(methods.counts(method));
+        if let Some(traces) = traces {
             observed.trace(traces.call(&request, method.is_some(), &self.peer.address));
         }
-        match self.admit(&request, method) {
-            Ok((call, identity)) => {
-                request.extensions_mut().insert(self.peer.address);
+        match self.admit(&request, method, observed.begun()) {
+            Ok(mut call) => {
                 if let Some(span) = observed.span() {
-                    span.admitted(identity.as_ref());
-                    request.extensions_mut().insert(span.notes());
-                }
-                if let Some(identity) = identity {
-                    request.extensions_mut().insert(identity);
+                    span.admitted(call.origin.identity.as_ref());
+                    call.origin.notes = Some(span.notes());
                 }
                 tokio::spawn(call.run(request, respond, observed));
             }
@@ -134,35 +114,36 @@ impl ConnectionCalls {
     }
 
     fn admit(
-        &self,
+        self: &Arc<Self>,
         request: &Request<RecvStream>,
         method: Option<&Arc<Method>>,
-    ) -> Result<(AdmittedCall, Option<CallerIdentity>), Status> {
+        now: Instant,
+    ) -> Result<AdmittedCall, Status> {
+        let Calls { lifecycle, pressure, limits, gate, .. } = &self.server;
         let path = request.uri().path();
         let needs = method.map_or(Needs::Listing, |method| method.needs);
-        let mut let_in =
-            self.gate.admit(&self.peer, request.headers(), needs, path, &self.server_pressure)?;
+        let mut let_in = gate.admit(&self.peer, request.headers(), needs, path, pressure)?;
         let Some(method) = method else { return Err(Status::unimplemented("")) };
         // These are asked when things go badly.
         let always = matches!(method.service, Service::Health | Service::Reflection);
-        if self.lifecycle.is_draining() && !always {
+        if lifecycle.is_draining() && !always {
             return Err(RpcError::Draining.into());
         }
         let refuse = |cause| Status::from(RpcError::Overloaded { cause });
         let place = self.pressure.place(method.kind, method.service).map_err(refuse)?;
         let bytes = self.pressure.bytes().map_err(refuse)?;
-        let now = Instant::now();
         let asked = request.headers().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
         // A little early, so that the answer is there before the caller stops waiting for it.
         let asked = asked.map(|timeout| timeout - DEADLINE_LEAD.min(timeout / 10));
-        let begun = now + asked.unwrap_or(self.timeouts.request).min(self.timeouts.request);
+        let deadline = now + asked.unwrap_or(limits.request_timeout).min(limits.request_timeout);
         let revoked = (method.kind != Streaming::Unary)
-            .then(|| self.gate.revoked(Arc::clone(&self.peer), needs, path.to_owned(), &let_in))
+            .then(|| gate.revoked(Arc::clone(&self.peer), needs, path.to_owned(), &let_in))
             .flatten()
             .map(|revoked| Box::pin(revoked) as Revoked);
-        let call = AdmittedCall {
+        Ok(AdmittedCall {
+            connection: Arc::clone(self),
             method: Arc::clone(method),
-            routes: self.routes.clone(),
+            origin: CallOrigin { peer: Some(self.peer.address), identity: let_in.identity, notes: None },
             held: CallHoldings {
                 _place: place,
                 _of_caller: let_in.place.take(),
@@ -170,46 +151,28 @@ impl ConnectionCalls {
                 bytes,
             },
             revoked,
-            lifecycle: self.lifecycle.clone(),
-            ending: self.ending.clone(),
-            message_deadline: begun.min(now + self.timeouts.message),
-            deadline: begun,
+            message_deadline: deadline.min(now + limits.message_timeout),
+            deadline,
             // An hour of the caller's choice may be longer than the clock goes.
             stream_deadline: asked.and_then(|timeout| now.checked_add(timeout)),
-            progress: self.timeouts.progress,
-        };
-        Ok((call, let_in.identity))
+        })
     }
 }
 
 /// A call that has its place.
 struct AdmittedCall {
+    connection: Arc<ConnectionCalls>,
     method: Arc<Method>,
-    routes: Routes,
+    origin: CallOrigin,
     held: CallHoldings,
-    lifecycle: Lifecycle,
-    ending: CancellationToken,
     /// When the whole message must be here.
     message_deadline: Instant,
     /// When the response must begin.
     deadline: Instant,
     /// When a response that is a stream ends, if the caller named a time.
     stream_deadline: Option<Instant>,
-    /// How long a response may make no progress.
-    progress: Duration,
     /// When the caller of a stream may no longer see it.
     revoked: Option<Revoked>,
-}
-
-type Revoked = Pin<Box<dyn Future<Output = RpcError> + Send>>;
-
-/// What a call holds.
-#[derive(Debug)]
-struct CallHoldings {
-    _place: CallPlace,
-    _of_caller: Option<Permit>,
-    _in_flight: InFlight,
-    bytes: HeldBytes,
 }
 
 impl AdmittedCall {
@@ -219,9 +182,18 @@ impl AdmittedCall {
         mut respond: SendResponse<Chunk>,
         observed: ObservedCall,
     ) {
-        let path = request.uri().path().to_owned();
+        let (connection, method) = (Arc::clone(&self.connection), Arc::clone(&self.method));
+        let path = method.path.as_str();
         let mut observed = Some(observed);
-        let answered = self.answer(request, &mut respond, &mut observed);
+        let (head, body) = request.into_parts();
+        let answered = async {
+            match connection.server.direct.as_ref().zip(method.decides).filter(|_| is_plain(&head)) {
+                Some((service, method)) => {
+                    self.answer(service, method, head.headers, body, &mut respond, &mut observed).await
+                }
+                None => self.serve(head, body, &mut respond, &mut observed).await,
+            }
+        };
         // A panic is a fault of this call alone; the caller learns that there is no answer.
         let code = match AssertUnwindSafe(answered).catch_unwind().await {
             Ok(Ok(code)) => code,
@@ -241,51 +213,62 @@ impl AdmittedCall {
         }
     }
 
-    /// Returns the code that the response ends with. An answer that is still on its way when this returns takes `observed` with it.
+    /// Has `service` answer from the bytes of the message. Returns the code that the response ends with. An answer that is still on its
+    /// way when this returns takes `observed` with it.
     async fn answer(
         self,
-        request: Request<RecvStream>,
+        service: &ScopePolicy,
+        method: DecidingMethod,
+        headers: HeaderMap,
+        mut body: RecvStream,
         respond: &mut SendResponse<Chunk>,
         observed: &mut Option<ObservedCall>,
     ) -> Result<Code, Ended> {
-        let Self {
-            method,
-            mut routes,
-            mut held,
-            lifecycle,
-            ending,
-            message_deadline,
-            deadline,
-            stream_deadline,
-            progress,
-            revoked,
-        } = self;
-        let (response, fault) = {
-            let called = async {
-                let (mut head, mut body) = request.into_parts();
-                let names_encoding = head.headers.contains_key(ENCODING);
-                if method.service == Service::Health {
-                    // Calls without a place must not cost much while they wait.
-                    let encoding = head.headers.remove(ENCODING);
-                    head.headers = HeaderMap::new();
-                    head.headers.extend(encoding.map(|encoding| (ENCODING, encoding)));
-                }
-                let (body, fault) = if method.kind == Streaming::BidiStream {
-                    let messages = Messages::new(body, &method, names_encoding);
-                    let fault = messages.fault();
-                    (Body::new(messages), Some(fault))
-                } else {
-                    let message = receive(&mut body, &method, names_encoding, &mut held.bytes);
-                    let message = timeout_at(message_deadline, message).await;
-                    (Body::new(Full::new(message.map_err(|_| RpcError::DeadlineExceeded)??)), None)
-                };
-                match routes.call(Request::from_parts(head, body)).await {
-                    Ok(response) => Ok((response, fault)),
-                    Err(infallible) => match infallible {},
-                }
-            };
-            until(called, respond, deadline).await?
+        let Self { mut held, origin, connection, .. } = self;
+        let called = async {
+            let message = receive(&mut body, &self.method, false, &mut held.bytes);
+            let message = by(self.message_deadline, message).await??;
+            let head = CallHead { headers, origin };
+            service.answer(method, head, message.slice(PREFIX_BYTES..)).await.map_err(Ended::Status)
         };
+        let answer = until(called, respond, self.deadline).await?;
+        send_answer(answer, respond, held, observed, connection.server.limits.response_progress_timeout).await
+    }
+
+    /// Has the generated service answer. Returns the code that the response ends with. An answer that is still on its way when this
+    /// returns takes `observed` with it.
+    async fn serve(
+        self,
+        mut head: request::Parts,
+        mut body: RecvStream,
+        respond: &mut SendResponse<Chunk>,
+        observed: &mut Option<ObservedCall>,
+    ) -> Result<Code, Ended> {
+        let Self { connection, method, origin, mut held, .. } = self;
+        head.extensions.insert(origin);
+        let names_encoding = head.headers.contains_key(ENCODING);
+        let mut routes = connection.server.routes.clone();
+        let called = async {
+            if method.service == Service::Health {
+                // Calls without a place must not cost much while they wait.
+                let encoding = head.headers.remove(ENCODING);
+                head.headers = HeaderMap::new();
+                head.headers.extend(encoding.map(|encoding| (ENCODING, encoding)));
+            }
+            let (body, fault) = if method.kind == Streaming::BidiStream {
+                let messages = Messages::new(body, Arc::clone(&method), names_encoding);
+                let fault = messages.fault();
+                (Body::new(messages), Some(fault))
+            } else {
+                let message = receive(&mut body, &method, names_encoding, &mut held.bytes);
+                (Body::new(Full::new(by(self.message_deadline, message).await??)), None)
+            };
+            match routes.call(Request::from_parts(head, body)).await {
+                Ok(response) => Ok((response, fault)),
+                Err(infallible) => match infallible {},
+            }
+        };
+        let (response, fault) = until(called, respond, self.deadline).await?;
         let (head, body) = response.into_parts();
         let shared = head.extensions.get::<SharedBytes>().is_some();
         let head = Response::from_parts(head, ());
@@ -298,12 +281,16 @@ impl AdmittedCall {
         let unary = method.kind == Streaming::Unary;
         // A reader of the audit may stop reading for as long as it likes: it costs one chunk.
         let patient = method.kind == Streaming::ServerStream && method.service == Service::Audit;
+        let ending = || Ending {
+            lifecycle: connection.server.lifecycle.clone(),
+            cancelled: Box::pin(connection.ending.clone().cancelled_owned()),
+        };
         let sending = Sending {
             body,
-            deadline: stream_deadline.filter(|_| !unary).map(|deadline| Box::pin(sleep_until(deadline))),
-            ending: (!unary).then(|| Ending { lifecycle, cancelled: Box::pin(ending.cancelled_owned()) }),
-            progress: (!patient).then_some(progress),
-            revoked,
+            deadline: self.stream_deadline.filter(|_| !unary).map(|deadline| Box::pin(sleep_until(deadline))),
+            ending: (!unary).then(ending),
+            progress: (!patient).then_some(connection.server.limits.response_progress_timeout),
+            revoked: self.revoked,
             shared,
             fault,
         };
@@ -315,34 +302,10 @@ impl AdmittedCall {
     }
 }
 
-/// How a call ended that was not answered by its service.
-#[derive(Debug)]
-enum Ended {
-    /// Nobody waits for an answer any more.
-    Gone,
-    /// The caller is told.
-    Status(Status),
-}
-
-impl From<RpcError> for Ended {
-    fn from(error: RpcError) -> Self {
-        Self::Status(error.into())
-    }
-}
-
-impl From<NoMessage> for Ended {
-    fn from(error: NoMessage) -> Self {
-        match error {
-            NoMessage::Refused(error) => error.into(),
-            NoMessage::Gone => Self::Gone,
-        }
-    }
-}
-
-impl From<h2::Error> for Ended {
-    fn from(_: h2::Error) -> Self {
-        Self::Gone
-    }
+/// Whether nothing about a call asks for more than its one message as it is: the generated services do not answer calls of other HTTP
+/// methods alike, nor those that name an encoding.
+fn is_plain(head: &request::Parts) -> bool {
+    head.method == http::Method::POST && !head.headers.contains_key(ENCODING)
 }
 
 /// What comes of `called`, unless the caller resets the call or `deadline` passes before.
@@ -352,7 +315,7 @@ async fn until<T>(
     deadline: Instant,
 ) -> Result<T, Ended> {
     let mut called = pin!(called);
-    let mut timer = pin!(sleep_until(deadline));
+    let mut timer = pin!(None);
     poll_fn(|cx| {
         // First, so that a call that never waits pays for nothing else.
         if let Poll::Ready(result) = called.as_mut().poll(cx) {
@@ -361,290 +324,28 @@ async fn until<T>(
         if respond.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(Ended::Gone));
         }
-        timer.as_mut().poll(cx).map(|()| Err(RpcError::DeadlineExceeded.into()))
+        poll_timer(timer.as_mut(), deadline, cx).map(|()| Err(RpcError::DeadlineExceeded.into()))
     })
     .await
 }
 
-/// A response on its way.
-struct Sending {
-    body: Body,
-    /// When a stream ends, if the caller named a time.
-    deadline: Option<Pin<Box<Sleep>>>,
-    /// When a stream ends with its connection.
-    ending: Option<Ending>,
-    /// How long it may make no progress; `None` for as long as the caller likes.
-    progress: Option<Duration>,
-    /// When its caller may no longer see it.
-    revoked: Option<Revoked>,
-    /// Whether other responses hold the same bytes.
-    shared: bool,
-    /// What is wrong with the caller's messages, if it sends several.
-    fault: Option<Arc<OnceLock<RpcError>>>,
+/// What comes of `future`, unless `deadline` passes before.
+async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Result<T, RpcError> {
+    let mut future = pin!(future);
+    let mut timer = pin!(None);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => poll_timer(timer.as_mut(), deadline, cx).map(|()| Err(RpcError::DeadlineExceeded)),
+    })
+    .await
 }
 
-/// The end of the connection of a stream.
-struct Ending {
-    lifecycle: Lifecycle,
-    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Ending {
-    /// What the stream ends with once it must.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RpcError> {
-        self.cancelled.as_mut().poll(cx).map(|()| match self.lifecycle.is_draining() {
-            true => RpcError::Draining,
-            false => RpcError::ConnectionExpired,
-        })
+/// Waits for a timer that is made when somebody has to wait for it.
+fn poll_timer(mut timer: Pin<&mut Option<Sleep>>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    if timer.is_none() {
+        timer.set(Some(sleep_until(deadline)));
     }
-}
-
-/// What comes next in a response.
-enum Next {
-    Data(Bytes),
-    Trailers(HeaderMap),
-}
-
-impl Sending {
-    /// Sends an answer of one message, which takes what the call holds with it.
-    async fn message(
-        mut self,
-        head: Response<()>,
-        respond: &mut SendResponse<Chunk>,
-        mut held: CallHoldings,
-        observed: &mut Option<ObservedCall>,
-    ) -> Result<Code, Ended> {
-        // Nothing is sent before the answer is known to have room.
-        let first = poll_fn(|cx| self.poll_next(cx)).await;
-        let Next::Data(mut data) = first else {
-            let Next::Trailers(trailers) = first else { return Ok(Code::Unknown) };
-            drop(held);
-            let code = code_of(&trailers);
-            let mut stream = respond.send_response(head, false)?;
-            stream.send_trailers(trailers)?;
-            return Ok(code);
-        };
-        // One message is one chunk; this is for the sake of the type.
-        let trailers = loop {
-            match poll_fn(|cx| self.poll_next(cx)).await {
-                Next::Data(more) => data = [data, more].concat().into(),
-                Next::Trailers(trailers) => break trailers,
-            }
-        };
-        self.hold(&mut held, &data).map_err(|cause| RpcError::Overloaded { cause })?;
-        let code = code_of(&trailers);
-        let mut stream = respond.send_response(head, false)?;
-        let last = observed.take().map(|observed| LastOfCall { _held: held, observed, code });
-        send_data(&mut stream, data, last, self.progress, None).await?;
-        stream.send_trailers(trailers)?;
-        Ok(code)
-    }
-
-    /// Sends a stream of messages.
-    async fn stream(
-        mut self,
-        head: Response<()>,
-        respond: &mut SendResponse<Chunk>,
-        mut held: CallHoldings,
-    ) -> Result<Code, Ended> {
-        let mut stream = respond.send_response(head, false)?;
-        loop {
-            let next = poll_fn(|cx| {
-                if let Poll::Ready(next) = self.poll_next(cx) {
-                    return Poll::Ready(Ok(next));
-                }
-                if stream.poll_reset(cx).is_ready() {
-                    return Poll::Ready(Err(Ended::Gone));
-                }
-                Poll::Pending
-            });
-            match next.await? {
-                Next::Data(data) => match self.hold(&mut held, &data) {
-                    Ok(()) => {
-                        send_data(&mut stream, data, None, self.progress, self.ending.as_mut()).await?;
-                    }
-                    Err(cause) => {
-                        let status = Status::from(RpcError::Overloaded { cause });
-                        let code = status.code();
-                        stream.send_trailers(trailers(status))?;
-                        return Ok(code);
-                    }
-                },
-                Next::Trailers(trailers) => {
-                    let code = code_of(&trailers);
-                    stream.send_trailers(trailers)?;
-                    return Ok(code);
-                }
-            }
-        }
-    }
-
-    /// Holds the bytes of `data` instead of those before.
-    fn hold(&self, held: &mut CallHoldings, data: &Bytes) -> Result<(), Overload> {
-        held.bytes.resize(if self.shared { 0 } else { data.len() })
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        // First, or a stream that always has more would never end.
-        if let Some(ending) = &mut self.ending
-            && let Poll::Ready(error) = ending.poll(cx)
-        {
-            return Poll::Ready(Next::Trailers(trailers(error.into())));
-        }
-        if let Some(revoked) = &mut self.revoked
-            && let Poll::Ready(error) = revoked.as_mut().poll(cx)
-        {
-            return Poll::Ready(Next::Trailers(trailers(error.into())));
-        }
-        let body = Pin::new(&mut self.body);
-        let Ok(polled) = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx))) else {
-            // Part of the response may have left: it ends with a status, since a reset would take that back.
-            error!("a response panicked");
-            return Poll::Ready(Next::Trailers(trailers(RpcError::Internal.into())));
-        };
-        match polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                let next = match frame.into_data() {
-                    Ok(data) => Next::Data(data),
-                    Err(frame) => Next::Trailers(frame.into_trailers().unwrap_or_default()),
-                };
-                return Poll::Ready(self.unless_faulty(next));
-            }
-            Poll::Ready(Some(Err(status))) => return Poll::Ready(Next::Trailers(trailers(status))),
-            Poll::Ready(None) => {
-                let next = Next::Trailers(trailers(Status::ok("")));
-                return Poll::Ready(self.unless_faulty(next));
-            }
-            Poll::Pending => {}
-        }
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Next::Trailers(trailers(RpcError::DeadlineExceeded.into())));
-        }
-        Poll::Pending
-    }
-
-    /// The end of a call whose messages were wrong says so.
-    fn unless_faulty(&self, next: Next) -> Next {
-        match (&next, self.fault.as_ref().and_then(|fault| fault.get())) {
-            (Next::Trailers(_), Some(error)) => Next::Trailers(trailers(error.clone().into())),
-            _ => next,
-        }
-    }
-}
-
-/// Hands `data` over as fast as the peer takes it, in pieces, so that what does not leave can still be dropped: only what the peer's
-/// window has room for is given to HTTP/2. Resets the stream if a piece makes no progress, or has not left when the stream must end.
-async fn send_data(
-    stream: &mut SendStream<Chunk>,
-    mut data: Bytes,
-    mut last: Option<LastOfCall>,
-    progress: Option<Duration>,
-    mut ending: Option<&mut Ending>,
-) -> Result<(), Ended> {
-    let mut timer: Option<Pin<Box<Sleep>>> = None;
-    let mut piece = data.len().min(PIECE_BYTES);
-    while !data.is_empty() {
-        stream.reserve_capacity(piece);
-        let capacity = poll_fn(|cx| {
-            loop {
-                let capacity = stream.capacity();
-                if capacity > 0 {
-                    return Poll::Ready(Ok(capacity));
-                }
-                match stream.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Ended::Gone)),
-                    Poll::Pending => break,
-                }
-            }
-            if stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Ended::Gone));
-            }
-            if ending.as_mut().is_some_and(|ending| ending.poll(cx).is_ready()) {
-                stream.send_reset(Reason::CANCEL);
-                return Poll::Ready(Err(Ended::Gone));
-            }
-            let Some(progress) = progress else { return Poll::Pending };
-            let timer = timer.get_or_insert_with(|| Box::pin(sleep(progress)));
-            if timer.as_mut().poll(cx).is_ready() {
-                debug!("a response made no progress and was reset");
-                // What the peer has not made room for is dropped with it.
-                stream.send_reset(Reason::CANCEL);
-                return Poll::Ready(Err(Ended::Gone));
-            }
-            Poll::Pending
-        })
-        .await?;
-        let part = data.split_to(capacity.min(piece));
-        piece -= part.len();
-        if piece == 0 {
-            // A whole piece has left: that is progress.
-            timer = None;
-            piece = data.len().min(PIECE_BYTES);
-        }
-        let last = if data.is_empty() { last.take() } else { None };
-        stream.send_data(Chunk { bytes: part, last }, false)?;
-    }
-    Ok(())
-}
-
-/// Ends a call that has no answer, if its response has not begun yet. Returns the code of `status`.
-fn send_status(respond: &mut SendResponse<Chunk>, status: Status) -> Code {
-    let code = status.code();
-    // An error means that the caller is gone, or has its answer.
-    _ = respond.send_response(status.into_http(), true);
-    code
-}
-
-fn trailers(status: Status) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    if status.add_header(&mut trailers).is_err() {
-        trailers.insert(Status::GRPC_STATUS, http::HeaderValue::from_static("13"));
-    }
-    trailers
-}
-
-/// Bytes of a response. The last chunk of an answer has with it what the call holds, so that HTTP/2 gives it back when the bytes have
-/// left or are dropped.
-#[derive(Debug)]
-pub(super) struct Chunk {
-    bytes: Bytes,
-    last: Option<LastOfCall>,
-}
-
-/// What ends with the last bytes of an answer.
-#[derive(Debug)]
-struct LastOfCall {
-    _held: CallHoldings,
-    observed: ObservedCall,
-    /// How the call ends if they leave.
-    code: Code,
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        if let Some(LastOfCall { _held, observed, code }) = self.last.take()
-            && self.bytes.is_empty()
-        {
-            observed.end(code);
-        }
-    }
-}
-
-impl Buf for Chunk {
-    fn remaining(&self) -> usize {
-        self.bytes.remaining()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.bytes.chunk()
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.bytes.advance(count);
-    }
+    timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
 }
 
 /// gRPC over HTTP/2, `Timeout`: at most 8 digits and a unit.
@@ -668,8 +369,6 @@ fn timeout(header: &str) -> Option<Duration> {
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// How much earlier than the caller asked a call ends.
 const DEADLINE_LEAD: Duration = Duration::from_millis(5);
-/// How much of a response has to leave to count as progress, unless less is left.
-const PIECE_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::accept::Connection;
-use super::call::{Calls, Chunk};
+use super::call::Calls;
 use super::config::PeerLimits;
+use super::response::Chunk;
 use crate::backoff::jittered;
 
 /// Serves a connection until its peer closes it, its age or `stop` ends it, or it breaks.

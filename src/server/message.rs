@@ -3,6 +3,7 @@
 //! A message that is too large is refused as soon as its prefix is here, and a body that is no message is an INVALID_ARGUMENT of
 //! ours; the generated services behind get whole messages only. (gRPC over HTTP/2, "Length-Prefixed-Message".)
 
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -14,6 +15,7 @@ use tonic::Status;
 
 use super::method::{Method, Service, Streaming};
 use super::pressure::HeldBytes;
+use crate::rpc::codec::PREFIX_BYTES;
 use crate::rpc::error::RpcError;
 
 /// Why there is no message.
@@ -69,10 +71,8 @@ pub(super) async fn receive(
 
 /// Follows the length prefixes of a body.
 #[derive(Debug)]
-struct Framing {
-    kind: Streaming,
-    message: String,
-    limit: usize,
+struct Framing<M> {
+    method: M,
     names_encoding: bool,
     prefix: [u8; PREFIX_BYTES],
     prefix_read: usize,
@@ -83,12 +83,10 @@ struct Framing {
     messages: u64,
 }
 
-impl Framing {
-    fn new(method: &Method, names_encoding: bool) -> Self {
+impl<M: Deref<Target = Method>> Framing<M> {
+    const fn new(method: M, names_encoding: bool) -> Self {
         Self {
-            kind: method.kind,
-            message: method.message.clone(),
-            limit: method.max_message_bytes,
+            method,
             names_encoding,
             prefix: [0; PREFIX_BYTES],
             prefix_read: 0,
@@ -107,7 +105,7 @@ impl Framing {
                 bytes = bytes.get(read..).unwrap_or_default();
                 continue;
             }
-            if self.messages > 0 && self.kind != Streaming::BidiStream {
+            if self.messages > 0 && self.method.kind != Streaming::BidiStream {
                 return Err(malformed("the body has more than one message"));
             }
             for (to, from) in self.prefix.iter_mut().skip(self.prefix_read).zip(bytes) {
@@ -134,10 +132,11 @@ impl Framing {
             1 => return Err(malformed("the message is compressed, but no `grpc-encoding` names how")),
             _ => return Err(malformed("the first byte of a message must be 0 or 1")),
         }
-        if length > self.limit {
+        let limit = self.method.max_message_bytes;
+        if length > limit {
             return Err(RpcError::MessageTooLarge {
-                message: self.message.clone(),
-                limit: self.limit,
+                message: self.method.message.clone(),
+                limit,
                 actual: length,
             });
         }
@@ -153,7 +152,7 @@ impl Framing {
         if self.missing > 0 || self.prefix_read > 0 {
             return Err(malformed("the body ends within a message"));
         }
-        if self.messages == 0 && self.kind != Streaming::BidiStream {
+        if self.messages == 0 && self.method.kind != Streaming::BidiStream {
             return Err(malformed("the body is empty"));
         }
         Ok(())
@@ -169,12 +168,12 @@ fn malformed(cause: &str) -> RpcError {
 #[derive(Debug)]
 pub(super) struct Messages {
     body: RecvStream,
-    framing: Framing,
+    framing: Framing<Arc<Method>>,
     fault: Arc<OnceLock<RpcError>>,
 }
 
 impl Messages {
-    pub(super) fn new(body: RecvStream, method: &Method, names_encoding: bool) -> Self {
+    pub(super) fn new(body: RecvStream, method: Arc<Method>, names_encoding: bool) -> Self {
         Self { body, framing: Framing::new(method, names_encoding), fault: Arc::default() }
     }
 
@@ -213,8 +212,6 @@ impl http_body::Body for Messages {
     }
 }
 
-/// A compression flag and four bytes of length.
-const PREFIX_BYTES: usize = 5;
 /// What a message of health may have without being counted.
 const MAX_FREE_BYTES: usize = 4 * 1024;
 
@@ -224,9 +221,11 @@ mod tests {
 
     const LIMIT: usize = 10;
 
-    fn framing(kind: Streaming, names_encoding: bool) -> Framing {
+    fn framing(kind: Streaming, names_encoding: bool) -> Framing<Box<Method>> {
         let message = "SomeRequest".to_owned();
         let method = Method {
+            path: "/s/m".to_owned(),
+            decides: None,
             kind,
             service: Service::Audit,
             needs: super::super::access::Needs::Nothing,
@@ -235,7 +234,7 @@ mod tests {
             in_flight: Default::default(),
             counts: crate::server::observe::CallCounts::default().of(kind, "s", "m"),
         };
-        Framing::new(&method, names_encoding)
+        Framing::new(Box::new(method), names_encoding)
     }
 
     /// Reads `body` in pieces of each size; says what is wrong with it.

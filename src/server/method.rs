@@ -1,25 +1,30 @@
 //! What there is to call: each RPC with its kind, the service it belongs to, and how large its message may be. Read from the
 //! descriptors, so that a new RPC needs no line here.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hashbrown::HashMap;
 use prost_reflect::DescriptorPool;
 
 use super::access::Needs;
 use super::observe::{CallCounts, MethodCounts};
 use crate::access::Right;
 use crate::rpc::FILE_DESCRIPTOR_SET;
+use crate::rpc::count::DecidingMethod;
 use crate::rpc::limits::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES};
 
 /// An RPC.
 #[derive(Debug)]
 pub(super) struct Method {
+    /// Its path, such as `/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes`.
+    pub(super) path: String,
     /// Who sends how many messages.
     pub(super) kind: Streaming,
     /// The service that it belongs to.
     pub(super) service: Service,
+    /// If it decides.
+    pub(super) decides: Option<DecidingMethod>,
     /// Who may call it.
     pub(super) needs: Needs,
     /// The name of the message that it takes, without its package.
@@ -173,6 +178,8 @@ impl Methods {
                     let needs = needs(known, method.name());
                     let path = format!("/{}/{}", service.full_name(), method.name());
                     let method = Method {
+                        path: path.clone(),
+                        decides: DecidingMethod::of(&path),
                         kind,
                         service: known,
                         needs,

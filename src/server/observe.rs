@@ -5,13 +5,13 @@
 //! the code and the duration, for calls that are answered, refused, reset, or that panic.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::HeaderMap;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::method::Streaming;
@@ -33,6 +33,11 @@ impl ObservedCall {
     pub(super) fn begin(method: &Arc<MethodCounts>) -> Self {
         method.started.inc();
         Self { method: Arc::clone(method), begun: Instant::now(), code: Code::Cancelled, span: None }
+    }
+
+    /// When its headers were here.
+    pub(super) const fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// The call is a span, too.

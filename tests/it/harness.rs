@@ -52,9 +52,27 @@ pub(crate) struct Wire {
     running: JoinHandle<Drained>,
 }
 
+/// What answers the calls that decide.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum AnsweredBy {
+    /// The server, from the bytes of a message, as it is run.
+    Server,
+    /// The generated service alone.
+    GeneratedService,
+}
+
 impl Wire {
     /// Starts without a policy: health says NOT_SERVING.
     pub(crate) async fn start(recorder: Option<Arc<dyn Recorder>>, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_with(AnsweredBy::Server, recorder, change).await
+    }
+
+    /// Starts without a policy, with calls that decide answered so.
+    pub(crate) async fn start_with(
+        answered: AnsweredBy,
+        recorder: Option<Arc<dyn Recorder>>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config { listen: vec![any_port().into()], ..Config::default() };
         change(&mut config);
         let current = Current::default();
@@ -66,8 +84,11 @@ impl Wire {
             policy = policy.with_recorder(recorder);
         }
         let calls = CallCounts::default();
-        let services =
-            Services::new(&lifecycle).counted_by(&pressure).observed_by(&calls).with(policy.into_server());
+        let services = Services::new(&lifecycle).counted_by(&pressure).observed_by(&calls);
+        let services = match answered {
+            AnsweredBy::Server => services.with_scope_policy(policy),
+            AnsweredBy::GeneratedService => services.with(policy.into_server()),
+        };
         let listeners = Listeners::bind(&config).await.expect("a free port");
         let addr = tcp(&listeners.addresses());
         let (stop, stopped) = oneshot::channel::<()>();

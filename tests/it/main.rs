@@ -29,6 +29,7 @@ mod deploy;
 mod deploy_monitoring;
 mod describe;
 mod descriptors;
+mod direct;
 mod docs;
 mod drain;
 mod findings;

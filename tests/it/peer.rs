@@ -41,14 +41,19 @@ impl Peer {
 
     /// Sends the headers of a call, unless the connection takes no more.
     pub(crate) async fn try_open(&self, path: &str, headers: &[(&str, &str)]) -> Result<Call, h2::Error> {
-        let mut send = self.send.clone().ready().await?;
         let mut request = Request::post(format!("http://localhost{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let (response, body) = send.send_request(request.body(()).expect("a request"), false)?;
+        self.send(request.body(()).expect("a request")).await
+    }
+
+    /// Sends these headers and no others.
+    pub(crate) async fn send(&self, request: Request<()>) -> Result<Call, h2::Error> {
+        let mut send = self.send.clone().ready().await?;
+        let (response, body) = send.send_request(request, false)?;
         Ok(Call { body, response })
     }
 

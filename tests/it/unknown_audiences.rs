@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use scopeward::access::AuthenticatedBy;
 use scopeward::policy::check::check;
 use scopeward::policy::document::Document;
-use scopeward::rpc::caller::{Caller, CallerIdentity};
+use scopeward::rpc::caller::{CallOrigin, Caller, CallerIdentity};
 use scopeward::rpc::scope_policy::ScopePolicy;
 use scopeward::rpc::v1;
 use scopeward::rpc::v1::scope_policy_service_server::ScopePolicyService;
@@ -76,7 +76,8 @@ impl Asking {
 
     fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        request.extensions_mut().insert(self.identity.clone());
+        let identity = Some(self.identity.clone());
+        request.extensions_mut().insert(CallOrigin { identity, ..CallOrigin::default() });
         request
     }
 
