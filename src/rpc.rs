@@ -17,6 +17,7 @@ pub mod limits;
 pub mod notes;
 mod page;
 pub mod policy_status;
+mod received;
 pub mod record;
 pub mod scope_policy;
 pub mod shadow;

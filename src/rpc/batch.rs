@@ -3,64 +3,125 @@
 //! Texts for people go first: once the answer grows too large, the messages of refused scopes are left out of all items. An item that
 //! does not fit even so is an error of its own, so that its caller can ask it alone.
 
+use bytes::Bytes;
 use prost::Message;
 
+use crate::rpc::codec::{PREFIX_BYTES, frame, frame_with_capacity, malformed};
+use crate::rpc::encode::{EncodedItem, WireMessage};
 use crate::rpc::error::RpcError;
 use crate::rpc::limits::{MAX_ANSWER_BYTES, MAX_BATCH_ITEMS};
 use crate::rpc::v1;
 use crate::rpc::v1::batch_check_result::Result as ItemResult;
 
-/// The results so far, in the order asked.
-#[derive(Debug, Default)]
+/// The results so far, in the order asked, as the bytes of a `BatchCheckAuthorizeScopesResponse`.
+#[derive(Debug)]
 pub(super) struct BatchAnswer {
-    results: Vec<v1::BatchCheckResult>,
-    /// Encoded length of the response so far.
-    bytes: usize,
+    /// Room for a prefix, and the results.
+    bytes: Vec<u8>,
     /// Whether messages of refused scopes are left out.
     without_messages: bool,
 }
 
 impl BatchAnswer {
-    /// Adds the result of the next item.
-    pub(super) fn push(&mut self, result: Result<v1::CheckAuthorizeScopesResponse, RpcError>) {
-        let mut result = match result {
-            Ok(mut response) => {
-                if self.without_messages {
-                    leave_out_messages(&mut response);
-                }
-                item(ItemResult::Response(response))
+    /// Nothing yet, with room for answers to so many checks that have so many bytes.
+    pub(super) fn of(checks: usize, bytes: usize) -> Self {
+        let capacity = MAX_RESULT_BYTES.min(checks * ANSWER_BYTES + bytes);
+        Self { bytes: frame_with_capacity(capacity), without_messages: false }
+    }
+
+    /// Adds the answer to the next check.
+    pub(super) fn push(&mut self, item: EncodedItem<'_>) {
+        if !self.without_messages {
+            let length = WireMessage::encoded_len(&item);
+            if self.has_room(length) {
+                return self.append(length, |bytes| WireMessage::encode(&item, bytes));
             }
-            Err(error) => item(ItemResult::Error(error.to_check_error())),
-        };
-        if self.bytes + bytes_of(&result) > MAX_RESULT_BYTES && !self.without_messages {
-            self.without_messages = true;
-            for result in self.results.iter_mut().chain([&mut result]) {
-                if let Some(ItemResult::Response(response)) = &mut result.result {
-                    leave_out_messages(response);
-                }
-            }
-            self.bytes = self.results.iter().map(bytes_of).sum();
+            self.leave_out_messages();
         }
-        if self.bytes + bytes_of(&result) > MAX_RESULT_BYTES
-            && matches!(result.result, Some(ItemResult::Response(_)))
-        {
-            result = item(ItemResult::Error(
-                RpcError::AnswerTooLarge { limit: MAX_ANSWER_BYTES }.to_check_error(),
-            ));
+        let item = item.without_messages();
+        let length = WireMessage::encoded_len(&item);
+        match self.has_room(length) {
+            true => self.append(length, |bytes| WireMessage::encode(&item, bytes)),
+            false => self.push_error(&RpcError::AnswerTooLarge { limit: MAX_ANSWER_BYTES }),
         }
-        self.bytes += bytes_of(&result);
-        self.results.push(result);
+    }
+
+    /// Adds the answer to the next check, which was made as a message.
+    pub(super) fn push_response(&mut self, response: v1::CheckAuthorizeScopesResponse) {
+        let mut item = item(ItemResult::Response(response));
+        if !self.without_messages && !self.has_room(item.encoded_len()) {
+            self.leave_out_messages();
+        }
+        if self.without_messages {
+            leave_out_messages(&mut item);
+        }
+        match self.has_room(item.encoded_len()) {
+            true => self.append_message(&item),
+            false => self.push_error(&RpcError::AnswerTooLarge { limit: MAX_ANSWER_BYTES }),
+        }
+    }
+
+    /// Adds an error for the next check. There is always room for it.
+    pub(super) fn push_error(&mut self, error: &RpcError) {
+        let item = error_item(error);
+        if !self.without_messages && !self.has_room(item.encoded_len()) {
+            self.leave_out_messages();
+        }
+        self.append_message(&item);
     }
 
     /// Puts an error in the place of a result that was added before.
     pub(super) fn fail(&mut self, at: usize, error: &RpcError) {
-        if let Some(result) = self.results.get_mut(at) {
-            *result = item(ItemResult::Error(error.to_check_error()));
-        }
+        self.rewrite(|index, item| {
+            if index == at {
+                *item = error_item(error);
+            }
+        });
     }
 
-    pub(super) fn into_response(self) -> v1::BatchCheckAuthorizeScopesResponse {
-        v1::BatchCheckAuthorizeScopesResponse { results: self.results }
+    /// With the prefix of a message.
+    pub(super) fn into_framed(self) -> Bytes {
+        frame(self.bytes)
+    }
+
+    /// As a message.
+    ///
+    /// # Errors
+    ///
+    /// Never: the bytes are those of such a message.
+    pub(super) fn into_response(self) -> Result<v1::BatchCheckAuthorizeScopesResponse, RpcError> {
+        Message::decode(self.bytes.get(PREFIX_BYTES..).unwrap_or_default()).map_err(malformed)
+    }
+
+    /// Returns `true` if a result of so many bytes leaves room for an error in the place of each.
+    fn has_room(&self, length: usize) -> bool {
+        self.bytes.len() - PREFIX_BYTES + 1 + prost::length_delimiter_len(length) + length <= MAX_RESULT_BYTES
+    }
+
+    fn append(&mut self, length: usize, encode: impl FnOnce(&mut Vec<u8>)) {
+        prost::encoding::encode_key(1, prost::encoding::WireType::LengthDelimited, &mut self.bytes);
+        prost::encoding::encode_varint(length as u64, &mut self.bytes);
+        encode(&mut self.bytes);
+    }
+
+    fn append_message(&mut self, item: &v1::BatchCheckResult) {
+        self.append(item.encoded_len(), |bytes| item.encode_raw(bytes));
+    }
+
+    fn leave_out_messages(&mut self) {
+        self.without_messages = true;
+        self.rewrite(|_, item| leave_out_messages(item));
+    }
+
+    /// Reads each result, changes it, and writes it again: rare, and no copy of them has to be kept.
+    fn rewrite(&mut self, mut change: impl FnMut(usize, &mut v1::BatchCheckResult)) {
+        let before = Self { bytes: std::mem::take(&mut self.bytes), ..*self };
+        self.bytes = frame_with_capacity(before.bytes.len());
+        // They are what was written here.
+        for (index, mut item) in before.into_response().unwrap_or_default().results.into_iter().enumerate() {
+            change(index, &mut item);
+            self.append_message(&item);
+        }
     }
 }
 
@@ -68,20 +129,22 @@ fn item(result: ItemResult) -> v1::BatchCheckResult {
     v1::BatchCheckResult { result: Some(result) }
 }
 
-fn leave_out_messages(response: &mut v1::CheckAuthorizeScopesResponse) {
-    response.refused.iter_mut().for_each(|refused| refused.message = String::new());
+fn error_item(error: &RpcError) -> v1::BatchCheckResult {
+    item(ItemResult::Error(error.to_check_error()))
 }
 
-/// What a result takes in the response: a tag, its length, itself.
-fn bytes_of(result: &v1::BatchCheckResult) -> usize {
-    let length = result.encoded_len();
-    1 + prost::length_delimiter_len(length) + length
+fn leave_out_messages(item: &mut v1::BatchCheckResult) {
+    if let Some(ItemResult::Response(response)) = &mut item.result {
+        response.refused.iter_mut().for_each(|refused| refused.message = String::new());
+    }
 }
 
 /// What results may have together, so that there is room for an error in the place of each.
 const MAX_RESULT_BYTES: usize = MAX_ANSWER_BYTES - MAX_BATCH_ITEMS * MAX_ERROR_BYTES;
 /// More than an error of an item has.
 const MAX_ERROR_BYTES: usize = 1024;
+/// About what an answer has more than its check.
+const ANSWER_BYTES: usize = 160;
 
 #[cfg(test)]
 mod tests {
@@ -95,7 +158,7 @@ mod tests {
 
     /// How many results have messages, have none, and are errors of which reason.
     fn shape(answer: BatchAnswer) -> (usize, usize, Vec<String>) {
-        let response = answer.into_response();
+        let response = answer.into_response().expect("a message");
         assert!(response.encoded_len() <= MAX_ANSWER_BYTES, "{} bytes", response.encoded_len());
         let (mut with, mut without, mut errors) = (0, 0, Vec::new());
         for result in response.results {
@@ -113,25 +176,25 @@ mod tests {
 
     #[test]
     fn messages_are_there_while_the_answer_is_small() {
-        let mut answer = BatchAnswer::default();
-        (0..3).for_each(|_| answer.push(Ok(response(255))));
-        answer.push(Err(RpcError::NoPolicy));
+        let mut answer = BatchAnswer::of(0, 0);
+        (0..3).for_each(|_| answer.push_response(response(255)));
+        answer.push_error(&RpcError::NoPolicy);
         assert_eq!(shape(answer), (3, 0, vec!["POLICY_NOT_LOADED".to_owned()]));
     }
 
     #[test]
     fn messages_are_left_out_of_all_items_once_it_is_too_large() {
-        let mut answer = BatchAnswer::default();
-        (0..30).for_each(|_| answer.push(Ok(response(255))));
+        let mut answer = BatchAnswer::of(0, 0);
+        (0..30).for_each(|_| answer.push_response(response(255)));
         assert_eq!(shape(answer), (0, 30, Vec::new()));
     }
 
     #[test]
     fn item_that_does_not_fit_is_an_error_and_smaller_ones_follow() {
-        let mut answer = BatchAnswer::default();
-        (0..32).for_each(|_| answer.push(Ok(response(255))));
-        answer.push(Ok(response(3)));
-        (0..66).for_each(|_| answer.push(Ok(response(255))));
+        let mut answer = BatchAnswer::of(0, 0);
+        (0..32).for_each(|_| answer.push_response(response(255)));
+        answer.push_response(response(3));
+        (0..66).for_each(|_| answer.push_response(response(255)));
         answer.fail(0, &RpcError::AuditNotDurable);
         let (with, without, errors) = shape(answer);
         // 31 large ones and the small one fit, and the first of them failed.

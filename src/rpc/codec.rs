@@ -1,12 +1,12 @@
 //! The codec of our messages: protobuf, where a request that cannot be decoded is an INVALID_ARGUMENT of ours.
 //!
 //! How large a message may be is checked before it gets here, from its length prefix. Generated services leave encoding to
-//! `tonic_prost`; [`framed`] is for calls that are answered without one.
+//! `tonic_prost`; [`frame`] is for calls that are answered without one.
 
 use std::marker::PhantomData;
 
-use bytes::{Buf, BufMut, Bytes};
-use prost::{Message, Name};
+use bytes::Bytes;
+use prost::{DecodeError, Message, Name};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic_prost::ProstEncoder;
@@ -58,32 +58,40 @@ where
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        decode(buf).map(Some)
+        U::decode(buf).map(Some).map_err(|error| {
+            if U::NAME.ends_with("Request") {
+                malformed(error).into()
+            } else {
+                // A response that cannot be read is the fault of neither the caller nor its request.
+                Status::internal(error.to_string())
+            }
+        })
     }
 }
 
-/// Decodes the bytes of a message.
-pub(super) fn decode<U: Default + Message + Name>(bytes: impl Buf) -> Result<U, Status> {
-    U::decode(bytes).map_err(|error| {
-        let cause = error.to_string();
-        if U::NAME.ends_with("Request") {
-            RpcError::MalformedMessage { cause }.into()
-        } else {
-            // A response that cannot be read is the fault of neither the caller nor its request.
-            Status::internal(cause)
-        }
-    })
+/// A request that cannot be decoded.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn malformed(error: DecodeError) -> RpcError {
+    RpcError::MalformedMessage { cause: error.to_string() }
 }
 
-/// A message with its length prefix: no compression, and its length in bytes (gRPC over HTTP/2, "Length-Prefixed-Message").
-pub(super) fn framed(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut bytes = Vec::with_capacity(PREFIX_BYTES + length);
-    bytes.put_u8(0);
+/// Puts the prefix of a message before `bytes`, which are such a message behind room for the prefix: no compression, and the length in
+/// bytes (gRPC over HTTP/2, "Length-Prefixed-Message").
+pub(super) fn frame(mut bytes: Vec<u8>) -> Bytes {
     // No answer has more than a few megabytes.
-    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    message.encode_raw(&mut bytes);
+    let length = u32::try_from(bytes.len().saturating_sub(PREFIX_BYTES)).unwrap_or(u32::MAX);
+    if let Some((prefix, _)) = bytes.split_first_chunk_mut::<PREFIX_BYTES>() {
+        let [high, upper, lower, low] = length.to_be_bytes();
+        *prefix = [0, high, upper, lower, low];
+    }
     bytes.into()
+}
+
+/// Room for the prefix, and for so many bytes of a message.
+pub(super) fn frame_with_capacity(length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PREFIX_BYTES + length);
+    bytes.extend_from_slice(&[0; PREFIX_BYTES]);
+    bytes
 }
 
 /// A compression flag and four bytes of length.

@@ -3,10 +3,11 @@
 //! What an answer looks like is written once, in [`WireMessage`]; it is first measured, then written, since a message inside
 //! of another one has its length in front.
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use uuid::Uuid;
 
 use crate::decision::{Added, Answer, AudienceGrant, OAuthError, Refused};
+use crate::rpc::codec::{frame, frame_with_capacity};
 use crate::rpc::convert;
 use crate::store::Active;
 
@@ -85,6 +86,13 @@ pub trait WireMessage {
     /// Appends its bytes, of which there are [`WireMessage::encoded_len`].
     fn encode(&self, bytes: &mut impl BufMut) {
         self.put(&mut BytesSink(bytes));
+    }
+
+    /// Its bytes with their length prefix.
+    fn framed(&self) -> Bytes {
+        let mut bytes = frame_with_capacity(self.encoded_len());
+        self.encode(&mut bytes);
+        frame(bytes)
     }
 }
 

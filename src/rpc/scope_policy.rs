@@ -19,16 +19,17 @@ use crate::decision::{Answer, authorize, check_limits, registration, work};
 use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::caller::CallOrigin;
-use crate::rpc::codec::{decode, framed};
 use crate::rpc::convert;
 use crate::rpc::count::{DecidingMethod, DecisionCounts};
 use crate::rpc::decision_line::LoggedDecisions;
+use crate::rpc::encode::{EncodedCheck, EncodedExpand, WireMessage as _};
 use crate::rpc::error::{Overload, RpcError};
 use crate::rpc::limits::{
     DEFAULT_PAGE_SIZE, MAX_ANSWER_BYTES, MAX_BATCH_ITEMS, MAX_LARGE_QUESTIONS, MAX_LOOKUPS,
     MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
 };
 use crate::rpc::page;
+use crate::rpc::received::Received;
 use crate::rpc::record::{AnsweredCall, CallFacts, Durable, RecordKind, Recorder, Room};
 use crate::rpc::shadow::{Shadow, ShadowRequest};
 use crate::rpc::v1;
@@ -228,21 +229,23 @@ impl ScopePolicy {
         Ok(Answered { response: respond(answer, policy, decision_id), durable })
     }
 
-    fn check_item(
+    /// Decides a check of a batch.
+    fn check_item<T>(
         &self,
         at: usize,
-        request: &v1::CheckAuthorizeScopesRequest,
+        request: &CheckRequestRef<'_>,
+        bytes: usize,
         policy: &Arc<Active>,
         call: CallFacts<'_>,
-    ) -> Result<Answered<v1::CheckAuthorizeScopesResponse>, RpcError> {
-        // The bytes of an item as received are not known here; unknown fields, which this leaves out, cost an item nothing.
-        let actual = request.encoded_len();
-        if actual > MAX_MESSAGE_BYTES {
-            let field = format!("checks[{at}]");
-            return Err(RpcError::OverLimit { field, unit: "bytes", limit: MAX_MESSAGE_BYTES, actual });
+        respond: impl FnOnce(Answer<'_>, &Active, Uuid) -> T,
+    ) -> Result<Answered<T>, RpcError> {
+        // Unknown fields, which are not among these bytes, cost an item nothing.
+        if bytes > MAX_MESSAGE_BYTES {
+            let (field, limit) = (format!("checks[{at}]"), MAX_MESSAGE_BYTES);
+            return Err(RpcError::OverLimit { field, unit: "bytes", limit, actual: bytes });
         }
-        let (method, path) = (DecidingMethod::BatchCheck, || format!("checks[{at}]."));
-        self.check(&CheckRequestRef::of(request), actual, policy, call, method, path, convert::check_response)
+        let path = || format!("checks[{at}].");
+        self.check(request, bytes, policy, call, DecidingMethod::BatchCheck, path, respond)
     }
 }
 
@@ -253,66 +256,95 @@ impl ScopePolicy {
     ///
     /// # Errors
     ///
-    /// The status of a call that has no answer.
+    /// Why the call has no answer.
     pub async fn answer(
         &self,
         method: DecidingMethod,
         head: CallHead,
         message: Bytes,
-    ) -> Result<Bytes, Status> {
-        Ok(match method {
-            DecidingMethod::Expand => framed(&self.expand_call(head, decode(message)?).await?),
-            DecidingMethod::Check => framed(&self.check_call(head, decode(message)?).await?),
-            DecidingMethod::BatchCheck => framed(&self.batch_call(head, decode(message)?).await?),
-        })
+    ) -> Result<Bytes, RpcError> {
+        match method {
+            DecidingMethod::Expand => {
+                let respond = |answer: Answer<'_>, policy: &Active, decision_id| {
+                    EncodedExpand::new(&answer, policy, decision_id).framed()
+                };
+                self.expand_call(head, message.into(), respond).await
+            }
+            DecidingMethod::Check => {
+                let respond = |answer: Answer<'_>, policy: &Active, decision_id| {
+                    EncodedCheck::new(&answer, policy, decision_id).framed()
+                };
+                self.check_call(head, message.into(), respond).await
+            }
+            DecidingMethod::BatchCheck => Ok(self.batch_call(head, message.into()).await?.into_framed()),
+        }
     }
 
-    async fn expand_call(
+    /// `respond` makes the answer into what is sent.
+    async fn expand_call<T: Send + 'static>(
         &self,
         head: CallHead,
-        request: v1::ExpandRegistrationScopesRequest,
-    ) -> Result<v1::ExpandRegistrationScopesResponse, RpcError> {
-        let is_large = self.with_policy(&head.origin, |policy| {
-            let request = ExpandRequestRef::of(&request);
-            Ok(work::of_registration(&policy.set, &call::registration(&request), MAX_LOOKUPS) > MAX_LOOKUPS)
-        })?;
-        let expand = move |service: &Self| {
-            let (bytes, request) = (request.encoded_len(), ExpandRequestRef::of(&request));
-            service.with_policy(&head.origin, |policy| {
-                service.expand(&request, bytes, policy, head.call(), convert::expand_response)
-            })
+        received: Received<v1::ExpandRegistrationScopesRequest>,
+        respond: impl Fn(Answer<'_>, &Active, Uuid) -> T + Copy + Send + 'static,
+    ) -> Result<T, RpcError> {
+        let answered = {
+            let (request, bytes) = received.read()?;
+            self.with_policy(&head.origin, |policy| {
+                let question = call::registration(&request);
+                if work::of_registration(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS {
+                    return Ok(None);
+                }
+                self.expand(&request, bytes, policy, head.call(), respond).map(Some)
+            })?
         };
-        let answered = if is_large { self.elsewhere(expand).await? } else { expand(self)? };
-        answered.wait().await
+        let elsewhere = move |service: &Self| {
+            let (request, bytes) = received.read()?;
+            let expand = |policy: &_| service.expand(&request, bytes, policy, head.call(), respond);
+            service.with_policy(&head.origin, expand)
+        };
+        match answered {
+            Some(answered) => answered.wait().await,
+            None => self.elsewhere(elsewhere).await?.wait().await,
+        }
     }
 
-    async fn check_call(
+    /// `respond` makes the answer into what is sent.
+    async fn check_call<T: Send + 'static>(
         &self,
         head: CallHead,
-        request: v1::CheckAuthorizeScopesRequest,
-    ) -> Result<v1::CheckAuthorizeScopesResponse, RpcError> {
-        let is_large = self.with_policy(&head.origin, |policy| {
-            let request = CheckRequestRef::of(&request);
-            Ok(work::of_authorize(&policy.set, &call::authorize(&request), MAX_LOOKUPS) > MAX_LOOKUPS)
-        })?;
-        let check = move |service: &Self| {
-            let (bytes, request) = (request.encoded_len(), CheckRequestRef::of(&request));
-            let (method, path, respond) = (DecidingMethod::Check, String::new, convert::check_response);
-            service.with_policy(&head.origin, |policy| {
-                service.check(&request, bytes, policy, head.call(), method, path, respond)
-            })
+        received: Received<v1::CheckAuthorizeScopesRequest>,
+        respond: impl Fn(Answer<'_>, &Active, Uuid) -> T + Copy + Send + 'static,
+    ) -> Result<T, RpcError> {
+        let (method, path) = (DecidingMethod::Check, String::new);
+        let answered = {
+            let (request, bytes) = received.read()?;
+            self.with_policy(&head.origin, |policy| {
+                let question = call::authorize(&request);
+                if work::of_authorize(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS {
+                    return Ok(None);
+                }
+                self.check(&request, bytes, policy, head.call(), method, path, respond).map(Some)
+            })?
         };
-        let answered = if is_large { self.elsewhere(check).await? } else { check(self)? };
-        answered.wait().await
+        let elsewhere = move |service: &Self| {
+            let (request, bytes) = received.read()?;
+            let check =
+                |policy: &_| service.check(&request, bytes, policy, head.call(), method, path, respond);
+            service.with_policy(&head.origin, check)
+        };
+        match answered {
+            Some(answered) => answered.wait().await,
+            None => self.elsewhere(elsewhere).await?.wait().await,
+        }
     }
 
     async fn batch_call(
         &self,
         head: CallHead,
-        request: v1::BatchCheckAuthorizeScopesRequest,
-    ) -> Result<v1::BatchCheckAuthorizeScopesResponse, RpcError> {
+        received: Received<v1::BatchCheckAuthorizeScopesRequest>,
+    ) -> Result<BatchAnswer, RpcError> {
         let head = Arc::new(head);
-        let v1::BatchCheckAuthorizeScopesRequest { checks } = request;
+        let (checks, bytes) = received.read()?;
         if checks.len() > MAX_BATCH_ITEMS {
             let (field, actual) = ("checks".to_owned(), checks.len());
             return Err(RpcError::OverLimit { field, unit: "checks", limit: MAX_BATCH_ITEMS, actual });
@@ -320,17 +352,23 @@ impl ScopePolicy {
         // One policy from start to end.
         let policy = self.current.load_full().ok_or(RpcError::NoPolicy)?;
         let policy = head.origin.view(&policy).unwrap_or(policy);
-        let mut answer = BatchAnswer::default();
+        let mut batch = BatchAnswer::of(checks.len(), bytes);
         // All are decided, and handed to the recorder, before the first is waited for: they share its next write.
         let mut records = Vec::new();
         let mut left = MAX_LOOKUPS;
-        for (at, check) in checks.into_iter().enumerate() {
-            let asked = CheckRequestRef::of(&check);
-            let lookups = work::of_authorize(&policy.set, &call::authorize(&asked), MAX_LOOKUPS);
+        for (at, (check, bytes)) in checks.iter().enumerate() {
+            let lookups = work::of_authorize(&policy.set, &call::authorize(check), MAX_LOOKUPS);
             let answered = if lookups > MAX_LOOKUPS {
-                let (head, policy) = (Arc::clone(&head), Arc::clone(&policy));
-                let decide = move |service: &Self| service.check_item(at, &check, &policy, head.call());
-                self.elsewhere(decide).await
+                let (head, policy, bytes) = (Arc::clone(&head), Arc::clone(&policy), *bytes);
+                let check = check.to_message();
+                let decide = move |service: &Self| {
+                    let check = CheckRequestRef::of(&check);
+                    service.check_item(at, &check, bytes, &policy, head.call(), convert::check_response)
+                };
+                self.elsewhere(decide).await.map(|Answered { response, durable }| {
+                    batch.push_response(response);
+                    durable
+                })
             } else {
                 if lookups > left {
                     // Other calls have their turn: a batch must not hold a thread for as long as it takes.
@@ -338,22 +376,23 @@ impl ScopePolicy {
                     tokio::task::yield_now().await;
                 }
                 left -= lookups;
-                self.check_item(at, &check, &policy, head.call())
+                let respond = |answer: Answer<'_>, policy: &Active, decision_id| {
+                    batch.push(EncodedCheck::new(&answer, policy, decision_id).into_item());
+                };
+                let answered = self.check_item(at, check, *bytes, &policy, head.call(), respond);
+                answered.map(|answered| answered.durable)
             };
             match answered {
-                Ok(Answered { response, durable }) => {
-                    records.extend(durable.map(|durable| (at, durable)));
-                    answer.push(Ok(response));
-                }
-                Err(error) => answer.push(Err(error)),
+                Ok(durable) => records.extend(durable.map(|durable| (at, durable))),
+                Err(error) => batch.push_error(&error),
             }
         }
         for (at, durable) in records {
             if durable.await.is_err() {
-                answer.fail(at, &RpcError::AuditNotDurable);
+                batch.fail(at, &RpcError::AuditNotDurable);
             }
         }
-        Ok(answer.into_response())
+        Ok(batch)
     }
 }
 
@@ -364,7 +403,7 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::ExpandRegistrationScopesRequest>,
     ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        Ok(Response::new(self.expand_call(head, request).await?))
+        Ok(Response::new(self.expand_call(head, request.into(), convert::expand_response).await?))
     }
 
     async fn check_authorize_scopes(
@@ -372,7 +411,7 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::CheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        Ok(Response::new(self.check_call(head, request).await?))
+        Ok(Response::new(self.check_call(head, request.into(), convert::check_response).await?))
     }
 
     async fn batch_check_authorize_scopes(
@@ -380,7 +419,7 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::BatchCheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::BatchCheckAuthorizeScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        Ok(Response::new(self.batch_call(head, request).await?))
+        Ok(Response::new(self.batch_call(head, request.into()).await?.into_response()?))
     }
 
     async fn describe_audience(

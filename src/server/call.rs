@@ -229,7 +229,7 @@ impl AdmittedCall {
             let message = receive(&mut body, &self.method, false, &mut held.bytes);
             let message = by(self.message_deadline, message).await??;
             let head = CallHead { headers, origin };
-            service.answer(method, head, message.slice(PREFIX_BYTES..)).await.map_err(Ended::Status)
+            Ok(service.answer(method, head, message.slice(PREFIX_BYTES..)).await?)
         };
         let answer = until(called, respond, self.deadline).await?;
         send_answer(answer, respond, held, observed, connection.server.limits.response_progress_timeout).await

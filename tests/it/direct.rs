@@ -528,7 +528,8 @@ async fn refusals_of_the_server_and_the_record_are_the_same() {
             framed(&v1::BatchCheckAuthorizeScopesRequest { checks: vec![authorize(Some("x"), None); 3] }),
         ),
     ];
-    check_with(Arc::<Events>::default, |_| {}, None, &requests).await;
+    let malformed = [call(CHECK, vec![0, 0, 0, 0, 1, 0x0F]), call(BATCH, vec![0, 0, 0, 0, 1, 0x0F])];
+    check_with(Arc::<Events>::default, |_| {}, None, &[&requests[..], &malformed].concat()).await;
     check_with(|| Arc::new(Full), |_| {}, Some(POLICY), &requests).await;
     check_with(|| Arc::new(Failing), |_| {}, Some(POLICY), &requests).await;
     check_with(|| Arc::new(Panicking), |_| {}, Some(POLICY), &requests).await;
