@@ -13,6 +13,7 @@ use super::finding::{Code, Finding, Position};
 use crate::escape::shown;
 
 mod advice;
+mod plain;
 
 /// Deepest nesting of mappings and lists; a policy needs 6.
 pub const MAX_DEPTH: usize = 32;
@@ -177,6 +178,11 @@ pub struct YamlProblem {
 /// # Errors
 /// The first syntax error, or the first limit that the text breaks: there is no tree after either.
 pub fn parse(text: &str) -> Result<Tree<'_>, YamlProblem> {
+    plain::parse(text).map_or_else(|| parse_all(text), Ok)
+}
+
+/// Reads a text by the parser of the whole language.
+fn parse_all(text: &str) -> Result<Tree<'_>, YamlProblem> {
     let mut options = Options::default();
     options.simple_key_max_lookahead = MAX_KEY_CHARS;
     options.flow_nesting_limit = MAX_DEPTH;
@@ -504,6 +510,13 @@ fn narrow(number: usize) -> u32 {
 
 /// YAML 1.2 section 10.3.2.
 fn core_schema(text: &str) -> Schema {
+    // Nearly all texts are told by how they start.
+    if !matches!(
+        text.as_bytes().first(),
+        None | Some(b'~' | b'n' | b'N' | b't' | b'T' | b'f' | b'F' | b'0'..=b'9' | b'-' | b'+' | b'.')
+    ) {
+        return Schema::String;
+    }
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Schema::Null,
         "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Schema::Boolean,
