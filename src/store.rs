@@ -13,6 +13,7 @@ use crate::policy::PolicySet;
 
 pub mod last_good;
 pub mod load;
+mod parallel;
 pub mod read;
 pub mod state;
 pub mod watch;

@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
+use super::parallel;
 use super::read::{
     FolderSnapshot, ProblemKind, ReadError, ReadProblem, ReadSettings, SourceFile, read_folder,
     read_folder_and_targets, source_file,
@@ -357,25 +357,11 @@ impl Loader {
             if length <= MAX_PARALLEL_BYTES { small.push(at) } else { large.push(at) }
         }
         let changed = small.iter().filter(|(_, file)| known(file).is_none()).count();
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         let run = |files: &[(usize, &SourceFile)]| -> Vec<(usize, Option<Checked>)> {
             let mut kept = KeptCount::default();
             files.iter().map(|(at, file)| (*at, one(file, &mut kept))).collect()
         };
-        let mut checked = if changed < 16 || threads == 1 {
-            run(&small)
-        } else {
-            thread::scope(|scope| {
-                let workers: Vec<_> = small
-                    .chunks(small.len().div_ceil(threads))
-                    .map(|chunk| (chunk, scope.spawn(|| run(chunk))))
-                    .collect();
-                // A thread that died (out of memory, say) leaves its share to this one.
-                let finished =
-                    workers.into_iter().map(|(chunk, worker)| worker.join().unwrap_or_else(|_| run(chunk)));
-                finished.flatten().collect()
-            })
-        };
+        let mut checked = parallel::in_shares(&small, parallel::threads_for(changed), run);
         checked.extend(run(&large));
         checked.sort_by_key(|(at, _)| *at);
         checked.into_iter().map(|(_, documents)| documents).collect()
@@ -431,8 +417,6 @@ impl KeptCount {
     }
 }
 
-/// Most threads that check files.
-const MAX_THREADS: usize = 8;
 /// The largest file that is checked while others are: its tree has at most 48 times as many bytes, so the
 /// trees of all threads stay within that of one large file.
 const MAX_PARALLEL_BYTES: usize = 128 << 10;

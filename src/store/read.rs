@@ -15,7 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +30,7 @@ pub use listing::{Stamp, Wanted, is_hidden, is_policy_name, is_test_name};
 
 use listing::{Listed, Listing};
 
+use super::parallel;
 use super::watch_targets::WatchTargets;
 
 /// Largest policy file in bytes.
@@ -388,13 +389,23 @@ enum ReadMoment<'a> {
     Pause,
 }
 
+/// Who is told of them, from whatever thread.
+struct Hook<'h>(Mutex<&'h mut (dyn FnMut(ReadMoment<'_>) + Send)>);
+
+impl Hook<'_> {
+    fn call(&self, moment: ReadMoment<'_>) {
+        (self.0.lock().unwrap_or_else(PoisonError::into_inner))(moment);
+    }
+}
+
 fn read_with(
     paths: &[PathBuf],
     previous: Option<&FolderSnapshot>,
     settings: &ReadSettings,
     targets: &mut WatchTargets,
-    hook: &mut dyn FnMut(ReadMoment<'_>),
+    hook: &mut (dyn FnMut(ReadMoment<'_>) + Send),
 ) -> Result<FolderSnapshot, ReadError> {
+    let hook = Hook(Mutex::new(hook));
     let mut known: HashMap<Arc<str>, SourceFile> = previous
         .map(|snapshot| &snapshot.files)
         .into_iter()
@@ -407,16 +418,17 @@ fn read_with(
     loop {
         attempt += 1;
         let outcome =
-            TreeAttempt { settings, known: &mut known, targets, changing: &mut changing, hook }.run(paths);
+            TreeAttempt { settings, known: &mut known, targets, changing: &mut changing, hook: &hook }
+                .run(paths);
         match outcome {
             Ok(Some(snapshot)) => return Ok(snapshot),
             Ok(None) if attempt >= attempts => {
                 let names = changing.iter().take(MAX_NAMES).map(|name| name.to_string()).collect();
                 return Err(ReadError::Unstable { attempts, names });
             }
-            Err(error) if error.is_transient() && attempt < attempts => hook(ReadMoment::Pause),
+            Err(error) if error.is_transient() && attempt < attempts => hook.call(ReadMoment::Pause),
             Err(error) if !error.is_missing() || attempt >= attempts.min(3) => return Err(error),
-            Ok(None) | Err(_) => hook(ReadMoment::Pause),
+            Ok(None) | Err(_) => hook.call(ReadMoment::Pause),
         }
     }
 }
@@ -424,7 +436,7 @@ fn read_with(
 /// Most files that are named because they keep changing.
 const MAX_NAMES: usize = 5;
 
-struct TreeAttempt<'a> {
+struct TreeAttempt<'a, 'h> {
     settings: &'a ReadSettings,
     /// The newest state of each file that was ever read; filled even by attempts that fail.
     known: &'a mut HashMap<Arc<str>, SourceFile>,
@@ -432,7 +444,7 @@ struct TreeAttempt<'a> {
     targets: &'a mut WatchTargets,
     /// What moved in any attempt.
     changing: &'a mut BTreeSet<Arc<str>>,
-    hook: &'a mut dyn FnMut(ReadMoment<'_>),
+    hook: &'a Hook<'h>,
 }
 
 /// What became of one listed file.
@@ -443,13 +455,13 @@ enum Taken {
     Moved,
 }
 
-impl TreeAttempt<'_> {
+impl TreeAttempt<'_, '_> {
     /// Tries once; nothing if something moved.
     fn run(&mut self, paths: &[PathBuf]) -> Result<Option<FolderSnapshot>, ReadError> {
         let limits = &self.settings.limits;
         let started = SystemTime::now();
         let before = self.list(paths)?;
-        (self.hook)(ReadMoment::Listed);
+        self.hook.call(ReadMoment::Listed);
         if !before.moved.is_empty() {
             return Ok(self.moved(before.moved));
         }
@@ -457,13 +469,19 @@ impl TreeAttempt<'_> {
         let mut problems = before.problems.clone();
         let mut fresh = Vec::new();
         let mut budget = SizeTally::of(&before, limits);
+        let mut wanted = Vec::with_capacity(before.files.len());
         for listed in &before.files {
-            let taken = match budget.refusal(listed) {
-                Some(kind) => Taken::Problem(kind),
-                None if budget.spent => continue,
-                None => self.take(listed)?,
-            };
-            match taken {
+            match budget.refusal(listed) {
+                Some(kind) => problems.push(ReadProblem { path: Arc::clone(&listed.shown), kind }),
+                None if budget.spent => {}
+                None => wanted.push(listed),
+            }
+        }
+        let unread = wanted.iter().filter(|listed| self.unchanged(listed).is_none()).count();
+        let taken = parallel::in_shares(&wanted, parallel::threads_for(unread), |share| self.take_all(share));
+        // What is behind a file that moved, or that cannot be read now, is missing and not needed.
+        for (listed, taken) in wanted.into_iter().zip(taken) {
+            match taken? {
                 Taken::Kept(file) => files.push(file),
                 Taken::Read(file) => {
                     if listed.stamp.changed_near(started, CLOCK_GRAIN) {
@@ -476,7 +494,7 @@ impl TreeAttempt<'_> {
                 Taken::Moved => return Ok(self.moved([Arc::clone(&listed.shown)])),
             }
         }
-        (self.hook)(ReadMoment::Read);
+        self.hook.call(ReadMoment::Read);
         let after = self.list(paths)?;
         if after != before {
             return Ok(self.moved(after.difference(&before)));
@@ -510,32 +528,47 @@ impl TreeAttempt<'_> {
         None
     }
 
-    fn take(&mut self, listed: &Listed) -> Result<Taken, ReadError> {
-        let known = self.known.get(&listed.shown);
-        if let Some(known) = known
-            && known.stamp == listed.stamp
-            && !known.needs_recheck
-        {
+    /// The file as it is known, if its stamp says that it is the same.
+    fn unchanged(&self, listed: &Listed) -> Option<&SourceFile> {
+        self.known.get(&listed.shown).filter(|known| known.stamp == listed.stamp && !known.needs_recheck)
+    }
+
+    /// Takes files up to one that moved or cannot be read now.
+    fn take_all(&self, wanted: &[&Listed]) -> Vec<Result<Taken, ReadError>> {
+        let mut all = Vec::with_capacity(wanted.len());
+        for listed in wanted {
+            let taken = self.take(listed);
+            let is_over = matches!(taken, Err(_) | Ok(Taken::Moved));
+            all.push(taken);
+            if is_over {
+                break;
+            }
+        }
+        all
+    }
+
+    fn take(&self, listed: &Listed) -> Result<Taken, ReadError> {
+        if let Some(known) = self.unchanged(listed) {
             return Ok(Taken::Kept(SourceFile { is_outside: listed.is_outside, ..known.clone() }));
         }
+        let known = self.known.get(&listed.shown);
         let moment = SystemTime::now();
-        let hook = &mut self.hook;
-        let bytes =
-            match bytes_of(&listed.path, &listed.stamp, &mut || hook(ReadMoment::Opened(&listed.shown))) {
-                Ok(Content::Whole(bytes)) => bytes,
-                Ok(Content::Moved) => return Ok(Taken::Moved),
-                // Perhaps it is only being written: a file that does not change has had time to agree with itself.
-                Ok(Content::WrongSize(_)) if listed.stamp.changed_near(moment, CLOCK_GRAIN) => {
-                    return Ok(Taken::Moved);
-                }
-                Ok(Content::WrongSize(read)) => {
-                    return Ok(Taken::Problem(ProblemKind::WrongSize { size: listed.stamp.size(), read }));
-                }
-                Err(source) if is_transient(&source) => {
-                    return Err(ReadError::Transient { path: listed.path.clone(), source });
-                }
-                Err(error) => return Ok(Taken::Problem(ProblemKind::unreadable(&error))),
-            };
+        let opened = &mut || self.hook.call(ReadMoment::Opened(&listed.shown));
+        let bytes = match bytes_of(&listed.path, &listed.stamp, opened) {
+            Ok(Content::Whole(bytes)) => bytes,
+            Ok(Content::Moved) => return Ok(Taken::Moved),
+            // Perhaps it is only being written: a file that does not change has had time to agree with itself.
+            Ok(Content::WrongSize(_)) if listed.stamp.changed_near(moment, CLOCK_GRAIN) => {
+                return Ok(Taken::Moved);
+            }
+            Ok(Content::WrongSize(read)) => {
+                return Ok(Taken::Problem(ProblemKind::WrongSize { size: listed.stamp.size(), read }));
+            }
+            Err(source) if is_transient(&source) => {
+                return Err(ReadError::Transient { path: listed.path.clone(), source });
+            }
+            Err(error) => return Ok(Taken::Problem(ProblemKind::unreadable(&error))),
+        };
         let content_hash = hash_of(&bytes);
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,

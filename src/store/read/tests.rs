@@ -438,8 +438,8 @@ fn the_digest_tells_paths_contents_and_problems_apart() {
 /// Moves the world once, at the first step that `when` accepts, and reads on.
 fn read_while(
     dir: &TempDir,
-    when: impl Fn(&ReadMoment<'_>) -> bool,
-    change: impl FnOnce(),
+    when: impl Fn(&ReadMoment<'_>) -> bool + Sync,
+    change: impl FnOnce() + Send,
 ) -> (FolderSnapshot, usize) {
     let mut change = Some(change);
     let mut pauses = 0;
@@ -463,8 +463,8 @@ fn read_while(
 #[track_caller]
 fn assert_moved(
     dir: &TempDir,
-    when: impl Fn(&ReadMoment<'_>) -> bool,
-    change: impl FnOnce(),
+    when: impl Fn(&ReadMoment<'_>) -> bool + Sync,
+    change: impl FnOnce() + Send,
     expected: &[(&str, &str)],
 ) {
     let (snapshot, pauses) = read_while(dir, when, change);
@@ -477,7 +477,7 @@ fn assert_moved(
     assert_problems(dir, &snapshot, &[]);
 }
 
-fn opened_is(name: &str) -> impl Fn(&ReadMoment<'_>) -> bool {
+fn opened_is(name: &str) -> impl Fn(&ReadMoment<'_>) -> bool + Sync {
     move |step| matches!(step, ReadMoment::Opened(path) if path.ends_with(name))
 }
 
