@@ -7,8 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use self::audience::Checker;
-use self::shared_parts::SharedParts;
 use super::document::Document;
 use super::finding::{self, AcceptedWarnings, Code, Finding, Findings, Position, nearest};
 use super::format::read::{List, LocatedText, Member};
@@ -22,10 +20,12 @@ use crate::scope::{ScopeList, check_token};
 
 mod audience;
 mod compose;
+mod file;
 mod shared_parts;
 mod warning;
 
 pub use compose::PreviousSet;
+pub use file::{check_document, check_text};
 
 /// What holds for every audience of the set.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -191,91 +191,11 @@ pub struct Accepted {
 /// Every finding, warnings included, by file and position, if at least one is an error.
 pub fn check(source: &Arc<str>, documents: &[Document]) -> Result<Accepted, Findings> {
     let guardrails = Guardrails::of(documents);
-    let checked = documents
-        .iter()
-        .map(|document| check_document(document.clone(), &guardrails, AcceptedWarnings::NONE));
+    let checked = documents.iter().map(|document| {
+        check_document(document.clone(), &guardrails, AcceptedWarnings::NONE, Findings::new())
+    });
     let checked: Vec<_> = checked.collect();
     assemble(source, &checked, [], &HashSet::new(), AcceptedWarnings::NONE, None)
-}
-
-/// Judges one document under the guardrails of its set; warnings of the `allowed` codes, and those that it accepts
-/// itself, are left out.
-///
-/// Takes the document apart: what an audience says is gone once it is judged, so that a large policy is not
-/// there twice.
-#[must_use]
-pub fn check_document(
-    document: Document,
-    guardrails: &Guardrails,
-    allowed: AcceptedWarnings,
-) -> CheckedDocument {
-    let Document { file, mut root, mut findings, outline, aliases, unreadable } = document;
-    let accepted: AcceptedWarnings =
-        root.entries("acceptWarnings").filter_map(|entry| Code::parse(&entry.value)).collect();
-    let accepted = accepted.and(allowed);
-    findings.accept(allowed);
-    let (mut warnings, mut guesses) = (Findings::new(), 0);
-    let mut shared = SharedParts::default();
-    if let Some(own) = root.record("guardrails") {
-        Checker {
-            file: &file,
-            audience: "",
-            rule: String::new(),
-            guardrails,
-            findings: &mut findings,
-            warnings: &mut warnings,
-            left_out: accepted,
-            guesses: &mut guesses,
-            shared: &mut shared,
-        }
-        .guardrails(own);
-    }
-    let audiences = root.take_each("audiences");
-    let mut declared: Vec<DeclaredAudience> = Vec::with_capacity(audiences.len());
-    for (audience, record) in audiences {
-        let was_valid = findings.error_count() == 0;
-        let policy = Checker {
-            file: &file,
-            audience: &audience.value,
-            rule: String::new(),
-            guardrails,
-            findings: &mut findings,
-            warnings: &mut warnings,
-            left_out: accepted,
-            guesses: &mut guesses,
-            shared: &mut shared,
-        }
-        .audience(&audience, &record);
-        if was_valid && findings.error_count() > 0 {
-            // There will be no set: only the names are still of use.
-            declared.iter_mut().for_each(DeclaredAudience::forget);
-        }
-        let aliases = record.list("aliases").map(|list| Box::new(list.clone()));
-        declared.push(DeclaredAudience { position: audience.position, aliases, policy });
-    }
-    for found in [&mut findings, &mut warnings] {
-        found.update(|finding| aliases.explain(finding));
-    }
-    findings.sort_by_key(|finding| finding.position);
-    warnings.sort_by_key(|finding| finding.position);
-    CheckedDocument {
-        findings,
-        warnings,
-        guardrails: root.get("guardrails").cloned(),
-        accepted,
-        is_plain: is_plain(&declared),
-        declared,
-        default_audience: root.text("defaultAudience").map(LocatedText::from),
-        registration_audiences: root.list("registrationAudiences").cloned(),
-        file,
-        outline,
-        aliases,
-        unreadable,
-    }
-}
-
-fn is_plain(declared: &[DeclaredAudience]) -> bool {
-    declared.iter().flat_map(DeclaredAudience::names).all(|(_, normal)| warning::is_plain(normal))
 }
 
 /// Puts judged documents together to a set.

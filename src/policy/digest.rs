@@ -53,7 +53,8 @@ pub(super) fn of_set(
     default_audience: Option<&AudiencePolicy>,
     registration_audiences: &[Arc<AudiencePolicy>],
 ) -> Digest {
-    let mut encoder = Encoder(Vec::new());
+    let mut buffer = Vec::new();
+    let mut encoder = Encoder(&mut buffer);
     encoder.text("scopeward-policy-set-2");
     encoder.optional(default_audience.map(AudiencePolicy::normal));
     encoder.count(registration_audiences.len());
@@ -61,16 +62,18 @@ pub(super) fn of_set(
         encoder.text(audience.normal());
     }
     encoder.count(audiences.len());
-    let mut hasher = Sha256::new_with_prefix(&encoder.0);
+    let mut hasher = Sha256::new_with_prefix(&buffer);
     for audience in audiences {
         hasher.update(audience.digest);
     }
     Digest::new(&hasher.finalize())
 }
 
-/// The digest of one audience: every key that has a meaning, by its path.
-pub(super) fn of_audience(policy: &AudiencePolicy) -> [u8; 32] {
-    let mut encoder = Encoder(Vec::with_capacity(2048));
+/// The digest of one audience: every key that has a meaning, by its path. What is hashed is in `buffer` afterwards, whatever
+/// was there, so that a million audiences need one.
+pub(super) fn of_audience(policy: &AudiencePolicy, buffer: &mut Vec<u8>) -> [u8; 32] {
+    buffer.clear();
+    let mut encoder = Encoder(buffer);
     encoder.text("scopeward-audience-2");
     encoder.text(policy.normal());
     for AudienceKey { path, read, effect: _ } in meanings() {
@@ -98,14 +101,14 @@ pub(super) fn of_audience(policy: &AudiencePolicy) -> [u8; 32] {
             }
         }
     }
-    Sha256::digest(&encoder.0).into()
+    Sha256::digest(&*encoder.0).into()
 }
 
 /// Writes values so that no two different ones look alike: each text after its length. What is hashed is put together first,
 /// since a hash of many small parts costs several times that of one.
-struct Encoder(Vec<u8>);
+struct Encoder<'b>(&'b mut Vec<u8>);
 
-impl Encoder {
+impl Encoder<'_> {
     fn count(&mut self, count: usize) {
         self.0.extend((count as u64).to_be_bytes());
     }

@@ -68,19 +68,33 @@ pub const MAX_FINDINGS: usize = 1000;
 /// What was found, within bounds: at most [`MAX_FINDINGS`] are kept, errors before warnings, and all are counted.
 ///
 /// Reads like a slice of what is kept, in the order in which it was pushed.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Findings {
     kept: Vec<Finding>,
-    kept_warnings: usize,
+    kept_warnings: u32,
     errors: usize,
     warnings: usize,
+    /// How many are kept.
+    room: u32,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Findings {
     /// No findings.
     #[must_use]
     pub const fn new() -> Self {
-        Self { kept: Vec::new(), kept_warnings: 0, errors: 0, warnings: 0 }
+        Self { kept: Vec::new(), kept_warnings: 0, errors: 0, warnings: 0, room: MAX_FINDINGS as u32 }
+    }
+
+    /// No findings; those that are pushed are counted alone.
+    #[must_use]
+    pub const fn counted() -> Self {
+        Self { kept: Vec::new(), kept_warnings: 0, errors: 0, warnings: 0, room: 0 }
     }
 
     /// Counts a finding, and keeps it if there is room. An error takes the place of the newest warning.
@@ -98,7 +112,7 @@ impl Findings {
     }
 
     fn keep(&mut self, severity: Severity, make: impl FnOnce() -> Finding) {
-        if self.kept.len() >= MAX_FINDINGS {
+        if self.kept.len() >= self.room as usize {
             if severity == Severity::Warning || self.kept_warnings == 0 {
                 return;
             }
@@ -107,7 +121,7 @@ impl Findings {
                 self.kept_warnings -= 1;
             }
         }
-        self.kept_warnings += usize::from(severity == Severity::Warning);
+        self.kept_warnings += u32::from(severity == Severity::Warning);
         self.kept.push(make());
     }
 
@@ -116,7 +130,7 @@ impl Findings {
         let before = self.kept.len();
         self.kept.retain(|finding| !accepted.contains(finding.code));
         let removed = before - self.kept.len();
-        self.kept_warnings -= removed;
+        self.count_kept_warnings();
         self.warnings -= removed;
     }
 
@@ -173,7 +187,11 @@ impl Findings {
             stays
         });
         self.kept.shrink_to_fit();
-        self.kept_warnings = self.kept.iter().filter(|finding| !finding.is_error()).count();
+        self.count_kept_warnings();
+    }
+
+    fn count_kept_warnings(&mut self) {
+        self.kept_warnings = self.kept.iter().map(|finding| u32::from(!finding.is_error())).sum();
     }
 
     /// Changes what is kept, one by one; the code must stay, since it is counted.

@@ -13,7 +13,9 @@ use super::read::{
     read_folder_and_targets, source_file,
 };
 use super::watch_targets::WatchTargets;
-use crate::policy::check::{Accepted, CheckedDocument, Guardrails, PreviousSet, assemble, check_document};
+use crate::policy::check::{
+    Accepted, CheckedDocument, Guardrails, PreviousSet, assemble, check_document, check_text,
+};
 use crate::policy::document::Document;
 use crate::policy::finding::{AcceptedWarnings, Code, Finding, Findings, MAX_FINDINGS, Position};
 use crate::policy::index::AudienceIndex;
@@ -322,9 +324,13 @@ impl Loader {
     /// What a file says: a policy file is one document, a manifest may hold any number. `None` if its text is forgotten.
     fn documents(&self, file: &SourceFile) -> Option<Vec<Document>> {
         let text = file.text.as_ref()?;
+        Some(self.inside(file, text).unwrap_or_else(|| vec![Document::read(&file.path, text)]))
+    }
+
+    /// What is in a file that is a manifest.
+    fn inside(&self, file: &SourceFile, text: &str) -> Option<Vec<Document>> {
         let is_manifest = !self.manifests.is_empty() && self.manifests.contains(&*file.path);
-        let inside = is_manifest.then(|| manifest::read(&file.path, text)).flatten();
-        Some(inside.unwrap_or_else(|| vec![Document::read(&file.path, text)]))
+        is_manifest.then(|| manifest::read(&file.path, text)).flatten()
     }
 
     /// Checks the files that changed, and takes the others as they are if the guardrails are the same; `None` if one is to
@@ -337,14 +343,23 @@ impl Loader {
         let one = |file: &SourceFile, kept: &mut KeptCount| match known(file) {
             Some(known) => Some(Arc::clone(known)),
             None => {
-                let documents = self.documents(file)?.into_iter();
-                let check = |document| {
-                    let mut checked = check_document(document, guardrails, self.allowed);
-                    kept.limit(&mut checked.findings);
-                    kept.limit(&mut checked.warnings);
-                    checked
+                let text = file.text.as_ref()?;
+                let mut checked = match self.inside(file, text) {
+                    Some(documents) => {
+                        let judge = |document| {
+                            check_document(document, guardrails, self.allowed, kept.room_for_warnings())
+                        };
+                        documents.into_iter().map(judge).collect()
+                    }
+                    None => {
+                        vec![check_text(&file.path, text, guardrails, self.allowed, kept.room_for_warnings())]
+                    }
                 };
-                Some(documents.map(check).collect())
+                for document in &mut checked {
+                    kept.limit(&mut document.findings);
+                    kept.limit(&mut document.warnings);
+                }
+                Some(checked.into())
             }
         };
         if files.iter().any(|file| file.text.is_none() && known(file).is_none()) {
@@ -408,6 +423,11 @@ struct KeptCount {
 }
 
 impl KeptCount {
+    /// Where the warnings of the next document go: texts are only made of those that stay.
+    fn room_for_warnings(&self) -> Findings {
+        if self.warnings < MAX_FINDINGS { Findings::new() } else { Findings::counted() }
+    }
+
     fn limit(&mut self, findings: &mut Findings) {
         let Self { errors, warnings } = self;
         findings.keep_at_most(MAX_FINDINGS - *errors, MAX_FINDINGS - *warnings);

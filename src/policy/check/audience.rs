@@ -204,7 +204,7 @@ impl<'d> Checker<'d> {
             digest: [0; 32],
             settings: self.shared.settings(settings),
         };
-        policy.digest = digest::of_audience(&policy);
+        policy.digest = digest::of_audience(&policy, &mut self.shared.digested);
         warning::of_audience(
             self.file,
             &policy,

@@ -13,6 +13,8 @@ use crate::scope::ScopeList;
 pub(super) struct SharedParts {
     settings: VecDeque<Arc<AudienceSettings>>,
     lists: VecDeque<ScopeList>,
+    /// Room for what digests are taken of.
+    pub(super) digested: Vec<u8>,
 }
 
 /// How many of each are compared: alike ones are mostly neighbours.

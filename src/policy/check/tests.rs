@@ -1,13 +1,28 @@
 //! What is found in policies, and what is not.
 
+use std::sync::Arc;
+
+use super::{CheckedDocument, Guardrails, check_document, check_text};
 use crate::audience::MAX_AUDIENCE_BYTES;
-use crate::policy::finding::{Code, Finding};
+use crate::policy::document::Document;
+use crate::policy::finding::{AcceptedWarnings, Code, Finding, Findings};
 use crate::policy::sample::{api, read};
 
 mod cases;
 mod limits;
 mod mutated;
 mod patched;
+
+/// A file as a store judges it, which is the same as judging what was read of all of it.
+#[track_caller]
+fn judged(file: &str, text: &str, guardrails: &Guardrails) -> CheckedDocument {
+    let file = Arc::from(file);
+    let checked = check_text(&file, text, guardrails, AcceptedWarnings::NONE, Findings::new());
+    let document = Document::read(&file, text);
+    let whole = check_document(document, guardrails, AcceptedWarnings::NONE, Findings::new());
+    assert_eq!(format!("{checked:?}"), format!("{whole:?}"), "{text}");
+    checked
+}
 
 /// What is wrong; what is only doubtful has tests of its own, but for files and audiences that are not there.
 fn findings(files: &[(&str, &str)]) -> Vec<Finding> {

@@ -2,6 +2,7 @@
 //!
 //! They change nothing that is decided. Each has a way to say "this is meant", named in its suggestion or its page.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::escape::shown;
@@ -86,7 +87,7 @@ impl WarningCheck<'_> {
         code: Code,
         position: Position,
         value: &str,
-        message: String,
+        message: impl fmt::Display,
         suggestion: impl Into<String>,
     ) {
         if self.left_out.contains(code) {
@@ -98,7 +99,7 @@ impl WarningCheck<'_> {
             position,
             audience: self.policy.audience.to_string(),
             value: finding::value(value),
-            message,
+            message: message.to_string(),
             suggestion: suggestion.into(),
         });
     }
@@ -124,14 +125,14 @@ impl WarningCheck<'_> {
         }
         let audience = shown(&policy.audience);
         if policy.baseline_client_scopes.is_empty() && !policy.default_is_declared {
-            let message = format!("a client that registers at `{audience}` without a scope is denied");
+            let message = format_args!("a client that registers at `{audience}` without a scope is denied");
             let suggestion = "set `defaultClientScopes`; an empty list says that the denial is meant";
             self.report(Code::OmittedScopeDenied, spelled.position, &spelled.value, message, suggestion);
         }
         if policy.omitted_scope == OmittedScope::Default
             && let Some(omitted) = self.written.word::<OmittedScope>("authorization.omittedScope")
         {
-            let message = format!(
+            let message = format_args!(
                 "an authorize request at `{audience}` without a scope is denied: there is no default scope"
             );
             let suggestion =
@@ -171,7 +172,8 @@ impl WarningCheck<'_> {
             if let (Some(Spanned { value: NothingLeft::Default, position }), Some((why, needed))) =
                 (written, unused)
             {
-                let message = format!("`{moment}.nothingLeft: default` has no effect at `{audience}`: {why}");
+                let message =
+                    format_args!("`{moment}.nothingLeft: default` has no effect at `{audience}`: {why}");
                 let suggestion = format!("remove it, or set {needed} in `{moment}`");
                 self.report(Code::UnusedNothingLeft, position, "default", message, suggestion);
             }
@@ -189,8 +191,7 @@ impl WarningCheck<'_> {
         if let Some(LocatedText { position, .. }) = entry
             && !has_rule
         {
-            let message =
-                "every client is given `offline_access`, also those without the refresh grant".to_owned();
+            let message = "every client is given `offline_access`, also those without the refresh grant";
             let suggestion = "give it by a client rule with `when: {grantTypes: [refresh_token]}`";
             self.report(Code::OfflineAccessForEveryClient, *position, OFFLINE_ACCESS, message, suggestion);
         }
@@ -205,33 +206,18 @@ impl WarningCheck<'_> {
                 .iter()
                 .enumerate()
                 .find(|(other, entry)| *other != at && policy.scope_matching.matches(entry, value));
-            let message = match covering {
-                Some((_, entry)) => {
-                    format!(
-                        "`{value}` in the baseline has no effect: `{entry}` of the same baseline covers it"
-                    )
-                }
-                None if self.is_only_scope(value) => {
-                    format!(
-                        "`{value}` in the baseline has no effect: it is the only scope, and the default one"
-                    )
-                }
-                None => continue,
+            let mut report = |why: fmt::Arguments<'_>| {
+                let message = format_args!("`{value}` in the baseline has no effect: {why}");
+                self.report(Code::RedundantBaselineScope, *position, value, message, "remove it");
             };
-            self.report(Code::RedundantBaselineScope, *position, value, message, "remove it");
+            match covering {
+                Some((_, entry)) => report(format_args!("`{entry}` of the same baseline covers it")),
+                None if is_only_scope(policy, value) => {
+                    report(format_args!("it is the only scope, and the default one"));
+                }
+                None => {}
+            }
         }
-    }
-
-    /// Whether each registration that is allowed has this scope: there is nothing else to ask for,
-    /// and it stands in for an omitted scope.
-    fn is_only_scope(&self, scope: &str) -> bool {
-        let policy = self.policy;
-        let mut published = policy.published_scopes();
-        policy.scope_matching == ScopeMatching::Exact
-            && policy.registration_unsupported_scopes == Treatment::Reject
-            && published.next() == Some(scope)
-            && published.next().is_none()
-            && policy.default_client_scopes.contains(scope)
     }
 
     fn rule(&mut self, at: usize, written: &Mapping) {
@@ -243,7 +229,7 @@ impl WarningCheck<'_> {
         if rule.when.client_id_host.is_none() && rule.when.source != Some(ClientSource::Static) {
             for LocatedText { value, position } in written.entries("baselineClientScopes") {
                 let Some(word) = privileged_word(value) else { continue };
-                let message = format!(
+                let message = format_args!(
                     "rule `{name}` gives `{value}` on self-asserted metadata, and `{word}` sounds like a privilege"
                 );
                 let suggestion = "remove it, or add `clientIdHost`, which a client cannot choose";
@@ -255,8 +241,9 @@ impl WarningCheck<'_> {
             && rule.when.client_id_host.is_some()
         {
             let source = source.as_str();
-            let message =
-                format!("rule `{name}` never holds: `clientIdHost` needs the source `cimd`, not `{source}`");
+            let message = format_args!(
+                "rule `{name}` never holds: `clientIdHost` needs the source `cimd`, not `{source}`"
+            );
             self.report(Code::UnusedClientRule, position, &rule.name, message, "write `source: cimd`");
             return;
         }
@@ -273,7 +260,7 @@ impl WarningCheck<'_> {
         {
             let written = written.text("when.clientIdHost");
             let position = written.map_or(position, |host| host.position);
-            let message = format!(
+            let message = format_args!(
                 "rule `{name}` never holds: parsers read the `clientIdHost` `{}` differently",
                 shown(host)
             );
@@ -286,8 +273,9 @@ impl WarningCheck<'_> {
         let covered =
             |scope: &str| policy.scope_matching.find(&policy.baseline_client_scopes, scope).is_some();
         if gives.iter().all(covered) {
-            let message =
-                format!("rule `{name}` never adds a scope: the baseline of the audience has all of them");
+            let message = format_args!(
+                "rule `{name}` never adds a scope: the baseline of the audience has all of them"
+            );
             self.report(Code::UnusedClientRule, position, &rule.name, message, "remove the rule");
             return;
         }
@@ -305,7 +293,7 @@ impl WarningCheck<'_> {
         });
         if let Some((_, wider)) = wider {
             let wider = shown(&wider.name);
-            let message = format!(
+            let message = format_args!(
                 "rule `{name}` never adds a scope: rule `{wider}` gives the same to all of its clients"
             );
             self.report(Code::UnusedClientRule, position, &rule.name, message, "remove the rule");
@@ -313,12 +301,24 @@ impl WarningCheck<'_> {
         }
         for LocatedText { value, position } in written.entries("baselineClientScopes") {
             if covered(value) {
-                let message =
-                    format!("`{value}` in rule `{name}` has no effect: the baseline of the audience has it");
+                let message = format_args!(
+                    "`{value}` in rule `{name}` has no effect: the baseline of the audience has it"
+                );
                 self.report(Code::RedundantBaselineScope, *position, value, message, "remove it");
             }
         }
     }
+}
+
+/// Whether each registration that is allowed has this scope: there is nothing else to ask for,
+/// and it stands in for an omitted scope.
+fn is_only_scope(policy: &AudiencePolicy, scope: &str) -> bool {
+    let mut published = policy.published_scopes();
+    policy.scope_matching == ScopeMatching::Exact
+        && policy.registration_unsupported_scopes == Treatment::Reject
+        && published.next() == Some(scope)
+        && published.next().is_none()
+        && policy.default_client_scopes.contains(scope)
 }
 
 /// Whether each client for which the first holds is one for which the second does.

@@ -94,16 +94,14 @@ impl Mapping {
     /// The member of a key; one in a mapping below by its path, as in `authorization.omittedScope`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Member> {
-        let (name, rest) = match path.split_once('.') {
-            Some((name, rest)) => (name, Some(rest)),
-            None => (path, None),
-        };
-        let member = self.members.iter().find(|member| member.key == name)?;
-        match (rest, &member.value) {
-            (None, _) => Some(member),
-            (Some(rest), Value::Record(record)) => record.get(rest),
-            (Some(_), _) => None,
-        }
+        self.members.iter().find_map(|member| {
+            let rest = path.strip_prefix(member.key)?;
+            match (rest.strip_prefix('.'), &member.value) {
+                (None, _) => rest.is_empty().then_some(member),
+                (Some(rest), Value::Record(record)) => record.get(rest),
+                (Some(_), _) => None,
+            }
+        })
     }
 
     /// A list.

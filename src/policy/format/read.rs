@@ -77,6 +77,22 @@ impl<'f> DocumentReader<'f> {
     /// Reads the mapping at the top of a file, and takes it apart: what was read is no longer in the tree, so
     /// that a large file is not in memory twice.
     pub(crate) fn root(&mut self, root: Node<'_>, section: &'static Section) -> Mapping {
+        self.root_and(root, section, |reader, key, node, section| reader.each(key, node, section))
+    }
+
+    /// Like [`DocumentReader::root`], but a mapping from texts to mappings is left to `each`; nothing if there is to be no such
+    /// member.
+    pub(crate) fn root_and<'t>(
+        &mut self,
+        root: Node<'t>,
+        section: &'static Section,
+        mut each: impl FnMut(
+            &mut Self,
+            &'static Key,
+            Node<'t>,
+            &'static Section,
+        ) -> Option<Vec<(LocatedText, Mapping)>>,
+    ) -> Mapping {
         let before = self.findings.error_count();
         let position = root.position;
         let fields = self.named_fields(None, &root, section);
@@ -96,7 +112,7 @@ impl<'f> DocumentReader<'f> {
                 let Some(key) = key else { continue };
                 let position = node.position;
                 let value = match key.kind {
-                    Is::Each(section) => self.each(key, node, section).map(Value::Each),
+                    Is::Each(section) => each(self, key, node, section).map(Value::Each),
                     _ => self.value(key, &node),
                 };
                 let Some(value) = value else { continue };
@@ -397,26 +413,35 @@ impl<'f> DocumentReader<'f> {
         };
         let mut read = Vec::new();
         for (name, node) in entries {
-            if self.is_no_name(key, &name, &node) {
-                self.is_incomplete = true;
-                continue;
+            let entry = self.each_entry(key, &name, &node, section);
+            // Nobody will read what is wrong with all of them, and there may be a million.
+            let is_of_use =
+                |record: &Mapping| !record.is_misshapen || self.findings.error_count() <= MAX_FINDINGS;
+            match entry.filter(|(_, record)| is_of_use(record)) {
+                Some(entry) => read.push(entry),
+                None => self.is_incomplete = true,
             }
-            let Some(name) = self.text(&name, section.name, Expected::Text) else {
-                self.is_incomplete = true;
-                continue;
-            };
-            let outer = std::mem::replace(&mut self.audience, name.value.clone());
-            let record = self.named_record(Some(&name), &node, section);
-            self.audience = outer;
-            if record.is_misshapen && self.findings.error_count() > MAX_FINDINGS {
-                // Nobody will read what is wrong with it, and there may be a million of them.
-                self.is_incomplete = true;
-                continue;
-            }
-            read.push((name, record));
         }
         shrink(&mut read);
         Some(read)
+    }
+
+    /// Reads an entry of a mapping from texts to mappings; nothing if what it is called is unknown.
+    pub(crate) fn each_entry(
+        &mut self,
+        key: &Key,
+        name: &Node<'_>,
+        node: &Node<'_>,
+        section: &'static Section,
+    ) -> Option<(LocatedText, Mapping)> {
+        if self.is_no_name(key, name, node) {
+            return None;
+        }
+        let name = self.text(name, section.name, Expected::Text)?;
+        let outer = std::mem::replace(&mut self.audience, name.value.clone());
+        let record = self.named_record(Some(&name), node, section);
+        self.audience = outer;
+        Some((name, record))
     }
 
     fn texts(&mut self, key: &Key, node: &Node<'_>, most: usize) -> Option<Vec<(LocatedText, LocatedText)>> {

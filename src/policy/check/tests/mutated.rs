@@ -4,8 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::{findings, placed};
+use super::{findings, judged, placed};
 use crate::decision::{Client, authorize, registration};
+use crate::policy::check::Guardrails;
 use crate::policy::sample::{FULL, read};
 
 const STYLES: &[&str] = &[
@@ -99,6 +100,7 @@ proptest! {
                 }
             }
         }
+        judged("a.yaml", &text, &Guardrails::default());
         for finding in findings(&files) {
             placed(&files, &finding);
         }

@@ -8,10 +8,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
+use super::judged;
 use crate::policy::PolicySet;
-use crate::policy::check::{
-    Accepted, CheckedDocument, Guardrails, PreviousSet, assemble, check_document, judge,
-};
+use crate::policy::check::{Accepted, CheckedDocument, Guardrails, PreviousSet, assemble, judge};
 use crate::policy::document::Document;
 use crate::policy::finding::{AcceptedWarnings, Findings};
 
@@ -127,7 +126,7 @@ proptest! {
                     known[at].as_ref().filter(|(known, _)| known == text && *under == guardrails).cloned()
                 });
                 Some(known.unwrap_or_else(|| {
-                    let checked = check_document(read(at, text), &guardrails, AcceptedWarnings::NONE);
+                    let checked = judged(&format!("{at}.yaml"), text, &guardrails);
                     (text.clone(), Arc::new(checked))
                 }))
             }).collect();

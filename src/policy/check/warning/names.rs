@@ -16,7 +16,8 @@ impl WarningCheck<'_> {
             .chain(written.entries("aliases").map(|alias| ("alias", alias)))
         {
             let Some((why, suggestion)) = unlikely(&text.value) else { continue };
-            let message = format!("no request is likely to name the {what} `{}`: {why}", shown(&text.value));
+            let message =
+                format_args!("no request is likely to name the {what} `{}`: {why}", shown(&text.value));
             self.report(Code::AudienceUnlikely, text.position, &text.value, message, suggestion);
         }
     }
@@ -50,7 +51,7 @@ impl WarningCheck<'_> {
         otherwise: &str,
     ) {
         let message =
-            format!("rule `{rule}` waits for the `{key}` `{}`, which clients do not send", shown(value));
+            format_args!("rule `{rule}` waits for the `{key}` `{}`, which clients do not send", shown(value));
         let suggestion = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("write {otherwise}, such as `{}`", GRANT_TYPES.join("` or `")),
@@ -91,6 +92,9 @@ const APPLICATION_TYPES: [&str; 2] = ["native", "web"];
 
 /// Why a text is hardly ever an audience that a request names, and what to do.
 fn unlikely(audience: &str) -> Option<(&'static str, String)> {
+    if is_ordinary(audience) {
+        return None;
+    }
     let trimmed = audience.trim();
     if trimmed != audience {
         return Some(("it has white space around it", format!("write `{}`", shown(trimmed))));
@@ -130,6 +134,15 @@ fn unlikely(audience: &str) -> Option<(&'static str, String)> {
     let near = nearest(scheme, ["https", "http"]).filter(|_| scheme.len() > 3)?;
     let rest = audience.get(audience.len() - rest.len()..)?;
     Some(("its scheme is not known", format!("did you mean `{near}://{}`?", shown(rest))))
+}
+
+/// Returns `true` for an `https` URL of ordinary characters: nearly every audience is one.
+fn is_ordinary(audience: &str) -> bool {
+    let is_ordinary =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/' | b':');
+    audience.strip_prefix("https://").is_some_and(|rest| {
+        rest.starts_with(|first: char| first.is_ascii_alphanumeric()) && rest.bytes().all(is_ordinary)
+    })
 }
 
 /// Audiences that differ from another one in what people do not see, and are another audience all the same.

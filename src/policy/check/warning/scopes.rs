@@ -31,7 +31,7 @@ impl WarningCheck<'_> {
         for key in ["scopesSupported", "privilegedScopes", "forbiddenScopes"] {
             for LocatedText { value, position } in self.written.entries(key) {
                 if is_literal_star(value) {
-                    let message = format!(
+                    let message = format_args!(
                         "`{value}` in `{key}` of `{audience}` is no pattern: `*` stands for a whole segment, and segments are separated by `.` alone"
                     );
                     self.report(
@@ -42,8 +42,9 @@ impl WarningCheck<'_> {
                         "list the scopes that are meant",
                     );
                 } else if key == "scopesSupported" && value.split('.').all(|segment| segment == "*") {
-                    let message =
-                        format!("`{audience}` supports every scope that matches `{value}`, whatever it is");
+                    let message = format_args!(
+                        "`{audience}` supports every scope that matches `{value}`, whatever it is"
+                    );
                     let suggestion =
                         "list the scopes that the audience knows, or patterns that start with a name";
                     self.report(Code::SupportsEveryScope, *position, value, message, suggestion);
@@ -64,7 +65,7 @@ impl WarningCheck<'_> {
             if is_said || supported.has_any_for(value, self.work) {
                 continue;
             }
-            let message = format!(
+            let message = format_args!(
                 "`{value}` in `{key}` of `{audience}` protects nothing: it matches no supported scope"
             );
             let suggestion = self.protection_advice(value, list);
@@ -91,13 +92,14 @@ impl WarningCheck<'_> {
         let written = self.written;
         for LocatedText { value, position } in written.entries("baselineClientScopes") {
             let Some(word) = privileged_word(value) else { continue };
-            let message = format!("every client is given `{value}`, and `{word}` sounds like a privilege");
+            let message =
+                format_args!("every client is given `{value}`, and `{word}` sounds like a privilege");
             let suggestion = "remove it; clients may still ask for it, or get it by a rule on `clientIdHost`";
             self.report(Code::BaselineScopeLooksPrivileged, *position, value, message, suggestion);
         }
         for LocatedText { value, position } in written.entries("defaultClientScopes") {
             let Some(word) = privileged_word(value) else { continue };
-            let message = format!(
+            let message = format_args!(
                 "every client that registers without a scope is given `{value}`, and `{word}` sounds like a privilege"
             );
             let suggestion = "remove it; clients may still ask for it";
@@ -111,7 +113,7 @@ impl WarningCheck<'_> {
             if self.is_privileged(value) {
                 continue;
             }
-            let message = format!(
+            let message = format_args!(
                 "every client may get `{value}` although it never registered it, and `{word}` sounds like a privilege"
             );
             let suggestion = "remove it, or list it in `privilegedScopes` as well if it is meant";
@@ -145,7 +147,7 @@ impl WarningCheck<'_> {
                 && policy.scope_matching.find_stop(&policy.forbidden_scopes, scope).is_none()
         });
         let Some(scope) = privileged else { return };
-        let message = format!(
+        let message = format_args!(
             "a client whose registration is unknown may get every scope that it asks for, the privileged `{scope}` among them"
         );
         let suggestion = "write `omitted`, with the scopes that such clients need in `stepUpScopes`";
