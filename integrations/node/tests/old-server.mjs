@@ -1,0 +1,43 @@
+// A server from before some fields: passes questions to the real one, and takes those fields out of its answers.
+
+import grpc from "@grpc/grpc-js";
+
+import { CHECK, EXPAND, decoder, encoder } from "../dist/wire.js";
+
+/**
+ * Returns its target.
+ *
+ * @param {import("node:test").TestContext} t @param {string} target @param {string[]} missing @param {Record<string, unknown>} [changed]
+ */
+export async function oldServer(t, target, missing, changed = {}) {
+  const channel = new grpc.Client(target, grpc.credentials.createInsecure());
+  const server = new grpc.Server();
+  const bytes = (/** @type {Buffer} */ value) => value;
+  for (const method of [EXPAND, CHECK]) {
+    const [encode, decode] = [encoder(/** @type {any} */ (method.answer)), decoder(/** @type {any} */ (method.answer))];
+    const rpc = { path: method.path, requestStream: false, responseStream: false };
+    const types = { requestSerialize: bytes, requestDeserialize: bytes, responseSerialize: bytes, responseDeserialize: bytes };
+    const name = method.path.slice(method.path.lastIndexOf("/") + 1);
+    server.addService({ [name]: { ...rpc, ...types } }, {
+      [name]: (/** @type {any} */ call, /** @type {any} */ answered) => {
+        channel.makeUnaryRequest(method.path, bytes, bytes, call.request, (error, answer) => {
+          if (error !== null || answer === undefined) return answered(error);
+          const given = /** @type {any} */ (decode(answer));
+          for (const field of missing) {
+            const empty = { string: "", number: 0 }[/** @type {"string" | "number"} */ (typeof given[field])];
+            given[field] = Array.isArray(given[field]) ? [] : empty;
+          }
+          answered(null, encode(Object.assign(given, changed)));
+        });
+      },
+    });
+  }
+  const port = await new Promise((resolve, reject) => {
+    server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound)));
+  });
+  t.after(() => {
+    server.forceShutdown();
+    channel.close();
+  });
+  return `127.0.0.1:${port}`;
+}
