@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Tests the Go modules: generated code, lints, tests with the race detector, and what the pages tell their readers to run. Against the
+# binary that SCOPEWARD_BIN names. Arguments go to `go test`.
+set -euo pipefail
+cd "$(dirname "$0")"
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+: "${SCOPEWARD_BIN:=$(cd ../.. && pwd)/target/debug/scopeward}"
+SCOPEWARD_BIN=$(realpath "$SCOPEWARD_BIN")
+export SCOPEWARD_BIN
+
+./generate.sh -check
+(cd tools && go build -o "$folder" ./pages honnef.co/go/tools/cmd/staticcheck)
+
+for module in tools scopeward; do
+    unformatted=$(gofmt -l "$module")
+    [[ -z $unformatted ]] || { echo "run gofmt: $unformatted" >&2; exit 1; }
+    (
+        cd "$module"
+        go mod tidy -diff
+        go vet ./...
+        "$folder/staticcheck" ./...
+    )
+done
+(cd scopeward && go test -race "$@" ./...)
+(cd tools && "$folder/pages" ../scopeward/README.md)
