@@ -1,0 +1,87 @@
+// A host that starts mcp-remote and talks to it over its standard streams, with a user who follows the link that it prints.
+import { spawn } from 'node:child_process';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { serve, visit } from './protocol.mjs';
+
+const program = new URL('./node_modules/mcp-remote/dist/proxy.js', import.meta.url).pathname;
+let settings, folder, remote;
+
+class Remote {
+  constructor() {
+    const metadata = settings.scope === null ? [] : ['--static-oauth-client-metadata', JSON.stringify({ scope: settings.scope })];
+    this.process = spawn(process.execPath, [program, settings.server, '--transport', 'http-only', ...metadata], {
+      env: { ...process.env, MCP_REMOTE_CONFIG_DIR: folder, DISPLAY: '', BROWSER: 'true' },
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    this.waiting = new Map();
+    this.said = [];
+    this.ended = new Promise(resolve => this.process.on('exit', resolve));
+    createInterface({ input: this.process.stdout }).on('line', line => {
+      const message = JSON.parse(line);
+      this.waiting.get(message.id)?.(message);
+    });
+    createInterface({ input: this.process.stderr }).on('line', line => this.hear(line));
+  }
+
+  async hear(line) {
+    if (process.env.E2E_VERBOSE) process.stderr.write(`mcp-remote: ${line}\n`);
+    this.said.push(line.replace(/^\[\d+\] /, ''));
+    const link = /^(http:\S+[?&]response_type=code\S*)$/.exec(line.replace(/^\[\d+\] /, '').trim());
+    if (!link) return;
+    const redirect = new URL(link[1]).searchParams.get('redirect_uri');
+    const callback = await visit(link[1], redirect);
+    const page = await fetch(callback);
+    this.page = (await page.text()).replace(/<[^>]*>/g, ' ').replace(/\s+/g, ' ').trim();
+  }
+
+  /** The answer of the server, or what mcp-remote said when it gave up. */
+  async ask(method, params) {
+    const id = crypto.randomUUID();
+    const answered = new Promise(resolve => this.waiting.set(id, resolve));
+    this.process.stdin.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
+    const answer = await Promise.race([answered, this.ended.then(() => undefined)]);
+    if (answer === undefined) throw new Error(this.lastWords());
+    if (answer.error) throw new Error(answer.error.message);
+    return answer.result;
+  }
+
+  lastWords() {
+    return this.said.findLast(line => /error|fail/i.test(line)) ?? `mcp-remote ended: ${this.said.at(-1)}`;
+  }
+
+  async end() {
+    this.process.kill();
+    await this.ended;
+  }
+}
+
+const end = async () => {
+  await remote?.end();
+  remote = undefined;
+};
+
+await serve({
+  new: async message => {
+    settings = message;
+    if (folder) await rm(folder, { recursive: true, force: true });
+    folder = await mkdtemp(join(tmpdir(), 'mcp-remote-'));
+  },
+  forget: async () => {
+    await end();
+    const files = await readdir(folder, { recursive: true });
+    await Promise.all(files.filter(file => file.endsWith('tokens.json')).map(file => rm(join(folder, file))));
+  },
+  connect: async () => {
+    await end();
+    remote = new Remote();
+    const params = { protocolVersion: '2025-06-18', capabilities: {}, clientInfo: { name: 'example-host', version: '1' } };
+    await remote.ask('initialize', params);
+    remote.process.stdin.write('{"jsonrpc":"2.0","method":"notifications/initialized"}\n');
+  },
+  call: ({ tool }) => remote.ask('tools/call', { name: tool, arguments: {} }),
+  end,
+});
+if (folder) await rm(folder, { recursive: true, force: true });

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Unmodified clients against the auth servers that have adapters, with the binary that SCOPEWARD_BIN names.
+#   test.sh        a part, compared with what is written down (results.json, docs/guides/clients.md); a fault that must be seen
+#   test.sh all    everything; writes both again
+#   test.sh latency [ROUNDS [SERVER...]]    what Scopeward adds to a login; prints a table
+# TEST_VENVS keeps the Python environments for the next run; otherwise they are made again in a temporary folder.
+set -euo pipefail
+cd "$(dirname "$0")"
+mode=${1:-part}
+python=${PYTHON:-python3}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+venvs=${TEST_VENVS:-$folder}
+mkdir -p "$venvs"
+: "${SCOPEWARD_BIN:=$(cd ../.. && pwd)/target/debug/scopeward}"
+SCOPEWARD_BIN=$(realpath "$SCOPEWARD_BIN")
+export SCOPEWARD_BIN PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1 E2E_VENVS=$venvs
+unset PYTHONPATH
+
+environment() { # NAME PIP-ARGUMENTS...
+    [[ -x $venvs/$1/bin/python ]] || "$python" -m venv "$venvs/$1"
+    "$venvs/$1/bin/pip" install --quiet --no-compile "${@:2}"
+}
+run() { "$venvs/test/bin/python" harness/run.py "$@"; }
+
+environment test -r ../python/requirements-test.txt
+"$venvs/test/bin/pip" wheel --quiet --no-deps --wheel-dir "$folder/dist" ../python
+"$venvs/test/bin/pip" install --quiet --no-compile --no-deps --force-reinstall "$folder"/dist/scopeward-*.whl
+environment client-1 -r clients/python/requirements-1.txt
+npm ci --silent --no-progress --prefix clients/typescript
+
+export MYPY_CACHE_DIR=$venvs/mypy-cache MYPYPATH=harness:../python/tests:../python/examples
+"$venvs/test/bin/mypy" --strict --explicit-package-bases --ignore-missing-imports harness
+
+case $mode in
+    all)
+        # Its dependencies take minutes to compile; E2E_RUST names a program that was built before.
+        [[ -n ${E2E_RUST:-} ]] || cargo build --locked --quiet --manifest-path clients/rust/Cargo.toml
+        run --write
+        "$venvs/test/bin/python" harness/table.py
+        ;;
+    part)
+        "$venvs/test/bin/python" harness/table.py --check
+        run --servers mcp_sdk
+        run --servers fastmcp_own,fastmcp_proxy,authlib_flask,authlib_starlette,django_toolkit --clients ts-1.25,py-2.3
+        # The run must fail where the server does not ask, and where it does not heed the answer.
+        run --servers mcp_sdk,authlib_flask --clients ts-1.25 --cases narrow-wide,absent,step-up,forbidden --fault no-adapter
+        run --servers mcp_sdk,authlib_flask --clients ts-1.25 --cases over-ask,empty-challenge,policy-edit --fault ignore-answer
+        ;;
+    latency)
+        "$venvs/test/bin/python" harness/latency.py "${@:2}"
+        ;;
+    *)
+        echo "usage: test.sh [all|latency]" >&2
+        exit 2
+        ;;
+esac
