@@ -9,6 +9,10 @@ use std::sync::Arc;
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::escape::shown;
 
+mod nearest;
+
+pub use nearest::{nearest, nearest_few};
+
 /// Where something stands in a file.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Position {
@@ -579,38 +583,6 @@ fn cut(text: &str, limit: usize) -> String {
     format!("{}...", text.get(..end).unwrap_or_default())
 }
 
-/// The candidate that was probably meant, if one is near enough.
-#[must_use]
-pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    nearest_few(text, candidates, 1).pop()
-}
-
-/// The candidates that were probably meant, the nearest first, at most so many.
-#[must_use]
-pub fn nearest_few<'a>(
-    text: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-    most: usize,
-) -> Vec<&'a str> {
-    // A long text is no typing mistake, and the comparison is quadratic.
-    if text.len() > 64 {
-        return Vec::new();
-    }
-    let lower = text.to_lowercase();
-    let mut near: Vec<_> = candidates
-        .into_iter()
-        .filter(|candidate| candidate.len() <= 64)
-        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
-        // Of a short text something must be left, or any letter would be near any other.
-        .filter(|(distance, candidate)| {
-            *distance <= (candidate.len() / 3).max(1) && *distance < lower.chars().count()
-        })
-        .collect();
-    near.sort_by_key(|(distance, _)| *distance);
-    near.truncate(most);
-    near.into_iter().map(|(_, candidate)| candidate).collect()
-}
-
 /// A text with plain characters in the place of those that word processors put there (quotes, dashes, spaces that
 /// do not break or have no width), and the first of them as it is; `None` if there is none.
 pub(crate) fn typographic(text: &str) -> Option<(String, char)> {
@@ -630,18 +602,6 @@ pub(crate) fn typographic(text: &str) -> Option<(String, char)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn near_misses_are_found_and_far_ones_are_not() {
-        let keys = ["scopesSupported", "baselineClientScopes", "forbiddenScopes"];
-        assert_eq!(nearest("scopeSupported", keys), Some("scopesSupported"));
-        assert_eq!(nearest("scopessupported", keys), Some("scopesSupported"));
-        assert_eq!(nearest("basline_client_scopes", keys), Some("baselineClientScopes"));
-        assert_eq!(nearest("color", keys), None);
-        assert_eq!(nearest("a", ["b"]), None);
-        assert_eq!(nearest("", ["b"]), None);
-        assert_eq!(nearest(&"s".repeat(100_000), keys), None);
-    }
 
     fn numbered(code: Code, line: u32) -> Finding {
         let position = Position { line, ..Position::default() };
