@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
-use super::console::served::{PolicyText, Served, ServedPolicy};
+use super::console::served::{PolicyFile, Served, ServedPolicy};
 use super::memory;
 use super::metrics::{Metrics, Reload};
 use super::traces::Traces;
@@ -208,9 +208,8 @@ impl Reloader {
                 };
             let transition = self.state.restore(accepted, now());
             self.perform(transition, &[], started);
-            // Whether a file was outside of the policy directory is not known any more.
-            let text = |(path, text)| PolicyText { path, text, is_outside: true };
-            self.show(self.current.load_full(), || kept.into_iter().map(text).collect());
+            let file = |(path, text)| PolicyFile::restored(path, text);
+            self.show(self.current.load_full(), || kept.into_iter().map(file).collect());
         }
         let transition = self.state.apply(Attempt { found, last_write: None }, now());
         self.perform(transition, &files, started);
@@ -262,9 +261,10 @@ impl Reloader {
     pub(super) fn saved(&mut self, outcome: SavingOutcome) {
         let Some(serving) = &mut self.serving else { return };
         if serving.last_good.finish(outcome, &self.tracker, now()) {
-            // The texts were needed for the copy alone, unless there is a console, which has them anyway.
-            if serving.served.is_none() {
-                self.loader.forget_texts();
+            // The texts were needed for the copy alone: the console reads them when somebody asks.
+            self.loader.forget_texts();
+            if let Some(served) = serving.served.as_ref().and_then(|served| served.load_full()) {
+                served.forget_texts();
             }
             if std::mem::take(&mut self.has_texts) {
                 memory::give_back();
@@ -283,7 +283,7 @@ impl Reloader {
                 serving.metrics.follow(&active.set);
             }
             self.current.store(Some(Arc::clone(active)));
-            self.show(serve.clone(), || files.iter().map(PolicyText::of).collect());
+            self.show(serve.clone(), || files.iter().map(PolicyFile::of).collect());
         }
         if let Some(status) = status {
             self.tracker.apply(shown(status), now.time);
@@ -319,10 +319,11 @@ impl Reloader {
     }
 
     /// Shows the console, if there is one, what serves.
-    fn show(&self, active: Option<Arc<Active>>, texts: impl FnOnce() -> Vec<PolicyText>) {
-        let served = self.serving.as_ref().and_then(|serving| serving.served.as_ref());
-        if let (Some(served), Some(active)) = (served, active) {
-            served.store(Some(Arc::new(ServedPolicy::new(active, texts()))));
+    fn show(&self, active: Option<Arc<Active>>, files: impl FnOnce() -> Vec<PolicyFile>) {
+        let Some(serving) = &self.serving else { return };
+        if let (Some(served), Some(active)) = (&serving.served, active) {
+            let policy = ServedPolicy::new(active, files(), serving.last_good.state_dir());
+            served.store(Some(Arc::new(policy)));
         }
     }
 

@@ -127,7 +127,7 @@ fn keep_content(path: &Path, file: &SourceFile) -> Result<bool, LastGoodError> {
         None if path.exists() => return Ok(false),
         None => fs::read_to_string(&*file.path)
             .ok()
-            .filter(|text| <[u8; 32]>::from(Sha256::digest(text)) == file.content_hash)
+            .filter(|text| hash_of(text) == file.content_hash)
             .ok_or_else(|| LastGoodError::Changed { path: Arc::clone(&file.path) })?
             .into(),
     };
@@ -195,6 +195,18 @@ pub fn restore(state_dir: &Path) -> Result<RestoredPolicy, LastGoodError> {
         )));
     }
     Ok(RestoredPolicy { accepted, files })
+}
+
+/// By what contents are told apart.
+#[must_use]
+pub fn hash_of(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
+/// A content of this hash, if it is kept. Blocks.
+#[must_use]
+pub fn kept_content(state_dir: &Path, content_hash: &[u8; 32]) -> Option<String> {
+    content(&state_dir.join(CONTENTS_NAME), &hex::encode(content_hash)).ok()
 }
 
 fn content(contents: &Path, name: &str) -> Result<String, LastGoodError> {

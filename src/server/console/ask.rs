@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::served::ServedPolicy;
+use super::served::{ServedPlaces, ServedPolicy};
 use crate::escape::{self, shown};
 use crate::explanation::words::AnswerText;
 use crate::proto::json;
@@ -80,8 +80,13 @@ pub(super) fn answer<Q: ExplainedRequest>(question: &Q, policy: &ServedPolicy) -
         return Err((StatusCode::PAYLOAD_TOO_LARGE, text.to_owned()));
     }
     let is_near_wanted = set.audiences().len() <= MAX_COMPARED_AUDIENCES;
-    let Explained { mut text, response, .. } =
-        question.explain(&policy.active, policy.places(), is_near_wanted);
+    let ServedPlaces { places, changed_files } = policy.places();
+    let Explained { mut text, response, .. } = question.explain(&policy.active, places, is_near_wanted);
+    if *changed_files > 0 {
+        text.notes.push(format!(
+            "{changed_files} files of this policy have changed since it was read: where they declare what is not known"
+        ));
+    }
     cut(&mut text);
     let printed = || {
         let answer = serde_json::from_str(&json::to_string(&response).ok()?).ok()?;

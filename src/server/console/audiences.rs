@@ -103,7 +103,7 @@ struct RuleFacts<'p> {
 impl<'p> AudienceFacts<'p> {
     /// What there is to say about an audience.
     pub(super) fn new(policy: &'p ServedPolicy, audience: &'p AudiencePolicy) -> Self {
-        let places = policy.places();
+        let places = &policy.places().places;
         let place = |place: Option<FilePlace>| place.map(|place| place.to_string()).unwrap_or_default();
         let text = |(scope, text): &(Box<str>, Box<str>)| (scope.to_string(), Value::from(&**text));
         Self {
