@@ -12,7 +12,7 @@ export SCOPEWARD_BIN
 ./generate.sh -check
 (cd tools && go build -o "$folder" ./pages honnef.co/go/tools/cmd/staticcheck)
 
-for module in tools scopeward; do
+for module in tools scopeward fosite; do
     unformatted=$(gofmt -l "$module")
     [[ -z $unformatted ]] || { echo "run gofmt: $unformatted" >&2; exit 1; }
     (
@@ -22,5 +22,7 @@ for module in tools scopeward; do
         "$folder/staticcheck" ./...
     )
 done
-(cd scopeward && go test -race "$@" ./...)
-(cd tools && "$folder/pages" ../scopeward/README.md)
+for module in scopeward fosite; do
+    (cd "$module" && go test -race "$@" ./...)
+done
+(cd tools && "$folder/pages" ../scopeward/README.md ../fosite/README.md ../../../docs/guides/fosite.md)
