@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::high_water::{HIGH_WATER_FILE, read_last};
 use super::ledger::{Ledger, LedgerError};
-use super::record::Body;
+use super::record::seal_event;
 use super::sqlite::{SqliteLedger, wal_path};
 use super::{AuditError, Head, STORE_FILE, VerifyOptions, new_event, verify};
 use crate::proto::v1::{AuditEventKind, LogOpened};
@@ -88,10 +88,9 @@ pub(super) fn open_log(
 ) -> Result<(), LedgerError> {
     let mut event = new_event(AuditEventKind::LogOpened, now);
     event.log_opened = Some(opened);
-    let tip = ledger.tip()?;
-    let (place, content) = Body::Event(Box::new(event)).seal(ledger.log_id(), tip);
+    let row = seal_event(&event.into(), ledger.log_id(), ledger.tip()?);
     ledger.begin()?;
-    ledger.append(place, &content)?;
+    ledger.append(&[row])?;
     ledger.commit()
 }
 

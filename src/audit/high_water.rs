@@ -8,7 +8,7 @@
 //! be counted. Nothing depends on it for what is durable.
 //!
 //! The count is written by a thread of its own, so that a serving thread only adds to a number:
-//! it never waits for a disk. What is counted within the last instants before a SIGKILL may be
+//! it never waits for a disk. What is counted within the last [`COUNT_PAUSE`] before a SIGKILL may be
 //! missing in the file.
 
 use std::fs::File;
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::warn;
 use uuid::Uuid;
@@ -29,6 +29,8 @@ use crate::throttle::Throttle;
 /// The file name inside the state directory.
 pub(super) const HIGH_WATER_FILE: &str = "audit.mark";
 
+/// The least time between two writes of the count. After a pause it is written at once.
+const COUNT_PAUSE: Duration = Duration::from_millis(2);
 /// Where the last acknowledged sequence is.
 const DURABLE_AT: u64 = 0;
 /// Where the count of queued events is: in another sector, since another thread writes it.
@@ -117,6 +119,8 @@ struct MarkState {
     file: File,
     log_id: Uuid,
     queued: AtomicU64,
+    /// The thread that writes the count sleeps until it is woken.
+    sleeps: AtomicBool,
     errors: AtomicU64,
     stop: AtomicBool,
 }
@@ -131,6 +135,7 @@ impl HighWaterFile {
             file,
             log_id,
             queued: AtomicU64::new(remembered.queued.unwrap_or(0)),
+            sleeps: AtomicBool::new(false),
             errors: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
@@ -161,8 +166,12 @@ impl HighWaterFile {
 
     /// Counts one more event that is given to the queue. Neither blocks nor touches the file.
     pub(super) fn count_queued(&self) {
-        self.shared.queued.fetch_add(1, Ordering::AcqRel);
-        self.counter.unpark();
+        let MarkState { queued, sleeps, .. } = &*self.shared;
+        queued.fetch_add(1, Ordering::SeqCst);
+        // In one order with what the thread does before it sleeps: it sees the count, or this sees that it sleeps.
+        if sleeps.load(Ordering::SeqCst) && sleeps.swap(false, Ordering::SeqCst) {
+            self.counter.unpark();
+        }
     }
 
     /// How often the count could not be written.
@@ -172,7 +181,7 @@ impl HighWaterFile {
 
     /// Writes the last count and ends the thread. Nothing is written after this.
     pub(super) fn finish(&self) {
-        self.shared.stop.store(true, Ordering::Release);
+        self.shared.stop.store(true, Ordering::SeqCst);
         self.counter.unpark();
         let join = self.join.lock().unwrap_or_else(PoisonError::into_inner).take();
         if join.is_some_and(|join| join.join().is_err()) {
@@ -184,7 +193,7 @@ impl HighWaterFile {
 impl Drop for HighWaterFile {
     fn drop(&mut self) {
         // Without waiting: the disk may hang.
-        self.shared.stop.store(true, Ordering::Release);
+        self.shared.stop.store(true, Ordering::SeqCst);
         self.counter.unpark();
     }
 }
@@ -205,10 +214,16 @@ impl MarkState {
                     }
                 }
                 written = queued;
+                // What comes meanwhile shares the next write. Woken early only to stop.
+                std::thread::park_timeout(COUNT_PAUSE);
             } else if stop {
                 return;
             } else {
-                std::thread::park();
+                self.sleeps.store(true, Ordering::SeqCst);
+                if self.queued.load(Ordering::SeqCst) == written && !self.stop.load(Ordering::SeqCst) {
+                    std::thread::park();
+                }
+                self.sleeps.store(false, Ordering::SeqCst);
             }
         }
     }

@@ -98,8 +98,8 @@ pub(super) trait Ledger: Send {
 
     /// Starts a transaction.
     fn begin(&mut self) -> Result<(), LedgerError>;
-    /// Adds a record.
-    fn append(&mut self, tip: Tip, content: &[u8]) -> Result<(), LedgerError>;
+    /// Adds records, in order.
+    fn append(&mut self, rows: &[StoredRow]) -> Result<(), LedgerError>;
     /// Sets what `accounted` reads.
     fn account(&mut self, accounted: u64) -> Result<(), LedgerError>;
     /// Ends the transaction; when it returns without error everything in it is durable.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{oneshot, watch};
@@ -12,11 +11,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::AuditError;
+use super::encoding::EncodedEvent;
+use super::jobs::{JobSender, jobs};
 use super::ledger::Ledger;
 use super::queue::{Appending, QueueBudget, QueuedEvent, Recorded};
 use super::rate::RateLimit;
 use super::read::{Filter, LogReader, Page};
-use super::record::{Body, GapReason, Head, from_nanos, nanos_of};
+use super::record::{GapReason, Head, PLACE_BYTES, from_nanos};
 use super::retention::{Clock, Retention};
 use super::shared::{AuditHealth, AuditStatus, Shared};
 use super::start::{StartReport, Started, start};
@@ -24,7 +25,7 @@ use super::stream::{AuditStream, Query, StreamSource};
 use super::volume::{Volume, VolumeProbe};
 use super::writer::{CommitObserver, Job, Writer, WriterSettings};
 use crate::budget::Permit;
-use crate::proto::v1::{AuditEvent, AuditEventKind};
+use crate::proto::v1::AuditEventKind;
 
 /// The least size limit of a store.
 pub const LEAST_STORE_BYTES: u64 = Retention::LEAST_BYTES;
@@ -48,6 +49,9 @@ pub struct AuditOptions {
     /// How many bytes of events may wait to be written: half for those that somebody waits for,
     /// half for those that nobody does. A smaller event counts as 1 KiB.
     pub queue_bytes: usize,
+    /// The least time between two writes of events that nobody waits for: those that come meanwhile are gathered. An event that
+    /// somebody waits for is written at once, with what was gathered before it.
+    pub gather_interval: Duration,
     /// How long an event may wait before the log counts as stalled.
     pub stall_after: Duration,
     /// How often a stream sends a checkpoint.
@@ -64,7 +68,7 @@ pub struct AuditOptions {
 }
 
 impl AuditOptions {
-    /// No limits, 16 MiB that may wait, for at most 5 s, a checkpoint every 15 s, the clock of the
+    /// No limits, 16 MiB that may wait, for at most 5 s, gathered for 5 ms, a checkpoint every 15 s, the clock of the
     /// system.
     #[must_use]
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
@@ -74,6 +78,7 @@ impl AuditOptions {
             max_age: None,
             max_bytes: None,
             queue_bytes: 16 << 20,
+            gather_interval: Duration::from_millis(5),
             stall_after: Duration::from_secs(5),
             checkpoint_interval: Duration::from_secs(15),
             denials_per_second: None,
@@ -92,6 +97,7 @@ impl fmt::Debug for AuditOptions {
             .field("max_age", &self.max_age)
             .field("max_bytes", &self.max_bytes)
             .field("queue_bytes", &self.queue_bytes)
+            .field("gather_interval", &self.gather_interval)
             .field("stall_after", &self.stall_after)
             .field("checkpoint_interval", &self.checkpoint_interval)
             .field("denials_per_second", &self.denials_per_second)
@@ -117,7 +123,7 @@ struct LogParts {
     stall_after: Duration,
     clock: Clock,
     denial_rate: Option<RateLimit>,
-    jobs: Sender<Job>,
+    jobs: JobSender,
     closing: AtomicBool,
     shared: Arc<Shared>,
     reader: LogReader,
@@ -145,6 +151,7 @@ impl AuditLog {
             max_age,
             max_bytes,
             queue_bytes,
+            gather_interval,
             stall_after,
             checkpoint_interval,
             denials_per_second,
@@ -163,11 +170,12 @@ impl AuditLog {
         shared.figures.lost(report.unwritten + report.lost + report.damaged);
         shared.losses.put_back(unwritten.into_iter().collect());
 
-        let (jobs, receiver) = mpsc::channel();
+        let (jobs, receiver) = jobs();
         let reader = LogReader::new(log_id, Arc::clone(&shared), jobs.clone());
         let settings = WriterSettings {
             log_id,
             retention,
+            gather_interval,
             observer: commit_observer,
             volume,
             state_dir: state_dir.clone(),
@@ -228,15 +236,15 @@ impl AuditLog {
     /// [`AuditError::TooLarge`], [`AuditError::Closed`], or [`AuditError::QueueFull`] if the event
     /// is larger than its room and there is no more. The future: [`AuditError::NotDurable`] if the
     /// store cannot be written.
-    pub fn append(&self, event: AuditEvent, mut room: Permit) -> Result<Appending, AuditError> {
-        let body = Body::Event(Box::new(event));
-        let bytes = body.max_bytes();
+    pub fn append(&self, event: impl Into<EncodedEvent>, mut room: Permit) -> Result<Appending, AuditError> {
+        let event = event.into();
+        let bytes = PLACE_BYTES + event.fields().len();
         if bytes > MAX_RECORD_BYTES {
             return Err(AuditError::TooLarge { bytes, limit: MAX_RECORD_BYTES });
         }
         self.inner.shared.queue.fit(&mut room, bytes)?;
         let (reply, done) = oneshot::channel();
-        self.send(QueuedEvent { body, bytes, reply: Some(reply), _room: room })?;
+        self.send(QueuedEvent { event, bytes, reply: Some(reply), _room: room })?;
         Ok(Appending::new(done))
     }
 
@@ -246,13 +254,14 @@ impl AuditLog {
     /// # Errors
     ///
     /// As those.
-    pub async fn append_durable(&self, event: AuditEvent) -> Result<Recorded, AuditError> {
+    pub async fn append_durable(&self, event: impl Into<EncodedEvent>) -> Result<Recorded, AuditError> {
         self.append(event, self.reserve(0)?)?.await
     }
 
     /// Records an event without waiting. What cannot be queued, and denials beyond their rate, are
     /// counted by gap records. Takes no lock and does not touch the disk.
-    pub fn enqueue(&self, event: AuditEvent) {
+    pub fn enqueue(&self, event: impl Into<EncodedEvent>) {
+        let event = event.into();
         let inner = &self.inner;
         if inner.closing.load(Ordering::Acquire) {
             inner.shared.figures.lost(1);
@@ -264,21 +273,20 @@ impl AuditLog {
             && !rate.take((inner.clock.monotonic)())
         {
             inner.shared.figures.lost(1);
-            return inner.shared.losses.add_denial(event.reason(), nanos_of(event.event_time));
+            return inner.shared.losses.add_denial(event.reason(), event.time());
         }
-        let body = Body::Event(Box::new(event));
-        let bytes = body.max_bytes();
+        let bytes = PLACE_BYTES + event.fields().len();
         if bytes > MAX_RECORD_BYTES {
-            return self.lose(GapReason::TooLarge, &body);
+            return self.lose(GapReason::TooLarge, event.time());
         }
         let Ok(room) = inner.shared.queue.take(bytes) else {
             let reason =
                 if inner.shared.is_degraded() { GapReason::WriteFailed } else { GapReason::QueueFull };
-            return self.lose(reason, &body);
+            return self.lose(reason, event.time());
         };
         // If the writer has ended by now, the high-water file has counted the event, and the next
         // start says so.
-        let _ = self.send(QueuedEvent { body, bytes, reply: None, _room: room });
+        let _ = self.send(QueuedEvent { event, bytes, reply: None, _room: room });
     }
 
     /// One page of the records after a sequence that fit the filter, at most `limit`.
@@ -410,17 +418,21 @@ impl AuditLog {
         if self.inner.closing.load(Ordering::Acquire) {
             return Err(AuditError::Closed);
         }
-        self.inner.shared.figures.entered_queue();
-        self.inner.jobs.send(Job::Append(entry)).map_err(|_| {
-            self.inner.shared.figures.left_queue();
+        let Self { inner } = self;
+        let is_urgent = entry.reply.is_some() || inner.shared.queue.is_filling();
+        inner.shared.figures.entered_queue();
+        let job = Job::Append(entry);
+        let sent = if is_urgent { inner.jobs.send(job) } else { inner.jobs.send_gathered(job) };
+        sent.map_err(|_| {
+            inner.shared.figures.left_queue();
             AuditError::Closed
         })
     }
 
-    fn lose(&self, reason: GapReason, event: &Body) {
+    fn lose(&self, reason: GapReason, time: i64) {
         let shared = &self.inner.shared;
         shared.figures.lost(1);
-        if shared.losses.add(reason, event.time()) {
+        if shared.losses.add(reason, time) {
             // The first loss after the writer last looked; it may be asleep.
             let _ = self.inner.jobs.send(Job::Wake);
         }

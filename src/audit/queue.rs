@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::AuditError;
-use super::record::{Body, Head};
+use super::encoding::EncodedEvent;
+use super::record::Head;
 use crate::budget::{Budget, Exhausted, Permit};
 
 /// The least that an entry takes: what it needs in memory next to its bytes, and a share of what a
@@ -58,6 +59,11 @@ impl QueueBudget {
         self.awaited.refused()
     }
 
+    /// Whether so much waits that nobody waits for that it should be written soon.
+    pub(super) fn is_filling(&self) -> bool {
+        self.unawaited.used() > self.unawaited.limit() / 4
+    }
+
     /// The bytes that wait.
     pub(super) fn used(&self) -> usize {
         self.awaited.used() + self.unawaited.used()
@@ -71,7 +77,7 @@ fn charge(bytes: usize) -> usize {
 /// A record that waits to be written.
 pub(super) struct QueuedEvent {
     /// The event, without a place in the chain.
-    pub(super) body: Body,
+    pub(super) event: EncodedEvent,
     /// The most bytes that its record can have.
     pub(super) bytes: usize,
     /// Who waits for it; `None` if nobody does, and then it is kept until it can be written.

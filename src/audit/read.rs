@@ -7,13 +7,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::chain::{ChainWalk, StoredRow};
+use super::jobs::JobSender;
 use super::ledger::{Ledger, LedgerError};
 use super::record::{Body, Hash, Head, Record, Tip, to_nanos};
 use super::shared::Shared;
@@ -200,13 +200,13 @@ fn sequence_at(ledger: &mut dyn Ledger, tip: Tip, time: i64) -> Result<u64, Audi
 pub(super) struct LogReader {
     log_id: Uuid,
     shared: Arc<Shared>,
-    jobs: Sender<Job>,
+    jobs: JobSender,
     places: Budget,
     closed: Arc<AtomicBool>,
 }
 
 impl LogReader {
-    pub(super) fn new(log_id: Uuid, shared: Arc<Shared>, jobs: Sender<Job>) -> Self {
+    pub(super) fn new(log_id: Uuid, shared: Arc<Shared>, jobs: JobSender) -> Self {
         Self { log_id, shared, jobs, places: Budget::new(PLACES), closed: Arc::default() }
     }
 

@@ -6,10 +6,13 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
+use prost::encoding::{encode_varint, encoded_len_varint};
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::chain::StoredRow;
+use super::encoding::EncodedEvent;
 use crate::proto::v1::stream_audit_events_response::Message;
 use crate::proto::v1::{AuditEvent, Gap, StreamAuditEventsResponse};
 
@@ -24,7 +27,14 @@ const TAG: &[u8; 16] = b"\x02scopeward.audit";
 /// The tag and the hash of the record before it.
 const PREFIX_BYTES: usize = TAG.len() + 32;
 /// The most bytes that the place in the chain adds to a message: prefix, envelope, log id, sequence.
-const PLACE_BYTES: usize = PREFIX_BYTES + 6 + 38 + 11;
+pub(super) const PLACE_BYTES: usize = PREFIX_BYTES + 6 + 38 + 11;
+
+/// The keys of `event` and `gap` in `StreamAuditEventsResponse`.
+const EVENT_KEY: u8 = 0x0a;
+const GAP_KEY: u8 = 0x1a;
+/// The keys of `log_id` and `sequence` in `AuditEvent`.
+const LOG_ID_KEY: u8 = 0x0a;
+const SEQUENCE_KEY: u8 = 0x10;
 
 /// A place in the chain: a sequence and the hash of the record that has it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -176,7 +186,7 @@ impl Body {
     }
 
     /// The most bytes that the content of the record can have, wherever in the chain it comes to stand.
-    pub(super) fn max_bytes(&self) -> usize {
+    fn max_bytes(&self) -> usize {
         PLACE_BYTES
             + match self {
                 Self::Event(event) => event.encoded_len(),
@@ -202,14 +212,14 @@ impl Body {
         let mut content = Vec::with_capacity(self.max_bytes());
         content.extend_from_slice(TAG);
         content.extend_from_slice(prev_hash);
-        // The keys of `event` and `gap` in `StreamAuditEventsResponse`. Writing to a vector cannot fail.
+        // Writing to a vector cannot fail.
         _ = match self {
             Self::Event(event) => {
-                content.push(0x0a);
+                content.push(EVENT_KEY);
                 event.encode_length_delimited(&mut content)
             }
             Self::Gap(gap) => {
-                content.push(0x1a);
+                content.push(GAP_KEY);
                 gap.encode_length_delimited(&mut content)
             }
         };
@@ -220,6 +230,27 @@ impl Body {
     pub(super) fn hash(&self, prev_hash: &Hash) -> Hash {
         sha256(&self.encode(prev_hash))
     }
+}
+
+/// Gives an encoded event the place after `tip`, with the content that [`Body::seal`] makes of its message.
+pub(super) fn seal_event(event: &EncodedEvent, log_id: Uuid, tip: Tip) -> StoredRow {
+    let sequence = tip.head.sequence.wrapping_add(1);
+    let mut id = Uuid::encode_buffer();
+    let log_id = log_id.hyphenated().encode_lower(&mut id).as_bytes();
+    let mut content = Vec::with_capacity(PLACE_BYTES + event.fields().len());
+    content.extend_from_slice(TAG);
+    content.extend_from_slice(&tip.head.hash);
+    content.push(EVENT_KEY);
+    let place_bytes = 2 + log_id.len() + 1 + encoded_len_varint(sequence);
+    encode_varint((place_bytes + event.fields().len()) as u64, &mut content);
+    content.push(LOG_ID_KEY);
+    encode_varint(log_id.len() as u64, &mut content);
+    content.extend_from_slice(log_id);
+    content.push(SEQUENCE_KEY);
+    encode_varint(sequence, &mut content);
+    content.extend_from_slice(event.fields());
+    let head = Head { sequence, hash: sha256(&content) };
+    StoredRow::new(Tip { head, latest_time: tip.latest_time.max(event.time()) }, content)
 }
 
 /// Decodes content of format 2. Only what [`Body::encode`] writes is taken: every record has one encoding. Returns the
@@ -280,4 +311,4 @@ pub(super) fn from_nanos(nanos: i64) -> SystemTime {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
+use super::chain::StoredRow;
 use super::ledger::{Ledger, LedgerError};
 use super::record::{Body, GapReason, Tip, from_nanos, gap, to_nanos};
 use super::sqlite::SqliteLedger;
@@ -74,6 +75,6 @@ fn append_gap(
 ) -> Result<Tip, LedgerError> {
     let first_time = known_time(tip).unwrap_or(now).min(now);
     let (next, content) = Body::Gap(gap(reason, 1, first_time, now)).seal(log_id, tip);
-    ledger.append(next, &content)?;
+    ledger.append(&[StoredRow::new(next, content)])?;
     Ok(next)
 }

@@ -248,12 +248,13 @@ impl Ledger for SqliteLedger {
         Ok(())
     }
 
-    fn append(&mut self, tip: Tip, content: &[u8]) -> Result<(), LedgerError> {
-        self.connection()?
-            .prepare_cached(
-                "INSERT INTO record (sequence, latest_time, content, hash) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![signed(tip.head.sequence), tip.latest_time, content, tip.head.hash])?;
+    fn append(&mut self, rows: &[StoredRow]) -> Result<(), LedgerError> {
+        let mut statement = self.connection()?.prepare_cached(
+            "INSERT INTO record (sequence, latest_time, content, hash) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        for StoredRow { sequence, latest_time, content, hash } in rows {
+            statement.execute(params![signed(*sequence), latest_time, content, hash])?;
+        }
         Ok(())
     }
 
@@ -624,7 +625,7 @@ mod tests {
             sequence += 1;
             let tip = Tip { head: Head { sequence, hash: [7; 32] }, latest_time: 0 };
             ledger.begin().unwrap();
-            ledger.append(tip, &vec![1; bytes]).unwrap();
+            ledger.append(&[StoredRow::new(tip, vec![1; bytes])]).unwrap();
             ledger.commit()
         };
         for _ in 0..20 {

@@ -190,8 +190,8 @@ impl Ledger for FaultyLedger {
         self.ledger.begin()
     }
 
-    fn append(&mut self, tip: Tip, content: &[u8]) -> Result<(), LedgerError> {
-        self.ledger.append(tip, content)
+    fn append(&mut self, rows: &[StoredRow]) -> Result<(), LedgerError> {
+        self.ledger.append(rows)
     }
 
     fn account(&mut self, accounted: u64) -> Result<(), LedgerError> {

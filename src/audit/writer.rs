@@ -1,12 +1,12 @@
 //! The one thread that writes: group commit, failure and recovery, retention.
 //!
-//! Everything that waits is written in one transaction, so that many answers share one sync. Encoding and
-//! hashing happen here, so that no serving thread does either.
+//! Everything that waits is written in one transaction, so that many answers share one sync. Events that nobody waits for are
+//! gathered for a moment before. Hashing happens here, so that no serving thread does it.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
@@ -16,11 +16,12 @@ use uuid::Uuid;
 use super::AuditError;
 use super::chain::{BadRecord, ChainWalk, StoredRow};
 use super::check::{ChainCheck, WalkResult};
+use super::jobs::{JobReceiver, WakeOn};
 use super::ledger::{Ledger, LedgerError};
 use super::loss::TakenLosses;
 use super::queue::{QueuedEvent, Recorded};
 use super::read::ReadJob;
-use super::record::{Body, GapReason, Head, Tip};
+use super::record::{Body, GapReason, Head, Tip, seal_event};
 use super::repair::fill_lost;
 use super::retention::Retention;
 use super::shared::{Degraded, DegradedReason, Shared};
@@ -66,6 +67,8 @@ pub(super) enum Job {
 pub(super) struct WriterSettings {
     pub(super) log_id: Uuid,
     pub(super) retention: Retention,
+    /// The least time between two transactions of events that nobody waits for. After a pause the first is written at once.
+    pub(super) gather_interval: Duration,
     /// Told how long each transaction took and how many records it had.
     pub(super) observer: Option<CommitObserver>,
     pub(super) volume: VolumeProbe,
@@ -76,7 +79,7 @@ pub(super) struct WriterSettings {
 pub(super) struct Writer {
     ledger: Box<dyn Ledger>,
     shared: Arc<Shared>,
-    jobs: Receiver<Job>,
+    jobs: JobReceiver,
     settings: WriterSettings,
     waiting: VecDeque<QueuedEvent>,
     reads: VecDeque<ReadJob>,
@@ -90,6 +93,8 @@ pub(super) struct Writer {
     /// A guess at the bytes in the write-ahead file that are not yet in the main file.
     wal_guess: u64,
     next_maintenance: Instant,
+    /// Before this, events that nobody waits for are gathered.
+    gathers_until: Instant,
     /// Before this, denials beyond their rate are not made into another gap.
     next_rate_gap: Instant,
     check: ChainCheck,
@@ -121,7 +126,7 @@ impl Writer {
     pub(super) fn new(
         ledger: Box<dyn Ledger>,
         shared: Arc<Shared>,
-        jobs: Receiver<Job>,
+        jobs: JobReceiver,
         settings: WriterSettings,
         tip: Tip,
         accounted: u64,
@@ -142,6 +147,7 @@ impl Writer {
             reopen: false,
             wal_guess: 0,
             next_maintenance: Instant::now(),
+            gathers_until: Instant::now(),
             next_rate_gap: Instant::now(),
             check,
             store_damage: None,
@@ -210,54 +216,68 @@ impl Writer {
 
     /// Waits for the next thing to do and takes all jobs that are there.
     fn receive(&mut self) {
-        let first = match self.idle_for() {
-            Some(wait) => match self.jobs.recv_timeout(wait) {
-                Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.closing = true;
-                    None
-                }
-            },
-            None => None,
-        };
-        if let Some(job) = first {
-            self.accept(job);
-        }
-        // The queues are bounded, hence so is this.
-        while let Ok(job) = self.jobs.try_recv() {
-            self.accept(job);
+        let mut has_work = self.accept_all();
+        while !has_work
+            && let Some((wake_on, until)) = self.pause()
+            && Instant::now() < until
+        {
+            let first = self.jobs.sleep(wake_on, until).is_some_and(|job| self.accept(job));
+            has_work = self.accept_all() || first || wake_on == WakeOn::Any;
         }
     }
 
-    /// How long to wait for a job; `None` if there is work already.
-    fn idle_for(&self) -> Option<Duration> {
-        let now = Instant::now();
-        let until = match &self.trouble {
-            _ if !self.reads.is_empty() => return None,
-            Some(trouble) => trouble.retry_at,
-            None if self.closing || !self.waiting.is_empty() => return None,
-            None => self.next_maintenance.min(self.check.next()),
-        };
-        Some(until.saturating_duration_since(now))
+    /// Takes all jobs that are there. Returns `true` if one of them cannot wait.
+    fn accept_all(&mut self) -> bool {
+        let mut is_urgent = false;
+        // The queues are bounded, hence so is this.
+        loop {
+            match self.jobs.try_recv() {
+                Ok(job) => is_urgent |= self.accept(job),
+                Err(TryRecvError::Empty) => return is_urgent,
+                Err(TryRecvError::Disconnected) => {
+                    self.closing = true;
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Until when to sleep, and what ends it earlier; `None` if there is work already.
+    fn pause(&self) -> Option<(WakeOn, Instant)> {
+        let is_awaited = || self.waiting.iter().any(|entry| entry.reply.is_some());
+        match &self.trouble {
+            _ if !self.reads.is_empty() => None,
+            Some(trouble) => Some((WakeOn::Urgent, trouble.retry_at)),
+            None if self.closing => None,
+            None if self.waiting.is_empty() => {
+                Some((WakeOn::Any, self.next_maintenance.min(self.check.next())))
+            }
+            None if self.waiting.len() >= BATCH_RECORDS || self.shared.queue.is_filling() || is_awaited() => {
+                None
+            }
+            None => Some((WakeOn::Urgent, self.gathers_until)),
+        }
     }
 
     /// Reads for those who wait: one page if anything waits to be written, else until something does.
     fn read(&mut self) {
         while let Some(job) = self.reads.pop_front() {
             job.run(self.ledger.as_mut(), self.tip);
-            while let Ok(job) = self.jobs.try_recv() {
-                self.accept(job);
-            }
+            self.accept_all();
             if !self.waiting.is_empty() || self.closing {
                 return;
             }
         }
     }
 
-    fn accept(&mut self, job: Job) {
+    /// Takes a job. Returns `true` if it cannot wait.
+    fn accept(&mut self, job: Job) -> bool {
         match job {
-            Job::Append(entry) => self.waiting.push_back(entry),
+            Job::Append(entry) => {
+                let is_awaited = entry.reply.is_some();
+                self.waiting.push_back(entry);
+                return is_awaited;
+            }
             Job::Read(job) => self.reads.push_back(job),
             Job::Wake => {}
             Job::Close(closed) => {
@@ -265,6 +285,7 @@ impl Writer {
                 self.closed = Some(closed);
             }
         }
+        true
     }
 
     /// How long the wait after the last failure is, while it lasts.
@@ -362,37 +383,37 @@ impl Writer {
 
     /// Writes the first records that wait and the gaps after them. Returns them as the store has them.
     fn commit(&mut self, count: usize, gaps: &[Gap]) -> Result<Vec<StoredRow>, LedgerError> {
+        let log_id = self.settings.log_id;
         let mut tip = self.tip;
         let mut rows = Vec::with_capacity(count + gaps.len());
         let mut accounted = self.accounted;
-        let mut bytes = 0;
-        self.ledger.begin()?;
-        for entry in self.waiting.iter_mut().take(count) {
-            let (next, content) = entry.body.seal(self.settings.log_id, tip);
-            self.ledger.append(next, &content)?;
+        for entry in self.waiting.iter().take(count) {
+            let row = seal_event(&entry.event, log_id, tip);
+            tip = row.tip();
             accounted += u64::from(entry.reply.is_none());
-            bytes += content.len() as u64;
-            rows.push(StoredRow::new(next, content));
-            tip = next;
+            rows.push(row);
         }
         for gap in gaps {
-            let (next, content) = Body::Gap(gap.clone()).seal(self.settings.log_id, tip);
-            self.ledger.append(next, &content)?;
+            let (next, content) = Body::Gap(gap.clone()).seal(log_id, tip);
             accounted += gap.count;
             rows.push(StoredRow::new(next, content));
             tip = next;
         }
+        let bytes: usize = rows.iter().map(|row| row.content.len()).sum();
+        self.ledger.begin()?;
+        self.ledger.append(&rows)?;
         if accounted != self.accounted {
             self.ledger.account(accounted)?;
         }
         self.ledger.commit()?;
         self.accounted = accounted;
-        self.wal_guess += COMMIT_OVERHEAD + bytes + bytes / 4;
+        self.wal_guess += COMMIT_OVERHEAD + (bytes + bytes / 4) as u64;
         Ok(rows)
     }
 
     /// Tells everyone that a batch is durable.
     fn acknowledge(&mut self, count: usize, rows: Vec<StoredRow>, took: Duration) {
+        self.gathers_until = Instant::now() + self.settings.gather_interval;
         self.shared.figures.committed(rows.len() as u64, took);
         if let Some(observer) = &self.settings.observer {
             observer(took, rows.len());
@@ -461,7 +482,7 @@ impl Writer {
             return Err(LedgerError::Diverged);
         }
         self.waiting.retain(|entry| {
-            let written = matches!(&entry.body, Body::Event(event) if known.contains(&event.event_id));
+            let written = known.contains(&entry.event.id());
             if written {
                 self.shared.figures.left_queue();
             }
@@ -485,9 +506,8 @@ impl Writer {
         match in_memory.filter(|(place, _)| *place == found) {
             Some((_, rows)) => {
                 self.ledger.begin()?;
-                for row in &rows {
-                    self.ledger.append(row.tip(), &row.content)?;
-                }
+                let rows: Vec<StoredRow> = rows.iter().map(|row| StoredRow::clone(row)).collect();
+                self.ledger.append(&rows)?;
                 self.ledger.account(self.accounted)?;
                 self.ledger.commit()?;
                 warn!(lost, "the store had lost audit records, which were put back from memory");

@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes};
 use uuid::Uuid;
 
 use crate::decision::{Added, Answer, AudienceGrant, OAuthError, Refused};
+use crate::proto::borrowed::ClientRef;
 use crate::rpc::codec::{frame, frame_with_capacity};
 use crate::rpc::convert;
 use crate::store::Active;
@@ -184,6 +185,30 @@ impl WireMessage for Active {
     }
 }
 
+/// As a `Client`.
+impl WireMessage for ClientRef<'_> {
+    fn put(&self, sink: &mut impl FieldSink) {
+        let Self {
+            client_id,
+            source,
+            client_name,
+            software_id,
+            software_version,
+            redirect_uris,
+            grant_types,
+            application_type,
+        } = self;
+        sink.bytes(1, client_id.as_bytes());
+        sink.number(2, i64::from(*source).cast_unsigned());
+        sink.bytes(3, client_name.as_bytes());
+        sink.bytes(4, software_id.as_bytes());
+        sink.bytes(5, software_version.as_bytes());
+        redirect_uris.iter().for_each(|uri| sink.entry(6, uri.as_bytes()));
+        grant_types.iter().for_each(|grant_type| sink.entry(7, grant_type.as_bytes()));
+        sink.bytes(8, application_type.as_bytes());
+    }
+}
+
 impl WireMessage for AudienceGrant<'_> {
     fn put(&self, sink: &mut impl FieldSink) {
         let Self { audience, scope } = self;
@@ -192,7 +217,7 @@ impl WireMessage for AudienceGrant<'_> {
     }
 }
 
-/// What fields are put into. The numbers of fields are below 16, so that their keys have one byte.
+/// What fields are put into.
 pub trait FieldSink {
     /// One byte.
     fn byte(&mut self, byte: u8);
@@ -215,7 +240,7 @@ pub trait FieldSink {
     /// A number or the number of an enum, unless it is 0.
     fn number(&mut self, field: u8, value: u64) {
         if value != 0 {
-            self.byte(field << 3);
+            self.varint(u64::from(field) << 3);
             self.varint(value);
         }
     }
@@ -223,9 +248,14 @@ pub trait FieldSink {
     /// A text, unless it is empty.
     fn bytes(&mut self, field: u8, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.length(field, bytes.len());
-            self.slice(bytes);
+            self.entry(field, bytes);
         }
+    }
+
+    /// A text, empty or not: one that may be absent and is not, or an entry of a list.
+    fn entry(&mut self, field: u8, bytes: &[u8]) {
+        self.length(field, bytes.len());
+        self.slice(bytes);
     }
 
     /// Scopes in their wire form, unless that is empty.
@@ -245,7 +275,7 @@ pub trait FieldSink {
 
     /// The key and the length of what follows.
     fn length(&mut self, field: u8, length: usize) {
-        self.byte(field << 3 | 2);
+        self.varint(u64::from(field) << 3 | 2);
         self.varint(length as u64);
     }
 }

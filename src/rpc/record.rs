@@ -10,18 +10,20 @@ use std::pin::Pin;
 use std::time::SystemTime;
 
 use http::HeaderMap;
+use prost_types::Timestamp;
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
-use crate::audit::{cut_client, new_event};
+use crate::audit::{EncodedEvent, MAX_CLIENT_BYTES, cut_client};
 use crate::budget::Permit;
 use crate::decision::{Answer, MAX_SCOPES, Reason};
 use crate::proto::borrowed::ClientRef;
 use crate::rpc::caller::{CallOrigin, CallerIdentity, PeerAddress};
 use crate::rpc::convert;
 use crate::rpc::count::DecidingMethod;
+use crate::rpc::encode::{FieldSink, WireMessage};
 use crate::rpc::trace_parent::TraceParent;
 use crate::rpc::v1;
-use crate::scope::join;
 use crate::short_list::TextsRef;
 use crate::store::Active;
 
@@ -92,6 +94,13 @@ impl RecordKind {
             None
         }
     }
+
+    const fn of_event(self) -> v1::AuditEventKind {
+        match self {
+            Self::Expansion => v1::AuditEventKind::Expansion,
+            Self::Denial => v1::AuditEventKind::Denial,
+        }
+    }
 }
 
 /// An answer and what it answers, borrowed from the call that is going on.
@@ -120,55 +129,120 @@ pub struct AnsweredCall<'a> {
 }
 
 impl AnsweredCall<'_> {
-    /// The audit event. Its parts are the same messages as in the answer.
+    /// The audit event. Its parts are the same as those of the answer.
     #[must_use]
-    pub fn event(&self, kind: RecordKind) -> v1::AuditEvent {
-        let Self {
+    pub fn event(&self, kind: RecordKind) -> EncodedEvent {
+        let time = SystemTime::now();
+        // Its text is never more than its encoding.
+        let large = self.client.filter(|client| client.encoded_len() > MAX_CLIENT_BYTES);
+        let cut =
+            large.map(ClientRef::to_message).and_then(|mut client| cut_client(&mut client).then_some(client));
+        let cut = cut.as_ref().map(ClientRef::of);
+        let event = AnsweredEvent {
+            answered: self,
+            kind: kind.of_event(),
+            time: time.into(),
+            event_id: id_text(Uuid::now_v7()),
+            decision_id: id_text(self.decision_id),
+            is_cut: cut.is_some(),
+            client: cut.as_ref().or(self.client),
+            peer: self.call.peer().map(|peer| peer.to_string()).unwrap_or_default(),
+        };
+        let mut fields = Vec::with_capacity(event.encoded_len());
+        event.encode(&mut fields);
+        EncodedEvent::new(event.kind, convert::reason(self.answer.reason), time, fields)
+    }
+}
+
+/// An answer as an `AuditEvent` without a place in the log.
+struct AnsweredEvent<'e> {
+    answered: &'e AnsweredCall<'e>,
+    kind: v1::AuditEventKind,
+    time: Timestamp,
+    event_id: [u8; Hyphenated::LENGTH],
+    decision_id: [u8; Hyphenated::LENGTH],
+    /// The client, of which text was cut if `is_cut` says so.
+    client: Option<&'e ClientRef<'e>>,
+    is_cut: bool,
+    peer: String,
+}
+
+impl WireMessage for AnsweredEvent<'_> {
+    fn put(&self, sink: &mut impl FieldSink) {
+        let Self { answered, kind, time, event_id, decision_id, client, is_cut, peer } = self;
+        let AnsweredCall {
             method,
             asked_audiences,
-            client,
+            client: _,
             requested_scope,
             registered_scope,
             correlation_id,
             answer,
             policy,
-            decision_id,
+            decision_id: _,
             call,
-        } = *self;
-        let kind = match kind {
-            RecordKind::Expansion => v1::AuditEventKind::Expansion,
-            RecordKind::Denial => v1::AuditEventKind::Denial,
-        };
-        let mut client = client.map(ClientRef::to_message);
-        let client_truncated = client.as_mut().is_some_and(cut_client);
+        } = **answered;
+        sink.bytes(3, event_id);
+        sink.message(4, time);
+        sink.number(5, *kind as u64);
+        sink.bytes(6, decision_id);
+        sink.bytes(7, method.path().as_bytes());
         // The audiences that decided; as named where they could not be found.
-        let audiences = if answer.audiences.is_empty() {
-            asked_audiences.to_vec()
-        } else {
-            answer.audiences.iter().map(|audience| audience.audience.to_string()).collect()
-        };
-        v1::AuditEvent {
-            decision_id: decision_id.to_string(),
-            method: method.path().to_owned(),
-            audiences,
-            client,
-            client_truncated,
-            requested_scope: requested_scope.map(|scope| kept(scope, answer.reason).to_owned()),
-            registered_scope: registered_scope.map(str::to_owned),
-            effective_scope: join(&answer.scope),
-            added: convert::added(answer),
-            refused: convert::refused(answer),
-            reason: convert::reason(answer.reason).into(),
-            policy: Some(convert::policy_version(policy)),
-            caller: Some(call.caller().unwrap_or_default()),
-            peer: call.peer().map(|peer| peer.to_string()).unwrap_or_default(),
-            trace_id: call.trace_id().to_owned(),
-            attempt: call.attempt(),
-            asked_audiences: asked_audiences.to_vec(),
-            correlation_id: correlation_id.to_owned(),
-            ..new_event(kind, SystemTime::now())
+        for audience in &answer.audiences {
+            sink.entry(8, audience.audience.as_bytes());
+        }
+        if answer.audiences.is_empty() {
+            asked_audiences.iter().for_each(|audience| sink.entry(8, audience.as_bytes()));
+        }
+        if let Some(client) = client {
+            sink.message(9, *client);
+        }
+        if let Some(scope) = requested_scope {
+            sink.entry(10, kept(scope, answer.reason).as_bytes());
+        }
+        if let Some(scope) = registered_scope {
+            sink.entry(11, scope.as_bytes());
+        }
+        sink.scopes(12, &answer.scope);
+        for added in &answer.added {
+            sink.message(13, added);
+        }
+        for refused in &answer.refused {
+            sink.message(14, refused);
+        }
+        sink.number(15, convert::reason(answer.reason) as u64);
+        sink.message(16, policy);
+        sink.message(18, call.origin);
+        sink.bytes(19, peer.as_bytes());
+        sink.bytes(20, call.trace_id().as_bytes());
+        sink.number(21, call.attempt().into());
+        sink.number(22, (*is_cut).into());
+        asked_audiences.iter().for_each(|audience| sink.entry(25, audience.as_bytes()));
+        sink.bytes(26, correlation_id.as_bytes());
+    }
+}
+
+impl WireMessage for Timestamp {
+    fn put(&self, sink: &mut impl FieldSink) {
+        sink.number(1, self.seconds.cast_unsigned());
+        sink.number(2, i64::from(self.nanos).cast_unsigned());
+    }
+}
+
+/// As a `Caller`.
+impl WireMessage for CallOrigin {
+    fn put(&self, sink: &mut impl FieldSink) {
+        if let Some(CallerIdentity { caller, authenticated_by }) = &self.identity {
+            sink.bytes(1, caller.name.as_bytes());
+            sink.bytes(2, authenticated_by.as_str().as_bytes());
         }
     }
+}
+
+fn id_text(id: Uuid) -> [u8; Hyphenated::LENGTH] {
+    let mut text = [0; Hyphenated::LENGTH];
+    id.hyphenated().encode_lower(&mut text);
+    text
 }
 
 /// The part of a requested scope that is recorded: all of it, or of too many tokens as many as show that.
@@ -230,7 +304,127 @@ impl CallFacts<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use prost::Message as _;
+
     use super::*;
+    use crate::call;
+    use crate::decision::{authorize, registration};
+    use crate::policy::check::check;
+    use crate::policy::document::Document;
+    use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
+
+    const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    fn policy() -> Active {
+        let text = "audiences: {one: {scopesSupported: [a, b, c], baselineClientScopes: [b]}}";
+        let file: Arc<str> = "policy.yaml".into();
+        let set = check(&file, &[Document::read(&file, text)]).expect("a valid policy").set;
+        Active { set, generation: 7, load_time: SystemTime::UNIX_EPOCH }
+    }
+
+    /// The event of an answer as a message, which has to be encoded as protobuf encodes it.
+    fn message(record: &AnsweredCall<'_>, kind: RecordKind) -> v1::AuditEvent {
+        let event = record.event(kind);
+        let message = v1::AuditEvent::decode(event.fields()).expect("a message");
+        assert_eq!(EncodedEvent::from(message.clone()), event);
+        message
+    }
+
+    #[test]
+    fn event_of_an_expansion_has_all_that_is_known_of_it() {
+        let policy = policy();
+        let request = v1::ExpandRegistrationScopesRequest {
+            audiences: vec!["one".to_owned()],
+            scope: Some("a".to_owned()),
+            previous_scope: Some(String::new()),
+            client: Some(v1::Client { client_id: "c".repeat(5_000), ..v1::Client::default() }),
+            correlation_id: "login-1".to_owned(),
+        };
+        let borrowed = ExpandRequestRef::of(&request);
+        let question = call::registration(&borrowed);
+        let answer = registration::expand(&policy.set, &question);
+        let mut headers = HeaderMap::new();
+        let header = format!("00-{TRACE_ID}-00f067aa0ba902b7-01");
+        headers.insert("traceparent", header.parse().expect("a header"));
+        headers.insert("grpc-previous-rpc-attempts", "2".parse().expect("a header"));
+        let origin = CallOrigin { peer: Some(PeerAddress::Unix { uid: 998 }), ..CallOrigin::default() };
+        let decision_id = Uuid::now_v7();
+        let record = AnsweredCall {
+            method: DecidingMethod::Expand,
+            asked_audiences: question.audiences,
+            client: borrowed.client.as_ref(),
+            requested_scope: question.scope,
+            registered_scope: question.previous_scope,
+            correlation_id: &request.correlation_id,
+            answer: &answer,
+            policy: &policy,
+            decision_id,
+            call: CallFacts { headers: &headers, origin: &origin },
+        };
+        let found = message(&record, RecordKind::Expansion);
+        let expected = v1::AuditEvent {
+            event_id: found.event_id.clone(),
+            event_time: found.event_time,
+            kind: v1::AuditEventKind::Expansion.into(),
+            decision_id: decision_id.to_string(),
+            method: "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes".to_owned(),
+            audiences: vec!["one".to_owned()],
+            client: Some(v1::Client { client_id: "c".repeat(4_096), ..v1::Client::default() }),
+            requested_scope: Some("a".to_owned()),
+            registered_scope: Some(String::new()),
+            effective_scope: "a b".to_owned(),
+            added: convert::added(&answer),
+            policy: Some(convert::policy_version(&policy)),
+            caller: Some(v1::Caller::default()),
+            peer: "unix:uid=998".to_owned(),
+            trace_id: TRACE_ID.to_owned(),
+            attempt: 2,
+            client_truncated: true,
+            asked_audiences: vec!["one".to_owned()],
+            correlation_id: "login-1".to_owned(),
+            ..v1::AuditEvent::default()
+        };
+        assert_eq!(found, expected);
+        assert_eq!(found.added.len(), 1);
+    }
+
+    #[test]
+    fn event_of_a_denial_has_what_was_refused_and_the_audiences_as_asked() {
+        let policy = policy();
+        let (headers, origin) = (HeaderMap::new(), CallOrigin::default());
+        let check = |audience: &str, scope: &str| {
+            let request = v1::CheckAuthorizeScopesRequest {
+                audiences: vec![audience.to_owned()],
+                scope: Some(scope.to_owned()),
+                registered_scope: Some("a".to_owned()),
+                ..Default::default()
+            };
+            let borrowed = CheckRequestRef::of(&request);
+            let question = call::authorize(&borrowed);
+            let answer = authorize::check(&policy.set, &question);
+            let record = AnsweredCall {
+                method: DecidingMethod::Check,
+                asked_audiences: question.audiences,
+                client: None,
+                requested_scope: question.scope,
+                registered_scope: question.registered_scope,
+                correlation_id: "",
+                answer: &answer,
+                policy: &policy,
+                decision_id: Uuid::nil(),
+                call: CallFacts { headers: &headers, origin: &origin },
+            };
+            let found = message(&record, RecordKind::Denial);
+            assert_eq!((found.kind(), found.client.as_ref()), (v1::AuditEventKind::Denial, None));
+            assert_eq!((&found.refused, found.effective_scope.as_str()), (&convert::refused(&answer), ""));
+            (found.audiences.clone(), found.refused.len(), found.reason())
+        };
+        let names = |name: &str| vec![name.to_owned()];
+        assert_eq!(check("one", "a x"), (names("one"), 1, v1::Reason::Unsupported));
+        assert_eq!(check("none", "a"), (names("none"), 0, v1::Reason::AudienceUnknown));
+    }
 
     #[test]
     fn of_too_many_scopes_as_many_are_kept_as_show_that() {

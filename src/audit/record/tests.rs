@@ -32,7 +32,7 @@ fn time() -> impl Strategy<Value = Option<Timestamp>> {
     option::of(time.prop_map(|(seconds, nanos)| Timestamp { seconds: seconds.into(), nanos }))
 }
 
-fn event() -> impl Strategy<Value = Body> {
+pub(in super::super) fn event() -> impl Strategy<Value = Body> {
     let ids = (".{0,36}", time(), 0..7_i32, ".{0,36}");
     let texts = (
         vec(".{0,9}", 0..3),
@@ -103,7 +103,7 @@ fn a_gap() -> impl Strategy<Value = Body> {
     )
 }
 
-const LOG_ID: Uuid = Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+pub(in super::super) const LOG_ID: Uuid = Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
 const AFTER: Tip = Tip { head: Head { sequence: 41, hash: [7; 32] }, latest_time: i64::MIN };
 
 proptest! {

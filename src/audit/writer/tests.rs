@@ -9,6 +9,7 @@ use crate::proto::v1::{AuditEvent, Reason};
 
 mod failure;
 mod files;
+mod gather;
 mod loss;
 mod retention;
 
@@ -145,7 +146,6 @@ async fn a_denial_writes_nothing_on_the_thread_that_records_it() {
     let (before, after) = recorder.join().unwrap();
     assert_eq!(before.len(), 2);
     assert_eq!(before, after);
-    // Nor was anything encoded or hashed for it: the writer has not begun, and the queue has messages.
     assert_eq!((log.status().commits, log.status().durable), (0, 0));
     drop(gate);
     log.close().await.unwrap();

@@ -1,0 +1,102 @@
+//! An event in the bytes that the chain, the store and the streams share: encoded once, before it is queued.
+//!
+//! `log_id` and `sequence` have the lowest numbers of an [`AuditEvent`], and its hashes are never stored. So everything else
+//! can be encoded, in the canonical encoding, before an event has its place in the chain.
+
+use std::time::SystemTime;
+
+use prost::Message as _;
+
+use super::record::{nanos_of, to_nanos};
+use crate::proto::v1::{AuditEvent, AuditEventKind, Reason};
+
+/// An event in its canonical encoding, without a place in the chain.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EncodedEvent {
+    fields: Vec<u8>,
+    kind: AuditEventKind,
+    reason: Reason,
+    /// Nanoseconds since 1970.
+    time: i64,
+}
+
+impl EncodedEvent {
+    /// An event of these fields: from `event_id` on, hashes left out, in the canonical encoding. Kind, reason and time are those
+    /// that the fields have.
+    #[must_use]
+    pub fn new(kind: AuditEventKind, reason: Reason, time: SystemTime, fields: Vec<u8>) -> Self {
+        Self { fields, kind, reason, time: to_nanos(time) }
+    }
+
+    /// The fields from `event_id` on, in the canonical encoding.
+    #[must_use]
+    pub fn fields(&self) -> &[u8] {
+        &self.fields
+    }
+
+    /// What happened.
+    pub(super) const fn kind(&self) -> AuditEventKind {
+        self.kind
+    }
+
+    /// Why the whole was denied.
+    pub(super) const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// When it happened, nanoseconds since 1970.
+    pub(super) const fn time(&self) -> i64 {
+        self.time
+    }
+
+    /// The id of the event; `""` if it has none.
+    pub(super) fn id(&self) -> String {
+        AuditEvent::decode(&*self.fields).map(|event| event.event_id).unwrap_or_default()
+    }
+}
+
+impl From<AuditEvent> for EncodedEvent {
+    /// A place that the event may have already, and its hashes, are left out.
+    fn from(mut event: AuditEvent) -> Self {
+        (event.log_id, event.sequence) = (String::new(), 0);
+        (event.prev_hash, event.hash) = (Vec::new(), Vec::new());
+        Self {
+            kind: event.kind(),
+            reason: event.reason(),
+            time: nanos_of(event.event_time),
+            fields: event.encode_to_vec(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::record::tests::{LOG_ID, event};
+    use super::super::record::{Body, Head, Tip, seal_event};
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn event_that_was_encoded_before_it_had_a_place_is_the_record_of_its_message(
+            mut body in event(), sequence in any::<u64>(), latest_time in any::<i64>(),
+        ) {
+            let tip = Tip { head: Head { sequence, hash: [7; 32] }, latest_time };
+            let Body::Event(message) = &body else { panic!("no event") };
+            // A place from elsewhere does not stay.
+            let placed = AuditEvent {
+                log_id: "other".to_owned(),
+                sequence: 9,
+                hash: vec![1],
+                prev_hash: vec![2],
+                ..*message.clone()
+            };
+            let encoded = EncodedEvent::from(placed);
+            prop_assert_eq!(encoded.id(), message.event_id.clone());
+            let row = seal_event(&encoded, LOG_ID, tip);
+            let (place, content) = body.seal(LOG_ID, tip);
+            prop_assert_eq!((row.tip(), row.content), (place, content));
+        }
+    }
+}
