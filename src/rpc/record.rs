@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use prost_types::Timestamp;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
@@ -147,6 +147,8 @@ impl AnsweredCall<'_> {
             is_cut: cut.is_some(),
             client: cut.as_ref().or(self.client),
             peer: self.call.peer().map(|peer| peer.to_string()).unwrap_or_default(),
+            trace_id: self.call.trace_id(),
+            attempt: self.call.attempt(),
         };
         let mut fields = Vec::with_capacity(event.encoded_len());
         event.encode(&mut fields);
@@ -165,11 +167,14 @@ struct AnsweredEvent<'e> {
     client: Option<&'e ClientRef<'e>>,
     is_cut: bool,
     peer: String,
+    trace_id: &'e str,
+    attempt: u32,
 }
 
 impl WireMessage for AnsweredEvent<'_> {
     fn put(&self, sink: &mut impl FieldSink) {
-        let Self { answered, kind, time, event_id, decision_id, client, is_cut, peer } = self;
+        let Self { answered, kind, time, event_id, decision_id, client, is_cut, peer, trace_id, attempt } =
+            self;
         let AnsweredCall {
             method,
             asked_audiences,
@@ -214,8 +219,8 @@ impl WireMessage for AnsweredEvent<'_> {
         sink.message(16, policy);
         sink.message(18, call.origin);
         sink.bytes(19, peer.as_bytes());
-        sink.bytes(20, call.trace_id().as_bytes());
-        sink.number(21, call.attempt().into());
+        sink.bytes(20, trace_id.as_bytes());
+        sink.number(21, (*attempt).into());
         sink.number(22, (*is_cut).into());
         asked_audiences.iter().for_each(|audience| sink.entry(25, audience.as_bytes()));
         sink.bytes(26, correlation_id.as_bytes());
@@ -261,6 +266,9 @@ fn kept(scope: &str, reason: Option<Reason>) -> &str {
     end.and_then(|end| scope.get(..end)).unwrap_or(scope)
 }
 
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
 /// What is known about a call apart from its message.
 #[derive(Clone, Copy, Debug)]
 pub struct CallFacts<'a> {
@@ -288,16 +296,16 @@ impl CallFacts<'_> {
     /// `""` if there is none or it is not well-formed.
     #[must_use]
     pub fn trace_id(&self) -> &str {
-        self.header("traceparent").and_then(TraceParent::read).map_or("", |parent| parent.trace_id)
+        self.header(&TRACE_PARENT).and_then(TraceParent::read).map_or("", |parent| parent.trace_id)
     }
 
     /// How often the caller tried before, by its own count. 0 if it does not say, or not in a number.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.header("grpc-previous-rpc-attempts").and_then(|count| count.parse().ok()).unwrap_or_default()
+        self.header(&PREVIOUS_ATTEMPTS).and_then(|count| count.parse().ok()).unwrap_or_default()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
