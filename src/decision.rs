@@ -293,6 +293,11 @@ impl<'a> Granted<'a> {
         self.scope.push(scope);
     }
 
+    /// The same for one that is not granted yet.
+    fn keep_new(&mut self, scope: &'a str) {
+        self.scope.push_new(scope);
+    }
+
     /// Grants a scope as added. One that is added already keeps the origin that comes first in the order of origins; one
     /// that was kept stays so.
     fn add(&mut self, step: &ScopeStep<'a>, held: Coverage<'a>) {

@@ -84,13 +84,16 @@ pub fn scan(scope: &str) -> impl Iterator<Item = ScannedToken<'_>> {
     std::iter::from_fn(move || {
         let start = rest.bytes().position(|byte| byte != b' ')?;
         let token = rest.get(start..)?;
-        let mut seen = 0;
-        let end = token.bytes().position(|byte| {
+        let (mut seen, mut end) = (0, 0);
+        for byte in token.bytes() {
             let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(MALFORMED);
+            if class == SPACE {
+                break;
+            }
             seen |= class;
-            class == SPACE
-        });
-        let (text, after) = token.split_at_checked(end.unwrap_or(token.len()))?;
+            end += 1;
+        }
+        let (text, after) = token.split_at_checked(end)?;
         rest = after;
         let is_well_formed = seen & MALFORMED == 0 && text.len() <= MAX_TOKEN_BYTES;
         Some(ScannedToken { text, is_well_formed, has_star: seen & STAR != 0 })
@@ -134,7 +137,7 @@ pub fn distinct_tokens(scope: &str) -> TokenList<'_> {
 }
 
 /// Scopes of a request or of an answer: most have a few.
-pub type TokenList<'a> = ShortList<&'a str, 8>;
+pub type TokenList<'a> = ShortList<&'a str, 6>;
 
 /// Scopes in the order in which they were first pushed, each once.
 ///
@@ -162,12 +165,7 @@ impl<'a> Distinct<'a> {
             if let Some(known) = self.list.iter().position(|known| *known == scope) {
                 return (known, false);
             }
-            self.list.push(scope);
-            if self.list.len() == LINEAR {
-                for (at, known) in self.list.iter().enumerate() {
-                    self.index.insert_unique(hash(known), index_of(at), |at| rehash(&self.list, *at));
-                }
-            }
+            self.push_new(scope);
             return (at, true);
         }
         let list = &mut self.list;
@@ -182,6 +180,19 @@ impl<'a> Distinct<'a> {
                 list.push(scope);
                 (at, true)
             }
+        }
+    }
+
+    /// Appends a scope that is not there, as the caller knows.
+    pub fn push_new(&mut self, scope: &'a str) {
+        let at = self.list.len();
+        self.list.push(scope);
+        if at + 1 == LINEAR {
+            for (at, known) in self.list.iter().enumerate() {
+                self.index.insert_unique(hash(known), index_of(at), |at| rehash(&self.list, *at));
+            }
+        } else if at >= LINEAR {
+            self.index.insert_unique(hash(scope), index_of(at), |at| rehash(&self.list, *at));
         }
     }
 
@@ -307,11 +318,17 @@ impl ScopeList {
     #[must_use]
     pub fn position(&self, scope: &str) -> Option<usize> {
         match &self.index {
+            _ if self.is_empty() => None,
             None => {
-                let text = self.text.as_bytes();
-                // Most entries differ in length already, so they are not even looked at.
-                self.spans().position(|(start, end)| {
-                    end - start == scope.len() && text.get(start..end) == Some(scope.as_bytes())
+                let (text, lengths) = self.text.as_bytes().split_at_checked(self.wire as usize)?;
+                let mut start = 0;
+                lengths.as_chunks().0.iter().position(|length| {
+                    let length = length_of(*length);
+                    // Most entries differ in length already, so they are not even looked at.
+                    let is_equal =
+                        length == scope.len() && text.get(start..start + length) == Some(scope.as_bytes());
+                    start += length + 1;
+                    is_equal
                 })
             }
             Some(index) => {
@@ -501,6 +518,11 @@ mod tests {
         }
         assert_eq!(distinct.as_slice(), names.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(distinct.contains("s0") && distinct.contains("s15") && distinct.contains("s99"));
+        for count in 0..40 {
+            let mut new = Distinct::default();
+            names.iter().take(count).for_each(|name| new.push_new(name));
+            assert!(names.iter().take(count).all(|name| !new.push(name)) && new.push("another"));
+        }
         assert!(!distinct.contains("s100"));
     }
 

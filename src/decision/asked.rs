@@ -4,15 +4,18 @@ use crate::scope::{Distinct, TokenError, check_token, scan};
 
 /// The tokens of a requested scope, each once, in order; malformed ones among them.
 pub(super) struct AskedScopes<'a> {
+    text: &'a str,
     tokens: Distinct<'a>,
     is_well_formed: bool,
+    has_star: bool,
 }
 
 impl<'a> AskedScopes<'a> {
-    pub(super) fn new(scope: &'a str) -> Self {
-        let mut asked = Self { tokens: Distinct::default(), is_well_formed: true };
-        for token in scan(scope) {
+    pub(super) fn new(text: &'a str) -> Self {
+        let mut asked = Self { text, tokens: Distinct::default(), is_well_formed: true, has_star: false };
+        for token in scan(text) {
             asked.is_well_formed &= token.is_well_formed;
+            asked.has_star |= token.has_star;
             asked.tokens.push(token.text);
         }
         asked
@@ -34,5 +37,11 @@ impl<'a> AskedScopes<'a> {
     pub(super) fn check(&self, token: &str) -> Result<(), TokenError> {
         // Nearly always none has to be looked at again.
         if self.is_well_formed { Ok(()) } else { check_token(token) }
+    }
+
+    /// Its tokens, and whether there is a `*` in one of them, if these are the tokens of another text too: an equal one, and
+    /// all of them well-formed.
+    pub(super) fn tokens_of(&self, other: &str) -> Option<(&Distinct<'a>, bool)> {
+        (self.is_well_formed && self.text == other).then_some((&self.tokens, self.has_star))
     }
 }

@@ -8,7 +8,7 @@ use super::asked::AskedScopes;
 use super::refusal::{denial, is_granted, malformed, refusal};
 use super::registered::{Cover, Grantable, Registered};
 use super::target::{self, Targets};
-use super::trail::{Steps, Trail};
+use super::trail::Trail;
 use super::{
     Added, Answer, Client, Coverage, Granted, Grants, Origin, Reason, Refused, RequestKind, ScopeOutcome,
     ScopeStep, Withheld, client, is_forbidden, limit,
@@ -61,8 +61,8 @@ fn decide<'a, const TRAIL: bool>(policy: &'a PolicySet, question: &AuthorizeQues
     if let Some(answer) = limit::over(KIND, scope, registered_scope, &client) {
         return Answer { audiences, ..answer };
     }
-    let registered = registered_scope.map(Registered::new);
     let asked = AskedScopes::new(scope);
+    let registered = registered_scope.map(|registered| Registered::new(registered, &asked));
     let holder = |audience: &&'a AudiencePolicy| Holder::new(audience, registered.is_some(), &client);
     // Most questions have one audience, and no need for a list on the heap.
     let (mut one, mut many);
@@ -149,20 +149,32 @@ impl<'a, const TRAIL: bool> Authorization<'_, 'a, TRAIL> {
                 continue;
             }
             let cover = registered.map(|registered| Cover::new(registered, token));
-            let steps: Steps<'_> = holders.iter().map(|holder| holder.judge(token, cover.as_ref())).collect();
-            if is_granted(&steps, true) {
-                granted.keep(token);
-                granted.mark(&steps);
-                for (holder, step) in holders.iter_mut().zip(&steps) {
+            let (one, many);
+            let steps = match &**holders {
+                [holder] => {
+                    one = holder.judge(token, cover.as_ref());
+                    std::slice::from_ref(&one)
+                }
+                holders => {
+                    let steps = holders.iter().map(|holder| holder.judge(token, cover.as_ref()));
+                    many = steps.collect::<Vec<_>>();
+                    &many
+                }
+            };
+            if is_granted(steps, true) {
+                granted.keep_new(token);
+                granted.mark(steps);
+                let several = if steps.len() > 1 { &mut **holders } else { &mut [] };
+                for (holder, step) in several.iter_mut().zip(steps) {
                     if step.outcome == ScopeOutcome::Granted {
-                        holder.granted.push(token);
+                        holder.granted.push_new(token);
                     }
                 }
             } else {
                 let is_registered = registered.map(|registered| registered.contains(token));
-                refused.push(refusal(token, &steps, true, is_registered));
+                refused.push(refusal(token, steps, true, is_registered));
             }
-            trail.record(&steps);
+            trail.record(steps);
         }
         refused
     }
@@ -170,7 +182,12 @@ impl<'a, const TRAIL: bool> Authorization<'_, 'a, TRAIL> {
     /// Grants what every client gets that holds it, at each audience that grants something that was asked for.
     fn grant_always(&mut self, asked: &AskedScopes<'a>) {
         let Self { holders, audiences, registered, granted, trail } = self;
-        for holder in holders.iter_mut().filter(|holder| !holder.granted.as_slice().is_empty()) {
+        let (is_alone, is_granted) = (holders.len() == 1, !granted.is_empty());
+        let grants = |holder: &Holder<'_>| match is_alone {
+            true => is_granted,
+            false => !holder.granted.as_slice().is_empty(),
+        };
+        for holder in holders.iter_mut().filter(|holder| grants(holder)) {
             let list = holder.audience.always_grant_scopes.iter();
             for scope in list.filter(|scope| !asked.contains(scope)) {
                 let cover = registered.map(|registered| Cover::new(registered, scope));
@@ -269,7 +286,7 @@ struct Holder<'a> {
     /// The client rules that hold, with their positions; none where they do not cover this client.
     rules: Vec<(usize, &'a ClientRule)>,
     grantable: Grantable,
-    /// What is granted here.
+    /// What is granted here; what was asked for is in it only where several audiences are asked about.
     granted: Distinct<'a>,
 }
 

@@ -5,6 +5,7 @@
 
 use std::cell::{OnceCell, RefCell};
 
+use super::asked::AskedScopes;
 use crate::policy::AudiencePolicy;
 use crate::scope::matching::{ScopeMatching, has_empty_segment, has_star_segment, prefixes};
 use crate::scope::{Distinct, scan};
@@ -23,8 +24,19 @@ pub(super) struct Registered<'a> {
 }
 
 impl<'a> Registered<'a> {
-    /// Tokens outside the grammar are ignored.
-    pub(super) fn new(scope: &'a str) -> Self {
+    /// Tokens outside the grammar are ignored. `asked`: what the same request asks for.
+    pub(super) fn new(scope: &'a str, asked: &AskedScopes<'a>) -> Self {
+        // Very many clients ask for what they registered, and that was looked through already.
+        if let Some((tokens, has_star)) = asked.tokens_of(scope) {
+            let list = tokens.as_slice();
+            let longest = list.iter().map(|token| token.len()).max().unwrap_or_default();
+            let is_pattern = |(at, token): (usize, &&str)| has_star_segment(token).then_some(at);
+            let patterns = match has_star {
+                true => list.iter().enumerate().filter_map(is_pattern).take(MAX_PATTERNS).collect(),
+                false => Vec::new(),
+            };
+            return Self { tokens: tokens.clone(), longest, patterns };
+        }
         let mut registered = Self { tokens: Distinct::default(), longest: 0, patterns: Vec::new() };
         for token in scan(scope).filter(|token| token.is_well_formed) {
             let (at, is_new) = registered.tokens.insert(token.text);
@@ -123,5 +135,22 @@ impl Grantable {
                 && matching.find_stop(&audience.forbidden_scopes, token).is_none()
         };
         known.get_mut(at).is_some_and(|known| *known.get_or_insert_with(is_grantable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// A registration that is taken from an equal request is the one that is read from its text.
+        #[test]
+        fn what_is_registered_does_not_depend_on_what_is_asked(text in "([ab*.]{1,3} {1,2}|\t|é){0,9}", many in 0..300_usize) {
+            let text = format!("{text} {}", "a.* b ".repeat(many)) + &(0..many).map(|at| format!("{at}.* ")).collect::<String>();
+            let taken = Registered::new(&text, &AskedScopes::new(&text));
+            let read = Registered::new(&text, &AskedScopes::new("another"));
+            proptest::prop_assert_eq!(taken.tokens(), read.tokens());
+            proptest::prop_assert_eq!((taken.longest, taken.patterns), (read.longest, read.patterns));
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::asked::AskedScopes;
 use super::refusal::{denial, is_granted, malformed, refusal};
 use super::registered::Registered;
 use super::target::{self, Targets};
-use super::trail::{Steps, Trail};
+use super::trail::Trail;
 use super::{
     Answer, Client, Coverage, Granted, Grants, Reason, Refused, RequestKind, ScopeOutcome, ScopeStep,
     Withheld, client, is_forbidden, limit,
@@ -58,8 +58,8 @@ fn decide<'a, const TRAIL: bool>(policy: &'a PolicySet, question: &RegistrationQ
     if let Some(answer) = limit::over(KIND, scope, previous_scope, &client) {
         return Answer { audiences: targets.audiences, ..answer };
     }
-    let previous = previous_scope.map(Registered::new);
     let asked = AskedScopes::new(scope);
+    let previous = previous_scope.map(|previous| Registered::new(previous, &asked));
     let mut registration =
         Registration::<TRAIL> { targets, granted: Granted::default(), trail: Trail::default() };
 
@@ -122,14 +122,25 @@ impl<'a, const TRAIL: bool> Registration<'a, TRAIL> {
                 refused.push(malformed(token, error));
                 continue;
             }
-            let steps: Steps<'_> = audiences.iter().map(|audience| judge(audience, token)).collect();
-            if is_granted(&steps, *forbid_together) {
-                granted.keep(token);
+            // Most questions have one audience, and no need for a list of steps.
+            let (one, many);
+            let steps = match &**audiences {
+                [audience] => {
+                    one = judge(audience, token);
+                    std::slice::from_ref(&one)
+                }
+                audiences => {
+                    many = audiences.iter().map(|audience| judge(audience, token)).collect::<Vec<_>>();
+                    &many
+                }
+            };
+            if is_granted(steps, *forbid_together) {
+                granted.keep_new(token);
             } else {
                 let is_held = previous.map(|previous| previous.contains(token));
-                refused.push(refusal(token, &steps, *forbid_together, is_held));
+                refused.push(refusal(token, steps, *forbid_together, is_held));
             }
-            trail.record(&steps);
+            trail.record(steps);
         }
         refused
     }

@@ -2,7 +2,6 @@
 
 use super::{Origin, Reason};
 use crate::policy::AudiencePolicy;
-use crate::short_list::ShortList;
 
 /// How one scope fared at one audience. Positions are 0-based in the compiled lists.
 #[derive(Clone, Copy, Debug)]
@@ -112,9 +111,6 @@ impl<'a, const WANTED: bool> Trail<'a, WANTED> {
         self.steps
     }
 }
-
-/// How one scope fared at each audience of a question.
-pub(super) type Steps<'a> = ShortList<ScopeStep<'a>, 1>;
 
 /// The rule name that a scope is given under; `""` for everything but a client rule.
 pub(super) fn rule_name<'a>(audience: &'a AudiencePolicy, held: Coverage<'a>) -> &'a str {

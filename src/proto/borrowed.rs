@@ -73,7 +73,8 @@ pub fn read_batch(bytes: &[u8], most: usize) -> Option<Vec<(CheckRequestRef<'_>,
         if *key != key_of(1) || checks.len() == most {
             return None;
         }
-        checks.push((CheckRequestRef::read(check)?, check.len()));
+        checks.push((CheckRequestRef::default(), check.len()));
+        checks.last_mut()?.0.fill(check)?;
         rest = after;
     }
     Some(checks)
@@ -83,27 +84,33 @@ impl<'a> CheckRequestRef<'a> {
     /// Reads a message in plain form. Encoding it again gives as many bytes.
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut request = Self::default();
+        request.fill(bytes)?;
+        Some(request)
+    }
+
+    /// Sets the fields in place: a request is too large to be moved for nothing.
+    fn fill(&mut self, bytes: &'a [u8]) -> Option<()> {
         match str::from_utf8(bytes) {
-            Ok(text) => Self::read_from(text),
-            Err(_) => Self::read_from(bytes),
+            Ok(text) => self.fill_from(text),
+            Err(_) => self.fill_from(bytes),
         }
     }
 
-    fn read_from(mut rest: impl Source<'a>) -> Option<Self> {
-        let mut request = Self::default();
+    fn fill_from(&mut self, mut rest: impl Source<'a>) -> Option<()> {
         while let Some(key) = rest.bytes().first() {
             let (field, after) = delimited(rest)?;
             match *key {
-                AUDIENCES => request.audiences.push(field.text()?),
-                SCOPE => once(&mut request.scope, field.text()?)?,
-                REGISTERED_SCOPE => once(&mut request.registered_scope, field.text()?)?,
-                CHECK_CLIENT => once(&mut request.client, ClientRef::read_from(field)?)?,
-                CORRELATION_ID => not_default(&mut request.correlation_id, field.text()?)?,
+                AUDIENCES => self.audiences.push(field.text()?),
+                SCOPE => once(&mut self.scope, field.text()?)?,
+                REGISTERED_SCOPE => once(&mut self.registered_scope, field.text()?)?,
+                CHECK_CLIENT => ClientRef::fill_from(&mut self.client, field)?,
+                CORRELATION_ID => not_default(&mut self.correlation_id, field.text()?)?,
                 _ => return None,
             }
             rest = after;
         }
-        Some(request)
+        Some(())
     }
 
     /// Borrows from a message.
@@ -139,27 +146,28 @@ impl<'a> ExpandRequestRef<'a> {
     /// Reads a message in plain form. Encoding it again gives as many bytes.
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut request = Self::default();
         match str::from_utf8(bytes) {
-            Ok(text) => Self::read_from(text),
-            Err(_) => Self::read_from(bytes),
+            Ok(text) => request.fill_from(text)?,
+            Err(_) => request.fill_from(bytes)?,
         }
+        Some(request)
     }
 
-    fn read_from(mut rest: impl Source<'a>) -> Option<Self> {
-        let mut request = Self::default();
+    fn fill_from(&mut self, mut rest: impl Source<'a>) -> Option<()> {
         while let Some(key) = rest.bytes().first() {
             let (field, after) = delimited(rest)?;
             match *key {
-                AUDIENCES => request.audiences.push(field.text()?),
-                SCOPE => once(&mut request.scope, field.text()?)?,
-                EXPAND_CLIENT => once(&mut request.client, ClientRef::read_from(field)?)?,
-                PREVIOUS_SCOPE => once(&mut request.previous_scope, field.text()?)?,
-                CORRELATION_ID => not_default(&mut request.correlation_id, field.text()?)?,
+                AUDIENCES => self.audiences.push(field.text()?),
+                SCOPE => once(&mut self.scope, field.text()?)?,
+                EXPAND_CLIENT => ClientRef::fill_from(&mut self.client, field)?,
+                PREVIOUS_SCOPE => once(&mut self.previous_scope, field.text()?)?,
+                CORRELATION_ID => not_default(&mut self.correlation_id, field.text()?)?,
                 _ => return None,
             }
             rest = after;
         }
-        Some(request)
+        Some(())
     }
 
     /// Borrows from a message.
@@ -191,8 +199,12 @@ impl<'a> ExpandRequestRef<'a> {
 }
 
 impl<'a> ClientRef<'a> {
-    fn read_from(mut rest: impl Source<'a>) -> Option<Self> {
-        let mut client = Self::default();
+    /// Makes a client that may come once.
+    fn fill_from(place: &mut Option<Self>, mut rest: impl Source<'a>) -> Option<()> {
+        if place.is_some() {
+            return None;
+        }
+        let client = place.insert(Self::default());
         while let Some(key) = rest.bytes().first() {
             if *key == SOURCE {
                 let (field, after) = rest.split(2)?;
@@ -217,7 +229,7 @@ impl<'a> ClientRef<'a> {
             }
             rest = after;
         }
-        Some(client)
+        Some(())
     }
 
     /// Borrows from a message.

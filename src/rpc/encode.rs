@@ -20,9 +20,12 @@ pub struct EncodedExpand<'e>(AnswerParts<'e>);
 #[derive(Clone, Copy, Debug)]
 pub struct EncodedCheck<'e>(AnswerParts<'e>);
 
-/// An answer to an authorize request as a result of a batch: a `BatchCheckResult`.
+/// An answer to an authorize request as a result of a batch: a `BatchCheckResult`. It is measured once.
 #[derive(Clone, Copy, Debug)]
-pub struct EncodedItem<'e>(EncodedCheck<'e>);
+pub struct EncodedItem<'e> {
+    response: EncodedCheck<'e>,
+    response_length: usize,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct AnswerParts<'e> {
@@ -58,17 +61,17 @@ impl<'e> EncodedCheck<'e> {
 
     /// The same as a result of a batch.
     #[must_use]
-    pub const fn into_item(self) -> EncodedItem<'e> {
-        EncodedItem(self)
+    pub fn into_item(self) -> EncodedItem<'e> {
+        EncodedItem { response: self, response_length: self.encoded_len() }
     }
 }
 
 impl EncodedItem<'_> {
     /// The same without the texts for people in `refused`.
     #[must_use]
-    pub const fn without_messages(mut self) -> Self {
-        self.0.0.without_messages = true;
-        self
+    pub fn without_messages(mut self) -> Self {
+        self.response.0.without_messages = true;
+        self.response.into_item()
     }
 }
 
@@ -115,7 +118,15 @@ impl WireMessage for EncodedCheck<'_> {
 
 impl WireMessage for EncodedItem<'_> {
     fn put(&self, sink: &mut impl FieldSink) {
-        sink.message(1, &self.0);
+        let Self { response, response_length } = self;
+        sink.length(1, *response_length);
+        response.put(sink);
+    }
+
+    fn encoded_len(&self) -> usize {
+        let mut length = LengthSink(0);
+        length.length(1, self.response_length);
+        length.0 + self.response_length
     }
 }
 
