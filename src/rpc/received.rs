@@ -17,7 +17,7 @@ pub(super) struct Received<M> {
     /// Empty if there was a message from the start.
     bytes: Bytes,
     /// The message, once it had to be decoded.
-    message: OnceLock<M>,
+    message: OnceLock<Box<M>>,
 }
 
 impl<M> From<Bytes> for Received<M> {
@@ -28,7 +28,7 @@ impl<M> From<Bytes> for Received<M> {
 
 impl<M: Readable> From<M> for Received<M> {
     fn from(message: M) -> Self {
-        Self { bytes: Bytes::new(), message: message.into() }
+        Self { bytes: Bytes::new(), message: Box::new(message).into() }
     }
 }
 
@@ -46,7 +46,7 @@ impl<M: Readable> Received<M> {
                 Some(read) => return Ok((read, self.bytes.len())),
                 None => {
                     let decoded = M::decode(self.bytes.clone()).map_err(malformed)?;
-                    self.message.get_or_init(|| decoded)
+                    self.message.get_or_init(|| Box::new(decoded))
                 }
             },
         };

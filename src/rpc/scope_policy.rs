@@ -276,7 +276,9 @@ impl ScopePolicy {
                 };
                 self.check_call(head, message.into(), respond).await
             }
-            DecidingMethod::BatchCheck => Ok(self.batch_call(head, message.into()).await?.into_framed()),
+            DecidingMethod::BatchCheck => {
+                Ok(Box::pin(self.batch_call(head, message.into())).await?.into_framed())
+            }
         }
     }
 
@@ -297,15 +299,15 @@ impl ScopePolicy {
                 self.expand(&request, bytes, policy, head.call(), respond).map(Some)
             })?
         };
+        if let Some(answered) = answered {
+            return answered.wait().await;
+        }
         let elsewhere = move |service: &Self| {
             let (request, bytes) = received.read()?;
             let expand = |policy: &_| service.expand(&request, bytes, policy, head.call(), respond);
             service.with_policy(&head.origin, expand)
         };
-        match answered {
-            Some(answered) => answered.wait().await,
-            None => self.elsewhere(elsewhere).await?.wait().await,
-        }
+        Box::pin(self.elsewhere(elsewhere)).await?.wait().await
     }
 
     /// `respond` makes the answer into what is sent.
@@ -326,16 +328,16 @@ impl ScopePolicy {
                 self.check(&request, bytes, policy, head.call(), method, path, respond).map(Some)
             })?
         };
+        if let Some(answered) = answered {
+            return answered.wait().await;
+        }
         let elsewhere = move |service: &Self| {
             let (request, bytes) = received.read()?;
             let check =
                 |policy: &_| service.check(&request, bytes, policy, head.call(), method, path, respond);
             service.with_policy(&head.origin, check)
         };
-        match answered {
-            Some(answered) => answered.wait().await,
-            None => self.elsewhere(elsewhere).await?.wait().await,
-        }
+        Box::pin(self.elsewhere(elsewhere)).await?.wait().await
     }
 
     async fn batch_call(

@@ -242,7 +242,7 @@ impl Drop for OpenEntry {
 pub(super) struct Connection {
     socket: Socket,
     peer: PeerIdentity,
-    /// `None` once it has fired.
+    /// `None` once somebody waits for it.
     closed: Option<oneshot::Receiver<()>>,
     /// How often the socket took bytes.
     written: Arc<AtomicU64>,
@@ -319,15 +319,16 @@ impl Connection {
         written
     }
 
-    /// An error if the server closed the connection. Registers the task, so that it wakes when that happens.
-    fn check_open(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if let Some(closed) = &mut self.closed {
-            if Pin::new(closed).poll(cx).is_pending() {
-                return Ok(());
+    /// Completes when the server closes the connection: whoever serves it has to drop it then. Never, if it was taken before.
+    pub(super) fn take_closed(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let closed = self.closed.take();
+        async {
+            match closed {
+                // It does not matter how it is told.
+                Some(closed) => _ = closed.await,
+                None => std::future::pending().await,
             }
-            self.closed = None;
         }
-        Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the server"))
     }
 
     /// Counts bytes of the first_frame. An error if they took too long.
@@ -353,7 +354,6 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check_open(cx)?;
         let before = buf.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buf);
         self.note_received(buf.filled().len() - before, cx)?;
@@ -363,7 +363,6 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.check_open(cx)?;
         let written = Pin::new(&mut self.socket).poll_write(cx, buf);
         self.note_written(written)
     }
@@ -381,7 +380,6 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check_open(cx)?;
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
         self.note_written(written)
     }

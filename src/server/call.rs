@@ -36,7 +36,9 @@ use super::message::{Messages, receive};
 use super::method::{InFlight, Method, Methods, Service, Streaming};
 use super::observe::{ObservedCall, code_of};
 use super::pressure::{ConnectionPressure, Pressure};
-use super::response::{CallHoldings, Chunk, Ended, Ending, Revoked, Sending, send_answer, send_status};
+use super::response::{
+    CallHoldings, Chunk, Ended, Ending, HeldCall, Revoked, Sending, send_answer, send_status,
+};
 use super::traces::Traces;
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::codec::PREFIX_BYTES;
@@ -95,30 +97,38 @@ impl ConnectionCalls {
 
     /// Takes a call whose headers are here: a task answers it, or it is refused at once.
     pub(super) fn begin(self: &Arc<Self>, request: Request<RecvStream>, mut respond: SendResponse<Chunk>) {
-        let Calls { methods, traces, .. } = &self.server;
+        let Calls { methods, traces, direct, .. } = &self.server;
         let method = methods.get(request.uri().path());
         let mut observed = ObservedCall::begin(methods.counts(method));
         if let Some(traces) = traces {
             observed.trace(traces.call(&request, method.is_some(), &self.peer.address));
         }
         match self.admit(&request, method, observed.begun()) {
-            Ok(mut call) => {
+            Ok((limits, mut origin, held)) => {
                 if let Some(span) = observed.span() {
-                    span.admitted(call.origin.identity.as_ref());
-                    call.origin.notes = Some(span.notes());
+                    span.admitted(origin.identity.as_ref());
+                    origin.notes = Some(span.notes());
                 }
-                tokio::spawn(call.run(request, respond, observed));
+                let (head, body) = request.into_parts();
+                let direct = direct.as_ref().and(limits.method.decides).filter(|_| is_plain(&head));
+                let head = match direct {
+                    Some(method) => RoutedHead::Direct(method, head.headers),
+                    None => RoutedHead::Generated(Box::new(head)),
+                };
+                let held = Some(HeldCall::new(held, observed));
+                let call = AdmittedCall { connection: Arc::clone(self), limits, respond, held };
+                tokio::spawn(call.run(head, body, origin));
             }
             Err(status) => observed.end(send_status(&mut respond, status)),
         }
     }
 
     fn admit(
-        self: &Arc<Self>,
+        &self,
         request: &Request<RecvStream>,
         method: Option<&Arc<Method>>,
         now: Instant,
-    ) -> Result<AdmittedCall, Status> {
+    ) -> Result<(CallLimits, CallOrigin, CallHoldings), Status> {
         let Calls { lifecycle, pressure, limits, gate, .. } = &self.server;
         let path = request.uri().path();
         let needs = method.map_or(Needs::Listing, |method| method.needs);
@@ -140,31 +150,28 @@ impl ConnectionCalls {
             .then(|| gate.revoked(Arc::clone(&self.peer), needs, path.to_owned(), &let_in))
             .flatten()
             .map(|revoked| Box::pin(revoked) as Revoked);
-        Ok(AdmittedCall {
-            connection: Arc::clone(self),
+        let limits = CallLimits {
             method: Arc::clone(method),
-            origin: CallOrigin { peer: Some(self.peer.address), identity: let_in.identity, notes: None },
-            held: CallHoldings {
-                _place: place,
-                _of_caller: let_in.place.take(),
-                _in_flight: InFlight::new(method),
-                bytes,
-            },
-            revoked,
             message_deadline: deadline.min(now + limits.message_timeout),
             deadline,
             // An hour of the caller's choice may be longer than the clock goes.
             stream_deadline: asked.and_then(|timeout| now.checked_add(timeout)),
-        })
+            revoked,
+        };
+        let held = CallHoldings {
+            _place: place,
+            _of_caller: let_in.place.take(),
+            _in_flight: InFlight::new(method),
+            bytes,
+        };
+        let origin = CallOrigin { peer: Some(self.peer.address), identity: let_in.identity, notes: None };
+        Ok((limits, origin, held))
     }
 }
 
-/// A call that has its place.
-struct AdmittedCall {
-    connection: Arc<ConnectionCalls>,
+/// What ends a call early.
+struct CallLimits {
     method: Arc<Method>,
-    origin: CallOrigin,
-    held: CallHoldings,
     /// When the whole message must be here.
     message_deadline: Instant,
     /// When the response must begin.
@@ -175,76 +182,90 @@ struct AdmittedCall {
     revoked: Option<Revoked>,
 }
 
+/// A call that has its place. What it is made of is copied whenever the task that has it begins, ends or is looked at, so it is small,
+/// and what is rarely needed is boxed.
+struct AdmittedCall {
+    connection: Arc<ConnectionCalls>,
+    limits: CallLimits,
+    respond: SendResponse<Chunk>,
+    /// Gone with the last bytes of an answer.
+    held: Option<Box<HeldCall>>,
+}
+
+/// The headers of a call, for what answers it.
+enum RoutedHead {
+    /// A call that is answered from its bytes.
+    Direct(DecidingMethod, HeaderMap),
+    /// A call for the generated services.
+    Generated(Box<request::Parts>),
+}
+
 impl AdmittedCall {
-    async fn run(
-        self,
-        request: Request<RecvStream>,
-        mut respond: SendResponse<Chunk>,
-        observed: ObservedCall,
-    ) {
-        let (connection, method) = (Arc::clone(&self.connection), Arc::clone(&self.method));
-        let path = method.path.as_str();
-        let mut observed = Some(observed);
-        let (head, body) = request.into_parts();
+    async fn run(mut self, head: RoutedHead, body: RecvStream, origin: CallOrigin) {
         let answered = async {
-            match connection.server.direct.as_ref().zip(method.decides).filter(|_| is_plain(&head)) {
-                Some((service, method)) => {
-                    self.answer(service, method, head.headers, body, &mut respond, &mut observed).await
-                }
-                None => self.serve(head, body, &mut respond, &mut observed).await,
+            match head {
+                RoutedHead::Direct(method, headers) => self.answer(method, headers, body, origin).await,
+                RoutedHead::Generated(head) => Box::pin(self.serve(*head, body, origin)).await,
             }
         };
         // A panic is a fault of this call alone; the caller learns that there is no answer.
-        let code = match AssertUnwindSafe(answered).catch_unwind().await {
+        let ended = AssertUnwindSafe(answered).catch_unwind().await;
+        let path = self.limits.method.path.as_str();
+        let code = match ended {
             Ok(Ok(code)) => code,
             Ok(Err(Ended::Gone)) => {
                 debug!(path, "the caller is gone");
                 Code::Cancelled
             }
-            Ok(Err(Ended::Status(status))) => send_status(&mut respond, status),
+            Ok(Err(Ended::Status(status))) => self.refuse(status),
             Err(_) => {
                 error!(path, "a call panicked");
-                send_status(&mut respond, RpcError::Internal.into())
+                self.refuse(RpcError::Internal.into())
             }
         };
         // It may be on its way with the last bytes of an answer.
-        if let Some(observed) = observed {
-            observed.end(code);
+        if let Some(held) = self.held {
+            held.end(code);
         }
     }
 
-    /// Has `service` answer from the bytes of the message. Returns the code that the response ends with. An answer that is still on its
-    /// way when this returns takes `observed` with it.
+    /// Ends the call with a status alone.
+    fn refuse(&mut self, status: Status) -> Code {
+        self.held.iter_mut().for_each(|held| held.give_back());
+        send_status(&mut self.respond, status)
+    }
+
+    /// Answers from the bytes of the message. Returns the code that the response ends with.
     async fn answer(
-        self,
-        service: &ScopePolicy,
+        &mut self,
         method: DecidingMethod,
         headers: HeaderMap,
         mut body: RecvStream,
-        respond: &mut SendResponse<Chunk>,
-        observed: &mut Option<ObservedCall>,
+        origin: CallOrigin,
     ) -> Result<Code, Ended> {
-        let Self { mut held, origin, connection, .. } = self;
+        let Self { connection, limits, respond, held } = self;
+        let Calls { direct, limits: peer_limits, .. } = &connection.server;
         let called = async {
-            let message = receive(&mut body, &self.method, false, &mut held.bytes);
-            let message = by(self.message_deadline, message).await??;
+            let message = receive(&mut body, &limits.method, false, held);
+            let message = by(limits.message_deadline, message).await??;
+            let service = direct.as_ref().ok_or(RpcError::Internal)?;
             let head = CallHead { headers, origin };
             Ok(service.answer(method, head, message.slice(PREFIX_BYTES..)).await?)
         };
-        let answer = until(called, respond, self.deadline).await?;
-        send_answer(answer, respond, held, observed, connection.server.limits.response_progress_timeout).await
+        let answer = until(called, respond, limits.deadline).await?;
+        send_answer(answer, respond, held, peer_limits.response_progress_timeout).await
     }
 
-    /// Has the generated service answer. Returns the code that the response ends with. An answer that is still on its way when this
-    /// returns takes `observed` with it.
+    /// Has the generated service answer. Returns the code that the response ends with.
     async fn serve(
-        self,
+        &mut self,
         mut head: request::Parts,
         mut body: RecvStream,
-        respond: &mut SendResponse<Chunk>,
-        observed: &mut Option<ObservedCall>,
+        origin: CallOrigin,
     ) -> Result<Code, Ended> {
-        let Self { connection, method, origin, mut held, .. } = self;
+        let Self { connection, limits, respond, held } = self;
+        let CallLimits { method, message_deadline, deadline, stream_deadline, revoked } = limits;
+        let (message_deadline, deadline) = (*message_deadline, *deadline);
         head.extensions.insert(origin);
         let names_encoding = head.headers.contains_key(ENCODING);
         let mut routes = connection.server.routes.clone();
@@ -256,24 +277,24 @@ impl AdmittedCall {
                 head.headers.extend(encoding.map(|encoding| (ENCODING, encoding)));
             }
             let (body, fault) = if method.kind == Streaming::BidiStream {
-                let messages = Messages::new(body, Arc::clone(&method), names_encoding);
+                let messages = Messages::new(body, Arc::clone(method), names_encoding);
                 let fault = messages.fault();
                 (Body::new(messages), Some(fault))
             } else {
-                let message = receive(&mut body, &method, names_encoding, &mut held.bytes);
-                (Body::new(Full::new(by(self.message_deadline, message).await??)), None)
+                let message = receive(&mut body, method, names_encoding, held);
+                (Body::new(Full::new(by(message_deadline, message).await??)), None)
             };
             match routes.call(Request::from_parts(head, body)).await {
                 Ok(response) => Ok((response, fault)),
                 Err(infallible) => match infallible {},
             }
         };
-        let (response, fault) = until(called, respond, self.deadline).await?;
+        let (response, fault) = until(called, respond, deadline).await?;
         let (head, body) = response.into_parts();
         let shared = head.extensions.get::<SharedBytes>().is_some();
         let head = Response::from_parts(head, ());
         if body.is_end_stream() {
-            drop(held);
+            held.iter_mut().for_each(|held| held.give_back());
             let code = code_of(head.headers());
             respond.send_response(head, true)?;
             return Ok(code);
@@ -287,15 +308,15 @@ impl AdmittedCall {
         };
         let sending = Sending {
             body,
-            deadline: self.stream_deadline.filter(|_| !unary).map(|deadline| Box::pin(sleep_until(deadline))),
+            deadline: stream_deadline.filter(|_| !unary).map(|deadline| Box::pin(sleep_until(deadline))),
             ending: (!unary).then(ending),
             progress: (!patient).then_some(connection.server.limits.response_progress_timeout),
-            revoked: self.revoked,
+            revoked: revoked.take(),
             shared,
             fault,
         };
         if unary {
-            sending.message(head, respond, held, observed).await
+            sending.message(head, respond, held).await
         } else {
             sending.stream(head, respond, held).await
         }

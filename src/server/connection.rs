@@ -3,10 +3,12 @@
 //! Built on `h2` rather than on a server above it: only there can a response that its peer does not take be reset together with the
 //! bytes that wait for it, and a message be refused before it is buffered (`docs/adr/`).
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use h2::{Ping, PingPong};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,48 +24,45 @@ use crate::backoff::jittered;
 ///
 /// At `stop`, or when it is old, the peer is told to open no further stream (GOAWAY, RFC 9113 section 6.8), streams end after a grace, and
 /// the connection ends with the last call: at once if the peer acknowledges that, and else after the same grace.
-pub(super) async fn serve(connection: Connection, calls: Calls, stop: CancellationToken) {
+pub(super) async fn serve(mut connection: Connection, calls: Calls, stop: CancellationToken) {
     let peer = connection.peer();
     let written = connection.written();
-    // A tenth more or less, so that connections that began together do not end together.
-    let age = jittered(calls.limits.max_connection_age, 0.1);
+    let mut closed = Box::pin(connection.take_closed());
     let limits = &calls.limits;
-    let mut http2 = match builder(limits).handshake::<_, Chunk>(connection).await {
-        Ok(http2) => http2,
-        Err(error) => return debug!(%error, "a connection broke before its first frame"),
-    };
-    let pings = http2.ping_pong();
-    let mut alive = pin!(keep_alive(pings, limits.keepalive_interval, limits.keepalive_timeout));
-    let calls = calls.on_connection(peer);
-    let mut retire = pin!(async {
-        tokio::select! {
-            () = sleep(age) => {}
-            () = stop.cancelled() => {}
+    let handshake = builder(limits).handshake::<_, Chunk>(connection);
+    let mut http2 = tokio::select! {
+        () = &mut closed => return debug!("a connection was closed by the server"),
+        http2 = handshake => match http2 {
+            Ok(http2) => http2,
+            Err(error) => return debug!(%error, "a connection broke before its first frame"),
         }
-    });
+    };
+    // A tenth more or less, so that connections that began together do not end together.
+    let age = jittered(limits.max_connection_age, 0.1);
+    let pings = http2.ping_pong();
+    let calls = calls.on_connection(peer);
     let grace = || async {
         tokio::select! {
             () = sleep(limits.max_connection_age_grace) => {}
             () = async { stop.cancelled().await; sleep(limits.drain_grace).await } => {}
         }
     };
-    let mut end_streams = pin!(grace());
-    let mut are_streams_ended = false;
-    // Without it, a peer that does not read, and so acknowledges nothing, would keep the connection open.
-    let mut idle = pin!(async {
-        loop {
-            calls.open().wait().await;
-            grace().await;
-            if calls.open().is_empty() {
-                return;
-            }
+    // What is waited for apart from frames: looked at when it has come, and not with every frame.
+    let mut events = FuturesUnordered::<Pin<Box<dyn Future<Output = Event> + Send + '_>>>::new();
+    events.push(Box::pin(closed.map(|()| Event::Closed)));
+    let alive = keep_alive(pings, limits.keepalive_interval, limits.keepalive_timeout);
+    events.push(Box::pin(alive.map(|()| Event::Silent)));
+    events.push(Box::pin(async {
+        tokio::select! {
+            () = sleep(age) => {}
+            () = stop.cancelled() => {}
         }
-    });
-    let mut retiring = false;
+        Event::Retire
+    }));
     // What a peer asks without reading any answer piles up in HTTP/2, refusals too.
     let (mut seen, mut begun) = (0, 0);
     loop {
-        tokio::select! {
+        let event = tokio::select! {
             biased;
             accepted = http2.accept() => match accepted {
                 Some(Ok((request, respond))) => {
@@ -74,25 +73,51 @@ pub(super) async fn serve(connection: Connection, calls: Calls, stop: Cancellati
                         return debug!("a connection was closed, its peer asks and does not read");
                     }
                     calls.begin(request, respond);
+                    continue;
                 }
                 Some(Err(error)) => return debug!(%error, "a connection broke"),
                 None => return,
             },
-            () = &mut retire, if !retiring => {
-                retiring = true;
-                calls.open().close();
-                http2.graceful_shutdown();
-            }
-            () = &mut end_streams, if retiring && !are_streams_ended => {
-                are_streams_ended = true;
-                calls.end_streams();
-            }
-            () = &mut idle, if retiring => {
+            Some(event) = events.next() => event,
+        };
+        match event {
+            Event::Closed => return debug!("a connection was closed by the server"),
+            Event::Silent => return debug!("a connection was closed, its peer does not answer pings"),
+            Event::Idle => {
                 return debug!("a connection was closed, its peer does not acknowledge that it ends");
             }
-            () = &mut alive => return debug!("a connection was closed, its peer does not answer pings"),
+            Event::EndStreams => calls.end_streams(),
+            Event::Retire => {
+                calls.open().close();
+                http2.graceful_shutdown();
+                events.push(Box::pin(grace().map(|()| Event::EndStreams)));
+                // Without it, a peer that does not read, and so acknowledges nothing, would keep the connection open.
+                events.push(Box::pin(async {
+                    loop {
+                        calls.open().wait().await;
+                        grace().await;
+                        if calls.open().is_empty() {
+                            return Event::Idle;
+                        }
+                    }
+                }));
+            }
         }
     }
+}
+
+/// What happens to a connection apart from its frames.
+enum Event {
+    /// The server closes it.
+    Closed,
+    /// Its peer does not answer pings.
+    Silent,
+    /// It is old, or the server stops.
+    Retire,
+    /// Its streams have had their time.
+    EndStreams,
+    /// Nothing has been open for a while, and its peer does not close it.
+    Idle,
 }
 
 /// Completes when a ping is not answered in time.

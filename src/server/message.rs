@@ -14,7 +14,7 @@ use http_body::Frame;
 use tonic::Status;
 
 use super::method::{Method, Service, Streaming};
-use super::pressure::HeldBytes;
+use super::response::{Held, hold};
 use crate::rpc::codec::PREFIX_BYTES;
 use crate::rpc::error::RpcError;
 
@@ -38,7 +38,7 @@ pub(super) async fn receive(
     body: &mut RecvStream,
     method: &Method,
     names_encoding: bool,
-    held: &mut HeldBytes,
+    held: &mut Held,
 ) -> Result<Bytes, NoMessage> {
     let mut framing = Framing::new(method, names_encoding);
     let mut first = Bytes::new();
@@ -48,7 +48,7 @@ pub(super) async fn receive(
         framing.read(&chunk)?;
         // Health is never refused for want of room, and its messages are short.
         if method.service != Service::Health || framing.announced > MAX_FREE_BYTES {
-            held.resize(framing.announced).map_err(|cause| RpcError::Overloaded { cause })?;
+            hold(held, framing.announced).map_err(|cause| RpcError::Overloaded { cause })?;
         }
         // Only now may the peer send more. The stream may be closed by now, which is no error.
         _ = body.flow_control().release_capacity(chunk.len());

@@ -69,6 +69,42 @@ pub(super) struct CallHoldings {
     pub(super) bytes: HeldBytes,
 }
 
+/// A call until the last byte of its response has left: what it holds, and what is observed of it.
+#[derive(Debug)]
+pub(super) struct HeldCall {
+    held: Option<CallHoldings>,
+    observed: ObservedCall,
+}
+
+impl HeldCall {
+    pub(super) fn new(held: CallHoldings, observed: ObservedCall) -> Box<Self> {
+        Box::new(Self { held: Some(held), observed })
+    }
+
+    /// Holds `amount` bytes from now on.
+    pub(super) fn hold(&mut self, amount: usize) -> Result<(), Overload> {
+        self.held.as_mut().map_or(Ok(()), |held| held.bytes.resize(amount))
+    }
+
+    /// Holds nothing any more: nothing that has to leave is held for.
+    pub(super) fn give_back(&mut self) {
+        self.held = None;
+    }
+
+    /// The call ends now, with this code.
+    pub(super) fn end(self, code: Code) {
+        self.observed.end(code);
+    }
+}
+
+/// What a call holds, until the last bytes of its answer take it with them.
+pub(super) type Held = Option<Box<HeldCall>>;
+
+/// Holds `amount` bytes from now on.
+pub(super) fn hold(held: &mut Held, amount: usize) -> Result<(), Overload> {
+    held.as_mut().map_or(Ok(()), |held| held.hold(amount))
+}
+
 /// A response of a service on its way.
 pub(super) struct Sending {
     pub(super) body: Body,
@@ -117,14 +153,13 @@ impl Sending {
         mut self,
         head: Response<()>,
         respond: &mut SendResponse<Chunk>,
-        mut held: CallHoldings,
-        observed: &mut Option<ObservedCall>,
+        held: &mut Held,
     ) -> Result<Code, Ended> {
         // Nothing is sent before the answer is known to have room.
         let first = poll_fn(|cx| self.poll_next(cx)).await;
         let Next::Data(mut data) = first else {
             let Next::Trailers(trailers) = first else { return Ok(Code::Unknown) };
-            drop(held);
+            held.iter_mut().for_each(|held| held.give_back());
             let code = code_of(&trailers);
             let mut stream = respond.send_response(head, false)?;
             stream.send_trailers(trailers)?;
@@ -137,8 +172,8 @@ impl Sending {
                 Next::Trailers(trailers) => break trailers,
             }
         };
-        self.hold(&mut held, &data).map_err(|cause| RpcError::Overloaded { cause })?;
-        send_message(head, data, trailers, respond, held, observed, self.progress).await
+        self.hold(held, &data).map_err(|cause| RpcError::Overloaded { cause })?;
+        send_message(head, data, trailers, respond, held.take(), self.progress).await
     }
 
     /// Sends a stream of messages.
@@ -146,7 +181,7 @@ impl Sending {
         mut self,
         head: Response<()>,
         respond: &mut SendResponse<Chunk>,
-        mut held: CallHoldings,
+        held: &mut Held,
     ) -> Result<Code, Ended> {
         let mut stream = respond.send_response(head, false)?;
         loop {
@@ -160,7 +195,7 @@ impl Sending {
                 Poll::Pending
             });
             match next.await? {
-                Next::Data(data) => match self.hold(&mut held, &data) {
+                Next::Data(data) => match self.hold(held, &data) {
                     Ok(()) => {
                         send_data(&mut stream, data, None, self.progress, self.ending.as_mut()).await?;
                     }
@@ -181,8 +216,8 @@ impl Sending {
     }
 
     /// Holds the bytes of `data` instead of those before.
-    fn hold(&self, held: &mut CallHoldings, data: &Bytes) -> Result<(), Overload> {
-        held.bytes.resize(if self.shared { 0 } else { data.len() })
+    fn hold(&self, held: &mut Held, data: &Bytes) -> Result<(), Overload> {
+        hold(held, if self.shared { 0 } else { data.len() })
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -241,14 +276,12 @@ async fn send_message(
     data: Bytes,
     trailers: HeaderMap,
     respond: &mut SendResponse<Chunk>,
-    held: CallHoldings,
-    observed: &mut Option<ObservedCall>,
+    held: Held,
     progress: Option<Duration>,
 ) -> Result<Code, Ended> {
     let code = code_of(&trailers);
     let mut stream = respond.send_response(head, false)?;
-    let last = observed.take().map(|observed| LastOfCall { _held: held, observed, code });
-    send_data(&mut stream, data, last, progress, None).await?;
+    send_data(&mut stream, data, held.map(|held| (held, code)), progress, None).await?;
     stream.send_trailers(trailers)?;
     Ok(code)
 }
@@ -258,16 +291,15 @@ async fn send_message(
 pub(super) async fn send_answer(
     data: Bytes,
     respond: &mut SendResponse<Chunk>,
-    mut held: CallHoldings,
-    observed: &mut Option<ObservedCall>,
+    held: &mut Held,
     progress: Duration,
 ) -> Result<Code, Ended> {
-    held.bytes.resize(data.len()).map_err(|cause| RpcError::Overloaded { cause })?;
+    hold(held, data.len()).map_err(|cause| RpcError::Overloaded { cause })?;
     let mut head = Response::new(());
     head.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
     let mut trailers = HeaderMap::new();
     trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
-    send_message(head, data, trailers, respond, held, observed, Some(progress)).await
+    send_message(head, data, trailers, respond, held.take(), Some(progress)).await
 }
 
 /// Hands `data` over as fast as the peer takes it, in pieces, so that what does not leave can still be dropped: only what the peer's
@@ -275,7 +307,7 @@ pub(super) async fn send_answer(
 async fn send_data(
     stream: &mut SendStream<Chunk>,
     mut data: Bytes,
-    mut last: Option<LastOfCall>,
+    mut last: Option<(Box<HeldCall>, Code)>,
     progress: Option<Duration>,
     mut ending: Option<&mut Ending>,
 ) -> Result<(), Ended> {
@@ -342,29 +374,21 @@ fn trailers(status: Status) -> HeaderMap {
     trailers
 }
 
-/// Bytes of a response. The last chunk of an answer has with it what the call holds, so that HTTP/2 gives it back when the bytes have
-/// left or are dropped.
+/// Bytes of a response. The last chunk of an answer has the call with it, so that HTTP/2 ends it when the bytes have left or are
+/// dropped.
 #[derive(Debug)]
 pub(super) struct Chunk {
     bytes: Bytes,
-    last: Option<LastOfCall>,
-}
-
-/// What ends with the last bytes of an answer.
-#[derive(Debug)]
-struct LastOfCall {
-    _held: CallHoldings,
-    observed: ObservedCall,
-    /// How the call ends if they leave.
-    code: Code,
+    /// The call, and how it ends if the bytes leave.
+    last: Option<(Box<HeldCall>, Code)>,
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if let Some(LastOfCall { _held, observed, code }) = self.last.take()
+        if let Some((held, code)) = self.last.take()
             && self.bytes.is_empty()
         {
-            observed.end(code);
+            held.end(code);
         }
     }
 }
