@@ -121,6 +121,8 @@ pub(super) struct Faults {
     /// The store cannot be opened again, which also leaves it closed.
     pub(super) fail_reopen: bool,
     pub(super) reopened: u32,
+    /// Transactions that were begun.
+    pub(super) begun: u32,
     /// Pages that were read and commits that were tried, in order.
     pub(super) steps: Vec<&'static str>,
 }
@@ -144,11 +146,19 @@ pub(super) fn open_faulty(options: AuditOptions) -> (AuditLog, Arc<Mutex<Faults>
 /// Opens a log that commits a transaction only when it is sent a `()`, or the sender is dropped:
 /// like a disk that neither fails nor answers.
 pub(super) fn open_gated(options: AuditOptions) -> (AuditLog, Sender<()>) {
+    let (log, gate, _) = open_gated_and_faulty(options);
+    (log, gate)
+}
+
+/// Both in one.
+pub(super) fn open_gated_and_faulty(options: AuditOptions) -> (AuditLog, Sender<()>, Arc<Mutex<Faults>>) {
     let (sender, gate) = channel();
+    let faults = Arc::new(Mutex::new(Faults::default()));
+    let shared = Arc::clone(&faults);
     let log = AuditLog::open_with(options, |ledger| {
-        Box::new(FaultyLedger { ledger, faults: Arc::default(), gate: Some(gate) })
+        Box::new(FaultyLedger { ledger, faults: shared, gate: Some(gate) })
     });
-    (log.unwrap(), sender)
+    (log.unwrap(), sender, faults)
 }
 
 impl Ledger for FaultyLedger {
@@ -184,7 +194,11 @@ impl Ledger for FaultyLedger {
     }
 
     fn begin(&mut self) -> Result<(), LedgerError> {
-        let full = self.faults.lock().unwrap().full;
+        let full = {
+            let mut faults = self.faults.lock().unwrap();
+            faults.begun += 1;
+            faults.full
+        };
         // SQLite does not go below the present size.
         self.ledger.limit_pages(if full { 1 } else { u64::from(u32::MAX) - 1 });
         self.ledger.begin()

@@ -110,7 +110,7 @@ async fn a_disk_that_never_answers_cannot_hold_the_shutdown_up() {
     }));
     let mut settings = settings(folder.path());
     settings.server.fault = fault;
-    settings.server.shutdown_timeout = Duration::from_millis(500);
+    settings.server.shutdown_timeout = Duration::from_secs(2);
     settings.audit.jsonl = Some(JsonlTarget::File(folder.path().join("audit.jsonl")));
     let app = App::start(settings).await.unwrap();
     let channel = crate::harness::channel(crate::harness::tcp(&app.grpc_addresses()));
