@@ -3,8 +3,9 @@
 //!
 //! `cargo bench --bench end_to_end -- decisions` compares with a bare tonic service that echoes the
 //! same messages; `-- audit` compares durable expansions with batch mode, with decisions that expand
-//! nothing and with the disk's own fsync rate; `-- reload` measures the latency of decisions during an
-//! edit storm. Without a name all of them run.
+//! nothing and with the disk's own fsync rate, in `BENCH_STATE_DIR` if that names a folder; `-- reload`
+//! measures the latency of decisions during an edit storm, server and load generator on a core each.
+//! Without a name all of them run.
 
 #![allow(
     clippy::panic,
@@ -19,9 +20,10 @@
 )]
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
@@ -64,10 +66,18 @@ struct Load {
     per_second: f64,
     p50: f64,
     p99: f64,
+    /// CPU time of the server for a call in microseconds, that of the kernel included.
+    cpu: f64,
 }
 
 /// Calls in closed loops: `streams` on each channel, for `duration` after a short warm-up.
-async fn load(channels: &[Channel], streams: usize, duration: Duration, question: Question) -> Load {
+async fn load(
+    server: &Process,
+    channels: &[Channel],
+    streams: usize,
+    duration: Duration,
+    question: Question,
+) -> Load {
     let measuring = Arc::new(AtomicBool::new(false));
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
@@ -91,9 +101,9 @@ async fn load(channels: &[Channel], streams: usize, duration: Duration, question
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     measuring.store(true, Ordering::Relaxed);
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), server.cpu());
     tokio::time::sleep(duration).await;
-    let took = started.elapsed();
+    let (took, cpu) = (started.elapsed(), server.cpu() - cpu);
     stop.store(true, Ordering::Relaxed);
     let mut latencies = Vec::new();
     for task in tasks {
@@ -101,7 +111,8 @@ async fn load(channels: &[Channel], streams: usize, duration: Duration, question
     }
     latencies.sort_unstable();
     let at = |share: f64| f64::from(latencies[((latencies.len() - 1) as f64 * share) as usize]) / 1000.0;
-    Load { per_second: latencies.len() as f64 / took.as_secs_f64(), p50: at(0.5), p99: at(0.99) }
+    let calls = latencies.len() as f64;
+    Load { per_second: calls / took.as_secs_f64(), p50: at(0.5), p99: at(0.99), cpu: cpu * 1e6 / calls }
 }
 
 async fn decisions() {
@@ -116,8 +127,8 @@ async fn decisions() {
         let mut ratios = Vec::new();
         for pass in 1..=5 {
             let duration = Duration::from_secs(3);
-            let reference = load(&bare_channels, streams, duration, Question::Plain).await;
-            let measured = load(&our_channels, streams, duration, Question::Plain).await;
+            let reference = load(&bare, &bare_channels, streams, duration, Question::Plain).await;
+            let measured = load(&ours, &our_channels, streams, duration, Question::Plain).await;
             let ratio = measured.per_second / reference.per_second;
             println!(
                 "  {connections} x {streams}, pass {pass}: bare {:.0}/s (p50 {:.3} ms, p99 {:.3} ms), scopeward {:.0}/s (p50 {:.3} ms, p99 {:.3} ms), ratio {ratio:.3}",
@@ -134,48 +145,70 @@ async fn decisions() {
     }
 }
 
+/// The columns of a pass of `audit`.
+const AUDIT_LOADS: [&str; 4] = ["blocking", "batch", "none, blocking", "none, batch"];
+
 async fn audit() {
     let policies = example_policies();
-    let (one, two) = (tempfile::tempdir_in(".").unwrap(), tempfile::tempdir_in(".").unwrap());
+    let folder = std::env::var_os("BENCH_STATE_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let (one, two) = (tempfile::tempdir_in(&folder).unwrap(), tempfile::tempdir_in(&folder).unwrap());
     let blocking = Process::start(scopeward(policies.path(), one.path(), &["--audit-mode", "blocking"]));
     let batch = Process::start(scopeward(policies.path(), two.path(), &["--audit-mode", "batch"]));
-    println!("audit: expansions, three alternating passes of 3 s each");
+    println!(
+        "audit, in {}: expansions in both modes, and calls that expand nothing; {AUDIT_PASSES} passes of 3 s each, every other one backwards",
+        folder.display()
+    );
     for callers in [1usize, 32, 256] {
         let connections = callers.min(8);
         let streams = callers / connections;
         let (blocking_channels, batch_channels) =
             (blocking.channels(connections).await, batch.channels(connections).await);
-        let (mut to_batch, mut to_plain, mut plain_ratio) = (Vec::new(), Vec::new(), Vec::new());
-        for pass in 1..=3 {
-            let duration = Duration::from_secs(3);
-            let durable = load(&blocking_channels, streams, duration, Question::Expanding).await;
-            let batched = load(&batch_channels, streams, duration, Question::Expanding).await;
-            let plain = load(&blocking_channels, streams, duration, Question::Plain).await;
-            let plain_batch = load(&batch_channels, streams, duration, Question::Plain).await;
+        let loads = [
+            (&blocking, &blocking_channels, Question::Expanding),
+            (&batch, &batch_channels, Question::Expanding),
+            (&blocking, &blocking_channels, Question::Plain),
+            (&batch, &batch_channels, Question::Plain),
+        ];
+        let mut passes: Vec<[Load; 4]> = Vec::new();
+        for pass in 1..=AUDIT_PASSES {
+            let mut seen = [None; 4];
+            let mut order = [0, 1, 2, 3];
+            if pass % 2 == 0 {
+                order.reverse();
+            }
+            for at in order {
+                let (server, channels, question) = loads[at];
+                seen[at] = Some(load(server, channels, streams, Duration::from_secs(3), question).await);
+            }
+            let seen = seen.map(|load| load.expect("each load ran"));
             let fsyncs = fsync_rate(one.path());
-            println!(
-                "  {callers} callers, pass {pass}: blocking {:.0}/s (p50 {:.3} ms, p99 {:.3} ms), batch {:.0}/s (p50 {:.3} ms, p99 {:.3} ms), no expansion {:.0}/s (in batch mode {:.0}/s), disk {fsyncs:.0} fsync/s",
-                durable.per_second,
-                durable.p50,
-                durable.p99,
-                batched.per_second,
-                batched.p50,
-                batched.p99,
-                plain.per_second,
-                plain_batch.per_second
-            );
-            to_batch.push(durable.per_second / batched.per_second);
-            to_plain.push(durable.per_second / plain.per_second);
-            plain_ratio.push(plain.per_second / plain_batch.per_second);
+            println!("  {callers} callers, pass {pass}, {fsyncs:.0} fsync/s of this disk");
+            for (name, Load { per_second, p50, p99, cpu }) in AUDIT_LOADS.into_iter().zip(seen) {
+                println!(
+                    "    {name:<15} {per_second:>7.0}/s, p50 {p50:.3} ms, p99 {p99:.3} ms, CPU {cpu:.1} us"
+                );
+            }
+            passes.push(seen);
         }
-        println!(
-            "  {callers} callers: median ratio blocking/batch {:.3} (goal at 256: 0.5), blocking/no expansion {:.3}, no expansion blocking/batch {:.3} (goal 0.95)",
-            median(to_batch),
-            median(to_plain),
-            median(plain_ratio)
-        );
+        for (name, own, reference, goal) in [
+            ("expansion, `blocking` against `batch`", 0, 1, if callers == 256 { "0.90" } else { "" }),
+            ("expansion, `batch`, against none", 1, 3, "0.90"),
+            ("expansion, `blocking`, against none", 0, 2, ""),
+            ("none, `blocking` against `batch`", 2, 3, "0.95"),
+        ] {
+            let calls = passes.iter().map(|pass| pass[own].per_second / pass[reference].per_second).collect();
+            let cpu = passes.iter().map(|pass| pass[reference].cpu / pass[own].cpu).collect();
+            println!(
+                "  {callers:>3} callers, {name:<38} calls {:.3}, CPU {:.3} (goal {goal})",
+                median(calls),
+                median(cpu)
+            );
+        }
     }
 }
+
+/// Rounds of the four loads.
+const AUDIT_PASSES: usize = 5;
 
 /// How often a second the disk makes 400 appended bytes durable.
 fn fsync_rate(folder: &Path) -> f64 {
@@ -190,48 +223,128 @@ fn fsync_rate(folder: &Path) -> f64 {
     f64::from(count) / started.elapsed().as_secs_f64()
 }
 
+/// Quiet and storm, so many times each.
+const STORM_PASSES: usize = 7;
+
+/// Latency of decisions without and with edits. The server, its loader included, has one core, and load generator and editor
+/// have another, so that nothing but the reloads themselves is in its way.
 async fn reload() {
-    let state = tempfile::tempdir().unwrap();
-    let policies = example_policies();
-    let server = Process::start(scopeward(policies.path(), state.path(), &["--debounce", "20ms"]));
-    let channels = server.channels(4).await;
+    let has_cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    let has_cores = has_cores && pin_all_threads_to("1");
+    let where_from = if has_cores { "the server on a core of its own" } else { "all on the same cores" };
     println!(
-        "reload: latency of decisions (4 connections x 4) with and without an edit storm, alternating passes of 3 s"
+        "reload: decisions (4 connections x 2) with and without an edit storm, {STORM_PASSES} alternating passes of 3 s, {where_from}"
     );
-    let (mut quiet_p99, mut storm_p99) = (Vec::new(), Vec::new());
-    for pass in 1..=3 {
-        let quiet = load(&channels, 4, Duration::from_secs(3), Question::Plain).await;
-        let stop = Arc::new(AtomicBool::new(false));
-        let edits = Arc::new(AtomicU64::new(0));
-        let writer = {
-            let (stop, edits, path) =
-                (Arc::clone(&stop), Arc::clone(&edits), policies.path().join("mcp.yaml"));
-            let text = std::fs::read_to_string(&path).unwrap();
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let count = edits.fetch_add(1, Ordering::Relaxed);
-                    let added = format!("{text}    privilegedScopes: [admin{}]\n", count % 7);
-                    let temporary = path.with_extension("tmp");
-                    std::fs::write(&temporary, if count % 2 == 0 { &added } else { &text }).unwrap();
-                    std::fs::rename(&temporary, &path).unwrap();
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                std::fs::write(&path, &text).unwrap();
-            })
-        };
-        let storm = load(&channels, 4, Duration::from_secs(3), Question::Plain).await;
-        stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap();
+    for (name, files, edits) in [("one audience", 0, None), ("100,000 audiences", 1_000, Some(100))] {
+        let policies = example_policies();
+        for file in 0..files {
+            std::fs::write(policies.path().join(format!("large-{file}.yaml")), large_file(file, "")).unwrap();
+        }
+        let state = tempfile::tempdir().unwrap();
+        let server = scopeward(policies.path(), state.path(), &["--debounce", "20ms"]);
+        let server = Process::start(if has_cores { on_core("0", &server) } else { server });
+        let channels = server.channels(4).await;
+        let mut ratios = Vec::new();
+        let (mut quiet_p99, mut storm_p99) = (Vec::new(), Vec::new());
+        for pass in 1..=STORM_PASSES {
+            let quiet = load(&server, &channels, 2, Duration::from_secs(3), Question::Plain).await;
+            let storm = Storm::begin(policies.path(), edits);
+            let during = load(&server, &channels, 2, Duration::from_secs(3), Question::Plain).await;
+            let count = storm.end();
+            let ratio = during.p99 / quiet.p99;
+            println!(
+                "  {name}, pass {pass}: quiet p50 {:.3} ms p99 {:.3} ms, during {count} edits p50 {:.3} ms p99 {:.3} ms, ratio {ratio:.2}",
+                quiet.p50, quiet.p99, during.p50, during.p99
+            );
+            quiet_p99.push(quiet.p99);
+            storm_p99.push(during.p99);
+            ratios.push(ratio);
+            // What the last edits left is loaded before it is quiet.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        ratios.sort_by(f64::total_cmp);
         println!(
-            "  pass {pass}: quiet p50 {:.2} ms p99 {:.2} ms, during {} edits p50 {:.2} ms p99 {:.2} ms",
-            quiet.p50,
-            quiet.p99,
-            edits.load(Ordering::Relaxed),
-            storm.p50,
-            storm.p99
+            "  {name}: median p99 quiet {:.3} ms, storm {:.3} ms; ratio of the medians {:.2}, of the passes {:.2} to {:.2} (goal 1.2)",
+            median(quiet_p99.clone()),
+            median(storm_p99.clone()),
+            median(storm_p99) / median(quiet_p99),
+            ratios[0],
+            ratios[ratios.len() - 1]
         );
-        quiet_p99.push(quiet.p99);
-        storm_p99.push(storm.p99);
     }
-    println!("  median p99: quiet {:.2} ms, storm {:.2} ms", median(quiet_p99), median(storm_p99));
+}
+
+/// 100 audiences of ten scopes, and something more.
+fn large_file(file: usize, more: &str) -> String {
+    let scopes: Vec<String> = (0..10).map(|at| format!("\"area{at}:read\"")).collect();
+    let mut text = "audiences:\n".to_owned();
+    for at in 0..100 {
+        let scopes = scopes.join(", ");
+        text += &format!("  https://a{file}-{at}.example.com:\n    scopesSupported: [{scopes}]\n");
+    }
+    text + more
+}
+
+/// Edits that change what the policy means, one after the other.
+struct Storm {
+    stop: Arc<AtomicBool>,
+    editor: std::thread::JoinHandle<u64>,
+}
+
+impl Storm {
+    /// Edits one file of a policy; of a large one another file each time, in turn.
+    fn begin(policies: &Path, files: Option<usize>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ending, policies) = (Arc::clone(&stop), policies.to_owned());
+        let small = std::fs::read_to_string(policies.join("mcp.yaml")).unwrap();
+        let editor = std::thread::spawn(move || {
+            let mut count = 0;
+            while !ending.load(Ordering::Relaxed) {
+                let more = format!("    privilegedScopes: [\"area{}:read\"]\n", count % 7);
+                let (name, text) = match files {
+                    None => (
+                        "mcp.yaml".to_owned(),
+                        if count % 2 == 0 {
+                            small.clone()
+                        } else {
+                            small.clone() + &more.replace("area", "admin")
+                        },
+                    ),
+                    Some(files) => {
+                        let file = count as usize % files;
+                        (format!("large-{file}.yaml"), large_file(file, &more))
+                    }
+                };
+                let temporary = policies.join("edited.tmp");
+                std::fs::write(&temporary, text).unwrap();
+                std::fs::rename(&temporary, policies.join(name)).unwrap();
+                count += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            count
+        });
+        Self { stop, editor }
+    }
+
+    /// Returns how many edits there were.
+    fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.editor.join().unwrap()
+    }
+}
+
+/// Moves this process to a core. False if that cannot be done.
+fn pin_all_threads_to(core: &str) -> bool {
+    let pid = std::process::id().to_string();
+    let mut command = Command::new("taskset");
+    command.args(["-a", "-c", "-p", core, &pid]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// The same command on a core.
+fn on_core(core: &str, command: &Command) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned.args(["-c", core]).arg(command.get_program()).args(command.get_args());
+    pinned.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    pinned
 }
