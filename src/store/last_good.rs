@@ -1,12 +1,11 @@
 //! The last good policy on disk: the files of the set that served last, for a start when the policy
 //! directory is broken.
 //!
-//! In the state directory there is one file for each content, named by its hash, and a manifest that says which of them
-//! were the policy: a change of one file among many writes two. Whatever moment the process or the machine ends at, the
+//! In the state directory there are the contents, each named by its hash, and a manifest that says which of them
+//! were the policy: a change of one file among many writes two files. Whatever moment the process or the machine ends at, the
 //! manifest is the old one or the new one, and everything that it names is there: contents are durable before it, and
 //! removed after it. All of it is checked when it is read, and goes through the same check as any other policy.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +19,10 @@ use crate::escape::shown;
 use crate::policy::check::{Accepted, check};
 use crate::policy::document::Document;
 use crate::{file, hex};
+
+mod contents;
+
+use contents::{BundlePart, ContentPlaces, Contents};
 
 /// Name of the manifest in the state directory.
 pub const FILE_NAME: &str = "last-good.json";
@@ -69,9 +72,12 @@ struct Manifest {
 #[derive(Deserialize, Serialize)]
 struct ManifestFile {
     path: String,
-    /// The name of the file with its content.
+    /// The name of its content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
+    /// Where in a bundle that is; otherwise it is in a file of its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    part: Option<BundlePart>,
     /// In format 1, the content itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<String>,
@@ -89,61 +95,79 @@ const FORMAT: u32 = 2;
 /// [`LastGoodError`] if the state directory is not there or cannot be written, or a text is nowhere any more; what was kept
 /// before is then intact.
 pub fn keep(state_dir: &Path, digest: &str, files: &[SourceFile]) -> Result<(), LastGoodError> {
-    let contents = state_dir.join(CONTENTS_NAME);
+    let directory = state_dir.join(CONTENTS_NAME);
     // The state directory is not made if it is gone: one that vanished is for people to look at.
-    match fs::create_dir(&contents) {
+    match fs::create_dir(&directory) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(LastGoodError::Io { path: contents, source });
+            return Err(LastGoodError::Io { path: directory, source });
         }
         _ => {}
     }
-    let mut has_new = false;
-    let mut named = Vec::with_capacity(files.len());
-    for file in files {
+    // Without a manifest nothing is known to be there.
+    let known = Manifest::read(state_dir).map(|manifest| manifest.places()).unwrap_or_default();
+    let contents = Contents::new(directory, known);
+    let places = contents.keep(files)?;
+    let named = files.iter().map(|file| {
         let name = hex::encode(&file.content_hash);
-        has_new |= keep_content(&contents.join(&name), file)?;
-        named.push(ManifestFile { path: file.path.to_string(), sha256: Some(name), text: None });
-    }
+        let part = places.get(&name).cloned().flatten();
+        ManifestFile { path: file.path.to_string(), sha256: Some(name), part, text: None }
+    });
+    let manifest = Manifest { format: FORMAT, digest: digest.to_owned(), files: named.collect() };
     let path = state_dir.join(FILE_NAME);
-    let failed = |source| LastGoodError::Io { path: path.clone(), source };
-    if has_new {
-        file::sync_parent(&contents.join(FILE_NAME)).map_err(failed)?;
-    }
-    let manifest = Manifest { format: FORMAT, digest: digest.to_owned(), files: named };
     file::replace(&path, |out| serde_json::to_writer(out, &manifest).map_err(io::Error::from))
-        .map_err(failed)?;
+        .map_err(|source| LastGoodError::Io { path: path.clone(), source })?;
     // What cannot be removed now is removed next time.
-    _ = remove_others(&contents, &manifest);
+    _ = contents.remove_others(&places);
     Ok(())
 }
 
-/// Writes a content unless it is there; returns `true` if it was written.
-fn keep_content(path: &Path, file: &SourceFile) -> Result<bool, LastGoodError> {
-    let failed = |source| LastGoodError::Io { path: path.to_owned(), source };
-    let text = match &file.text {
-        // What is in memory is compared: what is there may be damaged.
-        Some(text) if fs::read(path).is_ok_and(|kept| *kept == *text.as_bytes()) => return Ok(false),
-        Some(text) => Arc::clone(text),
-        None if path.exists() => return Ok(false),
-        None => fs::read_to_string(&*file.path)
-            .ok()
-            .filter(|text| hash_of(text) == file.content_hash)
-            .ok_or_else(|| LastGoodError::Changed { path: Arc::clone(&file.path) })?
-            .into(),
-    };
-    file::write_whole(path, |out| out.write_all(text.as_bytes())).map_err(failed)?;
-    Ok(true)
-}
-
-fn remove_others(contents: &Path, manifest: &Manifest) -> io::Result<()> {
-    let named: HashSet<&str> = manifest.files.iter().filter_map(|file| file.sha256.as_deref()).collect();
-    for entry in fs::read_dir(contents)? {
-        let name = entry?.file_name();
-        if !name.to_str().is_some_and(|name| named.contains(name)) {
-            fs::remove_file(contents.join(name))?;
+impl Manifest {
+    fn read(state_dir: &Path) -> Result<Self, LastGoodError> {
+        let path = state_dir.join(FILE_NAME);
+        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => LastGoodError::None { path: path.clone() },
+            io::ErrorKind::InvalidData => {
+                LastGoodError::Damaged { path: path.clone(), reason: "it is not UTF-8".to_owned() }
+            }
+            _ => LastGoodError::Io { path: path.clone(), source },
+        })?;
+        let damaged = |reason: String| LastGoodError::Damaged { path: path.clone(), reason };
+        let found: Self = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        if !(1..=FORMAT).contains(&found.format) {
+            return Err(damaged(format!("format {} is not known to this version", found.format)));
         }
+        Ok(found)
     }
-    Ok(())
+
+    /// Where its contents are.
+    fn places(&self) -> ContentPlaces {
+        self.files.iter().filter_map(|file| Some((file.sha256.clone()?, file.part.clone()))).collect()
+    }
+}
+
+/// By what contents are told apart.
+#[must_use]
+pub fn hash_of(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
+/// The contents that are kept.
+#[derive(Debug)]
+pub struct KeptContents(Contents);
+
+impl KeptContents {
+    /// Those of the newest copy; none if there is none. Blocks.
+    #[must_use]
+    pub fn open(state_dir: &Path) -> Self {
+        let known = Manifest::read(state_dir).map(|manifest| manifest.places()).unwrap_or_default();
+        Self(Contents::new(state_dir.join(CONTENTS_NAME), known))
+    }
+
+    /// A content of this hash, if it is kept. Blocks.
+    #[must_use]
+    pub fn get(&self, content_hash: &[u8; 32]) -> Option<String> {
+        self.0.read(&hex::encode(content_hash)).ok()
+    }
 }
 
 /// What was kept.
@@ -161,23 +185,13 @@ pub struct RestoredPolicy {
 /// [`LastGoodError`] if nothing was kept, or it cannot be read, or is not valid, or has another digest.
 pub fn restore(state_dir: &Path) -> Result<RestoredPolicy, LastGoodError> {
     let path = state_dir.join(FILE_NAME);
-    let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => LastGoodError::None { path: path.clone() },
-        io::ErrorKind::InvalidData => {
-            LastGoodError::Damaged { path: path.clone(), reason: "it is not UTF-8".to_owned() }
-        }
-        _ => LastGoodError::Io { path: path.clone(), source },
-    })?;
     let damaged = |reason: String| LastGoodError::Damaged { path: path.clone(), reason };
-    let found: Manifest = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-    if !(1..=FORMAT).contains(&found.format) {
-        return Err(damaged(format!("format {} is not known to this version", found.format)));
-    }
-    let contents = state_dir.join(CONTENTS_NAME);
+    let found = Manifest::read(state_dir)?;
+    let contents = Contents::new(state_dir.join(CONTENTS_NAME), found.places());
     let mut files: Vec<(Arc<str>, Arc<str>)> = Vec::with_capacity(found.files.len());
-    for ManifestFile { path, sha256, text } in found.files {
+    for ManifestFile { path, sha256, text, part: _ } in found.files {
         let text = match (sha256, text) {
-            (Some(name), None) => content(&contents, &name)?,
+            (Some(name), None) => contents.read(&name)?,
             (None, Some(text)) => text,
             _ => return Err(damaged(format!("`{}` has no content", shown(&path)))),
         };
@@ -195,36 +209,6 @@ pub fn restore(state_dir: &Path) -> Result<RestoredPolicy, LastGoodError> {
         )));
     }
     Ok(RestoredPolicy { accepted, files })
-}
-
-/// By what contents are told apart.
-#[must_use]
-pub fn hash_of(text: &str) -> [u8; 32] {
-    Sha256::digest(text).into()
-}
-
-/// A content of this hash, if it is kept. Blocks.
-#[must_use]
-pub fn kept_content(state_dir: &Path, content_hash: &[u8; 32]) -> Option<String> {
-    content(&state_dir.join(CONTENTS_NAME), &hex::encode(content_hash)).ok()
-}
-
-fn content(contents: &Path, name: &str) -> Result<String, LastGoodError> {
-    let path = contents.join(name);
-    let is_name = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let damaged = |reason: &str| LastGoodError::Damaged { path: path.clone(), reason: reason.to_owned() };
-    if !is_name {
-        return Err(damaged("its name is not a hash"));
-    }
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged("it is not there")),
-        Err(source) => return Err(LastGoodError::Io { path, source }),
-    };
-    if hex::encode(&<[u8; 32]>::from(Sha256::digest(&bytes))) != name {
-        return Err(damaged("it does not have the hash that it is named by"));
-    }
-    String::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8"))
 }
 
 #[cfg(test)]
@@ -355,5 +339,91 @@ mod tests {
         assert_eq!(restore(&rig.state).unwrap().accepted.set.digest().as_str(), digest);
         fs::write(rig.state.join(FILE_NAME), older(3).to_string()).unwrap();
         rig.is_damaged();
+    }
+
+    /// Writes a file for each number, `filler` bytes long.
+    fn write_many(rig: &Rig, numbers: std::ops::Range<usize>, filler: usize) {
+        for number in numbers {
+            let comment = "#".repeat(filler);
+            rig.write(
+                &format!("{number:02}.yaml"),
+                &format!("audiences: {{a{number}: {{scopesSupported: [x]}}}}\n{comment}"),
+            );
+        }
+    }
+
+    #[test]
+    fn many_contents_are_in_a_bundle_and_damage_to_it_is_noticed() {
+        let mut rig = Rig::new();
+        fs::create_dir(&rig.state).unwrap();
+        write_many(&rig, 0..20, 0);
+        let digest = rig.keep().unwrap();
+        let [bundle] = &*rig.contents() else { panic!("one file: {:?}", rig.contents()) };
+        assert_eq!(restore(&rig.state).unwrap().accepted.set.digest().as_str(), digest);
+        let whole = fs::read(bundle).unwrap();
+        let hash = crate::store::last_good::hash_of(
+            &fs::read_to_string(rig.folder.path().join("policies/07.yaml")).unwrap(),
+        );
+        assert!(KeptContents::open(&rig.state).get(&hash).unwrap().contains("a7"));
+        for end in (0..whole.len()).step_by(17) {
+            fs::write(bundle, &whole[..end]).unwrap();
+            rig.is_damaged();
+            let mut changed = whole.clone();
+            changed[end] ^= 1;
+            fs::write(bundle, changed).unwrap();
+            rig.is_damaged();
+        }
+        // The content that is damaged is written again, alone; all of them if the bundle is gone.
+        rig.keep().unwrap();
+        assert_eq!(rig.contents().len(), 2);
+        assert_eq!(restore(&rig.state).unwrap().accepted.set.digest().as_str(), digest);
+        fs::remove_dir_all(rig.state.join(CONTENTS_NAME)).unwrap();
+        rig.loader.forget_texts();
+        rig.keep().unwrap();
+        assert_eq!(fs::read(bundle).unwrap(), whole);
+        let manifest = rig.state.join(FILE_NAME);
+        let text = fs::read_to_string(&manifest).unwrap();
+        for odd in ["bundle-../../policies/00.yaml", "/etc/passwd", ""] {
+            let name = bundle.file_name().unwrap().to_str().unwrap();
+            fs::write(&manifest, text.replace(name, odd)).unwrap();
+            rig.is_damaged();
+        }
+        fs::write(&manifest, text.replace("\"offset\":0,", "\"offset\":18446744073709551615,")).unwrap();
+        rig.is_damaged();
+        rig.keep().unwrap();
+        assert_eq!(restore(&rig.state).unwrap().accepted.set.digest().as_str(), digest);
+    }
+
+    #[test]
+    fn a_bundle_goes_once_less_than_half_of_it_is_used() {
+        let mut rig = Rig::new();
+        fs::create_dir(&rig.state).unwrap();
+        write_many(&rig, 0..20, 200_000);
+        rig.keep().unwrap();
+        let bundles = |rig: &Rig| {
+            let is_bundle =
+                |path: &&PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("bundle-");
+            rig.contents().iter().filter(is_bundle).count()
+        };
+        let own = |rig: &Rig| rig.contents().len() - bundles(rig);
+        let edit = |rig: &mut Rig, numbers: std::ops::Range<usize>| {
+            rig.loader.forget_texts();
+            write_many(rig, numbers, 10);
+            let digest = rig.keep().unwrap();
+            assert_eq!(restore(&rig.state).unwrap().accepted.set.digest().as_str(), digest);
+        };
+        for number in 0..3 {
+            edit(&mut rig, number..number + 1);
+            assert_eq!(
+                (bundles(&rig), own(&rig)),
+                (1, usize::from(number as u8) + 1),
+                "an edit writes one content"
+            );
+        }
+        edit(&mut rig, 3..14);
+        // The six that were left of the first bundle are in another one, with those of this edit.
+        assert_eq!((bundles(&rig), own(&rig)), (1, 3));
+        let stored: u64 = rig.contents().iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+        assert!(stored < 7 * 200_000, "{stored}");
     }
 }

@@ -12,7 +12,8 @@ use scopeward::store::read::ReadSettings;
 
 /// Makes the test below keep one policy after the other in this directory, until it is killed.
 const DIRECTORY: &str = "TEST_LAST_GOOD_DIRECTORY";
-const FILES: usize = 20;
+/// So many that those that differ are written together.
+const FILES: usize = 60;
 
 /// Writes a policy of many files, of which some differ by the number; returns its digest.
 fn write(directory: &Path, number: usize) -> (Loader, String) {

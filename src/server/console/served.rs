@@ -10,7 +10,7 @@ use tracing::warn;
 use crate::explanation::places::Places;
 use crate::policy::document::Document;
 use crate::store::Active;
-use crate::store::last_good;
+use crate::store::last_good::{self, KeptContents};
 use crate::store::read::SourceFile;
 
 /// A set that serves, and where everything in it is declared.
@@ -60,11 +60,11 @@ impl PolicyFile {
     }
 
     /// What it held when it was read: from memory, from the last good copy or from where it was read. Blocks.
-    fn content(&self, state_dir: &Path) -> Option<Arc<str>> {
+    fn content(&self, kept: &KeptContents) -> Option<Arc<str>> {
         if let Some(text) = &self.text {
             return Some(Arc::clone(text));
         }
-        if let Some(text) = last_good::kept_content(state_dir, &self.content_hash) {
+        if let Some(text) = kept.get(&self.content_hash) {
             return Some(text.into());
         }
         let text = fs::read_to_string(&*self.path).ok()?;
@@ -91,9 +91,10 @@ impl ServedPolicy {
     pub(in crate::server) fn places(&self) -> &ServedPlaces {
         self.places.get_or_init(|| {
             let files = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let kept = KeptContents::open(&self.state_dir);
             let mut changed_files = 0;
             let documents = files.into_iter().filter_map(|file| {
-                let text = file.content(&self.state_dir);
+                let text = file.content(&kept);
                 changed_files += usize::from(text.is_none());
                 Some((Document::read(&file.path, &text?), file.is_outside))
             });
