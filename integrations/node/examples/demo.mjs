@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -10,6 +10,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+
+import { Client } from "scopeward";
 
 export const POLICY = `\
 audiences:
@@ -29,13 +31,13 @@ export const REDIRECT_URI = "http://127.0.0.1:33418/callback";
  * A server to try.
  *
  * @typedef {object} Example
- * @property {(target: string, base: string) => Promise<App> | App} makeApp From the target of Scopeward and its own base URL.
+ * @property {(client: Client, base: string) => Promise<App> | App} makeApp From a client of Scopeward and its own base URL.
  * @property {string} [register] Path of the registration endpoint.
  * @property {string} [authorize] Path of the authorization endpoint.
  * @property {string} [token] Path of the token endpoint.
  * @property {string | null} [resource] What its clients send as `resource`.
  *
- * @typedef {import("node:http").RequestListener & { close?: () => void }} App
+ * @typedef {import("node:http").RequestListener} App
  */
 
 /** An OAuth error, as the client got it. */
@@ -223,8 +225,8 @@ export function escape(text) {
   return String(text).replace(/&/g, "&amp;").replace(/"/g, "&quot;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
-/** Runs the server; `base` is its URL. @param {Example} example @param {string} target @param {number} [port] */
-export async function served(example, target, port = 0) {
+/** Runs the server; `base` is its URL. @param {Example} example @param {Client} client @param {number} [port] */
+export async function served(example, client, port = 0) {
   /** @type {App | undefined} */
   let app;
   const server = createServer((request, response) => app?.(request, response));
@@ -232,14 +234,13 @@ export async function served(example, target, port = 0) {
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("no address");
   const base = `http://localhost:${address.port}`;
-  app = await example.makeApp(target, base);
+  app = await example.makeApp(client, base);
   return {
     base,
-    app,
     async close() {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
-      app?.close?.();
+      client.close();
     },
   };
 }
@@ -281,14 +282,15 @@ export async function scopeward() {
  * The command of an example. Alone it shows one login after another, step by step. With `--serve` it runs the server until
  * SIGTERM, and prints one line of JSON with its `url`; `--port` and `--scopeward TARGET` are optional.
  *
- * @param {Example} example
+ * @param {Example} example @param {string} file The module of the example.
  */
-export async function main(example) {
+export async function main(example, file) {
+  if (process.argv[1] === undefined || realpathSync(process.argv[1]) !== fileURLToPath(file)) return; // it is imported
   const { values } = parseArgs({
     options: { serve: { type: "boolean" }, port: { type: "string", default: "0" }, scopeward: { type: "string" } },
   });
   const service = values.scopeward === undefined ? await scopeward() : { target: values.scopeward, close: async () => {} };
-  const server = await served(example, service.target, Number(values.port));
+  const server = await served(example, new Client(service.target), Number(values.port));
   try {
     if (values.serve === true) {
       console.log(JSON.stringify({ url: server.base, scopeward: service.target }));

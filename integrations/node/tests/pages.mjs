@@ -2,13 +2,14 @@
 //
 // - ```` ```js file=PATH ````, ```` ```yaml file=PATH ````: written to that file
 // - ```` ```console serve ````: its command is a server, and stays until the end of the page
+// - ```` ```console install ````: not run; the tarball of the package is there already
 // - ```` ```console ````: lines that begin with `$ ` are commands, other lines what they print; `...` stands for any text
 
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
@@ -23,17 +24,12 @@ export function fences(text) {
   return [...text.matchAll(/^```(\w+) ?(.*)\n([^]*?)^```$/gm)].map(([, language = "", words = "", block = ""]) => ({ language, words, block }));
 }
 
-/** A copy of the package as it is in the repository, installed as `npm ci` would do it. @param {string} folder */
-export function copyPackage(folder) {
-  const skipped = new Set(["dist", "node_modules"]);
-  cpSync(PACKAGE, folder, { recursive: true, filter: (path) => !skipped.has(basename(path)) || dirname(path) !== PACKAGE.replace(/\/$/, "") });
-}
-
 /** @param {string} page @param {string} folder */
 export async function run(page, folder) {
   mkdirSync(join(folder, ".tools"));
   symlinkSync(binary(), join(folder, ".tools/scopeward"));
-  copyPackage(join(folder, "integrations/node"));
+  const [{ filename }] = JSON.parse(npm(PACKAGE, "pack", "--json", "--ignore-scripts", "--pack-destination", folder));
+  npm(folder, "install", "--ignore-scripts", "--no-audit", "--no-fund", `./${filename}`);
   const port = await freePort(); // the address that the pages name may be in use here
   const options = { cwd: folder, env: { ...env, PATH: `${folder}/.tools:${process.env["PATH"]}`, SCOPEWARD_BIN: binary() } };
   const here = (/** @type {string} */ text) => text.replaceAll(DEFAULT_PORT, String(port));
@@ -67,8 +63,13 @@ export async function run(page, folder) {
   }
 }
 
+/** @param {string} cwd @param {string[]} args */
+function npm(cwd, ...args) {
+  return execFileSync("npm", args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+}
+
 /** @returns {Promise<number>} */
-function freePort() {
+export function freePort() {
   return new Promise((resolve) => {
     const free = createServer().listen(0, "127.0.0.1", () => {
       const { port } = /** @type {import("node:net").AddressInfo} */ (free.address());

@@ -1,0 +1,47 @@
+// The code of the guides runs as it is written there, and passes the strict compiler.
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { Login, OAuthFailure } from "../examples/demo.mjs";
+import { PACKAGE, fences, freePort } from "./pages.mjs";
+import { env, eventually, started } from "./service.mjs";
+
+/** The guides, and the registration endpoint of each. */
+const GUIDES = { "oidc-provider": "/reg" };
+
+for (const [name, register] of Object.entries(GUIDES)) {
+  test(`the server of the guide for ${name} asks`, async (t) => {
+    const service = await started(t);
+    const port = await freePort();
+    // Next to the package, so that its name and those of the servers are found.
+    const folder = mkdtempSync(join(PACKAGE, ".guide-"));
+    t.after(() => rmSync(folder, { recursive: true, force: true }));
+    const page = readFileSync(join(PACKAGE, "../../docs/guides", `${name}.md`), "utf8");
+    const blocks = fences(page).filter(({ words }) => words.startsWith("file="));
+    assert(blocks.length > 0);
+    for (const { words, block } of blocks) {
+      const text = block.replaceAll("127.0.0.1:50551", service.target).replaceAll("3000", String(port));
+      writeFileSync(join(folder, words.slice("file=".length)), text);
+    }
+    const child = spawn(process.execPath, ["server.mjs"], { cwd: folder, env, stdio: "ignore" });
+    t.after(() => child.kill());
+    const login = new Login({ makeApp: () => () => {}, register }, `http://localhost:${port}`);
+    const isNotThere = (/** @type {unknown} */ error) => !(error instanceof OAuthFailure) || error.status === 503;
+    const client = await eventually(() => login.register("openid"), isNotThere);
+    assert.equal(client.scope, "openid offline_access");
+
+    const tools = join(PACKAGE, "node_modules");
+    const strict = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--skipLibCheck", "--types", "node"];
+    const files = blocks.map(({ words, block }) => {
+      const file = join(folder, words.slice("file=".length).replace(/\.mjs$/, ".mts"));
+      writeFileSync(file, block);
+      return file;
+    });
+    const check = spawnSync(process.execPath, [join(tools, "typescript/bin/tsc"), ...strict, ...files], { cwd: folder, encoding: "utf8" });
+    assert.equal(check.stdout, "");
+  });
+}
