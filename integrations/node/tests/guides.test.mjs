@@ -11,7 +11,7 @@ import { PACKAGE, fences, freePort } from "./pages.mjs";
 import { env, eventually, started } from "./service.mjs";
 
 /** The guides, and the registration endpoint of each. */
-const GUIDES = { "oidc-provider": "/reg", "mcp-typescript-sdk": "/register" };
+const GUIDES = { "oidc-provider": "/reg" };
 
 for (const [name, register] of Object.entries(GUIDES)) {
   test(`the server of the guide for ${name} asks`, async (t) => {
