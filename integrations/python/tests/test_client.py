@@ -9,8 +9,10 @@ import socket
 import threading
 from pathlib import Path
 
+import grpc
 import pytest
 from certificates import Authority
+from failing_server import FailingServer
 from old_server import OldServer
 from service import AUDIENCE, POLICY, Service
 
@@ -230,11 +232,31 @@ def test_a_method_that_the_server_does_not_know_is_a_server_error(shared: Servic
     assert (error.value.code, error.value.error, error.value.http_status) == ("UNIMPLEMENTED", "server_error", 500)
 
 
-def test_a_retry_is_made_for_unavailable_only(shared: Service) -> None:
+def test_a_limit_names_its_field(shared: Service) -> None:
     with Client(shared.target) as client, pytest.raises(Unavailable) as error:
         client.check_authorize_scopes(scope="openid", correlation_id="x" * 129)
     assert (error.value.code, error.value.reason) == ("INVALID_ARGUMENT", "LIMIT_EXCEEDED")
     assert error.value.metadata["field"] == "correlation_id"
+
+
+@pytest.mark.parametrize("code", list(grpc.StatusCode), ids=lambda code: code.name)
+def test_only_unavailable_is_asked_again_and_twice_at_most(code: grpc.StatusCode) -> None:
+    if code is grpc.StatusCode.OK:
+        pytest.skip("not an error")
+    with FailingServer(code) as server:
+        with Client(server.target, deadline=5.0) as client, pytest.raises(Unavailable) as error:
+            client.check_authorize_scopes(scope="openid")
+        asked = len(server.attempts)
+
+        async def ask() -> None:
+            async with AsyncClient(server.target, deadline=5.0) as client:
+                await client.expand_registration_scopes(scope="openid")
+
+        with pytest.raises(Unavailable):
+            asyncio.run(ask())
+    assert error.value.code == code.name
+    attempts = ["", "1", "2"] if code is grpc.StatusCode.UNAVAILABLE else [""]
+    assert server.attempts[:asked] == attempts and server.attempts[asked:] == attempts
 
 
 def test_several_addresses_leave_out_one_that_is_down(service: Service, tmp_path: Path) -> None:

@@ -23,8 +23,10 @@ __all__ = ["with_scopeward"]
 
 ServerT = TypeVar("ServerT")
 
-# What these grants issue was decided at authorize; the code or the refresh token is bound to it.
-_DECIDED_GRANTS = frozenset({"authorization_code", "implicit", "refresh_token"})
+# What these grants issue was decided at authorize, or at the device authorization endpoint; the code or the refresh token is bound to it.
+_DECIDED_GRANTS = frozenset(
+    {"authorization_code", "implicit", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"}
+)
 
 
 def with_scopeward(
@@ -167,12 +169,16 @@ def _asking_class(kind: Any) -> Any:
                     self._make_ask(registered)
 
         def _make_ask(self, endpoint: Any) -> None:
-            if endpoint.ENDPOINT_NAME not in ("client_registration", "client_configuration"):
+            name = endpoint.ENDPOINT_NAME
+            if name not in ("client_registration", "client_configuration", "device_authorization"):
                 return
             if getattr(endpoint, "_asks_scopeward", False):
                 return
             endpoint._asks_scopeward = True
-            is_update = endpoint.ENDPOINT_NAME == "client_configuration"
+            if name == "device_authorization":
+                self._make_device_ask(endpoint)
+                return
+            is_update = name == "client_configuration"
             extract = endpoint.extract_client_metadata
 
             # The answer to a registration is built from this, before the client is saved.
@@ -182,6 +188,18 @@ def _asking_class(kind: Any) -> Any:
                 return metadata
 
             endpoint.extract_client_metadata = extract_client_metadata
+
+        def _make_device_ask(self, endpoint: Any) -> None:
+            endpoint.server = _UncheckedServer(self)
+            authenticate = endpoint.authenticate_client
+
+            # What follows stores the scope of the payload with the device code.
+            def authenticate_client(request: Any) -> Any:
+                stored = authenticate(request)
+                request.payload = _DecidedPayload(request.payload, self._scopeward.check(request, stored))
+                return stored
+
+            endpoint.authenticate_client = authenticate_client
 
     Asking.__name__, Asking.__qualname__ = kind.__name__, kind.__qualname__
     return Asking
@@ -197,7 +215,14 @@ class _View:
         return getattr(self._viewed, name)
 
 
-class _AskingServer(_View):
+class _UncheckedServer(_View):
+    """The server without a check of scopes."""
+
+    def validate_requested_scope(self, scope: str | None) -> None:
+        """Left to the policy."""
+
+
+class _AskingServer(_UncheckedServer):
     """The server as an authorization grant sees it."""
 
     def __init__(self, server: Any, request: Any) -> None:
@@ -211,9 +236,6 @@ class _AskingServer(_View):
 
     def authenticate_client(self, *args: Any, **kwargs: Any) -> Any:
         return _AskingClient(self, self._viewed.authenticate_client(*args, **kwargs))
-
-    def validate_requested_scope(self, scope: str | None) -> None:
-        """Left to the policy."""
 
     def scope_of(self, stored: Any) -> str:
         """The answer, asked for once a request: a server may validate for its page and again for its response."""
