@@ -99,7 +99,9 @@ class Front:
         self.expect_authorization: Callable[[Authorization], Awaitable[Callable[[Authorization], str | None]]] | None = None
         self._verdicts: dict[int, Callable[[Authorization], str | None]] = {}
         self._tokens: dict[str, frozenset[str]] = {}
-        self._http = httpx.AsyncClient(timeout=60, follow_redirects=False, trust_env=False)
+        # A connection that is kept may be closed by the server while a request is on its way.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.AsyncClient(timeout=60, follow_redirects=False, trust_env=False, limits=limits)
         methods = ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"]
         app = Starlette(
             routes=[
@@ -111,7 +113,10 @@ class Front:
                 Route("/{path:path}", self._pass_on, methods=methods),
             ]
         )
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+        config = uvicorn.Config(
+            app, log_level="error", lifespan="off", timeout_graceful_shutdown=1, timeout_keep_alive=3600
+        )
+        self._server = uvicorn.Server(config)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Front:

@@ -40,6 +40,10 @@ def _python_server(title: str, name: str) -> Server:
     return Server(title, [sys.executable, str(HERE / "servers/python_server.py"), name])
 
 
+def _node_server(title: str, name: str) -> Server:
+    return Server(title, ["node", str(HERE / "servers/node_server.mjs"), name])
+
+
 SERVERS = {
     "mcp_sdk": _python_server("MCP Python SDK", "mcp_sdk"),
     "fastmcp_own": _python_server("FastMCP, own provider", "fastmcp_own"),
@@ -73,7 +77,7 @@ def clients() -> dict[str, Client]:
     }
 
 
-async def run(servers: list[str], names: list[str], cases: list[str], fault: str) -> dict[str, Any]:
+async def run(servers: list[str], names: list[str], cases: list[str], fault: str, is_written: bool) -> dict[str, Any]:
     """Results by client, case and server."""
     results: dict[str, Any] = {}
     known = clients()
@@ -90,6 +94,8 @@ async def run(servers: list[str], names: list[str], cases: list[str], fault: str
                             result = await running.run(case, driver, known[name].has_order)
                             results.setdefault(name, {}).setdefault(case.name, {})[server] = result
                 print(f"{server} {name}: {time.monotonic() - started:.1f} s", flush=True)
+                if is_written:
+                    write(results)
 
     await asyncio.gather(*(against(server) for server in servers))
     return results
@@ -120,14 +126,32 @@ def main() -> None:
     arguments = parser.parse_args()
 
     found = asyncio.run(
-        run(arguments.servers.split(","), arguments.clients.split(","), arguments.cases.split(","), arguments.fault)
+        run(
+            arguments.servers.split(","),
+            arguments.clients.split(","),
+            arguments.cases.split(","),
+            arguments.fault,
+            arguments.write,
+        )
     )
     if arguments.show:
         print(json.dumps(found, indent=1))
-    sys.exit(1 if judged(cells(found), arguments.write, arguments.fault) else 0)
+    sys.exit(1 if judged(cells(found), arguments.fault) else 0)
 
 
-def judged(found: Cells, is_written: bool, fault: str) -> int:
+def read() -> dict[str, Any]:
+    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
+
+
+def write(results: dict[str, Any]) -> None:
+    """Replaces what was written of the same cells."""
+    kept = read()
+    for (client, case, server), result in cells(results).items():
+        kept.setdefault(client, {}).setdefault(case, {})[server] = result
+    RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+def judged(found: Cells, fault: str) -> int:
     """Prints what is not as it has to be; the number of cells with that."""
     wrong = {cell: result["problems"] for cell, result in found.items() if "problems" in result}
     if fault != "none":
@@ -139,12 +163,7 @@ def judged(found: Cells, is_written: bool, fault: str) -> int:
         return len(failed)
     for cell, problems in wrong.items():
         print("WRONG", *cell, *problems, sep="\n  ")
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if is_written:
-        for (client, case, server), result in found.items():
-            kept.setdefault(client, {}).setdefault(case, {})[server] = result
-        RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
-    before = cells(kept)
+    before = cells(read())
     changed = [cell for cell, result in found.items() if before.get(cell) != result]
     for cell in changed:
         print("CHANGED", *cell, "\n  was", json.dumps(before.get(cell)), "\n  is ", json.dumps(found[cell]))

@@ -55,7 +55,9 @@ def outcome(result: Result) -> str:
 
 
 def details(title: str, by_case: dict[str, dict[str, Result]]) -> str:
-    lines = [f"### {title}", "", "| case | registers with | asks with | gets | the user sees |", "| --- | --- | --- | --- | --- |"]
+    servers = [server for server in SERVERS if any(server in found for found in by_case.values())]
+    where = "all servers" if len(servers) == len(SERVERS) else ", ".join(SERVERS[server].title for server in servers)
+    lines = [f"### {title}", "", f"At {where}.", "", "| case | registers with | asks with | gets | the user sees |", "| --- | --- | --- | --- | --- |"]
     for case in CASES:
         groups: dict[str, list[str]] = {}
         for server, result in by_case.get(case.name, {}).items():

@@ -18,6 +18,7 @@ class Remote {
     });
     this.waiting = new Map();
     this.said = [];
+    this.visits = Promise.resolve();
     this.ended = new Promise(resolve => this.process.on('exit', resolve));
     createInterface({ input: this.process.stdout }).on('line', line => {
       const message = JSON.parse(line);
@@ -26,15 +27,27 @@ class Remote {
     createInterface({ input: this.process.stderr }).on('line', line => this.hear(line));
   }
 
-  async hear(line) {
+  hear(line) {
     if (process.env.E2E_VERBOSE) process.stderr.write(`mcp-remote: ${line}\n`);
-    this.said.push(line.replace(/^\[\d+\] /, ''));
-    const link = /^(http:\S+[?&]response_type=code\S*)$/.exec(line.replace(/^\[\d+\] /, '').trim());
-    if (!link) return;
-    const redirect = new URL(link[1]).searchParams.get('redirect_uri');
-    const callback = await visit(link[1], redirect);
-    const page = await fetch(callback);
-    this.page = (await page.text()).replace(/<[^>]*>/g, ' ').replace(/\s+/g, ' ').trim();
+    const text = line.replace(/^\[\d+\] /, '').trim();
+    this.said.push(text);
+    if (/^http:\S+[?&]response_type=code\S*$/.test(text)) this.visits = this.visits.then(() => this.follow(text));
+  }
+
+  async follow(link) {
+    if (this.process.exitCode !== null) return;
+    const callback = await visit(link, new URL(link).searchParams.get('redirect_uri'));
+    // At a step-up it opens the browser first and listens then; a person takes longer than that to agree.
+    for (let attempt = 0; attempt < 200; attempt++) {
+      try {
+        await fetch(callback, { signal: AbortSignal.timeout(10_000) });
+        return;
+      } catch (error) {
+        if (error.cause?.code !== 'ECONNREFUSED') return;
+        await new Promise(resolve => setTimeout(resolve, 50));
+      }
+    }
+    this.said.push('Error: the browser could not connect to the redirect URI');
   }
 
   /** The answer of the server, or what mcp-remote said when it gave up. */
@@ -42,14 +55,15 @@ class Remote {
     const id = crypto.randomUUID();
     const answered = new Promise(resolve => this.waiting.set(id, resolve));
     this.process.stdin.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
-    const answer = await Promise.race([answered, this.ended.then(() => undefined)]);
+    const waited = new Promise(resolve => setTimeout(resolve, 120_000).unref());
+    const answer = await Promise.race([answered, this.ended.then(() => undefined), waited]);
     if (answer === undefined) throw new Error(this.lastWords());
     if (answer.error) throw new Error(answer.error.message);
     return answer.result;
   }
 
   lastWords() {
-    return this.said.findLast(line => /error|fail/i.test(line)) ?? `mcp-remote ended: ${this.said.at(-1)}`;
+    return this.said.findLast(line => /^(Fatal )?error/i.test(line)) ?? `mcp-remote ended: ${this.said.at(-1)}`;
   }
 
   async end() {

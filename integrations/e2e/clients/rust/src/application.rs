@@ -3,7 +3,7 @@
 use rmcp::ServiceExt;
 use rmcp::service::{RoleClient, RunningService, ServiceError};
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::auth::{AuthClient, OAuthState};
+use rmcp::transport::auth::{AuthClient, AuthorizationManager, OAuthState};
 use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
 use serde_json::{Value, json};
 
@@ -91,8 +91,7 @@ impl Application {
         if let Some(client) = &self.client {
             let manager = client.auth_manager.lock().await;
             let callback = visit(&manager.request_scope_upgrade(&needed).await?)?;
-            let (code, state) = (parameter(&callback, "code"), parameter(&callback, "state"));
-            manager.exchange_code_for_token(&code.unwrap_or_default(), &state.unwrap_or_default()).await?;
+            redeem(&manager, &callback).await?;
         }
         Ok(self.try_call(tool).await?)
     }

@@ -26,7 +26,8 @@ fn say(message: &Value) {
 /// Has the browser of the harness visit a page; the URL that it was sent back to.
 fn visit(url: &str) -> Result<String, Failure> {
     say(&json!({ "visit": url }));
-    let callback = hear().and_then(|answer| answer["callback"].as_str().map(str::to_owned)).ok_or("no callback")?;
+    let callback =
+        hear().and_then(|answer| answer["callback"].as_str().map(str::to_owned)).ok_or("no callback")?;
     match parameter(&callback, "error") {
         Some(error) => Err(format!("OAuth authorization failed: {error}").into()),
         None => Ok(callback),
@@ -61,12 +62,25 @@ mod rmcp_0_17 {
 
     async fn start(state: &mut OAuthState, settings: &Settings, _: Option<&str>) -> Result<(), Failure> {
         let document = settings.document.as_deref();
-        Ok(state.start_authorization_with_metadata_url(&[], &settings.redirect_uri, Some("Example Tool"), document).await?)
+        Ok(state
+            .start_authorization_with_metadata_url(
+                &[],
+                &settings.redirect_uri,
+                Some("Example Tool"),
+                document,
+            )
+            .await?)
     }
 
     async fn finish(state: &mut OAuthState, callback: &str) -> Result<(), Failure> {
         let (code, csrf) = (parameter(callback, "code"), parameter(callback, "state"));
         Ok(state.handle_callback(&code.unwrap_or_default(), &csrf.unwrap_or_default()).await?)
+    }
+
+    async fn redeem(manager: &AuthorizationManager, callback: &str) -> Result<(), Failure> {
+        let (code, csrf) = (parameter(callback, "code"), parameter(callback, "state"));
+        manager.exchange_code_for_token(&code.unwrap_or_default(), &csrf.unwrap_or_default()).await?;
+        Ok(())
     }
 }
 
@@ -76,9 +90,13 @@ mod rmcp_3_11 {
 
     const KEEPS_REGISTRATIONS: bool = true;
 
-    async fn start(state: &mut OAuthState, settings: &Settings, client_id: Option<&str>) -> Result<(), Failure> {
-        let mut request =
-            rmcp::transport::auth::AuthorizationRequest::new(&settings.redirect_uri).with_client_name("Example Tool");
+    async fn start(
+        state: &mut OAuthState,
+        settings: &Settings,
+        client_id: Option<&str>,
+    ) -> Result<(), Failure> {
+        let mut request = rmcp::transport::auth::AuthorizationRequest::new(&settings.redirect_uri)
+            .with_client_name("Example Tool");
         if let Some(client_id) = client_id {
             request = request.with_preregistered_client(client_id);
         }
@@ -90,6 +108,14 @@ mod rmcp_3_11 {
 
     async fn finish(state: &mut OAuthState, callback: &str) -> Result<(), Failure> {
         Ok(state.handle_callback_url(callback).await?)
+    }
+
+    async fn redeem(manager: &AuthorizationManager, callback: &str) -> Result<(), Failure> {
+        let found = rmcp::transport::auth::AuthorizationCallback::from_redirect_url(callback)?;
+        manager
+            .exchange_code_for_token_with_issuer(&found.code, &found.csrf_token, found.issuer.as_deref())
+            .await?;
+        Ok(())
     }
 }
 
