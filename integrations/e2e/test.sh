@@ -28,6 +28,10 @@ environment test -r ../python/requirements-test.txt
 "$venvs/test/bin/pip" install --quiet --no-compile --no-deps --force-reinstall "$folder"/dist/scopeward-*.whl
 environment client-1 -r clients/python/requirements-1.txt
 npm ci --silent --no-progress --prefix clients/typescript
+if [[ -z ${E2E_NODE:-} ]]; then # names a built integrations/node
+    npm ci --silent --no-progress --ignore-scripts --prefix ../node
+    npm run --silent build --prefix ../node
+fi
 
 export MYPY_CACHE_DIR=$venvs/mypy-cache MYPYPATH=harness:../python/tests:../python/examples
 "$venvs/test/bin/mypy" --strict --explicit-package-bases --ignore-missing-imports harness

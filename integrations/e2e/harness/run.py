@@ -26,6 +26,8 @@ RESULTS = HERE / "results.json"
 class Server:
     title: str
     command: list[str]
+    has_documents: bool = True
+    """It takes clients with a metadata document."""
 
 
 @dataclass
@@ -40,8 +42,8 @@ def _python_server(title: str, name: str) -> Server:
     return Server(title, [sys.executable, str(HERE / "servers/python_server.py"), name])
 
 
-def _node_server(title: str, name: str) -> Server:
-    return Server(title, ["node", str(HERE / "servers/node_server.mjs"), name])
+def _node_server(title: str, name: str, *, has_documents: bool) -> Server:
+    return Server(title, ["node", str(HERE / "servers/node_server.mjs"), name], has_documents)
 
 
 SERVERS = {
@@ -51,6 +53,8 @@ SERVERS = {
     "authlib_flask": _python_server("Authlib, Flask", "authlib_flask"),
     "authlib_starlette": _python_server("Authlib, Starlette", "authlib_starlette"),
     "django_toolkit": _python_server("django-oauth-toolkit", "django_toolkit"),
+    "oidc-provider": _node_server("oidc-provider", "oidc-provider", has_documents=True),
+    "mcp-sdk": _node_server("MCP TypeScript SDK", "mcp-sdk", has_documents=False),
 }
 
 
@@ -91,7 +95,10 @@ async def run(servers: list[str], names: list[str], cases: list[str], fault: str
                 async with Driver(known[name].command) as driver:
                     for case in CASES:
                         if case.name in cases:
-                            result = await running.run(case, driver, known[name].has_order)
+                            if case.stimulus.has_metadata_documents and not SERVERS[server].has_documents:
+                                result: dict[str, Any] = {"cannot": "the server takes no metadata documents"}
+                            else:
+                                result = await running.run(case, driver, known[name].has_order)
                             results.setdefault(name, {}).setdefault(case.name, {})[server] = result
                 print(f"{server} {name}: {time.monotonic() - started:.1f} s", flush=True)
                 if is_written:

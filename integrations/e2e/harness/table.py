@@ -19,8 +19,8 @@ def generated(results: dict[str, dict[str, dict[str, Result]]]) -> dict[str, str
     return {
         "cases": "".join(f"- **{case.title}**: {case.about}\n" for case in CASES),
         "summary": summary(results, known),
-        "details": "".join(details(known[name].title, results[name]) for name in known if name in results),
-        "servers": "".join(f"- {server.title}\n" for server in SERVERS.values()),
+        "details": "".join(details(known[name].title, results[name], ran(results)) for name in known if name in results),
+        "servers": "".join(f"- {SERVERS[name].title}\n" for name in ran(results)),
     }
 
 
@@ -54,9 +54,15 @@ def outcome(result: Result) -> str:
     return "works" if not failed else "works again"
 
 
-def details(title: str, by_case: dict[str, dict[str, Result]]) -> str:
+def ran(results: dict[str, dict[str, dict[str, Result]]]) -> list[str]:
+    """The servers that any client ran against."""
+    found = {server for by_case in results.values() for by_server in by_case.values() for server in by_server}
+    return [server for server in SERVERS if server in found]
+
+
+def details(title: str, by_case: dict[str, dict[str, Result]], all_servers: list[str]) -> str:
     servers = [server for server in SERVERS if any(server in found for found in by_case.values())]
-    where = "all servers" if len(servers) == len(SERVERS) else ", ".join(SERVERS[server].title for server in servers)
+    where = "all servers" if servers == all_servers else ", ".join(SERVERS[server].title for server in servers)
     lines = [f"### {title}", "", f"At {where}.", "", "| case | registers with | asks with | gets | the user sees |", "| --- | --- | --- | --- | --- |"]
     for case in CASES:
         groups: dict[str, list[str]] = {}
