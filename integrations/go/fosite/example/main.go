@@ -1,11 +1,12 @@
 // Command example is an authorization server made with fosite that asks Scopeward.
 //
 // Without arguments it starts Scopeward (the binary that SCOPEWARD_BIN names, or scopeward of the path), the server and a client that
-// logs in, and prints each step. With -listen it serves until it is stopped, asks the Scopeward at -scopeward, and prints its URL as
-// one line of JSON.
+// logs in, and prints each step. With -listen it serves until it is stopped, asks the Scopeward at -scopeward, and prints its URL and
+// its endpoints as one line of JSON; -base and -document are for tests that put something in front of it.
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,6 +40,8 @@ func main() {
 	log.SetFlags(0)
 	listen := flag.String("listen", "", "serve at this address, such as 127.0.0.1:0, in place of the demonstration")
 	target := flag.String("scopeward", scopeward.DefaultTarget, "where Scopeward is")
+	base := flag.String("base", "", "the URL that clients use, if it is not that of the listener")
+	document := flag.String("document", "", "a metadata document as JSON, in the place of those that would be fetched")
 	latency := flag.Int("latency", 0, "measure this many logins with and without the question, in place of the demonstration")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -46,7 +49,7 @@ func main() {
 	var err error
 	switch {
 	case *listen != "":
-		err = serveUntilStopped(ctx, *listen, *target)
+		err = serveUntilStopped(ctx, *listen, *target, *base, *document)
 	case *latency > 0:
 		err = measure(ctx, *latency)
 	default:
@@ -57,37 +60,46 @@ func main() {
 	}
 }
 
-// serve runs a server until the returned function is called.
-func serve(listen, target string) (*Server, func(), error) {
+// serve runs a server until the returned function is called. Its issuer is the base, or where it listens if that is empty.
+func serve(listen, target, base string) (*Server, net.Addr, func(), error) {
 	client, err := scopeward.New(scopeward.Config{Targets: []string{target}})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	listener, err := net.Listen("tcp", listen)
 	if err != nil {
-		return nil, nil, errors.Join(err, client.Close())
+		return nil, nil, nil, errors.Join(err, client.Close())
 	}
-	server := NewServer("http://"+listener.Addr().String(), client, scopewardfosite.Options{})
+	server := NewServer(cmp.Or(base, "http://"+listener.Addr().String()), client, scopewardfosite.Options{})
 	web := &http.Server{Handler: server.Handler(), ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = web.Serve(listener)
 	}()
-	return server, func() {
+	return server, listener.Addr(), func() {
 		_ = web.Close()
 		<-done
 		_ = client.Close()
 	}, nil
 }
 
-func serveUntilStopped(ctx context.Context, listen, target string) error {
-	server, stop, err := serve(listen, target)
+func serveUntilStopped(ctx context.Context, listen, target, base, document string) error {
+	server, address, stop, err := serve(listen, target, base)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	if err := json.NewEncoder(os.Stdout).Encode(map[string]string{"url": server.base}); err != nil {
+	if document != "" {
+		var metadata map[string]any
+		if err := json.Unmarshal([]byte(document), &metadata); err != nil {
+			return err
+		}
+		server.store.Fetch = func(context.Context, string) (map[string]any, error) { return metadata, nil }
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(map[string]string{
+		"url": "http://" + address.String(), "register": "/oauth/register", "authorize": "/oauth/authorize", "token": "/oauth/token",
+	}); err != nil {
 		return err
 	}
 	<-ctx.Done()
@@ -112,7 +124,7 @@ func withScopeward(run func(target string) error) (err error) {
 // demonstrate does one login after another, step by step.
 func demonstrate(ctx context.Context) error {
 	return withScopeward(func(target string) error {
-		server, stop, err := serve("127.0.0.1:0", target)
+		server, _, stop, err := serve("127.0.0.1:0", target, "")
 		if err != nil {
 			return err
 		}

@@ -674,7 +674,9 @@ func TestTheProgramRuns(t *testing.T) {
 		"`openid mcp:read offline_access`",
 	})
 	decider := scopewardtest.Start(t, scopewardtest.Options{Policy: policy})
-	server := exec.Command(program, "-listen", "127.0.0.1:0", "-scopeward", decider.Target)
+	document := `{"client_id": "` + documentID + `", "redirect_uris": ["` + redirectURI + `"]}`
+	server := exec.Command(program,
+		"-listen", "127.0.0.1:0", "-scopeward", decider.Target, "-base", "https://auth.example.com", "-document", document)
 	lines, err := server.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -686,11 +688,20 @@ func TestTheProgramRuns(t *testing.T) {
 	if err := json.NewDecoder(lines).Decode(&first); err != nil {
 		t.Fatal(err)
 	}
-	client, err := NewLogin(first.URL).Register(t.Context(), "openid", nil)
+	login := NewLogin(first.URL)
+	client, err := login.Register(t.Context(), "openid", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	equal(t, client["scope"], any("openid offline_access"))
+	if uri := client["registration_client_uri"].(string); !strings.HasPrefix(uri, "https://auth.example.com/") {
+		t.Fatal(uri)
+	}
+	tokens, err := login.Login(t.Context(), documentID, "openid mcp:read", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, tokens["scope"], any("openid mcp:read"))
 	if err := server.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
