@@ -137,7 +137,10 @@ impl Load {
             let calls = self.calls * (at as u64 + 1);
             let out = tempfile::tempdir().unwrap();
             let file = out.path().join("callgrind");
-            let server = Process::start(callgrind::under(&command(), &file));
+            let mut command = callgrind::under(&command(), &file);
+            // With several, looking for work in vain counts too.
+            command.env("TOKIO_WORKER_THREADS", "1");
+            let server = Process::start(command);
             self.run(&server, calls).await;
             server.stop();
             *count = callgrind::total(&file);

@@ -260,7 +260,7 @@ impl ScopePolicy {
     pub async fn answer(
         &self,
         method: DecidingMethod,
-        head: CallHead,
+        head: &CallHead,
         message: Bytes,
     ) -> Result<Bytes, RpcError> {
         match method {
@@ -285,7 +285,7 @@ impl ScopePolicy {
     /// `respond` makes the answer into what is sent.
     async fn expand_call<T: Send + 'static>(
         &self,
-        head: CallHead,
+        head: &CallHead,
         received: Received<v1::ExpandRegistrationScopesRequest>,
         respond: impl Fn(Answer<'_>, &Active, Uuid) -> T + Copy + Send + 'static,
     ) -> Result<T, RpcError> {
@@ -302,6 +302,7 @@ impl ScopePolicy {
         if let Some(answered) = answered {
             return answered.wait().await;
         }
+        let head = head.clone();
         let elsewhere = move |service: &Self| {
             let (request, bytes) = received.read()?;
             let expand = |policy: &_| service.expand(&request, bytes, policy, head.call(), respond);
@@ -313,7 +314,7 @@ impl ScopePolicy {
     /// `respond` makes the answer into what is sent.
     async fn check_call<T: Send + 'static>(
         &self,
-        head: CallHead,
+        head: &CallHead,
         received: Received<v1::CheckAuthorizeScopesRequest>,
         respond: impl Fn(Answer<'_>, &Active, Uuid) -> T + Copy + Send + 'static,
     ) -> Result<T, RpcError> {
@@ -331,6 +332,7 @@ impl ScopePolicy {
         if let Some(answered) = answered {
             return answered.wait().await;
         }
+        let head = head.clone();
         let elsewhere = move |service: &Self| {
             let (request, bytes) = received.read()?;
             let check =
@@ -342,10 +344,9 @@ impl ScopePolicy {
 
     async fn batch_call(
         &self,
-        head: CallHead,
+        head: &CallHead,
         received: Received<v1::BatchCheckAuthorizeScopesRequest>,
     ) -> Result<BatchAnswer, RpcError> {
-        let head = Arc::new(head);
         let (checks, bytes) = received.read()?;
         if checks.len() > MAX_BATCH_ITEMS {
             let (field, actual) = ("checks".to_owned(), checks.len());
@@ -361,7 +362,7 @@ impl ScopePolicy {
         for (at, (check, bytes)) in checks.iter().enumerate() {
             let lookups = work::of_authorize(&policy.set, &call::authorize(check), MAX_LOOKUPS);
             let answered = if lookups > MAX_LOOKUPS {
-                let (head, policy, bytes) = (Arc::clone(&head), Arc::clone(&policy), *bytes);
+                let (head, policy, bytes) = (head.clone(), Arc::clone(&policy), *bytes);
                 let check = check.to_message();
                 let decide = move |service: &Self| {
                     let check = CheckRequestRef::of(&check);
@@ -405,7 +406,7 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::ExpandRegistrationScopesRequest>,
     ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        Ok(Response::new(self.expand_call(head, request.into(), convert::expand_response).await?))
+        Ok(Response::new(self.expand_call(&head, request.into(), convert::expand_response).await?))
     }
 
     async fn check_authorize_scopes(
@@ -413,7 +414,7 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::CheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        Ok(Response::new(self.check_call(head, request.into(), convert::check_response).await?))
+        Ok(Response::new(self.check_call(&head, request.into(), convert::check_response).await?))
     }
 
     async fn batch_check_authorize_scopes(
@@ -421,7 +422,7 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::BatchCheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::BatchCheckAuthorizeScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        Ok(Response::new(self.batch_call(head, request.into()).await?.into_response()?))
+        Ok(Response::new(self.batch_call(&head, request.into()).await?.into_response()?))
     }
 
     async fn describe_audience(
@@ -444,7 +445,7 @@ impl ScopePolicyService for ScopePolicy {
 }
 
 /// What came with a message.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct CallHead {
     /// The headers.
     pub headers: HeaderMap,

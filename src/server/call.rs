@@ -201,31 +201,39 @@ enum RoutedHead {
 }
 
 impl AdmittedCall {
-    async fn run(mut self, head: RoutedHead, body: RecvStream, origin: CallOrigin) {
-        let answered = async {
-            match head {
-                RoutedHead::Direct(method, headers) => self.answer(method, headers, body, origin).await,
-                RoutedHead::Generated(head) => Box::pin(self.serve(*head, body, origin)).await,
+    /// Not an `async fn`, which would have room for what it is given twice.
+    fn run(
+        mut self,
+        head: RoutedHead,
+        body: RecvStream,
+        origin: CallOrigin,
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            let answered = async {
+                match head {
+                    RoutedHead::Direct(method, headers) => self.answer(method, headers, body, origin).await,
+                    RoutedHead::Generated(head) => Box::pin(self.serve(*head, body, origin)).await,
+                }
+            };
+            // A panic is a fault of this call alone; the caller learns that there is no answer.
+            let ended = AssertUnwindSafe(answered).catch_unwind().await;
+            let path = self.limits.method.path.as_str();
+            let code = match ended {
+                Ok(Ok(code)) => code,
+                Ok(Err(Ended::Gone)) => {
+                    debug!(path, "the caller is gone");
+                    Code::Cancelled
+                }
+                Ok(Err(Ended::Status(status))) => self.refuse(status),
+                Err(_) => {
+                    error!(path, "a call panicked");
+                    self.refuse(RpcError::Internal.into())
+                }
+            };
+            // It may be on its way with the last bytes of an answer.
+            if let Some(held) = self.held {
+                held.end(code);
             }
-        };
-        // A panic is a fault of this call alone; the caller learns that there is no answer.
-        let ended = AssertUnwindSafe(answered).catch_unwind().await;
-        let path = self.limits.method.path.as_str();
-        let code = match ended {
-            Ok(Ok(code)) => code,
-            Ok(Err(Ended::Gone)) => {
-                debug!(path, "the caller is gone");
-                Code::Cancelled
-            }
-            Ok(Err(Ended::Status(status))) => self.refuse(status),
-            Err(_) => {
-                error!(path, "a call panicked");
-                self.refuse(RpcError::Internal.into())
-            }
-        };
-        // It may be on its way with the last bytes of an answer.
-        if let Some(held) = self.held {
-            held.end(code);
         }
     }
 
@@ -245,14 +253,16 @@ impl AdmittedCall {
     ) -> Result<Code, Ended> {
         let Self { connection, limits, respond, held } = self;
         let Calls { direct, limits: peer_limits, .. } = &connection.server;
-        let called = async {
-            let message = receive(&mut body, &limits.method, false, held);
-            let message = by(limits.message_deadline, message).await??;
-            let service = direct.as_ref().ok_or(RpcError::Internal)?;
-            let head = CallHead { headers, origin };
-            Ok(service.answer(method, head, message.slice(PREFIX_BYTES..)).await?)
+        let answer = {
+            let called = pin!(async {
+                let message = pin!(receive(&mut body, &limits.method, false, held));
+                let message = by(limits.message_deadline, message).await??;
+                let service = direct.as_ref().ok_or(RpcError::Internal)?;
+                let head = CallHead { headers, origin };
+                Ok(service.answer(method, &head, message.slice(PREFIX_BYTES..)).await?)
+            });
+            until(called, respond, limits.deadline).await?
         };
-        let answer = until(called, respond, limits.deadline).await?;
         send_answer(answer, respond, held, peer_limits.response_progress_timeout).await
     }
 
@@ -269,27 +279,29 @@ impl AdmittedCall {
         head.extensions.insert(origin);
         let names_encoding = head.headers.contains_key(ENCODING);
         let mut routes = connection.server.routes.clone();
-        let called = async {
-            if method.service == Service::Health {
-                // Calls without a place must not cost much while they wait.
-                let encoding = head.headers.remove(ENCODING);
-                head.headers = HeaderMap::new();
-                head.headers.extend(encoding.map(|encoding| (ENCODING, encoding)));
-            }
-            let (body, fault) = if method.kind == Streaming::BidiStream {
-                let messages = Messages::new(body, Arc::clone(method), names_encoding);
-                let fault = messages.fault();
-                (Body::new(messages), Some(fault))
-            } else {
-                let message = receive(&mut body, method, names_encoding, held);
-                (Body::new(Full::new(by(message_deadline, message).await??)), None)
-            };
-            match routes.call(Request::from_parts(head, body)).await {
-                Ok(response) => Ok((response, fault)),
-                Err(infallible) => match infallible {},
-            }
+        let (response, fault) = {
+            let called = pin!(async {
+                if method.service == Service::Health {
+                    // Calls without a place must not cost much while they wait.
+                    let encoding = head.headers.remove(ENCODING);
+                    head.headers = HeaderMap::new();
+                    head.headers.extend(encoding.map(|encoding| (ENCODING, encoding)));
+                }
+                let (body, fault) = if method.kind == Streaming::BidiStream {
+                    let messages = Messages::new(body, Arc::clone(method), names_encoding);
+                    let fault = messages.fault();
+                    (Body::new(messages), Some(fault))
+                } else {
+                    let message = pin!(receive(&mut body, method, names_encoding, held));
+                    (Body::new(Full::new(by(message_deadline, message).await??)), None)
+                };
+                match routes.call(Request::from_parts(head, body)).await {
+                    Ok(response) => Ok((response, fault)),
+                    Err(infallible) => match infallible {},
+                }
+            });
+            until(called, respond, deadline).await?
         };
-        let (response, fault) = until(called, respond, deadline).await?;
         let (head, body) = response.into_parts();
         let shared = head.extensions.get::<SharedBytes>().is_some();
         let head = Response::from_parts(head, ());
@@ -331,11 +343,10 @@ fn is_plain(head: &request::Parts) -> bool {
 
 /// What comes of `called`, unless the caller resets the call or `deadline` passes before.
 async fn until<T>(
-    called: impl Future<Output = Result<T, Ended>>,
+    mut called: Pin<&mut impl Future<Output = Result<T, Ended>>>,
     respond: &mut SendResponse<Chunk>,
     deadline: Instant,
 ) -> Result<T, Ended> {
-    let mut called = pin!(called);
     let mut timer = pin!(None);
     poll_fn(|cx| {
         // First, so that a call that never waits pays for nothing else.
@@ -351,8 +362,7 @@ async fn until<T>(
 }
 
 /// What comes of `future`, unless `deadline` passes before.
-async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Result<T, RpcError> {
-    let mut future = pin!(future);
+async fn by<T>(deadline: Instant, mut future: Pin<&mut impl Future<Output = T>>) -> Result<T, RpcError> {
     let mut timer = pin!(None);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Ok(done)),
