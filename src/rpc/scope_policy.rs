@@ -390,11 +390,13 @@ impl ScopePolicy {
                 Err(error) => batch.push_error(&error),
             }
         }
+        let mut failed = Vec::new();
         for (at, durable) in records {
             if durable.await.is_err() {
-                batch.fail(at, &RpcError::AuditNotDurable);
+                failed.push(at);
             }
         }
+        batch.fail(&failed, &RpcError::AuditNotDurable);
         Ok(batch)
     }
 }
