@@ -179,7 +179,8 @@ export class Browser {
       const answer = await fetch(url, { redirect: "manual", headers, ...(body === undefined ? {} : { method: "POST", body }) });
       for (const line of answer.headers.getSetCookie()) this.#keep(line);
       const page = await answer.text();
-      const location = answer.headers.get("location");
+      // Better Auth answers a fetch with JSON, for a script that goes there.
+      const location = answer.headers.get("location") ?? (page.startsWith('{"redirect":true') ? JSON.parse(page).url : null);
       if (location !== null) {
         url = new URL(location, url).href;
         body = undefined;
@@ -290,7 +291,7 @@ export async function main(example, file) {
     options: { serve: { type: "boolean" }, port: { type: "string", default: "0" }, scopeward: { type: "string" } },
   });
   const service = values.scopeward === undefined ? await scopeward() : { target: values.scopeward, close: async () => {} };
-  const server = await served(example, new Client(service.target), Number(values.port));
+  const server = await served(example, new Client(service.target, { deadline: 5000 }), Number(values.port));
   try {
     if (values.serve === true) {
       console.log(JSON.stringify({ url: server.base, scopeward: service.target }));

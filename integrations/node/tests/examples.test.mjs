@@ -22,7 +22,7 @@ const PRINTED = [
 ];
 const options = { env: { ...env, SCOPEWARD_BIN: binary() } };
 
-for (const name of ["oidc-provider", "mcp-sdk"]) {
+for (const name of ["oidc-provider", "mcp-sdk", "better-auth"]) {
   const file = join(PACKAGE, "examples", `${name}.mjs`);
 
   test(`the example of ${name} runs`, async () => {

@@ -1,0 +1,220 @@
+// Makes the OAuth provider of Better Auth ask Scopeward.
+//
+//     plugins: [jwt(), withScopeward(oauthProvider({ ... }), client)]
+//
+// The plugin reads the stored client again wherever it compares scopes, and stores all scopes that it knows whatever a client asked
+// for. So this answers both in the adapter of the database: a new client is stored with the answer, and while an authorize request is
+// handled its client holds what was granted to that request, and nothing where nothing was decided.
+
+import { tryGetCurrentAuthEndpointContext } from "@better-auth/core/context";
+import type { oauthProvider } from "@better-auth/oauth-provider";
+import { APIError, createAuthMiddleware } from "better-auth/api";
+
+import { loginId, retryAfter, sourceOf, type AdapterOptions } from "./adapter.js";
+import { OAuthClient, type ClientSource } from "./answers.js";
+import type { Client } from "./client.js";
+import { Denied, Unavailable } from "./errors.js";
+
+type Plugin = ReturnType<typeof oauthProvider>;
+
+/** A row of the table of clients, as far as it matters here. */
+export interface StoredClient {
+  readonly clientId: string;
+  readonly scopes?: readonly string[] | null;
+  readonly redirectUris?: readonly string[] | null;
+  /** Set for a client of a metadata document. */
+  readonly clientDiscoveryId?: string | null;
+  readonly name?: string | null;
+  readonly softwareId?: string | null;
+  readonly softwareVersion?: string | null;
+  readonly grantTypes?: readonly string[] | null;
+  readonly applicationType?: string | null;
+}
+
+interface Decision {
+  /** Of a registration: the scope as received. */
+  readonly requested?: string | undefined;
+  /** Of an authorize request: what is granted. */
+  readonly granted?: readonly string[];
+}
+
+interface Adapter {
+  findOne(query: { model: string; where: unknown }): Promise<StoredClient | null>;
+  create(query: { model: string; data: Record<string, unknown> }): Promise<unknown>;
+  update(query: { model: string; where: unknown; update: Record<string, unknown> }): Promise<unknown>;
+  transaction(callback: (adapter: Adapter) => Promise<unknown>): Promise<unknown>;
+}
+
+interface EndpointContext {
+  readonly path?: string;
+  readonly body?: Record<string, unknown>;
+  readonly scopeward?: Decision;
+}
+
+const AUTHORIZE = "/oauth2/authorize";
+/** By whoever may register, and by a user who is logged in. */
+const REGISTRATIONS = new Set(["/oauth2/register", "/oauth2/create-client"]);
+const UPDATE = "/oauth2/update-client";
+const TOKEN = "/oauth2/token";
+
+/**
+ * The plugin, with its scopes decided by Scopeward.
+ *
+ * @param plugin What `oauthProvider` has made.
+ * @param client Kept by the plugin; close it when the server ends.
+ * @throws {RangeError} for `cachedTrustedClients` or `requestUriResolver`, which pass by what is asked here.
+ */
+export function withScopeward<P extends Plugin>(plugin: P, client: Client, options: AdapterOptions<StoredClient> = {}): P {
+  const settings = plugin.options as {
+    scopes?: readonly string[];
+    cachedTrustedClients?: Set<string>;
+    requestUriResolver?: unknown;
+    schema?: { oauthClient?: { modelName?: string } };
+  };
+  if ((settings.cachedTrustedClients?.size ?? 0) > 0) throw new RangeError("`cachedTrustedClients` are not asked for: leave it out");
+  if (settings.requestUriResolver !== undefined) throw new RangeError("`requestUriResolver` is not supported: its requests are resolved after they are decided");
+  const models = new Set(["oauthClient", settings.schema?.oauthClient?.modelName]);
+  const { audience } = options;
+  const sourceOfClient = options.clientSource ?? ((stored): ClientSource => (stored.clientDiscoveryId ? "cimd" : sourceOf(stored.clientId)));
+  let database: Adapter | undefined;
+
+  function current(): EndpointContext {
+    return (tryGetCurrentAuthEndpointContext() ?? {}) as EndpointContext;
+  }
+
+  /** The row as the endpoint that runs may see it. */
+  function seen<T>(model: string, row: T): T {
+    if (!models.has(model) || row === null || typeof row !== "object") return row;
+    const { path, body, scopeward } = current();
+    if (path === AUTHORIZE) return { ...row, scopes: scopeward?.granted ?? [] };
+    const isDecided = body?.["grant_type"] === "authorization_code" || body?.["grant_type"] === "refresh_token";
+    return path === TOKEN && isDecided ? { ...row, scopes: null } : row;
+  }
+
+  /** The members of a row with the answer of the policy for its scopes. `previous` is the row that they replace. */
+  async function answered(data: Record<string, unknown>, requested: string | undefined, previous?: StoredClient): Promise<Record<string, unknown>> {
+    try {
+      const { scope } = await client.expandRegistrationScopes({
+        scope: requested,
+        client: about({ ...previous, ...(data as unknown as StoredClient) }, "dcr"),
+        audiences: audience,
+        previousScope: previous?.scopes?.join(" "),
+      });
+      const scopes = scope.split(" ");
+      const unknown = scopes.filter((token) => settings.scopes?.includes(token) !== true);
+      if (unknown.length > 0) {
+        throw new Unavailable(`\`scopes\` of the plugin lacks ${unknown.join(" ")}`, { code: "FAILED_PRECONDITION", kind: "registration" });
+      }
+      return { ...data, scopes };
+    } catch (failure) {
+      throw apiError(failure);
+    }
+  }
+
+  function asking(adapter: Adapter): Adapter {
+    const members: Adapter = {
+      findOne: async (query) => seen(query.model, await adapter.findOne(query)),
+      create: async (query) => {
+        const { path = "", scopeward } = current();
+        const isAsked = models.has(query.model) && REGISTRATIONS.has(path);
+        const data = isAsked ? await answered(query.data, scopeward?.requested) : query.data;
+        return seen(query.model, await adapter.create({ ...query, data }));
+      },
+      update: async (query) => {
+        const { scopes } = query.update;
+        const isAsked = models.has(query.model) && current().path === UPDATE && Array.isArray(scopes);
+        const previous = isAsked ? ((await adapter.findOne({ model: query.model, where: query.where })) ?? undefined) : undefined;
+        const update = isAsked ? await answered(query.update, scopes.join(" "), previous) : query.update;
+        return seen(query.model, await adapter.update({ ...query, update }));
+      },
+      transaction: (callback) => adapter.transaction((transaction) => callback(asking(transaction))),
+    };
+    return { ...adapter, ...members };
+  }
+
+  const init: NonNullable<P["init"]> = async (context) => {
+    database = context.adapter as unknown as Adapter;
+    const result = (await plugin.init?.(context)) as { context?: object } | undefined;
+    return { ...result, context: { ...result?.context, adapter: asking(database) } } as never;
+  };
+
+  const register = createAuthMiddleware(async (ctx) => {
+    const { scope } = (ctx.body ?? {}) as { scope?: unknown };
+    if (scope !== undefined && typeof scope !== "string") return; // refused by the plugin
+    // Decided when everything else was checked, so the plugin sees no scope until then.
+    return { context: { body: { ...ctx.body, scope: "" }, scopeward: { requested: scope } } };
+  });
+
+  const authorize = createAuthMiddleware(async (ctx) => {
+    const { authorizeSettings } = ctx as unknown as { authorizeSettings?: { isAuthorize?: boolean } };
+    const isForm = ctx.request?.method === "POST" && authorizeSettings === undefined;
+    const parameters = ((isForm ? ctx.body : ctx.query) ?? {}) as Record<string, unknown>;
+    const { client_id: clientId, redirect_uri: redirectUri, state, scope } = parameters;
+    if (typeof clientId !== "string" || (scope !== undefined && typeof scope !== "string")) return; // refused by the plugin
+    const where = [{ field: "clientId", value: clientId }];
+    const row = (await database?.findOne({ model: settings.schema?.oauthClient?.modelName ?? "oauthClient", where })) ?? undefined;
+    if (row === undefined && sourceOf(clientId) !== "cimd") return;
+    const stored = row ?? { clientId, clientDiscoveryId: "unknown" };
+    const isRegistered = row?.redirectUris?.some((uri) => isSameRedirectUri(uri, redirectUri)) === true;
+    if (row !== undefined && !isRegistered) throw new APIError("BAD_REQUEST", { error: "invalid_redirect", error_description: "invalid redirect uri" });
+    const source = sourceOfClient(stored);
+    const { code_challenge, nonce, resource } = parameters;
+    try {
+      const answer = await client.checkAuthorizeScopes({
+        scope,
+        registeredScope: source === "dcr" ? stored.scopes?.join(" ") : undefined,
+        audiences: resource === undefined ? audience : [resource].flat().map(String),
+        client: about(stored, source),
+        correlationId: loginId(clientId, redirectUri, state, code_challenge, nonce),
+      });
+      const decided = { ...parameters, scope: answer.scope };
+      return { context: { ...(isForm ? { body: decided } : { query: decided }), scopeward: { granted: answer.scope.split(" ") } } };
+    } catch (failure) {
+      if (!(failure instanceof Denied) && !(failure instanceof Unavailable)) throw failure;
+      if (!isRegistered) throw apiError(failure); // never to a redirect URI that nobody has checked
+      const url = new URL(String(redirectUri));
+      const issuer = ctx.context.options.plugins?.find(({ id }) => id === "jwt")?.options as { jwt?: { issuer?: string } } | undefined;
+      for (const [name, value] of Object.entries(failure.oauthError())) url.searchParams.set(name, value);
+      if (typeof state === "string") url.searchParams.set("state", state);
+      url.searchParams.set("iss", issuer?.jwt?.issuer ?? ctx.context.baseURL);
+      const isFetch = ctx.request?.headers.get("sec-fetch-mode") === "cors" || ctx.headers?.get("accept")?.includes("application/json") === true;
+      if (isFetch) return { redirect: true, url: url.href }; // as the plugin does
+      throw ctx.redirect(url.href);
+    }
+  });
+
+  const before = [
+    ...(plugin.hooks?.before ?? []),
+    { matcher: ({ path = "" }: EndpointContext) => REGISTRATIONS.has(path), handler: register },
+    { matcher: (ctx: EndpointContext) => ctx.path === AUTHORIZE, handler: authorize },
+  ];
+  return { ...plugin, init, hooks: { ...plugin.hooks, before } };
+}
+
+function about(stored: StoredClient, source: ClientSource): OAuthClient {
+  return {
+    clientId: stored.clientId,
+    source,
+    clientName: stored.name ?? "",
+    softwareId: stored.softwareId ?? "",
+    softwareVersion: stored.softwareVersion ?? "",
+    redirectUris: stored.redirectUris ?? [],
+    grantTypes: stored.grantTypes ?? [],
+    applicationType: stored.applicationType ?? "",
+  };
+}
+
+/** Whether the plugin will take it too: equal, or http on loopback with another port (RFC 8252 section 7.3). */
+function isSameRedirectUri(registered: string, requested: unknown): boolean {
+  if (registered === requested) return true;
+  const withoutPort = /^(http:\/\/(?:localhost|127\.0\.0\.1|\[::1\]))(?::\d*)?(?=[/?]|$)([^#]*)$/;
+  const [own, other] = [withoutPort.exec(registered), withoutPort.exec(String(requested))];
+  return own !== null && other !== null && own[1] === other[1] && own[2] === other[2];
+}
+
+function apiError(failure: unknown): unknown {
+  if (!(failure instanceof Denied) && !(failure instanceof Unavailable)) return failure;
+  const status = ({ 400: "BAD_REQUEST", 500: "INTERNAL_SERVER_ERROR", 503: "SERVICE_UNAVAILABLE" } as const)[failure.httpStatus];
+  const headers = failure instanceof Unavailable ? { "Retry-After": retryAfter(failure) } : {};
+  return Object.assign(new APIError(status, { ...failure.oauthError() }, headers), { cause: failure });
+}
