@@ -6,8 +6,8 @@ from typing import Any
 
 import demo
 from fastmcp import FastMCP
-from fastmcp.server.auth.auth import ClientRegistrationOptions
 from fastmcp.server.auth.providers.in_memory import InMemoryOAuthProvider
+from mcp.server.auth.settings import ClientRegistrationOptions
 
 from scopeward import AsyncClient
 from scopeward.fastmcp import with_scopeward

@@ -55,5 +55,7 @@ def test_wrong_code_with_adapters_is_found_by_the_type_checker(tmp_path: Path) -
         "mcp.with_scopeward(provider, scopeward.AsyncClient(), client_source=lambda client: 'dynamic')": "arg-type",
     }
     wrong.write_text("\n".join(lines))
-    found = dict(re.findall(r"wrong\.py:(\d+): error: .*\[([a-z-]+)\]$", check_strictly(wrong).stdout, re.MULTILINE))
+    found: dict[str, str] = {}
+    for line, code in re.findall(r"wrong\.py:(\d+): error: .*\[([a-z-]+)\]$", check_strictly(wrong).stdout, re.MULTILINE):
+        found.setdefault(line, code)
     assert found == {str(number): code for number, code in enumerate(lines.values(), 1) if code}
