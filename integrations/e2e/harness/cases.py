@@ -62,8 +62,8 @@ def gets(*wanted: str) -> Callable[[World], str | None]:
 
 def gets_defaults(world: World) -> str | None:
     """If nothing was asked for; some clients have scopes of their own for that case."""
-    record = world.record
-    is_silent = not any(found.scope for found in [*record.registrations, *record.authorizations])
+    registered = any(found.scope for found in world.record.registrations)
+    is_silent = not registered and not any(found.scope for found in world.record.authorizations)
     return gets("openid", "mcp:read", "offline_access")(world) if is_silent else None
 
 
