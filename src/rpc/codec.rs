@@ -1,7 +1,7 @@
 //! The codec of our messages: protobuf, where a request that cannot be decoded is an INVALID_ARGUMENT of ours.
 //!
 //! How large a message may be is checked before it gets here, from its length prefix. Generated services leave encoding to
-//! `tonic_prost`; [`frame`] is for calls that are answered without one.
+//! `tonic_prost`; `frame` is for calls that are answered without one.
 
 use std::marker::PhantomData;
 

@@ -9,7 +9,7 @@ use crate::escape::shown;
 /// Something inside a policy folder that cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReadProblem {
-    /// The file or folder, named like [`SourceFile::path`]; bytes outside UTF-8 are replaced.
+    /// The file or folder, named like [`SourceFile::path`](super::SourceFile::path); bytes outside UTF-8 are replaced.
     pub path: Arc<str>,
     /// What is wrong with it.
     pub kind: ProblemKind,
@@ -36,7 +36,7 @@ pub enum ProblemKind {
         /// What it is instead.
         kind: FileKind,
     },
-    /// Over [`MAX_FILE_BYTES`]; it was not read.
+    /// Over [`MAX_FILE_BYTES`](super::MAX_FILE_BYTES); it was not read.
     #[error("has {size} bytes; at most {limit} are read")]
     TooLarge {
         /// Its size in bytes.
@@ -44,7 +44,7 @@ pub enum ProblemKind {
         /// The limit in bytes, itself allowed.
         limit: u64,
     },
-    /// The first file, in the order of the paths, that brings the sum over [`MAX_TOTAL_BYTES`].
+    /// The first file, in the order of the paths, that brings the sum over [`MAX_TOTAL_BYTES`](super::MAX_TOTAL_BYTES).
     #[error("brings the policy to {size} bytes; at most {limit} are read")]
     SetTooLarge {
         /// The size of all files in bytes.
@@ -52,13 +52,13 @@ pub enum ProblemKind {
         /// The limit in bytes, itself allowed.
         limit: u64,
     },
-    /// Over [`MAX_FILES`]; the rest was not looked at.
+    /// Over [`MAX_FILES`](super::MAX_FILES); the rest was not looked at.
     #[error("holds the policy's files and folders beyond {limit}, which is the most")]
     TooManyFiles {
         /// The limit, itself allowed.
         limit: usize,
     },
-    /// Over [`MAX_DEPTH`]; the folder was not looked into.
+    /// Over [`MAX_DEPTH`](super::MAX_DEPTH); the folder was not looked into.
     #[error("is nested more than {limit} folders deep")]
     TooDeep {
         /// The limit, itself allowed.
