@@ -296,7 +296,7 @@ impl Storm {
     fn begin(policies: &Path, files: Option<usize>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (ending, policies) = (Arc::clone(&stop), policies.to_owned());
-        let small = std::fs::read_to_string(policies.join("mcp.yaml")).unwrap();
+        let small = question::policy();
         let editor = std::thread::spawn(move || {
             let mut count = 0;
             while !ending.load(Ordering::Relaxed) {
