@@ -32,6 +32,10 @@ if [[ -z ${E2E_NODE:-} ]]; then # names a built integrations/node
     npm ci --silent --no-progress --ignore-scripts --prefix ../node
     npm run --silent build --prefix ../node
 fi
+# Where there is no Go, there is no server made with fosite.
+if command -v go >/dev/null; then
+    go -C ../go/fosite build -o "$venvs/fosite-example" ./example
+fi
 
 export MYPY_CACHE_DIR=$venvs/mypy-cache MYPYPATH=harness:../python/tests:../python/examples
 "$venvs/test/bin/mypy" --strict --explicit-package-bases --ignore-missing-imports harness
@@ -47,7 +51,9 @@ case $mode in
         "$venvs/test/bin/python" harness/table.py --check
         # All clients but those in Rust, which take minutes to compile.
         run --servers mcp_sdk --clients ts-1.20,ts-1.25,ts-1.32,ts-2.4,py-1.30,py-2.3
-        run --servers fastmcp_own,fastmcp_proxy,authlib_flask,authlib_starlette,django_toolkit --clients ts-1.25,py-2.3
+        others=fastmcp_own,fastmcp_proxy,authlib_flask,authlib_starlette,django_toolkit
+        [[ ! -x $venvs/fosite-example ]] || others+=,fosite
+        run --servers "$others" --clients ts-1.25,py-2.3
         # The run must fail where the server does not ask, and where it does not heed the answer.
         run --servers mcp_sdk,authlib_flask --clients ts-1.25 --cases narrow-wide,absent,step-up,forbidden --fault no-adapter
         run --servers mcp_sdk,authlib_flask --clients ts-1.25 --cases over-ask,empty-challenge,policy-edit --fault ignore-answer

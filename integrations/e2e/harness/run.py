@@ -46,6 +46,10 @@ def _node_server(title: str, name: str, *, has_documents: bool) -> Server:
     return Server(title, ["node", str(HERE / "servers/node_server.mjs"), name], has_documents)
 
 
+def _program(title: str, name: str) -> Server:
+    return Server(title, [sys.executable, str(HERE / "servers/program_server.py"), name])
+
+
 SERVERS = {
     "mcp_sdk": _python_server("MCP Python SDK", "mcp_sdk"),
     "fastmcp_own": _python_server("FastMCP, own provider", "fastmcp_own"),
@@ -55,6 +59,7 @@ SERVERS = {
     "django_toolkit": _python_server("django-oauth-toolkit", "django_toolkit"),
     "oidc-provider": _node_server("oidc-provider", "oidc-provider", has_documents=True),
     "mcp-sdk": _node_server("MCP TypeScript SDK", "mcp-sdk", has_documents=False),
+    "fosite": _program("fosite", "fosite"),
 }
 
 

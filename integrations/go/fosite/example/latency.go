@@ -16,12 +16,12 @@ import (
 // measure prints how long the authorize endpoint takes with and without the question, and the question alone, cold and warm.
 func measure(ctx context.Context, logins int) error {
 	return withScopeward(func(target string) error {
-		asking, _, stop, err := serve("127.0.0.1:0", target, "")
+		asking, _, stop, err := serve("127.0.0.1:0", target, "", 0)
 		if err != nil {
 			return err
 		}
 		defer stop()
-		plain, _, stopPlain, err := serve("127.0.0.1:0", target, "")
+		plain, _, stopPlain, err := serve("127.0.0.1:0", target, "", 0)
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,7 @@
 //
 // Without arguments it starts Scopeward (the binary that SCOPEWARD_BIN names, or scopeward of the path), the server and a client that
 // logs in, and prints each step. With -listen it serves until it is stopped, asks the Scopeward at -scopeward, and prints its URL and
-// its endpoints as one line of JSON; -base and -document are for tests that put something in front of it.
+// its endpoints as one line of JSON; -base, -deadline and -document are for tests that put something in front of it.
 package main
 
 import (
@@ -42,6 +42,7 @@ func main() {
 	target := flag.String("scopeward", scopeward.DefaultTarget, "where Scopeward is")
 	base := flag.String("base", "", "the URL that clients use, if it is not that of the listener")
 	document := flag.String("document", "", "a metadata document as JSON, in the place of those that would be fetched")
+	deadline := flag.Duration("deadline", 0, "how long a question may take, 0 for the default of the client")
 	latency := flag.Int("latency", 0, "measure this many logins with and without the question, in place of the demonstration")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -49,7 +50,7 @@ func main() {
 	var err error
 	switch {
 	case *listen != "":
-		err = serveUntilStopped(ctx, *listen, *target, *base, *document)
+		err = serveUntilStopped(ctx, *listen, *target, *base, *document, *deadline)
 	case *latency > 0:
 		err = measure(ctx, *latency)
 	default:
@@ -60,9 +61,10 @@ func main() {
 	}
 }
 
-// serve runs a server until the returned function is called. Its issuer is the base, or where it listens if that is empty.
-func serve(listen, target, base string) (*Server, net.Addr, func(), error) {
-	client, err := scopeward.New(scopeward.Config{Targets: []string{target}})
+// serve runs a server until the returned function is called. Its issuer is the base, or where it listens if that is empty; 0 is the
+// deadline that the client has by default.
+func serve(listen, target, base string, deadline time.Duration) (*Server, net.Addr, func(), error) {
+	client, err := scopeward.New(scopeward.Config{Targets: []string{target}, Deadline: deadline})
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -84,8 +86,8 @@ func serve(listen, target, base string) (*Server, net.Addr, func(), error) {
 	}, nil
 }
 
-func serveUntilStopped(ctx context.Context, listen, target, base, document string) error {
-	server, address, stop, err := serve(listen, target, base)
+func serveUntilStopped(ctx context.Context, listen, target, base, document string, deadline time.Duration) error {
+	server, address, stop, err := serve(listen, target, base, deadline)
 	if err != nil {
 		return err
 	}
@@ -124,7 +126,7 @@ func withScopeward(run func(target string) error) (err error) {
 // demonstrate does one login after another, step by step.
 func demonstrate(ctx context.Context) error {
 	return withScopeward(func(target string) error {
-		server, _, stop, err := serve("127.0.0.1:0", target, "")
+		server, _, stop, err := serve("127.0.0.1:0", target, "", 0)
 		if err != nil {
 			return err
 		}
