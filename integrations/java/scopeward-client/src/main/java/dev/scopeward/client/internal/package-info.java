@@ -1,0 +1,2 @@
+/** What gRPC loads by name. Not for use. */
+package dev.scopeward.client.internal;
