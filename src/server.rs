@@ -46,6 +46,7 @@ pub mod access;
 pub mod admin;
 pub mod app;
 mod audit_health;
+mod background;
 mod call;
 pub mod config;
 mod connection;

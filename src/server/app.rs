@@ -14,12 +14,12 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
-use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::access::{AccessError, AccessFollower, Gate, Reach};
 use super::audit_health::{Show, log_start};
+use super::background::in_background;
 use super::config::{AuditSettings, Config, ServerSettings};
 use super::console::Console;
 use super::console::served::Served;
@@ -86,12 +86,12 @@ pub enum AppError {
     #[error("could not use the files of TLS for traces: {0}")]
     Traces(TlsError),
     /// A step of the start panicked.
-    #[error("{step} failed: {source}")]
+    #[error("{step} failed: {how}")]
     Start {
         /// Which one.
         step: &'static str,
         /// How.
-        source: JoinError,
+        how: String,
     },
     /// Signals cannot be caught.
     #[error("could not catch signals: {0}")]
@@ -322,14 +322,16 @@ impl App {
         if let Some(served) = &served {
             reloader = reloader.shown_by(Arc::clone(served));
         }
+        let reloader = blocking("the first load", move || reloader.start().map(|()| reloader)).await??;
         let mut folders = FolderWatch::new(hints.clone());
-        let (reloader, folders) = blocking("the first load", move || {
+        // In the background, since the thread that takes events is one like the one that asks for them.
+        let (reloader, folders) = in_background("watch", move || {
             // What falls between the two is seen by the first look of the task.
-            reloader.start()?;
             folders.arm(reloader.watch_targets());
-            Ok::<_, StartError>((reloader, folders))
+            (reloader, folders)
         })
-        .await??;
+        .await
+        .map_err(|error| AppError::Start { step: "watching the policy", how: error.to_string() })?;
         Ok(Self {
             config,
             listeners,
@@ -548,5 +550,5 @@ async fn blocking<T: Send + 'static>(
     step: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, AppError> {
-    tokio::task::spawn_blocking(work).await.map_err(|source| AppError::Start { step, source })
+    tokio::task::spawn_blocking(work).await.map_err(|error| AppError::Start { step, how: error.to_string() })
 }

@@ -1,4 +1,4 @@
-//! Gives memory that is free back to the system. The one file with `unsafe` code, see ADR 12.
+//! Gives memory back to the system that is free, or can be had again. The one file with `unsafe` code, see ADR 12.
 
 /// Free memory at the end of an arena that is kept for later, and the size from which a block has pages of
 /// its own, in bytes.
@@ -34,6 +34,52 @@ pub(super) fn give_back() {
     }
 }
 
+/// Takes the pages of the program itself out of this process's memory, those that are never written: code and constants. Most were
+/// needed by the start alone. A page that is needed again comes from the page cache, which takes microseconds.
+#[cfg(target_os = "linux")]
+pub(super) fn forget_program() {
+    #[expect(unsafe_code, reason = "there is no safe function for it")]
+    // SAFETY: the function may be called at any time, and calls back before it returns.
+    unsafe {
+        libc::dl_iterate_phdr(Some(forget_segments), std::ptr::null_mut());
+    }
+}
+
+/// Called with the first object that is loaded, which is the program; ends there.
+#[cfg(target_os = "linux")]
+extern "C" fn forget_segments(
+    object: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    _data: *mut libc::c_void,
+) -> libc::c_int {
+    let page = rustix::param::page_size();
+    #[expect(unsafe_code, reason = "there is no safe function for it")]
+    // SAFETY: the object and its headers are valid during the call (dl_iterate_phdr(3)). The pages that are
+    // given back are whole ones of segments that are mapped from a file and not writable, so that what is in them is what the
+    // file has: relocations are in writable segments, since linkers refuse others (`-z text`). Other threads that
+    // read or run them wait for the page. Where the system cannot do it, the call fails and nothing happens.
+    unsafe {
+        let Some(object) = object.as_ref() else { return 1 };
+        let headers = std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into());
+        for header in headers {
+            if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
+                continue;
+            }
+            let start = (object.dlpi_addr + header.p_vaddr) as usize;
+            let (first, end) =
+                (start.next_multiple_of(page), (start + header.p_memsz as usize) / page * page);
+            if first < end {
+                libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_DONTNEED);
+            }
+        }
+    }
+    1
+}
+
+/// Does nothing: how a program is mapped is known of Linux alone.
+#[cfg(not(target_os = "linux"))]
+pub(super) const fn forget_program() {}
+
 /// Does nothing: the allocator has rules of its own.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub const fn keep_little() {}
@@ -41,3 +87,27 @@ pub const fn keep_little() {}
 /// Does nothing: the allocator has rules of its own.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(super) const fn give_back() {}
+
+#[cfg(test)]
+mod tests {
+    /// KiB in memory of the code of this program.
+    #[cfg(target_os = "linux")]
+    fn resident_code() -> u64 {
+        let program = std::env::current_exe().unwrap();
+        let program = program.to_str().unwrap();
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let code = maps.lines().skip_while(|line| !(line.contains(" r-xp ") && line.ends_with(program)));
+        let resident = code.filter_map(|line| line.strip_prefix("Rss:")).next().unwrap();
+        resident.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn code_that_was_run_is_forgotten_and_runs_again() {
+        let before = resident_code();
+        super::forget_program();
+        let after = resident_code();
+        assert!(after < before, "{before} KiB before, {after} after");
+        assert_eq!(crate::hex::encode(&[0xab]), "ab");
+    }
+}

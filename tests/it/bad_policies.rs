@@ -57,7 +57,7 @@ impl Server {
         }
     }
 
-    /// A line of `/proc/PID/status` in bytes, such as `VmRSS`, or the peak `VmHWM`.
+    /// A line of `/proc/PID/status` in bytes, such as `VmRSS`, what of it is no file, `RssAnon`, or the peak `VmHWM`.
     fn memory(&self, line: &str) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':')).unwrap();
@@ -124,7 +124,7 @@ async fn a_rejected_policy_costs_little() {
     fs::create_dir(&policies).unwrap();
     fs::write(policies.join("mcp.yaml"), POLICY).unwrap();
     let mut server = Server::start(folder.path()).await;
-    let idle = server.memory("VmRSS");
+    let idle = server.memory("RssAnon");
     let mib = |bytes: u64| bytes >> 20;
     for (what, files) in bad().into_iter().take(if is_full { usize::MAX } else { 2 }) {
         let before = server.memory("VmRSS");
@@ -146,13 +146,13 @@ async fn a_rejected_policy_costs_little() {
         server.when(|status| status.last_attempt.as_ref().is_some_and(|last| last.accepted)).await;
         let peak = server.memory("VmHWM");
         // Memory is given back after the status is there.
-        let mut after = server.memory("VmRSS");
+        let mut after = server.memory("RssAnon");
         for _ in 0..100 {
             if after.saturating_sub(idle) <= KEPT {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
-            after = server.memory("VmRSS");
+            after = server.memory("RssAnon");
         }
         println!("{what}: {} MiB before, {} at most, {} after", mib(before), mib(peak), mib(after));
         assert!(peak.saturating_sub(before) <= MOST + 2 * bytes, "{what}: {} MiB", mib(peak - before));

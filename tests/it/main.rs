@@ -34,6 +34,7 @@ mod docs;
 mod drain;
 mod findings;
 mod harness;
+mod idle;
 mod last_good;
 mod layering;
 mod limits;

@@ -37,7 +37,7 @@ impl Held {
             line.split_whitespace().nth(1).unwrap().parse().unwrap()
         };
         let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
-        Self { resident_kib: number("VmRSS:"), descriptors, threads: number("Threads:") }
+        Self { resident_kib: number("RssAnon:"), descriptors, threads: number("Threads:") }
     }
 }
 

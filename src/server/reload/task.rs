@@ -1,14 +1,16 @@
 //! The task that waits for a reason to look at the policy files, and has them looked at.
 
 use std::fs;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Reloader, SavingOutcome};
+use super::{Reloader, SavingJob, SavingOutcome};
+use crate::server::background::{BackgroundError, in_background};
+use crate::server::memory;
 use crate::server::metrics::Metrics;
 use crate::server::task_request::TaskRequestListener;
 use crate::status::{StatusTracker, kind};
@@ -34,14 +36,15 @@ impl Task {
     /// Looks until it is told to stop. What was accepted is on disk when this ends, if it can be written.
     ///
     /// # Errors
-    /// A look panicked, or the writing of the last good policy.
-    pub(in crate::server) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
+    /// A look panicked or could not begin, or the writing of the last good policy.
+    pub(in crate::server) async fn run(self, stop: CancellationToken) -> Result<(), BackgroundError> {
         let Self { mut reloader, mut folders, hints, mut rereads, tracker, metrics } = self;
         let mut state = WatchState::Events;
         // The folders were armed by the first load already: look once more for what happened since.
         hints.hint();
         let mut planned: Option<Instant> = None;
-        let mut saving: Option<JoinHandle<SavingOutcome>> = None;
+        let mut saving: Option<Saving> = None;
+        let mut is_first = true;
         'looks: loop {
             if *folders.state() != state {
                 state = folders.state().clone();
@@ -61,13 +64,13 @@ impl Task {
             // Done once it is dropped, after the look.
             let _request = loop {
                 if saving.is_none() {
-                    saving = reloader.start_saving().map(|job| spawn_blocking(move || job.run()));
+                    saving = reloader.start_saving().map(save);
                 }
                 tokio::select! {
                     () = stop.cancelled() => break 'looks,
                     outcome = finished(&mut saving) => {
                         saving = None;
-                        reloader.saved(outcome?);
+                        reloader = saved(reloader, outcome?).await?;
                     }
                     () = due(reloader.next_saving()) => {}
                     _ = &mut reason => break None,
@@ -75,7 +78,8 @@ impl Task {
                 }
             };
             let (tracker, events) = (Arc::clone(&tracker), hints.clone());
-            (reloader, folders, planned) = spawn_blocking(move || {
+            let is_start = std::mem::take(&mut is_first);
+            (reloader, folders, planned) = in_background("reload", move || {
                 let mut planned = None;
                 // A directory that was moved away and back has lost its watch: it has to have one before the look.
                 folders.before_walk(reloader.watch_targets());
@@ -91,18 +95,38 @@ impl Task {
                     let fixed = fixed.map(|message| ("SingleFileMount", message));
                     tracker.toggle(kind::POLICY_SOURCE_STATIC, fixed, SystemTime::now());
                 }
+                if is_start {
+                    // Everything runs that has to be started.
+                    memory::forget_program();
+                }
                 (reloader, folders, planned)
             })
             .await?;
         }
         if let Some(saving) = saving {
-            reloader.saved(saving.await?);
+            reloader = saved(reloader, saving.await?).await?;
         }
         if let Some(job) = reloader.start_saving() {
-            reloader.saved(spawn_blocking(move || job.run()).await?);
+            saved(reloader, save(job).await?).await?;
         }
         Ok(())
     }
+}
+
+/// A last good policy that is being written.
+type Saving = Pin<Box<dyn Future<Output = Result<SavingOutcome, BackgroundError>> + Send>>;
+
+fn save(job: SavingJob) -> Saving {
+    Box::pin(in_background("last-good", move || job.run()))
+}
+
+/// Hands an outcome over, after which the texts of a large policy are forgotten.
+async fn saved(mut reloader: Reloader, outcome: SavingOutcome) -> Result<Reloader, BackgroundError> {
+    in_background("reload", move || {
+        reloader.saved(outcome);
+        reloader
+    })
+    .await
 }
 
 /// That a moment has come; never if there is none.
@@ -114,7 +138,7 @@ async fn due(at: Option<Instant>) {
 }
 
 /// The outcome of what is being written; never if nothing is.
-async fn finished(saving: &mut Option<JoinHandle<SavingOutcome>>) -> Result<SavingOutcome, JoinError> {
+async fn finished(saving: &mut Option<Saving>) -> Result<SavingOutcome, BackgroundError> {
     match saving {
         Some(saving) => saving.await,
         None => std::future::pending().await,
