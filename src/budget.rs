@@ -32,14 +32,31 @@ impl Budget {
     ///
     /// [`Exhausted`] if fewer are left; nothing is taken then, and the refusal is counted.
     pub fn take(&self, amount: usize) -> Result<Permit, Exhausted> {
+        self.add(amount)?;
+        Ok(Permit { budget: self.clone(), amount })
+    }
+
+    /// Takes `amount` units until [`Budget::give_back`], for whoever keeps the count.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Budget::take`].
+    pub fn add(&self, amount: usize) -> Result<(), Exhausted> {
         let BudgetState { limit, used, refused } = &*self.state;
         let more = |taken: usize| taken.checked_add(amount).filter(|sum| sum <= limit);
         match used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more) {
-            Ok(_) => Ok(Permit { budget: self.clone(), amount }),
+            Ok(_) => Ok(()),
             Err(used) => {
                 refused.fetch_add(1, Ordering::Relaxed);
                 Err(Exhausted { limit: *limit, used, asked: amount })
             }
+        }
+    }
+
+    /// Gives back units that were added.
+    pub fn give_back(&self, amount: usize) {
+        if amount > 0 {
+            self.state.used.fetch_sub(amount, Ordering::AcqRel);
         }
     }
 
@@ -82,9 +99,8 @@ impl Permit {
     ///
     /// [`Exhausted`] if fewer are left; what is held stays held.
     pub fn grow(&mut self, more: usize) -> Result<(), Exhausted> {
-        let mut taken = self.budget.take(more)?;
-        // The units move from one permit to the other.
-        self.amount += std::mem::take(&mut taken.amount);
+        self.budget.add(more)?;
+        self.amount += more;
         Ok(())
     }
 
@@ -92,13 +108,13 @@ impl Permit {
     pub fn shrink_to(&mut self, amount: usize) {
         let spare = self.amount.saturating_sub(amount);
         self.amount -= spare;
-        self.budget.state.used.fetch_sub(spare, Ordering::AcqRel);
+        self.budget.give_back(spare);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.state.used.fetch_sub(self.amount, Ordering::AcqRel);
+        self.budget.give_back(self.amount);
     }
 }
 

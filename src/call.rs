@@ -120,7 +120,8 @@ pub fn authorize<'a>(request: &'a CheckRequestRef<'_>) -> authorize::AuthorizeQu
 }
 
 /// What a client says of itself.
-fn facts<'a>(client: &'a ClientRef<'_>) -> Client<'a> {
+#[must_use]
+pub fn facts<'a>(client: &'a ClientRef<'_>) -> Client<'a> {
     let ClientRef {
         client_id,
         source: number,

@@ -9,6 +9,7 @@ pub mod caller;
 pub mod codec;
 pub mod convert;
 pub mod count;
+mod deciding;
 pub mod decision_line;
 pub mod encode;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod record;
 pub mod scope_policy;
 pub mod shadow;
 pub mod trace_parent;
+pub mod wire_id;
 
 pub use crate::proto::FILE_DESCRIPTOR_SET;
 

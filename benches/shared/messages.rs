@@ -28,7 +28,7 @@ pub fn answer(set: scopeward::policy::PolicySet, rounds: u64) -> usize {
             check_limits(question.audiences, request.correlation_id).expect("it is within the limits");
             let answer = authorize::check(&active.set, &question);
             assert!(answer.is_allowed());
-            EncodedCheck::new(&answer, &active, Uuid::from_u128(round.into())).encode(&mut response);
+            EncodedCheck::new(&answer, &active, &Uuid::from_u128(round.into()).into()).encode(&mut response);
         }
         bytes += black_box(response).len();
     }

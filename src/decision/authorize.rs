@@ -52,18 +52,18 @@ const KIND: RequestKind = RequestKind::Authorize;
 
 /// The evaluator; it records the trail where that is wanted.
 fn decide<'a, const TRAIL: bool>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>) -> Answer<'a> {
-    let AuthorizeQuestion { audiences, scope, registered_scope, client } = *question;
+    let AuthorizeQuestion { audiences, scope, registered_scope, client } = question;
     let scope = scope.unwrap_or_default();
-    let Targets { audiences, .. } = match target::find(policy, audiences, KIND) {
+    let Targets { audiences, .. } = match target::find(policy, *audiences, KIND) {
         Ok(targets) => targets,
         Err(answer) => return *answer,
     };
-    if let Some(answer) = limit::over(KIND, scope, registered_scope, &client) {
+    if let Some(answer) = limit::over(KIND, scope, *registered_scope, client) {
         return Answer { audiences, ..answer };
     }
     let asked = AskedScopes::new(scope);
     let registered = registered_scope.map(|registered| Registered::new(registered, &asked));
-    let holder = |audience: &&'a AudiencePolicy| Holder::new(audience, registered.is_some(), &client);
+    let holder = |audience: &&'a AudiencePolicy| Holder::new(audience, registered.is_some(), client);
     // Most questions have one audience, and no need for a list on the heap.
     let (mut one, mut many);
     let holders: &mut [Holder<'a>] = match &*audiences {
@@ -133,7 +133,7 @@ struct Authorization<'q, 'a, const TRAIL: bool> {
     /// One for each of `audiences`.
     holders: &'q mut [Holder<'a>],
     audiences: &'q [&'a AudiencePolicy],
-    registered: Option<&'q Registered<'a>>,
+    registered: Option<&'q Registered<'q, 'a>>,
     granted: Granted<'a>,
     trail: Trail<'a, TRAIL>,
 }
@@ -148,7 +148,7 @@ impl<'a, const TRAIL: bool> Authorization<'_, 'a, TRAIL> {
                 refused.push(malformed(token, error));
                 continue;
             }
-            let cover = registered.map(|registered| Cover::new(registered, token));
+            let cover = registered.map(|registered| Cover::of_asked(registered, token));
             let (one, many);
             let steps = match &**holders {
                 [holder] => {
@@ -236,11 +236,13 @@ impl<'a, const TRAIL: bool> Authorization<'_, 'a, TRAIL> {
 /// and not in it.
 fn effective<'a>(
     audiences: &[&AudiencePolicy],
-    registered: Option<&Registered<'a>>,
+    registered: Option<&Registered<'_, 'a>>,
     granted: &TokenList<'a>,
 ) -> TokenList<'a> {
     let registered = registered.map_or(&[][..], Registered::tokens);
-    if *registered == **granted {
+    // Very often they are the same text of the request.
+    let is_equal = |(one, other): (&&str, &&str)| std::ptr::eq(*one, *other) || one == other;
+    if registered.len() == granted.len() && registered.iter().zip(granted).all(is_equal) {
         return granted.clone();
     }
     let mut known = Distinct::default();
@@ -375,7 +377,7 @@ impl<'a> Holder<'a> {
     }
 
     /// What a request without scope may get here, each once: what is held, or the defaults with what holds them.
-    fn offers(&self, registered: Option<&Registered<'a>>) -> Vec<(&'a str, Option<Coverage<'a>>)> {
+    fn offers(&self, registered: Option<&Registered<'_, 'a>>) -> Vec<(&'a str, Option<Coverage<'a>>)> {
         let audience = self.audience;
         let held = |scope: &'a str| {
             let cover = registered.map(|registered| Cover::new(registered, scope));

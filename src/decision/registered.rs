@@ -16,30 +16,33 @@ pub(super) const MAX_PATTERNS: usize = super::MAX_SCOPES;
 
 /// The well-formed tokens of a registered scope, each once, in order.
 #[derive(Debug)]
-pub(super) struct Registered<'a> {
-    tokens: Distinct<'a>,
+pub(super) struct Registered<'q, 'a> {
+    /// Those that are asked for, where the same are registered.
+    asked: Option<&'q Distinct<'a>>,
+    /// The tokens where that is not so.
+    own: Distinct<'a>,
     longest: usize,
     /// Positions of the tokens with a `*` segment.
     patterns: Vec<usize>,
 }
 
-impl<'a> Registered<'a> {
+impl<'q, 'a> Registered<'q, 'a> {
     /// Tokens outside the grammar are ignored. `asked`: what the same request asks for.
-    pub(super) fn new(scope: &'a str, asked: &AskedScopes<'a>) -> Self {
+    pub(super) fn new(scope: &'a str, asked: &'q AskedScopes<'a>) -> Self {
+        let mut registered = Self { asked: None, own: Distinct::default(), longest: 0, patterns: Vec::new() };
         // Very many clients ask for what they registered, and that was looked through already.
         if let Some((tokens, has_star)) = asked.tokens_of(scope) {
+            registered.asked = Some(tokens);
             let list = tokens.as_slice();
-            let longest = list.iter().map(|token| token.len()).max().unwrap_or_default();
-            let is_pattern = |(at, token): (usize, &&str)| has_star_segment(token).then_some(at);
-            let patterns = match has_star {
-                true => list.iter().enumerate().filter_map(is_pattern).take(MAX_PATTERNS).collect(),
-                false => Vec::new(),
-            };
-            return Self { tokens: tokens.clone(), longest, patterns };
+            registered.longest = list.iter().map(|token| token.len()).max().unwrap_or_default();
+            if has_star {
+                let is_pattern = |(at, token): (usize, &&str)| has_star_segment(token).then_some(at);
+                registered.patterns.extend(list.iter().enumerate().filter_map(is_pattern).take(MAX_PATTERNS));
+            }
+            return registered;
         }
-        let mut registered = Self { tokens: Distinct::default(), longest: 0, patterns: Vec::new() };
         for token in scan(scope).filter(|token| token.is_well_formed) {
-            let (at, is_new) = registered.tokens.insert(token.text);
+            let (at, is_new) = registered.own.insert(token.text);
             if is_new {
                 registered.longest = registered.longest.max(token.text.len());
                 if token.has_star && registered.patterns.len() < MAX_PATTERNS && has_star_segment(token.text)
@@ -51,19 +54,23 @@ impl<'a> Registered<'a> {
         registered
     }
 
+    fn list(&self) -> &Distinct<'a> {
+        self.asked.unwrap_or(&self.own)
+    }
+
     pub(super) fn tokens(&self) -> &[&'a str] {
-        self.tokens.as_slice()
+        self.list().as_slice()
     }
 
     pub(super) fn contains(&self, scope: &str) -> bool {
-        self.tokens.contains(scope)
+        self.list().contains(scope)
     }
 }
 
 /// One scope against the registered ones: what is the same at every audience is looked for once.
 #[derive(Debug)]
 pub(super) struct Cover<'r, 'a> {
-    registered: &'r Registered<'a>,
+    registered: &'r Registered<'r, 'a>,
     scope: &'a str,
     equal: Option<&'a str>,
     hierarchic: OnceCell<Vec<usize>>,
@@ -71,9 +78,21 @@ pub(super) struct Cover<'r, 'a> {
 }
 
 impl<'r, 'a> Cover<'r, 'a> {
-    pub(super) fn new(registered: &'r Registered<'a>, scope: &'a str) -> Self {
-        let list = &registered.tokens;
+    pub(super) fn new(registered: &'r Registered<'_, 'a>, scope: &'a str) -> Self {
+        let list = registered.list();
         let equal = list.position(scope).and_then(|at| list.as_slice().get(at).copied());
+        Self::with(registered, scope, equal)
+    }
+
+    /// The same for one of the scopes that are asked for.
+    pub(super) fn of_asked(registered: &'r Registered<'_, 'a>, scope: &'a str) -> Self {
+        match registered.asked {
+            Some(_) => Self::with(registered, scope, Some(scope)),
+            None => Self::new(registered, scope),
+        }
+    }
+
+    fn with(registered: &'r Registered<'_, 'a>, scope: &'a str, equal: Option<&'a str>) -> Self {
         Self { registered, scope, equal, hierarchic: OnceCell::new(), wildcard: OnceCell::new() }
     }
 
@@ -104,7 +123,7 @@ impl<'r, 'a> Cover<'r, 'a> {
         if has_empty_segment(self.scope) {
             return Vec::new();
         }
-        let list = &self.registered.tokens;
+        let list = self.registered.list();
         prefixes(self.scope, self.registered.longest).filter_map(|prefix| list.position(prefix)).collect()
     }
 
@@ -147,8 +166,9 @@ mod tests {
         #[test]
         fn what_is_registered_does_not_depend_on_what_is_asked(text in "([ab*.]{1,3} {1,2}|\t|é){0,9}", many in 0..300_usize) {
             let text = format!("{text} {}", "a.* b ".repeat(many)) + &(0..many).map(|at| format!("{at}.* ")).collect::<String>();
-            let taken = Registered::new(&text, &AskedScopes::new(&text));
-            let read = Registered::new(&text, &AskedScopes::new("another"));
+            let (asked, another) = (AskedScopes::new(&text), AskedScopes::new("another"));
+            let taken = Registered::new(&text, &asked);
+            let read = Registered::new(&text, &another);
             proptest::prop_assert_eq!(taken.tokens(), read.tokens());
             proptest::prop_assert_eq!((taken.longest, taken.patterns), (read.longest, read.patterns));
         }

@@ -114,7 +114,7 @@ struct Registration<'a, const TRAIL: bool> {
 
 impl<'a, const TRAIL: bool> Registration<'a, TRAIL> {
     /// Keeps what was asked for and may be registered; returns the rest.
-    fn keep(&mut self, asked: &AskedScopes<'a>, previous: Option<&Registered<'a>>) -> Vec<Refused<'a>> {
+    fn keep(&mut self, asked: &AskedScopes<'a>, previous: Option<&Registered<'_, 'a>>) -> Vec<Refused<'a>> {
         let Self { targets: Targets { audiences, forbid_together }, granted, trail } = self;
         let mut refused = Vec::new();
         for token in asked.tokens() {
@@ -146,7 +146,7 @@ impl<'a, const TRAIL: bool> Registration<'a, TRAIL> {
     }
 
     /// Adds what was not asked for: what stands in for an omitted scope, then the baselines.
-    fn give(&mut self, stands_in: bool, previous: Option<&Registered<'a>>, client: &Client<'_>) {
+    fn give(&mut self, stands_in: bool, previous: Option<&Registered<'_, 'a>>, client: &Client<'_>) {
         let Self { targets: Targets { audiences, forbid_together }, granted, trail } = self;
         if let Some(previous) = previous.filter(|_| stands_in) {
             let mut steps = Vec::with_capacity(audiences.len());

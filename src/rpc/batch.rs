@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::rpc::codec::{PREFIX_BYTES, frame, frame_with_capacity, malformed};
-use crate::rpc::encode::{EncodedItem, WireMessage};
+use crate::rpc::encode::{EncodedItem, WireMessage as _};
 use crate::rpc::error::RpcError;
 use crate::rpc::limits::{MAX_ANSWER_BYTES, MAX_BATCH_ITEMS};
 use crate::rpc::v1;
@@ -32,18 +32,25 @@ impl BatchAnswer {
     /// Adds the answer to the next check.
     pub(super) fn push(&mut self, item: EncodedItem<'_>) {
         if !self.without_messages {
-            let length = WireMessage::encoded_len(&item);
-            if self.has_room(length) {
-                return self.append(length, |bytes| WireMessage::encode(&item, bytes));
+            if self.append_if_room(item) {
+                return;
             }
             self.leave_out_messages();
         }
-        let item = item.without_messages();
-        let length = WireMessage::encoded_len(&item);
-        match self.has_room(length) {
-            true => self.append(length, |bytes| WireMessage::encode(&item, bytes)),
-            false => self.push_error(&RpcError::AnswerTooLarge { limit: MAX_ANSWER_BYTES }),
+        if !self.append_if_room(item.without_messages()) {
+            self.push_error(&RpcError::AnswerTooLarge { limit: MAX_ANSWER_BYTES });
         }
+    }
+
+    /// Returns `false`, and adds nothing, if there is no room for it.
+    fn append_if_room(&mut self, item: EncodedItem<'_>) -> bool {
+        let end = self.bytes.len();
+        item.encode(&mut self.bytes);
+        let has_room = self.bytes.len() - PREFIX_BYTES <= MAX_RESULT_BYTES;
+        if !has_room {
+            self.bytes.truncate(end);
+        }
+        has_room
     }
 
     /// Adds the answer to the next check, which was made as a message.
@@ -101,14 +108,8 @@ impl BatchAnswer {
         self.bytes.len() - PREFIX_BYTES + 1 + prost::length_delimiter_len(length) + length <= MAX_RESULT_BYTES
     }
 
-    fn append(&mut self, length: usize, encode: impl FnOnce(&mut Vec<u8>)) {
-        prost::encoding::encode_key(1, prost::encoding::WireType::LengthDelimited, &mut self.bytes);
-        prost::encoding::encode_varint(length as u64, &mut self.bytes);
-        encode(&mut self.bytes);
-    }
-
     fn append_message(&mut self, item: &v1::BatchCheckResult) {
-        self.append(item.encoded_len(), |bytes| item.encode_raw(bytes));
+        prost::encoding::message::encode(1, item, &mut self.bytes);
     }
 
     fn leave_out_messages(&mut self) {

@@ -84,6 +84,10 @@ pub(super) fn frame(mut bytes: Vec<u8>) -> Bytes {
         let [high, upper, lower, low] = length.to_be_bytes();
         *prefix = [0, high, upper, lower, low];
     }
+    // What an answer holds is counted by its length.
+    if bytes.capacity() - bytes.len() > MAX_SPARE_BYTES {
+        bytes.shrink_to_fit();
+    }
     bytes.into()
 }
 
@@ -94,5 +98,7 @@ pub(super) fn frame_with_capacity(length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Room behind an answer that is not given back.
+const MAX_SPARE_BYTES: usize = 16 * 1024;
 /// A compression flag and four bytes of length.
 pub const PREFIX_BYTES: usize = 5;

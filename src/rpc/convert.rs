@@ -1,29 +1,28 @@
 //! Between the wire and the core, in both directions. Knows no rules: what a field means is the core's to say.
 
-use uuid::Uuid;
-
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::decision::limit::{MAX_AUDIENCES, MAX_CORRELATION_ID_BYTES};
 use crate::decision::{self, Answer, AudienceGrant, LimitError};
 use crate::policy::AudiencePolicy;
 use crate::rpc::error::RpcError;
 use crate::rpc::v1;
+use crate::rpc::wire_id::WireId;
 use crate::scope::{ScopeList, join};
 use crate::store::Active;
 
 /// The answer to a registration.
 pub fn expand_response(
-    answer: Answer<'_>,
+    answer: &Answer<'_>,
     policy: &Active,
-    decision_id: Uuid,
+    decision_id: &WireId,
 ) -> v1::ExpandRegistrationScopesResponse {
     v1::ExpandRegistrationScopesResponse {
-        decision: decision(&answer).into(),
+        decision: decision(answer).into(),
         scope: join(&answer.scope),
-        added: added(&answer),
+        added: added(answer),
         reason: reason(answer.reason).into(),
-        refused: refused(&answer),
-        oauth_error: answer.oauth_error.map(oauth_error),
+        refused: refused(answer),
+        oauth_error: answer.oauth_error.as_ref().map(oauth_error),
         policy: Some(policy_version(policy)),
         decision_id: decision_id.to_string(),
     }
@@ -31,21 +30,21 @@ pub fn expand_response(
 
 /// The answer to an authorize request.
 pub fn check_response(
-    answer: Answer<'_>,
+    answer: &Answer<'_>,
     policy: &Active,
-    decision_id: Uuid,
+    decision_id: &WireId,
 ) -> v1::CheckAuthorizeScopesResponse {
     v1::CheckAuthorizeScopesResponse {
-        decision: decision(&answer).into(),
+        decision: decision(answer).into(),
         scope: join(&answer.scope),
-        added: added(&answer),
+        added: added(answer),
         reason: reason(answer.reason).into(),
-        refused: refused(&answer),
+        refused: refused(answer),
         policy: Some(policy_version(policy)),
         decision_id: decision_id.to_string(),
         effective_registered_scope: join(&answer.effective_registered_scope),
         audience_grants: answer.audience_grants().map(audience_grant).collect(),
-        oauth_error: answer.oauth_error.map(oauth_error),
+        oauth_error: answer.oauth_error.as_ref().map(oauth_error),
     }
 }
 
@@ -122,8 +121,8 @@ pub(super) fn refused(answer: &Answer<'_>) -> Vec<v1::RefusedScope> {
     answer.refused.iter().map(wire).collect()
 }
 
-fn oauth_error(error: decision::OAuthError) -> v1::OAuthError {
-    v1::OAuthError { error: error.error.to_owned(), error_description: error.error_description }
+fn oauth_error(error: &decision::OAuthError) -> v1::OAuthError {
+    v1::OAuthError { error: error.error.to_owned(), error_description: error.error_description.clone() }
 }
 
 fn audience_grant(grant: AudienceGrant<'_>) -> v1::AudienceGrant {

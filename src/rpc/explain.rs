@@ -124,7 +124,7 @@ impl ExplainedRequest for v1::ExpandRegistrationScopesRequest {
     }
 
     fn response(answer: Answer<'_>, policy: &Active) -> Self::Response {
-        let response = convert::expand_response(answer, policy, Uuid::nil());
+        let response = convert::expand_response(&answer, policy, &Uuid::nil().into());
         Self::Response { decision_id: String::new(), ..response }
     }
 }
@@ -160,7 +160,7 @@ impl ExplainedRequest for v1::CheckAuthorizeScopesRequest {
     }
 
     fn response(answer: Answer<'_>, policy: &Active) -> Self::Response {
-        let response = convert::check_response(answer, policy, Uuid::nil());
+        let response = convert::check_response(&answer, policy, &Uuid::nil().into());
         Self::Response { decision_id: String::new(), ..response }
     }
 }

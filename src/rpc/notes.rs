@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use uuid::Uuid;
-
 use super::count::DecidingMethod;
 use super::record::AnsweredCall;
+use super::wire_id::WireId;
 use crate::decision::Reason;
 
 /// Of calls that have a span, and of no others. Clones share it.
@@ -26,7 +25,7 @@ pub struct NotedDecisions {
     /// Why the newest answer denies, if it does.
     pub reason: Option<Reason>,
     /// The id of the newest answer.
-    pub decision_id: Uuid,
+    pub decision_id: WireId,
     /// Audiences that decided, of all answers together.
     pub audiences: usize,
 }
@@ -42,13 +41,13 @@ impl DecisionNotes {
             allowed: 0,
             denied: 0,
             reason: None,
-            decision_id,
+            decision_id: *decision_id,
             audiences: 0,
         });
         noted.allowed += u32::from(answer.is_allowed());
         noted.denied += u32::from(!answer.is_allowed());
         noted.reason = answer.reason;
-        noted.decision_id = decision_id;
+        noted.decision_id = *decision_id;
         noted.audiences += answer.audiences.len();
     }
 

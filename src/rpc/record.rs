@@ -11,19 +11,19 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderName};
 use prost_types::Timestamp;
-use uuid::Uuid;
-use uuid::fmt::Hyphenated;
 
 use crate::audit::{EncodedEvent, MAX_CLIENT_BYTES, cut_client};
 use crate::budget::Permit;
+use crate::call;
 use crate::decision::{Answer, MAX_SCOPES, Reason};
 use crate::proto::borrowed::ClientRef;
 use crate::rpc::caller::{CallOrigin, CallerIdentity, PeerAddress};
 use crate::rpc::convert;
 use crate::rpc::count::DecidingMethod;
-use crate::rpc::encode::{FieldSink, WireMessage};
+use crate::rpc::encode::{FieldWriter, WireMessage};
 use crate::rpc::trace_parent::TraceParent;
 use crate::rpc::v1;
+use crate::rpc::wire_id::WireId;
 use crate::short_list::TextsRef;
 use crate::store::Active;
 
@@ -123,7 +123,7 @@ pub struct AnsweredCall<'a> {
     /// The policy that decided.
     pub policy: &'a Active,
     /// The id that the caller gets.
-    pub decision_id: Uuid,
+    pub decision_id: &'a WireId,
     /// The call.
     pub call: CallFacts<'a>,
 }
@@ -133,8 +133,8 @@ impl AnsweredCall<'_> {
     #[must_use]
     pub fn event(&self, kind: RecordKind) -> EncodedEvent {
         let time = SystemTime::now();
-        // Its text is never more than its encoding.
-        let large = self.client.filter(|client| client.encoded_len() > MAX_CLIENT_BYTES);
+        // As much as counts there, or a little more.
+        let large = self.client.filter(|client| call::facts(client).bytes() > MAX_CLIENT_BYTES);
         let cut =
             large.map(ClientRef::to_message).and_then(|mut client| cut_client(&mut client).then_some(client));
         let cut = cut.as_ref().map(ClientRef::of);
@@ -142,16 +142,21 @@ impl AnsweredCall<'_> {
             answered: self,
             kind: kind.of_event(),
             time: time.into(),
-            event_id: id_text(Uuid::now_v7()),
-            decision_id: id_text(self.decision_id),
+            event_id: WireId::now(),
             is_cut: cut.is_some(),
             client: cut.as_ref().or(self.client),
             peer: self.call.peer().map(|peer| peer.to_string()).unwrap_or_default(),
             trace_id: self.call.trace_id(),
             attempt: self.call.attempt(),
         };
-        let mut fields = Vec::with_capacity(event.encoded_len());
+        let scopes = self.requested_scope.map_or(0, |scope| 2 * scope.len());
+        let held = self.registered_scope.map_or(0, str::len);
+        let mut fields = Vec::with_capacity(EVENT_BYTES + scopes + held);
         event.encode(&mut fields);
+        // It may wait in a queue that is bounded by the bytes of its events.
+        if fields.capacity() - fields.len() > EVENT_BYTES {
+            fields.shrink_to_fit();
+        }
         EncodedEvent::new(event.kind, convert::reason(self.answer.reason), time, fields)
     }
 }
@@ -161,8 +166,7 @@ struct AnsweredEvent<'e> {
     answered: &'e AnsweredCall<'e>,
     kind: v1::AuditEventKind,
     time: Timestamp,
-    event_id: [u8; Hyphenated::LENGTH],
-    decision_id: [u8; Hyphenated::LENGTH],
+    event_id: WireId,
     /// The client, of which text was cut if `is_cut` says so.
     client: Option<&'e ClientRef<'e>>,
     is_cut: bool,
@@ -172,9 +176,8 @@ struct AnsweredEvent<'e> {
 }
 
 impl WireMessage for AnsweredEvent<'_> {
-    fn put(&self, sink: &mut impl FieldSink) {
-        let Self { answered, kind, time, event_id, decision_id, client, is_cut, peer, trace_id, attempt } =
-            self;
+    fn put(&self, fields: &mut FieldWriter<'_>) {
+        let Self { answered, kind, time, event_id, client, is_cut, peer, trace_id, attempt } = self;
         let AnsweredCall {
             method,
             asked_audiences,
@@ -184,70 +187,64 @@ impl WireMessage for AnsweredEvent<'_> {
             correlation_id,
             answer,
             policy,
-            decision_id: _,
+            decision_id,
             call,
         } = **answered;
-        sink.bytes(3, event_id);
-        sink.message(4, time);
-        sink.number(5, *kind as u64);
-        sink.bytes(6, decision_id);
-        sink.bytes(7, method.path().as_bytes());
+        fields.bytes(3, event_id.text());
+        fields.message(4, time);
+        fields.number(5, *kind as u64);
+        fields.bytes(6, decision_id.text());
+        fields.bytes(7, method.path().as_bytes());
         // The audiences that decided; as named where they could not be found.
         for audience in &answer.audiences {
-            sink.entry(8, audience.audience.as_bytes());
+            fields.entry(8, audience.audience.as_bytes());
         }
         if answer.audiences.is_empty() {
-            asked_audiences.iter().for_each(|audience| sink.entry(8, audience.as_bytes()));
+            asked_audiences.iter().for_each(|audience| fields.entry(8, audience.as_bytes()));
         }
         if let Some(client) = client {
-            sink.message(9, *client);
+            fields.message(9, *client);
         }
         if let Some(scope) = requested_scope {
-            sink.entry(10, kept(scope, answer.reason).as_bytes());
+            fields.entry(10, kept(scope, answer.reason).as_bytes());
         }
         if let Some(scope) = registered_scope {
-            sink.entry(11, scope.as_bytes());
+            fields.entry(11, scope.as_bytes());
         }
-        sink.scopes(12, &answer.scope);
+        fields.scopes(12, &answer.scope);
         for added in &answer.added {
-            sink.message(13, added);
+            fields.message(13, added);
         }
         for refused in &answer.refused {
-            sink.message(14, refused);
+            fields.message(14, refused);
         }
-        sink.number(15, convert::reason(answer.reason) as u64);
-        sink.message(16, policy);
-        sink.message(18, call.origin);
-        sink.bytes(19, peer.as_bytes());
-        sink.bytes(20, trace_id.as_bytes());
-        sink.number(21, (*attempt).into());
-        sink.number(22, (*is_cut).into());
-        asked_audiences.iter().for_each(|audience| sink.entry(25, audience.as_bytes()));
-        sink.bytes(26, correlation_id.as_bytes());
+        fields.number(15, convert::reason(answer.reason) as u64);
+        fields.message(16, policy);
+        fields.message(18, call.origin);
+        fields.bytes(19, peer.as_bytes());
+        fields.bytes(20, trace_id.as_bytes());
+        fields.number(21, (*attempt).into());
+        fields.number(22, (*is_cut).into());
+        asked_audiences.iter().for_each(|audience| fields.entry(25, audience.as_bytes()));
+        fields.bytes(26, correlation_id.as_bytes());
     }
 }
 
 impl WireMessage for Timestamp {
-    fn put(&self, sink: &mut impl FieldSink) {
-        sink.number(1, self.seconds.cast_unsigned());
-        sink.number(2, i64::from(self.nanos).cast_unsigned());
+    fn put(&self, fields: &mut FieldWriter<'_>) {
+        fields.number(1, self.seconds.cast_unsigned());
+        fields.number(2, i64::from(self.nanos).cast_unsigned());
     }
 }
 
 /// As a `Caller`.
 impl WireMessage for CallOrigin {
-    fn put(&self, sink: &mut impl FieldSink) {
+    fn put(&self, fields: &mut FieldWriter<'_>) {
         if let Some(CallerIdentity { caller, authenticated_by }) = &self.identity {
-            sink.bytes(1, caller.name.as_bytes());
-            sink.bytes(2, authenticated_by.as_str().as_bytes());
+            fields.bytes(1, caller.name.as_bytes());
+            fields.bytes(2, authenticated_by.as_str().as_bytes());
         }
     }
-}
-
-fn id_text(id: Uuid) -> [u8; Hyphenated::LENGTH] {
-    let mut text = [0; Hyphenated::LENGTH];
-    id.hyphenated().encode_lower(&mut text);
-    text
 }
 
 /// The part of a requested scope that is recorded: all of it, or of too many tokens as many as show that.
@@ -266,6 +263,8 @@ fn kept(scope: &str, reason: Option<Reason>) -> &str {
     end.and_then(|end| scope.get(..end)).unwrap_or(scope)
 }
 
+/// About what an event has more than its scopes.
+const EVENT_BYTES: usize = 500;
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
@@ -358,7 +357,7 @@ mod tests {
         headers.insert("traceparent", header.parse().expect("a header"));
         headers.insert("grpc-previous-rpc-attempts", "2".parse().expect("a header"));
         let origin = CallOrigin { peer: Some(PeerAddress::Unix { uid: 998 }), ..CallOrigin::default() };
-        let decision_id = Uuid::now_v7();
+        let decision_id = WireId::now();
         let record = AnsweredCall {
             method: DecidingMethod::Expand,
             asked_audiences: question.audiences,
@@ -368,7 +367,7 @@ mod tests {
             correlation_id: &request.correlation_id,
             answer: &answer,
             policy: &policy,
-            decision_id,
+            decision_id: &decision_id,
             call: CallFacts { headers: &headers, origin: &origin },
         };
         let found = message(&record, RecordKind::Expansion);
@@ -421,7 +420,7 @@ mod tests {
                 correlation_id: "",
                 answer: &answer,
                 policy: &policy,
-                decision_id: Uuid::nil(),
+                decision_id: &uuid::Uuid::nil().into(),
                 call: CallFacts { headers: &headers, origin: &origin },
             };
             let found = message(&record, RecordKind::Denial);

@@ -3,6 +3,8 @@
 //! A handler takes one snapshot of the policy and uses it to the end, a batch too. All that borrows from it happens before
 //! the first await; what an answer may wait for after that is its record.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,17 +12,18 @@ use http::HeaderMap;
 use prost::Message;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::budget::Budget;
 use crate::call;
-use crate::decision::{Answer, authorize, check_limits, registration, work};
-use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
+use crate::decision::authorize::AuthorizeQuestion;
+use crate::decision::{Answer, check_limits};
+use crate::proto::borrowed::CheckRequestRef;
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::convert;
 use crate::rpc::count::{DecidingMethod, DecisionCounts};
+use crate::rpc::deciding::{AskedTexts, DecidingQuestion as _, DecidingRequest};
 use crate::rpc::decision_line::LoggedDecisions;
 use crate::rpc::encode::{EncodedCheck, EncodedExpand, WireMessage as _};
 use crate::rpc::error::{Overload, RpcError};
@@ -29,11 +32,12 @@ use crate::rpc::limits::{
     MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
 };
 use crate::rpc::page;
-use crate::rpc::received::Received;
+use crate::rpc::received::{Readable, Received};
 use crate::rpc::record::{AnsweredCall, CallFacts, Durable, RecordKind, Recorder, Room};
-use crate::rpc::shadow::{Shadow, ShadowRequest};
+use crate::rpc::shadow::Shadow;
 use crate::rpc::v1;
 use crate::rpc::v1::scope_policy_service_server::{ScopePolicyService, ScopePolicyServiceServer};
+use crate::rpc::wire_id::WireId;
 use crate::store::{Active, Current};
 
 /// Answers from the policy that serves. Clones share everything.
@@ -152,92 +156,52 @@ impl ScopePolicy {
         self.recorder.as_ref()?.record(kind, answered, room)
     }
 
-    /// Decides a registration whose message has so many bytes; `respond` makes the answer into what is sent.
-    fn expand<T>(
+    /// Decides a request whose message has so many bytes. `path` leads to the question inside of the message, for errors;
+    /// `respond` makes the answer into what is sent.
+    fn decide<'q, R: DecidingRequest, T>(
         &self,
-        request: &ExpandRequestRef<'_>,
+        (request, question): (&'q R, &R::Question<'q>),
         bytes: usize,
-        policy: &Arc<Active>,
-        call: CallFacts<'_>,
-        respond: impl FnOnce(Answer<'_>, &Active, Uuid) -> T,
-    ) -> Result<Answered<T>, RpcError> {
-        let question = call::registration(request);
-        check_limits(question.audiences, request.correlation_id)
-            .map_err(|error| convert::limit_error(&error, ""))?;
-        let room = self.reserve(bytes)?;
-        let answer = registration::expand(&policy.set, &question);
-        let decision_id = Uuid::now_v7();
-        if let Some(shadow) = &self.shadow {
-            let asked = || ShadowRequest::Expand(request.to_message());
-            shadow.offer(asked, bytes, DecidingMethod::Expand, policy, known(call), decision_id);
-        }
-        let answered = AnsweredCall {
-            method: DecidingMethod::Expand,
-            asked_audiences: question.audiences,
-            client: request.client.as_ref(),
-            requested_scope: question.scope,
-            registered_scope: question.previous_scope,
-            correlation_id: request.correlation_id,
-            answer: &answer,
-            policy,
-            decision_id,
-            call,
-        };
-        let durable = self.decided(answered, room);
-        Ok(Answered { response: respond(answer, policy, decision_id), durable })
-    }
-
-    /// Decides an authorize request whose message has so many bytes. `path` leads to the question inside of the request, for
-    /// errors; `respond` makes the answer into what is sent.
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the call")]
-    fn check<T>(
-        &self,
-        request: &CheckRequestRef<'_>,
-        bytes: usize,
-        policy: &Arc<Active>,
-        call: CallFacts<'_>,
-        method: DecidingMethod,
+        policy: &'q Arc<Active>,
+        (method, call, decision_id): (DecidingMethod, CallFacts<'_>, &WireId),
         path: impl FnOnce() -> String,
-        respond: impl FnOnce(Answer<'_>, &Active, Uuid) -> T,
+        respond: impl FnOnce(&Answer<'_>, &Active, &WireId) -> T,
     ) -> Result<Answered<T>, RpcError> {
-        let question = call::authorize(request);
-        check_limits(question.audiences, request.correlation_id)
-            .map_err(|error| convert::limit_error(&error, &path()))?;
+        let AskedTexts { audiences, client, scope, registered_scope, correlation_id } = request.asked();
+        check_limits(audiences, correlation_id).map_err(|error| convert::limit_error(&error, &path()))?;
         let room = self.reserve(bytes)?;
-        let answer = authorize::check(&policy.set, &question);
-        if question.registered_scope.is_none() {
-            self.counts.unknown_registration(question.client.source);
+        let answer = question.answer(&policy.set);
+        if registered_scope.is_none() && method != DecidingMethod::Expand {
+            self.counts.unknown_registration(client.and_then(|client| call::facts(client).source));
         }
-        let decision_id = Uuid::now_v7();
         if let Some(shadow) = &self.shadow {
-            let asked = || ShadowRequest::Check(request.to_message());
-            shadow.offer(asked, bytes, method, policy, known(call), decision_id);
+            shadow.offer(|| request.to_shadow(), bytes, method, policy, known(call), decision_id.uuid());
         }
         let answered = AnsweredCall {
             method,
-            asked_audiences: question.audiences,
-            client: request.client.as_ref(),
-            requested_scope: question.scope,
-            registered_scope: question.registered_scope,
-            correlation_id: request.correlation_id,
+            asked_audiences: audiences,
+            client,
+            requested_scope: scope,
+            registered_scope,
+            correlation_id,
             answer: &answer,
             policy,
             decision_id,
             call,
         };
         let durable = self.decided(answered, room);
-        Ok(Answered { response: respond(answer, policy, decision_id), durable })
+        Ok(Answered { response: respond(&answer, policy, decision_id), durable })
     }
 
     /// Decides a check of a batch.
-    fn check_item<T>(
+    fn decide_item<T>(
         &self,
         at: usize,
-        request: &CheckRequestRef<'_>,
+        (check, question): (&CheckRequestRef<'_>, &AuthorizeQuestion<'_>),
         bytes: usize,
         policy: &Arc<Active>,
-        call: CallFacts<'_>,
-        respond: impl FnOnce(Answer<'_>, &Active, Uuid) -> T,
+        of: (DecidingMethod, CallFacts<'_>, &WireId),
+        respond: impl FnOnce(&Answer<'_>, &Active, &WireId) -> T,
     ) -> Result<Answered<T>, RpcError> {
         // Unknown fields, which are not among these bytes, cost an item nothing.
         if bytes > MAX_MESSAGE_BYTES {
@@ -245,7 +209,7 @@ impl ScopePolicy {
             return Err(RpcError::OverLimit { field, unit: "bytes", limit, actual: bytes });
         }
         let path = || format!("checks[{at}].");
-        self.check(request, bytes, policy, call, DecidingMethod::BatchCheck, path, respond)
+        self.decide((check, question), bytes, policy, of, path, respond)
     }
 }
 
@@ -253,93 +217,71 @@ impl ScopePolicy {
 impl ScopePolicy {
     /// Answers a call from the bytes of its message, as the generated service would: the one message of an answer, with its length
     /// prefix.
-    ///
-    /// # Errors
-    ///
-    /// Why the call has no answer.
-    pub async fn answer(
-        &self,
+    pub fn answer<'c>(
+        &'c self,
         method: DecidingMethod,
-        head: &CallHead,
+        head: &'c CallHead,
         message: Bytes,
-    ) -> Result<Bytes, RpcError> {
+    ) -> Answering<'c, Bytes> {
         match method {
             DecidingMethod::Expand => {
-                let respond = |answer: Answer<'_>, policy: &Active, decision_id| {
-                    EncodedExpand::new(&answer, policy, decision_id).framed()
-                };
-                self.expand_call(head, message.into(), respond).await
+                let received = Received::<v1::ExpandRegistrationScopesRequest>::from(message);
+                self.call(method, head, received, |answer, policy, decision_id| {
+                    EncodedExpand::new(answer, policy, decision_id).framed()
+                })
             }
             DecidingMethod::Check => {
-                let respond = |answer: Answer<'_>, policy: &Active, decision_id| {
-                    EncodedCheck::new(&answer, policy, decision_id).framed()
+                let received = Received::<v1::CheckAuthorizeScopesRequest>::from(message);
+                self.call(method, head, received, |answer, policy, decision_id| {
+                    EncodedCheck::new(answer, policy, decision_id).framed()
+                })
+            }
+            DecidingMethod::BatchCheck => Answering::Waiting(Box::pin(async move {
+                Ok(self.batch_call(head, message.into()).await?.into_framed())
+            })),
+        }
+    }
+
+    /// Answers a call of one question. `respond` makes the answer into what is sent.
+    fn call<'c, M, T>(
+        &'c self,
+        method: DecidingMethod,
+        head: &'c CallHead,
+        received: Received<M>,
+        respond: impl Fn(&Answer<'_>, &Active, &WireId) -> T + Copy + Send + 'static,
+    ) -> Answering<'c, T>
+    where
+        M: Readable + 'static,
+        for<'r> M::Borrowed<'r>: DecidingRequest,
+        T: Send + 'static,
+    {
+        let answered = received.read().and_then(|(request, bytes)| {
+            self.with_policy(&head.origin, |policy| {
+                let question = request.question();
+                if question.lookups(&policy.set) > MAX_LOOKUPS {
+                    return Ok(None);
+                }
+                let of = (method, head.call(), &WireId::now());
+                self.decide((&request, &question), bytes, policy, of, String::new, respond).map(Some)
+            })
+        });
+        match answered {
+            Ok(Some(Answered { response, durable: None })) => Answering::Done(Ok(response)),
+            Ok(Some(answered)) => Answering::Waiting(Box::pin(answered.wait())),
+            Ok(None) => Answering::Waiting(Box::pin(async move {
+                let head = head.clone();
+                let decide = move |service: &Self| {
+                    let (request, bytes) = received.read()?;
+                    service.with_policy(&head.origin, |policy| {
+                        let (asked, of) =
+                            ((&request, &request.question()), (method, head.call(), &WireId::now()));
+                        service.decide(asked, bytes, policy, of, String::new, respond)
+                    })
                 };
-                self.check_call(head, message.into(), respond).await
-            }
-            DecidingMethod::BatchCheck => {
-                Ok(Box::pin(self.batch_call(head, message.into())).await?.into_framed())
-            }
+                self.elsewhere(decide).await?.wait().await
+            })),
+            Err(error) => Answering::Done(Err(error)),
         }
-    }
-
-    /// `respond` makes the answer into what is sent.
-    async fn expand_call<T: Send + 'static>(
-        &self,
-        head: &CallHead,
-        received: Received<v1::ExpandRegistrationScopesRequest>,
-        respond: impl Fn(Answer<'_>, &Active, Uuid) -> T + Copy + Send + 'static,
-    ) -> Result<T, RpcError> {
-        let answered = {
-            let (request, bytes) = received.read()?;
-            self.with_policy(&head.origin, |policy| {
-                let question = call::registration(&request);
-                if work::of_registration(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS {
-                    return Ok(None);
-                }
-                self.expand(&request, bytes, policy, head.call(), respond).map(Some)
-            })?
-        };
-        if let Some(answered) = answered {
-            return answered.wait().await;
-        }
-        let head = head.clone();
-        let elsewhere = move |service: &Self| {
-            let (request, bytes) = received.read()?;
-            let expand = |policy: &_| service.expand(&request, bytes, policy, head.call(), respond);
-            service.with_policy(&head.origin, expand)
-        };
-        Box::pin(self.elsewhere(elsewhere)).await?.wait().await
-    }
-
-    /// `respond` makes the answer into what is sent.
-    async fn check_call<T: Send + 'static>(
-        &self,
-        head: &CallHead,
-        received: Received<v1::CheckAuthorizeScopesRequest>,
-        respond: impl Fn(Answer<'_>, &Active, Uuid) -> T + Copy + Send + 'static,
-    ) -> Result<T, RpcError> {
-        let (method, path) = (DecidingMethod::Check, String::new);
-        let answered = {
-            let (request, bytes) = received.read()?;
-            self.with_policy(&head.origin, |policy| {
-                let question = call::authorize(&request);
-                if work::of_authorize(&policy.set, &question, MAX_LOOKUPS) > MAX_LOOKUPS {
-                    return Ok(None);
-                }
-                self.check(&request, bytes, policy, head.call(), method, path, respond).map(Some)
-            })?
-        };
-        if let Some(answered) = answered {
-            return answered.wait().await;
-        }
-        let head = head.clone();
-        let elsewhere = move |service: &Self| {
-            let (request, bytes) = received.read()?;
-            let check =
-                |policy: &_| service.check(&request, bytes, policy, head.call(), method, path, respond);
-            service.with_policy(&head.origin, check)
-        };
-        Box::pin(self.elsewhere(elsewhere)).await?.wait().await
     }
 
     async fn batch_call(
@@ -359,14 +301,19 @@ impl ScopePolicy {
         // All are decided, and handed to the recorder, before the first is waited for: they share its next write.
         let mut records = Vec::new();
         let mut left = MAX_LOOKUPS;
+        let mut decision_id = WireId::now();
         for (at, (check, bytes)) in checks.iter().enumerate() {
-            let lookups = work::of_authorize(&policy.set, &call::authorize(check), MAX_LOOKUPS);
+            decision_id = decision_id.following();
+            let question = check.question();
+            let lookups = question.lookups(&policy.set);
             let answered = if lookups > MAX_LOOKUPS {
                 let (head, policy, bytes) = (head.clone(), Arc::clone(&policy), *bytes);
                 let check = check.to_message();
                 let decide = move |service: &Self| {
                     let check = CheckRequestRef::of(&check);
-                    service.check_item(at, &check, bytes, &policy, head.call(), convert::check_response)
+                    let asked = (&check, &check.question());
+                    let of = (DecidingMethod::BatchCheck, head.call(), &decision_id);
+                    service.decide_item(at, asked, bytes, &policy, of, convert::check_response)
                 };
                 self.elsewhere(decide).await.map(|Answered { response, durable }| {
                     batch.push_response(response);
@@ -379,10 +326,12 @@ impl ScopePolicy {
                     tokio::task::yield_now().await;
                 }
                 left -= lookups;
-                let respond = |answer: Answer<'_>, policy: &Active, decision_id| {
-                    batch.push(EncodedCheck::new(&answer, policy, decision_id).into_item());
+                let respond = |answer: &Answer<'_>, policy: &Active, decision_id: &_| {
+                    batch.push(EncodedCheck::new(answer, policy, decision_id).into_item());
                 };
-                let answered = self.check_item(at, check, *bytes, &policy, head.call(), respond);
+                let asked = (check, &question);
+                let of = (DecidingMethod::BatchCheck, head.call(), &decision_id);
+                let answered = self.decide_item(at, asked, *bytes, &policy, of, respond);
                 answered.map(|answered| answered.durable)
             };
             match answered {
@@ -408,7 +357,9 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::ExpandRegistrationScopesRequest>,
     ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        Ok(Response::new(self.expand_call(&head, request.into(), convert::expand_response).await?))
+        Ok(Response::new(
+            self.call(DecidingMethod::Expand, &head, request.into(), convert::expand_response).wait().await?,
+        ))
     }
 
     async fn check_authorize_scopes(
@@ -416,7 +367,9 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::CheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        Ok(Response::new(self.check_call(&head, request.into(), convert::check_response).await?))
+        Ok(Response::new(
+            self.call(DecidingMethod::Check, &head, request.into(), convert::check_response).wait().await?,
+        ))
     }
 
     async fn batch_check_authorize_scopes(
@@ -465,6 +418,23 @@ impl CallHead {
     fn call(&self) -> CallFacts<'_> {
         let Self { headers, origin } = self;
         CallFacts { headers, origin }
+    }
+}
+
+/// An answer: most are there at once.
+pub enum Answering<'c, T> {
+    /// It is there, or why there is none.
+    Done(Result<T, RpcError>),
+    /// It waits for its record, for the answers of a batch, or for a thread that decides large questions.
+    Waiting(Pin<Box<dyn Future<Output = Result<T, RpcError>> + Send + 'c>>),
+}
+
+impl<T> Answering<'_, T> {
+    async fn wait(self) -> Result<T, RpcError> {
+        match self {
+            Self::Done(answer) => answer,
+            Self::Waiting(answer) => answer.await,
+        }
     }
 }
 

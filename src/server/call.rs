@@ -11,7 +11,7 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -20,7 +20,7 @@ use h2::server::SendResponse;
 use http::{HeaderMap, HeaderName, Request, Response, request};
 use http_body::Body as _;
 use http_body_util::Full;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -45,7 +45,7 @@ use crate::rpc::codec::PREFIX_BYTES;
 use crate::rpc::count::DecidingMethod;
 use crate::rpc::error::RpcError;
 use crate::rpc::policy_status::SharedBytes;
-use crate::rpc::scope_policy::{CallHead, ScopePolicy};
+use crate::rpc::scope_policy::{Answering, CallHead, ScopePolicy};
 
 /// What the calls of all connections share.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ pub(super) struct ConnectionCalls {
 
 impl ConnectionCalls {
     /// Every call until its response has left.
-    pub(super) const fn open(&self) -> &TaskTracker {
+    pub(super) fn open(&self) -> &TaskTracker {
         self.pressure.open()
     }
 
@@ -112,12 +112,12 @@ impl ConnectionCalls {
                 let (head, body) = request.into_parts();
                 let direct = direct.as_ref().and(limits.method.decides).filter(|_| is_plain(&head));
                 let head = match direct {
-                    Some(method) => RoutedHead::Direct(method, head.headers),
-                    None => RoutedHead::Generated(Box::new(head)),
+                    Some(method) => RoutedHead::Direct(method, CallHead { headers: head.headers, origin }),
+                    None => RoutedHead::Generated(Box::new((head, origin))),
                 };
                 let held = Some(HeldCall::new(held, observed));
                 let call = AdmittedCall { connection: Arc::clone(self), limits, respond, held };
-                tokio::spawn(call.run(head, body, origin));
+                tokio::spawn(call.run(head, body));
             }
             Err(status) => observed.end(send_status(&mut respond, status)),
         }
@@ -141,8 +141,7 @@ impl ConnectionCalls {
         }
         let refuse = |cause| Status::from(RpcError::Overloaded { cause });
         let place = self.pressure.place(method.kind, method.service).map_err(refuse)?;
-        let bytes = self.pressure.bytes().map_err(refuse)?;
-        let asked = request.headers().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
+        let asked = request.headers().get(TIMEOUT).and_then(|value| timeout(value.to_str().ok()?));
         // A little early, so that the answer is there before the caller stops waiting for it.
         let asked = asked.map(|timeout| timeout - DEADLINE_LEAD.min(timeout / 10));
         let deadline = now + asked.unwrap_or(limits.request_timeout).min(limits.request_timeout);
@@ -158,12 +157,7 @@ impl ConnectionCalls {
             stream_deadline: asked.and_then(|timeout| now.checked_add(timeout)),
             revoked,
         };
-        let held = CallHoldings {
-            _place: place,
-            _of_caller: let_in.place.take(),
-            _in_flight: InFlight::new(method),
-            bytes,
-        };
+        let held = CallHoldings { place, _of_caller: let_in.place.take(), _in_flight: InFlight::new(method) };
         let origin = CallOrigin { peer: Some(self.peer.address), identity: let_in.identity, notes: None };
         Ok((limits, origin, held))
     }
@@ -195,25 +189,20 @@ struct AdmittedCall {
 /// The headers of a call, for what answers it.
 enum RoutedHead {
     /// A call that is answered from its bytes.
-    Direct(DecidingMethod, HeaderMap),
+    Direct(DecidingMethod, CallHead),
     /// A call for the generated services.
-    Generated(Box<request::Parts>),
+    Generated(Box<(request::Parts, CallOrigin)>),
 }
 
 impl AdmittedCall {
     /// Answers it.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` would have room for what it is given twice")]
-    fn run(
-        mut self,
-        head: RoutedHead,
-        body: RecvStream,
-        origin: CallOrigin,
-    ) -> impl Future<Output = ()> + Send {
+    fn run(mut self, head: RoutedHead, mut body: RecvStream) -> impl Future<Output = ()> + Send {
         async move {
             let answered = async {
                 match head {
-                    RoutedHead::Direct(method, headers) => self.answer(method, headers, body, origin).await,
-                    RoutedHead::Generated(head) => Box::pin(self.serve(*head, body, origin)).await,
+                    RoutedHead::Direct(method, ref head) => self.answer(method, head, &mut body).await,
+                    RoutedHead::Generated(head) => Box::pin(self.serve(*head, body)).await,
                 }
             };
             // A panic is a fault of this call alone; the caller learns that there is no answer.
@@ -248,31 +237,32 @@ impl AdmittedCall {
     async fn answer(
         &mut self,
         method: DecidingMethod,
-        headers: HeaderMap,
-        mut body: RecvStream,
-        origin: CallOrigin,
+        head: &CallHead,
+        body: &mut RecvStream,
     ) -> Result<Code, Ended> {
         let Self { connection, limits, respond, held } = self;
         let Calls { direct, limits: peer_limits, .. } = &connection.server;
-        let answer = {
-            let called = pin!(async {
-                let message = pin!(receive(&mut body, &limits.method, false, held));
-                let message = by(limits.message_deadline, message).await??;
-                let service = direct.as_ref().ok_or(RpcError::Internal)?;
-                let head = CallHead { headers, origin };
-                Ok(service.answer(method, &head, message.slice(PREFIX_BYTES..)).await?)
-            });
-            until(called, respond, limits.deadline).await?
+        let message = {
+            let message = pin!(receive(body, &limits.method, false, held));
+            until(message, respond, limits.message_deadline).await?
         };
-        send_answer(answer, respond, held, peer_limits.response_progress_timeout).await
+        let service = direct.as_ref().ok_or(RpcError::Internal)?;
+        let answer = match service.answer(method, head, message.slice(PREFIX_BYTES..)) {
+            Answering::Done(answer) => answer?,
+            Answering::Waiting(mut waiting) => until(waiting.as_mut(), respond, limits.deadline).await?,
+        };
+        let rest = send_answer(answer, respond, held, peer_limits.response_progress_timeout)?;
+        if let Some(rest) = rest {
+            rest.await?;
+        }
+        Ok(Code::Ok)
     }
 
     /// Has the generated service answer. Returns the code that the response ends with.
     async fn serve(
         &mut self,
-        mut head: request::Parts,
+        (mut head, origin): (request::Parts, CallOrigin),
         mut body: RecvStream,
-        origin: CallOrigin,
     ) -> Result<Code, Ended> {
         let Self { connection, limits, respond, held } = self;
         let CallLimits { method, message_deadline, deadline, stream_deadline, revoked } = limits;
@@ -293,11 +283,12 @@ impl AdmittedCall {
                     let fault = messages.fault();
                     (Body::new(messages), Some(fault))
                 } else {
-                    let message = pin!(receive(&mut body, method, names_encoding, held));
-                    (Body::new(Full::new(by(message_deadline, message).await??)), None)
+                    let message = receive(&mut body, method, names_encoding, held);
+                    let message = timeout_at(message_deadline, message).await;
+                    (Body::new(Full::new(message.map_err(|_| RpcError::DeadlineExceeded)??)), None)
                 };
                 match routes.call(Request::from_parts(head, body)).await {
-                    Ok(response) => Ok((response, fault)),
+                    Ok(response) => Ok::<_, Ended>((response, fault)),
                     Err(infallible) => match infallible {},
                 }
             });
@@ -343,41 +334,25 @@ fn is_plain(head: &request::Parts) -> bool {
 }
 
 /// What comes of `called`, unless the caller resets the call or `deadline` passes before.
-async fn until<T>(
-    mut called: Pin<&mut impl Future<Output = Result<T, Ended>>>,
+async fn until<T, E: Into<Ended>>(
+    mut called: Pin<&mut (impl Future<Output = Result<T, E>> + ?Sized)>,
     respond: &mut SendResponse<Chunk>,
     deadline: Instant,
 ) -> Result<T, Ended> {
-    let mut timer = pin!(None);
+    // Made when somebody has to wait for it.
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         // First, so that a call that never waits pays for nothing else.
         if let Poll::Ready(result) = called.as_mut().poll(cx) {
-            return Poll::Ready(result);
+            return Poll::Ready(result.map_err(E::into));
         }
         if respond.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(Ended::Gone));
         }
-        poll_timer(timer.as_mut(), deadline, cx).map(|()| Err(RpcError::DeadlineExceeded.into()))
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        timer.as_mut().poll(cx).map(|()| Err(RpcError::DeadlineExceeded.into()))
     })
     .await
-}
-
-/// What comes of `future`, unless `deadline` passes before.
-async fn by<T>(deadline: Instant, mut future: Pin<&mut impl Future<Output = T>>) -> Result<T, RpcError> {
-    let mut timer = pin!(None);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Ok(done)),
-        Poll::Pending => poll_timer(timer.as_mut(), deadline, cx).map(|()| Err(RpcError::DeadlineExceeded)),
-    })
-    .await
-}
-
-/// Waits for a timer that is made when somebody has to wait for it.
-fn poll_timer(mut timer: Pin<&mut Option<Sleep>>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-    if timer.is_none() {
-        timer.set(Some(sleep_until(deadline)));
-    }
-    timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
 }
 
 /// gRPC over HTTP/2, `Timeout`: at most 8 digits and a unit.
@@ -398,6 +373,7 @@ fn timeout(header: &str) -> Option<Duration> {
     }
 }
 
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// How much earlier than the caller asked a call ends.
 const DEADLINE_LEAD: Duration = Duration::from_millis(5);

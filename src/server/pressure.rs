@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::budget::{Budget, Permit};
+use crate::budget::Budget;
 use crate::rpc::error::Overload;
 use crate::server::config::PeerLimits;
 use crate::server::method::{Service, Streaming};
@@ -149,13 +149,13 @@ impl Pressure {
     pub(super) fn connection(&self) -> ConnectionPressure {
         let PressureState { calls_per_connection, streams_per_connection, bytes_per_connection, .. } =
             *self.shared;
-        ConnectionPressure {
+        ConnectionPressure(Arc::new(ConnectionState {
             server: Arc::clone(&self.shared),
             calls: Budget::new(calls_per_connection),
             streams: Budget::new(streams_per_connection),
             bytes: Budget::new(bytes_per_connection),
             open: TaskTracker::new(),
-        }
+        }))
     }
 }
 
@@ -194,9 +194,12 @@ impl Drop for OpenConnection {
     }
 }
 
-/// The budgets of a connection, within those of the server.
+/// The budgets of a connection, within those of the server. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct ConnectionPressure {
+pub(super) struct ConnectionPressure(Arc<ConnectionState>);
+
+#[derive(Debug)]
+struct ConnectionState {
     server: Arc<PressureState>,
     calls: Budget,
     streams: Budget,
@@ -206,98 +209,106 @@ pub(super) struct ConnectionPressure {
 }
 
 impl ConnectionPressure {
-    /// A place for a call or a stream, as its method needs.
+    /// A place for a call or a stream, as its method needs; no bytes are held yet.
     ///
     /// # Errors
     ///
     /// The budget that is used up. Health is never refused.
     pub(super) fn place(&self, kind: Streaming, service: Service) -> Result<CallPlace, Overload> {
-        let server = &self.server;
-        let (own, own_cause, shared, shared_cause) = match (kind, service) {
-            (_, Service::Health) => {
-                return Ok(CallPlace { _permits: None, _open: self.open.token(), stream: None });
-            }
-            (Streaming::Unary, _) => (&self.calls, Overload::ConnectionCalls, &server.calls, Overload::Calls),
-            (Streaming::ServerStream | Streaming::BidiStream, _) => {
-                (&self.streams, Overload::ConnectionStreams, &server.streams, Overload::Streams)
-            }
+        let place = match (kind, service) {
+            (_, Service::Health) => PlaceKind::Free,
+            (Streaming::Unary, _) => PlaceKind::Call,
+            (Streaming::ServerStream | Streaming::BidiStream, _) => PlaceKind::Stream(service),
         };
-        let own = own.take(1).map_err(|_| server.refuse(own_cause))?;
-        let shared = shared.take(1).map_err(|_| server.refuse(shared_cause))?;
-        let stream = (kind != Streaming::Unary).then(|| OpenStream::new(server, service));
-        Ok(CallPlace { _permits: Some((own, shared)), _open: self.open.token(), stream })
+        let server = &self.0.server;
+        if let Some((own, shared)) = self.0.budgets(place) {
+            let (own_cause, shared_cause) = match place {
+                PlaceKind::Stream(_) => (Overload::ConnectionStreams, Overload::Streams),
+                PlaceKind::Free | PlaceKind::Call => (Overload::ConnectionCalls, Overload::Calls),
+            };
+            own.add(1).map_err(|_| server.refuse(own_cause))?;
+            shared.add(1).map_err(|_| {
+                own.give_back(1);
+                server.refuse(shared_cause)
+            })?;
+        }
+        if let PlaceKind::Stream(service) = place {
+            server.streams_of(service).fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(CallPlace { connection: self.clone(), place, bytes: 0, _open: self.0.open.token() })
     }
 
     /// Every call and stream of the connection until it has ended.
-    pub(super) const fn open(&self) -> &TaskTracker {
-        &self.open
-    }
-
-    /// Holds no bytes yet.
-    pub(super) fn bytes(&self) -> Result<HeldBytes, Overload> {
-        let own = self.bytes.take(0).map_err(|_| self.server.refuse(Overload::ConnectionBytes))?;
-        let shared = self.server.bytes.take(0).map_err(|_| self.server.refuse(Overload::Bytes))?;
-        Ok(HeldBytes { own, shared, server: Arc::clone(&self.server) })
+    pub(super) fn open(&self) -> &TaskTracker {
+        &self.0.open
     }
 }
 
-/// A place of a call or a stream, given back when it is dropped.
+impl ConnectionState {
+    /// The budgets that a place is taken from, this connection's first.
+    fn budgets(&self, place: PlaceKind) -> Option<(&Budget, &Budget)> {
+        match place {
+            PlaceKind::Free => None,
+            PlaceKind::Call => Some((&self.calls, &self.server.calls)),
+            PlaceKind::Stream(_) => Some((&self.streams, &self.server.streams)),
+        }
+    }
+}
+
+/// What a call takes up.
+#[derive(Clone, Copy, Debug)]
+enum PlaceKind {
+    /// Nothing that is counted.
+    Free,
+    /// The place of a call.
+    Call,
+    /// The place of a stream of this service.
+    Stream(Service),
+}
+
+/// A place of a call or a stream, and the bytes of its request or its answer, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct CallPlace {
-    _permits: Option<(Permit, Permit)>,
+    connection: ConnectionPressure,
+    place: PlaceKind,
+    bytes: usize,
     _open: TaskTrackerToken,
-    #[expect(dead_code, reason = "held until the stream has ended")]
-    stream: Option<OpenStream>,
 }
 
-/// Counts as an open stream of its service until it is dropped.
-#[derive(Debug)]
-struct OpenStream {
-    server: Arc<PressureState>,
-    service: Service,
-}
-
-impl OpenStream {
-    fn new(server: &Arc<PressureState>, service: Service) -> Self {
-        server.streams_of(service).fetch_add(1, Ordering::Relaxed);
-        Self { server: Arc::clone(server), service }
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.server.streams_of(self.service).fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Bytes of a request or an answer, given back when this is dropped.
-#[derive(Debug)]
-pub(super) struct HeldBytes {
-    own: Permit,
-    shared: Permit,
-    server: Arc<PressureState>,
-}
-
-impl HeldBytes {
+impl CallPlace {
     /// Holds `amount` bytes from now on, and no others.
     ///
     /// # Errors
     ///
     /// The budget that is used up; what was held stays held.
-    pub(super) fn resize(&mut self, amount: usize) -> Result<(), Overload> {
-        match amount.checked_sub(self.own.amount()) {
-            None | Some(0) => {
-                self.own.shrink_to(amount);
-                self.shared.shrink_to(amount);
-                Ok(())
-            }
-            Some(more) => {
-                self.own.grow(more).map_err(|_| self.server.refuse(Overload::ConnectionBytes))?;
-                self.shared.grow(more).map_err(|_| {
-                    self.own.shrink_to(amount - more);
-                    self.server.refuse(Overload::Bytes)
-                })
-            }
+    pub(super) fn hold(&mut self, amount: usize) -> Result<(), Overload> {
+        let ConnectionState { server, bytes, .. } = &*self.connection.0;
+        if let Some(more) = amount.checked_sub(self.bytes) {
+            bytes.add(more).map_err(|_| server.refuse(Overload::ConnectionBytes))?;
+            server.bytes.add(more).map_err(|_| {
+                bytes.give_back(more);
+                server.refuse(Overload::Bytes)
+            })?;
+        } else {
+            bytes.give_back(self.bytes - amount);
+            server.bytes.give_back(self.bytes - amount);
+        }
+        self.bytes = amount;
+        Ok(())
+    }
+}
+
+impl Drop for CallPlace {
+    fn drop(&mut self) {
+        let ConnectionState { server, bytes, .. } = &*self.connection.0;
+        bytes.give_back(self.bytes);
+        server.bytes.give_back(self.bytes);
+        if let Some((own, shared)) = self.connection.0.budgets(self.place) {
+            own.give_back(1);
+            shared.give_back(1);
+        }
+        if let PlaceKind::Stream(service) = self.place {
+            server.streams_of(service).fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -356,17 +367,19 @@ mod tests {
     fn bytes_are_bounded_for_a_connection_and_for_all() {
         let pressure = pressure();
         let connections: Vec<_> = (0..9).map(|_| pressure.connection()).collect();
+        // Health needs no place, but its bytes count.
+        let place = |connection: &ConnectionPressure| connection.place(Streaming::Unary, Service::Health);
         let mut held: Vec<_> =
-            connections.iter().map(|connection| connection.bytes().expect("nothing is taken")).collect();
+            connections.iter().map(|connection| place(connection).expect("free")).collect();
         let (last, first) = held.split_last_mut().expect("nine of them");
-        assert_eq!(first[0].resize(101), Err(Overload::ConnectionBytes));
+        assert_eq!(first[0].hold(101), Err(Overload::ConnectionBytes));
         for bytes in first.iter_mut() {
-            bytes.resize(100).expect("the share of a connection");
+            bytes.hold(100).expect("the share of a connection");
         }
-        assert_eq!(last.resize(1), Err(Overload::Bytes));
+        assert_eq!(last.hold(1), Err(Overload::Bytes));
         assert_eq!(pressure.bytes(), 800);
-        first[0].resize(40).expect("less always fits");
-        last.resize(60).expect("room");
+        first[0].hold(40).expect("less always fits");
+        last.hold(60).expect("room");
         assert_eq!(pressure.bytes(), 800);
         drop(held);
         assert_eq!(pressure.bytes(), 0);

@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body as _;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -26,7 +26,7 @@ use super::lifecycle::Lifecycle;
 use super::message::NoMessage;
 use super::method::InFlight;
 use super::observe::{ObservedCall, code_of};
-use super::pressure::{CallPlace, HeldBytes};
+use super::pressure::CallPlace;
 use crate::budget::Permit;
 use crate::rpc::error::{Overload, RpcError};
 
@@ -63,10 +63,9 @@ impl From<h2::Error> for Ended {
 /// What a call holds.
 #[derive(Debug)]
 pub(super) struct CallHoldings {
-    pub(super) _place: CallPlace,
+    pub(super) place: CallPlace,
     pub(super) _of_caller: Option<Permit>,
     pub(super) _in_flight: InFlight,
-    pub(super) bytes: HeldBytes,
 }
 
 /// A call until the last byte of its response has left: what it holds, and what is observed of it.
@@ -83,7 +82,7 @@ impl HeldCall {
 
     /// Holds `amount` bytes from now on.
     pub(super) fn hold(&mut self, amount: usize) -> Result<(), Overload> {
-        self.held.as_mut().map_or(Ok(()), |held| held.bytes.resize(amount))
+        self.held.as_mut().map_or(Ok(()), |held| held.place.hold(amount))
     }
 
     /// Holds nothing any more: nothing that has to leave is held for.
@@ -287,19 +286,42 @@ async fn send_message(
 }
 
 /// Sends an answer of one message with its length prefix, as a generated service does: nothing but the content type before it, and
-/// OK behind it.
-pub(super) async fn send_answer(
+/// OK behind it. What has to wait for the peer is left to the future that is returned.
+pub(super) fn send_answer(
     data: Bytes,
     respond: &mut SendResponse<Chunk>,
     held: &mut Held,
     progress: Duration,
-) -> Result<Code, Ended> {
+) -> Result<Option<SendingRest>, Ended> {
     hold(held, data.len()).map_err(|cause| RpcError::Overloaded { cause })?;
     let mut head = Response::new(());
-    head.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
-    let mut trailers = HeaderMap::new();
-    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
-    send_message(head, data, trailers, respond, held.take(), Some(progress)).await
+    *head.headers_mut() = one_header(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    let trailers = one_header(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+    let mut stream = respond.send_response(head, false)?;
+    let last = held.take().map(|held| (held, Code::Ok));
+    if data.len() <= PIECE_BYTES {
+        stream.reserve_capacity(data.len());
+        // Nearly always the peer has room for all of it.
+        if stream.capacity() >= data.len() {
+            stream.send_data(Chunk { bytes: data, last }, false)?;
+            stream.send_trailers(trailers)?;
+            return Ok(None);
+        }
+    }
+    Ok(Some(Box::pin(async move {
+        send_data(&mut stream, data, last, Some(progress), None).await?;
+        Ok(stream.send_trailers(trailers)?)
+    })))
+}
+
+/// The rest of an answer on its way.
+pub(super) type SendingRest = Pin<Box<dyn Future<Output = Result<(), Ended>> + Send>>;
+
+/// Headers with room for no other one.
+fn one_header(name: HeaderName, value: HeaderValue) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(1);
+    headers.insert(name, value);
+    headers
 }
 
 /// Hands `data` over as fast as the peer takes it, in pieces, so that what does not leave can still be dropped: only what the peer's

@@ -1,0 +1,110 @@
+//! The ids of decisions and of audit events: UUIDs of version 7 (RFC 9562 section 5.7).
+
+use std::fmt;
+
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+/// An id, and its text: 36 characters in lower case.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct WireId {
+    uuid: Uuid,
+    text: [u8; Hyphenated::LENGTH],
+}
+
+impl From<Uuid> for WireId {
+    fn from(uuid: Uuid) -> Self {
+        let mut text = [0; Hyphenated::LENGTH];
+        uuid.hyphenated().encode_lower(&mut text);
+        Self { uuid, text }
+    }
+}
+
+impl WireId {
+    /// A new id.
+    #[must_use]
+    pub fn now() -> Self {
+        Uuid::now_v7().into()
+    }
+
+    /// The id of what follows in the same call: the same time, and one more in the bits that are random, which RFC 9562
+    /// section 6.2 calls a monotonic random counter.
+    #[must_use]
+    pub fn following(&self) -> Self {
+        let number = self.uuid.as_u128();
+        let random = number.wrapping_add(1) & RANDOM_BITS;
+        let uuid = Uuid::from_u128(number & !RANDOM_BITS | random);
+        // Only the last two digits differ, 255 times of 256.
+        let [.., last] = *uuid.as_bytes();
+        if last == 0 {
+            return uuid.into();
+        }
+        let mut text = self.text;
+        let [.., high, low] = &mut text;
+        (*high, *low) = (digit(last >> 4), digit(last & 0xF));
+        Self { uuid, text }
+    }
+
+    /// The id itself.
+    #[must_use]
+    pub const fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// The characters of its text.
+    #[must_use]
+    pub const fn text(&self) -> &[u8; Hyphenated::LENGTH] {
+        &self.text
+    }
+}
+
+impl fmt::Debug for WireId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uuid.fmt(formatter)
+    }
+}
+
+impl fmt::Display for WireId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uuid.fmt(formatter)
+    }
+}
+
+/// The last of the random bits of a UUID of version 7, behind its variant.
+const RANDOM_BITS: u128 = (1 << 62) - 1;
+
+const fn digit(value: u8) -> u8 {
+    match value {
+        0..=9 => b'0' + value,
+        _ => b'a' + value - 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_follows_is_of_version_7_and_one_more() {
+        for text in [
+            "019ac0de-0000-7000-8000-000000000000",
+            "019ac0de-0000-7fff-8000-0000000000fe",
+            "019ac0de-0000-7fff-9fff-ffffffffffff",
+            "019ac0de-0000-7fff-bfff-ffffffffffff",
+        ] {
+            let first = WireId::from(text.parse::<Uuid>().unwrap());
+            let mut id = first;
+            for more in 1..600_u128 {
+                id = id.following();
+                let uuid = id.uuid();
+                assert_eq!(id, WireId::from(uuid), "its text is that of the id");
+                assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
+                assert_eq!(uuid.as_u128() >> 64, first.uuid().as_u128() >> 64);
+                let random = |id: Uuid| id.as_u128() & RANDOM_BITS;
+                assert_eq!(random(uuid), (random(first.uuid()) + more) & RANDOM_BITS);
+            }
+        }
+        let new = WireId::now();
+        assert_eq!(new.to_string().as_bytes(), new.text());
+    }
+}
