@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Sets up a realm of Keycloak that asks Scopeward: client scopes, registration, client policies. It can be run again.
+#
+# KEYCLOAK_URL, ADMIN_USER and ADMIN_PASSWORD say where, REALM which, SCOPES what the policy supports, AUDIENCES which resources the
+# realm is for (empty: the policy's default), TRUSTED_HOSTS from where clients may register. Needs curl and jq.
+set -euo pipefail
+: "${KEYCLOAK_URL:=http://localhost:8080}" "${ADMIN_USER:=admin}" "${ADMIN_PASSWORD:=admin}" "${REALM:=mcp}"
+: "${SCOPES:=openid offline_access mcp:read mcp:write}" "${AUDIENCES:=}" "${TRUSTED_HOSTS:=localhost 127.0.0.1}"
+
+token=$(curl -sSf "$KEYCLOAK_URL/realms/master/protocol/openid-connect/token" -d grant_type=password -d client_id=admin-cli \
+    --data-urlencode "username=$ADMIN_USER" --data-urlencode "password=$ADMIN_PASSWORD" | jq -r .access_token)
+words() { jq -cn --arg words "$1" '$words | split(" ") | map(select(. != ""))'; }
+call() { # METHOD PATH [JSON]
+    curl -sS --fail-with-body -X "$1" "$KEYCLOAK_URL/admin/realms$2" -H "Authorization: Bearer $token" \
+        ${3:+-H "Content-Type: application/json" -d "$3"}
+}
+
+call GET "/$REALM" >/dev/null 2>&1 || call POST "" "$(jq -cn --arg realm "$REALM" '{realm: $realm, enabled: true}')"
+
+# Each scope of the policy is a client scope. One named openid lets registration answers have openid, too; tokens get it once.
+known=$(call GET "/$REALM/client-scopes" | jq -c 'map(.name)')
+for scope in $SCOPES; do
+    jq -e --arg scope "$scope" 'index($scope)' <<<"$known" >/dev/null || call POST "/$REALM/client-scopes" "$(jq -cn --arg scope "$scope" \
+        '{name: $scope, protocol: "openid-connect", attributes: {"include.in.token.scope": (if $scope == "openid" then "false" else "true" end)}}')"
+done
+
+# Registration policies of Keycloak come after ours: they must allow what the policy grants. There is one of each for clients that
+# register without and with a token.
+call GET "/$REALM/components?type=org.keycloak.services.clientregistration.policy.ClientRegistrationPolicy" |
+    jq -c --argjson scopes "$(words "$SCOPES")" --argjson hosts "$(words "$TRUSTED_HOSTS")" '.[]
+        | if .providerId == "allowed-client-templates" then .config += {"allowed-client-scopes": $scopes, "allow-default-scopes": ["true"]}
+          elif .providerId == "trusted-hosts" then .config += {"trusted-hosts": $hosts}
+          else empty end' |
+    while read -r component; do
+        call PUT "/$REALM/components/$(jq -r .id <<<"$component")" "$component"
+    done
+
+# The executor, for every client. These two replace the whole documents: add your own profiles and policies here.
+call PUT "/$REALM/client-policies/profiles" "$(jq -cn --argjson audiences "$(words "$AUDIENCES")" \
+    '{profiles: [{name: "scopeward", executors: [{executor: "scopeward", configuration: {audiences: $audiences}}]}]}')"
+call PUT "/$REALM/client-policies/policies" \
+    '{"policies": [{"name": "scopeward", "enabled": true, "conditions": [{"condition": "any-client", "configuration": {}}], "profiles": ["scopeward"]}]}'
+echo "realm $REALM asks Scopeward"

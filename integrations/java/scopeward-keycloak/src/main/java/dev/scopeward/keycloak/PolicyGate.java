@@ -1,0 +1,77 @@
+package dev.scopeward.keycloak;
+
+import dev.scopeward.client.AuthorizeAnswer;
+import dev.scopeward.client.AuthorizeQuestion;
+import dev.scopeward.client.DeniedException;
+import dev.scopeward.client.RegistrationAnswer;
+import dev.scopeward.client.RegistrationQuestion;
+import dev.scopeward.client.ScopewardClient;
+import dev.scopeward.client.UnavailableException;
+import java.time.Duration;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentMap;
+import java.util.function.Supplier;
+import org.jboss.logging.Logger;
+
+/**
+ * The way to Scopeward: one connection and one circuit breaker for each target of this process, since Keycloak makes a factory for each
+ * configuration of an executor and closes none of them.
+ */
+final class PolicyGate {
+    private static final Logger LOG = Logger.getLogger(PolicyGate.class);
+    private static final ConcurrentMap<ServerOptions, PolicyGate> GATES = new ConcurrentHashMap<>();
+
+    private final ScopewardClient client;
+    private final String target;
+    private final CircuitBreaker breaker = new CircuitBreaker(System::nanoTime);
+
+    private PolicyGate(ServerOptions options) {
+        this.client = options.client();
+        this.target = options.target();
+    }
+
+    /** The gate of a target, which connects in the background. Throws {@link IllegalArgumentException} for wrong options. */
+    static PolicyGate of(ServerOptions options) {
+        return GATES.computeIfAbsent(options, PolicyGate::new);
+    }
+
+    static void closeAll() {
+        GATES.values().forEach(gate -> gate.client.close());
+        GATES.clear();
+    }
+
+    RegistrationAnswer ask(RegistrationQuestion question, Duration deadline) throws RefusedException {
+        return guarded(true, () -> client.withDeadline(deadline).expandRegistrationScopes(question));
+    }
+
+    AuthorizeAnswer ask(AuthorizeQuestion question, Duration deadline) throws RefusedException {
+        return guarded(false, () -> client.withDeadline(deadline).checkAuthorizeScopes(question));
+    }
+
+    private <A> A guarded(boolean isRegistration, Supplier<A> call) throws RefusedException {
+        if (!breaker.enter()) {
+            throw RefusedException.notAsked(isRegistration);
+        }
+        boolean isAnswered = true;
+        try {
+            return call.get();
+        } catch (DeniedException denied) {
+            LOG.debugf("denied: %s, decision %s", denied.getMessage(), denied.decisionId());
+            throw RefusedException.of(denied);
+        } catch (UnavailableException unavailable) {
+            // What does not pass by itself is answered quickly, and the next question may have another answer.
+            isAnswered = unavailable.httpStatus() != 503;
+            LOG.warnf("no answer from Scopeward at %s: %s", target, unavailable.getMessage());
+            throw RefusedException.of(unavailable);
+        } finally {
+            if (breaker.leave(isAnswered)) {
+                if (isAnswered) {
+                    LOG.infof("Scopeward at %s answers again", target);
+                } else {
+                    LOG.errorf("Scopeward at %s does not answer: requests are refused, and it is asked once in %d ms", target,
+                            CircuitBreaker.TRIAL_INTERVAL.toMillis());
+                }
+            }
+        }
+    }
+}
