@@ -3,16 +3,24 @@
 import { oauthProvider } from "@better-auth/oauth-provider";
 import { betterAuth } from "better-auth";
 import { memoryAdapter } from "better-auth/adapters/memory";
+import { createAuthMiddleware } from "better-auth/api";
 import { toNodeHandler } from "better-auth/node";
 import { jwt } from "better-auth/plugins";
 import { withScopeward } from "scopeward/better-auth";
 
 import { RESOURCE, escape, main } from "./demo.mjs";
 
-const USER = { email: "user@example.com", password: "a password of this example" };
+export const USER = { email: "user@example.com", password: "a password of this example" };
 
-/** @param {import("scopeward").Client} client @param {string} base */
-async function makeApp(client, base) {
+/** Older MCP clients do not say that they are native, and a web client may not redirect to loopback. */
+const native = createAuthMiddleware(async ({ path, body }) => {
+  const isSilent = path === "/oauth2/register" && Array.isArray(body?.redirect_uris) && body.application_type === undefined;
+  if (!isSilent || !body.redirect_uris.every((/** @type {unknown} */ uri) => /^http:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/]/.test(String(uri)))) return;
+  return { context: { body: { ...body, application_type: "native" } } };
+});
+
+/** @param {import("scopeward").Client} client @param {string} base @param {Partial<Parameters<typeof oauthProvider>[0]>} [more] */
+async function makeApp(client, base, more) {
   const tables = ["user", "session", "account", "verification", "jwks", "oauthClient", "oauthRefreshToken", "oauthAccessToken"];
   tables.push("oauthConsent", "oauthClientAssertion", "oauthResource", "oauthClientResource");
   const plugin = oauthProvider({
@@ -24,6 +32,7 @@ async function makeApp(client, base) {
     loginPage: "/login",
     consentPage: "/consent",
     silenceWarnings: { oauthAuthServerConfig: true, openidConfig: true },
+    ...more,
   });
   const auth = betterAuth({
     baseURL: base,
@@ -33,6 +42,7 @@ async function makeApp(client, base) {
     emailAndPassword: { enabled: true },
     rateLimit: { enabled: false }, // one client here logs in many times
     telemetry: { enabled: false },
+    hooks: { before: native },
     plugins: [jwt(), withScopeward(plugin, client)],
   });
   await auth.api.signUpEmail({ body: { name: "User", ...USER } });

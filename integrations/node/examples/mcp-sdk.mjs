@@ -13,13 +13,18 @@ import { RESOURCE, main } from "./demo.mjs";
 /** @typedef {import("@modelcontextprotocol/sdk/server/auth/provider.js").OAuthServerProvider} Provider */
 
 /** Approves every request. A real one shows a login and a consent page. @implements {Provider} */
-class MemoryProvider {
+export class MemoryProvider {
   /** @type {Map<string, StoredClient>} */
   #clients = new Map();
   /** @type {Map<string, { clientId: string, challenge: string, scopes: string[], resource: URL | undefined }>} */
   #codes = new Map();
   /** @type {Map<string, { clientId: string, scopes: string[], resource: URL | undefined, expiresAt: number }>} */
   #tokens = new Map();
+
+  /** @param {StoredClient[]} [known] */
+  constructor(known = []) {
+    for (const client of known) this.#clients.set(client.client_id, client);
+  }
 
   get clientsStore() {
     return {
@@ -87,9 +92,9 @@ class MemoryProvider {
   }
 }
 
-/** @param {import("scopeward").Client} client @param {string} base */
-function makeApp(client, base) {
-  const provider = withScopeward(new MemoryProvider(), client);
+/** @param {import("scopeward").Client} client @param {string} base @param {StoredClient[]} [known] Clients that it has already. */
+function makeApp(client, base, known) {
+  const provider = withScopeward(new MemoryProvider(known), client);
   const unlimited = { rateLimit: /** @type {const} */ (false) }; // one client here logs in many times
   const options = { authorizationOptions: unlimited, clientRegistrationOptions: unlimited, tokenOptions: unlimited };
   return express().use(mcpAuthRouter({ provider, issuerUrl: new URL(base), ...options }));

@@ -10,10 +10,22 @@ import { Login, OAuthFailure } from "../examples/demo.mjs";
 import { PACKAGE, fences, freePort } from "./pages.mjs";
 import { env, eventually, started } from "./service.mjs";
 
-/** The guides, and the registration endpoint of each. */
-const GUIDES = { "oidc-provider": "/reg" };
+const EXAMPLE = JSON.stringify(new URL("../examples/mcp-sdk.mjs", import.meta.url));
+/** The guides: the registration endpoint, and what each leaves to its readers, as it runs and for the compiler. */
+const GUIDES = {
+  "oidc-provider": { register: "/reg", own: {} },
+  "better-auth": { register: "/api/auth/oauth2/register", own: {} },
+  "mcp-typescript-sdk": {
+    register: "/register",
+    own: {
+      "provider.mjs": `export { MemoryProvider as MyProvider } from ${EXAMPLE};`,
+      "provider.mts": `import type { OAuthServerProvider } from "@modelcontextprotocol/sdk/server/auth/provider.js";
+export declare const MyProvider: new () => OAuthServerProvider;`,
+    },
+  },
+};
 
-for (const [name, register] of Object.entries(GUIDES)) {
+for (const [name, { register, own }] of Object.entries(GUIDES)) {
   test(`the server of the guide for ${name} asks`, async (t) => {
     const service = await started(t);
     const port = await freePort();
@@ -27,6 +39,7 @@ for (const [name, register] of Object.entries(GUIDES)) {
       const text = block.replaceAll("127.0.0.1:50551", service.target).replaceAll("3000", String(port));
       writeFileSync(join(folder, words.slice("file=".length)), text);
     }
+    for (const [file, text] of Object.entries(own)) writeFileSync(join(folder, file), text);
     const child = spawn(process.execPath, ["server.mjs"], { cwd: folder, env, stdio: "ignore" });
     t.after(() => child.kill());
     const login = new Login({ makeApp: () => () => {}, register }, `http://localhost:${port}`);

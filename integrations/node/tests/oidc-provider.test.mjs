@@ -11,6 +11,7 @@ import { shared, started } from "./service.mjs";
 
 const DOCUMENT = "https://app.example.com/client.json";
 const DEVICE = "urn:ietf:params:oauth:grant-type:device_code";
+const BACKCHANNEL = "urn:openid:params:grant-type:ciba";
 
 /** @param {Promise<unknown>} attempt @param {number} status @param {string} error */
 async function refused(attempt, status, error) {
@@ -120,6 +121,49 @@ describe("oidc-provider alone", () => {
     const done = await new Browser().visit(verification_uri_complete).catch((failure) => failure.answer.page);
     assert.match(done, /success/i);
     assert.equal(scopes(await login.token(client, { grant_type: DEVICE, device_code })), "mcp:write openid");
+  });
+
+  test("a backchannel request (CIBA) gets what the policy grants", async (t) => {
+    /** @type {import("oidc-provider").Configuration["features"]} */
+    const features = {
+      registration: { enabled: true },
+      ciba: {
+        enabled: true,
+        processLoginHint: async (_, hint) => hint,
+        validateRequestContext: async () => {},
+        verifyUserCode: async () => {},
+        // The user agrees at once to what the page would show.
+        triggerAuthenticationDevice: async ({ oidc: { provider } }, request, account, client) => {
+          const grant = new provider.Grant({ accountId: account.accountId, clientId: client.clientId });
+          grant.addOIDCScope(String(request.params?.["scope"]));
+          await grant.save();
+          await provider.backchannelResult(request, grant);
+        },
+      },
+    };
+    const example = {
+      ...EXAMPLE,
+      makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, { features }),
+    };
+    const own = await started(t);
+    const other = await served(example, new Client(own.target, { deadline: 5000 }));
+    t.after(() => other.close());
+    const login = new Login({ ...EXAMPLE, resource: null }, other.base);
+    const metadata = { grant_types: [BACKCHANNEL], response_types: [], redirect_uris: [], backchannel_token_delivery_mode: "poll" };
+    const client = await login.register("openid", metadata);
+    assert.equal(client["scope"], "openid offline_access");
+    const ask = (/** @type {string} */ scope) => {
+      const form = new URLSearchParams({ client_id: client["client_id"], scope, login_hint: "user" });
+      return login.call("POST", login.authorize_.replace(/auth$/, "backchannel"), form.toString(), "application/x-www-form-urlencoded");
+    };
+    await refused(ask("openid root"), 400, "invalid_scope");
+    await refused(ask("openid profile"), 400, "invalid_scope");
+    const before = (await own.audit()).length;
+    const { auth_req_id } = await ask("openid mcp:write");
+    assert.equal(scopes(await login.token(client, { grant_type: BACKCHANNEL, auth_req_id })), "mcp:write openid");
+    assert.equal((await own.audit()).length, before + 1);
+    await own.stop();
+    await refused(ask("openid"), 503, "temporarily_unavailable");
   });
 
   test("a scope that the server's configuration lacks is the operator's mistake", async (t) => {

@@ -7,9 +7,11 @@ import { CHECK, EXPAND, decoder, encoder } from "../dist/wire.js";
 /**
  * Returns its target.
  *
- * @param {import("node:test").TestContext} t @param {string} target @param {string[]} missing @param {Record<string, unknown>} [changed]
+ * @param {import("node:test").TestContext} t @param {string} target
+ * @param {{ missing: string[], changed: Record<string, unknown> } | string[]} faults May be changed later.
+ * @param {Record<string, unknown>} [also]
  */
-export async function oldServer(t, target, missing, changed = {}) {
+export async function oldServer(t, target, faults, also = {}) {
   const channel = new grpc.Client(target, grpc.credentials.createInsecure());
   const server = new grpc.Server();
   const bytes = (/** @type {Buffer} */ value) => value;
@@ -23,7 +25,9 @@ export async function oldServer(t, target, missing, changed = {}) {
         channel.makeUnaryRequest(method.path, bytes, bytes, call.request, (error, answer) => {
           if (error !== null || answer === undefined) return answered(error);
           const given = /** @type {any} */ (decode(answer));
+          const { missing, changed } = Array.isArray(faults) ? { missing: faults, changed: also } : faults;
           for (const field of missing) {
+            if (!(field in given)) continue;
             const empty = { string: "", number: 0 }[/** @type {"string" | "number"} */ (typeof given[field])];
             given[field] = Array.isArray(given[field]) ? [] : empty;
           }

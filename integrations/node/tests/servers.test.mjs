@@ -8,6 +8,7 @@ import { Client } from "scopeward";
 
 import { Login, OAuthFailure, POLICY, REDIRECT_URI, served } from "../examples/demo.mjs";
 import { Authority } from "./certificates.mjs";
+import { oldServer } from "./old-server.mjs";
 import { eventually, shared, started, temporary } from "./service.mjs";
 
 /** The servers: the status of a registration without an answer, and whether they have RFC 7592. */
@@ -216,13 +217,47 @@ for (const [name, { example, unavailable, hasUpdate }] of Object.entries(SERVERS
       const { certificate, key } = authority.issue("server", "localhost");
       const secure = await started(t, { folder, args: ["--tls-cert-file", certificate, "--tls-private-key-file", key] });
       const target = `https://localhost:${secure.target.split(":")[1]}`;
-      const right = await served(example, new Client(target, { tlsCaFile: authority.file, deadline: 5000 }));
-      t.after(() => right.close());
-      assert.equal((await new Login(example, right.base).register("openid")).scope, "openid offline_access");
-      const wrong = await served(example, new Client(target, { tlsCaFile: other.file }));
-      t.after(() => wrong.close());
-      await refused(new Login(example, wrong.base).register("openid"), { status: unavailable, error: "server_error" });
+      const own = await served(example, new Client(target, { tlsCaFile: authority.file, deadline: 5000 }));
+      t.after(() => own.close());
+      const login = new Login(example, own.base);
+      const client = await login.register("openid");
+      assert.equal(client.scope, "openid offline_access");
+      for (const issuer of [other, authority]) {
+        await secure.stop();
+        issuer.issue("server", "localhost");
+        await secure.start();
+        if (issuer === authority) break;
+        await refused(login.register("openid"), { status: unavailable, error: "server_error" });
+        await refused(login.authorize(client, "openid"), { error: "temporarily_unavailable" });
+      }
+      const isTransient = (/** @type {any} */ error) => error.error === "temporarily_unavailable";
+      assert.deepEqual(scopes(await eventually(() => login.login(client, "openid"), isTransient)), new Set(["openid"]));
     });
+
+    test("a service from before some fields", async (t) => {
+      const missing = ["added", "policy", "decisionId", "reason", "effectiveRegisteredScope", "audienceGrants"];
+      const own = await served(example, new Client(await oldServer(t, service.target, missing), { deadline: 5000 }));
+      t.after(() => own.close());
+      const login = new Login(example, own.base);
+      const client = await login.register("openid");
+      assert.equal(client.scope, "openid offline_access");
+      assert.deepEqual(scopes(await login.login(client, "openid mcp:write")), new Set(["openid", "mcp:write"]));
+      assert.deepEqual(scopes(await login.login(client, "openid offline_access")), new Set(["openid", "offline_access"]));
+      for (const scope of ["openid root", "openid profile", "mcp:read"]) await refused(login.authorize(client, scope), { error: "invalid_scope" });
+    });
+
+    for (const [missing, changed] of /** @type {[string[], object][]} */ ([[["decision"], {}], [["scope"], {}], [[], { decision: 9 }]])) {
+      test(`an answer that is not understood grants nothing: ${missing} ${JSON.stringify(changed)}`, async (t) => {
+        const faults = { missing: /** @type {string[]} */ ([]), changed: {} };
+        const own = await served(example, new Client(await oldServer(t, service.target, faults), { deadline: 5000 }));
+        t.after(() => own.close());
+        const login = new Login(example, own.base);
+        const client = await login.register("openid");
+        Object.assign(faults, { missing, changed });
+        await refused(login.authorize(client, "openid"), { error: "server_error" });
+        await refused(login.register("openid"), { status: 500, error: "server_error" });
+      });
+    }
 
     test("the policy is edited between registration and authorize", async () => {
       isTouched = true;

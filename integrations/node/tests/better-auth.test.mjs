@@ -1,0 +1,181 @@
+// What only Better Auth has: clients that a user makes, metadata documents, settings that would pass by the policy.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { createCimdClientDiscovery } from "@better-auth/cimd";
+import { oauthProvider } from "@better-auth/oauth-provider";
+import { Client } from "scopeward";
+import { withScopeward } from "scopeward/better-auth";
+
+import { EXAMPLE, USER } from "../examples/better-auth.mjs";
+import { Browser, Login, OAuthFailure, REDIRECT_URI, served } from "../examples/demo.mjs";
+import { shared, started } from "./service.mjs";
+
+const DOCUMENTS = ["https://app.example.com/client.json", "https://app.example.com/other.json"];
+
+/** @param {Promise<unknown>} attempt @param {number} status @param {string | undefined} error */
+async function refused(attempt, status, error) {
+  await assert.rejects(attempt, (failure) => {
+    assert(failure instanceof OAuthFailure, String(failure));
+    assert.deepEqual([failure.status, failure.error], [status, error], String(failure));
+    return true;
+  });
+}
+
+/** @param {Record<string, any>} answer */
+function scopes(answer) {
+  return answer["scope"].split(" ").sort().join(" ");
+}
+
+/** The example, which knows the documents. */
+const knowing = {
+  ...EXAMPLE,
+  makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => {
+    const clientDiscovery = createCimdClientDiscovery({
+      fetchClientMetadataResource: async (url) =>
+        Response.json({ client_id: String(url), client_name: "App", redirect_uris: [REDIRECT_URI], token_endpoint_auth_method: "none", scope: "admin" }),
+      metadataFetchPolicy: { minimumFetchInterval: 0 },
+    });
+    return EXAMPLE.makeApp(client, base, { extensions: [{ clientDiscovery }] });
+  },
+};
+
+describe("Better Auth alone", () => {
+  const service = shared();
+  /** @type {Awaited<ReturnType<typeof served>>} */
+  let server;
+  /** @type {Login} */
+  let login;
+
+  before(async () => {
+    server = await served(knowing, new Client(service.target, { deadline: 5000 }));
+    login = new Login(EXAMPLE, server.base);
+  });
+  after(() => server.close());
+
+  async function last() {
+    return (await service.audit()).length;
+  }
+
+  /** What a signed-in user sends. @returns {Promise<(path: string, body: object) => Promise<Record<string, any>>>} */
+  async function user() {
+    const json = { "content-type": "application/json", origin: server.base };
+    const signedIn = await fetch(`${server.base}/sign-in/email`, { method: "POST", headers: json, body: JSON.stringify(USER) });
+    assert.equal(signedIn.status, 200);
+    const cookie = signedIn.headers.getSetCookie().map((line) => line.split(";")[0]).join("; ");
+    return async (path, body) => {
+      const answer = await fetch(server.base + path, { method: "POST", headers: { ...json, cookie }, body: JSON.stringify(body) });
+      const members = /** @type {Record<string, any>} */ (await answer.json());
+      if (!answer.ok) throw new OAuthFailure(answer.status, members);
+      return members;
+    };
+  }
+
+  const CLIENT = { redirect_uris: [REDIRECT_URI], token_endpoint_auth_method: "none", application_type: "native", client_name: "Tool" };
+
+  test("a client that a user makes is asked for as one that registers", async () => {
+    const post = await user();
+    const before = await last();
+    const client = await post("/oauth2/create-client", { ...CLIENT, scope: "openid" });
+    assert.equal(scopes(client), "offline_access openid");
+    assert.equal(scopes(await post("/oauth2/create-client", CLIENT)), "mcp:read offline_access openid");
+    await refused(post("/oauth2/create-client", { ...CLIENT, scope: "openid root" }), 400, "invalid_client_metadata");
+    const kinds = (await service.audit()).slice(before).map(({ kind }) => kind);
+    assert.deepEqual(kinds, ["AUDIT_EVENT_KIND_EXPANSION", "AUDIT_EVENT_KIND_EXPANSION", "AUDIT_EVENT_KIND_DENIAL"]);
+    await refused(login.authorize(client, "openid profile"), 302, "invalid_scope");
+    assert.equal(scopes(await login.login(client, "openid mcp:write")), "mcp:write openid");
+  });
+
+  test("an update with a scope is asked for, with what is held", async () => {
+    const post = await user();
+    const { client_id } = await post("/oauth2/create-client", { ...CLIENT, scope: "openid profile" });
+    const update = (/** @type {object} */ members) => post("/oauth2/update-client", { client_id, update: members });
+    const before = await last();
+    assert.equal(scopes(await update({ client_name: "Renamed" })), "offline_access openid profile");
+    assert.equal(await last(), before);
+    assert.equal(scopes(await update({ scope: "openid" })), "offline_access openid");
+    await refused(login.authorize({ client_id }, "profile"), 302, "invalid_scope");
+    assert.equal(scopes(await update({ scope: "openid admin" })), "admin offline_access openid");
+    assert.equal(scopes(await login.login({ client_id }, "admin")), "admin");
+    await assert.rejects(update({ scope: "openid root" }), OAuthFailure);
+    assert.equal(scopes(await post("/oauth2/update-client", { client_id, update: {} })), "admin offline_access openid");
+  });
+
+  test("an update without an answer changes nothing", async (t) => {
+    const own = await started(t);
+    const other = await served(EXAMPLE, new Client(own.target, { deadline: 5000 }));
+    t.after(() => other.close());
+    const home = server;
+    server = other;
+    t.after(() => void (server = home));
+    const post = await user();
+    const { client_id } = await post("/oauth2/create-client", { ...CLIENT, scope: "openid" });
+    await own.stop();
+    await refused(post("/oauth2/update-client", { client_id, update: { scope: "openid profile" } }), 503, "server_error");
+    await refused(post("/oauth2/create-client", CLIENT), 503, "server_error");
+    assert.equal(scopes(await post("/oauth2/update-client", { client_id, update: {} })), "offline_access openid");
+  });
+
+  test("a metadata document is asked for at its first contact, and as unknown each time", async () => {
+    const [client_id, other] = DOCUMENTS;
+    const client = { client_id };
+    const before = await last();
+    assert.equal(scopes(await login.login(client, "openid mcp:write")), "mcp:write openid");
+    assert.equal(scopes(await login.login(client, "openid mcp:read")), "mcp:read openid");
+    // What its document says of scopes gives it nothing.
+    await refused(login.authorize(client, "admin"), 302, "invalid_scope");
+    // Nobody has seen its redirect URI, so nothing is sent there.
+    await refused(login.authorize({ client_id: other }, "admin"), 400, "page");
+    const events = (await service.audit()).slice(before);
+    assert(events.length > 0);
+    assert.deepEqual(new Set(events.map((event) => event["client"].source)), new Set(["CLIENT_SOURCE_CIMD"]));
+    assert(events.every((event) => !("registeredScope" in event)));
+  });
+
+  test("an authorize request may be posted", async () => {
+    const client = await login.register("openid");
+    for (const [scope, granted] of [["openid mcp:write", "mcp:write openid"], ["openid offline_access", "offline_access openid"], [undefined, "offline_access openid"]]) {
+      const { query, verifier } = login.request(client, scope);
+      const answer = login.answered(await new Browser().visit(login.authorize_, query), query, verifier);
+      assert.equal(scopes(await login.redeem(client, answer)), granted);
+    }
+    for (const scope of ["root", "openid profile"]) {
+      const { query } = login.request(client, scope);
+      assert.equal((await new Browser().visit(login.authorize_, query))["error"], "invalid_scope");
+    }
+    const { query } = login.request(client, "openid", { redirect_uri: "https://other.example.com/" });
+    await refused(new Browser().visit(login.authorize_, query), 400, "page");
+  });
+
+  test("what is posted counts, and not what stands in the URL", async () => {
+    const client = await login.register("openid");
+    const { query, verifier } = login.request(client, "openid");
+    const page = `${login.authorize_}?${login.request(client, "openid mcp:write").query}`;
+    const answer = await new Browser().visit(page, query);
+    assert.equal(scopes(await login.redeem(client, login.answered(answer, query, verifier))), "openid");
+  });
+
+  test("a scope that the plugin's options lack is the operator's mistake", async (t) => {
+    const example = {
+      ...EXAMPLE,
+      makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, { scopes: ["openid"] }),
+    };
+    const narrow = await served(example, new Client(service.target, { deadline: 5000 }));
+    t.after(() => narrow.close());
+    await refused(new Login(EXAMPLE, narrow.base).register("openid"), 500, "server_error");
+  });
+
+  test("settings that pass by the policy are refused at start", (t) => {
+    const client = new Client(service.target);
+    t.after(() => client.close());
+    const pages = { loginPage: "/login", consentPage: "/consent" };
+    for (const [name, options] of Object.entries({
+      cachedTrustedClients: { cachedTrustedClients: new Set(["trusted"]) },
+      requestUriResolver: { requestUriResolver: async () => null },
+    })) {
+      assert.throws(() => withScopeward(oauthProvider({ ...pages, ...options }), client), { name: "RangeError", message: new RegExp(name) });
+    }
+    withScopeward(oauthProvider({ ...pages, cachedTrustedClients: new Set() }), client);
+  });
+});
