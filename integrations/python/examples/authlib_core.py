@@ -148,6 +148,11 @@ def register(server: Any, store: Store) -> None:
         def get_server_metadata(self) -> dict[str, Any]:
             return {}  # no scopes_supported: the policy has them
 
+        def generate_client_info(self, request: Any) -> dict[str, Any]:
+            """Without a secret: these clients are public, and some authenticate with a secret that they were given."""
+            info = super().generate_client_info(request)
+            return {name: value for name, value in info.items() if not name.startswith("client_secret")}
+
         def save_client(self, info: dict[str, Any], metadata: dict[str, Any], request: Any) -> StoredClient:
             client = store.clients[info["client_id"]] = StoredClient(info["client_id"], metadata)
             return client

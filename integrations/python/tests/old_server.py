@@ -13,6 +13,7 @@ class OldServer:
     def __init__(self, target: str, *missing: str, **changed: Any) -> None:
         self._channel = grpc.insecure_channel(target)
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
+        self.take_out(*missing, **changed)
 
         def handler(method: _wire.Method[Any, Any]) -> grpc.RpcMethodHandler:
             ask = self._channel.unary_unary(
@@ -23,9 +24,10 @@ class OldServer:
 
             def answer(question: Any, context: grpc.ServicerContext) -> Any:
                 given = ask(question, timeout=5)
-                for field in missing:
-                    given.ClearField(field)
-                for field, value in changed.items():
+                for field in self._missing:
+                    if field in given.DESCRIPTOR.fields_by_name:
+                        given.ClearField(field)
+                for field, value in self._changed.items():
                     setattr(given, field, value)
                 return given
 
@@ -39,6 +41,10 @@ class OldServer:
         service = "scopeward.v1.ScopePolicyService"
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
         self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    def take_out(self, *missing: str, **changed: Any) -> None:
+        """From now on, of its answers."""
+        self._missing, self._changed = missing, changed
 
     def __enter__(self) -> OldServer:
         self._server.start()

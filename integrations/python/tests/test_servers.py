@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +10,9 @@ from typing import Any
 import demo
 import pytest
 from demo import POLICY, Login, OAuthFailure
+from servers import SERVERS, eventually, serving
 from service import Service
 
-SERVERS = ["mcp_sdk", "fastmcp_own", "fastmcp_proxy", "authlib_flask", "authlib_starlette", "django_toolkit"]
 # These show a consent page, with a GET and a POST.
 WITH_CONSENT = ["authlib_flask", "authlib_starlette", "django_toolkit"]
 
@@ -37,17 +35,8 @@ class Running:
 
 @pytest.fixture(scope="session", params=SERVERS)
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    example: demo.Example = importlib.import_module(request.param).EXAMPLE
-    apps: list[Any] = []
-
-    def make_app(target: str, base: str) -> Any:
-        apps.append(example.make_app(target, base))
-        return apps[0]
-
-    members = {**example.__dict__, "make_app": make_app}
-    with Service(tmp_path_factory.mktemp(request.param)) as service:
-        with demo.served(demo.Example(**members), service.target) as base:
-            yield Running(request.param, apps[0], service, Login(example, base))
+    with Service(tmp_path_factory.mktemp(request.param)) as service, serving(request.param, service.target) as (app, login):
+        yield Running(request.param, app, service, login)
 
 
 @pytest.fixture
@@ -58,14 +47,7 @@ def server(running: Running) -> Iterator[Running]:
     running.service.stop()
     running.service.policy_file.write_text(POLICY)
     running.service.start()
-    for _ in range(400):
-        try:
-            running.login.register("openid")
-            return
-        except OAuthFailure as failure:
-            assert failure.status == 503
-            threading.Event().wait(0.05)
-    raise AssertionError("it did not come back")
+    eventually(lambda: running.login.register("openid"))
 
 
 @pytest.fixture
@@ -196,31 +178,7 @@ def test_down_and_back(server: Running) -> None:
         assert refused(failure) == "temporarily_unavailable"
         assert "127.0.0.1" not in json.dumps(failure.value.answer)
     server.service.start()
-    assert scopes(eventually(login, client)) == {"openid", "offline_access"}
-
-
-def eventually(login: Login, client: dict[str, Any]) -> dict[str, Any]:
-    """The login once Scopeward is reached again."""
-    for _ in range(400):
-        try:
-            return login.login(client, "openid offline_access")
-        except OAuthFailure as failure:
-            assert failure.error == "temporarily_unavailable"
-            threading.Event().wait(0.05)
-    raise AssertionError("it did not come back")
-
-
-def test_stalled(server: Running) -> None:
-    client = server.login.register("openid")
-    server.service.pause()
-    with pytest.raises(OAuthFailure) as failure:
-        server.login.authorize(client, "openid")
-    assert refused(failure) == "temporarily_unavailable"
-    with pytest.raises(OAuthFailure) as failure:
-        server.login.register("openid")
-    assert (failure.value.status, refused(failure)) == (503, "server_error")
-    server.service.resume()
-    assert scopes(eventually(server.login, client)) == {"openid", "offline_access"}
+    assert scopes(eventually(lambda: login.login(client, "openid offline_access"))) == {"openid", "offline_access"}
 
 
 def test_the_policy_is_edited_between_registration_and_authorize(server: Running) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +15,7 @@ from .._client import Client
 from ..answers import ClientSource, OAuthClient
 from .models import Registration
 
+_is_device_authorization = ContextVar("is_device_authorization", default=False)
 _SOURCES: dict[str, ClientSource] = {"dcr": "dcr", "cimd": "cimd"}
 
 
@@ -50,3 +54,17 @@ def oauth_client(application: Any, registration: Registration | None) -> OAuthCl
 
 def application_of(client_id: str) -> Any:
     return get_application_model().objects.get(client_id=client_id)
+
+
+@contextlib.contextmanager
+def device_authorization() -> Iterator[None]:
+    """While the toolkit checks the request of a device. Parameters of the request cannot tell: all of them are the client's."""
+    token = _is_device_authorization.set(True)
+    try:
+        yield
+    finally:
+        _is_device_authorization.reset(token)
+
+
+def is_device_authorization() -> bool:
+    return _is_device_authorization.get()

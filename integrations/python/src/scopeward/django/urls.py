@@ -1,4 +1,4 @@
-"""The URLs of django-oauth-toolkit, with our registration endpoints: include this instead of `oauth2_provider.urls`."""
+"""The URLs of django-oauth-toolkit, with our endpoints for registration and devices: include this instead of `oauth2_provider.urls`."""
 
 from django.urls import path
 from oauth2_provider import urls as toolkit
@@ -13,4 +13,6 @@ dcr_urlpatterns = [
         "register/<str:client_id>/", views.RegistrationManagementView.as_view(), name="dcr-register-management"
     ),
 ]
-urlpatterns = dcr_urlpatterns + [pattern for pattern in toolkit.urlpatterns if pattern not in toolkit.dcr_urlpatterns]
+device_urlpatterns = [path("device-authorization/", views.DeviceView.as_view(), name="device-authorization")]
+_own = {pattern.name for pattern in dcr_urlpatterns + device_urlpatterns}
+urlpatterns = dcr_urlpatterns + device_urlpatterns + [pattern for pattern in toolkit.urlpatterns if pattern.name not in _own]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from oauth2_provider.models import get_device_grant_model
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.oauth2.rfc6749 import errors
 
@@ -11,17 +12,27 @@ from .._adapter import login_id
 from ..errors import Denied, Unavailable
 from . import asking
 
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+
 
 class ScopewardValidator(OAuth2Validator):  # type: ignore[misc]
     """Asks Scopeward at the authorize endpoint, for the GET of the consent page and again for its POST.
 
-    The token endpoint stays as it is: what was granted is granted, and a refresh may not exceed it (RFC 6749 section 6).
+    The token endpoint stays as it is: what was granted is granted, to devices as well, and a refresh may not exceed it (RFC 6749
+    section 6).
     """
 
     def validate_scopes(
         self, client_id: str, scopes: list[str], client: Any, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
+        if asking.is_device_authorization():
+            return True  # the view asks, once everything else is checked
         if request.response_type is None:
+            if request.grant_type == DEVICE_CODE:
+                request.scopes = _granted_to_device(client_id, request.device_code)
+                if request.scopes is None:
+                    raise errors.InvalidGrantError(request=request)
+                return True
             return bool(super().validate_scopes(client_id, scopes, client, request, *args, **kwargs))
         if not _is_authorize(request):
             return False
@@ -57,11 +68,26 @@ class ScopewardValidator(OAuth2Validator):  # type: ignore[misc]
         request.scopes = granted
         return bool(granted)
 
+    def validate_device_code(self, client_id: str, code: str, request: Any, *args: Any, **kwargs: Any) -> str | None:
+        """Of oauthlib 4, for which the toolkit has nothing: until the user has agreed, its view answers itself."""
+        scopes = _granted_to_device(client_id, code)
+        if scopes is None:
+            return None
+        request.scopes = scopes
+        return "authorized"
+
     def get_default_scopes(self, client_id: str, request: Any, *args: Any, **kwargs: Any) -> list[str]:
-        if _is_authorize(request):
+        if asking.is_device_authorization() or _is_authorize(request):
             return []  # the policy says what stands in for an omitted scope
         defaults: list[str] = super().get_default_scopes(client_id, request, *args, **kwargs)
         return defaults
+
+
+def _granted_to_device(client_id: str, code: str) -> list[str] | None:
+    """The scopes of a device code that the user has agreed to."""
+    model = get_device_grant_model()
+    grant = model.objects.filter(client_id=client_id, device_code=code, status=model.AUTHORIZED).first()
+    return None if grant is None or grant.is_expired() else str(grant.scope).split()
 
 
 def _is_authorize(request: Any) -> bool:

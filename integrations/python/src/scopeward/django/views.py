@@ -1,4 +1,4 @@
-"""The registration endpoints of django-oauth-toolkit (RFC 7591, RFC 7592)."""
+"""The endpoints of django-oauth-toolkit that register clients (RFC 7591, RFC 7592), and the one where devices begin (RFC 8628)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from oauth2_provider.views import DynamicClientRegistrationManagementView, DynamicClientRegistrationView
+from oauth2_provider.views import (
+    DeviceAuthorizationView,
+    DynamicClientRegistrationManagementView,
+    DynamicClientRegistrationView,
+)
 
 from ..errors import Denied, Unavailable
 from . import asking
@@ -39,6 +43,32 @@ class RegistrationManagementView(DynamicClientRegistrationManagementView):  # ty
             return _decided(request, response) if response.status_code == 200 else response
 
 
+class DeviceView(DeviceAuthorizationView):  # type: ignore[misc]
+    """Gives a code to a device that may have what it asks for. The grant is stored with the scope of the answer."""
+
+    def create_device_authorization_response(self, request: HttpRequest) -> tuple[dict[str, str], Any, int]:
+        with asking.device_authorization():
+            headers, body, status = super().create_device_authorization_response(request)
+        if status != 200:
+            return headers, body, status
+        application = asking.application_of(request.POST["client_id"])
+        registration = asking.registration_of(application)
+        try:
+            answer = asking.client().check_authorize_scopes(
+                scope=request.POST.get("scope"),
+                registered_scope=registration.scope if registration else None,
+                audiences=request.POST.getlist("resource") or asking.audiences(),
+                client=asking.oauth_client(application, registration),
+            )
+        except (Denied, Unavailable) as failure:
+            return _retry_after(failure.http_status), json.dumps(failure.oauth_error()), failure.http_status
+        # The grant is made of what was posted.
+        request.POST = form = request.POST.copy()
+        form["scope"] = answer.scope
+        # With oauthlib 4, and not a member of RFC 8628.
+        return headers, {name: value for name, value in body.items() if name != "scope"}, status
+
+
 def _decided(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     """Asks for what was just stored; rolls back where the answer is no, or there is none."""
     metadata: dict[str, Any] = json.loads(request.body)
@@ -67,10 +97,11 @@ def _decided(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 def _refused(error: str, description: str, status: int) -> HttpResponse:
     transaction.set_rollback(True)
-    response = JsonResponse({"error": error, "error_description": description}, status=status)
-    if status == 503:
-        response["Retry-After"] = "1"
-    return response
+    return JsonResponse({"error": error, "error_description": description}, status=status, headers=_retry_after(status))
+
+
+def _retry_after(status: int) -> dict[str, str]:
+    return {"Retry-After": "1"} if status == 503 else {}
 
 
 def _with_scope(response: HttpResponse, scope: str) -> HttpResponse:
