@@ -51,12 +51,13 @@ case $mode in
         "$venvs/test/bin/python" harness/table.py --check
         # All clients but those in Rust, which take minutes to compile.
         run --servers mcp_sdk --clients ts-1.20,ts-1.25,ts-1.32,ts-2.4,py-1.30,py-2.3
-        others=fastmcp_own,fastmcp_proxy,authlib_flask,authlib_starlette,django_toolkit
+        others=fastmcp_own,fastmcp_proxy,authlib_flask,authlib_starlette,django_toolkit,oidc-provider,better-auth,mcp-sdk
         [[ ! -x $venvs/fosite-example ]] || others+=,fosite
         run --servers "$others" --clients ts-1.25,py-2.3
+        run --servers oidc-provider --clients mcp-remote --cases narrow-wide,step-up,policy-edit
         # The run must fail where the server does not ask, and where it does not heed the answer.
-        run --servers mcp_sdk,authlib_flask --clients ts-1.25 --cases narrow-wide,absent,step-up,forbidden --fault no-adapter
-        run --servers mcp_sdk,authlib_flask --clients ts-1.25 --cases over-ask,empty-challenge,policy-edit --fault ignore-answer
+        run --servers mcp_sdk,authlib_flask,oidc-provider --clients ts-1.25 --cases narrow-wide,absent,step-up --fault no-adapter
+        run --servers mcp_sdk,authlib_flask,oidc-provider --clients ts-1.25 --cases over-ask,policy-edit --fault ignore-answer
         ;;
     latency)
         "$venvs/test/bin/python" harness/latency.py "${@:2}"

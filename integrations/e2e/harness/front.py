@@ -7,6 +7,7 @@ documents say what a case wants; all else is passed on as it came.
 from __future__ import annotations
 
 import asyncio
+import http.cookiejar
 import json
 import socket
 import urllib.parse
@@ -97,11 +98,14 @@ class Front:
         self.after_registration: Hook | None = None
         self.judge_registration: Callable[[Registration], Awaitable[str | None]] | None = None
         self.expect_authorization: Callable[[Authorization], Awaitable[Callable[[Authorization], str | None]]] | None = None
+        self._seeing = asyncio.Lock()
         self._verdicts: dict[int, Callable[[Authorization], str | None]] = {}
         self._tokens: dict[str, frozenset[str]] = {}
         # A connection that is kept may be closed by the server while a request is on its way.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.AsyncClient(timeout=60, follow_redirects=False, trust_env=False, limits=limits)
+        # Cookies are those of whom a request comes from.
+        none = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        self._http = httpx.AsyncClient(timeout=60, follow_redirects=False, trust_env=False, limits=limits, cookies=none)
         methods = ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"]
         app = Starlette(
             routes=[
@@ -241,11 +245,12 @@ class Front:
         authorization = Authorization(
             query["client_id"], query.get("scope"), query.get("resource"), query["redirect_uri"], query.get("state")
         )
-        if self.record.authorizations and self.record.authorizations[-1].state == authorization.state is not None:
-            return  # the same request, after a page where the user signed in
-        if self.expect_authorization is not None:
-            self._verdicts[len(self.record.authorizations)] = await self.expect_authorization(authorization)
-        self.record.authorizations.append(authorization)
+        async with self._seeing:
+            if self.record.authorizations and self.record.authorizations[-1].state == authorization.state is not None:
+                return  # the same request: after a page where the user signed in, or tried by the client before the user
+            if self.expect_authorization is not None:
+                self._verdicts[len(self.record.authorizations)] = await self.expect_authorization(authorization)
+            self.record.authorizations.append(authorization)
 
     def _see_redirect(self, location: str) -> None:
         if self.record.authorizations and location.startswith(self.record.authorizations[-1].redirect_uri):

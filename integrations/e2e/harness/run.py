@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -26,8 +27,6 @@ RESULTS = HERE / "results.json"
 class Server:
     title: str
     command: list[str]
-    has_documents: bool = True
-    """It takes clients with a metadata document."""
 
 
 @dataclass
@@ -36,14 +35,16 @@ class Client:
     command: list[str]
     has_order: bool = True
     """Otherwise its scopes are in another order each time."""
+    listens: bool = False
+    """It serves the redirect URI itself, in the place of the harness."""
 
 
 def _python_server(title: str, name: str) -> Server:
     return Server(title, [sys.executable, str(HERE / "servers/python_server.py"), name])
 
 
-def _node_server(title: str, name: str, *, has_documents: bool) -> Server:
-    return Server(title, ["node", str(HERE / "servers/node_server.mjs"), name], has_documents)
+def _node_server(title: str, name: str) -> Server:
+    return Server(title, ["node", str(HERE / "servers/node_server.mjs"), name])
 
 
 def _program(title: str, name: str) -> Server:
@@ -57,8 +58,9 @@ SERVERS = {
     "authlib_flask": _python_server("Authlib, Flask", "authlib_flask"),
     "authlib_starlette": _python_server("Authlib, Starlette", "authlib_starlette"),
     "django_toolkit": _python_server("django-oauth-toolkit", "django_toolkit"),
-    "oidc-provider": _node_server("oidc-provider", "oidc-provider", has_documents=True),
-    "mcp-sdk": _node_server("MCP TypeScript SDK", "mcp-sdk", has_documents=False),
+    "oidc-provider": _node_server("oidc-provider", "oidc-provider"),
+    "better-auth": _node_server("Better Auth", "better-auth"),
+    "mcp-sdk": _node_server("MCP TypeScript SDK", "mcp-sdk"),
     "fosite": _program("fosite", "fosite"),
 }
 
@@ -80,7 +82,7 @@ def clients() -> dict[str, Client]:
         "ts-2.4": Client("`@modelcontextprotocol/client` 2.4.0", sdk("2.4")),
         "py-1.30": Client("Python SDK 1.30.0", [str(old_python), python]),
         "py-2.3": Client("Python SDK 2.3.0", [sys.executable, python]),
-        "mcp-remote": Client("mcp-remote 0.15.1", ["node", str(typescript / "mcp-remote.mjs")]),
+        "mcp-remote": Client("mcp-remote 0.15.1", ["node", str(typescript / "mcp-remote.mjs")], listens=True),
         "rmcp-0.17": Client("rmcp 0.17.0", [rust, "0.17"], has_order=False),
         "rmcp-3.11": Client("rmcp 3.11.0", [rust, "3.11"]),
     }
@@ -92,6 +94,8 @@ async def run(servers: list[str], names: list[str], cases: list[str], fault: str
     known = clients()
     # Mostly they wait for one another.
     places = asyncio.Semaphore(3)
+    # The redirect URI of a metadata document has one port, and others have ports of their own.
+    port_of_document = asyncio.Lock()
 
     async def against(server: str) -> None:
         async with places, world(SERVERS[server].command, fault) as running:
@@ -100,9 +104,8 @@ async def run(servers: list[str], names: list[str], cases: list[str], fault: str
                 async with Driver(known[name].command) as driver:
                     for case in CASES:
                         if case.name in cases:
-                            if case.stimulus.has_metadata_documents and not SERVERS[server].has_documents:
-                                result: dict[str, Any] = {"cannot": "the server takes no metadata documents"}
-                            else:
+                            is_shared = known[name].listens and case.stimulus.has_metadata_documents
+                            async with port_of_document if is_shared else contextlib.nullcontext():
                                 result = await running.run(case, driver, known[name].has_order)
                             results.setdefault(name, {}).setdefault(case.name, {})[server] = result
                 print(f"{server} {name}: {time.monotonic() - started:.1f} s", flush=True)

@@ -114,7 +114,7 @@ def sight(step: dict[str, str | None]) -> str:
     """What the application and the page say where a step failed."""
     if step["error"] is None:
         return ""
-    error, page = str(step["error"]), step.get("page") or ""
+    error, page = " ".join(str(step["error"]).split()), step.get("page") or ""
     shown = [f"“{error}”"]
     if page and page.partition(": ")[2] not in error:
         shown.append(f"at the redirect URI “{page}”")

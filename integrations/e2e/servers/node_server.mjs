@@ -1,6 +1,6 @@
 // Runs one of the example servers of `integrations/node` for the harness, as `python_server.py` does for those of Python.
 import { createServer } from 'node:http';
-import { register } from 'node:module';
+import { createRequire, register } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 
@@ -44,18 +44,21 @@ const server = createServer();
 await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
 const { port } = server.address();
 const document = values.document && JSON.parse(values.document);
-server.on('request', await EXAMPLE.makeApp(client, values.base ?? `http://localhost:${port}`, configured()));
+server.on('request', await EXAMPLE.makeApp(client, values.base ?? `http://localhost:${port}`, await configured()));
 const { register: registration = '/register', authorize = '/authorize', token = '/token' } = EXAMPLE;
 console.log(JSON.stringify({ port, register: registration, authorize, token }));
 
-/** What an example takes in addition: here whatever makes it know the metadata document, whose https URL nothing on loopback can serve. */
-function configured() {
-  if (!document) return undefined;
-  const fetchDocument = async (url, options) =>
-    String(url) === document.client_id
-      ? new Response(JSON.stringify(document), { headers: { 'content-type': 'application/json', 'cache-control': 'max-age=600' } })
-      : fetch(url, options);
-  return name === 'oidc-provider' ? { fetch: fetchDocument } : undefined;
+/** What an example takes in addition: its resource, and what makes it know the metadata document, whose https URL nothing on loopback can serve. */
+async function configured() {
+  const response = () => Response.json(document, { headers: { 'cache-control': 'max-age=600' } });
+  const fetchDocument = async (url, options) => (String(url) === document?.client_id ? response() : fetch(url, options));
+  if (name === 'oidc-provider') return { fetch: fetchDocument };
+  if (name === 'mcp-sdk') return document && [document];
+  const { createCimdClientDiscovery } = await import(createRequire(new URL('dist/index.js', here)).resolve('@better-auth/cimd'));
+  return {
+    ...(values.resource && { resources: [values.resource], clientRegistrationDefaultResources: [values.resource] }),
+    extensions: [{ clientDiscovery: createCimdClientDiscovery({ fetchClientMetadataResource: fetchDocument }) }],
+  };
 }
 
 process.stdin.resume();

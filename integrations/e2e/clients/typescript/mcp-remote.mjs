@@ -1,18 +1,25 @@
 // A host that starts mcp-remote and talks to it over its standard streams, with a user who follows the link that it prints.
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { serve, visit } from './protocol.mjs';
 
 const program = new URL('./node_modules/mcp-remote/dist/proxy.js', import.meta.url).pathname;
-let settings, folder, remote;
+let settings, folder, port, remote;
 
 class Remote {
   constructor() {
     const metadata = settings.scope === null ? [] : ['--static-oauth-client-metadata', JSON.stringify({ scope: settings.scope })];
-    this.process = spawn(process.execPath, [program, settings.server, '--transport', 'http-only', ...metadata], {
+    const document = settings.client_metadata_url ? ['--client-metadata-url', settings.client_metadata_url] : [];
+    // The redirect URI of the harness, but for its port where there is no metadata document that names it.
+    const { hostname, pathname } = new URL(settings.redirect_uri);
+    const callback = ['--host', hostname, '--callback-path', pathname];
+    const options = ['--transport', 'http-only', '--auth-timeout', '300', ...callback, ...metadata, ...document];
+    this.process = spawn(process.execPath, [program, settings.server, String(port), ...options], {
       env: { ...process.env, MCP_REMOTE_CONFIG_DIR: folder, DISPLAY: '', BROWSER: 'true' },
       stdio: ['pipe', 'pipe', 'pipe'],
     });
@@ -20,6 +27,7 @@ class Remote {
     this.said = [];
     this.visits = Promise.resolve();
     this.ended = new Promise(resolve => this.process.on('exit', resolve));
+    this.waits = new Promise(resolve => (this.startsToWait = resolve));
     createInterface({ input: this.process.stdout }).on('line', line => {
       const message = JSON.parse(line);
       this.waiting.get(message.id)?.(message);
@@ -31,12 +39,15 @@ class Remote {
     if (process.env.E2E_VERBOSE) process.stderr.write(`mcp-remote: ${line}\n`);
     const text = line.replace(/^\[\d+\] /, '').trim();
     this.said.push(text);
+    if (text.includes('Waiting for authorization')) this.startsToWait();
     if (/^http:\S+[?&]response_type=code\S*$/.test(text)) this.visits = this.visits.then(() => this.follow(text));
   }
 
   async follow(link) {
     if (this.process.exitCode !== null) return;
     const callback = await visit(link, new URL(link).searchParams.get('redirect_uri'));
+    // It forgets an error that comes before it waits for one, and then waits for ever. A person takes longer than that.
+    if (callback.searchParams.has('error')) await Promise.race([this.waits, this.ended]);
     // At a step-up it opens the browser first and listens then; a person takes longer than that to agree.
     for (let attempt = 0; attempt < 200; attempt++) {
       try {
@@ -72,6 +83,22 @@ class Remote {
   }
 }
 
+/** Below those that the system gives to connections: it has to be free at the second login, too. */
+async function freePort() {
+  for (let attempt = 0; ; attempt++) {
+    const number = 20_000 + Math.floor(Math.random() * 12_000);
+    const server = createServer();
+    try {
+      server.listen(number, '127.0.0.1');
+      await once(server, 'listening');
+      server.close();
+      return number;
+    } catch (error) {
+      if (attempt === 20) throw error;
+    }
+  }
+}
+
 const end = async () => {
   await remote?.end();
   remote = undefined;
@@ -82,6 +109,7 @@ await serve({
     settings = message;
     if (folder) await rm(folder, { recursive: true, force: true });
     folder = await mkdtemp(join(tmpdir(), 'mcp-remote-'));
+    port = message.client_metadata_url ? Number(new URL(message.redirect_uri).port) : await freePort();
   },
   forget: async () => {
     await end();
