@@ -1,16 +1,19 @@
 package dev.scopeward.keycloak;
 
 import java.time.Duration;
+import java.util.concurrent.TimeUnit;
 import java.util.function.LongSupplier;
 
 /**
  * Keeps a service that hangs from holding the threads of Keycloak.
  *
- * <p>At most {@link #MAX_IN_FLIGHT} questions wait at once. After {@link #MAX_FAILURES} failures in a row nothing is asked, but for one
+ * <p>At most {@link #MAX_IN_FLIGHT} questions are asked at once; more of them wait {@link #MAX_WAIT} for a place, which is enough for many
+ * logins at once where answers come. After {@link #MAX_FAILURES} failures in a row nothing is asked, but for one
  * question in {@link #TRIAL_INTERVAL}; the first that is answered ends that.
  */
 final class CircuitBreaker {
     static final int MAX_IN_FLIGHT = 16;
+    static final Duration MAX_WAIT = Duration.ofMillis(50);
     static final int MAX_FAILURES = 5;
     static final Duration TRIAL_INTERVAL = Duration.ofMillis(500);
 
@@ -25,6 +28,7 @@ final class CircuitBreaker {
 
     /** Returns whether a question may be asked now. If so, {@link #leave} has to follow. */
     synchronized boolean enter() {
+        awaitPlace();
         if (inFlight >= MAX_IN_FLIGHT) {
             return false;
         }
@@ -39,10 +43,22 @@ final class CircuitBreaker {
         return true;
     }
 
+    private void awaitPlace() {
+        long end = System.nanoTime() + MAX_WAIT.toNanos();
+        try {
+            for (long left; inFlight >= MAX_IN_FLIGHT && !isOpen() && (left = end - System.nanoTime()) > 0; ) {
+                TimeUnit.NANOSECONDS.timedWait(this, left);
+            }
+        } catch (InterruptedException interrupted) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
     /** Says how the question ended. Returns true if that opened or closed the breaker. */
     synchronized boolean leave(boolean isAnswered) {
         boolean wasOpen = isOpen();
         inFlight--;
+        notifyAll();
         if (isAnswered) {
             failures = 0;
         } else if (++failures == MAX_FAILURES) {

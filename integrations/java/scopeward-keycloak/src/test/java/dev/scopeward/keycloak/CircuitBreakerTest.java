@@ -3,6 +3,9 @@ package dev.scopeward.keycloak;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.Test;
 
@@ -44,13 +47,40 @@ class CircuitBreakerTest {
         assertTrue(breaker.enter());
     }
 
-    @Test
-    void no_more_than_a_few_wait_at_once() {
+    private void fill() {
         for (int i = 0; i < CircuitBreaker.MAX_IN_FLIGHT; i++) {
             assertTrue(breaker.enter());
         }
+    }
+
+    @Test
+    void no_more_than_a_few_are_asked_at_once() {
+        fill();
         assertFalse(breaker.enter());
         breaker.leave(true);
         assertTrue(breaker.enter());
+    }
+
+    @Test
+    void many_at_once_take_turns_where_answers_come() throws Exception {
+        fill();
+        ExecutorService pool = Executors.newFixedThreadPool(1);
+        try {
+            Future<Boolean> further = pool.submit(breaker::enter);
+            breaker.leave(true);
+            assertTrue(further.get());
+        } finally {
+            pool.shutdownNow();
+        }
+    }
+
+    @Test
+    void nobody_waits_for_a_place_once_it_is_open() {
+        fill();
+        for (int i = 0; i < CircuitBreaker.MAX_FAILURES; i++) {
+            breaker.leave(false);
+        }
+        assertTrue(breaker.isOpen());
+        assertFalse(breaker.enter());
     }
 }
