@@ -1,6 +1,6 @@
 """What Scopeward adds to a login: each server with its adapter and without it, in alternating rounds. Prints a table; asserts nothing.
 
-Usage: latency.py [ROUNDS [SERVER...]]: 300 rounds by default, at all servers.
+Usage: latency.py [ROUNDS [SERVER...]]: 300 rounds by default, at all servers that run without their adapter as well.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def percentile(times: list[float], part: float) -> float:
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     print("| server | step | p50 without | p50 with | p99 without | p99 with |\n| --- | --- | --- | --- | --- | --- |", flush=True)
-    for name in sys.argv[2:] or SERVERS:
+    for name in sys.argv[2:] or [name for name, server in SERVERS.items() if server.has_plain_form]:
         server = SERVERS[name]
         with tempfile.TemporaryDirectory(prefix="scopeward-e2e-") as folder, Service(Path(folder)) as service:
             plain, asking = (Running(server.command, service.target, fault) for fault in ("no-adapter", "none"))

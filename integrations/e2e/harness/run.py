@@ -27,6 +27,8 @@ RESULTS = HERE / "results.json"
 class Server:
     title: str
     command: list[str]
+    has_plain_form: bool = True
+    """It runs without its adapter as well."""
 
 
 @dataclass
@@ -48,7 +50,7 @@ def _node_server(title: str, name: str) -> Server:
 
 
 def _program(title: str, name: str) -> Server:
-    return Server(title, [sys.executable, str(HERE / "servers/program_server.py"), name])
+    return Server(title, [sys.executable, str(HERE / "servers/program_server.py"), name], has_plain_form=False)
 
 
 SERVERS = {

@@ -39,6 +39,8 @@ def main() -> None:
         assert client.__init__.__kwdefaults__ is not None
         client.__init__.__kwdefaults__["deadline"] = 3.0
     module = importlib.import_module(arguments.name)
+    if arguments.name == "django_toolkit":
+        configure_django(PASSWORD_HASHERS=FAST_HASHERS)
     if arguments.fault == "no-adapter":
         remove_adapter(module)
     elif arguments.fault == "ignore-answer":
@@ -58,16 +60,8 @@ def remove_adapter(module: Any) -> None:
     if module.__name__ != "django_toolkit":
         module.with_scopeward = lambda server, *_, **__: server
         return
-    from django.conf import LazySettings
-
-    configure = LazySettings.configure
-
-    def configured(self: Any, **named: Any) -> None:
-        own = ("OAUTH2_VALIDATOR_CLASS", "SCOPES_BACKEND_CLASS")
-        named["OAUTH2_PROVIDER"] = {key: value for key, value in named["OAUTH2_PROVIDER"].items() if key not in own}
-        configure(self, **named, PASSWORD_HASHERS=FAST_HASHERS)
-
-    LazySettings.configure = configured
+    own = ("OAUTH2_VALIDATOR_CLASS", "SCOPES_BACKEND_CLASS")
+    configure_django(without=own)
 
     def urls(name: str) -> Any:
         from django.urls import include, path
@@ -147,19 +141,26 @@ def know_document(name: str, module: Any, document: dict[str, Any]) -> None:
 
         authlib_core.Store = knowing  # type: ignore[misc,assignment]
     elif name == "django_toolkit":
-        from django.conf import LazySettings
-
-        configure = LazySettings.configure
 
         class Fetcher:
             def fetch(self, url: str) -> tuple[dict[str, Any], int]:
                 return document, 600
 
-        def configured(self: Any, **named: Any) -> None:
-            named["OAUTH2_PROVIDER"] |= {"CIMD_ENABLED": True, "CIMD_METADATA_FETCHER": Fetcher}
-            configure(self, **named, PASSWORD_HASHERS=FAST_HASHERS)
+        configure_django(toolkit={"CIMD_ENABLED": True, "CIMD_METADATA_FETCHER": Fetcher})
 
-        LazySettings.configure = configured
+
+def configure_django(*, without: tuple[str, ...] = (), toolkit: dict[str, Any] | None = None, **settings: Any) -> None:
+    """Changes what the example will configure: settings of Django, and those of the toolkit."""
+    from django.conf import LazySettings
+
+    configure = LazySettings.configure
+
+    def configured(self: Any, **named: Any) -> None:
+        own = {**named["OAUTH2_PROVIDER"], **(toolkit or {})}
+        named["OAUTH2_PROVIDER"] = {key: value for key, value in own.items() if key not in without}
+        configure(self, **{**named, **settings})
+
+    LazySettings.configure = configured
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
@@ -270,6 +271,31 @@ def test_several_addresses_leave_out_one_that_is_down(service: Service, tmp_path
         service.stop()
         for _ in range(10):
             assert client.expand_registration_scopes(scope="openid").scope == "openid offline_access"
+
+
+def test_a_connection_may_take_a_while(shared: Service) -> None:
+    """As over TLS to another continent, or on a machine that is busy."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        host, _, port = shared.target.rpartition(":")
+        with contextlib.suppress(OSError):
+            while True:
+                caller, _ = listener.accept()
+                threading.Event().wait(0.4)
+                server = socket.create_connection((host, int(port)))
+                for pair in ((caller, server), (server, caller)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    with listener, Client(f"127.0.0.1:{listener.getsockname()[1]}") as client:
+        assert client.expand_registration_scopes(scope="openid").scope == "openid offline_access"
 
 
 def test_unix_socket(tmp_path: Path) -> None:

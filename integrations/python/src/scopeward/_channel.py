@@ -43,7 +43,8 @@ _SERVICE_CONFIG = {
 _OPTIONS: list[tuple[str, str | int]] = [
     # After an outage the library would wait up to two minutes before it connects again.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # What a connection may take, handshake included, before it is given up: no back-off, whatever its name says.
+    ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
     # Notices a peer that is gone without a word, while a call or a stream is open.
