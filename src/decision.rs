@@ -173,8 +173,8 @@ pub struct Answer<'a> {
     /// Every scope that was asked for and refused, in the order asked; also on an allowed request
     /// where the policy drops them. Empty where the question was not looked at scope by scope.
     pub refused: Vec<Refused<'a>>,
-    /// At authorize, what the caller may take as registered for this request; empty on denial.
-    pub effective_registered_scope: TokenList<'a>,
+    /// See [`Answer::effective_registered_scope`].
+    pub effective: EffectiveScope<'a>,
     /// See [`Answer::audience_grants`].
     pub grants: Grants<'a>,
     /// Whether the scope was omitted, or decided as if it had been because nothing was left of it
@@ -190,6 +190,15 @@ pub struct Answer<'a> {
 
 /// The audiences of a question: most have one.
 pub type AudienceList<'a> = ShortList<&'a AudiencePolicy, 1>;
+
+/// What the caller may take as registered.
+#[derive(Clone, Debug)]
+pub enum EffectiveScope<'a> {
+    /// The scopes of the answer, as nearly always.
+    Granted,
+    /// These.
+    Other(Vec<&'a str>),
+}
 
 /// Which audiences grant which scopes.
 #[derive(Clone, Debug, Default)]
@@ -214,6 +223,16 @@ impl<'a> Answer<'a> {
         };
         let parts = parts.iter().map(|(audience, scope)| AudienceGrant { audience, scope });
         whole.into_iter().chain(parts)
+    }
+
+    /// At authorize, what the caller may take as registered for this request, each scope once; empty on denial and at
+    /// registration.
+    #[must_use]
+    pub fn effective_registered_scope(&self) -> &[&'a str] {
+        match &self.effective {
+            EffectiveScope::Granted => &self.scope,
+            EffectiveScope::Other(scope) => scope,
+        }
     }
 
     /// Returns `true` if the request was allowed.
@@ -322,10 +341,20 @@ impl<'a> Granted<'a> {
     }
 
     /// Marks a scope that was asked for as added, if it is not registered at one of the audiences that grant it.
+    #[inline]
     fn mark(&mut self, steps: &[ScopeStep<'a>]) {
-        for step in steps.iter().filter(|step| step.outcome == ScopeOutcome::Granted) {
-            let Some(held) = step.held else { continue };
-            let Some(origin) = held.origin().filter(|origin| *origin != Origin::Registered) else { continue };
+        for step in steps {
+            if !matches!(step.held, None | Some(Coverage::Registered(_))) {
+                self.mark_step(step);
+            }
+        }
+    }
+
+    fn mark_step(&mut self, step: &ScopeStep<'a>) {
+        if step.outcome == ScopeOutcome::Granted
+            && let Some(held) = step.held
+            && let Some(origin) = held.origin()
+        {
             let (at, _) = self.scope.insert(step.scope);
             let rule = trail::rule_name(step.audience, held);
             let added = Added { scope: step.scope, origin, rule, is_registered: false };
@@ -348,7 +377,11 @@ impl<'a> Granted<'a> {
     }
 
     fn into_parts(self) -> (TokenList<'a>, Vec<Added<'a>>) {
-        (self.scope.into_list(), self.added.into_iter().map(|(_, added)| added).collect())
+        let added = match self.added.is_empty() {
+            true => Vec::new(),
+            false => self.added.into_iter().map(|(_, added)| added).collect(),
+        };
+        (self.scope.into_list(), added)
     }
 }
 

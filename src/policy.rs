@@ -436,6 +436,23 @@ impl PolicySet {
         self.index.find(audience)
     }
 
+    /// The same, where `near` may well be the audience, such as the one before in a list. It is one of this set.
+    ///
+    /// # Errors
+    /// As for [`PolicySet::audience`].
+    #[inline]
+    pub fn audience_near<'p>(
+        &'p self,
+        audience: &str,
+        near: Option<&'p AudiencePolicy>,
+    ) -> Result<Option<&'p AudiencePolicy>, AudienceError> {
+        // No other audience has this name.
+        match near.filter(|near| near.compared() == audience) {
+            Some(near) => Ok(Some(near)),
+            None => Ok(self.audience(audience)?.map(|found| &**found)),
+        }
+    }
+
     /// Every audience, sorted by its normal form.
     #[must_use]
     pub const fn audiences(&self) -> &Arc<[Arc<AudiencePolicy>]> {

@@ -48,6 +48,7 @@ pub mod app;
 mod audit_health;
 mod background;
 mod call;
+mod call_task;
 pub mod config;
 mod connection;
 mod console;

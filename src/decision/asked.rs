@@ -11,6 +11,7 @@ pub(super) struct AskedScopes<'a> {
 }
 
 impl<'a> AskedScopes<'a> {
+    #[inline]
     pub(super) fn new(text: &'a str) -> Self {
         let mut asked = Self { text, tokens: Distinct::default(), is_well_formed: true, has_star: false };
         for token in scan(text) {

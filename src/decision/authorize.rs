@@ -10,8 +10,8 @@ use super::registered::{Cover, Grantable, Registered};
 use super::target::{self, Targets};
 use super::trail::Trail;
 use super::{
-    Added, Answer, Client, Coverage, Granted, Grants, Origin, Reason, Refused, RequestKind, ScopeOutcome,
-    ScopeStep, Withheld, client, is_forbidden, limit,
+    Added, Answer, Client, Coverage, EffectiveScope, Granted, Grants, Origin, Reason, Refused, RequestKind,
+    ScopeOutcome, ScopeStep, Withheld, client, is_forbidden, limit,
 };
 use crate::policy::{
     AudiencePolicy, ClientRule, NothingLeft, OmittedScope, PolicySet, Treatment, UnknownRegistration,
@@ -39,22 +39,36 @@ pub struct AuthorizeQuestion<'a> {
 /// holds or by the step-up scopes. An allowed answer has at least one scope, in the order asked.
 #[must_use]
 pub fn check<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>) -> Answer<'a> {
-    decide::<false>(policy, question)
+    decide::<false>(policy, question, None)
+}
+
+/// The same for a question that may well name the audience `near`, such as that of the question before. It is one of the policy.
+#[must_use]
+pub fn check_near<'a>(
+    policy: &'a PolicySet,
+    question: &AuthorizeQuestion<'a>,
+    near: Option<&'a AudiencePolicy>,
+) -> Answer<'a> {
+    decide::<false>(policy, question, near)
 }
 
 /// Decides as [`check`] does, and fills in the trail.
 #[must_use]
 pub fn explain<'a>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>) -> Answer<'a> {
-    decide::<true>(policy, question)
+    decide::<true>(policy, question, None)
 }
 
 const KIND: RequestKind = RequestKind::Authorize;
 
 /// The evaluator; it records the trail where that is wanted.
-fn decide<'a, const TRAIL: bool>(policy: &'a PolicySet, question: &AuthorizeQuestion<'a>) -> Answer<'a> {
+fn decide<'a, const TRAIL: bool>(
+    policy: &'a PolicySet,
+    question: &AuthorizeQuestion<'a>,
+    near: Option<&'a AudiencePolicy>,
+) -> Answer<'a> {
     let AuthorizeQuestion { audiences, scope, registered_scope, client } = question;
     let scope = scope.unwrap_or_default();
-    let Targets { audiences, .. } = match target::find(policy, *audiences, KIND) {
+    let Targets { audiences, .. } = match target::find(policy, *audiences, KIND, near) {
         Ok(targets) => targets,
         Err(answer) => return *answer,
     };
@@ -113,13 +127,13 @@ fn decide<'a, const TRAIL: bool>(policy: &'a PolicySet, question: &AuthorizeQues
     if let Some(answer) = limit::answer_over(KIND, &scope) {
         return Answer { audiences, as_omitted: stands_in, trail, ..answer };
     }
-    let effective_registered_scope = effective(&audiences, registered.as_ref(), &scope);
+    let effective = effective(&audiences, registered.as_ref(), &scope);
     Answer {
         reason: None,
         scope,
         added,
         refused,
-        effective_registered_scope,
+        effective,
         grants,
         as_omitted: stands_in,
         oauth_error: None,
@@ -238,12 +252,12 @@ fn effective<'a>(
     audiences: &[&AudiencePolicy],
     registered: Option<&Registered<'_, 'a>>,
     granted: &TokenList<'a>,
-) -> TokenList<'a> {
+) -> EffectiveScope<'a> {
     let registered = registered.map_or(&[][..], Registered::tokens);
     // Very often they are the same text of the request.
     let is_equal = |(one, other): (&&str, &&str)| std::ptr::eq(*one, *other) || one == other;
     if registered.len() == granted.len() && registered.iter().zip(granted).all(is_equal) {
-        return granted.clone();
+        return EffectiveScope::Granted;
     }
     let mut known = Distinct::default();
     for token in granted {
@@ -262,7 +276,7 @@ fn effective<'a>(
     for token in granted {
         scope.push(token);
     }
-    scope.into_list()
+    EffectiveScope::Other(scope.as_slice().to_vec())
 }
 
 /// Which audience grants which scopes, in the order of the answer; an audience with none is left out.

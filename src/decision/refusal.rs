@@ -1,8 +1,8 @@
 //! Denials and refused scopes in words: for the client (RFC 6749 section 5.2) and for whoever reads `refused`.
 
 use super::{
-    Answer, AudienceList, Grants, MAX_DESCRIPTION_BYTES, OAuthError, Reason, Refused, RequestKind,
-    ScopeOutcome, ScopeStep,
+    Answer, AudienceList, EffectiveScope, Grants, MAX_DESCRIPTION_BYTES, OAuthError, Reason, Refused,
+    RequestKind, ScopeOutcome, ScopeStep,
 };
 use crate::escape::printable;
 use crate::scope::{TokenError, TokenList};
@@ -19,7 +19,7 @@ pub(super) fn denied<'a>(
         scope: TokenList::new(),
         added: Vec::new(),
         refused,
-        effective_registered_scope: TokenList::new(),
+        effective: EffectiveScope::Granted,
         grants: Grants::Nothing,
         as_omitted: false,
         oauth_error: Some(OAuthError { error: kind.error(reason), error_description }),

@@ -9,11 +9,10 @@ use super::registered::Registered;
 use super::target::{self, Targets};
 use super::trail::Trail;
 use super::{
-    Answer, Client, Coverage, Granted, Grants, Reason, Refused, RequestKind, ScopeOutcome, ScopeStep,
-    Withheld, client, is_forbidden, limit,
+    Answer, Client, Coverage, EffectiveScope, Granted, Grants, Reason, Refused, RequestKind, ScopeOutcome,
+    ScopeStep, Withheld, client, is_forbidden, limit,
 };
 use crate::policy::{AudiencePolicy, NothingLeft, PolicySet, Treatment};
-use crate::scope::TokenList;
 use crate::short_list::TextsRef;
 
 /// A registration request.
@@ -51,7 +50,7 @@ const KIND: RequestKind = RequestKind::Registration;
 fn decide<'a, const TRAIL: bool>(policy: &'a PolicySet, question: &RegistrationQuestion<'a>) -> Answer<'a> {
     let RegistrationQuestion { audiences, scope, previous_scope, client } = *question;
     let scope = scope.unwrap_or_default();
-    let targets = match target::find(policy, audiences, KIND) {
+    let targets = match target::find(policy, audiences, KIND, None) {
         Ok(targets) => targets,
         Err(answer) => return *answer,
     };
@@ -96,7 +95,7 @@ fn decide<'a, const TRAIL: bool>(policy: &'a PolicySet, question: &RegistrationQ
         scope,
         added,
         refused,
-        effective_registered_scope: TokenList::new(),
+        effective: EffectiveScope::Other(Vec::new()),
         grants: Grants::Nothing,
         as_omitted: stands_in,
         oauth_error: None,

@@ -1,7 +1,7 @@
 //! Which audiences a question is for: those it names, or those that stand in where it names none.
 
 use super::{Answer, AudienceList, Reason, RequestKind, refusal};
-use crate::policy::PolicySet;
+use crate::policy::{AudiencePolicy, PolicySet};
 use crate::short_list::TextsRef;
 
 /// The audiences of a question.
@@ -13,19 +13,20 @@ pub(super) struct Targets<'a> {
     pub(super) forbid_together: bool,
 }
 
-/// Finds the audiences of a question. An empty name is one that was left out (RFC 6749 section 3.1).
+/// Finds the audiences of a question. `near`: one that it may well name. An empty name is one that was left out (RFC 6749 section 3.1).
 pub(super) fn find<'a>(
     policy: &'a PolicySet,
     named: TextsRef<'_>,
     kind: RequestKind,
+    near: Option<&'a AudiencePolicy>,
 ) -> Result<Targets<'a>, Box<Answer<'a>>> {
     let mut found = AudienceList::new();
     let mut reason = None;
     let mut offenders: Vec<(Reason, &str)> = Vec::new();
     for name in named.iter().filter(|name| !name.is_empty()) {
-        let problem = match policy.audience(name) {
+        let problem = match policy.audience_near(name, near) {
             Ok(Some(audience)) => {
-                if !found.iter().any(|known| std::ptr::eq(*known, &**audience)) {
+                if !found.iter().any(|known| std::ptr::eq(*known, audience)) {
                     found.push(audience);
                 }
                 continue;

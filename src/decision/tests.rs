@@ -40,8 +40,8 @@ fn brief(answer: &Answer<'_>) -> String {
         let refused = answer.refused.iter().map(|one| format!(" {}={}", one.scope, one.reason.as_str()));
         parts.push(format!("refused{}", refused.collect::<String>()));
     }
-    if !answer.effective_registered_scope.is_empty() {
-        parts.push(format!("registered {}", join(&answer.effective_registered_scope)));
+    if !answer.effective_registered_scope().is_empty() {
+        parts.push(format!("registered {}", join(answer.effective_registered_scope())));
     }
     if answer.audiences.len() > 1 && answer.audience_grants().next().is_some() {
         let grants = answer.audience_grants();
@@ -66,7 +66,7 @@ fn sound(answer: &Answer<'_>) {
         sorted.dedup();
         sorted.len() == scopes.len()
     };
-    assert!(distinct(&answer.scope) && distinct(&answer.effective_registered_scope), "{answer:?}");
+    assert!(distinct(&answer.scope) && distinct(answer.effective_registered_scope()), "{answer:?}");
     if let Some(error) = &answer.oauth_error {
         let description = &error.error_description;
         assert!(!answer.is_allowed() && !answer.is_expansion());
@@ -74,7 +74,7 @@ fn sound(answer: &Answer<'_>) {
         assert!(is_plain(description), "{description:?}");
         assert!(answer.scope.is_empty() && answer.added.is_empty(), "{answer:?}");
         assert!(
-            answer.effective_registered_scope.is_empty() && answer.audience_grants().next().is_none(),
+            answer.effective_registered_scope().is_empty() && answer.audience_grants().next().is_none(),
             "{answer:?}"
         );
     } else {
@@ -136,7 +136,7 @@ fn check<'a>(
     );
     sound(&answer);
     for scope in &answer.scope {
-        assert!(answer.effective_registered_scope.contains(scope), "{answer:?}");
+        assert!(answer.effective_registered_scope().contains(scope), "{answer:?}");
         assert!(answer.audience_grants().any(|grant| grant.scope.contains(scope)), "{answer:?}");
     }
     for grant in answer.audience_grants() {

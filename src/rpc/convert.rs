@@ -42,7 +42,7 @@ pub fn check_response(
         refused: refused(answer),
         policy: Some(policy_version(policy)),
         decision_id: decision_id.to_string(),
-        effective_registered_scope: join(&answer.effective_registered_scope),
+        effective_registered_scope: join(answer.effective_registered_scope()),
         audience_grants: answer.audience_grants().map(audience_grant).collect(),
         oauth_error: answer.oauth_error.as_ref().map(oauth_error),
     }

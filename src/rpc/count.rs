@@ -266,7 +266,7 @@ impl Collector for AudienceCollector {
 mod tests {
     use super::*;
     use crate::decision::{Added, Refused};
-    use crate::decision::{AudienceList, Grants};
+    use crate::decision::{AudienceList, EffectiveScope, Grants};
     use crate::scope::TokenList;
 
     /// What is logged on this thread.
@@ -324,7 +324,7 @@ mod tests {
             scope: TokenList::new(),
             added: added.collect(),
             refused: refused.collect(),
-            effective_registered_scope: TokenList::new(),
+            effective: EffectiveScope::Granted,
             grants: Grants::Nothing,
             as_omitted: false,
             oauth_error: None,

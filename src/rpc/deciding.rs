@@ -4,7 +4,7 @@ use crate::call;
 use crate::decision::authorize::AuthorizeQuestion;
 use crate::decision::registration::RegistrationQuestion;
 use crate::decision::{Answer, authorize, registration, work};
-use crate::policy::PolicySet;
+use crate::policy::{AudiencePolicy, PolicySet};
 use crate::proto::borrowed::{CheckRequestRef, ClientRef, ExpandRequestRef};
 use crate::rpc::limits::MAX_LOOKUPS;
 use crate::rpc::shadow::ShadowRequest;
@@ -32,8 +32,8 @@ pub(super) trait DecidingQuestion<'q> {
     /// How many look-ups deciding it takes; an estimate that is exact enough to tell whether it is more than [`MAX_LOOKUPS`].
     fn lookups(&self, policy: &PolicySet) -> usize;
 
-    /// Decides it.
-    fn answer(&self, policy: &'q PolicySet) -> Answer<'q>;
+    /// Decides it. `near`: an audience of the policy that it may well name.
+    fn answer(&self, policy: &'q PolicySet, near: Option<&'q AudiencePolicy>) -> Answer<'q>;
 }
 
 impl<'q> DecidingQuestion<'q> for RegistrationQuestion<'q> {
@@ -41,7 +41,7 @@ impl<'q> DecidingQuestion<'q> for RegistrationQuestion<'q> {
         work::of_registration(policy, self, MAX_LOOKUPS)
     }
 
-    fn answer(&self, policy: &'q PolicySet) -> Answer<'q> {
+    fn answer(&self, policy: &'q PolicySet, _: Option<&'q AudiencePolicy>) -> Answer<'q> {
         registration::expand(policy, self)
     }
 }
@@ -51,8 +51,8 @@ impl<'q> DecidingQuestion<'q> for AuthorizeQuestion<'q> {
         work::of_authorize(policy, self, MAX_LOOKUPS)
     }
 
-    fn answer(&self, policy: &'q PolicySet) -> Answer<'q> {
-        authorize::check(policy, self)
+    fn answer(&self, policy: &'q PolicySet, near: Option<&'q AudiencePolicy>) -> Answer<'q> {
+        authorize::check_near(policy, self, near)
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::decision::{Added, Answer, AudienceGrant, OAuthError, Refused};
+use crate::decision::{Added, Answer, EffectiveScope, Grants, OAuthError, Refused};
 use crate::proto::borrowed::ClientRef;
 use crate::rpc::codec::{frame, frame_with_capacity};
 use crate::rpc::convert;
@@ -99,12 +99,25 @@ impl WireMessage for EncodedExpand<'_> {
 impl WireMessage for EncodedCheck<'_> {
     fn put(&self, fields: &mut FieldWriter<'_>) {
         let written = self.0.put(fields);
-        fields.scopes_like(9, &self.0.answer.effective_registered_scope, &written);
-        for AudienceGrant { audience, scope } in self.0.answer.audience_grants() {
-            fields.nested::<1>(10, |fields| {
+        let Answer { effective, grants, .. } = self.0.answer;
+        match effective {
+            EffectiveScope::Granted => fields.again(9, &written),
+            EffectiveScope::Other(scope) => _ = fields.scopes(9, scope),
+        }
+        match grants {
+            Grants::Nothing => {}
+            Grants::Whole(audience) => fields.nested::<1>(10, |fields| {
                 fields.bytes(1, audience.as_bytes());
-                fields.scopes_like(2, scope, &written);
-            });
+                fields.again(2, &written);
+            }),
+            Grants::Parts(parts) => {
+                for (audience, scope) in parts {
+                    fields.nested::<1>(10, |fields| {
+                        fields.bytes(1, audience.as_bytes());
+                        fields.scopes(2, scope);
+                    });
+                }
+            }
         }
     }
 }
@@ -117,9 +130,9 @@ impl WireMessage for EncodedItem<'_> {
     }
 }
 
-impl<'e> AnswerParts<'e> {
+impl AnswerParts<'_> {
     /// Puts the fields that both answers have. Returns where the scopes are.
-    fn put(&self, fields: &mut FieldWriter<'_>) -> WrittenScopes<'e> {
+    fn put(&self, fields: &mut FieldWriter<'_>) -> Range<usize> {
         let Self { answer, policy, decision_id, without_messages } = self;
         fields.number(1, convert::decision(answer) as u64);
         let written = fields.scopes(2, &answer.scope);
@@ -214,13 +227,6 @@ pub struct FieldWriter<'b> {
     bytes: &'b mut Vec<u8>,
 }
 
-/// Scopes that were written, and where.
-#[derive(Debug)]
-pub struct WrittenScopes<'s> {
-    scopes: &'s [&'s str],
-    text: Range<usize>,
-}
-
 impl FieldWriter<'_> {
     /// A number or the number of an enum, unless it is 0.
     pub fn number(&mut self, field: u8, value: u64) {
@@ -244,35 +250,31 @@ impl FieldWriter<'_> {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Scopes in their wire form, unless that is empty. Returns where that is, for [`FieldWriter::scopes_like`].
-    pub fn scopes<'s>(&mut self, field: u8, scopes: &'s [&'s str]) -> WrittenScopes<'s> {
+    /// Scopes in their wire form, unless that is empty. Returns where that is, for [`FieldWriter::again`].
+    pub fn scopes(&mut self, field: u8, scopes: &[&str]) -> Range<usize> {
         if let [] | [""] = scopes {
-            return WrittenScopes { scopes: &[], text: 0..0 };
+            return 0..0;
         }
         let length = scopes.iter().map(|scope| scope.len() + 1).sum::<usize>() - 1;
         self.key(field);
         self.varint(length as u64);
         let start = self.bytes.len();
-        let mut separator = &[][..];
-        for scope in scopes {
-            self.bytes.extend_from_slice(separator);
+        for (at, scope) in scopes.iter().enumerate() {
+            if at > 0 {
+                self.bytes.push(b' ');
+            }
             self.bytes.extend_from_slice(scope.as_bytes());
-            separator = b" ";
         }
-        WrittenScopes { scopes, text: start..start + length }
+        start..start + length
     }
 
-    /// The same for scopes that very often are others that were written before.
-    fn scopes_like(&mut self, field: u8, scopes: &[&str], before: &WrittenScopes<'_>) {
-        let WrittenScopes { scopes: known, text } = before;
-        let is_same = |(one, other): (&&str, &&str)| std::ptr::eq(*one, *other);
-        if known.is_empty() || scopes.len() != known.len() || !scopes.iter().zip(*known).all(is_same) {
-            self.scopes(field, scopes);
-            return;
+    /// A text that was written before, unless it is empty.
+    fn again(&mut self, field: u8, written: &Range<usize>) {
+        if !written.is_empty() {
+            self.key(field);
+            self.varint(written.len() as u64);
+            self.bytes.extend_from_within(written.clone());
         }
-        self.key(field);
-        self.varint(text.len() as u64);
-        self.bytes.extend_from_within(text.clone());
     }
 
     /// A message in a field, empty or not.

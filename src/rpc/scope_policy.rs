@@ -18,6 +18,7 @@ use crate::budget::Budget;
 use crate::call;
 use crate::decision::authorize::AuthorizeQuestion;
 use crate::decision::{Answer, check_limits};
+use crate::policy::AudiencePolicy;
 use crate::proto::borrowed::CheckRequestRef;
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::caller::CallOrigin;
@@ -156,21 +157,21 @@ impl ScopePolicy {
         self.recorder.as_ref()?.record(kind, answered, room)
     }
 
-    /// Decides a request whose message has so many bytes. `path` leads to the question inside of the message, for errors;
+    /// Decides a request whose message has so many bytes. `near`: an audience that it may well name. `path` leads to the question inside of the message, for errors;
     /// `respond` makes the answer into what is sent.
     fn decide<'q, R: DecidingRequest, T>(
         &self,
         (request, question): (&'q R, &R::Question<'q>),
         bytes: usize,
-        policy: &'q Arc<Active>,
+        (policy, near): (&'q Arc<Active>, Option<&'q AudiencePolicy>),
         (method, call, decision_id): (DecidingMethod, CallFacts<'_>, &WireId),
         path: impl FnOnce() -> String,
-        respond: impl FnOnce(&Answer<'_>, &Active, &WireId) -> T,
+        respond: impl FnOnce(&Answer<'q>, &Active, &WireId) -> T,
     ) -> Result<Answered<T>, RpcError> {
         let AskedTexts { audiences, client, scope, registered_scope, correlation_id } = request.asked();
         check_limits(audiences, correlation_id).map_err(|error| convert::limit_error(&error, &path()))?;
         let room = self.reserve(bytes)?;
-        let answer = question.answer(&policy.set);
+        let answer = question.answer(&policy.set, near);
         if registered_scope.is_none() && method != DecidingMethod::Expand {
             self.counts.unknown_registration(client.and_then(|client| call::facts(client).source));
         }
@@ -194,14 +195,14 @@ impl ScopePolicy {
     }
 
     /// Decides a check of a batch.
-    fn decide_item<T>(
+    fn decide_item<'q, T>(
         &self,
         at: usize,
-        (check, question): (&CheckRequestRef<'_>, &AuthorizeQuestion<'_>),
+        (check, question): (&'q CheckRequestRef<'_>, &AuthorizeQuestion<'q>),
         bytes: usize,
-        policy: &Arc<Active>,
+        policy: (&'q Arc<Active>, Option<&'q AudiencePolicy>),
         of: (DecidingMethod, CallFacts<'_>, &WireId),
-        respond: impl FnOnce(&Answer<'_>, &Active, &WireId) -> T,
+        respond: impl FnOnce(&Answer<'q>, &Active, &WireId) -> T,
     ) -> Result<Answered<T>, RpcError> {
         // Unknown fields, which are not among these bytes, cost an item nothing.
         if bytes > MAX_MESSAGE_BYTES {
@@ -262,7 +263,7 @@ impl ScopePolicy {
                     return Ok(None);
                 }
                 let of = (method, head.call(), &WireId::now());
-                self.decide((&request, &question), bytes, policy, of, String::new, respond).map(Some)
+                self.decide((&request, &question), bytes, (policy, None), of, String::new, respond).map(Some)
             })
         });
         match answered {
@@ -275,7 +276,7 @@ impl ScopePolicy {
                     service.with_policy(&head.origin, |policy| {
                         let (asked, of) =
                             ((&request, &request.question()), (method, head.call(), &WireId::now()));
-                        service.decide(asked, bytes, policy, of, String::new, respond)
+                        service.decide(asked, bytes, (policy, None), of, String::new, respond)
                     })
                 };
                 self.elsewhere(decide).await?.wait().await
@@ -302,6 +303,8 @@ impl ScopePolicy {
         let mut records = Vec::new();
         let mut left = MAX_LOOKUPS;
         let mut decision_id = WireId::now();
+        // Neighbours often name the same audience.
+        let mut near = None;
         for (at, (check, bytes)) in checks.iter().enumerate() {
             decision_id = decision_id.following();
             let question = check.question();
@@ -313,7 +316,7 @@ impl ScopePolicy {
                     let check = CheckRequestRef::of(&check);
                     let asked = (&check, &check.question());
                     let of = (DecidingMethod::BatchCheck, head.call(), &decision_id);
-                    service.decide_item(at, asked, bytes, &policy, of, convert::check_response)
+                    service.decide_item(at, asked, bytes, (&policy, None), of, convert::check_response)
                 };
                 self.elsewhere(decide).await.map(|Answered { response, durable }| {
                     batch.push_response(response);
@@ -326,13 +329,23 @@ impl ScopePolicy {
                     tokio::task::yield_now().await;
                 }
                 left -= lookups;
-                let respond = |answer: &Answer<'_>, policy: &Active, decision_id: &_| {
-                    batch.push(EncodedCheck::new(answer, policy, decision_id).into_item());
-                };
                 let asked = (check, &question);
                 let of = (DecidingMethod::BatchCheck, head.call(), &decision_id);
-                let answered = self.decide_item(at, asked, *bytes, &policy, of, respond);
-                answered.map(|answered| answered.durable)
+                let answered = self.decide_item(
+                    at,
+                    asked,
+                    *bytes,
+                    (&policy, near),
+                    of,
+                    |answer, policy, decision_id| {
+                        batch.push(EncodedCheck::new(answer, policy, decision_id).into_item());
+                        answer.audiences.first().copied()
+                    },
+                );
+                answered.map(|Answered { response: audience, durable }| {
+                    near = audience;
+                    durable
+                })
             };
             match answered {
                 Ok(durable) => records.extend(durable.map(|durable| (at, durable))),

@@ -84,8 +84,14 @@ impl ScopeMatching {
     }
 
     /// The position of the first entry that stops the scope (see [`ScopeMatching::stops`]).
+    #[inline]
     #[must_use]
     pub fn find_stop(self, list: &ScopeList, scope: &str) -> Option<usize> {
+        // As most of these lists are.
+        if list.is_empty() { None } else { self.find_stop_in(list, scope) }
+    }
+
+    fn find_stop_in(self, list: &ScopeList, scope: &str) -> Option<usize> {
         match self {
             Self::Exact => list.position(scope),
             // Two different scopes overlap only if one of them is a pattern.

@@ -1,6 +1,6 @@
 //! One call, from its headers until its response has left: a place, a deadline, the message, the service, the answer.
 //!
-//! Each call is a task of its own, so that what one does never stops another. A place is taken before that task begins and is given
+//! Each call is a task (`call_task`), so that what one does never stops another. A place is taken before that task has it and is given
 //! back when the last byte of the response has left or was dropped (`response`).
 //!
 //! The RPCs that decide are answered from the bytes of their message to the bytes of their answer, without the router and the generated
@@ -30,6 +30,7 @@ use tower::Service as _;
 use tracing::{debug, error};
 
 use super::access::{Gate, Needs, PeerIdentity};
+use super::call_task::{IdleTasks, TaskSlot};
 use super::config::PeerLimits;
 use super::lifecycle::Lifecycle;
 use super::message::{Messages, receive};
@@ -70,6 +71,7 @@ impl Calls {
             server: self.clone(),
             peer: Arc::new(peer),
             ending: CancellationToken::new(),
+            idle: IdleTasks::default(),
         })
     }
 }
@@ -82,6 +84,8 @@ pub(super) struct ConnectionCalls {
     peer: Arc<PeerIdentity>,
     /// Cancelled when streams must end because the connection does.
     ending: CancellationToken,
+    /// Tasks that wait for a call.
+    idle: IdleTasks<(AdmittedCall, RoutedRequest)>,
 }
 
 impl ConnectionCalls {
@@ -111,13 +115,17 @@ impl ConnectionCalls {
                 }
                 let (head, body) = request.into_parts();
                 let direct = direct.as_ref().and(limits.method.decides).filter(|_| is_plain(&head));
-                let head = match direct {
-                    Some(method) => RoutedHead::Direct(method, CallHead { headers: head.headers, origin }),
-                    None => RoutedHead::Generated(Box::new((head, origin))),
+                let request = match direct {
+                    Some(method) => {
+                        RoutedRequest::Direct(method, CallHead { headers: head.headers, origin }, body)
+                    }
+                    None => RoutedRequest::Generated(Some(Box::new((head, origin, body)))),
                 };
                 let held = Some(HeldCall::new(held, observed));
                 let call = AdmittedCall { connection: Arc::clone(self), limits, respond, held };
-                tokio::spawn(call.run(head, body));
+                if let Err(call) = self.idle.hand_over((call, request)) {
+                    tokio::spawn(answer_calls(call));
+                }
             }
             Err(status) => observed.end(send_status(&mut respond, status)),
         }
@@ -176,8 +184,7 @@ struct CallLimits {
     revoked: Option<Revoked>,
 }
 
-/// A call that has its place. What it is made of is copied whenever the task that has it begins, ends or is looked at, so it is small,
-/// and what is rarely needed is boxed.
+/// A call that has its place. It is copied on its way to the task that answers it, so what is rarely needed is boxed.
 struct AdmittedCall {
     connection: Arc<ConnectionCalls>,
     limits: CallLimits,
@@ -186,44 +193,67 @@ struct AdmittedCall {
     held: Option<Box<HeldCall>>,
 }
 
-/// The headers of a call, for what answers it.
-enum RoutedHead {
+/// The request of a call, for what answers it.
+enum RoutedRequest {
     /// A call that is answered from its bytes.
-    Direct(DecidingMethod, CallHead),
-    /// A call for the generated services.
-    Generated(Box<(request::Parts, CallOrigin)>),
+    Direct(DecidingMethod, CallHead, RecvStream),
+    /// A call for the generated services, until they have it.
+    Generated(Option<Box<GeneratedRequest>>),
+}
+
+type GeneratedRequest = (request::Parts, CallOrigin, RecvStream);
+
+/// Answers a call, and those that are handed over to the same task after it.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` would have room for what it is given twice")]
+fn answer_calls(first: (AdmittedCall, RoutedRequest)) -> impl Future<Output = ()> + Send {
+    async move {
+        let slot = TaskSlot::new();
+        let mut next = Some(first);
+        while let Some((call, request)) = &mut next {
+            call.run(request).await;
+            let connection = Arc::clone(&call.connection);
+            drop(next.take());
+            // Nothing of the call or its connection is held while the next one is waited for.
+            let is_kept = connection.idle.keep(&slot);
+            drop(connection);
+            if !is_kept {
+                return;
+            }
+            next = slot.next().await;
+        }
+    }
 }
 
 impl AdmittedCall {
     /// Answers it.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` would have room for what it is given twice")]
-    fn run(mut self, head: RoutedHead, mut body: RecvStream) -> impl Future<Output = ()> + Send {
-        async move {
-            let answered = async {
-                match head {
-                    RoutedHead::Direct(method, ref head) => self.answer(method, head, &mut body).await,
-                    RoutedHead::Generated(head) => Box::pin(self.serve(*head, body)).await,
-                }
-            };
-            // A panic is a fault of this call alone; the caller learns that there is no answer.
-            let ended = AssertUnwindSafe(answered).catch_unwind().await;
-            let path = self.limits.method.path.as_str();
-            let code = match ended {
-                Ok(Ok(code)) => code,
-                Ok(Err(Ended::Gone)) => {
-                    debug!(path, "the caller is gone");
-                    Code::Cancelled
-                }
-                Ok(Err(Ended::Status(status))) => self.refuse(status),
-                Err(_) => {
-                    error!(path, "a call panicked");
-                    self.refuse(RpcError::Internal.into())
-                }
-            };
-            // It may be on its way with the last bytes of an answer.
-            if let Some(held) = self.held {
-                held.end(code);
+    async fn run(&mut self, request: &mut RoutedRequest) {
+        let answered = async {
+            match request {
+                RoutedRequest::Direct(method, head, body) => self.answer(*method, head, body).await,
+                RoutedRequest::Generated(request) => match request.take() {
+                    Some(request) => Box::pin(self.serve(*request)).await,
+                    None => Err(RpcError::Internal.into()),
+                },
             }
+        };
+        // A panic is a fault of this call alone; the caller learns that there is no answer.
+        let ended = AssertUnwindSafe(answered).catch_unwind().await;
+        let path = self.limits.method.path.as_str();
+        let code = match ended {
+            Ok(Ok(code)) => code,
+            Ok(Err(Ended::Gone)) => {
+                debug!(path, "the caller is gone");
+                Code::Cancelled
+            }
+            Ok(Err(Ended::Status(status))) => self.refuse(status),
+            Err(_) => {
+                error!(path, "a call panicked");
+                self.refuse(RpcError::Internal.into())
+            }
+        };
+        // It may be on its way with the last bytes of an answer.
+        if let Some(held) = self.held.take() {
+            held.end(code);
         }
     }
 
@@ -259,11 +289,7 @@ impl AdmittedCall {
     }
 
     /// Has the generated service answer. Returns the code that the response ends with.
-    async fn serve(
-        &mut self,
-        (mut head, origin): (request::Parts, CallOrigin),
-        mut body: RecvStream,
-    ) -> Result<Code, Ended> {
+    async fn serve(&mut self, (mut head, origin, mut body): GeneratedRequest) -> Result<Code, Ended> {
         let Self { connection, limits, respond, held } = self;
         let CallLimits { method, message_deadline, deadline, stream_deadline, revoked } = limits;
         let (message_deadline, deadline) = (*message_deadline, *deadline);

@@ -214,7 +214,7 @@ fn compare(case: &Case, answer: &Answer<'_>) -> Vec<Mismatch> {
         found.scopes(
             "effectiveRegisteredScope",
             &distinct_tokens(&scope.value),
-            &answer.effective_registered_scope,
+            answer.effective_registered_scope(),
         );
     }
     if let Some(grants) = audience_grants {

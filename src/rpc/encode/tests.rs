@@ -10,7 +10,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
 
 use super::*;
 use crate::decision::tests::draw::{asked, compiled, policies};
-use crate::decision::{AudienceList, Grants, Origin, Reason};
+use crate::decision::{AudienceList, EffectiveScope, Grants, Origin, Reason};
 use crate::policy::sample::{api, set};
 use crate::rpc::{FILE_DESCRIPTOR_SET, v1};
 
@@ -107,7 +107,10 @@ fn answers_are_written_as_prost_writes_them() {
                         Refused { scope: &text, reason, is_registered: None, message: text.clone() };
                         count
                     ],
-                    effective_registered_scope: scope().collect(),
+                    effective: match count {
+                        1 => EffectiveScope::Granted,
+                        _ => EffectiveScope::Other(scope().collect()),
+                    },
                     grants: match count {
                         1 => Grants::Whole(&text),
                         _ => Grants::Parts(vec![(&text, scope().collect()); count]),
