@@ -222,7 +222,8 @@ impl Writer {
             && Instant::now() < until
         {
             let first = self.jobs.sleep(wake_on, until).is_some_and(|job| self.accept(job));
-            has_work = self.accept_all() || first || wake_on == WakeOn::Any;
+            // Woken by an event that nobody waits for, it gathers more of them.
+            has_work = self.accept_all() || first || (wake_on == WakeOn::Any && self.waiting.is_empty());
         }
     }
 

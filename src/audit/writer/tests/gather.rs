@@ -30,6 +30,20 @@ async fn first_event_after_a_pause_is_written_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn event_that_wakes_the_writer_within_the_interval_is_gathered() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(gathering(&folder)).unwrap();
+    log.enqueue(denial("first"));
+    until(&log, |status| (status.durable, status.queue_length) == (1, 0)).await;
+    log.enqueue(denial("second"));
+    // Long enough to write it, if it were to be written.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!((log.status().commits, log.status().queue_length), (1, 1));
+    log.close().await.unwrap();
+    assert_eq!(assert_holds(&state(&folder)).records, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_gathered_is_written_with_an_event_that_somebody_waits_for() {
     let folder = tempfile::tempdir().unwrap();
     let (log, _) = gathering_log(gathering(&folder)).await;
