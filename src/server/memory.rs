@@ -52,14 +52,15 @@ extern "C" fn forget_segments(
     _size: libc::size_t,
     _data: *mut libc::c_void,
 ) -> libc::c_int {
-    let page = rustix::param::page_size();
-    #[expect(unsafe_code, reason = "there is no safe function for it")]
-    // SAFETY: the object and its headers are valid during the call (dl_iterate_phdr(3)). The pages that are
-    // given back are whole ones of segments that are mapped from a file and not writable, so that what is in them is what the
-    // file has: relocations are in writable segments, since linkers refuse others (`-z text`). Other threads that
-    // read or run them wait for the page. Where the system cannot do it, the call fails and nothing happens.
+    #[expect(unsafe_code, reason = "there is no safe function for it that works under valgrind")]
+    // SAFETY: `sysconf` may be called at any time. The object and its headers are valid during the call
+    // (dl_iterate_phdr(3)). The pages that are given back are whole ones of segments that are mapped from a file and not writable,
+    // so that what is in them is what the file has: relocations are in writable segments, since linkers refuse others
+    // (`-z text`). Other threads that read or run them wait for the page. Where the system cannot do it, the call fails and
+    // nothing happens.
     unsafe {
         let Some(object) = object.as_ref() else { return 1 };
+        let Ok(page) = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)) else { return 1 };
         let headers = std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into());
         for header in headers {
             if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
