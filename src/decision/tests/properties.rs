@@ -8,6 +8,7 @@ use proptest::sample::select;
 
 use super::draw::{ALIASES, Asked, Drawn, NAMES, SCOPES, asked, compiled, policies, read_all};
 use super::{brief, check, naive};
+use crate::decision::authorize::{self, AuthorizeQuestion};
 use crate::decision::{Answer, Origin, Reason};
 use crate::policy::AudiencePolicy;
 use crate::scope::join;
@@ -68,6 +69,28 @@ proptest! {
         prop_assert!(given.iter().all(|scope| !tokens.contains(scope)));
         prop_assert_eq!(kept.len() + answer.refused.len(), tokens.len(), "each token is kept or refused");
         prop_assert!(answer.refused.iter().all(|refused| refused.reason.is_about_scope()), "{:?}", answer.refused);
+    }
+
+    /// It is that of the question before, whose audience is often that of the next one too.
+    #[test]
+    fn an_audience_that_is_compared_first_changes_no_answer(policies in policies(), asked in asked()) {
+        let set = compiled(&policies);
+        for names in [NAMES, ALIASES] {
+            let audiences: Vec<String> = asked.places.iter().map(|at| names[*at].to_owned()).collect();
+            let question = AuthorizeQuestion {
+                audiences: (&audiences).into(),
+                scope: asked.scope.as_deref(),
+                registered_scope: asked.registered.as_deref(),
+                client: asked.client(),
+            };
+            let expected = authorize::check(&set, &question);
+            for near in set.audiences().iter() {
+                let answer = authorize::check_near(&set, &question, Some(near));
+                prop_assert_eq!(brief(&answer), brief(&expected));
+                let same = |(one, other): (&&AudiencePolicy, &&AudiencePolicy)| std::ptr::eq(*one, *other);
+                prop_assert!(answer.audiences.iter().zip(&expected.audiences).all(same));
+            }
+        }
     }
 
     #[test]
