@@ -24,6 +24,7 @@ mod completions;
 mod diff;
 mod environment;
 mod explain;
+mod export;
 mod health;
 mod help;
 mod input;
@@ -73,6 +74,7 @@ enum Verb {
     Audit(audit::AuditVerb),
     Help(help::HelpArgs),
     Access(access::AccessVerb),
+    Export(export::ExportArgs),
 }
 
 /// How a verb ended; the contract of the command line.
@@ -172,6 +174,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Audit(args)) => audit::run(args),
         Some(Verb::Help(args)) => help::run(args, command),
         Some(Verb::Access(args)) => access::run(args),
+        Some(Verb::Export(args)) => export::run(args),
     };
     done.unwrap_or_else(|error| failed(&error)).into()
 }

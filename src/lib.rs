@@ -18,6 +18,7 @@ pub mod decision;
 pub mod difference;
 pub mod escape;
 pub mod explanation;
+pub mod export;
 pub mod file;
 pub mod hex;
 pub mod policy;

@@ -18,6 +18,7 @@ mod decision_lines;
 mod diff;
 mod environment;
 mod explain;
+mod export;
 mod health;
 mod remote;
 mod serve;

@@ -120,6 +120,11 @@ fn troubleshooting_runs() {
 }
 
 #[test]
+fn servers_that_do_not_ask_runs() {
+    check("docs/guides/servers-that-do-not-ask.md");
+}
+
+#[test]
 fn every_guide_has_a_test() {
     let source = include_str!("docs.rs");
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides")).unwrap() {
