@@ -81,10 +81,12 @@ final class Asker {
         try {
             return new LinkedHashSet<>(List.of(question.get().split(" ")));
         } catch (ScopewardException failure) {
+            // One line: gRPC breaks some of its messages.
+            String message = failure.getMessage().replaceAll("\\R", " ");
             if (failure instanceof DeniedException) {
-                LOG.debug("Scopeward denies: " + failure.getMessage());
+                LOG.debug("Scopeward denies: " + message);
             } else {
-                LOG.warn("no answer from Scopeward: " + failure.getMessage());
+                LOG.warn("no answer from Scopeward: " + message);
             }
             throw new PolicyFailureException(failure);
         } catch (RuntimeException failure) {

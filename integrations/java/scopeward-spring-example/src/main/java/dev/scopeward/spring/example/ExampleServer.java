@@ -20,6 +20,7 @@ import org.springframework.security.authentication.AuthenticationProvider;
 import org.springframework.security.authentication.UsernamePasswordAuthenticationToken;
 import org.springframework.security.config.Customizer;
 import org.springframework.security.config.annotation.web.builders.HttpSecurity;
+import org.springframework.security.core.authority.FactorGrantedAuthority;
 import org.springframework.security.core.context.SecurityContextHolder;
 import org.springframework.security.oauth2.core.AuthorizationGrantType;
 import org.springframework.security.oauth2.core.ClientAuthenticationMethod;
@@ -135,8 +136,10 @@ class ExampleServer {
         protected void doFilterInternal(HttpServletRequest request, HttpServletResponse response, FilterChain chain)
                 throws ServletException, IOException {
             if (SecurityContextHolder.getContext().getAuthentication() == null && request.getServletPath().equals("/oauth2/authorize")) {
+                // An ID token has the time of the login, which is kept in this authority.
+                FactorGrantedAuthority now = FactorGrantedAuthority.fromAuthority(FactorGrantedAuthority.PASSWORD_AUTHORITY);
                 SecurityContextHolder.getContext()
-                        .setAuthentication(UsernamePasswordAuthenticationToken.authenticated("user", null, List.of()));
+                        .setAuthentication(UsernamePasswordAuthenticationToken.authenticated("user", null, List.of(now)));
             }
             chain.doFilter(request, response);
         }

@@ -4,6 +4,7 @@ import com.google.gson.Gson;
 import dev.scopeward.spring.ScopewardAutoConfiguration;
 import dev.scopeward.testing.Service;
 import java.io.IOException;
+import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -67,13 +68,16 @@ final class Main {
         if (fault.equals("no-adapter")) {
             settings.add("spring.autoconfigure.exclude=" + ScopewardAutoConfiguration.class.getName());
         }
+        // The log goes elsewhere: nobody reads on after the first line.
+        PrintStream output = System.out;
+        System.setOut(System.err);
         try (ConfigurableApplicationContext server = start(target, settings)) {
             Map<String, Object> ready = new LinkedHashMap<>();
             ready.put("port", Integer.parseInt(port(server)));
             ready.put("register", "/oauth2/register");
             ready.put("authorize", "/oauth2/authorize");
             ready.put("token", "/oauth2/token");
-            System.out.println(new Gson().toJson(ready));
+            output.println(new Gson().toJson(ready));
             while (System.in.read() >= 0) {
                 // Until the end of the input.
             }

@@ -61,13 +61,11 @@ class ExampleTest {
         UserAgent browser = new UserAgent("http://127.0.0.1:" + ready.get("port").getAsInt(), Map.of());
         Answer document = browser.get("/.well-known/oauth-authorization-server");
         assertEquals("http://localhost:4711", document.json().get("issuer").getAsString());
-        // A public client, as those of the harness are. No page is shown.
-        Answer registered = browser.postJson("/oauth2/register", "{\"redirect_uris\": [\"" + UserAgent.REDIRECT_URI
-                + "\"], \"scope\": \"openid\", \"token_endpoint_auth_method\": \"none\"}", Map.of());
-        Tool tool = new Tool(browser, registered.json().get("client_id").getAsString(), "");
-        assertTrue(browser.get("/oauth2/authorize?" + "response_type=code&client_id=" + tool.clientId() + "&redirect_uri="
-                + UserAgent.REDIRECT_URI + "&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
-                + "&scope=openid%20mcp:write").redirected().containsKey("code"));
+        // No page is shown.
+        Tool tool = Tool.of(browser, Tool.register(browser, "openid"));
+        assertEquals(Set.of("openid", "mcp:write"), Tool.scopes(tool.login("openid mcp:write", "resource", Service.AUDIENCE)));
+        assertTrue(browser.get("/oauth2/authorize?response_type=code&client_id=" + tool.clientId() + "&scope=root&redirect_uri="
+                + UserAgent.REDIRECT_URI).redirected().containsKey("error"));
         end(process);
     }
 
