@@ -17,7 +17,7 @@ import org.springframework.boot.context.properties.bind.DefaultValue;
  * @param audiences Resources that this server is for, if the policy has others as well: asked for at registration, and for clients that
  *     send no resource (RFC 8707).
  */
-@ConfigurationProperties("scopeward")
+@ConfigurationProperties(prefix = "scopeward", ignoreUnknownFields = false)
 public record ScopewardProperties(
         @DefaultValue List<String> target,
         @DefaultValue Tls tls,

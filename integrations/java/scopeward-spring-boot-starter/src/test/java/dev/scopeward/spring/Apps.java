@@ -57,7 +57,7 @@ final class Apps {
     static Running start(Class<?> application, String... properties) {
         SpringApplication spring = new SpringApplication(application, Clients.class);
         List<String> arguments = new ArrayList<>(List.of("--server.port=0", "--server.address=127.0.0.1", "--spring.main.banner-mode=off",
-                "--spring.security.user.name=user", "--spring.security.user.password=password", "--logging.level.root=off", "--logging.level.dev.scopeward=warn"));
+                "--spring.security.user.name=user", "--spring.security.user.password=password", "--logging.level.root=off"));
         for (String property : properties) {
             arguments.add("--" + property);
         }

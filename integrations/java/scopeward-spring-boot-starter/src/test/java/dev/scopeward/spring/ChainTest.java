@@ -300,6 +300,15 @@ class ChainTest {
                 Apps.BootChain.class, "scopeward.token=t", "scopeward.token-file=f");
     }
 
+    @Test
+    void a_setting_that_is_not_known_does_not_start() {
+        Throwable failure = assertThrows(RuntimeException.class, () -> start(Apps.BootChain.class, "scopeward.audience=x").close());
+        while (failure.getCause() != null) {
+            failure = failure.getCause();
+        }
+        assertEquals("The elements [scopeward.audience] were left unbound.", failure.getMessage());
+    }
+
     private static void assertNotStarted(String description, Class<?> application, String... properties) {
         assertEquals(description, notStarted(() -> start(application, properties)).getDescription());
     }
