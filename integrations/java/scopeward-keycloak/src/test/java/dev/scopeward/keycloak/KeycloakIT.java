@@ -508,23 +508,6 @@ class KeycloakIT {
     }
 
     @Test
-    void a_hundred_logins_at_once_are_all_answered() throws Exception {
-        JsonObject client = register("openid");
-        ExecutorService pool = Executors.newFixedThreadPool(100);
-        try {
-            List<Future<Map<String, String>>> logins = new ArrayList<>();
-            for (int i = 0; i < 100; i++) {
-                logins.add(pool.submit(() -> authorizeAsGuest(client)));
-            }
-            for (Future<Map<String, String>> login : logins) {
-                assertFalse(login.get().containsKey("error"), () -> "refused");
-            }
-        } finally {
-            pool.shutdownNow();
-        }
-    }
-
-    @Test
     void a_service_that_hangs_does_not_hold_up_what_asks_nothing() throws Exception {
         JsonObject client = register("openid");
         ExecutorService pool = Executors.newFixedThreadPool(200);
