@@ -18,7 +18,6 @@ const deadlineMillis = 2000; // gRPC has none unless it is given
 // After an outage the library would wait up to two minutes before it connects again; with these it is back in 0.6 s.
 const channelOptions = {
   "grpc.initial_reconnect_backoff_ms": 100,
-  "grpc.min_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 1000,
 };
 const policy = new scopeward.v1.ScopePolicyService(server, grpc.credentials.createInsecure(), channelOptions);

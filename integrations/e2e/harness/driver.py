@@ -11,7 +11,8 @@ from typing import Any
 from browser import Browser
 
 HERE = Path(__file__).resolve().parents[1]
-REDIRECT_URI = "http://127.0.0.1:33418/callback"
+# mcp-remote listens there, so the port is not one of those that the system gives to connections.
+REDIRECT_URI = "http://127.0.0.1:23418/callback"
 
 
 class Cannot(Exception):

@@ -34,7 +34,6 @@ const SERVICE_CONFIG = {
 const OPTIONS: ChannelOptions = {
   // After an outage the library would wait up to two minutes before it connects again.
   "grpc.initial_reconnect_backoff_ms": 100,
-  "grpc.min_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 1000,
   "grpc.dns_min_time_between_resolutions_ms": 1000,
   // Notices a peer that is gone without a word, while a call or a stream is open.
