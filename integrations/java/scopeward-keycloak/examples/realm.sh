@@ -2,10 +2,11 @@
 # Sets up a realm of Keycloak that asks Scopeward: client scopes, registration, client policies. It can be run again.
 #
 # KEYCLOAK_URL, ADMIN_USER and ADMIN_PASSWORD say where, REALM which, SCOPES what the policy supports, AUDIENCES which resources the
-# realm is for (empty: the policy's default), TRUSTED_HOSTS from where clients may register. Needs curl and jq.
+# realm is for (empty: the policy's default), TRUSTED_HOSTS from where clients may register. DEMO_USER makes a user of that name, with
+# that password. Needs curl and jq.
 set -euo pipefail
 : "${KEYCLOAK_URL:=http://localhost:8080}" "${ADMIN_USER:=admin}" "${ADMIN_PASSWORD:=admin}" "${REALM:=mcp}"
-: "${SCOPES:=openid offline_access mcp:read mcp:write}" "${AUDIENCES:=}" "${TRUSTED_HOSTS:=localhost 127.0.0.1}"
+: "${SCOPES:=openid offline_access mcp:read mcp:write}" "${AUDIENCES:=}" "${TRUSTED_HOSTS:=localhost 127.0.0.1}" "${DEMO_USER:=}"
 
 token=$(curl -sSf "$KEYCLOAK_URL/realms/master/protocol/openid-connect/token" -d grant_type=password -d client_id=admin-cli \
     --data-urlencode "username=$ADMIN_USER" --data-urlencode "password=$ADMIN_PASSWORD" | jq -r .access_token)
@@ -24,6 +25,11 @@ for scope in $SCOPES; do
         '{name: $scope, protocol: "openid-connect", attributes: {"include.in.token.scope": (if $scope == "openid" then "false" else "true" end)}}')"
 done
 
+# The executor, for every client. These two replace the whole documents: add your own profiles and policies here.
+call PUT "/$REALM/client-policies/profiles" "$(jq -cn --argjson audiences "$(words "$AUDIENCES")" \
+    '{profiles: [{name: "scopeward", executors: [{executor: "scopeward", configuration: {audiences: $audiences}}]}]}')"
+call PUT "/$REALM/client-policies/policies" \
+    '{"policies": [{"name": "scopeward", "enabled": true, "conditions": [{"condition": "any-client", "configuration": {}}], "profiles": ["scopeward"]}]}'
 # Registration policies of Keycloak come after ours: they must allow what the policy grants. There is one of each for clients that
 # register without and with a token.
 call GET "/$REALM/components?type=org.keycloak.services.clientregistration.policy.ClientRegistrationPolicy" |
@@ -35,9 +41,8 @@ call GET "/$REALM/components?type=org.keycloak.services.clientregistration.polic
         call PUT "/$REALM/components/$(jq -r .id <<<"$component")" "$component"
     done
 
-# The executor, for every client. These two replace the whole documents: add your own profiles and policies here.
-call PUT "/$REALM/client-policies/profiles" "$(jq -cn --argjson audiences "$(words "$AUDIENCES")" \
-    '{profiles: [{name: "scopeward", executors: [{executor: "scopeward", configuration: {audiences: $audiences}}]}]}')"
-call PUT "/$REALM/client-policies/policies" \
-    '{"policies": [{"name": "scopeward", "enabled": true, "conditions": [{"condition": "any-client", "configuration": {}}], "profiles": ["scopeward"]}]}'
+if [[ -n $DEMO_USER && $(call GET "/$REALM/users?exact=true&username=$DEMO_USER") == "[]" ]]; then
+    call POST "/$REALM/users" "$(jq -cn --arg name "$DEMO_USER" '{username: $name, enabled: true, firstName: "Demo", lastName: "User",
+        email: ($name + "@example.com"), emailVerified: true, credentials: [{type: "password", value: $name, temporary: false}]}')"
+fi
 echo "realm $REALM asks Scopeward"

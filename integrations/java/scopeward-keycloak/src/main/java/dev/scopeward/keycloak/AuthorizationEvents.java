@@ -35,7 +35,7 @@ import org.keycloak.services.clientpolicy.context.PreAuthorizationRequestContext
  *
  * <p>Keycloak compares the scope with the client's own lists, before the event that has the whole request and after the one that has its
  * parameters. So the first one decides, and makes the client's lists and the parameters agree with the answer; the second one decides
- * again where the scope is another one, such as that of a request object, which wins over the parameter.
+ * again where the scope is another one, such as that of a request object, which wins over the parameter and which nobody can change.
  */
 final class AuthorizationEvents {
     private static final Logger LOG = Logger.getLogger(AuthorizationEvents.class);
@@ -99,9 +99,11 @@ final class AuthorizationEvents {
                 : List.of(request.getResource());
         String granted = decide(client, scope, resources, request.getRedirectUri(), request.getState(), request.getCodeChallenge(),
                 request.getNonce());
-        if (scope == null || !ClientFacts.tokens(scope).equals(ClientFacts.tokens(granted))) {
+        if (scope == null) {
             assign(client, granted);
             context.getAuthenticationSession().setClientNote("scope", granted);
+        } else {
+            refuseNarrower(scope, granted);
         }
     }
 
@@ -112,10 +114,18 @@ final class AuthorizationEvents {
         List<String> resources = request.getResource() == null ? parameters.get("resource") : List.of(request.getResource());
         String granted = decide(context.getClient(), scope, resources, request.getRedirectUri(), request.getState(),
                 request.getCodeChallenge(), request.getNonce());
-        assign(context.getClient(), granted);
-        // In a request object the scope stays what it is, and the authorize request that uses it is narrowed.
-        if (!parameters.containsKey("request")) {
+        if (parameters.containsKey("request")) {
+            refuseNarrower(scope == null ? "" : scope, granted);
+        } else {
+            assign(context.getClient(), granted);
             parameters.putSingle("scope", granted);
+        }
+    }
+
+    /** What Keycloak has read it takes over after the event: a scope that is not a parameter is granted whole, or not at all. */
+    private static void refuseNarrower(String scope, String granted) throws RefusedException {
+        if (!ClientFacts.tokens(granted).containsAll(ClientFacts.tokens(scope))) {
+            throw RefusedException.narrower();
         }
     }
 

@@ -7,13 +7,11 @@ import java.util.function.LongSupplier;
 /**
  * Keeps a service that hangs from holding the threads of Keycloak.
  *
- * <p>At most {@link #MAX_IN_FLIGHT} questions are asked at once; more of them wait {@link #MAX_WAIT} for a place, which is enough for many
- * logins at once where answers come. After {@link #MAX_FAILURES} failures in a row nothing is asked, but for one
- * question in {@link #TRIAL_INTERVAL}; the first that is answered ends that.
+ * <p>At most {@link #MAX_IN_FLIGHT} questions are asked at once; others wait for that. After {@link #MAX_FAILURES} failures in a row
+ * nobody waits and nothing is asked, but for one question in {@link #TRIAL_INTERVAL}; the first that is answered ends that.
  */
 final class CircuitBreaker {
     static final int MAX_IN_FLIGHT = 16;
-    static final Duration MAX_WAIT = Duration.ofMillis(50);
     static final int MAX_FAILURES = 5;
     static final Duration TRIAL_INTERVAL = Duration.ofMillis(500);
 
@@ -26,32 +24,34 @@ final class CircuitBreaker {
         this.nanoTime = nanoTime;
     }
 
-    /** Returns whether a question may be asked now. If so, {@link #leave} has to follow. */
-    synchronized boolean enter() {
-        awaitPlace();
-        if (inFlight >= MAX_IN_FLIGHT) {
-            return false;
+    /**
+     * Returns {@code true} if a question may be asked now. If so, {@link #leave} has to follow.
+     *
+     * @param patience how long to wait for others that ask
+     */
+    synchronized boolean enter(Duration patience) {
+        long start = nanoTime.getAsLong();
+        while (!isOpen() && inFlight >= MAX_IN_FLIGHT) {
+            long left = patience.toNanos() - (nanoTime.getAsLong() - start);
+            if (left <= 0) {
+                return false;
+            }
+            try {
+                TimeUnit.NANOSECONDS.timedWait(this, left);
+            } catch (InterruptedException error) {
+                Thread.currentThread().interrupt();
+                return false;
+            }
         }
         if (isOpen()) {
             long now = nanoTime.getAsLong();
-            if (now - nextTrial < 0) {
+            if (inFlight >= MAX_IN_FLIGHT || now - nextTrial < 0) {
                 return false;
             }
             nextTrial = now + TRIAL_INTERVAL.toNanos();
         }
         inFlight++;
         return true;
-    }
-
-    private void awaitPlace() {
-        long end = System.nanoTime() + MAX_WAIT.toNanos();
-        try {
-            for (long left; inFlight >= MAX_IN_FLIGHT && !isOpen() && (left = end - System.nanoTime()) > 0; ) {
-                TimeUnit.NANOSECONDS.timedWait(this, left);
-            }
-        } catch (InterruptedException interrupted) {
-            Thread.currentThread().interrupt();
-        }
     }
 
     /** Says how the question ended. Returns true if that opened or closed the breaker. */

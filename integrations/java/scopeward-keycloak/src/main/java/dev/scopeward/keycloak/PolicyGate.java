@@ -41,15 +41,15 @@ final class PolicyGate {
     }
 
     RegistrationAnswer ask(RegistrationQuestion question, Duration deadline) throws RefusedException {
-        return guarded(true, () -> client.withDeadline(deadline).expandRegistrationScopes(question));
+        return guarded(true, deadline, () -> client.withDeadline(deadline).expandRegistrationScopes(question));
     }
 
     AuthorizeAnswer ask(AuthorizeQuestion question, Duration deadline) throws RefusedException {
-        return guarded(false, () -> client.withDeadline(deadline).checkAuthorizeScopes(question));
+        return guarded(false, deadline, () -> client.withDeadline(deadline).checkAuthorizeScopes(question));
     }
 
-    private <A> A guarded(boolean isRegistration, Supplier<A> call) throws RefusedException {
-        if (!breaker.enter()) {
+    private <A> A guarded(boolean isRegistration, Duration patience, Supplier<A> call) throws RefusedException {
+        if (!breaker.enter(patience)) {
             throw RefusedException.notAsked(isRegistration);
         }
         boolean isAnswered = true;

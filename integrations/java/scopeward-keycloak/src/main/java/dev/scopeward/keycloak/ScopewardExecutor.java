@@ -27,7 +27,7 @@ import org.keycloak.services.clientpolicy.executor.ClientPolicyExecutorProvider;
  * <tr><td>REGISTER, UPDATE, of dynamic registration and of metadata documents</td><td>expanded. Not gated: an administrator's own
  *     edits</td></tr>
  * <tr><td>PRE_AUTHORIZATION_REQUEST, AUTHORIZATION_REQUEST, PUSHED_AUTHORIZATION_REQUEST</td><td>decided, and narrowed or
- *     filled in</td></tr>
+ *     filled in; a request object is refused if not all of its scope is granted</td></tr>
  * <tr><td>DEVICE_AUTHORIZATION_REQUEST, BACKCHANNEL_AUTHENTICATION_REQUEST, SERVICE_ACCOUNT_TOKEN_REQUEST,
  *     RESOURCE_OWNER_PASSWORD_CREDENTIALS_REQUEST, TOKEN_EXCHANGE_REQUEST, JWT_AUTHORIZATION_GRANT</td><td>decided if scopes are asked for;
  *     refused if not all of them are granted, since Keycloak lets nobody change these requests. Without {@code scope} Keycloak grants the

@@ -1,12 +1,15 @@
 package dev.scopeward.keycloak;
 
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 
 class CircuitBreakerTest {
@@ -15,7 +18,7 @@ class CircuitBreakerTest {
 
     private void fail(int times) {
         for (int i = 0; i < times; i++) {
-            assertTrue(breaker.enter());
+            assertTrue(breaker.enter(Duration.ZERO));
             breaker.leave(false);
         }
     }
@@ -23,64 +26,56 @@ class CircuitBreakerTest {
     @Test
     void it_opens_after_failures_in_a_row_only() {
         fail(CircuitBreaker.MAX_FAILURES - 1);
-        assertTrue(breaker.enter());
+        assertTrue(breaker.enter(Duration.ZERO));
         assertFalse(breaker.leave(true));
         fail(CircuitBreaker.MAX_FAILURES - 1);
         assertFalse(breaker.isOpen());
-        assertTrue(breaker.enter());
+        assertTrue(breaker.enter(Duration.ZERO));
         assertTrue(breaker.leave(false), "that opened it");
-        assertFalse(breaker.enter());
+        assertFalse(breaker.enter(Duration.ZERO));
     }
 
     @Test
     void one_question_in_an_interval_is_asked_while_it_is_open_and_an_answer_closes_it() {
         fail(CircuitBreaker.MAX_FAILURES);
         now.addAndGet(CircuitBreaker.TRIAL_INTERVAL.toNanos() - 1);
-        assertFalse(breaker.enter());
+        assertFalse(breaker.enter(Duration.ZERO));
         now.addAndGet(1);
-        assertTrue(breaker.enter());
-        assertFalse(breaker.enter(), "one at a time");
+        assertTrue(breaker.enter(Duration.ZERO));
+        assertFalse(breaker.enter(Duration.ZERO), "one at a time");
         assertFalse(breaker.leave(false), "it stays open");
         now.addAndGet(CircuitBreaker.TRIAL_INTERVAL.toNanos());
-        assertTrue(breaker.enter());
+        assertTrue(breaker.enter(Duration.ZERO));
         assertTrue(breaker.leave(true), "that closed it");
-        assertTrue(breaker.enter());
+        assertTrue(breaker.enter(Duration.ZERO));
     }
 
-    private void fill() {
+    @Test
+    void no_more_than_a_few_ask_at_once_and_others_wait_for_them() throws Exception {
         for (int i = 0; i < CircuitBreaker.MAX_IN_FLIGHT; i++) {
-            assertTrue(breaker.enter());
+            assertTrue(breaker.enter(Duration.ZERO));
         }
-    }
-
-    @Test
-    void no_more_than_a_few_are_asked_at_once() {
-        fill();
-        assertFalse(breaker.enter());
+        assertFalse(breaker.enter(Duration.ZERO));
+        CompletableFuture<Boolean> next = CompletableFuture.supplyAsync(() -> breaker.enter(Duration.ofMinutes(1)));
         breaker.leave(true);
-        assertTrue(breaker.enter());
+        assertTrue(next.get(1, TimeUnit.MINUTES));
     }
 
     @Test
-    void many_at_once_take_turns_where_answers_come() throws Exception {
-        fill();
-        ExecutorService pool = Executors.newFixedThreadPool(1);
-        try {
-            Future<Boolean> further = pool.submit(breaker::enter);
-            breaker.leave(true);
-            assertTrue(further.get());
-        } finally {
-            pool.shutdownNow();
+    void nobody_waits_for_a_service_that_hangs() throws Exception {
+        for (int i = 0; i < CircuitBreaker.MAX_IN_FLIGHT; i++) {
+            assertTrue(breaker.enter(Duration.ZERO));
         }
-    }
-
-    @Test
-    void nobody_waits_for_a_place_once_it_is_open() {
-        fill();
+        List<CompletableFuture<Boolean>> waiting =
+                Stream.generate(() -> CompletableFuture.supplyAsync(() -> breaker.enter(Duration.ofDays(1)))).limit(2).toList();
+        // Whoever gets in before it opens fails as well.
         for (int i = 0; i < CircuitBreaker.MAX_FAILURES; i++) {
             breaker.leave(false);
         }
+        for (CompletableFuture<Boolean> one : waiting) {
+            assertNotNull(one.get(1, TimeUnit.MINUTES));
+        }
         assertTrue(breaker.isOpen());
-        assertFalse(breaker.enter());
+        assertFalse(breaker.enter(Duration.ofDays(1)));
     }
 }
