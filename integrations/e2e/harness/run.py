@@ -27,6 +27,8 @@ RESULTS = HERE / "results.json"
 class Server:
     title: str
     command: list[str]
+    has_documents: bool = True
+    """It takes clients with a metadata document."""
     has_plain_form: bool = True
     """It runs without its adapter as well."""
 
@@ -64,6 +66,12 @@ SERVERS = {
     "better-auth": _node_server("Better Auth", "better-auth"),
     "mcp-sdk": _node_server("MCP TypeScript SDK", "mcp-sdk"),
     "fosite": _program("fosite", "fosite"),
+    # A script that builds the server the first time.
+    "spring": Server(
+        "Spring Authorization Server",
+        [str(HERE.parent / "java/scopeward-spring-example/run.sh")],
+        has_documents=False,
+    ),
 }
 
 
@@ -106,6 +114,10 @@ async def run(servers: list[str], names: list[str], cases: list[str], fault: str
                 async with Driver(known[name].command) as driver:
                     for case in CASES:
                         if case.name in cases:
+                            if case.stimulus.has_metadata_documents and not SERVERS[server].has_documents:
+                                cannot = {"cannot": "the server takes no metadata documents"}
+                                results.setdefault(name, {}).setdefault(case.name, {})[server] = cannot
+                                continue
                             is_shared = known[name].listens and case.stimulus.has_metadata_documents
                             async with port_of_document if is_shared else contextlib.nullcontext():
                                 result = await running.run(case, driver, known[name].has_order)
