@@ -250,7 +250,7 @@ impl FieldWriter<'_> {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Scopes in their wire form, unless that is empty. Returns where that is, for [`FieldWriter::again`].
+    /// Scopes in their wire form, unless that is empty. Returns where that is, for `again`.
     pub fn scopes(&mut self, field: u8, scopes: &[&str]) -> Range<usize> {
         if let [] | [""] = scopes {
             return 0..0;
