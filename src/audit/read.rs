@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -30,6 +30,8 @@ const PAGE_BYTES: usize = 512 << 10;
 /// How many pages may be asked for at the same time; those of readers that gave up count until the
 /// writer comes to them.
 const PLACES: usize = 4096;
+/// How long a reader waits for events that were queued before it came.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Which events a reader wants. Gaps are always sent.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -119,8 +121,20 @@ pub(super) struct ReadJob {
 }
 
 enum ReadRequest {
-    Page { after: u64, until: u64, limit: usize, reply: Reply<RawPage> },
-    SequenceAt { time: i64, reply: Reply<u64> },
+    Page {
+        after: u64,
+        until: u64,
+        limit: usize,
+        reply: Reply<RawPage>,
+    },
+    SequenceAt {
+        time: i64,
+        reply: Reply<u64>,
+    },
+    /// Nothing but the end of a commit that has all that was queued before this.
+    Committed {
+        reply: Reply<()>,
+    },
 }
 
 type Reply<T> = oneshot::Sender<Result<T, AuditError>>;
@@ -133,6 +147,11 @@ struct RawPage {
 }
 
 impl ReadJob {
+    /// Whether everything that was queued before it has to be written first.
+    pub(super) const fn waits_for_commit(&self) -> bool {
+        matches!(self.question, ReadRequest::Committed { .. })
+    }
+
     /// Answers from the store, whose durable records end at `tip`. Does nothing if nobody waits any
     /// more.
     pub(super) fn run(self, ledger: &mut dyn Ledger, tip: Tip) {
@@ -145,6 +164,9 @@ impl ReadJob {
             }
             ReadRequest::SequenceAt { time, reply } => {
                 let _ = reply.send(sequence_at(ledger, tip, time));
+            }
+            ReadRequest::Committed { reply } => {
+                let _ = reply.send(Ok(()));
             }
         }
     }
@@ -259,6 +281,14 @@ impl LogReader {
         }
         let (base, tip) = self.shared.ends();
         Ok(Page { records, through: walk.last().head, head: tip.head, oldest: base.head.sequence + 1 })
+    }
+
+    /// Waits until every event that was queued before is durable. Returns without that if the store cannot be written, or does not
+    /// answer within [`COMMIT_DEADLINE`].
+    pub(super) async fn committed(&self) {
+        let committed = self.ask(|reply| ReadRequest::Committed { reply });
+        // A reader gets what is durable in any case, and learns from its first page if the log is closed.
+        let _ = tokio::time::timeout(COMMIT_DEADLINE, committed).await;
     }
 
     /// The first sequence whose record is from this time or later.

@@ -36,8 +36,8 @@ pub struct Query {
     pub log_id: String,
     /// Which events it sends.
     pub filter: Filter,
-    /// Whether it waits for more at the end. Otherwise it ends with what was durable when it was
-    /// opened.
+    /// Whether it waits for more at the end. Otherwise it ends with what was recorded when it was opened: it waits until that is
+    /// durable, for a second at most and not while the store cannot be written.
     pub follow: bool,
 }
 
@@ -121,6 +121,10 @@ impl AuditStream {
     pub(super) async fn open(source: StreamSource, query: Query) -> Result<Self, AuditError> {
         let Query { start, log_id, filter, follow } = query;
         check_log_id(source.log_id, &log_id, start)?;
+        if !follow {
+            // Events that nobody waits for are gathered: what was answered before is in the log for who asks now.
+            source.reader.committed().await;
+        }
         // Before the ends are read, so that no record falls between.
         let head = source.shared.head.subscribe();
         let ends = source.reader.ends();

@@ -83,6 +83,8 @@ pub(super) struct Writer {
     settings: WriterSettings,
     waiting: VecDeque<QueuedEvent>,
     reads: VecDeque<ReadJob>,
+    /// Reads that wait until so many of the first that are `waiting` have been written, in order.
+    reads_after: VecDeque<(usize, ReadJob)>,
     tip: Tip,
     accounted: u64,
     trouble: Option<WriterTrouble>,
@@ -140,6 +142,7 @@ impl Writer {
             settings,
             waiting: VecDeque::new(),
             reads: VecDeque::new(),
+            reads_after: VecDeque::new(),
             tip,
             accounted,
             trouble: None,
@@ -253,7 +256,11 @@ impl Writer {
             None if self.waiting.is_empty() => {
                 Some((WakeOn::Any, self.next_maintenance.min(self.check.next())))
             }
-            None if self.waiting.len() >= BATCH_RECORDS || self.shared.queue.is_filling() || is_awaited() => {
+            None if self.waiting.len() >= BATCH_RECORDS
+                || self.shared.queue.is_filling()
+                || !self.reads_after.is_empty()
+                || is_awaited() =>
+            {
                 None
             }
             None => Some((WakeOn::Urgent, self.gathers_until)),
@@ -278,6 +285,9 @@ impl Writer {
                 let is_awaited = entry.reply.is_some();
                 self.waiting.push_back(entry);
                 return is_awaited;
+            }
+            Job::Read(job) if job.waits_for_commit() && !self.waiting.is_empty() => {
+                self.reads_after.push_back((self.waiting.len(), job));
             }
             Job::Read(job) => self.reads.push_back(job),
             Job::Wake => {}
@@ -433,6 +443,14 @@ impl Writer {
                 let _ = reply.send(Ok(Recorded { head }));
             }
         }
+        self.release_reads(count);
+    }
+
+    /// Lets those reads go on that waited for nothing but the first `written` of what waited.
+    fn release_reads(&mut self, written: usize) {
+        self.reads_after.iter_mut().for_each(|(left, _)| *left = left.saturating_sub(written));
+        let ready = self.reads_after.partition_point(|(left, _)| *left == 0);
+        self.reads.extend(self.reads_after.drain(..ready).map(|(_, job)| job));
     }
 
     fn advance(&mut self, tip: Tip) {
@@ -557,6 +575,8 @@ impl Writer {
             error.wants_reopening() || trouble.backoff.failures().is_multiple_of(FAILURES_TO_REOPEN);
         self.shared.set_degraded(Some(degraded));
         self.refuse();
+        // Readers get what is durable.
+        self.release_reads(usize::MAX);
         false
     }
 

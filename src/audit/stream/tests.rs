@@ -74,6 +74,41 @@ async fn stream_that_does_not_follow_sends_all_between_two_checkpoints() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stream_that_does_not_follow_has_what_was_recorded_before_it() {
+    let fixture = fixture_with(|options| options.gather_interval = Duration::from_secs(3600));
+    // Far more than one transaction has.
+    for count in [1, 2, 3000] {
+        let known = fixture.log.head().sequence;
+        (0..count).for_each(|n| fixture.log.enqueue(denial(&n.to_string())));
+        let items = drain(fixture.log.stream(fixture.after(known)).await.unwrap()).await;
+        assert_eq!(items[0], ('c', known + count), "{count}");
+        assert_eq!(items.len() as u64, count + 3, "{count}");
+    }
+}
+
+// The clock goes on by itself while nothing else does.
+#[tokio::test(start_paused = true)]
+async fn stream_that_does_not_follow_waits_neither_for_a_stalled_nor_for_a_broken_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, gate, faults) = open_gated_and_faulty(AuditOptions::new(folder.path()));
+    gate.send(()).unwrap();
+    log.append_durable(expansion("1")).await.unwrap();
+    log.enqueue(denial("2"));
+    let durable = [('c', 1), ('c', 0), ('e', 1), ('c', 1)];
+    let started = Instant::now();
+    assert_eq!(drain(log.stream(Query::default()).await.unwrap()).await, durable, "stalled");
+    assert_eq!(started.elapsed().as_secs(), 1);
+    faults.lock().unwrap().lose_commits = true;
+    drop(gate);
+    let mut health = log.watch_health();
+    health.wait_for(|health| health.degraded.is_some()).await.unwrap();
+    assert_eq!(drain(log.stream(Query::default()).await.unwrap()).await, durable, "broken");
+    faults.lock().unwrap().lose_commits = false;
+    health.wait_for(|health| health.degraded.is_none()).await.unwrap();
+    assert_eq!(drain(log.stream(Query::default()).await.unwrap()).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn empty_log_streams_checkpoints_of_its_start() {
     let fixture = fixture();
     let mut stream = fixture.log.stream(Query { follow: true, ..Query::default() }).await.unwrap();

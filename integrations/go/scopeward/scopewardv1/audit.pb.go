@@ -163,7 +163,7 @@ type StreamAuditEventsRequest struct {
 	// Send events that name one of these audiences only, as asked or as decided, compared as the policy compares them. Optional:
 	// none means all. At most 16 of at most 2048 bytes.
 	Audiences []string `protobuf:"bytes,6,rep,name=audiences,proto3" json:"audiences,omitempty"`
-	// True: go on with new events until the caller ends the call. False: end after the newest durable event.
+	// True: go on with new events until the caller ends the call. False: end with what was recorded before the call, as far as it is durable within a second.
 	Follow        bool `protobuf:"varint,7,opt,name=follow,proto3" json:"follow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -81,7 +81,7 @@ export type StreamAuditEventsRequest = Message<"scopeward.v1.StreamAuditEventsRe
   audiences: string[];
 
   /**
-   * True: go on with new events until the caller ends the call. False: end after the newest durable event.
+   * True: go on with new events until the caller ends the call. False: end with what was recorded before the call, as far as it is durable within a second.
    *
    * @generated from field: bool follow = 7;
    */
