@@ -141,10 +141,30 @@ export class Service {
     this.#process?.kill("SIGCONT");
   }
 
-  /** The audit lines so far. @returns {Promise<Record<string, any>[]>} */
+  /**
+   * The audit lines so far, without denials of the last moment: nobody waits for their records. Tests count expansions, or look
+   * at the events of one client.
+   *
+   * @returns {Promise<Record<string, any>[]>}
+   */
   async audit() {
     const command = ["audit", "tail", "--output", "json", "--server", this.target];
     const { stdout } = await promisify(execFile)(binary(), command, { env, maxBuffer: 1 << 26 });
     return stdout.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
+  }
+
+  /** The expansions so far, each of which was recorded before its answer. @param {number} [after] a sequence */
+  async expansions(after = 0) {
+    return (await this.audit()).filter(({ kind, sequence }) => kind === "AUDIT_EVENT_KIND_EXPANSION" && Number(sequence) > after);
+  }
+
+  /** The sequence of the last one, or 0. */
+  async lastExpansion() {
+    return Number((await this.expansions()).at(-1)?.sequence ?? 0);
+  }
+
+  /** What was recorded of a client. @param {string} clientId */
+  async eventsOf(clientId) {
+    return (await this.audit()).filter(({ client }) => client?.clientId === clientId);
   }
 }

@@ -26,11 +26,14 @@ class Running:
     service: Service
     login: Login
 
-    def events(self, after: int = 0) -> list[dict[str, Any]]:
-        return [event for event in self.service.audit() if int(event["sequence"]) > after]  # type: ignore[call-overload]
+    def expansions(self, after: int = 0) -> list[dict[str, Any]]:
+        """Those after a sequence. Each was recorded before its answer, other than a denial."""
+        events: list[dict[str, Any]] = self.service.audit()
+        return [event for event in events if event["kind"] == "AUDIT_EVENT_KIND_EXPANSION" and int(event["sequence"]) > after]
 
     def last(self) -> int:
-        return max(int(event["sequence"]) for event in self.service.audit())  # type: ignore[call-overload]
+        """The sequence of the last of them, or 0."""
+        return max((int(event["sequence"]) for event in self.expansions()), default=0)
 
 
 @pytest.fixture(scope="session", params=SERVERS)
@@ -94,7 +97,7 @@ def test_step_up_with_the_same_client_does_not_stick(running: Running) -> None:
         assert scopes(tokens) == {"openid", "mcp:write"}
         assert scopes(login.refresh(client, tokens)) == {"openid", "mcp:write"}
     assert scopes(login.login(client)) == {"openid", "offline_access"}
-    steps = [event for event in running.events(before) if event["requestedScope"] == "openid mcp:write"]
+    steps = [event for event in running.expansions(before) if event["requestedScope"] == "openid mcp:write"]
     assert len(steps) >= 2
     assert {event["registeredScope"] for event in steps} == {"openid offline_access"}
     assert {added["origin"] for event in steps for added in event["added"]} == {"ORIGIN_STEP_UP"}
@@ -196,9 +199,9 @@ def test_a_login_has_one_correlation_id(running: Running) -> None:
     after = running.last()
     assert after > before
     login.login(client, "mcp:write")
-    first = [event["correlationId"] for event in running.events(after)]
+    first = [event["correlationId"] for event in running.expansions(after)]
     login.login(client, "mcp:write")
-    both = [event["correlationId"] for event in running.events(after)]
+    both = [event["correlationId"] for event in running.expansions(after)]
     assert len(first) == (2 if running.name in WITH_CONSENT else 1)
     assert len(set(first)) == 1 and len(set(both)) == 2 and all(both)
 
@@ -207,7 +210,7 @@ def test_the_client_is_told_as_it_registered(running: Running) -> None:
     before = running.last()
     client = running.login.register("openid", software_id="tool-1")
     running.login.login(client, "mcp:write")
-    registration, *authorize = running.events(before)
+    registration, *authorize = running.expansions(before)
     for event in (registration, *authorize):
         told = event["client"]
         assert told["clientName"] == "Example Tool" and told["source"] == "CLIENT_SOURCE_DCR"
@@ -265,11 +268,11 @@ def test_django_applications_that_did_not_register(running: Running, monkeypatch
     )
     connection.close()
     for client_id, source in ((document_url, "CLIENT_SOURCE_CIMD"), ("by-operator", "CLIENT_SOURCE_STATIC")):
-        before = running.last()
         client = {"client_id": client_id}
         assert scopes(running.login.login(client, "openid mcp:read")) == {"openid", "mcp:read"}
         assert scopes(running.login.login(client, "mcp:write")) == {"mcp:write"}
         with pytest.raises(OAuthFailure) as failure:
             running.login.authorize(client, "admin")
         assert refused(failure) == "invalid_scope"
-        assert {event["client"]["source"] for event in running.events(before)} == {source}
+        told = [event["client"] for event in running.expansions() if event["client"].get("clientId") == client_id]
+        assert {client["source"] for client in told} == {source}

@@ -178,7 +178,7 @@ public final class Service implements AutoCloseable {
     }
 
     /**
-     * Returns the audit lines so far.
+     * Returns the audit lines so far, without denials of the last moment: nobody waits for their records.
      *
      * @return JSON objects
      */
