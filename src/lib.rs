@@ -20,6 +20,7 @@ pub mod escape;
 pub mod explanation;
 pub mod export;
 pub mod file;
+pub mod gateway;
 pub mod hex;
 pub mod policy;
 pub mod proto;
