@@ -28,6 +28,7 @@ mod export;
 mod health;
 mod help;
 mod input;
+mod joined;
 mod output;
 mod question;
 pub mod reference;

@@ -393,6 +393,11 @@ pub enum ChainProblem {
     },
     /// The time column of the store does not say what the records say.
     TimeColumn,
+    /// A column of the joined store does not say what the record says.
+    ColumnChanged {
+        /// Which one.
+        column: &'static str,
+    },
     /// The chain ends before a record that is known to have been written.
     EndsEarly {
         /// Where the chain ends.
@@ -424,6 +429,9 @@ impl fmt::Display for ChainProblem {
             }
             Self::Missing { next } => write!(out, "removed: the next record is {next}"),
             Self::TimeColumn => write!(out, "its time column disagrees with the contents"),
+            Self::ColumnChanged { column } => {
+                write!(out, "its column `{column}` does not say what the record says")
+            }
             Self::EndsEarly { newest } => write!(out, "removed: the chain ends at record {newest}"),
             Self::Replaced => write!(out, "replaced: the next record names another hash"),
             Self::BeforeBase => write!(out, "it is there although it counts as deleted"),

@@ -32,8 +32,8 @@ pub(super) enum Cut {
     /// the time or later (nanoseconds since 1970) count as young.
     Bytes(u64, i64),
     /// Records from before the first time, by a clock that shows the second (nanoseconds since
-    /// 1970).
-    OlderThan(i64, i64),
+    /// 1970), and none after this sequence.
+    OlderThan(i64, i64, u64),
 }
 
 /// What one step of retention deleted.

@@ -401,8 +401,7 @@ impl AuditLog {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn reader_for_tests(&self) -> &LogReader {
+    pub(super) fn reader(&self) -> &LogReader {
         &self.inner.reader
     }
 

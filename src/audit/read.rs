@@ -18,7 +18,7 @@ use super::ledger::{Ledger, LedgerError};
 use super::record::{Body, Hash, Head, Record, Tip, to_nanos};
 use super::shared::Shared;
 use super::writer::Job;
-use super::{AuditError, ChainProblem};
+use super::{AuditError, BadRecord, ChainProblem};
 use crate::audience::normalise;
 use crate::budget::{Budget, Permit};
 use crate::proto::v1::{AuditEvent, AuditEventKind};
@@ -289,6 +289,25 @@ impl LogReader {
         let committed = self.ask(|reply| ReadRequest::Committed { reply });
         // A reader gets what is durable in any case, and learns from its first page if the log is closed.
         let _ = tokio::time::timeout(COMMIT_DEADLINE, committed).await;
+    }
+
+    /// The records after a sequence, as the store has them and decoded; `hash` is that of the record at the sequence.
+    pub(super) async fn rows(
+        &self,
+        after: u64,
+        hash: Option<Hash>,
+    ) -> Result<Vec<(Arc<StoredRow>, Record)>, AuditError> {
+        let (base, tip) = self.shared.ends();
+        check_range(after, base, tip)?;
+        let ask = |reply| ReadRequest::Page { after, until: u64::MAX, limit: PAGE_ROWS, reply };
+        let RawPage { place, rows } = self.ask(ask).await?;
+        if hash.is_some_and(|known| known != place.head.hash) {
+            return Err(lost(after, ChainProblem::UnexpectedHash));
+        }
+        let mut walk = ChainWalk::new(self.log_id, place);
+        let taken =
+            rows.into_iter().map(|row| Ok((walk.take(&row)?, row)).map(|(record, row)| (row, record)));
+        Ok(taken.collect::<Result<_, BadRecord>>()?)
     }
 
     /// The first sequence whose record is from this time or later.

@@ -114,11 +114,13 @@ impl Retention {
         }
     }
 
-    /// Does one round. `move_wal` says that the write-ahead file has grown to its size.
+    /// Does one round. `move_wal` says that the write-ahead file has grown to its size. Records after `hold` stay whatever their age
+    /// is, as long as the size allows it.
     pub(super) fn maintain(
         &mut self,
         ledger: &mut dyn Ledger,
         move_wal: bool,
+        hold: u64,
     ) -> Result<Maintained, LedgerError> {
         if move_wal {
             ledger.checkpoint()?;
@@ -131,7 +133,7 @@ impl Retention {
         });
         let mut more = false;
         if let Some((cutoff, now)) = age {
-            more |= trim_by_age(ledger, cutoff, now, &mut steps, &mut evicted)?;
+            more |= trim_by_age(ledger, cutoff, now, hold, &mut steps, &mut evicted)?;
         }
         let young = age.map_or(i64::MIN, |(cutoff, _)| to_nanos(cutoff));
         more |= self.trim_by_size(ledger, young, &mut steps, &mut evicted)?;
@@ -189,11 +191,12 @@ fn trim_by_age(
     ledger: &mut dyn Ledger,
     cutoff: SystemTime,
     now: SystemTime,
+    hold: u64,
     steps: &mut u64,
     evicted: &mut Evicted,
 ) -> Result<bool, LedgerError> {
     for _ in 0..STEPS {
-        let rows = ledger.trim(Cut::OlderThan(to_nanos(cutoff), to_nanos(now)))?.rows;
+        let rows = ledger.trim(Cut::OlderThan(to_nanos(cutoff), to_nanos(now), hold))?.rows;
         *steps += u64::from(rows > 0);
         evicted.age += rows;
         if rows < TRIM_ROWS {

@@ -70,12 +70,14 @@ impl Scan {
         self.walk.last().head
     }
 
-    fn try_next(&mut self) -> Result<Option<Record>, AuditError> {
+    /// The next record, as the store has it and decoded.
+    pub(super) fn next_row(&mut self) -> Result<Option<(StoredRow, Record)>, AuditError> {
         if self.rows.is_empty() {
             self.read()?;
         }
         let Some(row) = self.rows.pop_front() else { return Ok(None) };
-        Ok(Some(self.walk.take(&row)?))
+        let record = self.walk.take(&row)?;
+        Ok(Some((row, record)))
     }
 
     fn read(&mut self) -> Result<(), AuditError> {
@@ -113,9 +115,9 @@ impl Iterator for Scan {
         if self.ended {
             return None;
         }
-        let next = self.try_next();
+        let next = self.next_row();
         self.ended = !matches!(next, Ok(Some(_)));
-        next.transpose()
+        next.map(|found| found.map(|(_, record)| record)).transpose()
     }
 }
 

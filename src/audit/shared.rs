@@ -115,6 +115,8 @@ pub(super) struct Shared {
     pub(super) figures: Figures,
     /// Cancelled when the writer has ended.
     pub(super) closed: CancellationToken,
+    /// Records after this one are not deleted for their age.
+    hold: AtomicU64,
     readers: Mutex<Vec<Weak<AtomicU64>>>,
     stall: Mutex<StallDetector>,
     recent: Mutex<Recent>,
@@ -132,6 +134,7 @@ impl Shared {
             health: watch::Sender::default(),
             figures,
             closed: CancellationToken::new(),
+            hold: AtomicU64::new(u64::MAX),
             readers: Mutex::default(),
             stall: Mutex::default(),
             recent: Mutex::new(Recent::new(base, tip)),
@@ -206,6 +209,19 @@ impl Shared {
             }
             changed
         });
+    }
+
+    /// Records after this sequence are kept whatever their age is, as long as there is room.
+    pub(super) fn hold(&self) -> u64 {
+        match self.health.borrow().storage_low {
+            None => self.hold.load(Ordering::Acquire),
+            Some(_) => u64::MAX,
+        }
+    }
+
+    /// Sets that sequence.
+    pub(super) fn hold_after(&self, sequence: u64) {
+        self.hold.store(sequence, Ordering::Release);
     }
 
     /// Registers a reader by its position, for as long as it keeps the returned value.

@@ -311,7 +311,7 @@ impl Ledger for SqliteLedger {
 
     fn trim(&mut self, cut: Cut) -> Result<Trimmed, LedgerError> {
         self.transaction(|connection| {
-            if let Cut::OlderThan(cutoff, _) = cut {
+            if let Cut::OlderThan(cutoff, ..) = cut {
                 // What was set aside is as personal as what was not.
                 connection.prepare_cached("DELETE FROM damaged WHERE found_time < ?1")?.execute([cutoff])?;
             }
@@ -411,7 +411,8 @@ fn last_to_trim(connection: &Connection, cut: Cut) -> rusqlite::Result<Option<(i
                 seen.young += u64::from(row.get::<_, i64>(1)? >= young);
                 last = Some((sequence, seen));
             }
-            Cut::OlderThan(cutoff, now) => {
+            Cut::OlderThan(_, _, last) if unsigned(sequence) > last => break,
+            Cut::OlderThan(cutoff, now, _) => {
                 let time = time_of(row.get_ref(3)?.as_blob()?).unwrap_or(0);
                 let ahead = to_nanos(from_nanos(now) + CLOCK_SLACK);
                 if time < cutoff {

@@ -594,7 +594,8 @@ impl Writer {
         let move_wal = self.wal_guess >= self.settings.retention.wal_bytes;
         // Also after an error: otherwise every batch would try again.
         self.wal_guess = 0;
-        let more = match self.settings.retention.maintain(self.ledger.as_mut(), move_wal) {
+        let hold = self.shared.hold();
+        let more = match self.settings.retention.maintain(self.ledger.as_mut(), move_wal, hold) {
             Ok(done) => {
                 self.wal_guess = done.steps * COMMIT_OVERHEAD;
                 self.shared.set_space(&done.space);

@@ -1,16 +1,17 @@
-//! `audit tail` and `audit verify`: what was recorded, and whether it still says what was written.
+//! The verbs of the audit: what was recorded, whether it still says what was written, and its copy in the joined store.
 
 use clap::{Args, Subcommand};
 
 use super::Exit;
 
 mod cursor;
+mod forward;
 mod line;
 mod source;
 mod tail;
 mod verify;
 
-/// Read the audit log, or verify it
+/// Read the audit log, verify it, or copy it to the joined store
 #[derive(Args, Debug)]
 pub(super) struct AuditVerb {
     #[command(subcommand)]
@@ -21,6 +22,8 @@ pub(super) struct AuditVerb {
 enum AuditSubcommand {
     Tail(Box<tail::TailArgs>),
     Verify(Box<verify::VerifyArgs>),
+    Forward(forward::ForwardArgs),
+    ForwardSchema(forward::ForwardSchemaArgs),
 }
 
 /// Runs the verb.
@@ -31,5 +34,7 @@ pub(super) fn run(args: AuditVerb) -> anyhow::Result<Exit> {
     match args.verb {
         AuditSubcommand::Tail(args) => tail::run(*args),
         AuditSubcommand::Verify(args) => verify::run(*args),
+        AuditSubcommand::Forward(args) => forward::run(args),
+        AuditSubcommand::ForwardSchema(args) => forward::schema(args),
     }
 }

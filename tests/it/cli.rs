@@ -20,6 +20,7 @@ mod environment;
 mod explain;
 mod export;
 mod health;
+mod joined;
 mod remote;
 mod serve;
 mod status;

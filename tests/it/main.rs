@@ -41,6 +41,7 @@ mod limits;
 mod metrics;
 mod openmetrics;
 mod peer;
+mod postgres;
 mod pressure;
 mod records;
 mod reference;

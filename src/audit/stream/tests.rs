@@ -322,7 +322,7 @@ async fn cancelled_streams_give_back_what_they_held() {
         streams.shutdown().await;
     }
     fixture.log.read_after(0, &Filter::default(), 1).await.unwrap();
-    while fixture.log.reader_for_tests().pending() > 0 {
+    while fixture.log.reader().pending() > 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!(fixture.log.status().readers, 0);

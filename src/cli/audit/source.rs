@@ -1,4 +1,4 @@
-//! Where the verbs of the audit read: the store of a state directory, or a server.
+//! Where the verbs of the audit read: the store of a state directory, a server, or the joined store.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::cli::joined::JoinedCredentials;
 use crate::cli::remote::address::ServerAddress;
 use crate::cli::remote::{CredentialArgs, ServerTarget};
 
@@ -16,6 +17,15 @@ pub(super) enum ChainSource {
     StateDir(PathBuf),
     /// Behind a server.
     Server(ServerTarget),
+    /// In the joined store, with the logs of other servers.
+    Joined(JoinedPlace),
+}
+
+/// The URL of a joined store, and how it lets a verb in.
+#[derive(Debug)]
+pub(super) struct JoinedPlace {
+    pub(super) url: String,
+    pub(super) credentials: JoinedCredentials,
 }
 
 /// The source of `audit verify`: without a flag the store, also where the environment names both.
@@ -34,8 +44,13 @@ struct StoreOrServerArgs {
     /// Verify what this server sends
     #[arg(long, value_name = "SERVER")]
     server: Option<ServerAddress>,
+    /// Verify every log in this joined store, such as postgres://USER@HOST:PORT/DATABASE
+    #[arg(long, value_name = "URL")]
+    from: Option<String>,
     #[command(flatten)]
     credentials: CredentialArgs,
+    #[command(flatten)]
+    joined: JoinedCredentials,
 }
 
 #[derive(Args, Debug)]
@@ -66,8 +81,15 @@ impl FromArgMatches for StoreOrServer {
     /// ask a server.
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         check_one(matches)?;
-        let StoreOrServerArgs { state_dir, server, credentials } =
+        let StoreOrServerArgs { state_dir, server, from, credentials, joined } =
             StoreOrServerArgs::from_arg_matches(matches)?;
+        if let Some(url) = from {
+            if is_flag(matches, "state_dir") || is_flag(matches, "server") {
+                let text = "--from cannot be used together with --state-dir or --server\n";
+                return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
+            }
+            return Ok(Self(ChainSource::Joined(JoinedPlace { url, credentials: joined })));
+        }
         let server = server.map(|address| ServerTarget { address, credentials });
         Ok(Self(match (state_dir, server) {
             (Some(_), Some(server)) if is_flag(matches, "server") => ChainSource::Server(server),

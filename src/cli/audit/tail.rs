@@ -18,8 +18,10 @@ use self::selection::{Choice, Selection};
 use self::sink::{Flushed, TailSink, place_of};
 use super::cursor::CursorFile;
 use super::source::{ChainSource, ServerOrStore};
+use crate::audit::joined::JoinedTarget;
 use crate::audit::{Cursor, Filter};
 use crate::cli::Exit;
+use crate::cli::joined::JoinedCredentials;
 use crate::cli::output::{Format, bad, notable, print_error};
 use crate::cli::remote::retry::{MOST_TRIES, Retries, may_pass};
 use crate::cli::remote::{MAX_ANSWER_BYTES, Remote, ServerTarget, TimeoutArgs, connect, said};
@@ -31,6 +33,7 @@ use crate::rpc::v1::stream_audit_events_response::Message;
 use crate::rpc::v1::{AuditEventKind, AuditStart};
 use crate::server::shutdown_signal;
 
+mod merged;
 mod refusal;
 mod selection;
 mod sink;
@@ -40,7 +43,7 @@ mod store;
 ///
 /// Prints the records from the cursor on, or from the start that is given, to the newest durable one, and
 /// with --follow goes on until SIGINT or SIGTERM. Asks a server, or reads the store of one that has stopped
-/// (--state-dir). Every record is printed at least once: the cursor moves
+/// (--state-dir), or the logs of many servers, merged by time, in a joined store (--from postgres://...). Every record is printed at least once: the cursor moves
 /// after the lines before it were written. Client names and ids are claims of the client.
 ///
 /// Exits with 0 if everything was printed, 5 if it was and a gap was among it (events are missing), 6 if it
@@ -54,9 +57,10 @@ pub(in crate::cli) struct TailArgs {
     /// Keep the place in this file and start from it; written when it is not there
     #[arg(long, value_name = "FILE")]
     cursor_file: Option<PathBuf>,
-    /// Where to start if there is no cursor yet: earliest, latest, or a time such as 2026-07-01T00:00:00Z
+    /// Where to start if there is no cursor yet: earliest, latest, or a time such as 2026-07-01T00:00:00Z. Or the joined store to read,
+    /// such as postgres://USER@HOST:PORT/DATABASE; may be given twice, once for each
     #[arg(long, value_name = "PLACE", default_value = "earliest", value_parser = from)]
-    from: StartPlace,
+    from: Vec<FromValue>,
     /// Start after the record of this sequence if there is no cursor yet; goes before --from
     #[arg(long, value_name = "SEQUENCE")]
     after: Option<u64>,
@@ -84,6 +88,8 @@ pub(in crate::cli) struct TailArgs {
     #[command(flatten)]
     source: ServerOrStore,
     #[command(flatten)]
+    joined: JoinedCredentials,
+    #[command(flatten)]
     timeout: TimeoutArgs,
     /// How to print the records
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -110,13 +116,37 @@ enum StartPlace {
     Time(Timestamp),
 }
 
+/// What `--from` names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum FromValue {
+    Start(StartPlace),
+    /// The URL of a joined store.
+    Store(String),
+}
+
 /// Reads `--from`.
-fn from(text: &str) -> Result<StartPlace, String> {
-    match text {
-        "earliest" => Ok(StartPlace::Position(AuditStart::Earliest)),
-        "latest" => Ok(StartPlace::Position(AuditStart::Latest)),
-        time => exact(time).map(StartPlace::Time).ok_or_else(|| FROM_HINT.to_owned()),
+fn from(text: &str) -> Result<FromValue, String> {
+    Ok(FromValue::Start(match text {
+        "earliest" => StartPlace::Position(AuditStart::Earliest),
+        "latest" => StartPlace::Position(AuditStart::Latest),
+        url if JoinedTarget::is_meant(url) => return Ok(FromValue::Store(url.to_owned())),
+        time => exact(time).map(StartPlace::Time).ok_or_else(|| FROM_HINT.to_owned())?,
+    }))
+}
+
+/// The start and the store among what was given: at most one of each.
+fn both(values: Vec<FromValue>) -> anyhow::Result<(StartPlace, Option<String>)> {
+    let (mut start, mut store) = (None, None);
+    for value in values {
+        let is_second = match value {
+            FromValue::Start(place) => start.replace(place).is_some(),
+            FromValue::Store(url) => store.replace(url).is_some(),
+        };
+        if is_second {
+            return Err(anyhow!("--from may name one start and one joined store"));
+        }
     }
+    Ok((start.unwrap_or(StartPlace::Position(AuditStart::Earliest)), store))
 }
 
 /// Reads `--until`.
@@ -152,7 +182,15 @@ pub(super) fn run(args: TailArgs) -> anyhow::Result<Exit> {
 async fn tail(args: TailArgs) -> anyhow::Result<Exit> {
     let TailArgs { follow, cursor_file, from, after, log_id, kind, audience, client, until, limit, .. } =
         args;
-    let TailArgs { retries, source: ServerOrStore(source), timeout, output, .. } = args;
+    let TailArgs { retries, source: ServerOrStore(source), joined, timeout, output, .. } = args;
+    let (from, store) = both(from)?;
+    let is_log_named = follow || cursor_file.is_some() || after.is_some();
+    let target = store.map(|url| joined.target(&url)).transpose()?;
+    if target.is_some() && is_log_named {
+        return Err(anyhow!(
+            "--follow, --cursor-file and --after need one log: of a server, or of a state directory; a joined store has many"
+        ));
+    }
     if follow && matches!(source, ChainSource::StateDir(_)) {
         return Err(anyhow!(
             "--follow needs a server: nothing is added to the store of one that has stopped"
@@ -194,6 +232,8 @@ async fn tail(args: TailArgs) -> anyhow::Result<Exit> {
         retries: Retries::new(retries),
     };
     let end = match &source {
+        _ if let Some(target) = &target => tail.run_joined(target).await,
+        ChainSource::Joined(_) => return Err(anyhow!("write the joined store with --from")),
         ChainSource::Server(server) => tail.run(server).await,
         ChainSource::StateDir(state_dir) => tail.run_store(state_dir).await,
     };
@@ -265,6 +305,12 @@ impl TailRun {
                 () = tokio::time::sleep(delay) => {}
             }
         }
+    }
+
+    /// Reads a joined store.
+    async fn run_joined(&mut self, target: &JoinedTarget) -> ReadingEnd {
+        let end = self.read_joined(target).await;
+        self.handed_on(end).await
     }
 
     /// Reads the store of a state directory.
@@ -448,9 +494,11 @@ mod tests {
 
     #[test]
     fn a_start_is_an_end_of_the_log_or_an_exact_time() {
-        assert_eq!(from("earliest"), Ok(StartPlace::Position(AuditStart::Earliest)));
-        assert_eq!(from("latest"), Ok(StartPlace::Position(AuditStart::Latest)));
-        let time = |seconds, nanos| Ok(StartPlace::Time(Timestamp { seconds, nanos }));
+        let position = |start| Ok(FromValue::Start(StartPlace::Position(start)));
+        assert_eq!(from("earliest"), position(AuditStart::Earliest));
+        assert_eq!(from("latest"), position(AuditStart::Latest));
+        assert_eq!(from("postgres://r@db/audit"), Ok(FromValue::Store("postgres://r@db/audit".to_owned())));
+        let time = |seconds, nanos| Ok(FromValue::Start(StartPlace::Time(Timestamp { seconds, nanos })));
         assert_eq!(from("1970-01-02T00:00:00Z"), time(86_400, 0));
         assert_eq!(from("1970-01-01T02:00:00.5+02:00"), time(0, 500_000_000));
         for text in ["", "now", "1970-01-01", "1970-01-01T00:00:00", "1970-13-01T00:00:00Z", "T+00:00"] {

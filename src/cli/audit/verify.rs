@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use super::source::{ChainSource, StoreOrServer};
+use super::source::{ChainSource, JoinedPlace, StoreOrServer};
+use crate::audit::joined::{JoinedStore, verify_joined};
 use crate::audit::{self, BadRecord, ChainProblem, ChainWalk, Head, STORE_FILE, VerifyOptions, VerifyReport};
 use crate::cli::Exit;
 use crate::cli::output::{Format, bad, dim, good, print, print_error};
@@ -24,7 +25,8 @@ use crate::rpc::v1::stream_audit_events_response::Message;
 /// Verify the hash chain of the audit log
 ///
 /// Walks every record that retention kept and names the first one that was changed, removed or reordered:
-/// offline in the store of a state directory once its server has stopped, or through a running server. The end of
+/// offline in the store of a state directory once its server has stopped, through a running server, or in the joined
+/// store (--from), there for every log. The end of
 /// a chain can be cut off without a trace in it, so keep the printed head elsewhere, and give it to a later
 /// run with --expect-head.
 ///
@@ -51,6 +53,7 @@ pub(in crate::cli) struct VerifyArgs {
 pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
     let VerifyArgs { source: StoreOrServer(source), timeout: limit, expect_head, output } = args;
     let report = match &source {
+        ChainSource::Joined(place) => return joined(place, expect_head, output),
         ChainSource::StateDir(state_dir) => {
             audit::verify(&state_dir.join(STORE_FILE), &VerifyOptions { expected: expect_head })?
         }
@@ -79,6 +82,42 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
             Ok(Exit::CouldNotRun)
         }
     }
+}
+
+/// Verifies every log of a joined store, and prints a report for each.
+fn joined(place: &JoinedPlace, expected: Option<Head>, output: Format) -> anyhow::Result<Exit> {
+    if expected.is_some() {
+        return Err(anyhow!("--expect-head is a place of one log, and --from verifies all of them"));
+    }
+    let target = place.credentials.target(&place.url)?;
+    let source =
+        ChainSource::Joined(JoinedPlace { url: target.to_string(), credentials: place.credentials.clone() });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let reports = runtime.block_on(async {
+        let store = JoinedStore::connect(&target).await?;
+        store.check_schema().await?;
+        let mut reports = Vec::new();
+        for log_id in store.logs().await? {
+            reports.push(verify_joined(&store, log_id).await?);
+        }
+        anyhow::Ok(reports)
+    })?;
+    match output {
+        Format::Text => {
+            for report in &reports {
+                print(&text(report, &source))?;
+            }
+            let bad = reports.iter().filter(|report| report.bad.is_some()).count();
+            let records: u64 = reports.iter().map(|report| report.records).sum();
+            print(&format!("{} logs, {bad} broken, {records} good records, in {target}\n", reports.len()))?;
+        }
+        Format::Json => {
+            for report in &reports {
+                print(&json(report, &source)?)?;
+            }
+        }
+    }
+    Ok(if reports.iter().any(|report| report.bad.is_some()) { Exit::No } else { Exit::Yes })
 }
 
 /// Verifies what a server sends.
@@ -175,6 +214,11 @@ fn next_step(found: &BadRecord, acknowledged: Option<u64>, source: &ChainSource)
              which moves the store to `audit-broken-<time>` there and opens a new log that names it",
             clean(&state_dir.display().to_string())
         ),
+        ChainSource::Joined(_) => {
+            "copy the rows of this log as evidence; the server that wrote it still proves what its state directory keeps, and a row that is \
+             removed there is written again when that server connects"
+                .to_owned()
+        }
         ChainSource::Server(_) => {
             "stop the server, run `scopeward audit verify --state-dir DIR` on its state directory, and start it once \
              with --set-aside-broken-audit"

@@ -1,0 +1,420 @@
+//! Copies the log to the joined store: in order, in batches, as far behind as that store makes it.
+//!
+//! What the store acknowledged is not believed: on each connection and every minute it is asked what it has, and goes on from there. What it
+//! lost is written again as long as it is kept here.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::joined::{JoinedError, JoinedProblem, JoinedRow, JoinedStore, JoinedTarget};
+use super::record::{GENESIS_HASH, Hash, Head};
+use super::scan::Scan;
+use super::stream::Start;
+use super::{AuditError, AuditLog, ChainProblem, STORE_FILE};
+use crate::backoff::Backoff;
+use crate::throttle::Throttle;
+
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// How often the store is asked what it has.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long records may wait, while nothing fails, before that is shown.
+const BEHIND_AFTER: Duration = Duration::from_secs(60);
+/// The most records and bytes of one transaction; a record alone may have more bytes.
+const BATCH_RECORDS: usize = 1000;
+const BATCH_BYTES: usize = 4 << 20;
+/// The least time between two transactions while few records come, so that several share one.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How forwarding stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ForwardStatus {
+    /// The newest sequence that the store has; `None` until it said so.
+    pub forwarded: Option<u64>,
+    /// When the store last had everything, or took a batch.
+    pub last_success: Option<SystemTime>,
+    /// Records that were written there by this process.
+    pub records: u64,
+    /// Failures since the process started; each is tried again.
+    pub retries: u64,
+    /// Records that retention deleted here before the store had them, since the process started.
+    pub missing: u64,
+    /// Why it is behind, if it is: the reason of the condition, and words.
+    pub behind: Option<(&'static str, String)>,
+}
+
+/// Why forwarding stopped for now.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The joined store.
+    #[error(transparent)]
+    Joined(#[from] JoinedError),
+    /// The log here.
+    #[error("the audit log: {0}")]
+    Log(#[from] AuditError),
+}
+
+impl ForwardError {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Joined(error) => error.problem.reason(),
+            Self::Log(_) => "AuditLogUnreadable",
+        }
+    }
+}
+
+/// Copies a log to the joined store.
+#[derive(Debug)]
+pub struct Forwarder {
+    source: ForwardSource,
+    target: JoinedTarget,
+    status: watch::Sender<ForwardStatus>,
+    failures: Throttle,
+}
+
+/// Where records come from.
+#[derive(Debug)]
+enum ForwardSource {
+    /// A log that is open, and grows.
+    Log(AuditLog),
+    /// The store of a server that has stopped.
+    Store(Box<StoppedStore>),
+}
+
+/// The store of a server that has stopped, and its ends.
+#[derive(Debug)]
+struct StoppedStore {
+    scan: Scan,
+    path: PathBuf,
+    base: Head,
+    newest: Head,
+}
+
+impl ForwardSource {
+    fn log_id(&self) -> Uuid {
+        match self {
+            Self::Log(log) => log.log_id(),
+            Self::Store(store) => store.scan.log_id(),
+        }
+    }
+
+    /// What is known of the record before the oldest, and the newest one.
+    fn ends(&self) -> (Head, Head) {
+        match self {
+            Self::Log(log) => {
+                let (base, tip) = log.shared().ends();
+                (base.head, tip.head)
+            }
+            Self::Store(store) => (store.base, store.newest),
+        }
+    }
+
+    /// Records after a place, in order: as many as one transaction takes.
+    async fn rows(&mut self, after: u64, hash: Option<Hash>) -> Result<Vec<JoinedRow>, AuditError> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        match self {
+            Self::Log(log) => {
+                let (mut after, mut hash) = (after, hash);
+                while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
+                    let rows = log.reader().rows(after, hash).await?;
+                    if rows.is_empty() {
+                        break;
+                    }
+                    for (row, record) in rows {
+                        bytes += row.content.len();
+                        (after, hash) = (row.sequence, Some(row.hash));
+                        batch.push(JoinedRow::new(row, &record));
+                    }
+                }
+            }
+            Self::Store(store) => {
+                if store.scan.position().sequence != after {
+                    let log_id = store.scan.log_id().to_string();
+                    store.scan = Scan::open(&store.path, Start::After(after), &log_id)?;
+                }
+                if hash.is_some_and(|known| known != store.scan.position().hash) {
+                    let problem = ChainProblem::UnexpectedHash;
+                    return Err(AuditError::DataLoss { sequence: after, problem });
+                }
+                while batch.len() < BATCH_RECORDS
+                    && bytes < BATCH_BYTES
+                    && let Some((row, record)) = store.scan.next_row()?
+                {
+                    bytes += row.content.len();
+                    batch.push(JoinedRow::new(Arc::new(row), &record));
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Lets records be deleted for their age only up to this one.
+    fn hold_after(&self, sequence: u64) {
+        if let Self::Log(log) = self {
+            log.shared().hold_after(sequence);
+        }
+    }
+}
+
+impl Forwarder {
+    /// Forwards a log that is open. From now on records are not deleted for their age before the store has them.
+    #[must_use]
+    pub fn new(log: AuditLog, target: JoinedTarget, status: watch::Sender<ForwardStatus>) -> Self {
+        log.shared().hold_after(status.borrow().forwarded.unwrap_or(0));
+        Self { source: ForwardSource::Log(log), target, status, failures: Throttle::every_minute() }
+    }
+
+    /// Forwards the store of a state directory whose server has stopped. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read, or a server has it.
+    pub fn of_store(state_dir: &Path, target: JoinedTarget) -> Result<Self, AuditError> {
+        let path = state_dir.join(STORE_FILE);
+        let newest = Scan::open(&path, Start::Latest, "")?.position();
+        let scan = Scan::open(&path, Start::Earliest, "")?;
+        let base = scan.position();
+        let source = ForwardSource::Store(Box::new(StoppedStore { scan, path, base, newest }));
+        Ok(Self { source, target, status: watch::Sender::default(), failures: Throttle::every_minute() })
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> ForwardStatus {
+        self.status.borrow().clone()
+    }
+
+    /// The id of the log.
+    #[must_use]
+    pub fn log_id(&self) -> Uuid {
+        self.source.log_id()
+    }
+
+    /// Forwards until it is told to stop or the log is closed; then once more what is durable, if the store takes it.
+    pub async fn run(mut self, stop: &CancellationToken) {
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        loop {
+            match self.session(stop, &mut backoff).await {
+                Ok(()) | Err(ForwardError::Log(AuditError::Closed)) => return,
+                Err(error) => self.failed(&error),
+            }
+            if stop.is_cancelled() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.failed()) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Forwards what there is, and returns.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError`], at once.
+    pub async fn run_once(&mut self) -> Result<ForwardStatus, ForwardError> {
+        let mut store = self.connect().await?;
+        let mut place = self.reconcile(&mut store).await?;
+        while self.forward(&mut store, &mut place).await? {}
+        Ok(self.status())
+    }
+
+    async fn connect(&self) -> Result<JoinedStore, ForwardError> {
+        let store = JoinedStore::connect(&self.target).await?;
+        match store.check_schema().await {
+            Err(JoinedError { problem: JoinedProblem::NoSchema, .. }) => {
+                store.create_schema().await?;
+                info!(store = %store.shown(), "made the tables of the joined audit store");
+            }
+            checked => checked?,
+        }
+        Ok(store)
+    }
+
+    /// One connection, from its start to its end.
+    async fn session(&mut self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<(), ForwardError> {
+        let ForwardSource::Log(log) = &self.source else { return Ok(()) };
+        let (log, mut head) = (log.clone(), log.watch_head());
+        let mut store = self.connect().await?;
+        let mut place = self.reconcile(&mut store).await?;
+        let mut verified = place;
+        let mut check_at = Instant::now() + CHECK_INTERVAL;
+        let mut behind_since = None;
+        loop {
+            let stopping = stop.is_cancelled();
+            head.borrow_and_update();
+            let has_written = self.forward(&mut store, &mut place).await?;
+            if backoff.failures() > 0 {
+                info!(store = %store.shown(), "audit records are forwarded again");
+                backoff.reset();
+            }
+            let is_behind = place.sequence < log.head().sequence;
+            self.show(is_behind.then(|| *behind_since.get_or_insert_with(Instant::now)));
+            if !is_behind {
+                behind_since = None;
+            }
+            if Instant::now() >= check_at {
+                if !self.has_all(&store, verified, place).await? {
+                    warn!(store = %store.shown(), "the joined audit store does not have what it acknowledged; it is written again");
+                    place = self.reconcile(&mut store).await?;
+                }
+                verified = place;
+                check_at = Instant::now() + CHECK_INTERVAL;
+            }
+            match (is_behind, stopping) {
+                (true, _) => continue,
+                (false, true) => return Ok(()),
+                (false, false) => {}
+            }
+            if has_written {
+                tokio::select! {
+                    () = tokio::time::sleep(GATHER) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            tokio::select! {
+                _ = head.changed() => {}
+                () = stop.cancelled() => {}
+                () = log.ended() => return Ok(()),
+                () = tokio::time::sleep_until(check_at) => {}
+            }
+        }
+    }
+
+    /// Writes the next batch. Returns `true` if there was one.
+    async fn forward(&mut self, store: &mut JoinedStore, place: &mut Head) -> Result<bool, ForwardError> {
+        let rows = self.source.rows(place.sequence, Some(place.hash)).await?;
+        let Some(last) = rows.last() else { return Ok(false) };
+        let last = Head { sequence: last.stored.sequence, hash: last.stored.hash };
+        store.append(self.source.log_id(), &rows).await?;
+        *place = last;
+        self.forwarded(last.sequence, rows.len() as u64);
+        Ok(true)
+    }
+
+    fn forwarded(&self, sequence: u64, records: u64) {
+        self.source.hold_after(sequence);
+        self.status.send_modify(|status| {
+            status.forwarded = Some(sequence);
+            status.last_success = Some(SystemTime::now());
+            status.records += records;
+        });
+    }
+
+    /// Asks the store what it has of this log, writes again what it lost, and returns the place to go on from.
+    async fn reconcile(&mut self, store: &mut JoinedStore) -> Result<Head, ForwardError> {
+        let log_id = self.source.log_id();
+        let (base, newest) = self.source.ends();
+        let there = store.head(log_id).await?;
+        let place = match there {
+            // What was deleted before forwarding began was never promised to anybody.
+            None => base,
+            Some(there) if there.sequence > newest.sequence => {
+                let (there, here) = (there.sequence, newest.sequence);
+                return Err(store.error(JoinedProblem::Ahead { log_id, there, here }).into());
+            }
+            Some(there) if there.sequence < base.sequence => {
+                let missing = base.sequence - there.sequence;
+                let (first, last) = (there.sequence + 1, base.sequence);
+                warn!(
+                    missing,
+                    first, last, "audit records were deleted here before the joined store had them"
+                );
+                self.status.send_modify(|status| status.missing += missing);
+                base
+            }
+            Some(there) => {
+                self.check_same(store, there, base).await?;
+                there
+            }
+        };
+        for (first, last) in store.missing(log_id, base.sequence).await? {
+            self.write_again(store, first, last).await?;
+        }
+        self.forwarded(place.sequence, 0);
+        Ok(place)
+    }
+
+    /// Whether the record there is the one here.
+    async fn check_same(&mut self, store: &JoinedStore, there: Head, base: Head) -> Result<(), ForwardError> {
+        let same = match there.sequence == base.sequence {
+            true => there.hash == base.hash,
+            false => match self.source.rows(there.sequence - 1, None).await {
+                Ok(rows) => rows.first().is_some_and(|row| row.stored.hash == there.hash),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if same {
+            return Ok(());
+        }
+        let forked = JoinedProblem::Forked { log_id: self.source.log_id(), sequence: there.sequence };
+        Err(store.error(forked).into())
+    }
+
+    /// Writes the records of a range that the store has lost.
+    async fn write_again(
+        &mut self,
+        store: &mut JoinedStore,
+        first: u64,
+        last: u64,
+    ) -> Result<(), ForwardError> {
+        let mut after = first - 1;
+        while after < last {
+            let mut rows = self.source.rows(after, None).await?;
+            rows.retain(|row| row.stored.sequence <= last);
+            let Some(newest) = rows.last() else { break };
+            after = newest.stored.sequence;
+            store.append(self.source.log_id(), &rows).await?;
+            self.status.send_modify(|status| status.records += rows.len() as u64);
+        }
+        warn!(first, last, "the joined audit store had lost records, which were written again");
+        Ok(())
+    }
+
+    /// Whether the store still has every record after `verified`, up to `place`.
+    async fn has_all(&self, store: &JoinedStore, verified: Head, place: Head) -> Result<bool, ForwardError> {
+        let log_id = self.source.log_id();
+        let head = store.head(log_id).await?;
+        if head.unwrap_or(Head { sequence: 0, hash: GENESIS_HASH }) != place {
+            return Ok(false);
+        }
+        let count = store.count_after(log_id, verified.sequence).await?;
+        Ok(count == place.sequence - verified.sequence)
+    }
+
+    /// Shows that records have waited since then, or that none waits.
+    fn show(&self, since: Option<Instant>) {
+        let is_behind = since.is_some_and(|since| since.elapsed() >= BEHIND_AFTER);
+        self.status.send_if_modified(|status| {
+            let behind = is_behind.then(|| {
+                let words = format!("{} takes records more slowly than they are made", self.target);
+                ("CatchingUp", words)
+            });
+            let changed = status.behind != behind;
+            status.behind = behind;
+            if since.is_none() {
+                status.last_success = Some(SystemTime::now());
+            }
+            changed
+        });
+    }
+
+    fn failed(&self, error: &ForwardError) {
+        if let Some(count) = self.failures.count(Instant::now().into_std()) {
+            warn!(%error, count, "audit records could not be forwarded");
+        }
+        self.status.send_modify(|status| {
+            status.retries += 1;
+            status.behind = Some((error.reason(), error.to_string()));
+        });
+    }
+}

@@ -1,0 +1,267 @@
+//! The joined store: the records of the logs of many servers in one PostgreSQL.
+//!
+//! Each log keeps its own chain there, record for record, so what a server recorded can be proven after its disk is lost. The columns
+//! beside a record say the same to people. [`forward`](super::forward) fills it; this module knows how it is written, read and proven.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio_postgres::error::SqlState;
+
+use super::chain::{BadRecord, StoredRow};
+use super::record::{Body, Hash, Record, from_nanos};
+use crate::proto::v1::{AuditEvent, Gap, Origin, Reason};
+
+mod postgres;
+mod target;
+mod verify;
+
+pub use postgres::{JoinedStore, MergePlace, SCHEMA};
+pub use target::{JoinedTarget, TargetContext, TargetError, TargetFiles};
+pub use verify::{JoinedReport, verify_joined};
+
+/// Why the joined store could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the joined audit store {store}: {problem}")]
+pub struct JoinedError {
+    /// Which store: host, port and database, without credentials.
+    pub store: Arc<str>,
+    /// What is wrong.
+    pub problem: JoinedProblem,
+}
+
+/// What is wrong with the joined store.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinedProblem {
+    /// There is no connection, or it broke.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// It did not answer in time.
+    #[error("did not answer within {0} s")]
+    Slow(u64),
+    /// It does not let this role in, or not do this.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Its tables are not there.
+    #[error("has no tables for audit records; create them with `scopeward audit forward-schema`")]
+    NoSchema,
+    /// Its tables are of another version of this program.
+    #[error("has schema {found}, and this version of scopeward uses schema {expected}")]
+    OtherSchema {
+        /// What is there.
+        found: i32,
+        /// What is needed.
+        expected: i32,
+    },
+    /// It has other records under the id of this log.
+    #[error(
+        "has another record {sequence} of log {log_id}: two servers have the same state directory, or one goes on from an old copy of \
+         its own; give one of them an empty state directory"
+    )]
+    Forked {
+        /// The log.
+        log_id: uuid::Uuid,
+        /// The first sequence at which they are known to differ.
+        sequence: u64,
+    },
+    /// It has records that this log does not have yet.
+    #[error(
+        "has record {there} of log {log_id}, which ends with {here} here: the state directory was put back to an old copy; start with an \
+         empty state directory"
+    )]
+    Ahead {
+        /// The log.
+        log_id: uuid::Uuid,
+        /// The newest sequence there.
+        there: u64,
+        /// The newest sequence here.
+        here: u64,
+    },
+    /// A record of it is not what was written.
+    #[error("log {log_id}, {bad}")]
+    Bad {
+        /// The log.
+        log_id: uuid::Uuid,
+        /// The record.
+        bad: BadRecord,
+    },
+    /// The file with the password cannot be used.
+    #[error("{0}")]
+    Credentials(String),
+    /// Anything else that it said.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl JoinedProblem {
+    /// The reason of the condition that shows it.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "DestinationUnreachable",
+            Self::Slow(_) => "DestinationSlow",
+            Self::Refused(_) => "DestinationRefused",
+            Self::NoSchema | Self::OtherSchema { .. } => "SchemaNotUsable",
+            Self::Forked { .. } | Self::Ahead { .. } => "LogForked",
+            Self::Bad { .. } => "RecordBad",
+            Self::Credentials(_) => "CredentialsNotUsable",
+            Self::Failed(_) => "DestinationFailed",
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for JoinedProblem {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(said) = error.as_db_error() else {
+            return Self::Unreachable(with_causes(&error));
+        };
+        let words = said.message().to_owned();
+        match said.code() {
+            code if code.code().starts_with("28") => Self::Refused(words),
+            &SqlState::INSUFFICIENT_PRIVILEGE | &SqlState::INVALID_CATALOG_NAME => Self::Refused(words),
+            &SqlState::UNDEFINED_TABLE => Self::NoSchema,
+            code if code.code().starts_with("57P") || code.code().starts_with("08") => {
+                Self::Unreachable(words)
+            }
+            code => Self::Failed(format!("{words} (SQLSTATE {})", code.code())),
+        }
+    }
+}
+
+/// An error with what it comes from, each said once.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_words = cause.to_string();
+        if !words.contains(&cause_words) {
+            words = format!("{words}: {cause_words}");
+        }
+        next = cause.source();
+    }
+    words
+}
+
+/// A record as the joined store has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct JoinedRow {
+    pub(super) prev_hash: Hash,
+    pub(super) stored: Arc<StoredRow>,
+    pub(super) columns: Columns,
+}
+
+impl JoinedRow {
+    pub(super) fn new(stored: Arc<StoredRow>, record: &Record) -> Self {
+        Self { prev_hash: record.prev_hash, stored, columns: Columns::of(&record.body) }
+    }
+}
+
+/// What a record says to people. Texts have no NUL, which PostgreSQL does not take: U+FFFD stands for it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Columns {
+    /// To the microsecond, as PostgreSQL keeps it.
+    pub(super) event_time: SystemTime,
+    pub(super) kind: &'static str,
+    pub(super) decision_id: Option<String>,
+    pub(super) correlation_id: Option<String>,
+    pub(super) caller: Option<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) client_name: Option<String>,
+    pub(super) audiences: Vec<String>,
+    /// `None` if the request had no scope.
+    pub(super) requested_scopes: Option<Vec<String>>,
+    pub(super) granted_scopes: Vec<String>,
+    pub(super) added_scopes: Vec<String>,
+    pub(super) added_origins: Vec<&'static str>,
+    /// Empty where no rule brought the scope.
+    pub(super) added_rules: Vec<String>,
+    pub(super) refused_scopes: Vec<String>,
+    pub(super) reason: Option<&'static str>,
+    pub(super) policy_digest: Option<String>,
+    pub(super) missing_events: Option<i64>,
+}
+
+impl Columns {
+    fn of(body: &Body) -> Self {
+        let nanos = body.time();
+        let event_time = from_nanos(nanos - nanos.rem_euclid(1000));
+        match body {
+            Body::Event(event) => Self::of_event(event, event_time),
+            Body::Gap(gap) => Self::of_gap(gap, event_time),
+        }
+    }
+
+    fn of_event(event: &AuditEvent, event_time: SystemTime) -> Self {
+        let client = event.client.as_ref();
+        let added = &event.added;
+        Self {
+            event_time,
+            kind: event.kind().as_str_name().trim_start_matches("AUDIT_EVENT_KIND_"),
+            decision_id: said(&event.decision_id),
+            correlation_id: said(&event.correlation_id),
+            caller: event.caller.as_ref().and_then(|caller| said(&caller.name)),
+            client_id: client.and_then(|client| said(&client.client_id)),
+            client_name: client.and_then(|client| said(&client.client_name)),
+            audiences: event.audiences.iter().map(|audience| plain(audience)).collect(),
+            requested_scopes: event.requested_scope.as_deref().map(tokens),
+            granted_scopes: tokens(&event.effective_scope),
+            added_scopes: added.iter().map(|one| plain(&one.scope)).collect(),
+            added_origins: added.iter().map(|one| origin(one.origin())).collect(),
+            added_rules: added.iter().map(|one| plain(&one.rule)).collect(),
+            refused_scopes: event.refused.iter().map(|one| plain(&one.scope)).collect(),
+            reason: match event.reason() {
+                Reason::Unspecified => None,
+                reason => Some(reason.as_str_name().trim_start_matches("REASON_")),
+            },
+            policy_digest: event.policy.as_ref().and_then(|policy| said(&policy.digest)),
+            missing_events: None,
+        }
+    }
+
+    fn of_gap(gap: &Gap, event_time: SystemTime) -> Self {
+        Self {
+            event_time,
+            kind: "GAP",
+            decision_id: None,
+            correlation_id: None,
+            caller: None,
+            client_id: None,
+            client_name: None,
+            audiences: Vec::new(),
+            requested_scopes: None,
+            granted_scopes: Vec::new(),
+            added_scopes: Vec::new(),
+            added_origins: Vec::new(),
+            added_rules: Vec::new(),
+            refused_scopes: Vec::new(),
+            reason: None,
+            policy_digest: None,
+            missing_events: Some(i64::try_from(gap.count).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+fn origin(origin: Origin) -> &'static str {
+    origin.as_str_name().trim_start_matches("ORIGIN_")
+}
+
+/// `None` for an empty text.
+fn said(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| plain(text))
+}
+
+fn plain(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// The tokens of a scope (RFC 6749 section 3.3).
+fn tokens(scope: &str) -> Vec<String> {
+    scope.split(' ').filter(|token| !token.is_empty()).map(plain).collect()
+}
+
+impl fmt::Display for JoinedTarget {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.shown())
+    }
+}

@@ -1,0 +1,228 @@
+//! The joined store in a real PostgreSQL: what `audit forward` writes, and what `audit verify` and `audit tail` read of it.
+
+use scopeward::proto::v1::AuditEventKind;
+
+use super::audit::{event, sequences, with_log};
+use super::*;
+use crate::postgres::Postgres;
+use crate::tools::wanted;
+
+/// A place whose stopped store has so many expansions, one denial after them.
+fn recorded(count: usize) -> Place {
+    let place = Place::new();
+    append(&place, count);
+    place
+}
+
+fn append(place: &Place, count: usize) {
+    with_log(
+        place,
+        |_| {},
+        async |log| {
+            for _ in 0..count {
+                log.enqueue(event(AuditEventKind::Expansion, MCP));
+            }
+            log.append_durable(event(AuditEventKind::Denial, MCP)).await.unwrap();
+        },
+    );
+}
+
+/// Runs `audit forward --once`, which must succeed.
+#[track_caller]
+fn forward(place: &Place, server: &Postgres) -> Value {
+    let password = server.password_file(place.0.path());
+    let args = ["audit", "forward", "--once", "--output", "json", "--audit-forward", &server.url("writer")];
+    let ran =
+        place.run(&[&args[..], &["--audit-forward-password-file", password.to_str().unwrap()]].concat());
+    assert_eq!((ran.code, &*ran.stderr), (0, ""), "{}", ran.stdout);
+    ran.json()
+}
+
+#[test]
+fn every_record_is_in_the_joined_store_once_and_proven_there() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let (first, second) = (recorded(1500), recorded(7));
+    for (place, records) in [(&first, 1501), (&second, 8)] {
+        let report = forward(place, &server);
+        assert_eq!((&report["written"], &report["forwardedSequence"]), (&records.into(), &records.into()));
+        // Nothing is written twice.
+        assert_eq!(forward(place, &server)["written"], 0);
+    }
+    append(&second, 3);
+    assert_eq!(forward(&second, &server)["written"], 4);
+    let url = server.url("postgres");
+    let verified = first.run(&["audit", "verify", "--from", &url]);
+    assert_eq!((verified.code, &*verified.stderr), (0, ""), "{}", verified.stdout);
+    assert_eq!(verified.stdout.matches("VERIFIED log").count(), 2);
+    assert!(
+        verified.stdout.contains("2 logs, 0 broken, 1513 good records, in 127.0.0.1:"),
+        "{}",
+        verified.stdout
+    );
+
+    let local = first.run(&["audit", "tail", "--state-dir", ".scopeward", "--output", "json"]);
+    let merged = first.run(&["audit", "tail", "--from", &url, "--output", "json"]);
+    let log_id =
+        local.stdout.lines().next().map(|line| serde_json::from_str::<Value>(line).unwrap()["logId"].clone());
+    let own = |line: &&str| Some(&serde_json::from_str::<Value>(line).unwrap()["logId"]) == log_id.as_ref();
+    let of_first: Vec<&str> = merged.stdout.lines().filter(own).collect();
+    assert_eq!(of_first, local.stdout.lines().collect::<Vec<_>>());
+    assert_eq!(merged.stdout.lines().count(), 1513);
+    let denials =
+        first.run(&["audit", "tail", "--from", &url, "--kind", "denial", "--limit", "2", "--output", "json"]);
+    assert_eq!(sequences(&denials.stdout).len(), 2);
+
+    let unasked = server.query("SELECT scope, origin, rule, times, clients FROM scopeward_unasked_per_rule");
+    assert_eq!(unasked, "offline_access|BASELINE|loopback|1510|1");
+    let rows = server.query("SELECT requested_scopes, granted_scopes, refused_scopes, reason FROM scopeward_audit WHERE kind = 'DENIAL' LIMIT 1");
+    assert_eq!(rows, "{openid}|{}|{admin}|UNSUPPORTED");
+}
+
+#[test]
+fn what_somebody_changed_in_the_joined_store_is_named() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let place = recorded(9);
+    let url = server.url("postgres");
+    for (statement, sequence, words) in [
+        (
+            "UPDATE scopeward_audit SET client_id = 'other' WHERE sequence = 4",
+            4,
+            "its column `client_id` does not say",
+        ),
+        ("UPDATE scopeward_audit SET added_scopes = '{}' WHERE sequence = 5", 5, "its column `added_scopes`"),
+        (
+            "UPDATE scopeward_audit SET event_time = event_time + interval '1 s' WHERE sequence = 5",
+            5,
+            "`event_time`",
+        ),
+        ("UPDATE scopeward_audit SET record = record || '\\x00' WHERE sequence = 6", 6, "content changed"),
+        ("UPDATE scopeward_audit SET hash = prev_hash WHERE sequence = 6", 6, "content changed"),
+        ("UPDATE scopeward_audit SET prev_hash = hash WHERE sequence = 7", 7, "link broken"),
+        ("DELETE FROM scopeward_audit WHERE sequence = 8", 8, "the next record is 9"),
+        ("UPDATE scopeward_audit SET sequence = 20 WHERE sequence = 10", 10, "the next record is 20"),
+    ] {
+        forward(&place, &server);
+        server.query(statement);
+        let report = place.run(&["audit", "verify", "--from", &url, "--output", "json"]);
+        assert_eq!(report.code, 1, "{statement}");
+        let bad = &report.json()["bad"];
+        assert_eq!(bad["sequence"], sequence, "{statement}: {bad}");
+        assert!(bad["problem"].as_str().unwrap().contains(words), "{statement}: {bad}");
+        server.query("TRUNCATE scopeward_audit");
+    }
+}
+
+#[test]
+fn what_the_joined_store_lost_is_written_again() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let place = recorded(2500);
+    forward(&place, &server);
+    for (statement, lost) in [
+        ("DELETE FROM scopeward_audit WHERE sequence BETWEEN 10 AND 1200 OR sequence = 1999", 1192),
+        ("DELETE FROM scopeward_audit WHERE sequence < 5 OR sequence > 2490", 15),
+        ("TRUNCATE scopeward_audit", 2501),
+    ] {
+        server.query(statement);
+        assert_eq!(forward(&place, &server)["written"], lost, "{statement}");
+        let verified = place.run(&["audit", "verify", "--from", &server.url("postgres")]);
+        assert_eq!(verified.code, 0, "{}", verified.stdout);
+        assert_eq!(server.query("SELECT count(*), max(sequence) FROM scopeward_audit"), "2501|2501");
+    }
+}
+
+#[test]
+fn two_servers_with_one_log_id_are_found() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let (place, copy) = (recorded(3), Place::new());
+    let password = server.password_file(place.0.path());
+    let copied =
+        Command::new("cp").arg("-r").arg(place.0.path().join(".scopeward")).arg(copy.0.path()).status();
+    assert!(copied.unwrap().success());
+    append(&place, 2);
+    append(&copy, 2);
+    forward(&place, &server);
+    let args = [
+        "audit",
+        "forward",
+        "--once",
+        "--audit-forward",
+        &server.url("writer"),
+        "--audit-forward-password-file",
+    ];
+    let refused = copy.run(&[&args[..], &[password.to_str().unwrap()]].concat());
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("has another record 7 of log"), "{}", refused.stderr);
+    // A disk that was put back ends before the store does.
+    let older = recorded(1);
+    let log_id =
+        older.run(&["audit", "verify", "--output", "json"]).json()["logId"].as_str().unwrap().to_owned();
+    server.query(&format!(
+        "INSERT INTO scopeward_audit SELECT '{log_id}', sequence + 5, prev_hash, hash, record, event_time, kind, decision_id, correlation_id, \
+         caller, client_id, client_name, audiences, requested_scopes, granted_scopes, added_scopes, added_origins, added_rules, \
+         refused_scopes, reason, policy_digest, missing_events, forwarded_time FROM scopeward_audit WHERE sequence = 1"
+    ));
+    let refused = older.run(&[&args[..], &[password.to_str().unwrap()]].concat());
+    assert_eq!(refused.code, 2);
+    assert!(
+        refused.stderr.contains("which ends with 2 here: the state directory was put back"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_named_with_what_is_wrong() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let place = recorded(1);
+    let url = server.url("writer");
+    let wrong = place.0.path().join("wrong");
+    fs::write(&wrong, "guess").unwrap();
+    let run = |url: &str, file: Option<&str>| {
+        let mut args = vec!["audit", "forward", "--once", "--audit-forward", url];
+        args.extend(file.iter().flat_map(|file| ["--audit-forward-password-file", file]));
+        let ran = place.run(&args);
+        assert_eq!((ran.code, &*ran.stdout), (2, ""), "{url}");
+        ran.stderr
+    };
+    let password = server.password_file(place.0.path());
+    let password = password.to_str().unwrap();
+    for (url, file, words) in [
+        (&*url, Some(wrong.to_str().unwrap()), "password authentication failed for user \"writer\""),
+        (&*url, None, "password"),
+        (&*url, Some("nowhere"), "could not read the password file `nowhere`"),
+        (&*url.replace("/audit", "/other"), Some(password), "database \"other\" does not exist"),
+        ("postgres://w@127.0.0.1:1/audit", Some(password), "cannot be reached"),
+        ("postgres://w@db.example/audit", Some(password), "?sslrootcert=FILE"),
+        ("mysql://w@db.example/audit", Some(password), "write it as postgres://"),
+    ] {
+        let stderr = run(url, file);
+        assert!(stderr.contains(words) && !stderr.contains("writing"), "{url}: {stderr}");
+    }
+    // A role that may not make tables is told how they are made.
+    server.query("REVOKE ALL ON SCHEMA public FROM public; ALTER DATABASE audit OWNER TO postgres; GRANT USAGE ON SCHEMA public TO writer");
+    assert!(run(&url, Some(password)).contains("refused: permission denied for schema public"));
+    assert_eq!(place.run(&["audit", "forward-schema", "--audit-forward", &server.url("postgres")]).code, 0);
+    server.query(
+        "GRANT SELECT, INSERT ON scopeward_audit TO writer; GRANT SELECT ON scopeward_audit_schema TO writer",
+    );
+    forward(&place, &server);
+    server.query("UPDATE scopeward_audit_schema SET version = 9");
+    assert!(run(&url, Some(password)).contains("has schema 9, and this version of scopeward uses schema 1"));
+    let verify = place.run(&["audit", "verify", "--from", &server.url("postgres")]);
+    assert!(verify.code == 2 && verify.stderr.contains("has schema 9"), "{}", verify.stderr);
+}
