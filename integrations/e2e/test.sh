@@ -53,6 +53,8 @@ case $mode in
         run --servers mcp_sdk --clients ts-1.20,ts-1.25,ts-1.32,ts-2.4,py-1.30,py-2.3
         others=fastmcp_own,fastmcp_proxy,authlib_flask,authlib_starlette,django_toolkit,oidc-provider,better-auth,mcp-sdk
         [[ ! -x $venvs/fosite-example ]] || others+=,fosite
+        # It starts slowly, so it is the first.
+        ! command -v mvn >/dev/null || others=keycloak,$others
         run --servers "$others" --clients ts-1.25,py-2.3
         run --servers oidc-provider --clients mcp-remote --cases narrow-wide,step-up,policy-edit
         # The run must fail where the server does not ask, and where it does not heed the answer.

@@ -1,4 +1,4 @@
-"""A browser without a screen: follows redirects, and agrees to what it is asked."""
+"""A browser without a screen: follows redirects, signs in, and agrees to what it is asked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
+
+
+USER = "tester"
+"""The name and the password of whoever logs in."""
 
 
 @dataclass
@@ -28,7 +32,9 @@ class Browser:
             def redirect_request(self, *_: Any) -> None:
                 return None
 
-        jar = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(rfc2965=True))
+        # As browsers do, it sends secure cookies to loopback without TLS.
+        policy = http.cookiejar.DefaultCookiePolicy(rfc2965=True, secure_protocols=("http", "https"))
+        jar = http.cookiejar.CookieJar(policy)
         self._opener = urllib.request.build_opener(
             Stay, urllib.request.HTTPCookieProcessor(jar), urllib.request.ProxyHandler({})
         )
@@ -70,7 +76,7 @@ def _text(page: str) -> str:
 
 
 class _Form(html.parser.HTMLParser):
-    """The hidden fields of a form, and its button that says yes."""
+    """The hidden fields of a form, the user's name and password, and its button that says yes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,5 +89,7 @@ class _Form(html.parser.HTMLParser):
             self.action = members.get("action", "")
         name, value = members.get("name", ""), members.get("value", "")
         is_yes = value.lower() in ("authorize", "approve", "allow", "yes")
+        if name in ("username", "password"):
+            self.fields.append((name, USER))
         if name and ((tag == "input" and members.get("type") == "hidden") or (tag in ("input", "button") and is_yes)):
             self.fields.append((name, value))

@@ -34,6 +34,8 @@ class Paths:
     register: str
     authorize: str
     token: str
+    issuer: str = ""
+    """The path of its issuer."""
 
 
 @dataclass
@@ -113,7 +115,8 @@ class Front:
                 Route("/.well-known/oauth-protected-resource", self._resource_metadata),
                 Route("/.well-known/oauth-protected-resource/mcp", self._resource_metadata),
                 Route("/.well-known/oauth-authorization-server{rest:path}", self._server_metadata),
-                Route("/.well-known/openid-configuration", self._server_metadata),
+                Route("/.well-known/openid-configuration{rest:path}", self._server_metadata),
+                Route("/{issuer:path}/.well-known/openid-configuration", self._server_metadata),
                 Route("/{path:path}", self._pass_on, methods=methods),
             ]
         )
@@ -171,7 +174,7 @@ class Front:
 
     async def _resource_metadata(self, request: Request) -> Response:
         # Clients compare it with the issuer that the server's own document names, byte for byte (RFC 8414 section 3.3).
-        issuer = (await self._server_document("/.well-known/oauth-authorization-server"))["issuer"]
+        issuer = (await self._server_document("/.well-known/oauth-authorization-server" + self.paths.issuer))["issuer"]
         document: dict[str, Any] = {"resource": self.resource, "authorization_servers": [issuer]}
         if self.stimulus.advertised is not None:
             document["scopes_supported"] = self.stimulus.advertised

@@ -72,6 +72,9 @@ SERVERS = {
         [str(HERE.parent / "java/scopeward-spring-example/run.sh")],
         has_documents=False,
     ),
+    "keycloak": Server(
+        "Keycloak", [sys.executable, str(HERE / "servers/keycloak_server.py")], has_plain_form=False
+    ),
 }
 
 

@@ -230,7 +230,7 @@ async def world(command: list[str], fault: str) -> AsyncIterator[World]:
             try:
                 ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 300))
                 front.upstream = f"http://127.0.0.1:{ready['port']}"
-                front.paths = Paths(ready["register"], ready["authorize"], ready["token"])
+                front.paths = Paths(ready["register"], ready["authorize"], ready["token"], ready.get("issuer", ""))
                 yield World(front, service)
             finally:
                 process.stdin.close()

@@ -2,11 +2,13 @@
 # Sets up a realm of Keycloak that asks Scopeward: client scopes, registration, client policies. It can be run again.
 #
 # KEYCLOAK_URL, ADMIN_USER and ADMIN_PASSWORD say where, REALM which, SCOPES what the policy supports, AUDIENCES which resources the
-# realm is for (empty: the policy's default), TRUSTED_HOSTS from where clients may register. DEMO_USER makes a user of that name, with
-# that password. Needs curl and jq.
+# realm is for (empty: the policy's default), TRUSTED_HOSTS from where clients may register, DOCUMENT_HOSTS where metadata documents and
+# their redirect URIs may be (empty: no documents), DEADLINE what a question may take. DEMO_USER makes a user of that name, with that
+# password. Needs curl and jq.
 set -euo pipefail
 : "${KEYCLOAK_URL:=http://localhost:8080}" "${ADMIN_USER:=admin}" "${ADMIN_PASSWORD:=admin}" "${REALM:=mcp}"
-: "${SCOPES:=openid offline_access mcp:read mcp:write}" "${AUDIENCES:=}" "${TRUSTED_HOSTS:=localhost 127.0.0.1}" "${DEMO_USER:=}"
+: "${SCOPES:=openid offline_access mcp:read mcp:write}" "${AUDIENCES:=}" "${TRUSTED_HOSTS:=localhost 127.0.0.1}"
+: "${DOCUMENT_HOSTS:=}" "${DEADLINE:=300ms}" "${DEMO_USER:=}"
 
 token=$(curl -sSf "$KEYCLOAK_URL/realms/master/protocol/openid-connect/token" -d grant_type=password -d client_id=admin-cli \
     --data-urlencode "username=$ADMIN_USER" --data-urlencode "password=$ADMIN_PASSWORD" | jq -r .access_token)
@@ -18,18 +20,27 @@ call() { # METHOD PATH [JSON]
 
 call GET "/$REALM" >/dev/null 2>&1 || call POST "" "$(jq -cn --arg realm "$REALM" '{realm: $realm, enabled: true}')"
 
-# Each scope of the policy is a client scope. One named openid lets registration answers have openid, too; tokens get it once.
+# Each scope of the policy is a client scope. One named openid lets registration answers have openid, too; tokens get it once. None is a
+# default one of the realm: every token has those, whatever the policy says.
 known=$(call GET "/$REALM/client-scopes" | jq -c 'map(.name)')
 for scope in $SCOPES; do
     jq -e --arg scope "$scope" 'index($scope)' <<<"$known" >/dev/null || call POST "/$REALM/client-scopes" "$(jq -cn --arg scope "$scope" \
         '{name: $scope, protocol: "openid-connect", attributes: {"include.in.token.scope": (if $scope == "openid" then "false" else "true" end)}}')"
 done
+for id in $(call GET "/$REALM/default-default-client-scopes" | jq -r --argjson scopes "$(words "$SCOPES")" '.[] | select(IN(.name; $scopes[])) | .id'); do
+    call DELETE "/$REALM/default-default-client-scopes/$id"
+done
 
-# The executor, for every client. These two replace the whole documents: add your own profiles and policies here.
-call PUT "/$REALM/client-policies/profiles" "$(jq -cn --argjson audiences "$(words "$AUDIENCES")" \
-    '{profiles: [{name: "scopeward", executors: [{executor: "scopeward", configuration: {audiences: $audiences}}]}]}')"
-call PUT "/$REALM/client-policies/policies" \
-    '{"policies": [{"name": "scopeward", "enabled": true, "conditions": [{"condition": "any-client", "configuration": {}}], "profiles": ["scopeward"]}]}'
+# The executor, for every client; before it the one that makes clients of metadata documents. These two replace the whole documents: add
+# your own profiles and policies here.
+hosts=$(words "$DOCUMENT_HOSTS")
+call PUT "/$REALM/client-policies/profiles" "$(jq -cn --argjson hosts "$hosts" --argjson audiences "$(words "$AUDIENCES")" --arg deadline "$DEADLINE" \
+    '{profiles: [(select($hosts != []) | {name: "documents", executors: [{executor: "client-id-metadata-document", configuration: {"cimd-allow-permitted-domains": $hosts}}]}),
+        {name: "scopeward", executors: [{executor: "scopeward", configuration: {audiences: $audiences, deadline: $deadline}}]}]}')"
+call PUT "/$REALM/client-policies/policies" "$(jq -cn --argjson hosts "$hosts" \
+    '{policies: [(select($hosts != []) | {name: "documents", enabled: true, profiles: ["documents"], conditions: [{condition: "client-id-uri",
+            configuration: {"client-id-uri-scheme": ["https"], "client-id-uri-allow-permitted-domains": $hosts}}]}),
+        {name: "scopeward", enabled: true, conditions: [{condition: "any-client", configuration: {}}], profiles: ["scopeward"]}]}')"
 # Registration policies of Keycloak come after ours: they must allow what the policy grants. There is one of each for clients that
 # register without and with a token.
 call GET "/$REALM/components?type=org.keycloak.services.clientregistration.policy.ClientRegistrationPolicy" |

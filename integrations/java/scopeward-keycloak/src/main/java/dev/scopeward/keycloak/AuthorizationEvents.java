@@ -79,7 +79,7 @@ final class AuthorizationEvents {
             throw errorRedirect(client, redirectUri, parameters, refused);
         }
         assign(client, granted);
-        if (scope == null || ClientFacts.tokens(scope).equals(ClientFacts.tokens(granted))) {
+        if (scope == null || isGrantedAsItIs(scope, granted)) {
             return;
         }
         if (session.getContext().getHttpRequest().getHttpMethod().equals("POST")) {
@@ -127,6 +127,12 @@ final class AuthorizationEvents {
         if (!ClientFacts.tokens(granted).containsAll(ClientFacts.tokens(scope))) {
             throw RefusedException.narrower();
         }
+    }
+
+    /** Keycloak refuses a scope with a blank too many. */
+    private static boolean isGrantedAsItIs(String scope, String granted) {
+        Set<String> asked = ClientFacts.tokens(scope);
+        return asked.equals(ClientFacts.tokens(granted)) && scope.length() == String.join(" ", asked).length();
     }
 
     /** RFC 6749 section 3.1: a parameter without a value counts as omitted. */

@@ -66,6 +66,16 @@ class AuthorizeIT extends McpRealm {
     }
 
     @Test
+    void blanks_too_many_and_repeated_scopes_do_not_matter() {
+        JsonObject client = register(" openid  mcp:read ");
+        assertEquals("openid mcp:read offline_access", registeredScope(id(client)));
+        Map<String, String> query = query(id(client), " openid  mcp:read openid");
+        assertGranted(redeem(id(client), authorize(query)), "mcp:read", "openid");
+        Map<String, String> posted = new Browser("tester", "secret").submit(keycloak.url() + PROTOCOL + "/auth", query);
+        assertGranted(redeem(id(client), checked(query, posted)), "mcp:read", "openid");
+    }
+
+    @Test
     void nothing_that_was_dropped_is_in_the_token() {
         String clientId = id(register("openid admin mcp:read"));
         for (boolean isPost : new boolean[] {false, true}) {
@@ -95,10 +105,27 @@ class AuthorizeIT extends McpRealm {
         assertGranted(redeem(clientId, answer), "openid");
         Answer denied = keycloak.form(PROTOCOL + "/ext/par/request", query(clientId, "openid root"));
         assertEquals(400, denied.status(), denied::toString);
+        // Keycloak itself refuses a blank too many, and what it has no client scope for although the policy would drop it.
+        query.put("scope", "openid nonsense");
+        for (Map<String, String> refused : List.of(query(clientId, " openid"), query(clientId, "openid  admin"), query)) {
+            Answer own = keycloak.form(PROTOCOL + "/ext/par/request", refused);
+            assertEquals("400 invalid_request", own.status() + " " + json(own).get("error").getAsString());
+        }
         whileDown(() -> {
             Answer down = keycloak.form(PROTOCOL + "/ext/par/request", query(clientId, "openid"));
             assertUnavailable(json(down).get("error").getAsString());
         });
+    }
+
+    @Test
+    void a_pushed_request_steps_up_and_gets_the_baseline() {
+        String clientId = makeClient(Map.of()).get("clientId").getAsString();
+        Answer pushed = keycloak.form(PROTOCOL + "/ext/par/request", query(clientId, "openid offline_access mcp:write"));
+        assertEquals(201, pushed.status(), pushed::toString);
+        JsonObject tokens = redeem(clientId, authorize(
+                Map.of("client_id", clientId, "request_uri", json(pushed).get("request_uri").getAsString())));
+        assertGranted(tokens, "mcp:write", "offline_access", "openid");
+        assertGranted(refresh(clientId, tokens), "mcp:write", "offline_access", "openid");
     }
 
     @Test
