@@ -25,6 +25,7 @@ mod diff;
 mod environment;
 mod explain;
 mod export;
+mod fleet;
 mod health;
 mod help;
 mod input;
@@ -68,6 +69,7 @@ enum Verb {
     Authorize(client::AuthorizeVerb),
     Describe(client::DescribeVerb),
     Status(status::StatusVerb),
+    Fleet(fleet::FleetVerb),
     Health(health::HealthVerb),
     Shadow(shadow::ShadowVerb),
     Schema(schema::SchemaArgs),
@@ -117,7 +119,7 @@ impl Exit {
             Self::No => {
                 "it ran, and the answer is no: findings (`check`), a policy that is not valid or a stop that abandoned \
                  something (`serve`), something widens (`diff --fail-on-widening`), the chain does not hold (`audit verify`), \
-                 another policy serves (`status --digest`), the server does not serve (`health`)"
+                 another policy serves (`status --digest`), servers serve different policies (`fleet status`), the server does not serve (`health`)"
             }
             Self::CouldNotRun => {
                 "it could not run: usage, a setting that is not valid, a named path that cannot be read, a server that cannot \
@@ -168,6 +170,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Authorize(args)) => client::authorize(args),
         Some(Verb::Describe(args)) => client::describe(args),
         Some(Verb::Status(args)) => status::run(args),
+        Some(Verb::Fleet(args)) => fleet::run(args),
         Some(Verb::Health(args)) => health::run(args, &command),
         Some(Verb::Shadow(args)) => shadow::run(args),
         Some(Verb::Schema(args)) => schema::run(args),

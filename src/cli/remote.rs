@@ -69,6 +69,11 @@ impl TimeoutArgs {
         tokio::time::timeout(self.timeout, step).await.ok()
     }
 
+    /// The same, but no longer than this.
+    pub(super) fn at_most(self, longest: Duration) -> Self {
+        Self { timeout: self.timeout.min(longest) }
+    }
+
     /// What is said where there was no answer in time.
     pub(super) fn error(self) -> anyhow::Error {
         anyhow!("no answer within {}", self.shown())
@@ -95,7 +100,7 @@ pub(super) fn shown(duration: Duration) -> String {
 pub(super) async fn connect(server: &ServerTarget, limit: TimeoutArgs) -> anyhow::Result<Remote> {
     let ServerTarget { address, credentials } = server;
     let tls = match address {
-        ServerAddress::Https(_) => Some(credentials.tls()?),
+        ServerAddress::Https(_) | ServerAddress::HttpsAt(..) => Some(credentials.tls()?),
         ServerAddress::Http(_) | ServerAddress::Unix(_) => None,
     };
     connect_with(address, tls, credentials.token(address)?, limit).await

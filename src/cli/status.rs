@@ -21,7 +21,7 @@ use crate::rpc::v1;
 use crate::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
 
 mod table;
-mod wait;
+pub(super) mod wait;
 
 /// Show which policy a server serves, and what is wrong with the newest one
 ///

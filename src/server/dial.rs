@@ -1,6 +1,7 @@
 //! Connections that this process opens to servers: over TCP, and over TLS to those that speak HTTP/2.
 
 use std::io;
+use std::net::SocketAddr;
 
 use http::Uri;
 use rustls::pki_types::ServerName;
@@ -30,9 +31,27 @@ pub async fn connect_tcp(uri: &Uri) -> io::Result<TcpStream> {
 /// # Errors
 /// If nobody answers there, the host is not known, or the handshake fails.
 pub async fn connect_tls(tls: &TlsConnector, uri: &Uri) -> io::Result<TlsStream<TcpStream>> {
+    secure(tls, uri, connect(uri, HTTPS_PORT).await?).await
+}
+
+/// The same at one address of the server that the URI names.
+///
+/// # Errors
+/// As those.
+pub async fn connect_tls_at(
+    tls: &TlsConnector,
+    uri: &Uri,
+    address: SocketAddr,
+) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    secure(tls, uri, stream).await
+}
+
+async fn secure(tls: &TlsConnector, uri: &Uri, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
     let name = ServerName::try_from(host(uri).to_owned()).map_err(|error| invalid(error.to_string()))?;
-    let stream = tls.connect(name, connect(uri, HTTPS_PORT).await?).await?;
+    let stream = tls.connect(name, stream).await?;
     if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
         return Err(invalid("the server does not speak HTTP/2 over TLS".to_owned()));
     }

@@ -19,6 +19,7 @@ mod diff;
 mod environment;
 mod explain;
 mod export;
+mod fleet;
 mod health;
 mod joined;
 mod remote;

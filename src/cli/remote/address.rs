@@ -1,6 +1,7 @@
 //! Where a server is: what `--server` takes.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -15,6 +16,8 @@ pub(in crate::cli) enum ServerAddress {
     Http(Uri),
     /// An `https` address without a path.
     Https(Uri),
+    /// One of the addresses that the name of an `https` address has.
+    HttpsAt(Uri, SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
@@ -23,7 +26,7 @@ impl ServerAddress {
     /// What the calls name as their target.
     pub(super) fn uri(&self) -> Uri {
         match self {
-            Self::Http(uri) | Self::Https(uri) => uri.clone(),
+            Self::Http(uri) | Self::Https(uri) | Self::HttpsAt(uri, _) => uri.clone(),
             // As gRPC has it for a socket, which has no host.
             Self::Unix(_) => Uri::from_static("http://localhost"),
         }
@@ -64,6 +67,7 @@ impl fmt::Display for ServerAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http(uri) | Self::Https(uri) => uri.fmt(formatter),
+            Self::HttpsAt(_, address) => write!(formatter, "https://{address}/"),
             Self::Unix(path) => write!(formatter, "unix:{}", shown(&path.to_string_lossy())),
         }
     }

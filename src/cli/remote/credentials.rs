@@ -80,6 +80,11 @@ impl CredentialArgs {
         self.tls.connector()
     }
 
+    /// Whether a CA is named, by which an https server can be verified.
+    pub(in crate::cli) const fn has_ca(&self) -> bool {
+        self.tls.tls_ca_file.is_some()
+    }
+
     /// The token to show to a server. None travels in plaintext to another machine.
     pub(super) fn token(&self, server: &ServerAddress) -> anyhow::Result<Option<HeaderValue>> {
         let Some(path) = &self.token_file else { return Ok(None) };

@@ -26,7 +26,7 @@ use tower::Service;
 
 use super::address::ServerAddress;
 use crate::escape::shown;
-use crate::server::dial::{cause, connect_tcp, connect_tls};
+use crate::server::dial::{cause, connect_tcp, connect_tls, connect_tls_at};
 
 /// A connection to a server, for generated clients.
 #[derive(Clone)]
@@ -138,7 +138,7 @@ impl Heard {
     ) -> TransportProblem {
         let (mut bytes, mut is_closed) = (Vec::new(), false);
         self.note(|heard| (bytes, is_closed) = (heard.bytes.clone(), heard.is_closed));
-        if let ServerAddress::Https(_) = server {
+        if let ServerAddress::Https(_) | ServerAddress::HttpsAt(..) = server {
             // What was heard was encrypted, and TLS says what it was, unless a write failed first.
             let alert = timeout(PROBE_TIMEOUT, alert(server, tls)).await.ok().flatten();
             let cause = alert.unwrap_or_else(|| tls_cause(error));
@@ -172,6 +172,12 @@ async fn open(server: &ServerAddress, tls: Option<&TlsConnector>) -> io::Result<
     match (server, tls) {
         (ServerAddress::Https(uri), Some(tls)) => {
             Ok(Either::Left(Either::Right(connect_tls(tls, uri).await?)))
+        }
+        (ServerAddress::HttpsAt(uri, address), Some(tls)) => {
+            Ok(Either::Left(Either::Right(connect_tls_at(tls, uri, *address).await?)))
+        }
+        (ServerAddress::HttpsAt(_, address), None) => {
+            Ok(Either::Left(Either::Left(TcpStream::connect(address).await?)))
         }
         (ServerAddress::Http(uri) | ServerAddress::Https(uri), _) => {
             Ok(Either::Left(Either::Left(connect_tcp(uri).await?)))

@@ -17,7 +17,7 @@ use crate::rpc::v1;
 use crate::status::kind;
 
 /// Reads `--digest`.
-pub(super) fn digest(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn digest(text: &str) -> Result<String, String> {
     let lower = text.to_ascii_lowercase();
     let bytes = lower.strip_prefix("sha256:").and_then(hex::decode);
     match bytes {

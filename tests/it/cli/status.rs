@@ -170,7 +170,7 @@ fn a_watcher_ends_when_nobody_reads() {
 }
 
 /// The digest of the policy in a folder.
-fn digest(place: &Place, folder: &str) -> String {
+pub(super) fn digest(place: &Place, folder: &str) -> String {
     let checked = place.run(&["check", folder]).stdout;
     let (_, digest) = checked.split_once("sha256:").unwrap();
     format!("sha256:{}", &digest[..64])
