@@ -1,5 +1,6 @@
 package dev.scopeward.keycloak;
 
+import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import dev.scopeward.client.AuthorizeQuestion;
 import dev.scopeward.client.ScopewardClient;
@@ -63,10 +64,18 @@ class BenchIT extends McpRealm {
         System.out.println("| another request | p50 | p99 |\n| --- | --- | --- |");
         JsonObject client = register("openid");
         report("quiet", BenchIT::other);
+        JsonElement policies = admin("GET", "/client-policies/policies", null);
+        admin("PUT", "/client-policies/policies", Map.of("policies", List.of()));
+        try {
+            reportDuringLogins("while 200 log in at once, without the executor", client);
+        } finally {
+            admin("PUT", "/client-policies/policies", policies);
+        }
         reportDuringLogins("while 200 log in at once", client);
         scopeward.pause();
         try {
             reportDuringLogins("while 200 log in at once and Scopeward hangs", client);
+            reportDuringLogins("while 200 log in at once and Scopeward is known to hang", client);
             report("while Scopeward hangs and one logs in again and again", () -> {
                 authorizeAsGuest(client);
             }, BenchIT::other);

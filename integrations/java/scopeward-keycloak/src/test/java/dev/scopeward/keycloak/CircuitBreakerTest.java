@@ -42,6 +42,7 @@ class CircuitBreakerTest {
         assertFalse(breaker.enter(Duration.ZERO));
         now.addAndGet(1);
         assertTrue(breaker.enter(Duration.ZERO));
+        now.addAndGet(CircuitBreaker.TRIAL_INTERVAL.toNanos());
         assertFalse(breaker.enter(Duration.ZERO), "one at a time");
         assertFalse(breaker.leave(false), "it stays open");
         now.addAndGet(CircuitBreaker.TRIAL_INTERVAL.toNanos());
@@ -57,6 +58,42 @@ class CircuitBreakerTest {
         }
         assertFalse(breaker.enter(Duration.ZERO));
         CompletableFuture<Boolean> next = CompletableFuture.supplyAsync(() -> breaker.enter(Duration.ofMinutes(1)));
+        breaker.leave(true);
+        assertTrue(next.get(1, TimeUnit.MINUTES));
+    }
+
+    @Test
+    void nobody_waits_once_no_answer_came_and_all_do_again_after_one() throws Exception {
+        for (int i = 0; i < CircuitBreaker.MAX_IN_FLIGHT; i++) {
+            assertTrue(breaker.enter(Duration.ZERO));
+        }
+        // None of those that are asked fails or is answered; whoever waits is sent away all the same.
+        List<CompletableFuture<Boolean>> waiting =
+                Stream.generate(() -> CompletableFuture.supplyAsync(() -> breaker.enter(Duration.ofMillis(300)))).limit(4).toList();
+        for (CompletableFuture<Boolean> one : waiting) {
+            assertFalse(one.get(1, TimeUnit.MINUTES));
+        }
+        assertFalse(breaker.isOpen());
+        assertFalse(breaker.enter(Duration.ofDays(1)), "and at once");
+
+        breaker.leave(true);
+        assertTrue(breaker.enter(Duration.ZERO));
+        CompletableFuture<Boolean> next = CompletableFuture.supplyAsync(() -> breaker.enter(Duration.ofDays(1)));
+        breaker.leave(true);
+        assertTrue(next.get(1, TimeUnit.MINUTES));
+    }
+
+    @Test
+    void whoever_waits_is_patient_while_answers_come() throws Exception {
+        for (int i = 0; i < CircuitBreaker.MAX_IN_FLIGHT; i++) {
+            assertTrue(breaker.enter(Duration.ZERO));
+        }
+        // Each answer makes a place that another one takes before the one that waits does.
+        CompletableFuture<Boolean> next = CompletableFuture.supplyAsync(() -> breaker.enter(Duration.ofMinutes(1)));
+        for (int i = 0; i < 1000 && !next.isDone(); i++) {
+            breaker.leave(true);
+            breaker.enter(Duration.ZERO);
+        }
         breaker.leave(true);
         assertTrue(next.get(1, TimeUnit.MINUTES));
     }

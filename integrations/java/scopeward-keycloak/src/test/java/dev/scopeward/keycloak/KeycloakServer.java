@@ -40,7 +40,7 @@ final class KeycloakServer implements AutoCloseable {
         Files.copy(Path.of("target/scopeward-keycloak.jar"), HOME.resolve("providers/scopeward-keycloak.jar"),
                 StandardCopyOption.REPLACE_EXISTING);
         List<String> command = new ArrayList<>(List.of(HOME.resolve("bin/kc.sh").toAbsolutePath().toString(), "start-dev", "--db=dev-mem",
-                "--http-host=127.0.0.1", "--http-port=0", "--features=cimd", "--log-level=INFO,dev.scopeward.keycloak.PolicyGate:DEBUG"));
+                "--http-host=127.0.0.1", "--http-port=0", "--features=cimd,jwt-authorization-grant", "--log-level=INFO,dev.scopeward.keycloak.PolicyGate:DEBUG"));
         command.addAll(List.of(arguments));
         ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
         builder.environment().put("KC_BOOTSTRAP_ADMIN_USERNAME", "admin");

@@ -5,66 +5,126 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import java.util.ArrayList;
+import dev.scopeward.testing.Service;
+import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
 /** Many logins at once, while Scopeward answers and while it hangs. */
 class LoadIT extends McpRealm {
-    @Test
-    void two_hundred_logins_at_once_are_all_answered() throws Exception {
-        JsonObject client = register("openid");
-        JsonElement profiles = admin("GET", "/client-policies/profiles", null);
-        admin("PUT", "/client-policies/profiles", profiles(Map.of("deadline", "10s")));
-        ExecutorService pool = Executors.newFixedThreadPool(200);
-        try {
-            List<Future<Map<String, String>>> logins =
-                    Stream.generate(() -> pool.submit(() -> authorizeAsGuest(client))).limit(200).toList();
-            for (Future<Map<String, String>> login : logins) {
-                assertEquals(Map.of(), login.get());
-            }
-        } finally {
-            pool.shutdownNow();
-            admin("PUT", "/client-policies/profiles", profiles);
-        }
+    private static final int LOGINS = 200;
+
+    private ExecutorService pool;
+    private JsonObject client;
+    private JsonElement profiles;
+
+    @BeforeEach
+    void prepare() {
+        pool = Executors.newFixedThreadPool(LOGINS);
+        client = register("openid");
+        profiles = admin("GET", "/client-policies/profiles", null);
+    }
+
+    @AfterEach
+    void finish() {
+        pool.shutdownNow();
+        admin("PUT", "/client-policies/profiles", profiles);
+    }
+
+    private List<Future<Map<String, String>>> logins() {
+        return Stream.generate(() -> pool.submit(() -> authorizeAsGuest(client))).limit(LOGINS).toList();
     }
 
     @Test
-    void a_service_that_hangs_does_not_hold_up_what_asks_nothing() throws Exception {
-        JsonObject client = register("openid");
-        ExecutorService pool = Executors.newFixedThreadPool(200);
+    void two_hundred_logins_at_once_are_all_answered() throws Exception {
+        admin("PUT", "/client-policies/profiles", profiles(Map.of("deadline", "10s")));
+        for (Future<Map<String, String>> login : logins()) {
+            assertEquals(Map.of(), login.get());
+        }
+    }
+
+    /** How many threads of Keycloak ask Scopeward, and how many wait until they may. */
+    private record Held(long asking, long waiting) {
+        static Held now() {
+            String dump = Service.run(Path.of(System.getProperty("java.home"), "bin/jcmd").toString(), Long.toString(keycloak.pid()), "Thread.print");
+            List<String> threads = Arrays.stream(dump.split("\n\n")).filter(thread -> thread.contains("PolicyGate.guarded(")).toList();
+            return new Held(threads.stream().filter(thread -> thread.contains("ScopewardClient.checkAuthorizeScopes(")).count(),
+                    threads.stream().filter(thread -> thread.contains("CircuitBreaker.hasPlace(")).count());
+        }
+    }
+
+    private static void assertOthersAreServed() {
+        assertEquals(200, keycloak.send("GET", REALM + "/.well-known/openid-configuration", null, null, null).status());
+    }
+
+    @Test
+    void a_service_that_hangs_holds_few_threads() throws Exception {
+        admin("PUT", "/client-policies/profiles", profiles(Map.of("deadline", "10s")));
         scopeward.pause();
         try {
-            int before = keycloak.log().size();
-            List<Future<Map<String, String>>> logins = new ArrayList<>();
-            for (int i = 0; i < 200; i++) {
-                logins.add(pool.submit(() -> authorizeAsGuest(client)));
+            List<Future<Map<String, String>>> logins = logins();
+            // Those that are asked wait for the deadline, and nobody waits for them.
+            for (boolean areRefused = false; !areRefused;) {
+                areRefused = logins.stream().filter(Future::isDone).count() >= LOGINS - CircuitBreaker.MAX_IN_FLIGHT;
+                Held held = Held.now();
+                assertTrue(held.asking <= CircuitBreaker.MAX_IN_FLIGHT && (held.waiting == 0 || !areRefused), held::toString);
+                assertOthersAreServed();
             }
-            int answered = 0;
-            while (!logins.stream().allMatch(Future::isDone)) {
-                assertEquals(200, keycloak.send("GET", REALM + "/.well-known/openid-configuration", null, null, null).status());
-                answered++;
-            }
-            assertTrue(answered > 0);
             for (Future<Map<String, String>> login : logins) {
+                if (login.isDone()) {
+                    assertUnavailable(login.get().get("error"));
+                }
+            }
+        } finally {
+            scopeward.resume();
+        }
+        untilAnswered(client);
+    }
+
+    @Test
+    void a_service_that_hangs_holds_no_thread_once_that_is_known() throws Exception {
+        int before = keycloak.log().size();
+        scopeward.pause();
+        try {
+            for (Future<Map<String, String>> login : logins()) {
                 assertUnavailable(login.get().get("error"));
             }
             List<String> log = keycloak.log().stream().skip(before).toList();
-            long waits = log.stream().filter(line -> line.contains("no answer from Scopeward")).count();
-            assertTrue(waits < 100, () -> waits + " logins waited for the deadline");
-            assertTrue(log.stream().anyMatch(line -> line.contains("does not answer: requests are refused")));
+            int opened = indexOf(log, "does not answer: requests are refused");
+            long waited = log.stream().limit(opened).filter(line -> line.contains("no answer from Scopeward")).count();
+            assertTrue(waited < CircuitBreaker.MAX_IN_FLIGHT + CircuitBreaker.MAX_FAILURES, () -> waited + " logins waited for the deadline");
+
+            List<Future<Map<String, String>>> logins = logins();
+            for (boolean isDone = false; !isDone;) {
+                isDone = logins.stream().allMatch(Future::isDone);
+                Held held = Held.now();
+                assertTrue(held.asking <= 1 && held.waiting == 0, held::toString);
+                assertOthersAreServed();
+            }
+            for (Future<Map<String, String>> login : logins) {
+                assertUnavailable(login.get().get("error"));
+            }
         } finally {
             scopeward.resume();
-            pool.shutdownNow();
         }
-        for (int i = 0; i < 1000 && authorizeAsGuest(client).containsKey("error"); i++) {
-            Thread.onSpinWait();
-        }
+        untilAnswered(client);
         assertGranted(login(id(client), "openid"), "openid");
+    }
+
+    private static int indexOf(List<String> log, String text) {
+        for (int i = 0; i < log.size(); i++) {
+            if (log.get(i).contains(text)) {
+                return i;
+            }
+        }
+        throw new AssertionError(text + " is not in the log");
     }
 }

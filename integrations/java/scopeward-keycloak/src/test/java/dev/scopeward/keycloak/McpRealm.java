@@ -18,6 +18,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
+import java.time.Duration;
 import java.util.Base64;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -193,7 +194,7 @@ abstract class McpRealm {
 
     /** The scopes of an answer or of its access token that the policy decides. Profile and email are the realm's own defaults. */
     static Set<String> decided(JsonObject object) {
-        Set<String> scopes = new TreeSet<>(List.of(object.get("scope").getAsString().split(" ")));
+        Set<String> scopes = new TreeSet<>(ClientFacts.tokens(object.get("scope").getAsString()));
         scopes.removeAll(Set.of("profile", "email"));
         return scopes;
     }
@@ -243,9 +244,14 @@ abstract class McpRealm {
             check.run();
         } finally {
             scopeward.start();
-            for (int i = 0; i < 1000 && authorizeAsGuest(client).containsKey("error"); i++) {
-                Thread.onSpinWait();
-            }
+            untilAnswered(client);
+        }
+    }
+
+    /** Asks until Scopeward answers again. */
+    static void untilAnswered(JsonObject client) {
+        for (long end = System.nanoTime() + Duration.ofMinutes(2).toNanos(); authorizeAsGuest(client).containsKey("error");) {
+            assertTrue(System.nanoTime() < end, "it does not answer again");
         }
     }
 

@@ -6,13 +6,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import com.sun.net.httpserver.HttpServer;
 import dev.scopeward.keycloak.KeycloakServer.Answer;
 import dev.scopeward.testing.Browser;
-import java.io.IOException;
-import java.net.InetAddress;
-import java.net.InetSocketAddress;
-import java.nio.charset.StandardCharsets;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -22,7 +17,7 @@ import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 
-/** What a client gets that registers, updates its registration, or has a metadata document. */
+/** What a client gets that registers, or updates its registration. */
 class RegistrationIT extends McpRealm {
     @Test
     void a_narrow_registration_gets_the_baseline_and_can_log_in_and_refresh() {
@@ -117,42 +112,5 @@ class RegistrationIT extends McpRealm {
                 "PUT", address, json(answer).get("registration_access_token").getAsString(), JSON, GSON.toJson(update));
         assertEquals("400 invalid_client_metadata", denied.status() + " " + json(denied).get("error").getAsString());
         assertEquals("openid mcp:read offline_access", registeredScope(id(client)));
-    }
-
-    @Test
-    void a_metadata_document_gets_the_defaults() throws IOException {
-        HttpServer web = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
-        String clientId = "http://localhost:" + web.getAddress().getPort() + "/client.json";
-        Map<String, Object> document = metadata(null);
-        document.put("client_id", clientId);
-        byte[] body = GSON.toJson(document).getBytes(StandardCharsets.UTF_8);
-        web.createContext("/client.json", exchange -> {
-            exchange.getResponseHeaders().add("Content-Type", JSON);
-            exchange.sendResponseHeaders(200, body.length);
-            exchange.getResponseBody().write(body);
-            exchange.close();
-        });
-        web.start();
-        JsonElement profiles = admin("GET", "/client-policies/profiles", null);
-        JsonElement policies = admin("GET", "/client-policies/policies", null);
-        try {
-            admin("PUT", "/client-policies/profiles", Map.of("profiles", List.of(
-                    Map.of("name", "cimd", "executors", List.of(Map.of("executor", "client-id-metadata-document", "configuration",
-                            Map.of("cimd-allow-http-scheme", true, "cimd-allow-permitted-domains", List.of("localhost", "127.0.0.1"))))),
-                    Map.of("name", "scopeward", "executors", List.of(Map.of("executor", "scopeward", "configuration", Map.of()))))));
-            admin("PUT", "/client-policies/policies", Map.of("policies", List.of(
-                    Map.of("name", "cimd", "enabled", true, "profiles", List.of("cimd"), "conditions",
-                            List.of(Map.of("condition", "client-id-uri", "configuration", Map.of("client-id-uri-scheme",
-                                    List.of("http", "https"), "client-id-uri-allow-permitted-domains", List.of("localhost"))))),
-                    Map.of("name", "scopeward", "enabled", true, "profiles", List.of("scopeward"), "conditions",
-                            List.of(Map.of("condition", "any-client", "configuration", Map.of()))))));
-            assertGranted(login(clientId, "openid offline_access"), "offline_access", "openid");
-            assertEquals("openid mcp:read offline_access", registeredScope(clientId));
-            assertEquals("invalid_scope", authorize(query(clientId, "openid admin")).get("error"));
-        } finally {
-            admin("PUT", "/client-policies/profiles", profiles);
-            admin("PUT", "/client-policies/policies", policies);
-            web.stop(0);
-        }
     }
 }

@@ -6,9 +6,18 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gson.JsonObject;
 import dev.scopeward.keycloak.KeycloakServer.Answer;
+import java.nio.charset.StandardCharsets;
+import java.security.GeneralSecurityException;
+import java.security.KeyPair;
+import java.security.KeyPairGenerator;
+import java.security.Signature;
+import java.time.Instant;
+import java.util.Base64;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.UUID;
 import org.junit.jupiter.api.Test;
 
 /** What a client gets from grants without an authorize request. */
@@ -100,5 +109,53 @@ class TokenEndpointIT extends McpRealm {
         form.remove("scope");
         Answer omitted = keycloak.form(PROTOCOL + "/token", form);
         assertFalse(decided(payload(json(omitted))).contains("root"), omitted::toString);
+    }
+
+    @Test
+    void an_assertion_of_another_issuer_gets_what_the_policy_grants_or_nothing() throws GeneralSecurityException {
+        KeyPairGenerator generator = KeyPairGenerator.getInstance("RSA");
+        generator.initialize(2048);
+        KeyPair key = generator.generateKeyPair();
+        String issuer = "https://issuer.example.com";
+        admin("POST", "/identity-provider/instances", Map.of("alias", "issuer", "providerId", "jwt-authorization-grant", "enabled", true,
+                "config", Map.of("issuer", issuer, "jwtAuthorizationGrantEnabled", "true", "publicKeySignatureVerifier",
+                        Base64.getEncoder().encodeToString(key.getPublic().getEncoded()))));
+        String user = admin("GET", "/users?username=tester", null).getAsJsonArray().get(0).getAsJsonObject().get("id").getAsString();
+        admin("POST", "/users/" + user + "/federated-identity/issuer", Map.of("userId", "subject", "userName", "subject"));
+        JsonObject client = makeClient(Map.of("publicClient", false, "secret", "s", "optionalClientScopes", List.of("root", "mcp:read"),
+                "attributes", Map.of(ClientFacts.REGISTERED_SCOPE, "openid mcp:read",
+                        "oauth2.jwt.authorization.grant.enabled", "true", "oauth2.jwt.authorization.grant.idp", "issuer")));
+        Map<String, String> form = new LinkedHashMap<>(Map.of("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer",
+                "client_id", client.get("clientId").getAsString(), "client_secret", "s"));
+
+        form.putAll(Map.of("assertion", assertion(issuer, key), "scope", "mcp:read"));
+        Answer granted = keycloak.form(PROTOCOL + "/token", form);
+        assertEquals(200, granted.status(), granted::toString);
+        assertTrue(decided(payload(json(granted))).contains("mcp:read"), granted::toString);
+        for (String scope : List.of("root", "mcp:read root")) {
+            form.putAll(Map.of("assertion", assertion(issuer, key), "scope", scope));
+            Answer denied = keycloak.form(PROTOCOL + "/token", form);
+            assertEquals("invalid_scope", json(denied).get("error").getAsString(), denied::toString);
+        }
+        form.putAll(Map.of("assertion", assertion(issuer, key), "scope", "mcp:read"));
+        whileDown(() -> assertUnavailable(json(keycloak.form(PROTOCOL + "/token", form)).get("error").getAsString()));
+        form.put("assertion", assertion(issuer, key));
+        form.remove("scope");
+        Answer omitted = keycloak.form(PROTOCOL + "/token", form);
+        assertEquals(200, omitted.status(), omitted::toString);
+        assertEquals(Set.of(), decided(payload(json(omitted))));
+    }
+
+    /** A new one for each request (RFC 7523 section 3). */
+    private static String assertion(String issuer, KeyPair key) throws GeneralSecurityException {
+        long now = Instant.now().getEpochSecond();
+        Base64.Encoder encoder = Base64.getUrlEncoder().withoutPadding();
+        String content = encoder.encodeToString("{\"alg\":\"RS256\"}".getBytes(StandardCharsets.UTF_8)) + "."
+                + encoder.encodeToString(GSON.toJson(Map.of("iss", issuer, "sub", "subject", "aud", keycloak.url() + REALM, "iat", now,
+                        "exp", now + 60, "jti", UUID.randomUUID().toString())).getBytes(StandardCharsets.UTF_8));
+        Signature signature = Signature.getInstance("SHA256withRSA");
+        signature.initSign(key.getPrivate());
+        signature.update(content.getBytes(StandardCharsets.US_ASCII));
+        return content + "." + encoder.encodeToString(signature.sign());
     }
 }

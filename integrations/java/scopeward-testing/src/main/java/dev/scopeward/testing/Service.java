@@ -13,6 +13,7 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Stream;
 
 /** A {@code scopeward serve} on loopback: stops, starts again at the same place, and hangs when it is told to. */
 public final class Service implements AutoCloseable {
@@ -147,9 +148,27 @@ public final class Service implements AutoCloseable {
         stop();
     }
 
-    /** Lets it hang: connections stay, nothing is answered. */
+    /** Lets it hang: connections stay, nothing is answered from now on. */
     public void pause() {
         signal("STOP");
+        // On a busy machine a thread goes on for a moment.
+        while (!isStopped()) {
+            Thread.onSpinWait();
+        }
+    }
+
+    private boolean isStopped() {
+        try (Stream<Path> threads = Files.list(Path.of("/proc/" + process.pid() + "/task"))) {
+            for (Path thread : threads.toList()) {
+                // proc(5): the state follows the name in parentheses.
+                if (!Files.readString(thread.resolve("stat")).contains(") T ")) {
+                    return false;
+                }
+            }
+            return true;
+        } catch (IOException error) {
+            throw new UncheckedIOException(error);
+        }
     }
 
     /** Ends {@link #pause}. */
