@@ -14,6 +14,7 @@ pub mod backoff;
 pub mod budget;
 pub mod call;
 pub mod cli;
+pub mod clients;
 pub mod decision;
 pub mod difference;
 pub mod escape;

@@ -92,6 +92,23 @@ pub struct ClientMetadata {
     pub application_type: String,
 }
 
+impl ClientMetadata {
+    /// What an object of client metadata (RFC 7591 section 2) says.
+    ///
+    /// # Errors
+    /// If a member has another type.
+    pub fn read(json: &StrictJson) -> Result<Self, MetadataRefusal> {
+        Ok(Self {
+            client_name: text(json, "client_name")?.unwrap_or_default(),
+            software_id: text(json, "software_id")?.unwrap_or_default(),
+            software_version: text(json, "software_version")?.unwrap_or_default(),
+            redirect_uris: texts(json, "redirect_uris")?,
+            grant_types: texts(json, "grant_types")?,
+            application_type: text(json, "application_type")?.unwrap_or_default(),
+        })
+    }
+}
+
 /// A registration as sent by a client.
 #[derive(Clone, Debug)]
 pub struct RegistrationBody {
@@ -129,7 +146,7 @@ impl RegistrationBody {
                 return Err(MetadataRefusal::Statement);
             }
         }
-        let client = client(&json)?;
+        let client = ClientMetadata::read(&json)?;
         Ok(Self { scope: text(&json, "scope")?, client_id: text(&json, "client_id")?, client, json })
     }
 
@@ -210,7 +227,7 @@ pub fn read_answer(
     let says_no_scope = answered.is_none();
     let answered = answered.unwrap_or_default();
     let registered_scope = registered(kind, sent, &answered);
-    let mut client = client(&json)?;
+    let mut client = ClientMetadata::read(&json)?;
     if let Some(request) = request {
         // What a server does not repeat is as it was sent, since rules look at it at authorize too.
         for (answered, sent) in [
@@ -266,17 +283,6 @@ fn registered(kind: UpstreamKind, sent: Sent<'_>, answered: &str) -> String {
         }
     };
     scope::join(&registered)
-}
-
-fn client(json: &StrictJson) -> Result<ClientMetadata, MetadataRefusal> {
-    Ok(ClientMetadata {
-        client_name: text(json, "client_name")?.unwrap_or_default(),
-        software_id: text(json, "software_id")?.unwrap_or_default(),
-        software_version: text(json, "software_version")?.unwrap_or_default(),
-        redirect_uris: texts(json, "redirect_uris")?,
-        grant_types: texts(json, "grant_types")?,
-        application_type: text(json, "application_type")?.unwrap_or_default(),
-    })
 }
 
 fn text(json: &StrictJson, name: &'static str) -> Result<Option<String>, MetadataRefusal> {

@@ -20,6 +20,7 @@ mod bad_policies;
 mod calls;
 mod certs;
 mod cli;
+mod client_record;
 mod collector;
 mod connections;
 mod console;
