@@ -57,6 +57,7 @@ mod descriptors;
 pub mod dial;
 mod follow;
 mod health;
+mod kept_answers;
 pub mod lifecycle;
 pub mod listen;
 pub mod log;
