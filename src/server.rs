@@ -56,6 +56,7 @@ mod credentials;
 mod descriptors;
 pub mod dial;
 mod follow;
+mod forward;
 mod health;
 mod kept_answers;
 pub mod lifecycle;

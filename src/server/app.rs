@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -24,9 +24,10 @@ use super::config::{AuditSettings, Config, ServerSettings};
 use super::console::Console;
 use super::console::served::Served;
 use super::credentials::CredentialsTask;
+use super::forward::ForwardPart;
 use super::lifecycle::Lifecycle;
 use super::listen::{ListenAddr, Listeners};
-use super::metrics::{Metrics, commit_histogram};
+use super::metrics::{AuditFigures, Metrics, commit_histogram};
 use super::pressure::Pressure;
 use super::recorder::AuditRecorder;
 use super::reload::{self, Reloader, StartError};
@@ -136,6 +137,7 @@ pub struct App {
     spans: Option<(Traces, SpanExport)>,
     /// Opened already, so that what is wrong with it stops the start.
     lines: Option<(Jsonl, JsonlOptions)>,
+    forward: Option<ForwardPart>,
     roster: Roster,
 }
 
@@ -202,7 +204,15 @@ impl App {
             start_from_last_good,
             SystemTime::now(),
         ));
-        let AuditSettings { mode, retention, max_bytes, denials_per_second, set_aside_broken, jsonl } = audit;
+        let AuditSettings {
+            mode,
+            retention,
+            max_bytes,
+            denials_per_second,
+            set_aside_broken,
+            jsonl,
+            forward,
+        } = audit;
         let commits = commit_histogram();
         let options = AuditOptions {
             max_age: retention,
@@ -221,6 +231,7 @@ impl App {
         let log = blocking("opening the audit log", move || AuditLog::open(options)).await??;
         *opened = Some(log.clone());
         log_start(&log);
+        let forwarding = watch::Sender::default();
         let decisions = DecisionCounts::new(metrics_per_audience);
         let shadow_counts = ShadowCounts::default();
         let pressure = Pressure::new(&config.limits);
@@ -233,8 +244,14 @@ impl App {
                 Some(blocking("reading the files of TLS", start).await?.map_err(AppError::Traces)?)
             }
         };
-        let metrics =
-            Metrics::new(Arc::clone(&tracker), &log, commits, process, &pressure, &decisions, &shadow_counts);
+        let metrics = Metrics::new(
+            Arc::clone(&tracker),
+            AuditFigures { log: log.clone(), commits, forward: forwarding.subscribe() },
+            process,
+            &pressure,
+            &decisions,
+            &shadow_counts,
+        );
         let lines = match jsonl {
             None => None,
             Some(target) => {
@@ -251,6 +268,7 @@ impl App {
                 Some((opened.map_err(AppError::Lines)?, options))
             }
         };
+        let forward = forward.map(|target| ForwardPart { log: log.clone(), target, status: forwarding });
         let recorder = AuditRecorder::new(log.clone(), mode);
         let rereads = TaskRequests::default();
         let shadow = shadow.map(|policies| {
@@ -356,6 +374,7 @@ impl App {
             shadow,
             spans,
             lines,
+            forward,
             roster,
         })
     }
@@ -430,6 +449,7 @@ impl App {
             shadow,
             spans,
             lines,
+            forward,
             roster,
         } = self;
         let (access, gate) = access
@@ -472,6 +492,7 @@ impl App {
         let show = Show {
             log: log.clone(),
             lines: lines.as_ref().map(|(_, options)| options.health.subscribe()),
+            forward: forward.as_ref().map(|part| part.status.subscribe()),
             tracker: Arc::clone(&tracker),
         };
         supervisor.restarting_task(Part::AuditHealth, move |stop| {
@@ -497,6 +518,12 @@ impl App {
                     let lines = first.map_or_else(|| Jsonl::open(log, options), Ok);
                     lines.and_then(|lines| lines.run(&runtime, &stop)).map_err(|error| error.to_string())
                 }
+            });
+        }
+        if let Some(part) = forward {
+            supervisor.restarting_thread(Part::AuditForward, move |stop| {
+                let part = part.clone();
+                move || part.run(&stop)
             });
         }
         supervisor.task(Part::Admin, |stop| {

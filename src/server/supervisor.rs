@@ -38,6 +38,8 @@ pub enum Part {
     AuditWriter,
     /// Writes audit records as JSON lines.
     AuditLines,
+    /// Copies audit records to the joined store.
+    AuditForward,
     /// Shows the health of the audit as conditions.
     AuditHealth,
     /// Sends spans to a collector.
@@ -75,7 +77,7 @@ pub enum OnEnd {
 
 impl Part {
     /// Every part, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Grpc,
         Self::Admin,
         Self::Reload,
@@ -83,6 +85,7 @@ impl Part {
         Self::Shadow,
         Self::AuditWriter,
         Self::AuditLines,
+        Self::AuditForward,
         Self::AuditHealth,
         Self::Traces,
         Self::Connection,
@@ -103,6 +106,7 @@ impl Part {
             Self::Shadow => "shadow",
             Self::AuditWriter => "audit-writer",
             Self::AuditLines => "audit-lines",
+            Self::AuditForward => "audit-forward",
             Self::AuditHealth => "audit-health",
             Self::Traces => "traces",
             Self::Connection => "connection",
@@ -125,7 +129,9 @@ impl Part {
             | Self::AuditHealth
             | Self::Traces
             | Self::ServiceManager => "task",
-            Self::AuditWriter | Self::AuditLines | Self::LogWriter | Self::Signals => "thread",
+            Self::AuditWriter | Self::AuditLines | Self::AuditForward | Self::LogWriter | Self::Signals => {
+                "thread"
+            }
             Self::Connection | Self::Call => "task each",
         }
     }
@@ -143,6 +149,9 @@ impl Part {
             | Self::Signals => OnEnd::Exit,
             Self::AuditLines => {
                 OnEnd::Restart { condition: kind::AUDIT_LINES_STALLED, reason: "AuditLinesEnded" }
+            }
+            Self::AuditForward => {
+                OnEnd::Restart { condition: kind::AUDIT_FORWARDING_BEHIND, reason: "ForwardingEnded" }
             }
             Self::Shadow => OnEnd::Restart { condition: kind::SHADOW_STALLED, reason: "ShadowEnded" },
             Self::AuditHealth => {
@@ -452,7 +461,9 @@ const LONGEST_RESTART: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
     use crate::audit::{AuditLog, AuditOptions};
-    use crate::server::metrics::commit_histogram;
+    use tokio::sync::watch;
+
+    use crate::server::metrics::{AuditFigures, commit_histogram};
 
     struct Fixture {
         supervisor: Supervisor,
@@ -469,8 +480,7 @@ mod tests {
         let pressure = crate::server::pressure::Pressure::new(&Default::default());
         let metrics = Metrics::new(
             Arc::clone(&tracker),
-            &log,
-            commit_histogram(),
+            AuditFigures { log, commits: commit_histogram(), forward: watch::channel(Default::default()).1 },
             Default::default(),
             &pressure,
             &Default::default(),
