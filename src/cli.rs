@@ -4,7 +4,7 @@
 //! through the environment. Policies, decisions and the wire are below.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
@@ -14,6 +14,7 @@ use self::environment::with_environment;
 use self::output::{bad, notable, print, print_error};
 use self::serve::ServeArgs;
 use self::serve::config_file::{ConfigError, ConfigFile};
+use self::serve::settings::ServerVerb;
 use crate::escape::clean;
 
 mod access;
@@ -26,6 +27,7 @@ mod environment;
 mod explain;
 mod export;
 mod fleet;
+mod gateway;
 mod health;
 mod help;
 mod input;
@@ -61,6 +63,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Serve(serve::ServeArgs),
+    Gateway(gateway::GatewayVerb),
     Check(check::CheckArgs),
     Test(test::TestArgs),
     Diff(diff::DiffArgs),
@@ -154,14 +157,30 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return unparsed(&command, &args, &error).into(),
     };
     let warnings = environment::warnings(&command, std::env::vars_os());
-    if !matches!(cli.verb, Some(Verb::Serve(_))) {
+    if !matches!(cli.verb, Some(Verb::Serve(_) | Verb::Gateway(_))) {
         for warning in &warnings {
             print_error(&format!("{}: {warning}\n", notable("warning")));
         }
     }
     let done = match cli.verb {
         None => help::run(help::HelpArgs::default(), command),
-        Some(Verb::Serve(serve)) => run_serve(serve, &command, args, &matches, &warnings),
+        Some(Verb::Serve(ServeArgs { config, print_config, .. })) => {
+            let asked = AskedServer { verb: ServerVerb::Serve, config, print_config };
+            asked.run(&command, args, &matches, &warnings, |complete, settings| {
+                serve::run(ServeArgs::from_arg_matches(complete)?, None, settings, &warnings)
+            })
+        }
+        Some(Verb::Gateway(verb)) => {
+            let asked = AskedServer {
+                verb: ServerVerb::Gateway,
+                config: verb.config,
+                print_config: verb.print_config,
+            };
+            asked.run(&command, args, &matches, &warnings, |complete, settings| {
+                let (args, gateway) = gateway::take(complete)?;
+                serve::run(args, Some(gateway), settings, &warnings)
+            })
+        }
         Some(Verb::Check(args)) => check::run(args),
         Some(Verb::Test(args)) => test::run(args),
         Some(Verb::Diff(args)) => diff::run(args),
@@ -201,31 +220,38 @@ fn failed(error: &anyhow::Error) -> Exit {
     Exit::CouldNotRun
 }
 
-/// Adds what the configuration file says to the command line, then serves.
-fn run_serve(
-    serve: ServeArgs,
-    command: &Command,
-    mut args: Vec<OsString>,
-    matches: &ArgMatches,
-    warnings: &[String],
-) -> anyhow::Result<Exit> {
-    let Some(("serve", given)) = matches.subcommand() else {
-        // Not reached: the verb was parsed from there.
-        return serve::run(serve, "", warnings);
-    };
-    let file = ConfigFile::of(serve.config.as_deref())?;
-    args.extend(file.flags(given));
-    let complete = command.clone().try_get_matches_from(&args)?;
-    let Some((_, complete)) = complete.subcommand() else { return serve::run(serve, "", warnings) };
-    let serve = ServeArgs::from_arg_matches(complete)?;
-    if serve.print_config {
-        for warning in warnings {
-            print_error(&format!("{}: {warning}\n", notable("warning")));
+/// A server that somebody wants to run.
+struct AskedServer {
+    verb: ServerVerb,
+    config: Option<PathBuf>,
+    print_config: bool,
+}
+
+impl AskedServer {
+    /// Adds what the configuration file says to the command line, then prints all of it, or runs the server with it.
+    fn run(
+        self,
+        command: &Command,
+        mut args: Vec<OsString>,
+        matches: &ArgMatches,
+        warnings: &[String],
+        run: impl FnOnce(&ArgMatches, &str) -> anyhow::Result<Exit>,
+    ) -> anyhow::Result<Exit> {
+        let Self { verb, config, print_config } = self;
+        let (_, given) = matches.subcommand().context("there is no verb")?;
+        let file = ConfigFile::of(config.as_deref(), verb)?;
+        args.extend(file.flags(given));
+        let complete = command.clone().try_get_matches_from(&args)?;
+        let (_, complete) = complete.subcommand().context("there is no verb")?;
+        if print_config {
+            for warning in warnings {
+                print_error(&format!("{}: {warning}\n", notable("warning")));
+            }
+            print(&file.print(given, complete))?;
+            return Ok(Exit::Yes);
         }
-        print(&file.print(given, complete))?;
-        return Ok(Exit::Yes);
+        run(complete, &file.summary(complete))
     }
-    serve::run(serve, &ConfigFile::summary(complete), warnings)
 }
 
 /// The settings that `serve` has without a flag: those of the environment and of a configuration file.
@@ -242,7 +268,7 @@ fn serve_settings(command: &Command, config: Option<&Path>) -> anyhow::Result<Se
         })
     };
     let given = parse(&args)?;
-    let file = ConfigFile::of(config)?;
+    let file = ConfigFile::of(config, ServerVerb::Serve)?;
     args.extend(given.subcommand().map(|(_, given)| file.flags(given)).unwrap_or_default());
     let complete = parse(&args)?;
     let (_, complete) = complete.subcommand().context("`serve` has no settings")?;

@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::rpc::FILE_DESCRIPTOR_SET;
 use crate::rpc::scope_policy::ScopePolicy;
-use crate::server::accept::{Connection, Connections, accept};
+use crate::server::accept::{Connection, Connections, FIRST_FRAME_BYTES, accept};
 use crate::server::access::Gate;
 use crate::server::call::Calls;
 use crate::server::config::Config;
@@ -56,9 +56,8 @@ mod credentials;
 mod descriptors;
 pub mod dial;
 mod follow;
-mod forward;
+pub mod gateway;
 mod health;
-mod kept_answers;
 pub mod lifecycle;
 pub mod listen;
 pub mod log;
@@ -97,12 +96,10 @@ pub async fn run(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, ServerError> {
-    let Listeners { all: listeners, tls } = listeners;
-    listeners.iter().try_for_each(|listener| require_loopback(listener.address(), &config))?;
-    let Config { shutdown_timeout, limits, fault, .. } = config;
+    let limits = &config.limits;
     let lifecycle = services.lifecycle.clone();
-    let pressure = services.pressure.clone().unwrap_or_else(|| Pressure::new(&limits));
-    let connections = Connections::new(&limits, pressure.clone());
+    let pressure = services.pressure.clone().unwrap_or_else(|| Pressure::new(limits));
+    let connections = Connections::new(limits, FIRST_FRAME_BYTES, pressure.clone());
     let (gate, traces) = (services.gate.clone(), services.traces.clone());
     let acceptors = services.acceptors.clone();
     let direct = services.direct.clone();
@@ -113,60 +110,103 @@ pub async fn run(
         methods: methods.clone(),
         lifecycle: lifecycle.clone(),
         pressure,
-        limits,
+        limits: limits.clone(),
         gate,
         traces,
     };
-
-    let stop = CancellationToken::new();
-    let serving = TaskTracker::new();
-    let serve = {
-        let (serving, stop) = (serving.clone(), stop.clone());
-        move |connection: Connection| {
-            let (calls, stop, fault, tls) = (calls.clone(), stop.clone(), fault.clone(), tls.clone());
-            // A panic ends this connection alone, whose socket is closed and whose place is given back.
-            serving.spawn(async move {
-                fault.at(Part::Connection);
-                match connection.encrypt(tls).await {
-                    Ok(connection) => connection::serve(connection, calls, stop).await,
-                    Err(error) => debug!(%error, "a connection ended with its TLS handshake"),
-                }
-            });
-        }
+    let front = Front {
+        lifecycle,
+        connections,
+        acceptors,
+        serve: move |connection, stop| connection::serve(connection, calls.clone(), stop),
+        in_flight: move || methods.in_flight(),
     };
-    let accept =
-        |listener| accept(listener, connections.clone(), serve.clone(), acceptors.listen(), stop.clone());
-    let mut acceptor = tokio::spawn(join_all(listeners.into_iter().map(accept)));
-    tokio::pin!(shutdown);
-    tokio::select! {
-        () = &mut shutdown => {}
-        ended = &mut acceptor => {
-            return Err(ServerError::AcceptEnded { cause: ended.err().map(|error| error.to_string()) });
-        }
-    }
+    front.run(config, listeners, shutdown).await
+}
 
-    let drain_deadline = shutdown_timeout.mul_f64(CALLS_BY);
-    info!(deadline = ?drain_deadline, "draining");
-    lifecycle.drain();
-    stop.cancel();
-    connections.close_silent();
-    // It saw `stop`; no connection begins after it.
-    _ = acceptor.await;
-    serving.close();
-    let cut_calls = tokio::select! {
-        () = serving.wait() => Vec::new(),
-        () = sleep(drain_deadline) => {
-            let cut = methods.in_flight();
-            let connections = connections.close_all();
-            warn!(connections, calls = ?cut, "drain deadline passed, connections cut off");
-            // Each connection's task ends once it sees that its socket is closed.
-            if timeout(shutdown_timeout.mul_f64(CUT_BY), serving.wait()).await.is_err() {
-                warn!("some connections did not end when cut off");
+/// What serves connections, whatever is spoken on them.
+struct Front<S, I> {
+    lifecycle: Lifecycle,
+    connections: Connections,
+    /// Asks each listener whether it is attended.
+    acceptors: TaskRequests,
+    /// Serves one connection until it ends; it ends soon once the token is cancelled.
+    serve: S,
+    /// What is in flight, by path and sorted.
+    in_flight: I,
+}
+
+impl<S, I> Front<S, I> {
+    /// Serves connections of `listeners` until `shutdown`, then drains.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`].
+    async fn run<F>(
+        self,
+        config: Config,
+        listeners: Listeners,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Drained, ServerError>
+    where
+        S: Fn(Connection, CancellationToken) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+        I: Fn() -> Vec<(String, usize)>,
+    {
+        let Self { lifecycle, connections, acceptors, serve, in_flight } = self;
+        let Listeners { all: listeners, tls } = listeners;
+        listeners.iter().try_for_each(|listener| require_loopback(listener.address(), &config))?;
+        let Config { shutdown_timeout, fault, .. } = config;
+        let stop = CancellationToken::new();
+        let serving = TaskTracker::new();
+        let serve = {
+            let (serving, stop) = (serving.clone(), stop.clone());
+            move |connection: Connection| {
+                let (serve, stop, fault, tls) = (serve.clone(), stop.clone(), fault.clone(), tls.clone());
+                // A panic ends this connection alone, whose socket is closed and whose place is given back.
+                serving.spawn(async move {
+                    fault.at(Part::Connection);
+                    match connection.encrypt(tls).await {
+                        Ok(connection) => serve(connection, stop).await,
+                        Err(error) => debug!(%error, "a connection ended with its TLS handshake"),
+                    }
+                });
             }
-            cut
+        };
+        let accept =
+            |listener| accept(listener, connections.clone(), serve.clone(), acceptors.listen(), stop.clone());
+        let mut acceptor = tokio::spawn(join_all(listeners.into_iter().map(accept)));
+        tokio::pin!(shutdown);
+        tokio::select! {
+            () = &mut shutdown => {}
+            ended = &mut acceptor => {
+                return Err(ServerError::AcceptEnded { cause: ended.err().map(|error| error.to_string()) });
+            }
         }
-    };
-    Ok(Drained { cut_calls })
+
+        let drain_deadline = shutdown_timeout.mul_f64(CALLS_BY);
+        info!(deadline = ?drain_deadline, "draining");
+        lifecycle.drain();
+        stop.cancel();
+        connections.close_silent();
+        // It saw `stop`; no connection begins after it.
+        _ = acceptor.await;
+        serving.close();
+        let cut_calls = tokio::select! {
+            () = serving.wait() => Vec::new(),
+            () = sleep(drain_deadline) => {
+                let cut = in_flight();
+                let connections = connections.close_all();
+                warn!(connections, calls = ?cut, "drain deadline passed, connections cut off");
+                // Each connection's task ends once it sees that its socket is closed.
+                if timeout(shutdown_timeout.mul_f64(CUT_BY), serving.wait()).await.is_err() {
+                    warn!("some connections did not end when cut off");
+                }
+                cut
+            }
+        };
+        Ok(Drained { cut_calls })
+    }
 }
 
 /// How a server ended that was told to.

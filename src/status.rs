@@ -219,6 +219,14 @@ impl StatusTracker {
         changed
     }
 
+    /// Notes why requests are not answered although a policy serves, or that nothing holds them back.
+    pub fn hold_back(&self, why: Option<(&'static str, String)>, now: SystemTime) {
+        let mut state = self.lock();
+        if state.hold_back(why, now) {
+            self.publish(&state);
+        }
+    }
+
     /// Notes that no new requests are taken any more.
     pub fn drain(&self, now: SystemTime) {
         let mut state = self.lock();

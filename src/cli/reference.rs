@@ -7,7 +7,8 @@ use std::fmt::Write;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use super::environment::{flag, variable};
-use super::serve::settings::SETTINGS;
+use super::gateway::settings::GATEWAY_SETTINGS;
+use super::serve::settings::{SERVE_ALONE, SETTINGS, ServeSetting};
 use super::{Cli, Exit};
 use crate::server::traces::settings::{TRACE_VARIABLES, TraceVariable};
 use crate::status::condition_type::{CONDITION_TYPES, ConditionReason, ConditionType};
@@ -40,26 +41,27 @@ fn settings() -> String {
     line(&mut page, "| flag of `serve` | variable | key | default | values | what |");
     line(&mut page, "| --- | --- | --- | --- | --- | --- |");
     for setting in SETTINGS {
-        let default = match setting.default {
-            _ if setting.is_switch() => "`false`".to_owned(),
-            Some(default) => format!("`{default}`"),
-            None => "not set".to_owned(),
-        };
-        let cells = [
-            format!("`--{}`", setting.flag),
-            format!("`{}`", variable(setting.flag)),
-            format!("`{}`", setting.key()),
-            default,
-            setting.kind.range(),
-            setting.text.to_owned(),
-        ];
-        row(&mut page, &cells);
+        setting_row(&mut page, setting);
     }
     line(
         &mut page,
         "\nTimes have a unit, `ms`, `s`, `m`, `h` or `d`; sizes `B`, `KiB`, `MiB`, `GiB` or `TiB`; both are whole numbers. Host \
          names are not resolved in addresses to listen on.",
     );
+    line(&mut page, "\n## The gateway\n");
+    let alone: Vec<_> = SERVE_ALONE.iter().map(|flag| format!("`--{flag}`")).collect();
+    line(
+        &mut page,
+        &format!(
+            "`gateway` has these settings, and those of the server but {}: with the same variables, keys, defaults and meaning.\n",
+            alone.join(" and ")
+        ),
+    );
+    line(&mut page, "| flag of `gateway` | variable | key | default | values | what |");
+    line(&mut page, "| --- | --- | --- | --- | --- | --- |");
+    for setting in GATEWAY_SETTINGS {
+        setting_row(&mut page, setting);
+    }
     line(
         &mut page,
         "\n## Traces\n\nThe standard variables of OpenTelemetry, for `serve`; there are no flags and no keys for them. Those that begin \
@@ -77,13 +79,32 @@ fn settings() -> String {
     let mut command = Cli::command();
     command.build();
     let mut flags = Vec::new();
-    for verb in command.get_subcommands().filter(|verb| !matches!(verb.get_name(), "serve" | "help")) {
+    for verb in
+        command.get_subcommands().filter(|verb| !matches!(verb.get_name(), "serve" | "gateway" | "help"))
+    {
         flags_of(&mut flags, verb, verb.get_name());
     }
     for VerbFlag { cells: [flag, variable, default, what], verbs } in flags {
         row(&mut page, &[flag, verbs.join(", "), variable, default, what]);
     }
     page
+}
+
+fn setting_row(page: &mut String, setting: &ServeSetting) {
+    let default = match setting.default {
+        _ if setting.is_switch() => "`false`".to_owned(),
+        Some(default) => format!("`{default}`"),
+        None => "not set".to_owned(),
+    };
+    let cells = [
+        format!("`--{}`", setting.flag),
+        format!("`{}`", variable(setting.flag)),
+        format!("`{}`", setting.key()),
+        default,
+        setting.kind.range(),
+        setting.text.to_owned(),
+    ];
+    row(page, &cells);
 }
 
 /// A flag with the verbs that have it with the same meaning.

@@ -16,8 +16,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use self::settings::{ALL, BLOCKING, DENIED, JSON, SETTINGS, ServeSetting};
-use super::joined;
+use self::settings::{ALL, BLOCKING, DENIED, JSON, ServeSetting, ServerVerb};
 use super::output::{bad, print, print_error};
 use super::value::switch;
 use super::{Exit, report};
@@ -27,6 +26,7 @@ use crate::rpc::decision_line::LoggedDecisions;
 use crate::server::access::AccessError;
 use crate::server::app::{App, AppError};
 use crate::server::config::{AuditSettings, Config, PeerLimits, ServerSettings};
+use crate::server::gateway::settings::GatewaySettings;
 use crate::server::listen::ListenAddr;
 use crate::server::log::{Log, log_panics};
 use crate::server::memory;
@@ -43,7 +43,7 @@ use crate::server::traces::settings::TraceSettings;
 pub(super) mod config_file;
 pub(super) mod settings;
 
-/// What `serve` is told; the flags are the rows of [`SETTINGS`].
+/// What a server is told, whatever it serves; the flags are the rows of [`settings::SETTINGS`].
 #[derive(Debug)]
 pub(super) struct ServeArgs {
     /// The configuration file.
@@ -70,8 +70,6 @@ pub(super) struct ServeArgs {
     audit_denials_per_second: u32,
     set_aside_broken_audit: bool,
     audit_jsonl: Option<PathBuf>,
-    audit_forward: Option<String>,
-    audit_forward_password_file: Option<PathBuf>,
     allow_outside_links: bool,
     start_from_last_good: bool,
     shadow: Option<PathBuf>,
@@ -85,14 +83,7 @@ pub(super) struct ServeArgs {
 
 impl Args for ServeArgs {
     fn augment_args(command: Command) -> Command {
-        let file = Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(ValueParser::path_buf());
-        let print = Arg::new(PRINT_CONFIG).long(PRINT_CONFIG).action(ArgAction::SetTrue);
-        command
-            .about("Serve decisions over gRPC")
-            .long_about(ABOUT)
-            .arg(file.help("Read settings from this YAML file"))
-            .arg(print.value_parser(switch).help("Print each setting and where it comes from, and exit"))
-            .args(SETTINGS.iter().map(ServeSetting::arg))
+        with_settings(command.about("Serve decisions over gRPC").long_about(ABOUT), ServerVerb::Serve)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -102,7 +93,7 @@ impl Args for ServeArgs {
 
 impl FromArgMatches for ServeArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Self::take(&mut GivenFlags(matches.clone()))
+        Self::take(&mut GivenFlags(matches.clone()), ServerVerb::Serve)
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -111,9 +102,19 @@ impl FromArgMatches for ServeArgs {
     }
 }
 
+/// The flags of a verb that runs a server.
+pub(super) fn with_settings(command: Command, verb: ServerVerb) -> Command {
+    let file = Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(ValueParser::path_buf());
+    let print = Arg::new(PRINT_CONFIG).long(PRINT_CONFIG).action(ArgAction::SetTrue);
+    command
+        .arg(file.help("Read settings from this YAML file"))
+        .arg(print.value_parser(switch).help("Print each setting and where it comes from, and exit"))
+        .args(verb.settings().into_iter().map(ServeSetting::arg))
+}
+
 impl ServeArgs {
-    /// Each setting, once.
-    fn take(given: &mut GivenFlags) -> Result<Self, clap::Error> {
+    /// Each setting that the verb shares with others, once.
+    pub(super) fn take(given: &mut GivenFlags, verb: ServerVerb) -> Result<Self, clap::Error> {
         Ok(Self {
             config: given.optional(CONFIG)?,
             print_config: given.value(PRINT_CONFIG)?,
@@ -140,8 +141,6 @@ impl ServeArgs {
             audit_denials_per_second: given.count("audit-denials-per-second")?,
             set_aside_broken_audit: given.value("set-aside-broken-audit")?,
             audit_jsonl: given.optional("audit-jsonl")?,
-            audit_forward: given.optional("audit-forward")?,
-            audit_forward_password_file: given.optional("audit-forward-password-file")?,
             allow_outside_links: given.value("allow-outside-links")?,
             start_from_last_good: given.value("start-from-last-good")?,
             shadow: given.optional("shadow")?,
@@ -153,7 +152,10 @@ impl ServeArgs {
             },
             limits: PeerLimits {
                 max_calls: given.count("max-calls")?,
-                max_streams: given.count("max-streams")?,
+                max_streams: match verb {
+                    ServerVerb::Serve => given.count("max-streams")?,
+                    ServerVerb::Gateway => PeerLimits::default().max_streams,
+                },
                 max_bytes_in_flight: given.count("max-bytes-in-flight")?,
                 max_connections: given.count("max-connections")?,
                 request_timeout: given.value("request-timeout")?,
@@ -168,30 +170,33 @@ impl ServeArgs {
 }
 
 /// What was given, taken out by flag.
-struct GivenFlags(ArgMatches);
+pub(super) struct GivenFlags(pub(super) ArgMatches);
 
 impl GivenFlags {
-    fn optional<T: Any + Clone + Send + Sync>(&mut self, flag: &str) -> Result<Option<T>, clap::Error> {
+    pub(super) fn optional<T: Any + Clone + Send + Sync>(
+        &mut self,
+        flag: &str,
+    ) -> Result<Option<T>, clap::Error> {
         let wrong = |error| clap::Error::raw(ErrorKind::InvalidValue, format!("--{flag}: {error}\n"));
         self.0.try_remove_one(flag).map_err(wrong)
     }
 
     /// Of a setting that has a default.
-    fn value<T: Any + Clone + Send + Sync>(&mut self, flag: &str) -> Result<T, clap::Error> {
+    pub(super) fn value<T: Any + Clone + Send + Sync>(&mut self, flag: &str) -> Result<T, clap::Error> {
         let missing =
             || clap::Error::raw(ErrorKind::MissingRequiredArgument, format!("--{flag} has no value\n"));
         self.optional(flag)?.ok_or_else(missing)
     }
 
     /// All values of a setting that takes several.
-    fn values<T: Any + Clone + Send + Sync>(&mut self, flag: &str) -> Result<Vec<T>, clap::Error> {
+    pub(super) fn values<T: Any + Clone + Send + Sync>(&mut self, flag: &str) -> Result<Vec<T>, clap::Error> {
         let wrong = |error| clap::Error::raw(ErrorKind::InvalidValue, format!("--{flag}: {error}\n"));
         let values = self.0.try_remove_many(flag).map_err(wrong)?;
         Ok(values.map(Iterator::collect).unwrap_or_default())
     }
 
     /// A number in the width that it is used with.
-    fn count<T: TryFrom<u64>>(&mut self, flag: &str) -> Result<T, clap::Error> {
+    pub(super) fn count<T: TryFrom<u64>>(&mut self, flag: &str) -> Result<T, clap::Error> {
         let wide = || clap::Error::raw(ErrorKind::InvalidValue, format!("--{flag} is too large\n"));
         T::try_from(self.value::<u64>(flag)?).map_err(|_| wide())
     }
@@ -206,12 +211,17 @@ const ABOUT: &str = "Serve decisions over gRPC\n\n\
     this order. With OTEL_EXPORTER_OTLP_ENDPOINT in the environment spans are sent there (OTLP over gRPC), \
     by the standard variables of OpenTelemetry.";
 
-/// Runs the verb until the process is told to stop. `settings` are those that count, for the log, and
-/// `warnings` what is wrong with the environment.
+/// Runs a server until the process is told to stop: a gateway, or decisions over gRPC. `settings` are those that count, for the
+/// log, and `warnings` what is wrong with the environment.
 ///
 /// # Errors
 /// If the server cannot start.
-pub(super) fn run(args: ServeArgs, settings: &str, warnings: &[String]) -> anyhow::Result<Exit> {
+pub(super) fn run(
+    args: ServeArgs,
+    gateway: Option<GatewaySettings>,
+    settings: &str,
+    warnings: &[String],
+) -> anyhow::Result<Exit> {
     memory::keep_little();
     let log = Log::to_stderr().context("could not start the log")?;
     let process = ProcessCounters { log_lines_dropped: log.dropped(), ..ProcessCounters::default() };
@@ -222,7 +232,7 @@ pub(super) fn run(args: ServeArgs, settings: &str, warnings: &[String]) -> anyho
         warn!(warning, "environment");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let exit = runtime.block_on(start(args, &log, process));
+    let exit = runtime.block_on(start(args, gateway, &log, process));
     // What still runs on it was abandoned, or waits for a disk: it ends with the process.
     runtime.shutdown_background();
     log.flush(LAST_LINES);
@@ -246,7 +256,12 @@ fn log_to(log: &Log, as_json: bool, filter: Option<&str>) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::Result<Exit> {
+async fn start(
+    args: ServeArgs,
+    gateway: Option<GatewaySettings>,
+    log: &Log,
+    process: ProcessCounters,
+) -> anyhow::Result<Exit> {
     let ServeArgs {
         config: _,
         print_config: _,
@@ -270,8 +285,6 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         audit_denials_per_second,
         set_aside_broken_audit,
         audit_jsonl,
-        audit_forward,
-        audit_forward_password_file,
         allow_outside_links,
         start_from_last_good,
         shadow,
@@ -291,7 +304,6 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
         shutdown_within(shutdown_timeout, roster.clone(), log.clone()).context("could not catch signals")?;
     let jsonl = audit_jsonl
         .map(|path| if path.as_os_str() == "-" { JsonlTarget::Stdout } else { JsonlTarget::File(path) });
-    let forward = audit_forward.map(|url| joined::target(&url, audit_forward_password_file)).transpose()?;
     let lines_on_stdout = jsonl.as_ref().is_some_and(JsonlTarget::is_stdout);
     let settings = ServerSettings {
         server: Config {
@@ -325,11 +337,11 @@ async fn start(args: ServeArgs, log: &Log, process: ProcessCounters) -> anyhow::
             denials_per_second: audit_denials_per_second,
             set_aside_broken: set_aside_broken_audit,
             jsonl,
-            forward,
         },
         process,
         service_manager: service_manager(),
         roster,
+        gateway,
     };
     tokio::pin!(shutdown);
     let started = tokio::select! {
@@ -403,10 +415,15 @@ fn tls_files(
 /// Says that questions are answered from now on: the addresses are bound, so a call that comes at once
 /// waits for its answer. On standard output, or on standard error if the former carries audit lines.
 fn announce(app: &App, log: &Log, lines_on_stdout: bool) {
-    let grpc: Vec<_> = app.grpc_addresses().iter().map(|address| format!("grpc={address}")).collect();
-    let (grpc, admin) = (grpc.join(" "), app.admin_addr());
+    let (name, urls) = match app.gateway_urls() {
+        None => ("grpc", String::new()),
+        Some((public, upstream)) => ("http", format!(" public={public} upstream={upstream}")),
+    };
+    let addresses: Vec<_> = app.addresses().iter().map(|address| format!("{name}={address}")).collect();
+    let (addresses, admin) = (addresses.join(" "), app.admin_addr());
     let (digest, audiences) = app.policy();
-    let ready = format!("scopeward ready: {grpc} admin={admin} digest={digest} audiences={audiences}\n");
+    let ready =
+        format!("scopeward ready: {addresses}{urls} admin={admin} digest={digest} audiences={audiences}\n");
     if lines_on_stdout {
         log.print(&ready);
     } else if let Err(error) = print(&ready) {
@@ -448,7 +465,7 @@ mod tests {
     fn defaults() -> (ServeArgs, GivenFlags) {
         let command = ServeArgs::augment_args(Command::new("serve"));
         let mut given = GivenFlags(command.try_get_matches_from(["serve"]).unwrap());
-        (ServeArgs::take(&mut given).unwrap(), given)
+        (ServeArgs::take(&mut given, ServerVerb::Serve).unwrap(), given)
     }
 
     #[test]
@@ -481,6 +498,7 @@ mod tests {
             process: _,
             service_manager: _,
             roster: _,
+            gateway: _,
         } = ServerSettings::default();
         assert_eq!(args.listen, server.listen);
         assert_eq!((args.listen_unix_mode, args.admin_listen), (server.listen_unix_mode, admin_listen));

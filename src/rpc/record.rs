@@ -5,12 +5,14 @@
 //! happens here too, and only when it is asked for.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderName};
 use prost_types::Timestamp;
 
-use crate::audit::{AppendReply, Appending, AuditError, EncodedEvent, MAX_CLIENT_BYTES, cut_client};
+use crate::audit::{EncodedEvent, MAX_CLIENT_BYTES, cut_client};
 use crate::budget::Permit;
 use crate::call;
 use crate::decision::{Answer, MAX_SCOPES, Reason};
@@ -19,7 +21,6 @@ use crate::rpc::caller::{CallOrigin, CallerIdentity, PeerAddress};
 use crate::rpc::convert;
 use crate::rpc::count::DecidingMethod;
 use crate::rpc::encode::{FieldWriter, WireMessage};
-use crate::rpc::error::RpcError;
 use crate::rpc::trace_parent::TraceParent;
 use crate::rpc::v1;
 use crate::rpc::wire_id::WireId;
@@ -37,36 +38,8 @@ pub trait Recorder: fmt::Debug + Send + Sync {
 
     /// Takes over what it needs of an answer that is about to be given, in the room that was reserved for it.
     ///
-    /// If the answer may leave only once its record is durable, it makes a reply, which it tells when that is so. If it is told of a
-    /// failure there is no answer.
-    fn record(
-        &self,
-        kind: RecordKind,
-        record: AnsweredCall<'_>,
-        room: Room,
-        reply: &mut dyn FnMut() -> AppendReply,
-    );
-}
-
-/// How answers wait for their records.
-pub trait RecordWait {
-    /// What says that an answer waits, and for which record.
-    type Waiting;
-
-    /// A reply for one more record.
-    fn expect(&self) -> (AppendReply, Self::Waiting);
-}
-
-/// Each answer waits by itself.
-#[derive(Clone, Copy, Debug)]
-pub struct WaitAlone;
-
-impl RecordWait for WaitAlone {
-    type Waiting = Appending;
-
-    fn expect(&self) -> (AppendReply, Appending) {
-        AppendReply::future()
-    }
+    /// Returns what the answer has to wait for, or `None` if it may leave at once. If that fails there is no answer.
+    fn record(&self, kind: RecordKind, record: AnsweredCall<'_>, room: Room) -> Option<Durable>;
 }
 
 /// Room for one record, given back when it is dropped. Empty where nothing waits for records.
@@ -92,11 +65,13 @@ impl From<Permit> for Room {
 #[error("too many records wait to be written")]
 pub struct NoRoom;
 
-/// The error of an answer whose record could not be made durable. Why is for the log alone.
-pub fn not_durable(error: &AuditError) -> RpcError {
-    tracing::debug!(%error, "answer withheld, its audit record is not durable");
-    RpcError::AuditNotDurable
-}
+/// Completes when a record is durable, or cannot be made so.
+pub type Durable = Pin<Box<dyn Future<Output = Result<(), NotDurable>> + Send>>;
+
+/// A record could not be made durable. Why is for the log, and the recorder has written it there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the record could not be made durable")]
+pub struct NotDurable;
 
 /// What an audit record tells.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -170,7 +145,7 @@ impl AnsweredCall<'_> {
             event_id: WireId::now(),
             is_cut: cut.is_some(),
             client: cut.as_ref().or(self.client),
-            peer: self.call.peer(),
+            peer: self.call.peer().map(|peer| peer.to_string()).unwrap_or_default(),
             trace_id: self.call.trace_id(),
             attempt: self.call.attempt(),
         };
@@ -195,7 +170,7 @@ struct AnsweredEvent<'e> {
     /// The client, of which text was cut if `is_cut` says so.
     client: Option<&'e ClientRef<'e>>,
     is_cut: bool,
-    peer: Option<PeerAddress>,
+    peer: String,
     trace_id: &'e str,
     attempt: u32,
 }
@@ -246,9 +221,7 @@ impl WireMessage for AnsweredEvent<'_> {
         fields.number(15, convert::reason(answer.reason) as u64);
         fields.message(16, policy);
         fields.message(18, call.origin);
-        if let Some(peer) = peer {
-            fields.text(19, |text| peer.append_to(text));
-        }
+        fields.bytes(19, peer.as_bytes());
         fields.bytes(20, trace_id.as_bytes());
         fields.number(21, (*attempt).into());
         fields.number(22, (*is_cut).into());

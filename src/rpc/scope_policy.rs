@@ -14,7 +14,6 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
 
 use crate::audience::MAX_AUDIENCE_BYTES;
-use crate::audit::Appending;
 use crate::budget::Budget;
 use crate::call;
 use crate::decision::authorize::AuthorizeQuestion;
@@ -35,9 +34,7 @@ use crate::rpc::limits::{
 };
 use crate::rpc::page;
 use crate::rpc::received::{Readable, Received};
-use crate::rpc::record::{
-    AnsweredCall, CallFacts, RecordKind, RecordWait, Recorder, Room, WaitAlone, not_durable,
-};
+use crate::rpc::record::{AnsweredCall, CallFacts, Durable, RecordKind, Recorder, Room};
 use crate::rpc::shadow::Shadow;
 use crate::rpc::v1;
 use crate::rpc::v1::scope_policy_service_server::{ScopePolicyService, ScopePolicyServiceServer};
@@ -149,35 +146,28 @@ impl ScopePolicy {
         recorder.reserve(bytes).map_err(|_| RpcError::AuditQueueFull)
     }
 
-    /// Tells everybody of an answer who is told of each. Returns what the answer has to wait for, if it has to.
-    fn decided<W: RecordWait>(&self, answered: AnsweredCall<'_>, room: Room, wait: &W) -> Option<W::Waiting> {
+    /// Tells everybody of an answer who is told of each. Returns what the answer has to wait for.
+    fn decided(&self, answered: AnsweredCall<'_>, room: Room) -> Option<Durable> {
         self.counts.decided(answered.method, answered.answer);
         if let Some(notes) = &answered.call.origin.notes {
             notes.decided(&answered);
         }
         self.logged.log(&answered);
         let kind = RecordKind::of(answered.answer)?;
-        let mut waiting = None;
-        let mut reply = || {
-            let (reply, expected) = wait.expect();
-            waiting = Some(expected);
-            reply
-        };
-        self.recorder.as_ref()?.record(kind, answered, room, &mut reply);
-        waiting
+        self.recorder.as_ref()?.record(kind, answered, room)
     }
 
     /// Decides a request whose message has so many bytes. `near`: an audience that it may well name. `path` leads to the question inside of the message, for errors;
-    /// `wait` is how the answer waits for its record; `respond` makes it into what is sent.
-    fn decide<'q, R: DecidingRequest, W: RecordWait, T>(
+    /// `respond` makes the answer into what is sent.
+    fn decide<'q, R: DecidingRequest, T>(
         &self,
         (request, question): (&'q R, &R::Question<'q>),
         bytes: usize,
         (policy, near): (&'q Arc<Active>, Option<&'q AudiencePolicy>),
         (method, call, decision_id): (DecidingMethod, CallFacts<'_>, &WireId),
         path: impl FnOnce() -> String,
-        (wait, respond): (&W, impl FnOnce(&Answer<'q>, &Active, &WireId) -> T),
-    ) -> Result<Answered<T, W::Waiting>, RpcError> {
+        respond: impl FnOnce(&Answer<'q>, &Active, &WireId) -> T,
+    ) -> Result<Answered<T>, RpcError> {
         let AskedTexts { audiences, client, scope, registered_scope, correlation_id } = request.asked();
         check_limits(audiences, correlation_id).map_err(|error| convert::limit_error(&error, &path()))?;
         let room = self.reserve(bytes)?;
@@ -200,8 +190,8 @@ impl ScopePolicy {
             decision_id,
             call,
         };
-        let waiting = self.decided(answered, room, wait);
-        Ok(Answered { response: respond(&answer, policy, decision_id), waiting })
+        let durable = self.decided(answered, room);
+        Ok(Answered { response: respond(&answer, policy, decision_id), durable })
     }
 
     /// Decides a check of a batch.
@@ -213,38 +203,37 @@ impl ScopePolicy {
         policy: (&'q Arc<Active>, Option<&'q AudiencePolicy>),
         of: (DecidingMethod, CallFacts<'_>, &WireId),
         respond: impl FnOnce(&Answer<'q>, &Active, &WireId) -> T,
-    ) -> Result<Answered<T, Appending>, RpcError> {
+    ) -> Result<Answered<T>, RpcError> {
         // Unknown fields, which are not among these bytes, cost an item nothing.
         if bytes > MAX_MESSAGE_BYTES {
             let (field, limit) = (format!("checks[{at}]"), MAX_MESSAGE_BYTES);
             return Err(RpcError::OverLimit { field, unit: "bytes", limit, actual: bytes });
         }
         let path = || format!("checks[{at}].");
-        self.decide((check, question), bytes, policy, of, path, (&WaitAlone, respond))
+        self.decide((check, question), bytes, policy, of, path, respond)
     }
 }
 
 /// The calls that decide, as the generated service and [`ScopePolicy::answer`] take them.
 impl ScopePolicy {
     /// Answers a call from the bytes of its message, as the generated service would: the one message of an answer, with its length
-    /// prefix. `wait` is how it waits for its record, unless it is decided elsewhere or a batch.
-    pub fn answer<'c, W: RecordWait>(
+    /// prefix.
+    pub fn answer<'c>(
         &'c self,
         method: DecidingMethod,
         head: &'c CallHead,
         message: Bytes,
-        wait: &W,
-    ) -> Answering<'c, Bytes, W::Waiting> {
+    ) -> Answering<'c, Bytes> {
         match method {
             DecidingMethod::Expand => {
                 let received = Received::<v1::ExpandRegistrationScopesRequest>::from(message);
-                self.call(method, head, received, wait, |answer, policy, decision_id| {
+                self.call(method, head, received, |answer, policy, decision_id| {
                     EncodedExpand::new(answer, policy, decision_id).framed()
                 })
             }
             DecidingMethod::Check => {
                 let received = Received::<v1::CheckAuthorizeScopesRequest>::from(message);
-                self.call(method, head, received, wait, |answer, policy, decision_id| {
+                self.call(method, head, received, |answer, policy, decision_id| {
                     EncodedCheck::new(answer, policy, decision_id).framed()
                 })
             }
@@ -255,17 +244,15 @@ impl ScopePolicy {
     }
 
     /// Answers a call of one question. `respond` makes the answer into what is sent.
-    fn call<'c, M, W, T>(
+    fn call<'c, M, T>(
         &'c self,
         method: DecidingMethod,
         head: &'c CallHead,
         received: Received<M>,
-        wait: &W,
         respond: impl Fn(&Answer<'_>, &Active, &WireId) -> T + Copy + Send + 'static,
-    ) -> Answering<'c, T, W::Waiting>
+    ) -> Answering<'c, T>
     where
         M: Readable + 'static,
-        W: RecordWait,
         for<'r> M::Borrowed<'r>: DecidingRequest,
         T: Send + 'static,
     {
@@ -276,15 +263,12 @@ impl ScopePolicy {
                     return Ok(None);
                 }
                 let of = (method, head.call(), &WireId::now());
-                let asked = (&request, &question);
-                self.decide(asked, bytes, (policy, None), of, String::new, (wait, respond)).map(Some)
+                self.decide((&request, &question), bytes, (policy, None), of, String::new, respond).map(Some)
             })
         });
         match answered {
-            Ok(Some(Answered { response, waiting: None })) => Answering::Done(Ok(response)),
-            Ok(Some(Answered { response, waiting: Some(waiting) })) => {
-                Answering::Recording(response, waiting)
-            }
+            Ok(Some(Answered { response, durable: None })) => Answering::Done(Ok(response)),
+            Ok(Some(answered)) => Answering::Waiting(Box::pin(answered.wait())),
             Ok(None) => Answering::Waiting(Box::pin(async move {
                 let head = head.clone();
                 let decide = move |service: &Self| {
@@ -292,7 +276,7 @@ impl ScopePolicy {
                     service.with_policy(&head.origin, |policy| {
                         let (asked, of) =
                             ((&request, &request.question()), (method, head.call(), &WireId::now()));
-                        service.decide(asked, bytes, (policy, None), of, String::new, (&WaitAlone, respond))
+                        service.decide(asked, bytes, (policy, None), of, String::new, respond)
                     })
                 };
                 self.elsewhere(decide).await?.wait().await
@@ -334,9 +318,9 @@ impl ScopePolicy {
                     let of = (DecidingMethod::BatchCheck, head.call(), &decision_id);
                     service.decide_item(at, asked, bytes, (&policy, None), of, convert::check_response)
                 };
-                self.elsewhere(decide).await.map(|Answered { response, waiting }| {
+                self.elsewhere(decide).await.map(|Answered { response, durable }| {
                     batch.push_response(response);
-                    waiting
+                    durable
                 })
             } else {
                 if lookups > left {
@@ -358,20 +342,19 @@ impl ScopePolicy {
                         answer.audiences.first().copied()
                     },
                 );
-                answered.map(|Answered { response: audience, waiting }| {
+                answered.map(|Answered { response: audience, durable }| {
                     near = audience;
-                    waiting
+                    durable
                 })
             };
             match answered {
-                Ok(waiting) => records.extend(waiting.map(|waiting| (at, waiting))),
+                Ok(durable) => records.extend(durable.map(|durable| (at, durable))),
                 Err(error) => batch.push_error(&error),
             }
         }
         let mut failed = Vec::new();
-        for (at, waiting) in records {
-            if let Err(error) = waiting.await {
-                not_durable(&error);
+        for (at, durable) in records {
+            if durable.await.is_err() {
                 failed.push(at);
             }
         }
@@ -388,9 +371,7 @@ impl ScopePolicyService for ScopePolicy {
     ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
         Ok(Response::new(
-            self.call(DecidingMethod::Expand, &head, request.into(), &WaitAlone, convert::expand_response)
-                .wait()
-                .await?,
+            self.call(DecidingMethod::Expand, &head, request.into(), convert::expand_response).wait().await?,
         ))
     }
 
@@ -400,9 +381,7 @@ impl ScopePolicyService for ScopePolicy {
     ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
         Ok(Response::new(
-            self.call(DecidingMethod::Check, &head, request.into(), &WaitAlone, convert::check_response)
-                .wait()
-                .await?,
+            self.call(DecidingMethod::Check, &head, request.into(), convert::check_response).wait().await?,
         ))
     }
 
@@ -456,37 +435,34 @@ impl CallHead {
 }
 
 /// An answer: most are there at once.
-pub enum Answering<'c, T, W> {
+pub enum Answering<'c, T> {
     /// It is there, or why there is none.
     Done(Result<T, RpcError>),
-    /// It is there, and may leave once its record is durable.
-    Recording(T, W),
-    /// It waits for the answers and records of a batch, or for a thread that decides large questions.
+    /// It waits for its record, for the answers of a batch, or for a thread that decides large questions.
     Waiting(Pin<Box<dyn Future<Output = Result<T, RpcError>> + Send + 'c>>),
 }
 
-impl<T> Answering<'_, T, Appending> {
+impl<T> Answering<'_, T> {
     async fn wait(self) -> Result<T, RpcError> {
         match self {
             Self::Done(answer) => answer,
-            Self::Recording(response, waiting) => Answered { response, waiting: Some(waiting) }.wait().await,
             Self::Waiting(answer) => answer.await,
         }
     }
 }
 
 /// A response, and what it has to wait for.
-struct Answered<T, W> {
+struct Answered<T> {
     response: T,
-    waiting: Option<W>,
+    durable: Option<Durable>,
 }
 
-impl<T> Answered<T, Appending> {
+impl<T> Answered<T> {
     /// The response once its record is durable. How long that may take is up to the deadline of the call.
     async fn wait(self) -> Result<T, RpcError> {
-        let Self { response, waiting } = self;
-        if let Some(waiting) = waiting {
-            waiting.await.map_err(|error| not_durable(&error))?;
+        let Self { response, durable } = self;
+        if let Some(durable) = durable {
+            durable.await.map_err(|_| RpcError::AuditNotDurable)?;
         }
         Ok(response)
     }
@@ -550,7 +526,6 @@ mod tests {
     use std::thread::{self, ThreadId};
 
     use super::*;
-    use crate::audit::AppendReply;
     use crate::rpc::record::NoRoom;
 
     /// Remembers where answers were recorded.
@@ -562,8 +537,9 @@ mod tests {
             Ok(Room::default())
         }
 
-        fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room, _: &mut dyn FnMut() -> AppendReply) {
+        fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
             self.0.lock().expect("no panic").push(thread::current().id());
+            None
         }
     }
 

@@ -104,6 +104,7 @@ pub(super) struct Connections {
     limit: usize,
     limit_of_peer: usize,
     first_frame_timeout: Duration,
+    first_frame_bytes: usize,
     handshake_timeout: Duration,
     pressure: Pressure,
     open: Arc<Mutex<OpenConnections>>,
@@ -126,12 +127,14 @@ struct Handle {
 
 impl Connections {
     /// None is open yet. What is open and what was refused is counted in `pressure`.
-    pub(super) fn new(limits: &PeerLimits, pressure: Pressure) -> Self {
+    /// A peer is silent until that many bytes of it are here.
+    pub(super) fn new(limits: &PeerLimits, first_frame_bytes: usize, pressure: Pressure) -> Self {
         let PeerLimits { max_connections: limit, first_frame_timeout, handshake_timeout, .. } = *limits;
         Self {
             limit,
             limit_of_peer: limit.div_ceil(2),
             first_frame_timeout,
+            first_frame_bytes,
             handshake_timeout,
             pressure,
             open: Arc::default(),
@@ -337,7 +340,7 @@ impl Connection {
             return Ok(());
         };
         first_frame.received += received;
-        if first_frame.received >= FIRST_FRAME_BYTES {
+        if first_frame.received >= self.entry.connections.first_frame_bytes {
             first_frame.done.store(true, Ordering::Release);
             self.first_frame = None;
         } else if first_frame.deadline.as_mut().poll(cx).is_ready() {
@@ -390,7 +393,7 @@ impl AsyncWrite for Connection {
 }
 
 /// The preface (RFC 9113 section 3.4) and the head of the SETTINGS frame that follows it (section 4.1).
-const FIRST_FRAME_BYTES: usize = 24 + 9;
+pub(super) const FIRST_FRAME_BYTES: usize = 24 + 9;
 const PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -412,7 +415,7 @@ mod tests {
     async fn one_address_has_at_most_half_of_the_connections_unless_it_is_loopback() {
         let limits = PeerLimits { max_connections: 4, ..PeerLimits::default() };
         let pressure = Pressure::new(&limits);
-        let connections = Connections::new(&limits, pressure.clone());
+        let connections = Connections::new(&limits, FIRST_FRAME_BYTES, pressure.clone());
         let first = admit(&connections, "192.0.2.1").await.expect("room");
         // The same address, as IPv6 has it.
         let _second = admit(&connections, "[::ffff:192.0.2.1]").await.expect("room");

@@ -13,10 +13,11 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::accept::Connections;
 use super::access::{AccessError, AccessFollower, Gate, Reach};
 use super::audit_health::{Show, log_start};
 use super::background::in_background;
@@ -24,29 +25,30 @@ use super::config::{AuditSettings, Config, ServerSettings};
 use super::console::Console;
 use super::console::served::Served;
 use super::credentials::CredentialsTask;
-use super::forward::ForwardPart;
+use super::gateway::settings::{BaseUrl, GatewaySettings};
+use super::gateway::{self, Gateway, GatewayError, GatewayParts};
 use super::lifecycle::Lifecycle;
 use super::listen::{ListenAddr, Listeners};
-use super::metrics::{AuditFigures, Metrics, commit_histogram};
+use super::metrics::{AnswerCounts, Metrics, commit_histogram};
 use super::pressure::Pressure;
 use super::recorder::AuditRecorder;
 use super::reload::{self, Reloader, StartError};
 use super::service_manager::{Liveness, ServiceManager, ServiceManagerTask};
 use super::shadow::ShadowPart;
 use super::shutdown::{self, Stopped};
-use super::supervisor::{Abandoned, Part, PartEnd, Reporter, Roster, Supervisor};
+use super::supervisor::{Abandoned, Part, PartEnd, PartResult, Reporter, Roster, Supervisor};
 use super::task_request::TaskRequests;
 use super::tls::TlsError;
 use super::tls::follow::TlsFollower;
 use super::traces::Traces;
 use super::traces::export::SpanExport;
-use super::{ServerError, Services, admin, descriptors, run};
+use super::{Drained, Front, ServerError, Services, admin, descriptors, run};
 use crate::audit::jsonl::{Jsonl, JsonlOptions};
 use crate::audit::{AuditError, AuditLog, AuditOptions};
+use crate::clients::Clients;
 use crate::escape::shown;
 use crate::rpc::audit::Audit;
 use crate::rpc::count::DecisionCounts;
-use crate::rpc::decision_line::LoggedDecisions;
 use crate::rpc::policy_status::{PolicyStatus, StatusMessages};
 use crate::rpc::scope_policy::ScopePolicy;
 use crate::rpc::shadow::{Shadow, ShadowCounts};
@@ -83,6 +85,9 @@ pub enum AppError {
     /// The access file cannot be used.
     #[error("could not use the access file: {0}")]
     Access(#[from] AccessError),
+    /// The gateway cannot start.
+    #[error("could not start the gateway: {0}")]
+    Gateway(#[from] GatewayError),
     /// Spans cannot be sent.
     #[error("could not use the files of TLS for traces: {0}")]
     Traces(TlsError),
@@ -128,16 +133,17 @@ pub struct App {
     service_manager: Option<ServiceManager>,
     rereads: TaskRequests,
     credentials_interval: Duration,
-    access: Option<(AccessFollower, Gate)>,
+    access: Option<AccessFollower>,
+    gate: Gate,
     log: AuditLog,
-    recorder: AuditRecorder,
     decisions: DecisionCounts,
-    log_decisions: LoggedDecisions,
+    policy: ScopePolicy,
+    /// Serves instead of gRPC, if there is one.
+    gateway: Option<Arc<Gateway>>,
     shadow: Option<ShadowPart>,
     spans: Option<(Traces, SpanExport)>,
     /// Opened already, so that what is wrong with it stops the start.
     lines: Option<(Jsonl, JsonlOptions)>,
-    forward: Option<ForwardPart>,
     roster: Roster,
 }
 
@@ -179,7 +185,10 @@ impl App {
             process,
             service_manager,
             roster,
+            gateway,
         } = settings;
+        // A client of a gateway may be a browser, which speaks either.
+        config.offers_http1 = gateway.is_some();
         // Caught before anybody is told that there is a server: uncaught, it would end the process.
         let hangup = signal(SignalKind::hangup()).map_err(AppError::Signal)?;
         // Before anything is opened: connections must not take the descriptors that files need.
@@ -204,15 +213,7 @@ impl App {
             start_from_last_good,
             SystemTime::now(),
         ));
-        let AuditSettings {
-            mode,
-            retention,
-            max_bytes,
-            denials_per_second,
-            set_aside_broken,
-            jsonl,
-            forward,
-        } = audit;
+        let AuditSettings { mode, retention, max_bytes, denials_per_second, set_aside_broken, jsonl } = audit;
         let commits = commit_histogram();
         let options = AuditOptions {
             max_age: retention,
@@ -231,7 +232,6 @@ impl App {
         let log = blocking("opening the audit log", move || AuditLog::open(options)).await??;
         *opened = Some(log.clone());
         log_start(&log);
-        let forwarding = watch::Sender::default();
         let decisions = DecisionCounts::new(metrics_per_audience);
         let shadow_counts = ShadowCounts::default();
         let pressure = Pressure::new(&config.limits);
@@ -246,11 +246,15 @@ impl App {
         };
         let metrics = Metrics::new(
             Arc::clone(&tracker),
-            AuditFigures { log: log.clone(), commits, forward: forwarding.subscribe() },
+            &log,
+            commits,
             process,
             &pressure,
-            &decisions,
-            &shadow_counts,
+            &AnswerCounts {
+                decisions: decisions.clone(),
+                shadow: shadow_counts.clone(),
+                is_gateway: gateway.is_some(),
+            },
         );
         let lines = match jsonl {
             None => None,
@@ -268,7 +272,6 @@ impl App {
                 Some((opened.map_err(AppError::Lines)?, options))
             }
         };
-        let forward = forward.map(|target| ForwardPart { log: log.clone(), target, status: forwarding });
         let recorder = AuditRecorder::new(log.clone(), mode);
         let rereads = TaskRequests::default();
         let shadow = shadow.map(|policies| {
@@ -293,7 +296,8 @@ impl App {
         let is_remote = listeners.addresses().iter().any(is_remote);
         let access = match access_file {
             None => {
-                if is_remote {
+                // Everybody who has a browser is a client of a gateway.
+                if is_remote && gateway.is_none() {
                     warn!(
                         "everybody who reaches the server may call everything; name who may with --access-file"
                     );
@@ -320,6 +324,8 @@ impl App {
                 Some(blocking("reading the access file", read).await??)
             }
         };
+        let (access, gate) = access
+            .map_or_else(|| (None, Gate::open(metrics.callers())), |(access, gate)| (Some(access), gate));
         let current = Current::default();
         let hints = Hints::new(debounce, rescan_interval);
         let mut reloader = Reloader::new(
@@ -333,7 +339,7 @@ impl App {
                 let recorder = recorder.clone();
                 Box::new(move |change| recorder.policy_change(change))
             },
-            state_dir,
+            state_dir.clone(),
             start_from_last_good,
         );
         let served = has_console.then(Served::default);
@@ -350,6 +356,34 @@ impl App {
         })
         .await
         .map_err(|error| AppError::Start { step: "watching the policy", how: error.to_string() })?;
+        let policy = ScopePolicy::new(Arc::clone(&current))
+            .with_recorder(Arc::new(recorder))
+            .with_counts(decisions.clone())
+            .with_logged(log_decisions)
+            .with_shadow(shadow.as_ref().map(|part| part.shadow.clone()))
+            .with_large_questions(metrics.pressure().large_questions());
+        let gateway = match gateway {
+            None => None,
+            Some(settings) => {
+                let public_url =
+                    gateway::public_url(&settings, &listeners.addresses(), config.tls.is_some())?;
+                let (upstream, folder) = (settings.upstream.to_string(), state_dir.clone());
+                let open = move || Clients::open(&folder, &upstream, settings.max_clients);
+                let clients =
+                    blocking("opening the record of clients", open).await?.map_err(GatewayError::from)?;
+                metrics.gateway().follow(&clients);
+                let parts = GatewayParts {
+                    limits: config.limits.clone(),
+                    pressure: metrics.pressure().clone(),
+                    gate: gate.clone(),
+                    policy: policy.clone(),
+                    current: Arc::clone(&current),
+                    clients,
+                    counts: metrics.gateway().clone(),
+                };
+                Some(Arc::new(start_gateway(settings, &public_url, parts, &tracker).await?))
+            }
+        };
         Ok(Self {
             config,
             listeners,
@@ -367,22 +401,28 @@ impl App {
             rereads,
             credentials_interval,
             access,
+            gate,
             log,
-            recorder,
             decisions,
-            log_decisions,
+            policy,
+            gateway,
             shadow,
             spans,
             lines,
-            forward,
             roster,
         })
     }
 
-    /// The real addresses of the gRPC server.
+    /// The real addresses of the server, of gRPC or of the gateway.
     #[must_use]
-    pub fn grpc_addresses(&self) -> Vec<ListenAddr> {
+    pub fn addresses(&self) -> Vec<ListenAddr> {
         self.listeners.addresses()
+    }
+
+    /// What clients of the gateway see, and its upstream; `None` without a gateway.
+    #[must_use]
+    pub fn gateway_urls(&self) -> Option<(&str, &str)> {
+        self.gateway.as_ref().map(|gateway| (gateway.public_url(), gateway.upstream_url()))
     }
 
     /// The real address of the admin endpoint.
@@ -432,7 +472,7 @@ impl App {
             admin_addr,
             served,
             tracker,
-            current,
+            current: _,
             metrics,
             reloader,
             folders,
@@ -442,18 +482,16 @@ impl App {
             rereads,
             credentials_interval,
             access,
+            gate,
             log,
-            recorder,
             decisions,
-            log_decisions,
+            policy,
+            gateway,
             shadow,
             spans,
             lines,
-            forward,
             roster,
         } = self;
-        let (access, gate) = access
-            .map_or_else(|| (None, Gate::open(metrics.callers())), |(access, gate)| (Some(access), gate));
         let (traces, export) = spans.unzip();
         let reporter = Reporter::new(Arc::clone(&tracker), metrics.clone());
         let mut supervisor = Supervisor::new(reporter, roster);
@@ -468,14 +506,7 @@ impl App {
             .behind(gate)
             .traced_by(traces)
             .attended_for(&acceptors)
-            .with_scope_policy(
-                ScopePolicy::new(current)
-                    .with_recorder(Arc::new(recorder))
-                    .with_counts(decisions)
-                    .with_logged(log_decisions)
-                    .with_shadow(comparing.clone())
-                    .with_large_questions(metrics.pressure().large_questions()),
-            )
+            .with_scope_policy(policy)
             .with(AuditServiceServer::new(Audit::new(log.clone(), draining.clone())))
             .with(PolicyStatus::new(messages.clone(), draining.clone()).with_shadow(comparing).into_server());
 
@@ -492,7 +523,6 @@ impl App {
         let show = Show {
             log: log.clone(),
             lines: lines.as_ref().map(|(_, options)| options.health.subscribe()),
-            forward: forward.as_ref().map(|part| part.status.subscribe()),
             tracker: Arc::clone(&tracker),
         };
         supervisor.restarting_task(Part::AuditHealth, move |stop| {
@@ -520,12 +550,6 @@ impl App {
                 }
             });
         }
-        if let Some(part) = forward {
-            supervisor.restarting_thread(Part::AuditForward, move |stop| {
-                let part = part.clone();
-                move || part.run(&stop)
-            });
-        }
         supervisor.task(Part::Admin, |stop| {
             let serving = admin::serve(admin, messages, metrics.clone(), console, stop.cancelled_owned());
             async { serving.await.map_err(|error| error.to_string()) }
@@ -545,32 +569,84 @@ impl App {
             tracker: Arc::clone(&tracker),
             hangup,
             rereads: rereads.clone(),
-            liveness: Liveness { acceptors, admin: admin_addr },
+            liveness: Liveness { acceptors: acceptors.clone(), admin: admin_addr },
             shutdown_timeout: config.shutdown_timeout,
         };
         supervisor.task(Part::ServiceManager, |stop| async {
             service_manager.run(stop).await;
             Ok(())
         });
-        let rereads = rereads.listen();
-        let reload =
-            reload::task::Task { reloader, folders, hints, rereads, tracker, metrics: Some(metrics) };
+        let reload = reload::task::Task {
+            reloader,
+            folders,
+            hints,
+            rereads: rereads.listen(),
+            tracker: Arc::clone(&tracker),
+            metrics: Some(metrics.clone()),
+        };
         supervisor
             .task(Part::Reload, |stop| async { reload.run(stop).await.map_err(|error| error.to_string()) });
         if let Some(part) = shadow {
             supervisor.restarting_task(Part::Shadow, move |stop| part.clone().run(stop));
         }
-        supervisor.task(Part::Grpc, |stop| async {
-            let drained = run(config, services, listeners, stop.cancelled_owned()).await;
-            let cut = drained.map_err(|error| error.to_string())?.cut_calls;
-            if cut.is_empty() {
-                return Ok(());
+        let Some(gateway) = gateway else {
+            supervisor.task(Part::Grpc, |stop| async {
+                whole(run(config, services, listeners, stop.cancelled_owned()).await)
+            });
+            return supervisor;
+        };
+        let pressure = metrics.pressure().clone();
+        let serving = Arc::clone(&gateway);
+        let front = Front {
+            lifecycle: lifecycle.clone(),
+            connections: Connections::new(&config.limits, gateway::FIRST_BYTES, pressure.clone()),
+            acceptors,
+            serve: move |connection, stop| gateway::serve(connection, Arc::clone(&serving), stop),
+            in_flight: move || match pressure.calls() {
+                0 => Vec::new(),
+                count => vec![("requests".to_owned(), count)],
+            },
+        };
+        supervisor.task(Part::Gateway, |stop| async {
+            whole(front.run(config, listeners, stop.cancelled_owned()).await)
+        });
+        supervisor.restarting_task(Part::Upstream, move |stop| {
+            let (gateway, tracker, rereads) = (Arc::clone(&gateway), Arc::clone(&tracker), rereads.listen());
+            async move {
+                gateway.follow(&tracker, rereads, &stop).await;
+                Ok(())
             }
-            let calls: Vec<_> = cut.iter().map(|(path, count)| format!("{count} of {path}")).collect();
-            Err(format!("calls in flight were cut off: {}", calls.join(", ")))
         });
         supervisor
     }
+}
+
+/// Makes a gateway and reads the discovery document of its upstream. One that is down is waited for later; one that is not
+/// configured for this gateway stops the start.
+async fn start_gateway(
+    settings: GatewaySettings,
+    public_url: &BaseUrl,
+    parts: GatewayParts,
+    tracker: &StatusTracker,
+) -> Result<Gateway, GatewayError> {
+    let gateway = Gateway::new(settings, public_url, parts)?;
+    match gateway.discover().await {
+        Err(fault) if fault.is_configuration() => Err(fault.into()),
+        found => {
+            gateway.take_discovered(found, tracker, SystemTime::now());
+            Ok(gateway)
+        }
+    }
+}
+
+/// What a front that ended in order left undone.
+fn whole(drained: Result<Drained, ServerError>) -> PartResult {
+    let cut = drained.map_err(|error| error.to_string())?.cut_calls;
+    if cut.is_empty() {
+        return Ok(());
+    }
+    let calls: Vec<_> = cut.iter().map(|(path, count)| format!("{count} of {path}")).collect();
+    Err(format!("calls in flight were cut off: {}", calls.join(", ")))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::follow::LOOK_EVERY;
+use super::gateway::settings::GatewaySettings;
 use super::listen::ListenAddr;
 use super::metrics::ProcessCounters;
 use super::recorder::AuditMode;
@@ -15,7 +16,6 @@ use super::service_manager::ServiceManager;
 use super::supervisor::{Part, Roster};
 use super::tls::TlsFiles;
 use super::traces::settings::TraceSettings;
-use crate::audit::joined::JoinedTarget;
 use crate::audit::jsonl::JsonlTarget;
 use crate::rpc::decision_line::LoggedDecisions;
 use crate::rpc::limits::MAX_LARGE_QUESTIONS;
@@ -63,6 +63,8 @@ pub struct ServerSettings {
     pub service_manager: Option<ServiceManager>,
     /// The parts that run are listed here.
     pub roster: Roster,
+    /// If the server is a gateway, which does not serve gRPC. Default: it is none.
+    pub gateway: Option<GatewaySettings>,
 }
 
 impl Default for ServerSettings {
@@ -88,6 +90,7 @@ impl Default for ServerSettings {
             process: ProcessCounters::default(),
             service_manager: None,
             roster: Roster::default(),
+            gateway: None,
         }
     }
 }
@@ -107,8 +110,6 @@ pub struct AuditSettings {
     pub set_aside_broken: bool,
     /// Where records are also written as JSON lines. Default: nowhere.
     pub jsonl: Option<JsonlTarget>,
-    /// The joined store that records are copied to. Default: none.
-    pub forward: Option<JoinedTarget>,
 }
 
 impl Default for AuditSettings {
@@ -120,7 +121,6 @@ impl Default for AuditSettings {
             denials_per_second: 200,
             set_aside_broken: false,
             jsonl: None,
-            forward: None,
         }
     }
 }
@@ -134,6 +134,8 @@ pub struct Config {
     pub listen_unix_mode: u32,
     /// TLS on TCP addresses. Default: plaintext.
     pub tls: Option<TlsFiles>,
+    /// Whether TLS offers HTTP/1.1 too, which a gateway serves. Default false.
+    pub offers_http1: bool,
     /// Allows `listen` to be reachable from other machines although nothing is encrypted. Default false.
     pub insecure_allow_remote_plaintext: bool,
     /// How long a shutdown may take, over everything. What is left then is abandoned; calls in flight are
@@ -152,6 +154,7 @@ impl Default for Config {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 50551)).into()],
             listen_unix_mode: 0o660,
             tls: None,
+            offers_http1: false,
             insecure_allow_remote_plaintext: false,
             shutdown_timeout: Duration::from_secs(20),
             limits: PeerLimits::default(),

@@ -81,7 +81,8 @@ impl Listeners {
             return Err(ServerError::NoListener);
         }
         config.listen.iter().try_for_each(|address| require_loopback(address, config))?;
-        let tls = config.tls.as_ref().map(CurrentTls::load).transpose()?;
+        let tls =
+            config.tls.as_ref().map(|files| CurrentTls::load(files, config.offers_http1)).transpose()?;
         let mut all = Vec::with_capacity(config.listen.len());
         for address in &config.listen {
             let bound = BoundListener::bind(address, config.listen_unix_mode).await;

@@ -16,9 +16,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
 
 use super::access::count::CallerCounts;
+use super::gateway::count::GatewayCounts;
 use super::method::Service;
 use super::observe::CallCounts;
 use super::pressure::{ConnectionRefusal, Pressure};
@@ -27,7 +27,6 @@ use super::supervisor::{OnEnd, Part};
 use super::tls::TlsRole;
 use super::traces::count::SpanCounts;
 use crate::audit::AuditLog;
-use crate::audit::forward::ForwardStatus;
 use crate::policy::PolicySet;
 use crate::rpc::count::DecisionCounts;
 use crate::rpc::error::Overload;
@@ -78,15 +77,15 @@ pub struct ProcessCounters {
     pub spans: SpanCounts,
 }
 
-/// Where the figures of the audit come from.
-#[derive(Debug)]
-pub struct AuditFigures {
-    /// The log.
-    pub log: AuditLog,
-    /// Observed by the log itself.
-    pub commits: Histogram,
-    /// How forwarding stands.
-    pub forward: watch::Receiver<ForwardStatus>,
+/// What is counted of answers, wherever they are given.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerCounts {
+    /// Decisions.
+    pub decisions: DecisionCounts,
+    /// How the shadow policy decides otherwise.
+    pub shadow: ShadowCounts,
+    /// Whether a gateway counts what it is asked.
+    pub is_gateway: bool,
 }
 
 /// Everything that is counted. Cheap to clone; all clones count together.
@@ -105,6 +104,7 @@ pub struct Metrics {
     calls: CallCounts,
     callers: CallerCounts,
     decisions: DecisionCounts,
+    gateway: GatewayCounts,
 }
 
 impl fmt::Debug for Metrics {
@@ -114,16 +114,16 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Registers everything; `decisions` is counted by the service.
+    /// Registers everything; `commits` is observed by the audit log itself, `answers` by the service.
     pub fn new(
         tracker: Arc<StatusTracker>,
-        audit: AuditFigures,
+        log: &AuditLog,
+        commits: Histogram,
         process: ProcessCounters,
         pressure: &Pressure,
-        decisions: &DecisionCounts,
-        shadow: &ShadowCounts,
+        answers: &AnswerCounts,
     ) -> Self {
-        let AuditFigures { log, commits, forward } = audit;
+        let AnswerCounts { decisions, shadow, is_gateway } = answers;
         let ProcessCounters { log_lines_dropped, panics, spans } = process;
         let mut all = Registry::default();
         let calls = CallCounts::default();
@@ -144,6 +144,10 @@ impl Metrics {
         registry.register("build_info", "What was built: 1 for the version that runs", build);
         decisions.register(registry);
         shadow.register(registry);
+        let gateway = GatewayCounts::default();
+        if *is_gateway {
+            gateway.register(registry);
+        }
         let reloads: Family<Vec<(&'static str, &'static str)>, Counter> = Family::default();
         let result = |result: Reload| reloads.get_or_create(&vec![("result", result.as_str())]).clone();
         let (accepted, unchanged, rejected) =
@@ -198,7 +202,7 @@ impl Metrics {
             prometheus_client::registry::Unit::Seconds,
             commits,
         );
-        registry.register_collector(Box::new(AuditCollector(log, forward)));
+        registry.register_collector(Box::new(AuditCollector(log.clone())));
         registry.register_collector(Box::new(PressureCollector(pressure.clone())));
         Self {
             registry: Arc::new(all),
@@ -214,6 +218,7 @@ impl Metrics {
             calls,
             callers,
             decisions: decisions.clone(),
+            gateway,
         }
     }
 
@@ -227,6 +232,12 @@ impl Metrics {
     #[must_use]
     pub fn calls(&self) -> &CallCounts {
         &self.calls
+    }
+
+    /// What a gateway counts.
+    #[must_use]
+    pub(super) const fn gateway(&self) -> &GatewayCounts {
+        &self.gateway
     }
 
     /// Who calls.
@@ -419,7 +430,7 @@ impl Collector for PressureCollector {
 
 /// Reads the audit log when metrics are asked for.
 #[derive(Debug)]
-struct AuditCollector(AuditLog, watch::Receiver<ForwardStatus>);
+struct AuditCollector(AuditLog);
 
 impl Collector for AuditCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -476,42 +487,6 @@ impl Collector for AuditCollector {
         ];
         for (name, help, value) in health {
             let gauge = ConstGauge::new(value as f64);
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-        }
-        self.encode_forwarding(&mut encoder, status.durable)
-    }
-}
-
-impl AuditCollector {
-    fn encode_forwarding(&self, encoder: &mut DescriptorEncoder<'_>, durable: u64) -> Result<(), fmt::Error> {
-        let ForwardStatus { forwarded, last_success, records, retries, missing, .. } = &*self.1.borrow();
-        let counters = [
-            ("audit_forwarded_records", "Audit records written to the joined store", *records),
-            ("audit_forward_retries", "Failures of forwarding; each was tried again", *retries),
-            (
-                "audit_forward_missing_records",
-                "Audit records that retention deleted before the joined store had them",
-                *missing,
-            ),
-        ];
-        for (name, help, value) in counters {
-            let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
-        }
-        let gauges = [
-            (
-                "audit_forward_lag",
-                "Sequences that the joined store is behind; 0 without --audit-forward and until it said what it has",
-                forwarded.map_or(0.0, |forwarded| durable.saturating_sub(forwarded) as f64),
-            ),
-            (
-                "audit_forward_last_success_timestamp_seconds",
-                "When the joined store last took records or had all of them, 0 before",
-                last_success.map_or(0.0, seconds),
-            ),
-        ];
-        for (name, help, value) in gauges {
-            let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         Ok(())

@@ -26,20 +26,22 @@ use crate::status::{StatusTracker, kind};
 pub enum Part {
     /// Accepts connections and answers calls, health included.
     Grpc,
+    /// Accepts connections of clients of a gateway, and answers or passes on what they ask.
+    Gateway,
     /// Answers probes, metrics and status over HTTP.
     Admin,
     /// Waits for changes of the policy files and reads them.
     Reload,
     /// Follows the files of TLS and the access file.
     Credentials,
+    /// Follows the discovery documents of the upstream of a gateway.
+    Upstream,
     /// Follows the files of the shadow policy, and compares its answers.
     Shadow,
     /// Writes the audit store.
     AuditWriter,
     /// Writes audit records as JSON lines.
     AuditLines,
-    /// Copies audit records to the joined store.
-    AuditForward,
     /// Shows the health of the audit as conditions.
     AuditHealth,
     /// Sends spans to a collector.
@@ -77,15 +79,16 @@ pub enum OnEnd {
 
 impl Part {
     /// Every part, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Grpc,
+        Self::Gateway,
         Self::Admin,
         Self::Reload,
         Self::Credentials,
+        Self::Upstream,
         Self::Shadow,
         Self::AuditWriter,
         Self::AuditLines,
-        Self::AuditForward,
         Self::AuditHealth,
         Self::Traces,
         Self::Connection,
@@ -100,13 +103,14 @@ impl Part {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
+            Self::Gateway => "gateway",
             Self::Admin => "admin",
             Self::Reload => "reload",
             Self::Credentials => "credentials",
+            Self::Upstream => "upstream",
             Self::Shadow => "shadow",
             Self::AuditWriter => "audit-writer",
             Self::AuditLines => "audit-lines",
-            Self::AuditForward => "audit-forward",
             Self::AuditHealth => "audit-health",
             Self::Traces => "traces",
             Self::Connection => "connection",
@@ -122,16 +126,16 @@ impl Part {
     pub const fn runs_as(self) -> &'static str {
         match self {
             Self::Grpc
+            | Self::Gateway
             | Self::Admin
             | Self::Reload
             | Self::Credentials
+            | Self::Upstream
             | Self::Shadow
             | Self::AuditHealth
             | Self::Traces
             | Self::ServiceManager => "task",
-            Self::AuditWriter | Self::AuditLines | Self::AuditForward | Self::LogWriter | Self::Signals => {
-                "thread"
-            }
+            Self::AuditWriter | Self::AuditLines | Self::LogWriter | Self::Signals => "thread",
             Self::Connection | Self::Call => "task each",
         }
     }
@@ -141,6 +145,7 @@ impl Part {
     pub const fn on_end(self) -> OnEnd {
         match self {
             Self::Grpc
+            | Self::Gateway
             | Self::Admin
             | Self::Reload
             | Self::Credentials
@@ -150,9 +155,7 @@ impl Part {
             Self::AuditLines => {
                 OnEnd::Restart { condition: kind::AUDIT_LINES_STALLED, reason: "AuditLinesEnded" }
             }
-            Self::AuditForward => {
-                OnEnd::Restart { condition: kind::AUDIT_FORWARDING_BEHIND, reason: "ForwardingEnded" }
-            }
+            Self::Upstream => OnEnd::Restart { condition: kind::UPSTREAM_STALLED, reason: "UpstreamEnded" },
             Self::Shadow => OnEnd::Restart { condition: kind::SHADOW_STALLED, reason: "ShadowEnded" },
             Self::AuditHealth => {
                 OnEnd::Restart { condition: kind::AUDIT_DEGRADED, reason: "AuditHealthUnknown" }
@@ -461,9 +464,7 @@ const LONGEST_RESTART: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
     use crate::audit::{AuditLog, AuditOptions};
-    use tokio::sync::watch;
-
-    use crate::server::metrics::{AuditFigures, commit_histogram};
+    use crate::server::metrics::commit_histogram;
 
     struct Fixture {
         supervisor: Supervisor,
@@ -480,10 +481,10 @@ mod tests {
         let pressure = crate::server::pressure::Pressure::new(&Default::default());
         let metrics = Metrics::new(
             Arc::clone(&tracker),
-            AuditFigures { log, commits: commit_histogram(), forward: watch::channel(Default::default()).1 },
+            &log,
+            commit_histogram(),
             Default::default(),
             &pressure,
-            &Default::default(),
             &Default::default(),
         );
         let roster = Roster::default();

@@ -54,6 +54,7 @@ impl TlsFiles {
 #[derive(Clone, Debug)]
 pub(super) struct CurrentTls {
     pub(super) files: TlsFiles,
+    offers_http1: bool,
     config: Arc<ArcSwap<TlsMaterial>>,
 }
 
@@ -62,9 +63,9 @@ impl CurrentTls {
     ///
     /// # Errors
     /// If one of them cannot be used.
-    pub(super) fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let material = TlsMaterial::load(files)?;
-        Ok(Self { files: files.clone(), config: Arc::new(ArcSwap::from_pointee(material)) })
+    pub(super) fn load(files: &TlsFiles, offers_http1: bool) -> Result<Self, TlsError> {
+        let material = TlsMaterial::load(files, offers_http1)?;
+        Ok(Self { files: files.clone(), offers_http1, config: Arc::new(ArcSwap::from_pointee(material)) })
     }
 
     /// For one handshake.
@@ -179,7 +180,7 @@ impl TlsError {
 
 impl TlsMaterial {
     /// Reads and checks all files.
-    fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+    fn load(files: &TlsFiles, offers_http1: bool) -> Result<Self, TlsError> {
         let TlsFiles { certificate, private_key, client_ca } = files;
         let mut digest = Sha256::new();
         let chain_pem = read(TlsFile::Certificate, certificate)?;
@@ -215,6 +216,9 @@ impl TlsMaterial {
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
+        if offers_http1 {
+            config.alpn_protocols.push(ALPN_HTTP1.to_vec());
+        }
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Self {
@@ -471,6 +475,8 @@ impl fmt::Display for TlsRole {
 
 /// HTTP/2 over TLS (RFC 9113 section 3.2).
 pub const ALPN_H2: &[u8] = b"h2";
+/// RFC 7301 section 6.
+const ALPN_HTTP1: &[u8] = b"http/1.1";
 /// The largest file that is read.
 const MAX_PEM_BYTES: u64 = 1 << 20;
 /// The permission of all others to read.

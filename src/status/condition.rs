@@ -51,6 +51,10 @@ pub mod kind {
     pub const POLICY_ACCEPTED: &str = "PolicyAccepted";
     /// Every baseline scope is supported and neither privileged nor forbidden.
     pub const BASELINE_SCOPES_VALID: &str = "BaselineScopesValid";
+    /// The discovery documents of the upstream of a gateway are good. Only there with a gateway.
+    pub const UPSTREAM_ACCEPTED: &str = "UpstreamAccepted";
+    /// The discovery documents of the upstream are not read for now. Only there when true.
+    pub const UPSTREAM_STALLED: &str = "UpstreamStalled";
     /// An older policy serves because the newest is not valid. Only there when true.
     pub const SERVING_LAST_GOOD: &str = "ServingLastGood";
     /// Audit records cannot be made durable. Only there when true.
@@ -61,8 +65,6 @@ pub mod kind {
     pub const AUDIT_CHAIN_BROKEN: &str = "AuditChainBroken";
     /// Audit records do not get out as JSON lines. Only there when true.
     pub const AUDIT_LINES_STALLED: &str = "AuditLinesStalled";
-    /// Audit records are not in the joined store yet. Only there when true.
-    pub const AUDIT_FORWARDING_BEHIND: &str = "AuditForwardingBehind";
     /// The newest policy files remove something that serves, and wait until nobody writes them. Only there when true.
     pub const POLICY_REMOVAL_WAITING: &str = "PolicyRemovalWaiting";
     /// The policy source can never change while the process runs. Only there when true.

@@ -34,6 +34,11 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
         reasons: &[
             ConditionReason("True", "PolicyLoaded", "a policy serves"),
             ConditionReason("False", "PolicyNotLoaded", "no policy is loaded yet"),
+            ConditionReason(
+                "False",
+                "UpstreamUnknown",
+                "no discovery document of the upstream was read yet (of a gateway)",
+            ),
             ConditionReason("False", "Draining", "the process is shutting down"),
             ConditionReason(
                 "False",
@@ -101,12 +106,6 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
             ConditionReason("True", "AuditLinesFailing", "a write failed and is tried again"),
             ConditionReason("True", "AuditLinesEnded", "what writes them ended and is started again"),
         ],
-    },
-    ConditionType {
-        kind: kind::AUDIT_FORWARDING_BEHIND,
-        is_only_true: true,
-        meaning: "the joined store does not have all audit records yet; the store here has them",
-        reasons: AUDIT_FORWARDING_BEHIND_REASONS,
     },
     ConditionType {
         kind: kind::POLICY_REMOVAL_WAITING,
@@ -197,6 +196,35 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
         reasons: &[ConditionReason("True", "NoAccessFile", "there is no `--access-file`")],
     },
     ConditionType {
+        kind: kind::UPSTREAM_ACCEPTED,
+        is_only_true: false,
+        meaning: "the newest discovery documents of the upstream are good and in use (only of a gateway)",
+        reasons: &[
+            ConditionReason("True", "UpstreamRead", "they were read, and the issuer is the public URL"),
+            ConditionReason(
+                "False",
+                "UpstreamUnreachable",
+                "there is no answer; what was good before stays in use",
+            ),
+            ConditionReason(
+                "False",
+                "IssuerMismatch",
+                "the issuer is not the public URL; what was good before stays in use",
+            ),
+            ConditionReason(
+                "False",
+                "DiscoveryInvalid",
+                "a document cannot be used, the message says why; what was good before stays in use",
+            ),
+        ],
+    },
+    ConditionType {
+        kind: kind::UPSTREAM_STALLED,
+        is_only_true: true,
+        meaning: "the discovery documents of the upstream are not read for now; what was good before stays in use",
+        reasons: &[ConditionReason("True", "UpstreamEnded", "what reads them ended and is started again")],
+    },
+    ConditionType {
         kind: kind::SHADOW_POLICY_ACCEPTED,
         is_only_true: false,
         meaning: "the newest files of the shadow policy are what is compared (only with `--shadow`)",
@@ -240,27 +268,6 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
     },
 ];
 
-const AUDIT_FORWARDING_BEHIND_REASONS: &[ConditionReason] = &[
-    ConditionReason("True", "DestinationUnreachable", "there is no connection, or it broke"),
-    ConditionReason("True", "DestinationSlow", "an exchange took longer than 30 s"),
-    ConditionReason("True", "DestinationRefused", "the role is not let in, or may not write there"),
-    ConditionReason("True", "DestinationFailed", "it said something else, which is in the message"),
-    ConditionReason("True", "CredentialsNotUsable", "the file with the password cannot be used"),
-    ConditionReason("True", "SchemaNotUsable", "its tables are not there, or of another version"),
-    ConditionReason(
-        "True",
-        "LogForked",
-        "it has other records of this log: two servers share a state directory, or one is a copy",
-    ),
-    ConditionReason("True", "RecordBad", "a record there is not what was written"),
-    ConditionReason("True", "AuditLogUnreadable", "the store here cannot be read"),
-    ConditionReason(
-        "True",
-        "CatchingUp",
-        "it takes records more slowly than they are made, for more than a minute",
-    ),
-    ConditionReason("True", "ForwardingEnded", "what forwards ended and is started again"),
-];
 const POLICY_ACCEPTED_REASONS: &[ConditionReason] = &[
     ConditionReason("True", "PolicyAccepted", "they are valid and serve"),
     ConditionReason("False", "PolicyRejected", "they have errors, which the findings of the attempt name"),

@@ -30,6 +30,8 @@ pub(super) struct TrackedStatus {
     /// When audiences began to serve that were not in the first set.
     appeared: HashMap<Box<str>, SystemTime>,
     first_load: Option<SystemTime>,
+    /// Why requests are not answered although a policy serves, if so.
+    held_back: Option<(&'static str, String)>,
     /// There is no way back.
     is_draining: bool,
 }
@@ -46,10 +48,10 @@ impl TrackedStatus {
             records: HashMap::new(),
             appeared: HashMap::new(),
             first_load: None,
+            held_back: None,
             is_draining: false,
         };
-        let message = "no policy is loaded yet".to_owned();
-        state.set(kind::READY, ConditionStatus::False, "PolicyNotLoaded", message, now);
+        state.show_ready(now);
         state
     }
 
@@ -98,8 +100,27 @@ impl TrackedStatus {
     /// Returns `true` if something changed.
     pub(super) fn drain(&mut self, now: SystemTime) -> bool {
         self.is_draining = true;
-        let message = "the process is shutting down".to_owned();
-        self.set(kind::READY, ConditionStatus::False, "Draining", message, now)
+        self.show_ready(now)
+    }
+
+    /// Returns `true` if something changed.
+    pub(super) fn hold_back(&mut self, why: Option<(&'static str, String)>, now: SystemTime) -> bool {
+        self.held_back = why;
+        self.show_ready(now)
+    }
+
+    /// Returns `true` if something changed.
+    fn show_ready(&mut self, now: SystemTime) -> bool {
+        let (status, reason, message) = if self.is_draining {
+            (ConditionStatus::False, "Draining", "the process is shutting down".to_owned())
+        } else if self.serving.is_none() {
+            (ConditionStatus::False, "PolicyNotLoaded", "no policy is loaded yet".to_owned())
+        } else if let Some((reason, message)) = &self.held_back {
+            (ConditionStatus::False, *reason, message.clone())
+        } else {
+            (ConditionStatus::True, "PolicyLoaded", "requests are answered".to_owned())
+        };
+        self.set(kind::READY, status, reason, message, now)
     }
 
     fn serve(&mut self, serving: Serving) {
@@ -107,11 +128,7 @@ impl TrackedStatus {
         self.note_audiences(&serving);
         self.serving = Some(serving);
         self.first_load.get_or_insert(now);
-        // A set that is accepted while the process drains takes no requests any more.
-        if !self.is_draining {
-            let message = "requests are answered".to_owned();
-            self.set(kind::READY, ConditionStatus::True, "PolicyLoaded", message, now);
-        }
+        self.show_ready(now);
     }
 
     fn generation(&self) -> u64 {

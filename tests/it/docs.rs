@@ -125,6 +125,11 @@ fn servers_that_do_not_ask_runs() {
 }
 
 #[test]
+fn a_gateway_before_any_server_runs() {
+    check("docs/guides/gateway.md");
+}
+
+#[test]
 fn every_guide_has_a_test() {
     let source = include_str!("docs.rs");
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides")).unwrap() {

@@ -34,6 +34,7 @@ mod direct;
 mod docs;
 mod drain;
 mod findings;
+mod gateway;
 mod harness;
 mod idle;
 mod last_good;

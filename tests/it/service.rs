@@ -77,7 +77,7 @@ impl Service {
     /// Starts in a folder that is prepared already.
     pub async fn start_in(folder: tempfile::TempDir, settings: ServerSettings) -> Result<Self, AppError> {
         let app = App::start(settings).await?;
-        let addresses = app.grpc_addresses();
+        let addresses = app.addresses();
         let (grpc, admin) = (crate::harness::tcp(&addresses), app.admin_addr());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async {

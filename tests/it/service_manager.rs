@@ -239,7 +239,7 @@ fn a_server_whose_thread_is_blocked_does_not_seem_alive() {
     settings.service_manager = Some(ServiceManager { socket, watchdog: Some(Duration::from_millis(200)) });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let app = runtime.block_on(App::start(settings)).unwrap();
-    let grpc = crate::harness::tcp(&app.grpc_addresses());
+    let grpc = crate::harness::tcp(&app.addresses());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = runtime.spawn(app.run(async {
         _ = stopped.await;

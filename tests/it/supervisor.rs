@@ -49,7 +49,7 @@ fn expansion() -> scopeward::rpc::v1::ExpandRegistrationScopesRequest {
 async fn a_panic_of_the_audit_writer_ends_the_process_with_its_name() {
     let (_folder, settings, switch) = prepared(Part::AuditWriter);
     let app = App::start(settings).await.unwrap();
-    let channel = crate::harness::channel(crate::harness::tcp(&app.grpc_addresses()));
+    let channel = crate::harness::channel(crate::harness::tcp(&app.addresses()));
     let running = tokio::spawn(app.run(std::future::pending()));
     let mut client = ScopePolicyServiceClient::new(channel.await);
     client.expand_registration_scopes(expansion()).await.expect("an answer");
@@ -113,7 +113,7 @@ async fn a_disk_that_never_answers_cannot_hold_the_shutdown_up() {
     settings.server.shutdown_timeout = Duration::from_secs(2);
     settings.audit.jsonl = Some(JsonlTarget::File(folder.path().join("audit.jsonl")));
     let app = App::start(settings).await.unwrap();
-    let channel = crate::harness::channel(crate::harness::tcp(&app.grpc_addresses()));
+    let channel = crate::harness::channel(crate::harness::tcp(&app.addresses()));
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(app.run(async { _ = stopped.await }));
     let mut client = ScopePolicyServiceClient::new(channel.await);

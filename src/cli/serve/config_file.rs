@@ -1,4 +1,4 @@
-//! The configuration file of `serve`, and which of flags, environment, file and defaults each value comes from.
+//! The configuration file of `serve` and `gateway`, and which of flags, environment, file and defaults each value comes from.
 //!
 //! The file is YAML with the keys of the settings. It is read into further flags, so that a value means the
 //! same wherever it stands.
@@ -10,8 +10,7 @@ use std::path::Path;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::settings::{FORWARD, SETTINGS, ServeSetting};
-use crate::audit::joined::JoinedTarget;
+use super::settings::{ServeSetting, ServerVerb};
 use crate::cli::environment::{RefusedValue, refused, variable};
 use crate::cli::report;
 use crate::escape::shown;
@@ -22,8 +21,9 @@ use crate::store::load::finding;
 use crate::store::read::{ReadSettings, read_folder};
 
 /// What a configuration file says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::cli) struct ConfigFile {
+    verb: ServerVerb,
     settings: Vec<FileSetting>,
 }
 
@@ -48,15 +48,15 @@ impl ConfigFile {
     ///
     /// # Errors
     /// Those of [`ConfigFile::read`].
-    pub(in crate::cli) fn of(path: Option<&Path>) -> anyhow::Result<Self> {
-        path.map_or_else(|| Ok(Self::default()), Self::read)
+    pub(in crate::cli) fn of(path: Option<&Path>, verb: ServerVerb) -> anyhow::Result<Self> {
+        path.map_or_else(|| Ok(Self { verb, settings: Vec::new() }), |path| Self::read(path, verb))
     }
 
     /// Reads a file.
     ///
     /// # Errors
     /// If the file cannot be read, or has findings ([`ConfigError`]).
-    pub(in crate::cli) fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn read(path: &Path, verb: ServerVerb) -> anyhow::Result<Self> {
         if path.is_dir() {
             anyhow::bail!("the configuration `{}` is a folder, not a file", shown(&path.to_string_lossy()));
         }
@@ -65,11 +65,11 @@ impl ConfigFile {
         let mut settings = Vec::new();
         for file in &snapshot.files {
             let mut reader = DocumentReader::new(&file.path, None);
-            settings.extend(read(&mut reader, file.text()));
+            settings.extend(read(&mut reader, verb, file.text()));
             findings.extend(reader.findings);
         }
         if findings.is_empty() {
-            return Ok(Self { settings });
+            return Ok(Self { verb, settings });
         }
         Err(ConfigError { report: report::findings(&findings, &snapshot.files) }.into())
     }
@@ -89,8 +89,8 @@ impl ConfigFile {
     }
 
     /// Every setting that has a value, on one line for the log.
-    pub(in crate::cli) fn summary(complete: &ArgMatches) -> String {
-        let shown = SETTINGS.iter().filter_map(|setting| {
+    pub(in crate::cli) fn summary(&self, complete: &ArgMatches) -> String {
+        let shown = self.verb.settings().into_iter().filter_map(|setting| {
             let value = value(setting, complete)?;
             Some(format!("{}={}", setting.key(), scalar(&value)))
         });
@@ -102,7 +102,7 @@ impl ConfigFile {
     /// `matches` are those before the file's own flags were added, `complete` those after.
     pub(in crate::cli) fn print(&self, matches: &ArgMatches, complete: &ArgMatches) -> String {
         let mut lines = Vec::new();
-        for setting in SETTINGS {
+        for setting in self.verb.settings() {
             let in_file = || self.settings.iter().find(|known| known.setting.flag == setting.flag);
             let origin = match matches.value_source(setting.flag) {
                 Some(ValueSource::CommandLine) => format!("flag --{}", setting.flag),
@@ -119,18 +119,17 @@ impl ConfigFile {
     }
 }
 
-/// The value that a setting has, as it was written, but for a password.
+/// The value that a setting has, as it was written.
 fn value(setting: &ServeSetting, complete: &ArgMatches) -> Option<String> {
     if setting.is_switch() {
         return Some(complete.get_flag(setting.flag).to_string());
     }
     let raw = complete.get_raw(setting.flag)?.map(|raw| raw.to_string_lossy());
-    let text = raw.collect::<Vec<_>>().join(",");
-    Some(if setting.flag == FORWARD { JoinedTarget::without_password(&text) } else { text })
+    Some(raw.collect::<Vec<_>>().join(","))
 }
 
 /// Reads one file; what is wrong with it is in the findings of the reader.
-fn read(reader: &mut DocumentReader<'_>, text: &str) -> Vec<FileSetting> {
+fn read(reader: &mut DocumentReader<'_>, verb: ServerVerb, text: &str) -> Vec<FileSetting> {
     let root = match yaml::parse(text) {
         Ok(Tree { root: None, .. }) => return Vec::new(),
         Ok(Tree { root: Some(root), .. }) => root,
@@ -145,14 +144,15 @@ fn read(reader: &mut DocumentReader<'_>, text: &str) -> Vec<FileSetting> {
         reader.report(Code::WrongType, root.position, "", message, "write `listen: ADDR`");
         return Vec::new();
     };
-    let keys: Vec<String> = SETTINGS.iter().map(ServeSetting::key).collect();
+    let known = verb.settings();
+    let keys: Vec<String> = known.iter().map(|setting| setting.key()).collect();
     let mut settings = Vec::new();
     let mut seen: Vec<(&str, Position)> = Vec::new();
     for (name, value) in entries {
         let Some(text) = reader.known_key(name, "configuration", keys.iter().map(String::as_str)) else {
             continue;
         };
-        let Some(setting) = SETTINGS.iter().find(|setting| setting.key() == text) else { continue };
+        let Some(setting) = known.iter().copied().find(|setting| setting.key() == text) else { continue };
         if let Some((_, first)) = seen.iter().find(|(known, _)| *known == text) {
             reader.duplicate_key(name, "configuration", *first);
             continue;
@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn keys_are_the_flags_in_lower_camel_case() {
-        let keys: Vec<_> = SETTINGS.iter().map(ServeSetting::key).collect();
+        let settings = ServerVerb::Serve.settings();
+        let keys: Vec<_> = settings.iter().map(|setting| setting.key()).collect();
         assert!(keys.contains(&"listen".to_owned()));
         assert!(keys.contains(&"insecureAllowRemotePlaintext".to_owned()));
     }

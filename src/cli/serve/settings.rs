@@ -1,4 +1,4 @@
-//! The settings of `serve`, a row for each: what is not here is no setting.
+//! The settings of `serve` and of `gateway`, a row for each: what is not here, or in `cli/gateway/settings`, is no setting.
 //!
 //! The flags, their checks and help, the variables, the keys of the configuration file, `--print-config`
 //! and `docs/reference/settings.md` come from these rows.
@@ -9,6 +9,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction};
 
 use crate::audit::LEAST_STORE_BYTES;
+use crate::cli::gateway::settings::GATEWAY_SETTINGS;
 use crate::cli::value::{address, duration, listen_address, mode, size, size_text, switch, time_text};
 
 /// One setting.
@@ -23,6 +24,31 @@ pub(in crate::cli) struct ServeSetting {
     /// What it does, for people: one line without a full stop. The range is not in it.
     pub(in crate::cli) text: &'static str,
 }
+
+/// A verb that runs a server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::cli) enum ServerVerb {
+    /// Decisions over gRPC.
+    Serve,
+    /// A reverse proxy that decides.
+    Gateway,
+}
+
+impl ServerVerb {
+    /// Its settings, in the order in which they are shown.
+    pub(in crate::cli) fn settings(self) -> Vec<&'static ServeSetting> {
+        match self {
+            Self::Serve => SETTINGS.iter().collect(),
+            Self::Gateway => {
+                let shared = SETTINGS.iter().filter(|setting| !SERVE_ALONE.contains(&setting.flag));
+                GATEWAY_SETTINGS.iter().chain(shared).collect()
+            }
+        }
+    }
+}
+
+/// What a gateway has no use for, or a row of its own.
+pub(in crate::cli) const SERVE_ALONE: [&str; 2] = ["listen", "max-streams"];
 
 /// The values that a setting takes.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +73,21 @@ pub(in crate::cli) enum SettingKind {
     Choice(&'static [(&'static str, &'static str)]),
     /// Any text, with its placeholder.
     Text(&'static str),
+    /// A text of a form of its own.
+    Checked(&'static CheckedText),
+}
+
+/// A text of a form of its own.
+#[derive(Debug)]
+pub(in crate::cli) struct CheckedText {
+    /// Its placeholder.
+    pub(in crate::cli) name: &'static str,
+    /// Which values there are, in words.
+    pub(in crate::cli) range: &'static str,
+    /// Reads one.
+    pub(in crate::cli) parser: fn() -> ValueParser,
+    /// Whether there may be several.
+    pub(in crate::cli) is_list: bool,
 }
 
 impl ServeSetting {
@@ -75,7 +116,7 @@ impl ServeSetting {
         let arg = Arg::new(flag).long(flag).help(help);
         let arg = match kind {
             SettingKind::Switch => arg.action(ArgAction::SetTrue),
-            SettingKind::Listeners => {
+            _ if self.takes_several() => {
                 arg.action(ArgAction::Append).value_delimiter(',').value_name(kind.placeholder())
             }
             _ => arg.action(ArgAction::Set).value_name(kind.placeholder()),
@@ -85,7 +126,7 @@ impl ServeSetting {
 
     /// Whether the key may have a list.
     pub(in crate::cli) const fn takes_several(&self) -> bool {
-        matches!(self.kind, SettingKind::Listeners)
+        matches!(self.kind, SettingKind::Listeners | SettingKind::Checked(CheckedText { is_list: true, .. }))
     }
 
     pub(in crate::cli) const fn is_switch(&self) -> bool {
@@ -104,6 +145,7 @@ impl SettingKind {
             Self::Size(_) => "SIZE",
             Self::Count(..) => "COUNT",
             Self::Choice(_) => "WORD",
+            Self::Checked(checked) => checked.name,
         }
     }
 
@@ -132,6 +174,7 @@ impl SettingKind {
                 PossibleValuesParser::new(words).into()
             }
             Self::Text(_) => ValueParser::string(),
+            Self::Checked(checked) => (checked.parser)(),
         }
     }
 
@@ -153,20 +196,19 @@ impl SettingKind {
                 words.join(" or ")
             }
             Self::Text(_) => "text".to_owned(),
+            Self::Checked(checked) if checked.is_list => format!("{}, several with commas", checked.range),
+            Self::Checked(checked) => checked.range.to_owned(),
         }
     }
 }
 
 const ANY_TIME: SettingKind = SettingKind::Time(Duration::ZERO);
-const SOME_TIME: SettingKind = SettingKind::Time(Duration::from_millis(1));
+pub(in crate::cli) const SOME_TIME: SettingKind = SettingKind::Time(Duration::from_millis(1));
 const MOST: u64 = 1_000_000;
 /// The eighth of it that one connection may hold has room for the largest request and its answer.
 const LEAST_BYTES_IN_FLIGHT: u64 = 64 << 20;
 
-/// Where audit records are forwarded to.
-pub(in crate::cli) const FORWARD: &str = "audit-forward";
-
-/// All settings, in the order in which they are shown.
+/// The settings of `serve`, in the order in which they are shown.
 pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
     ServeSetting {
         flag: "policies",
@@ -178,7 +220,7 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         flag: "state-dir",
         kind: SettingKind::Path("DIR"),
         default: Some(".scopeward"),
-        text: "Folder for what must survive a restart: the last good policy, the audit log",
+        text: "Folder for what must survive a restart: the last good policy, the audit log, the clients of a gateway",
     },
     ServeSetting {
         flag: "listen",
@@ -287,18 +329,6 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         kind: SettingKind::Path("PATH"),
         default: None,
         text: "Also write audit records as JSON lines to this file; - is standard output",
-    },
-    ServeSetting {
-        flag: FORWARD,
-        kind: SettingKind::Text("URL"),
-        default: None,
-        text: "Also copy audit records to a joined store, such as postgres://USER@HOST:PORT/DATABASE?sslrootcert=FILE",
-    },
-    ServeSetting {
-        flag: "audit-forward-password-file",
-        kind: SettingKind::Path("FILE"),
-        default: None,
-        text: "File with the password for that store, read again for each connection; otherwise PGPASSWORD",
     },
     ServeSetting {
         flag: "allow-outside-links",

@@ -22,8 +22,17 @@ const OPEN: [(&str, &str); 8] = [
 async fn the_reference_of_the_metrics_is_what_a_server_shows() {
     let folder = tempfile::tempdir().unwrap();
     let service = crate::tls::service_with_clients(folder.path()).await;
-    let (_, shown) = service.get("/metrics").await;
+    let (_, mut shown) = service.get("/metrics").await;
     service.stop().await;
+    // A gateway shows the same, and its own.
+    let upstream = crate::gateway::upstream::Upstream::start().await;
+    let gateway = crate::gateway::Gateway::start(&upstream).await;
+    let own = gateway.admin("/metrics").await.text();
+    gateway.stop().await;
+    let is_own = |line: &&str| {
+        line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ").starts_with("scopeward_gateway_")
+    };
+    shown.extend(own.lines().filter(is_own).map(|line| format!("{line}\n")));
     let mut page = String::from(
         "# Metrics\n\nGenerated from what a server shows. After a change there, run `SCOPEWARD_BLESS=1 cargo test --test it reference`.\n\n\
          `GET /metrics` on the admin address (`--admin-listen`) shows these, in the text format of OpenMetrics. Labels have the \

@@ -51,7 +51,8 @@ async fn denials_beyond_their_rate_are_counted_and_displace_nothing() {
         let mut denial = denial(&n.to_string());
         denial.set_reason(if n % 5 == 0 { Reason::Malformed } else { Reason::Unsupported });
         log.enqueue(denial);
-        appends.push(append(&log, expansion("e")));
+        let room = log.reserve(0).unwrap();
+        appends.push(log.append(expansion("e"), room).unwrap());
     }
     // A second later there is one more.
     ahead.pass(1);

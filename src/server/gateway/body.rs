@@ -1,0 +1,156 @@
+//! Bodies on their way: streamed with back pressure and a time for each part, or collected up to a limit.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::server::pressure::CallPlace;
+
+/// Any error of a body; nobody looks into it.
+pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body in either direction.
+pub(super) type GatewayBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// A body that is there.
+pub(super) fn full(bytes: impl Into<Bytes>) -> GatewayBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// No body.
+pub(super) fn empty() -> GatewayBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A part of a body did not come in time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a part of the body did not come in time")]
+pub(super) struct BodyStalled;
+
+/// How often parts of a body came. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BodyProgress(Arc<AtomicU64>);
+
+impl BodyProgress {
+    /// A number that grows with each part.
+    pub(super) fn parts(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A body that is passed on as it comes. Nothing is read ahead: a part is taken when the other side wants one.
+#[derive(Debug)]
+pub(super) struct StreamedBody {
+    body: Incoming,
+    /// How long a part may take that is waited for.
+    patience: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+    progress: BodyProgress,
+    /// Held until the last part has left.
+    _place: Option<CallPlace>,
+}
+
+impl StreamedBody {
+    /// The body of a request. Each part is noted in `progress`.
+    pub(super) fn of_request(body: Incoming, patience: Duration, progress: BodyProgress) -> GatewayBody {
+        Self { body, patience, waiting: None, progress, _place: None }.boxed_unsync()
+    }
+
+    /// The body of a response, which holds its place.
+    pub(super) fn of_response(body: Incoming, patience: Duration, place: Option<CallPlace>) -> GatewayBody {
+        Self { body, patience, waiting: None, progress: BodyProgress::default(), _place: place }
+            .boxed_unsync()
+    }
+}
+
+impl Body for StreamedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.progress.0.fetch_add(1, Ordering::Relaxed);
+                this.waiting = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Poll::Pending => {
+                let patience = this.patience;
+                let waiting = this.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+                match waiting.as_mut().poll(cx) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(()) => Poll::Ready(Some(Err(BodyStalled.into()))),
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Why a body could not be collected.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CollectError {
+    /// It is larger than the limit.
+    #[error("the body has more than {0} bytes")]
+    TooLarge(usize),
+    /// There is no room for it now.
+    #[error("too many bytes are in flight")]
+    NoRoom,
+    /// It did not come in time.
+    #[error("the body did not come in time")]
+    TooLate,
+    /// It ended early.
+    #[error("the body broke off")]
+    Broken,
+}
+
+/// Collects a whole body of at most `limit` bytes, which `place` holds.
+///
+/// # Errors
+/// [`CollectError`].
+pub(super) async fn collect(
+    body: &mut Incoming,
+    limit: usize,
+    place: &mut CallPlace,
+    deadline: Instant,
+) -> Result<Bytes, CollectError> {
+    if usize::try_from(body.size_hint().lower()).is_ok_and(|least| least > limit) {
+        return Err(CollectError::TooLarge(limit));
+    }
+    let mut all = BytesMut::new();
+    loop {
+        let frame =
+            tokio::time::timeout_at(deadline, body.frame()).await.map_err(|_| CollectError::TooLate)?;
+        let Some(frame) = frame else { return Ok(all.freeze()) };
+        let frame = frame.map_err(|_| CollectError::Broken)?;
+        // Trailers say nothing that is passed on.
+        if let Ok(part) = frame.into_data() {
+            if all.len() + part.len() > limit {
+                return Err(CollectError::TooLarge(limit));
+            }
+            place.hold(all.len() + part.len()).map_err(|_| CollectError::NoRoom)?;
+            all.extend_from_slice(&part);
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! What becomes of the headers of a request and of a response on their way: what is between two hops stays there, and what says
+//! where a request comes from is said by the gateway.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{Method, Version};
+use ipnet::IpNet;
+
+use super::raw_head::HeadFault;
+use crate::rpc::caller::PeerAddress;
+
+/// Why a request is refused before anything else is looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(super) enum BadRequest {
+    /// What hyper does not show.
+    #[error(transparent)]
+    Head(#[from] HeadFault),
+    /// `CONNECT`, which would make a tunnel of this.
+    #[error("CONNECT is not answered here")]
+    Connect,
+    /// Not the origin form (RFC 9112 section 3.2.1).
+    #[error("the request target must be a path")]
+    Target,
+    /// `Host` and `:authority` differ, or there is none.
+    #[error("there must be one authority")]
+    Authority,
+    /// Another transfer coding than `chunked`.
+    #[error("the transfer coding is not supported")]
+    TransferEncoding,
+    /// Another expectation than `100-continue`.
+    #[error("the expectation cannot be met")]
+    Expectation,
+}
+
+/// Checks what concerns every request.
+///
+/// # Errors
+/// The first rule that is broken.
+pub(super) fn check(parts: &Parts, fault: Option<HeadFault>) -> Result<(), BadRequest> {
+    if let Some(fault) = fault {
+        return Err(fault.into());
+    }
+    if parts.method == Method::CONNECT {
+        return Err(BadRequest::Connect);
+    }
+    let (uri, headers) = (&parts.uri, &parts.headers);
+    if !uri.path().starts_with('/') {
+        return Err(BadRequest::Target);
+    }
+    if parts.version == Version::HTTP_2 {
+        // RFC 9113 section 8.3.1.
+        let authority = uri.authority().ok_or(BadRequest::Authority)?;
+        let mut hosts = headers.get_all(HOST).iter();
+        if hosts.any(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())) {
+            return Err(BadRequest::Authority);
+        }
+    } else if uri.authority().is_some() || uri.scheme().is_some() {
+        return Err(BadRequest::Target);
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Err(BadRequest::TransferEncoding);
+    }
+    let mut expectations = headers.get_all(EXPECT).iter();
+    if expectations.any(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(BadRequest::Expectation);
+    }
+    Ok(())
+}
+
+/// The protocol that a request asks to change to, if it is one that is copied: not another HTTP, in which requests could hide.
+pub(super) fn upgrade_of(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    if version != Version::HTTP_11 || !names(headers).any(|name| name == UPGRADE) {
+        return None;
+    }
+    let mut asked = headers.get_all(UPGRADE).iter();
+    let (Some(protocol), None) = (asked.next(), asked.next()) else { return None };
+    let name = protocol.to_str().ok()?.split('/').next()?.trim().to_ascii_lowercase();
+    let is_token =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte));
+    let is_http =
+        name.starts_with("h2") || name.starts_with("h3") || name.starts_with("http") || name == "tls";
+    (is_token && !is_http).then(|| protocol.clone())
+}
+
+/// Removes what concerns one hop alone (RFC 9110 section 7.6.1).
+pub(super) fn strip_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = names(headers).collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// The headers that `Connection` names.
+fn names(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let lists = headers.get_all(CONNECTION).iter();
+    lists
+        .flat_map(|list| list.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+}
+
+/// Where a request came from and what it was for, as the upstream is told.
+#[derive(Clone, Debug)]
+pub(super) struct ForwardedAs {
+    /// The authority of the upstream, which is its `Host`.
+    pub(super) host: HeaderValue,
+    /// The authority of the public URL.
+    pub(super) public_host: HeaderValue,
+    /// `http` or `https`, of the public URL.
+    pub(super) public_scheme: HeaderValue,
+    /// The port of the public URL.
+    pub(super) public_port: HeaderValue,
+    /// Who may say where a request comes from.
+    pub(super) trusted: Vec<IpNet>,
+}
+
+impl ForwardedAs {
+    /// Makes the headers of a request those of the request to the upstream.
+    pub(super) fn apply(&self, version: Version, headers: &mut HeaderMap, peer: &PeerAddress) {
+        strip_hop(headers);
+        headers.remove(EXPECT);
+        if version == Version::HTTP_2 {
+            join_cookies(headers);
+        }
+        let address = match peer {
+            PeerAddress::Tcp(address) => Some(address.ip().to_canonical()),
+            PeerAddress::Unix { .. } => None,
+        };
+        let is_trusted =
+            address.is_some_and(|address| self.trusted.iter().any(|range| range.contains(&address)));
+        let before = is_trusted.then(|| headers.get_all(FORWARDED_FOR).iter().cloned().collect::<Vec<_>>());
+        let claims: Vec<HeaderName> =
+            headers.keys().filter(|name| is_claim(name.as_str(), is_trusted)).cloned().collect();
+        for name in claims {
+            headers.remove(name);
+        }
+        headers.insert(HOST, self.host.clone());
+        if let Some(address) = address {
+            let mut chain: Vec<String> = before
+                .into_iter()
+                .flatten()
+                .filter_map(|value| value.to_str().ok().map(str::to_owned))
+                .collect();
+            chain.push(address.to_string());
+            if let Ok(chain) = HeaderValue::try_from(chain.join(", ")) {
+                headers.insert(FORWARDED_FOR, chain);
+            }
+        }
+        if !is_trusted {
+            headers.insert(FORWARDED_HOST, self.public_host.clone());
+            headers.insert(FORWARDED_PROTO, self.public_scheme.clone());
+            headers.insert(FORWARDED_PORT, self.public_port.clone());
+        }
+    }
+}
+
+/// Whether a header says where a request came from, or that it is another request than it seems. Some servers read `_` as `-`.
+fn is_claim(name: &str, is_trusted: bool) -> bool {
+    let name = name.replace('_', "-");
+    let is_origin = name == FORWARDED.as_str() || name == "x-real-ip" || name.starts_with("x-forwarded-");
+    let is_other_request = OTHER_REQUEST.contains(&&*name);
+    is_other_request || (is_origin && !is_trusted)
+}
+
+/// HTTP/2 lets a client send its cookies in several fields (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Whether a request says how long its body is.
+pub(super) fn has_length(headers: &HeaderMap) -> bool {
+    headers.contains_key(CONTENT_LENGTH)
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+/// Headers by which frameworks take a request for one of another method or path.
+const OTHER_REQUEST: [&str; 6] = [
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-method",
+];
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authorization"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut headers = HeaderMap::new();
+        pairs.for_each(|(name, value)| _ = headers.append(name, value));
+        headers
+    }
+
+    fn forwarded(trusted: &[&str], peer: &str, mut headers: HeaderMap) -> HeaderMap {
+        let forwarded = ForwardedAs {
+            host: HeaderValue::from_static("up:4444"),
+            public_host: HeaderValue::from_static("auth.example.com"),
+            public_scheme: HeaderValue::from_static("https"),
+            public_port: HeaderValue::from_static("443"),
+            trusted: trusted.iter().map(|range| range.parse().expect("a range")).collect(),
+        };
+        let peer: SocketAddr = peer.parse().expect("an address");
+        forwarded.apply(Version::HTTP_2, &mut headers, &PeerAddress::Tcp(peer));
+        headers
+    }
+
+    fn texts(headers: &HeaderMap) -> Vec<String> {
+        let mut texts: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+            .collect();
+        texts.sort();
+        texts
+    }
+
+    #[test]
+    fn what_a_client_says_of_its_origin_is_replaced() {
+        let sent = headers(&[
+            ("host", "evil.example"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-host", "evil.example"),
+            ("x_forwarded_proto", "gopher"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-real-ip", "10.0.0.1"),
+            ("x-original-url", "/oauth2/register"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+            ("connection", "x-secret, close"),
+            ("x-secret", "1"),
+            ("te", "trailers"),
+            ("accept", "*/*"),
+        ]);
+        let expected = [
+            "accept: */*",
+            "cookie: a=1; b=2",
+            "host: up:4444",
+            "x-forwarded-for: 192.0.2.7",
+            "x-forwarded-host: auth.example.com",
+            "x-forwarded-port: 443",
+            "x-forwarded-proto: https",
+        ];
+        assert_eq!(texts(&forwarded(&["198.51.100.0/24"], "192.0.2.7:1", sent)), expected);
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_added_to() {
+        let sent = headers(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-host", "auth.example.com"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-rewrite-url", "/oauth2/register"),
+        ]);
+        let expected = [
+            "forwarded: for=10.0.0.1",
+            "host: up:4444",
+            "x-forwarded-for: 10.0.0.1, 192.0.2.7",
+            "x-forwarded-host: auth.example.com",
+        ];
+        assert_eq!(texts(&forwarded(&["192.0.2.0/24"], "[::ffff:192.0.2.7]:1", sent)), expected);
+    }
+
+    #[test]
+    fn only_protocols_that_cannot_hide_a_request_are_changed_to() {
+        #[track_caller]
+        fn check(pairs: &[(&'static str, &'static str)], expected: Option<&str>) {
+            let upgrade = upgrade_of(Version::HTTP_11, &headers(pairs));
+            assert_eq!(upgrade.as_ref().map(|value| value.to_str().expect("text")), expected, "{pairs:?}");
+        }
+        check(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")], Some("websocket"));
+        check(&[("connection", "upgrade"), ("upgrade", "foo/2")], Some("foo/2"));
+        check(&[("upgrade", "websocket")], None);
+        for protocol in ["h2c", "H2C", "HTTP/2.0", "TLS/1.0", "websocket, h2c", "h3", ""] {
+            check(&[("connection", "upgrade"), ("upgrade", protocol)], None);
+        }
+        check(&[("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "h2c")], None);
+        assert_eq!(
+            upgrade_of(Version::HTTP_10, &headers(&[("connection", "upgrade"), ("upgrade", "websocket")])),
+            None
+        );
+    }
+}

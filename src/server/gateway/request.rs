@@ -1,0 +1,388 @@
+//! One request of a client: whether it is taken, where it goes, and what is passed on unchanged.
+
+use std::str::FromStr as _;
+
+use http::header::{
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_REQUEST_HEADERS, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue,
+    ORIGIN, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::answer::{busy, last_text, method_not_allowed, respond, text};
+use super::body::{BodyProgress, GatewayBody, StreamedBody, empty, full};
+use super::connection::ClientConnection;
+use super::count::RequestTarget;
+use super::discovery::KnownUpstream;
+use super::head::{BadRequest, check, has_length, strip_hop, upgrade_of};
+use super::upstream::UpstreamError;
+use crate::access::Right;
+use crate::escape::shown;
+use crate::gateway::endpoint::{EndpointName, GatewayRoute};
+use crate::gateway::path::{CanonicalTarget, PathRefusal};
+use crate::rpc::caller::CallerIdentity;
+use crate::rpc::error::RpcError;
+use crate::server::access::{LetIn, Needs};
+use crate::server::method::{Service, Streaming};
+use crate::server::pressure::CallPlace;
+
+/// A request that was taken.
+pub(super) struct TakenRequest {
+    pub(super) parts: Parts,
+    pub(super) body: Incoming,
+    /// The path and the query as the client sent them, and as they are passed on.
+    pub(super) target: PathAndQuery,
+    pub(super) place: CallPlace,
+    pub(super) identity: Option<CallerIdentity>,
+    pub(super) deadline: Instant,
+}
+
+impl TakenRequest {
+    /// The path, as it was sent.
+    pub(super) fn path(&self) -> &str {
+        self.target.path()
+    }
+
+    /// The bytes of the query; empty without one.
+    pub(super) fn query(&self) -> &[u8] {
+        self.target.query().unwrap_or_default().as_bytes()
+    }
+
+    /// The headers.
+    pub(super) const fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    /// Whether it has a body.
+    pub(super) fn has_body(&self) -> bool {
+        !self.body.is_end_stream()
+    }
+
+    /// Whether its body is coded, so that what is in it is not what it says.
+    pub(super) fn is_coded(&self) -> bool {
+        let mut codings = self.headers().get_all(CONTENT_ENCODING).iter();
+        codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    }
+}
+
+/// What is sent to the upstream instead of what came.
+#[derive(Debug, Default)]
+pub(super) struct Rewritten {
+    /// Another target.
+    pub(super) target: Option<PathAndQuery>,
+    /// A body that is here.
+    pub(super) body: Option<Vec<u8>>,
+    /// Whether the answer is to be read here, so that it must not be coded.
+    pub(super) is_read: bool,
+}
+
+impl ClientConnection {
+    /// Answers a request.
+    pub(super) async fn respond(&self, request: Request<Incoming>) -> Response<GatewayBody> {
+        let began = Instant::now();
+        let (method, version) = (request.method().clone(), request.version());
+        let path = tracing::enabled!(tracing::Level::DEBUG).then(|| shown(request.uri().path()));
+        // What follows on such a connection is not looked at (`raw_head`), so it is the last request.
+        let is_last = version != Version::HTTP_2
+            && (request.headers().contains_key(TRANSFER_ENCODING) || request.headers().contains_key(UPGRADE));
+        let (target, mut response) = self.take(request).await;
+        if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if version == Version::HTTP_2 {
+            response.headers_mut().remove(CONNECTION);
+        }
+        let took = began.elapsed();
+        self.gateway.counts.answered(target, response.status(), took);
+        if let Some(path) = path {
+            let (endpoint, status) = (target.as_str(), response.status().as_u16());
+            debug!(%method, path, endpoint, status, ?took, peer = %self.peer.address, "request");
+        }
+        response
+    }
+
+    async fn take(&self, request: Request<Incoming>) -> (RequestTarget, Response<GatewayBody>) {
+        let gateway = &self.gateway;
+        let refused = |response| (RequestTarget::Refused, response);
+        let Ok(place) = self.pressure.place(Streaming::Unary, Service::ScopePolicy) else {
+            return refused(busy("too many requests are in flight"));
+        };
+        let (parts, body) = request.into_parts();
+        if let Err(error) = check(&parts, self.faults.first()) {
+            let status = match error {
+                BadRequest::Expectation => StatusCode::EXPECTATION_FAILED,
+                _ => StatusCode::BAD_REQUEST,
+            };
+            return refused(last_text(status, &error.to_string()));
+        }
+        let Some(target) = parts.uri.path_and_query().cloned() else {
+            return refused(last_text(StatusCode::BAD_REQUEST, &BadRequest::Target.to_string()));
+        };
+        // A token in `authorization` is one of the upstream's.
+        let needs = Needs::Right(Right::Decide);
+        let let_in =
+            gateway.gate.admit(&self.peer, &HeaderMap::new(), needs, target.path(), &gateway.pressure);
+        let LetIn { identity, place: _caller, .. } = match let_in {
+            Ok(let_in) => let_in,
+            Err(RpcError::Overloaded { .. }) => return refused(busy("too many requests are in flight")),
+            Err(error) => return refused(text(StatusCode::FORBIDDEN, &error.to_string())),
+        };
+        let Some(known) = gateway.known.load_full() else {
+            return refused(busy("the authorization server behind this gateway is not known yet"));
+        };
+        let route = match CanonicalTarget::parse(target.as_str().as_bytes()) {
+            Ok(canonical) => known.table.route(&canonical),
+            Err(refusal) => GatewayRoute::Refused(refusal),
+        };
+        let deadline = Instant::now() + gateway.limits.message_timeout;
+        let name = RequestTarget::of(&route);
+        let request = TakenRequest { parts, body, target, place, identity, deadline };
+        let (path, origin) = (request.path().to_owned(), request.headers().get(ORIGIN).cloned());
+        let is_decided =
+            !matches!(route, GatewayRoute::Other | GatewayRoute::Refused(_) | GatewayRoute::Discovery(_));
+        let mut response = self.answer_route(route, request, &known).await;
+        if is_decided && !response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+            gateway.cors.apply(&path, origin.as_ref(), response.headers_mut());
+        }
+        (name, response)
+    }
+
+    async fn answer_route(
+        &self,
+        route: GatewayRoute,
+        request: TakenRequest,
+        known: &KnownUpstream,
+    ) -> Response<GatewayBody> {
+        let method = request.parts.method.clone();
+        match route {
+            GatewayRoute::Refused(refusal) => {
+                let status = match refusal {
+                    PathRefusal::SiblingDoor => StatusCode::FORBIDDEN,
+                    PathRefusal::TooLong => StatusCode::URI_TOO_LONG,
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                text(status, &refusal.to_string())
+            }
+            GatewayRoute::Other => self.pass(request).await,
+            GatewayRoute::Discovery(issuer) => self.discovery(issuer, request, known).await,
+            // What a browser asks before it sends a request of another origin.
+            GatewayRoute::Endpoint(..) | GatewayRoute::ClientConfiguration(..)
+                if method == Method::OPTIONS =>
+            {
+                self.pass(request).await
+            }
+            GatewayRoute::Endpoint(EndpointName::Registration, issuer) if method == Method::POST => {
+                self.register(request, issuer).await
+            }
+            GatewayRoute::Endpoint(EndpointName::Registration, _) => method_not_allowed("POST, OPTIONS"),
+            GatewayRoute::ClientConfiguration(issuer, id) => match method {
+                Method::GET | Method::PUT | Method::DELETE => self.configure(request, issuer, &id).await,
+                _ => method_not_allowed("GET, PUT, DELETE, OPTIONS"),
+            },
+            GatewayRoute::Endpoint(EndpointName::Authorization, issuer) => match method {
+                Method::GET | Method::HEAD | Method::POST => self.authorize(request, issuer, known).await,
+                _ => method_not_allowed("GET, HEAD, POST, OPTIONS"),
+            },
+            GatewayRoute::Endpoint(name, issuer) => match method {
+                Method::POST => self.authorize_by_form(request, name, issuer).await,
+                _ => method_not_allowed("POST, OPTIONS"),
+            },
+        }
+    }
+
+    async fn discovery(
+        &self,
+        issuer: usize,
+        request: TakenRequest,
+        known: &KnownUpstream,
+    ) -> Response<GatewayBody> {
+        let Some(policy) = self.gateway.current.load_full() else { return busy("there is no policy yet") };
+        let Some(document) = known.document(issuer, &policy) else { return self.pass(request).await };
+        let mut response = match request.parts.method {
+            Method::GET => respond(StatusCode::OK, "application/json", document),
+            Method::HEAD => {
+                let length = HeaderValue::from(document.len());
+                let mut response = respond(StatusCode::OK, "application/json", "");
+                *response.body_mut() = empty();
+                response.headers_mut().insert(CONTENT_LENGTH, length);
+                response
+            }
+            Method::OPTIONS => {
+                let mut response = Response::new(empty());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                let headers = response.headers_mut();
+                headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
+                if let Some(asked) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
+                    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+                }
+                response
+            }
+            _ => method_not_allowed("GET, HEAD, OPTIONS"),
+        };
+        // It is for everybody.
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        response
+    }
+
+    /// Passes a request on and its answer back, both as they come.
+    pub(super) async fn pass(&self, request: TakenRequest) -> Response<GatewayBody> {
+        let upgrade = upgrade_of(request.parts.version, request.headers());
+        let patience = self.gateway.limits.response_progress_timeout;
+        let TakenRequest { mut parts, body, target, place, .. } = request;
+        let client = upgrade.is_some().then(|| parts.extensions.remove::<upgrade::OnUpgrade>()).flatten();
+        parts.extensions.remove::<upgrade::OnUpgrade>();
+        let progress = BodyProgress::default();
+        let path = target.path().to_owned();
+        let asked = parts.headers.clone();
+        let is_sized = body.is_end_stream() || has_length(&parts.headers);
+        let body = match body.is_end_stream() {
+            true => empty(),
+            false => StreamedBody::of_request(body, patience, progress.clone()),
+        };
+        self.prepare(&mut parts);
+        if !is_sized {
+            // hyper takes a GET for one without a body unless it is told.
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if let Some(protocol) = &upgrade {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            parts.headers.insert(UPGRADE, protocol.clone());
+        }
+        let response = match self.send(parts, target, body, &progress).await {
+            Ok(response) => response,
+            Err(error) => return self.failed(&error),
+        };
+        self.gateway.cors.note(&path, &asked, response.headers());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.upgraded(response, client, upgrade, place);
+        }
+        self.passed_back(response, place)
+    }
+
+    /// The answer of the upstream as it comes.
+    pub(super) fn passed_back(
+        &self,
+        response: Response<Incoming>,
+        place: CallPlace,
+    ) -> Response<GatewayBody> {
+        let (mut parts, body) = response.into_parts();
+        strip_hop(&mut parts.headers);
+        parts.version = Version::HTTP_11;
+        let body = if body.is_end_stream() {
+            empty()
+        } else {
+            StreamedBody::of_response(body, self.gateway.upstream.timeout(), Some(place))
+        };
+        Response::from_parts(parts, body)
+    }
+
+    fn upgraded(
+        &self,
+        mut response: Response<Incoming>,
+        client: Option<upgrade::OnUpgrade>,
+        protocol: Option<HeaderValue>,
+        place: CallPlace,
+    ) -> Response<GatewayBody> {
+        let (Some(client), Some(protocol)) = (client, protocol) else {
+            // It was not asked to.
+            return text(StatusCode::BAD_GATEWAY, "the upstream changed the protocol without being asked");
+        };
+        let upstream = upgrade::on(&mut response);
+        self.become_tunnel(Box::pin(async move {
+            let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
+            let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+            // It ends when either side does.
+            _ = copy_bidirectional(&mut client, &mut upstream).await;
+            drop(place);
+        }));
+        let (mut parts, _) = response.into_parts();
+        let chosen = parts.headers.get(UPGRADE).cloned().unwrap_or(protocol);
+        strip_hop(&mut parts.headers);
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(UPGRADE, chosen);
+        parts.version = Version::HTTP_11;
+        Response::from_parts(parts, empty())
+    }
+
+    /// Makes the headers of a request those for the upstream.
+    fn prepare(&self, parts: &mut Parts) {
+        self.gateway.forwarded.apply(parts.version, &mut parts.headers, &self.peer.address);
+    }
+
+    /// Sends what was decided on: its body, if it has one, is here.
+    pub(super) async fn send_rewritten(
+        &self,
+        mut parts: Parts,
+        target: PathAndQuery,
+        rewritten: Rewritten,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let Rewritten { target: other, body, is_read } = rewritten;
+        let (path, asked) = (target.path().to_owned(), parts.headers.clone());
+        parts.extensions.remove::<upgrade::OnUpgrade>();
+        self.prepare(&mut parts);
+        if is_read {
+            parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        let body = match body {
+            Some(body) => {
+                parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+                full(body)
+            }
+            None => {
+                parts.headers.remove(CONTENT_LENGTH);
+                empty()
+            }
+        };
+        let sent = self.send(parts, other.unwrap_or(target), body, &BodyProgress::default()).await;
+        if let Ok(response) = &sent {
+            self.gateway.cors.note(&path, &asked, response.headers());
+        }
+        sent
+    }
+
+    async fn send(
+        &self,
+        mut parts: Parts,
+        target: PathAndQuery,
+        body: GatewayBody,
+        progress: &BodyProgress,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let upstream = &self.gateway.upstream;
+        let uri = upstream.uri(target).map_err(|error| UpstreamError::Broken(error.to_string()))?;
+        parts.uri = uri;
+        parts.version = Version::HTTP_11;
+        let sent = upstream.send(Request::from_parts(parts, body), progress).await;
+        sent.inspect_err(|error| {
+            self.gateway.counts.upstream_failed(error);
+            if let Some(count) = self.gateway.failures.count(std::time::Instant::now()) {
+                warn!(%error, count, "requests were not answered by the upstream");
+            }
+        })
+    }
+
+    /// What is answered where the upstream does not answer; the text says nothing of it.
+    pub(super) fn failed(&self, error: &UpstreamError) -> Response<GatewayBody> {
+        let message = match error {
+            UpstreamError::Timeout => "the authorization server did not answer in time",
+            UpstreamError::Connect(_) | UpstreamError::Broken(_) => {
+                "the authorization server cannot be reached"
+            }
+        };
+        text(error.status(), message)
+    }
+}
+
+/// A target of the same path with another query.
+pub(super) fn with_query(target: &PathAndQuery, query: &[u8]) -> Option<PathAndQuery> {
+    let query = std::str::from_utf8(query).ok()?;
+    PathAndQuery::from_str(&format!("{}?{query}", target.path())).ok()
+}
