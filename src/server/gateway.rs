@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use self::answer::CorsMemory;
 use self::count::GatewayCounts;
@@ -24,6 +25,7 @@ use super::listen::ListenAddr;
 use super::pressure::Pressure;
 use super::tls::TlsError;
 use crate::clients::{Clients, ClientsError};
+use crate::gateway::kind::UpstreamKind;
 use crate::rpc::scope_policy::ScopePolicy;
 use crate::store::Current;
 use crate::throttle::Throttle;
@@ -139,8 +141,16 @@ impl Gateway {
         if url.is_tls() && upstream_ca_file.is_none() {
             return Err(GatewayError::NoUpstreamCa);
         }
-        if kind == crate::gateway::kind::UpstreamKind::Keycloak && issuer_paths.iter().all(String::is_empty) {
-            return Err(GatewayError::NoRealm);
+        if kind == UpstreamKind::Keycloak {
+            if issuer_paths.iter().all(String::is_empty) {
+                return Err(GatewayError::NoRealm);
+            }
+            // keycloak#50807: the gateway always sends a scope.
+            warn!(
+                "before 26.8 Keycloak takes the default client scopes of the realm (basic, roles, web-origins) away from a client \
+                 that registers with a scope: list in the policy what clients need of them, or use 26.8; \"Allowed Client Scopes\" of \
+                 the realm must list the scopes of the policy and openid, or registrations are refused"
+            );
         }
         let upstream = Upstream::new(
             url.scheme().clone(),

@@ -2,8 +2,8 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -56,20 +56,63 @@ pub(super) struct StreamedBody {
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     progress: BodyProgress,
+    /// Whether the client takes it, of a response.
+    taking: Option<Arc<ResponseTaking>>,
     /// Held until the last part has left.
     _place: Option<CallPlace>,
+}
+
+/// Whether a client takes a response: since when a part waits to be sent.
+#[derive(Debug, Default)]
+pub(super) struct ResponseTaking(Mutex<Option<Instant>>);
+
+impl ResponseTaking {
+    /// Returns `true` if a part waits for longer than that.
+    fn is_stalled(&self, patience: Duration, now: Instant) -> bool {
+        let handed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        handed.is_some_and(|handed| now.saturating_duration_since(handed) >= patience)
+    }
+
+    fn note(&self, handed: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = handed;
+    }
+}
+
+/// The responses of a connection that are on their way.
+#[derive(Debug, Default)]
+pub(super) struct OpenResponses(Mutex<Vec<Weak<ResponseTaking>>>);
+
+impl OpenResponses {
+    fn open(&self) -> Arc<ResponseTaking> {
+        let taking = Arc::<ResponseTaking>::default();
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|known| known.strong_count() > 0);
+        open.push(Arc::downgrade(&taking));
+        taking
+    }
+
+    /// Returns `true` if the client has not taken a part of one of them for so long.
+    pub(super) fn are_stalled(&self, patience: Duration, now: Instant) -> bool {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().filter_map(Weak::upgrade).any(|taking| taking.is_stalled(patience, now))
+    }
 }
 
 impl StreamedBody {
     /// The body of a request. Each part is noted in `progress`.
     pub(super) fn of_request(body: Incoming, patience: Duration, progress: BodyProgress) -> GatewayBody {
-        Self { body, patience, waiting: None, progress, _place: None }.boxed_unsync()
+        Self { body, patience, waiting: None, progress, taking: None, _place: None }.boxed_unsync()
     }
 
-    /// The body of a response, which holds its place.
-    pub(super) fn of_response(body: Incoming, patience: Duration, place: Option<CallPlace>) -> GatewayBody {
-        Self { body, patience, waiting: None, progress: BodyProgress::default(), _place: place }
-            .boxed_unsync()
+    /// The body of a response of a connection, which holds its place.
+    pub(super) fn of_response(
+        body: Incoming,
+        patience: Duration,
+        open: &OpenResponses,
+        place: CallPlace,
+    ) -> GatewayBody {
+        let (progress, taking) = (BodyProgress::default(), Some(open.open()));
+        Self { body, patience, waiting: None, progress, taking, _place: Some(place) }.boxed_unsync()
     }
 }
 
@@ -82,7 +125,12 @@ impl Body for StreamedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        match Pin::new(&mut this.body).poll_frame(cx) {
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let Some(taking) = &this.taking {
+            // It is asked for the next part once there is room for it.
+            taking.note(polled.is_ready().then(Instant::now));
+        }
+        match polled {
             Poll::Ready(frame) => {
                 this.progress.0.fetch_add(1, Ordering::Relaxed);
                 this.waiting = None;

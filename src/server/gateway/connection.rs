@@ -14,13 +14,13 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Gateway;
-use super::body::GatewayBody;
-use super::raw_head::{HeadFaults, HeadTimes, HeadWatch, MAX_HEAD_BYTES};
+use super::body::{GatewayBody, OpenResponses};
+use super::raw_head::{HeadFaults, HeadWatch, MAX_HEAD_BYTES};
 use crate::backoff::jittered;
 use crate::server::accept::Connection;
 use crate::server::access::PeerIdentity;
@@ -33,6 +33,7 @@ pub(super) struct ClientConnection {
     pub(super) peer: PeerIdentity,
     pub(super) pressure: ConnectionPressure,
     pub(super) faults: HeadFaults,
+    pub(super) responses: OpenResponses,
     has_asked: AtomicBool,
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -61,13 +62,13 @@ pub(super) async fn serve(mut connection: Connection, gateway: Arc<Gateway>, sto
     let mut closed = pin!(connection.take_closed());
     let limits = gateway.limits.clone();
     let faults = HeadFaults::default();
-    let times = HeadTimes { head: limits.first_frame_timeout, progress: limits.response_progress_timeout };
-    let io = TokioIo::new(HeadWatch::new(connection, faults.clone(), times));
+    let io = TokioIo::new(HeadWatch::new(connection, faults.clone(), limits.first_frame_timeout));
     let shared = Arc::new(ClientConnection {
         pressure: gateway.pressure.connection(),
         gateway,
         peer,
         faults,
+        responses: OpenResponses::default(),
         has_asked: AtomicBool::new(false),
         tunnel: Mutex::default(),
     });
@@ -82,6 +83,9 @@ pub(super) async fn serve(mut connection: Connection, gateway: Arc<Gateway>, sto
     let mut http = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut silence = pin!(sleep(limits.first_frame_timeout));
     let mut age = pin!(sleep(jittered(limits.max_connection_age, 0.1)));
+    let patience = limits.response_progress_timeout;
+    let mut looks = interval(patience.max(LEAST_LOOK) / 3);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut may_be_silent, mut is_retired) = (true, false);
     loop {
         tokio::select! {
@@ -97,6 +101,10 @@ pub(super) async fn serve(mut connection: Connection, gateway: Arc<Gateway>, sto
                     return debug!("a connection was closed, it asked nothing in time");
                 }
             }
+            // HTTP/2 has windows, behind which a response can wait while the socket takes all that it is given.
+            now = looks.tick() => if shared.responses.are_stalled(patience, now) {
+                return debug!("a connection was closed, its peer does not take an answer");
+            },
             () = &mut age, if !is_retired => {
                 is_retired = true;
                 http.as_mut().graceful_shutdown();
@@ -163,6 +171,8 @@ fn builder(limits: &PeerLimits, tasks: RequestTasks) -> Builder<RequestTasks> {
     builder
 }
 
+/// Between looks whether answers are taken, three times.
+const LEAST_LOOK: Duration = Duration::from_millis(30);
 /// How long a connection over HTTP/1 may be idle between two requests.
 const IDLE: Duration = Duration::from_secs(60);
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;

@@ -27,6 +27,8 @@ use crate::store::Active;
 #[derive(Debug)]
 pub(in crate::server) struct KnownUpstream {
     pub(super) table: EndpointTable,
+    /// Each endpoint with the 0-based place of its issuer and its path.
+    endpoints: Vec<(EndpointName, usize, String)>,
     /// By issuer; `None` for one that has no document and whose endpoints flags name.
     documents: Vec<Option<DiscoveryDocument>>,
     /// The documents for clients, made for the policy of a generation.
@@ -127,7 +129,7 @@ impl Gateway {
     pub(in crate::server) async fn discover(&self) -> Result<KnownUpstream, DiscoveryFault> {
         let expected = &self.expected;
         let mut table = EndpointTable::new(expected.kind, &expected.issuer_paths);
-        let mut documents = Vec::new();
+        let (mut documents, mut endpoints) = (Vec::new(), Vec::new());
         for (place, issuer_path) in expected.issuer_paths.iter().enumerate() {
             // Flags name the endpoints of the first issuer: paths with the issuer in them are the rule for several.
             let flags = if place == 0 { &expected.endpoints[..] } else { &[] };
@@ -147,16 +149,23 @@ impl Gateway {
                         status: StatusCode::NOT_FOUND,
                     });
                 }
-                flags.iter().for_each(|flag| table.add(flag.name, place, &flag.path));
+                endpoints.extend(flags.iter().map(|flag| (flag.name, place, flag.path.clone())));
                 documents.push(None);
                 continue;
             };
             let document = DiscoveryDocument::read(&rules, &document)?;
-            document.endpoints.iter().for_each(|(name, path)| table.add(*name, place, path));
-            flags.iter().for_each(|flag| table.add(flag.name, place, &flag.path));
+            endpoints.extend(document.endpoints.iter().map(|(name, path)| (*name, place, path.clone())));
+            endpoints.extend(flags.iter().map(|flag| (flag.name, place, flag.path.clone())));
             documents.push(Some(document));
         }
-        Ok(KnownUpstream { table, documents, shown: Mutex::default() })
+        // An endpoint that the upstream no longer names may still be answered there.
+        if let Some(before) = &*self.known.load() {
+            let gone = before.endpoints.iter().filter(|known| !endpoints.contains(known)).cloned();
+            let gone: Vec<_> = gone.take(MAX_FORMER_ENDPOINTS).collect();
+            endpoints.extend(gone);
+        }
+        endpoints.iter().for_each(|(name, place, path)| table.add(*name, *place, path));
+        Ok(KnownUpstream { table, endpoints, documents, shown: Mutex::default() })
     }
 
     /// The document of an issuer, wherever it is (OpenID Connect Discovery 1.0 section 4, RFC 8414 section 3.1); `None` if it is
@@ -268,4 +277,5 @@ fn openid_path(issuer_path: &str) -> String {
     format!("{issuer_path}/.well-known/openid-configuration")
 }
 
+const MAX_FORMER_ENDPOINTS: usize = 100;
 const FIRST_RETRY: Duration = Duration::from_millis(250);

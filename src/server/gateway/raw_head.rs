@@ -2,7 +2,7 @@
 //!
 //! hyper takes a request with `Content-Length` and `Transfer-Encoding` and forgets the former, so the service that it calls cannot
 //! tell (RFC 9112 section 6.1). Heads are found by the same parser, and the bytes pass as they are. Also here, since it is about
-//! the same bytes: a head must be there in time, and a peer has to take what is sent to it.
+//! the same bytes: a head must be there in time.
 
 use std::future::Future as _;
 use std::io;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use httparse::{EMPTY_HEADER, Request, Status};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
 /// What is wrong with a head of a connection; nothing after it is answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -62,20 +62,10 @@ pub(super) struct HeadWatch<I> {
     io: I,
     state: HeadState,
     faults: HeadFaults,
-    times: HeadTimes,
+    /// How long a head may take, from its first byte.
+    patience: Duration,
     /// When the head that has begun must be whole.
-    head: Option<Pin<Box<Sleep>>>,
-    /// When the peer must have taken something.
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HeadTimes {
-    /// A head, from its first byte.
-    pub(super) head: Duration,
-    /// Until the peer takes bytes that wait for it.
-    pub(super) progress: Duration,
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -90,8 +80,8 @@ enum HeadState {
 }
 
 impl<I> HeadWatch<I> {
-    pub(super) fn new(io: I, faults: HeadFaults, times: HeadTimes) -> Self {
-        Self { io, state: HeadState::Head(Vec::new()), faults, times, head: None, stalled: None }
+    pub(super) fn new(io: I, faults: HeadFaults, patience: Duration) -> Self {
+        Self { io, state: HeadState::Head(Vec::new()), faults, patience, deadline: None }
     }
 
     fn received(&mut self, mut bytes: &[u8]) {
@@ -135,41 +125,16 @@ impl<I> HeadWatch<I> {
 
     /// An error if a head takes too long.
     fn check_head(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let HeadState::Head(begun) = &self.state else {
-            self.head = None;
-            return Ok(());
-        };
-        if begun.is_empty() {
-            self.head = None;
+        if !matches!(&self.state, HeadState::Head(begun) if !begun.is_empty()) {
+            self.deadline = None;
             return Ok(());
         }
-        let deadline = self.head.get_or_insert_with(|| Box::pin(sleep(self.times.head)));
+        let patience = self.patience;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(patience)));
         if deadline.as_mut().poll(cx).is_ready() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the head of a request took too long"));
         }
         Ok(())
-    }
-
-    /// An error if the peer has taken nothing for too long.
-    fn check_written(
-        &mut self,
-        written: Poll<io::Result<usize>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            if let Some(stalled) = &mut self.stalled {
-                stalled.as_mut().reset(Instant::now() + self.times.progress);
-            }
-            return written;
-        }
-        let progress = self.times.progress;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(progress)));
-        match stalled.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => {
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
-            }
-        }
     }
 }
 
@@ -241,8 +206,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for HeadWatch<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for HeadWatch<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.check_written(written, cx)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -258,8 +222,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for HeadWatch<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.check_written(written, cx)
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -283,8 +246,7 @@ mod tests {
     fn check(text: &str, expected: Option<HeadFault>) {
         for piece in [1, 7, text.len().max(1)] {
             let faults = HeadFaults::default();
-            let times = HeadTimes { head: Duration::from_secs(1), progress: Duration::from_secs(1) };
-            let mut watch = HeadWatch::new((), faults.clone(), times);
+            let mut watch = HeadWatch::new((), faults.clone(), Duration::from_secs(1));
             text.as_bytes().chunks(piece).for_each(|bytes| watch.received(bytes));
             assert_eq!(faults.first(), expected, "{text:?} in pieces of {piece}");
         }

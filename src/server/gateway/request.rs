@@ -280,7 +280,7 @@ impl ClientConnection {
         let body = if body.is_end_stream() {
             empty()
         } else {
-            StreamedBody::of_response(body, self.gateway.upstream.timeout(), Some(place))
+            StreamedBody::of_response(body, self.gateway.upstream.timeout(), &self.responses, place)
         };
         Response::from_parts(parts, body)
     }

@@ -386,6 +386,9 @@ async fn no_hostile_request_reaches_the_upstream_with_an_undecided_scope() {
             }
         }
     }
+    for line in ["POST /register?scope=admin".to_owned(), format!("PUT /register/{client}?scope=admin")] {
+        requests.push(with_body(&line, "application/json", r#"{"scope":"openid"}"#));
+    }
     assert!(requests.len() >= 1000, "{}", requests.len());
     let count = requests.len();
     // A few at once: each has a connection of its own.

@@ -320,3 +320,41 @@ async fn tls_offers_both_versions_of_http() {
     }
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_gives_its_place_back() {
+    let upstream = Upstream::start().await;
+    let folder = super::folder();
+    let mut settings = super::gateway_settings(folder.path(), upstream.addr);
+    settings.server.limits.response_progress_timeout = std::time::Duration::from_millis(300);
+    let gateway = Gateway::start_in(folder, settings).await.unwrap();
+    let in_flight = async || {
+        let metrics = gateway.admin("/metrics").await.text();
+        let line = metrics.lines().find(|line| line.starts_with("scopeward_calls_in_flight ")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    let is = async |wanted: f64| {
+        within("the place", async {
+            while in_flight().await != wanted {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    // HTTP/2: the window is never opened.
+    let peer = crate::peer::Peer::connect(gateway.addr, 1000).await;
+    let request = Request::get("http://auth.example.com/large?100").body(()).unwrap();
+    let mut call = peer.send(request).await.unwrap();
+    call.body.send_data(Bytes::new(), true).unwrap();
+    let response = within("the head", call.response).await.unwrap();
+    is(1.0).await;
+    is(0.0).await;
+    drop(response);
+    // HTTP/1: nothing is read.
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    stream.write_all(b"GET /large?1000 HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    is(1.0).await;
+    is(0.0).await;
+    drop(stream);
+    gateway.stop().await;
+}

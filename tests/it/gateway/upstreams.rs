@@ -102,8 +102,13 @@ async fn an_upstream_of_another_issuer_stops_the_start_and_later_changes_nothing
         );
         assert_eq!(gateway.get("/authorize?client_id=x&scope=admin").await.status, 400);
     }
-    *upstream.state.discovery.lock().unwrap() = None;
+    // Another endpoint is followed, and the one before stays decided.
+    let moved = discovery(PUBLIC).to_string().replace("/authorize", "/authorize2");
+    *upstream.state.discovery.lock().unwrap() = Some(moved);
     reason_is(&gateway, "UpstreamAccepted", "UpstreamRead").await;
+    for path in ["/authorize", "/authorize2"] {
+        assert_eq!(gateway.get(&format!("{path}?client_id=x&scope=admin")).await.status, 400, "{path}");
+    }
     gateway.stop().await;
 }
 
