@@ -43,6 +43,8 @@ def send(url: str, body: bytes | None = None, content_type: str = "application/x
             return "", answer.read().decode()
     except urllib.error.HTTPError as answer:
         return answer.headers.get("Location", ""), answer.read().decode()
+    except urllib.error.URLError as error:
+        sys.exit(f"{url.split('?')[0]}: {error.reason}")
 
 
 def scope(text: str) -> dict[str, str]:
