@@ -1,7 +1,8 @@
 //! One call, from its headers until its response has left: a place, a deadline, the message, the service, the answer.
 //!
 //! Each call is a task (`call_task`), so that what one does never stops another. A place is taken before that task has it and is given
-//! back when the last byte of the response has left or was dropped (`response`).
+//! back when the last byte of the response has left or was dropped (`response`). An answer that is ready and waits for its record is left
+//! to its connection (`kept_answers`).
 //!
 //! The RPCs that decide are answered from the bytes of their message to the bytes of their answer, without the router and the generated
 //! service, which cost more than the decision. What is not plain among their calls goes to the generated service, like all other
