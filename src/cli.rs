@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::environment::with_environment;
+use self::gateway::GatewayVerb;
 use self::output::{bad, notable, print, print_error};
 use self::serve::ServeArgs;
 use self::serve::config_file::{ConfigError, ConfigFile};
@@ -170,6 +171,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
                 serve::run(ServeArgs::from_arg_matches(complete)?, None, settings, &warnings)
             })
         }
+        Some(Verb::Gateway(GatewayVerb { clients: Some(clients), .. })) => gateway::clients::run(clients),
         Some(Verb::Gateway(verb)) => {
             let asked = AskedServer {
                 verb: ServerVerb::Gateway,

@@ -5,15 +5,18 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use self::clients::ClientsVerb;
 use self::settings::{MATCH, PAGE, REDIRECT};
 use super::serve::settings::ServerVerb;
 use super::serve::{GivenFlags, ServeArgs, with_settings};
 use crate::gateway::kind::UpstreamKind;
 use crate::server::gateway::settings::{GatewaySettings, OnDeny, RequestObjects};
+use crate::server::gateway::upstream_admin::UpstreamAdminSettings;
 
+pub(super) mod clients;
 pub(super) mod settings;
 
 /// What `gateway` is told, as far as it concerns where its settings come from; the flags are the rows of
@@ -24,6 +27,8 @@ pub(super) struct GatewayVerb {
     pub(super) config: Option<PathBuf>,
     /// Print the settings instead of serving.
     pub(super) print_config: bool,
+    /// What is to be done with the record of clients, instead of serving.
+    pub(super) clients: Option<ClientsVerb>,
 }
 
 impl Args for GatewayVerb {
@@ -31,6 +36,9 @@ impl Args for GatewayVerb {
         let command =
             command.about("Stand in front of an authorization server that does not ask").long_about(ABOUT);
         with_settings(command, ServerVerb::Gateway)
+            .args_conflicts_with_subcommands(true)
+            .disable_help_subcommand(true)
+            .subcommand(ClientsVerb::augment_args(Command::new(CLIENTS)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -42,7 +50,8 @@ impl FromArgMatches for GatewayVerb {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let ServeArgs { config, print_config, .. } =
             ServeArgs::take(&mut GivenFlags(matches.clone()), ServerVerb::Gateway)?;
-        Ok(Self { config, print_config })
+        let clients = matches.subcommand_matches(CLIENTS).map(ClientsVerb::from_arg_matches).transpose()?;
+        Ok(Self { config, print_config, clients })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -50,6 +59,8 @@ impl FromArgMatches for GatewayVerb {
         Ok(())
     }
 }
+
+const CLIENTS: &str = "clients";
 
 const ABOUT: &str = "Stand in front of an authorization server that does not ask: a reverse proxy that decides\n\n\
     Registrations, authorize, pushed, device and backchannel requests are decided by the policy and passed on with the scope \
@@ -87,10 +98,22 @@ pub(super) fn take(matches: &ArgMatches) -> anyhow::Result<(ServeArgs, GatewaySe
         },
         rewrite_discovery: given.value("rewrite-discovery")?,
         trusted_proxies: given.values("trusted-proxy")?,
+        upstream_admin: upstream_admin(given)?,
         max_clients: given.count("max-clients")?,
         ..GatewaySettings::new(upstream)
     };
     Ok((server, gateway))
+}
+
+fn upstream_admin(given: &mut GivenFlags) -> anyhow::Result<Option<UpstreamAdminSettings>> {
+    let credentials_file: Option<PathBuf> = given.optional("upstream-admin-credentials-file")?;
+    match given.optional("upstream-admin")? {
+        Some(url) => Ok(Some(UpstreamAdminSettings { url, credentials_file })),
+        None if credentials_file.is_some() => {
+            bail!("`--upstream-admin-credentials-file` needs `--upstream-admin`")
+        }
+        None => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +146,8 @@ mod tests {
             "--request-objects=match",
             "--rewrite-discovery",
             "--trusted-proxy=10.0.0.0/8,::1",
+            "--upstream-admin=keycloak+https://kc/auth/realms/master",
+            "--upstream-admin-credentials-file=secret",
             "--max-clients=7",
         ];
         let (_, gateway) = take(&matches(&flags)).unwrap();
@@ -136,6 +161,11 @@ mod tests {
         assert!(
             gateway.rewrite_discovery && gateway.public_url.is_some() && gateway.upstream_ca_file.is_some()
         );
+        let UpstreamAdminSettings { url, credentials_file } = gateway.upstream_admin.unwrap();
+        assert_eq!(url.to_string(), "keycloak+https://kc/auth/realms/master");
+        assert_eq!(credentials_file, Some("secret".into()));
+        let alone = ["--upstream=http://a:1", "--upstream-admin-credentials-file=secret"];
+        assert!(take(&matches(&alone)).unwrap_err().to_string().contains("needs `--upstream-admin`"));
         assert!(take(&matches(&[])).unwrap_err().to_string().contains("--upstream"));
     }
 }

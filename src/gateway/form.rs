@@ -220,18 +220,27 @@ pub fn check_query_of_post(query: &[u8]) -> Result<(), FormRefusal> {
     Ok(())
 }
 
-/// The query or body with another scope. It must be one that [`OAuthRequest::read`] takes. Nothing but the bytes of the scope
-/// pair is changed; where there is none it comes first, before anything that a parser might stop at.
+/// The query or body with this scope. It must be one that [`OAuthRequest::read`] takes. Nothing but the bytes of the scope
+/// pair is changed, and those not if every parser reads the scope in them; where there is none it comes first, before anything that
+/// a parser might stop at.
 #[must_use]
 pub fn with_scope(form: &[u8], scope: &str) -> Vec<u8> {
     let pair = format!("scope={}", utf8_percent_encode(scope, ENCODED)).into_bytes();
     let mut pieces: Vec<&[u8]> = form.split(|byte| *byte == b'&').collect();
     match pieces.iter_mut().find(|piece| raw_name(piece) == b"scope") {
+        Some(place) if says_plainly(place, scope) => {}
         Some(place) => *place = &pair,
         None if form.is_empty() => return pair,
         None => pieces.insert(0, &pair),
     }
     pieces.join(&b'&')
+}
+
+/// Returns `true` if all parsers read this value in a pair: a `+` is a space to some alone.
+fn says_plainly(pair: &[u8], scope: &str) -> bool {
+    let raw =
+        pair.iter().position(|byte| *byte == b'=').and_then(|at| pair.get(at + 1..)).unwrap_or_default();
+    !raw.contains(&b'+') && value(raw).is_some_and(|said| said == scope)
 }
 
 /// Checks the content type of a body at an endpoint where a scope is decided.

@@ -380,6 +380,7 @@ impl App {
                     current: Arc::clone(&current),
                     clients,
                     counts: metrics.gateway().clone(),
+                    tracker: Arc::clone(&tracker),
                 };
                 Some(Arc::new(start_gateway(settings, &public_url, parts, &tracker).await?))
             }

@@ -18,6 +18,7 @@ use self::head::ForwardedAs;
 use self::pushed::PushedRequests;
 use self::settings::{BaseUrl, GatewaySettings, OnDeny, RequestObjects};
 use self::upstream::Upstream;
+use self::upstream_admin::{AdminSettingsError, UpstreamAdmin};
 use super::accept::Connection;
 use super::access::Gate;
 use super::config::PeerLimits;
@@ -27,6 +28,7 @@ use super::tls::TlsError;
 use crate::clients::{Clients, ClientsError};
 use crate::gateway::kind::UpstreamKind;
 use crate::rpc::scope_policy::ScopePolicy;
+use crate::status::StatusTracker;
 use crate::store::Current;
 use crate::throttle::Throttle;
 
@@ -44,6 +46,7 @@ mod registration;
 mod request;
 pub mod settings;
 pub mod upstream;
+pub mod upstream_admin;
 
 /// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,9 @@ pub enum GatewayError {
     /// The upstream is not configured for this gateway.
     #[error(transparent)]
     Upstream(#[from] DiscoveryFault),
+    /// The admin API cannot be used as it is named.
+    #[error(transparent)]
+    Admin(#[from] AdminSettingsError),
     /// A URL cannot be in a header.
     #[error("the URL cannot be in a header: {0}")]
     Header(#[from] http::Error),
@@ -86,6 +92,7 @@ pub(super) struct Gateway {
     expected: ExpectedUpstream,
     known: CurrentUpstream,
     clients: Clients,
+    admin: Option<UpstreamAdmin>,
     pushed: PushedRequests,
     cors: CorsMemory,
     counts: GatewayCounts,
@@ -110,6 +117,7 @@ pub(super) struct GatewayParts {
     pub(super) current: Current,
     pub(super) clients: Clients,
     pub(super) counts: GatewayCounts,
+    pub(super) tracker: Arc<StatusTracker>,
 }
 
 impl Gateway {
@@ -136,9 +144,11 @@ impl Gateway {
             rewrite_discovery,
             trusted_proxies,
             discovery_interval,
+            upstream_admin,
             max_clients: _,
         } = settings;
-        if url.is_tls() && upstream_ca_file.is_none() {
+        let is_admin_over_tls = upstream_admin.as_ref().is_some_and(|admin| admin.url.is_tls());
+        if (url.is_tls() || is_admin_over_tls) && upstream_ca_file.is_none() {
             return Err(GatewayError::NoUpstreamCa);
         }
         if kind == UpstreamKind::Keycloak {
@@ -176,7 +186,22 @@ impl Gateway {
             refuses_request_objects: request_objects == RequestObjects::Refuse,
             interval: discovery_interval,
         };
-        let GatewayParts { limits, pressure, gate, policy, current, clients, counts } = parts;
+        let GatewayParts { limits, pressure, gate, policy, current, clients, counts, tracker } = parts;
+        let admin = match upstream_admin {
+            None => None,
+            Some(admin) => {
+                admin.check(kind)?;
+                let ca = upstream_ca_file.as_deref();
+                Some(UpstreamAdmin::new(
+                    admin,
+                    ca,
+                    upstream_timeout,
+                    clients.clone(),
+                    counts.clone(),
+                    tracker,
+                )?)
+            }
+        };
         Ok(Self {
             limits,
             pressure,
@@ -188,6 +213,7 @@ impl Gateway {
             expected,
             known: CurrentUpstream::default(),
             clients,
+            admin,
             pushed: PushedRequests::default(),
             cors: CorsMemory::default(),
             counts,

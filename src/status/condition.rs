@@ -55,6 +55,8 @@ pub mod kind {
     pub const UPSTREAM_ACCEPTED: &str = "UpstreamAccepted";
     /// The discovery documents of the upstream are not read for now. Only there when true.
     pub const UPSTREAM_STALLED: &str = "UpstreamStalled";
+    /// The admin API of the upstream was of no use when it was last asked. Only there when true.
+    pub const UPSTREAM_ADMIN_FAILING: &str = "UpstreamAdminFailing";
     /// An older policy serves because the newest is not valid. Only there when true.
     pub const SERVING_LAST_GOOD: &str = "ServingLastGood";
     /// Audit records cannot be made durable. Only there when true.

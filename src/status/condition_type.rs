@@ -225,6 +225,26 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
         reasons: &[ConditionReason("True", "UpstreamEnded", "what reads them ended and is started again")],
     },
     ConditionType {
+        kind: kind::UPSTREAM_ADMIN_FAILING,
+        is_only_true: true,
+        meaning: "the admin API of the upstream was of no use when it was last asked (only of a gateway with `--upstream-admin`): \
+                  logins that need it get `server_error`",
+        reasons: &[
+            ConditionReason("True", "AdminUnreachable", "there is no answer"),
+            ConditionReason(
+                "True",
+                "AdminCredentialsRefused",
+                "the credentials are refused, are not enough, or cannot be read",
+            ),
+            ConditionReason(
+                "True",
+                "AdminScopeMissing",
+                "a realm of Keycloak has no client scope of a name that was granted",
+            ),
+            ConditionReason("True", "AdminAnswerInvalid", "an answer is not what it should be"),
+        ],
+    },
+    ConditionType {
         kind: kind::SHADOW_POLICY_ACCEPTED,
         is_only_true: false,
         meaning: "the newest files of the shadow policy are what is compared (only with `--shadow`)",

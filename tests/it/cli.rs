@@ -20,6 +20,7 @@ mod environment;
 mod explain;
 mod export;
 mod fleet;
+mod gateway_clients;
 mod health;
 mod joined;
 mod remote;

@@ -16,9 +16,11 @@ use self::upstream::{PUBLIC, Upstream};
 use crate::harness::{tcp, within};
 use crate::service::settings;
 
+mod admin;
 mod flows;
 mod hostile;
 mod proxied;
+mod readings;
 pub mod upstream;
 mod upstreams;
 

@@ -9,6 +9,7 @@ use crate::cli::serve::settings::{CheckedText, SOME_TIME, ServeSetting, SettingK
 use crate::escape::shown;
 use crate::gateway::endpoint::{EndpointFlag, issuer_path};
 use crate::server::gateway::settings::BaseUrl;
+use crate::server::gateway::upstream_admin::AdminUrl;
 
 /// In the order in which they are shown.
 pub(in crate::cli) const GATEWAY_SETTINGS: &[ServeSetting] = &[
@@ -106,6 +107,23 @@ pub(in crate::cli) const GATEWAY_SETTINGS: &[ServeSetting] = &[
         }),
         default: None,
         text: "Whose X-Forwarded and Forwarded headers are believed, may be given several times",
+    },
+    ServeSetting {
+        flag: "upstream-admin",
+        kind: SettingKind::Checked(&CheckedText {
+            name: "URL",
+            range: "hydra+http://HOST:PORT, hydra+https://HOST:PORT, keycloak+http://HOST:PORT or keycloak+https://HOST:PORT",
+            parser: || ValueParser::from(AdminUrl::from_str),
+            is_list: false,
+        }),
+        default: None,
+        text: "The admin API of the upstream: clients from before the gateway are looked up, and get there what is granted",
+    },
+    ServeSetting {
+        flag: "upstream-admin-credentials-file",
+        kind: SettingKind::Path("FILE"),
+        default: None,
+        text: "CLIENT_ID:SECRET of a service account of Keycloak, or a bearer token for Hydra, in its first line",
     },
     ServeSetting {
         flag: "max-clients",

@@ -87,6 +87,9 @@ fn only_the_scope_pair_changes() {
     check("&a=1&", "x", "scope=x&&a=1&");
     check("a=1", "mcp:read*;+%&=", "scope=mcp%3Aread%2A%3B%2B%25%26%3D&a=1");
     check("scope=a=b&c", "", "scope=&c");
+    check("a&scope=mcp:read%20x&b", "mcp:read x", "a&scope=mcp:read%20x&b");
+    check("a&scope=mcp:read+x&b", "mcp:read x", "a&scope=mcp%3Aread%20x&b");
+    check("scope&c", "", "scope&c");
 }
 
 #[test]

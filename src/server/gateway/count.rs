@@ -72,6 +72,27 @@ impl RequestTarget {
     }
 }
 
+/// What is asked of the admin API of the upstream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum AdminOperation {
+    /// A client is looked up.
+    LookUp,
+    /// Scopes are added to a client.
+    Add,
+}
+
+impl AdminOperation {
+    const ALL: [Self; 2] = [Self::LookUp, Self::Add];
+
+    /// The value of a label.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::LookUp => "look_up",
+            Self::Add => "add",
+        }
+    }
+}
+
 /// The counters. Clones count together.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct GatewayCounts(Arc<GatewayCounters>);
@@ -85,6 +106,8 @@ struct GatewayCounters {
     requests: Vec<Vec<Counter>>,
     durations: Vec<Histogram>,
     upstream_errors: Vec<Counter>,
+    /// By operation, then by whether it failed.
+    admin_requests: Vec<[Counter; 2]>,
 }
 
 #[derive(Debug)]
@@ -92,6 +115,7 @@ struct GatewayFamilies {
     requests: Family<GatewayLabels, Counter>,
     durations: Family<GatewayLabels, Histogram, fn() -> Histogram>,
     errors: Family<GatewayLabels, Counter>,
+    admin: Family<GatewayLabels, Counter>,
 }
 
 type GatewayLabels = Vec<(&'static str, &'static str)>;
@@ -103,8 +127,9 @@ impl Default for GatewayCounts {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             errors: Family::default(),
+            admin: Family::default(),
         };
-        let GatewayFamilies { requests, durations, errors } = &families;
+        let GatewayFamilies { requests, durations, errors, admin } = &families;
         let counters = GatewayCounters {
             clients: OnceLock::new(),
             requests: RequestTarget::ALL
@@ -124,6 +149,17 @@ impl Default for GatewayCounts {
                 .iter()
                 .map(|cause| errors.get_or_create_owned(&vec![("cause", *cause)]))
                 .collect(),
+            admin_requests: AdminOperation::ALL
+                .iter()
+                .map(|operation| {
+                    OUTCOMES.map(|outcome| {
+                        admin.get_or_create_owned(&vec![
+                            ("operation", operation.as_str()),
+                            ("outcome", outcome),
+                        ])
+                    })
+                })
+                .collect(),
             families,
         };
         Self(Arc::new(counters))
@@ -138,7 +174,7 @@ impl GatewayCounts {
     }
 
     pub(in crate::server) fn register(&self, registry: &mut Registry) {
-        let GatewayFamilies { requests, durations, errors } = &self.0.families;
+        let GatewayFamilies { requests, durations, errors, admin } = &self.0.families;
         registry.register(
             "gateway_requests",
             "Requests to the gateway, by what they are for and the class of the status that they were answered with",
@@ -155,6 +191,11 @@ impl GatewayCounts {
             "Requests of the gateway that the upstream did not answer, by cause",
             errors.clone(),
         );
+        registry.register(
+            "gateway_admin_requests",
+            "What was asked of the admin API of the upstream, by operation and outcome",
+            admin.clone(),
+        );
         registry.register_collector(Box::new(ClientsCollector(self.clone())));
     }
 
@@ -166,6 +207,18 @@ impl GatewayCounts {
         }
         if let Some(duration) = self.0.durations.get(at) {
             duration.observe(took.as_secs_f64());
+        }
+    }
+
+    pub(super) fn admin_asked(&self, operation: AdminOperation, succeeded: bool) {
+        let at = AdminOperation::ALL.iter().position(|known| *known == operation);
+        let outcomes = at.and_then(|at| self.0.admin_requests.get(at));
+        if let Some([ok, failed]) = outcomes {
+            if succeeded {
+                ok.inc()
+            } else {
+                failed.inc()
+            };
         }
     }
 
@@ -215,5 +268,6 @@ impl Collector for ClientsCollector {
 }
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+const OUTCOMES: [&str; 2] = ["ok", "error"];
 const ERRORS: [&str; 3] = ["connect", "timeout", "broken"];
 const BUCKETS: [f64; 10] = [0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];

@@ -262,9 +262,7 @@ impl ClientConnection {
                 }
                 // Servers differ in whether a scope next to it counts.
                 Some(PushedRequest { scope, .. }) => match &request.scope {
-                    Some(outer) if *outer != scope => {
-                        LoginVerdict::Pass { form: Some(with_scope(form, &scope)), granted: scope }
-                    }
+                    Some(_) => LoginVerdict::Pass { form: Some(with_scope(form, &scope)), granted: scope },
                     _ => LoginVerdict::Pass { form: None, granted: scope },
                 },
                 None => malformed(
@@ -322,14 +320,14 @@ impl ClientConnection {
             };
             return Ok(login(verdict, record));
         }
-        if let Err(problem) = self.complete_client(&client_id, record.as_ref(), &granted).await {
+        if let Err(problem) = self.complete_client(issuer, &client_id, record.as_ref(), &granted).await {
             return Ok(login(LoginVerdict::Outage(problem), record));
         }
         if let Some(record) = &record {
             self.gateway.clients.note_login(record, SystemTime::now());
         }
-        let form = (request.scope.as_deref() != Some(&granted)).then(|| with_scope(form, &granted));
-        Ok(login(LoginVerdict::Pass { form, granted }, record))
+        // Also where the scope is as it was asked: servers read a `+` in it in two ways, and what is written here in one.
+        Ok(login(LoginVerdict::Pass { form: Some(with_scope(form, &granted)), granted }, record))
     }
 
     /// A denial at a redirect URI, where that is one that the client registered and the response mode is that of a query.

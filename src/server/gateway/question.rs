@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::answer::OAuthProblem;
 use super::connection::ClientConnection;
-use crate::clients::ClientRecord;
+use crate::clients::{ClientRecord, RecordSource};
 use crate::gateway::metadata::ClientMetadata;
 use crate::rpc::caller::{CallOrigin, CallerIdentity};
 use crate::rpc::v1;
@@ -29,6 +29,10 @@ pub(super) enum Decided {
 /// A client as the policy sees it.
 pub(super) fn client_of(client_id: &str, record: Option<&ClientRecord>) -> v1::Client {
     match record {
+        // One that was looked up may have registered, or somebody entered it.
+        Some(ClientRecord { source: RecordSource::Upstream, metadata, .. }) => {
+            client(client_id, v1::ClientSource::Unspecified, metadata)
+        }
         Some(record) => client(client_id, v1::ClientSource::Dcr, &record.metadata),
         // A client that never registered: its id is the URL of a document about it, or somebody entered it.
         None if client_id.starts_with("https://") => {

@@ -16,6 +16,7 @@ use super::head::strip_hop;
 use super::question::{Decided, client};
 use super::request::{Rewritten, TakenRequest};
 use super::upstream::UpstreamError;
+use super::upstream_admin::AdminError;
 use crate::clients::{ClientRecord, ClientsError};
 use crate::escape::shown;
 use crate::gateway::endpoint::GatewayRoute;
@@ -205,28 +206,55 @@ impl ClientConnection {
         is_managed.then(|| format!("{}{rest}", expected.public_url))
     }
 
-    /// What is known of a client.
+    /// What is known of a client: what is in the record, or else, where the gateway may ask there, at the upstream.
     pub(super) async fn known_client(
         &self,
         issuer: usize,
         client_id: &str,
     ) -> Result<Option<ClientRecord>, OAuthProblem> {
-        let issuer = self.gateway.issuer_path(issuer);
-        self.gateway.clients.get(issuer, client_id).await.map_err(|error| {
+        let gateway = &self.gateway;
+        let issuer = gateway.issuer_path(issuer);
+        let known = gateway.clients.get(issuer, client_id).await.map_err(|error| {
             error!(%error, "the record of clients cannot be read");
             OAuthProblem::unavailable("the request could not be decided, try again")
-        })
+        })?;
+        // The id of a client with a metadata document is its URL: there is nothing to look up.
+        let admin = gateway.admin.as_ref().filter(|_| known.is_none() && !client_id.starts_with("https://"));
+        let Some(admin) = admin else { return Ok(known) };
+        let policy = gateway.current.load_full();
+        let is_step_up =
+            |scope: &str| {
+                policy.as_ref().is_some_and(|policy| {
+                    policy.set.audiences().iter().any(|audience| {
+                        audience.scope_matching.find(&audience.step_up_scopes, scope).is_some()
+                    })
+                })
+            };
+        admin.look_up(issuer, client_id, is_step_up).await.map_err(|error| admin_problem(&error))
     }
 
     /// Gives a client at the upstream what was granted beyond what it has there, where the gateway may.
-    #[expect(clippy::unused_async, reason = "the upstream's admin API is asked here")]
     pub(super) async fn complete_client(
         &self,
-        _client_id: &str,
-        _record: Option<&ClientRecord>,
-        _granted: &str,
+        issuer: usize,
+        client_id: &str,
+        record: Option<&ClientRecord>,
+        granted: &str,
     ) -> Result<(), OAuthProblem> {
-        Ok(())
+        let Some(admin) = &self.gateway.admin else { return Ok(()) };
+        let registered = record.map_or("", |record| record.registered_scope.as_str());
+        let completed =
+            admin.complete(self.gateway.issuer_path(issuer), client_id, registered, granted).await;
+        completed.map_err(|error| admin_problem(&error))
+    }
+}
+
+/// What is wrong was logged; a client hears that something is.
+fn admin_problem(error: &AdminError) -> OAuthProblem {
+    let text = "the registration of the client could not be read or completed at the authorization server, try again";
+    match error {
+        AdminError::Busy => OAuthProblem::unavailable(text),
+        _ => OAuthProblem::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", text),
     }
 }
 

@@ -9,6 +9,7 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 use ipnet::IpNet;
 
+use super::upstream_admin::UpstreamAdminSettings;
 use crate::escape::shown;
 use crate::gateway::endpoint::EndpointFlag;
 use crate::gateway::kind::UpstreamKind;
@@ -38,6 +39,8 @@ pub struct GatewaySettings {
     pub rewrite_discovery: bool,
     /// Who may say where a request comes from. Default nobody.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where clients are looked up and changed at the upstream. Default nowhere.
+    pub upstream_admin: Option<UpstreamAdminSettings>,
     /// How many registered clients are remembered. Default 100,000.
     pub max_clients: u64,
     /// How often the discovery documents are read. Default 30 s.
@@ -60,6 +63,7 @@ impl GatewaySettings {
             request_objects: RequestObjects::Refuse,
             rewrite_discovery: false,
             trusted_proxies: Vec::new(),
+            upstream_admin: None,
             max_clients: 100_000,
             discovery_interval: Duration::from_secs(30),
         }

@@ -37,7 +37,12 @@ async fn a_registration_is_decided_passed_on_and_remembered() {
     let id = answer.json()["client_id"].as_str().unwrap().to_owned();
     let ask = |scope: &str| format!("/authorize?response_type=code&client_id={id}&scope={scope}&state=x%2by");
     assert_eq!(gateway.get(&ask("openid+offline_access")).await.status, 200);
-    assert_eq!(upstream.one().target, ask("openid+offline_access"), "byte for byte");
+    let seen = upstream.one().target;
+    assert_eq!(
+        seen,
+        ask("openid%20offline_access"),
+        "the rest byte for byte, and the scope as every server reads it"
+    );
     let denied = gateway.get(&ask("openid+mcp:read")).await;
     assert_eq!(denied.status, 400);
     assert!(denied.text().contains("invalid_scope") && denied.text().contains("mcp:read"), "{denied:?}");
@@ -184,7 +189,7 @@ async fn a_pushed_request_is_decided_once_and_a_foreign_one_does_not_pass() {
         (201, Some("urn:par:1")),
         "{answer:?}"
     );
-    assert_eq!(upstream.one().text(), format!("client_id={id}&scope=mcp:read+openid&redirect_uri=x"));
+    assert_eq!(upstream.one().text(), format!("client_id={id}&scope=mcp%3Aread%20openid&redirect_uri=x"));
     let by_uri = |id: &str, uri: &str| format!("/authorize?client_id={id}&request_uri={uri}");
     assert_eq!(gateway.get(&by_uri(&id, "urn:par:1")).await.status, 200);
     assert_eq!(upstream.one().target, by_uri(&id, "urn:par:1"));

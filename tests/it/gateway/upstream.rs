@@ -187,7 +187,7 @@ async fn route(state: &UpstreamState, method: &Method, seen: &Seen) -> Response<
     let text = |text: String| Response::new(full(text));
     let query = seen.target.split_once('?').map(|(_, query)| query).unwrap_or_default();
     match path {
-        "/.well-known/openid-configuration" => {
+        path if path.ends_with("/.well-known/openid-configuration") => {
             let own = state.discovery.lock().unwrap().clone();
             let document = own.unwrap_or_else(|| discovery(PUBLIC).to_string());
             let mut response = text(document);
