@@ -25,6 +25,7 @@ mod health;
 mod joined;
 mod remote;
 mod serve;
+mod shipper;
 mod status;
 mod store;
 mod test;
