@@ -32,13 +32,17 @@ if [[ -z ${E2E_NODE:-} ]]; then # names a built integrations/node
     npm ci --silent --no-progress --ignore-scripts --prefix ../node
     npm run --silent build --prefix ../node
 fi
-# Where there is no Go, there is no server made with fosite.
+# Where there is no Go, there is neither a server made with fosite nor Ory Hydra, and without Maven no Keycloak.
+gateways=()
 if command -v go >/dev/null; then
     go -C ../go/fosite build -o "$venvs/fosite-example" ./example
+    HYDRA_BIN=$venvs/hydra servers/hydra/run.sh
+    gateways+=(hydra-gateway)
 fi
+! command -v mvn >/dev/null || gateways+=(keycloak-gateway)
 
-export MYPY_CACHE_DIR=$venvs/mypy-cache MYPYPATH=harness:../python/tests:../python/examples
-"$venvs/test/bin/mypy" --strict --explicit-package-bases --ignore-missing-imports harness
+export MYPY_CACHE_DIR=$venvs/mypy-cache MYPYPATH=harness:servers:../python/tests:../python/examples
+"$venvs/test/bin/mypy" --strict --explicit-package-bases --ignore-missing-imports harness servers/{upstreams,gateway_server}.py tests
 
 case $mode in
     all)
@@ -57,6 +61,12 @@ case $mode in
         ! command -v mvn >/dev/null || others=keycloak,$others
         run --servers "$others" --clients ts-1.25,py-2.3
         run --servers oidc-provider --clients mcp-remote --cases narrow-wide,step-up,policy-edit
+        for gateway in "${gateways[@]}"; do
+            run --servers "$gateway" --clients ts-1.25,py-2.3 --cases narrow-wide,reused,absent,step-up,down-authorize,policy-edit
+            # Without the gateway the clients fail.
+            run --servers "$gateway" --clients py-2.3 --cases reused --fault no-adapter
+        done
+        "$venvs/test/bin/pytest" -q -p no:cacheprovider tests
         # The run must fail where the server does not ask, and where it does not heed the answer.
         run --servers mcp_sdk,authlib_flask,oidc-provider --clients ts-1.25 --cases narrow-wide,absent,step-up --fault no-adapter
         run --servers mcp_sdk,authlib_flask,oidc-provider --clients ts-1.25 --cases over-ask,policy-edit --fault ignore-answer

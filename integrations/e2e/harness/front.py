@@ -7,6 +7,7 @@ documents say what a case wants; all else is passed on as it came.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.cookiejar
 import json
 import socket
@@ -95,6 +96,7 @@ class Front:
         self.resource = f"{self.base}/mcp"
         self.upstream = ""
         self.paths = Paths("/register", "/authorize", "/token")
+        self._issuer = self.base
         self.stimulus = Stimulus()
         self.record = Record()
         self.after_registration: Hook | None = None
@@ -174,14 +176,18 @@ class Front:
 
     async def _resource_metadata(self, request: Request) -> Response:
         # Clients compare it with the issuer that the server's own document names, byte for byte (RFC 8414 section 3.3).
-        issuer = (await self._server_document("/.well-known/oauth-authorization-server" + self.paths.issuer))["issuer"]
-        document: dict[str, Any] = {"resource": self.resource, "authorization_servers": [issuer]}
+        with contextlib.suppress(httpx.ConnectError):
+            self._issuer = (await self._server_document("/.well-known/oauth-authorization-server" + self.paths.issuer))["issuer"]
+        document: dict[str, Any] = {"resource": self.resource, "authorization_servers": [self._issuer]}
         if self.stimulus.advertised is not None:
             document["scopes_supported"] = self.stimulus.advertised
         return JSONResponse(document)
 
     async def _server_metadata(self, request: Request) -> Response:
-        document = await self._server_document(request.url.path)
+        try:
+            document = await self._server_document(request.url.path)
+        except httpx.ConnectError:
+            return Response(status_code=502)
         for name in ("scopes_supported", "client_id_metadata_document_supported"):
             document.pop(name, None)
         if self.stimulus.advertised is not None:
@@ -216,12 +222,15 @@ class Front:
         path = request.url.path
         if path == self.paths.authorize and request.method == "GET" and "client_id" in request.query_params:
             await self._see_authorization(dict(request.query_params))
-        answer = await self._http.request(
-            request.method,
-            self.upstream + path + (f"?{request.url.query}" if request.url.query else ""),
-            content=body,
-            headers=[(name, value) for name, value in request.headers.items() if name not in _HOP_BY_HOP],
-        )
+        try:
+            answer = await self._http.request(
+                request.method,
+                self.upstream + path + (f"?{request.url.query}" if request.url.query else ""),
+                content=body,
+                headers=[(name, value) for name, value in request.headers.items() if name not in _HOP_BY_HOP],
+            )
+        except httpx.ConnectError:
+            answer = httpx.Response(502)  # as from a balancer
         content = answer.content
         if path == self.paths.register and request.method == "POST":
             await self._see_registration(body, answer)

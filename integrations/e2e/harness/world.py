@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import tempfile
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
@@ -31,10 +32,11 @@ DOCUMENT = {
 
 
 class World:
-    def __init__(self, front: Front, service: Service, driver: Driver | None = None) -> None:
+    def __init__(self, front: Front, service: Service, gateway: Gateway | None) -> None:
         self._front = front
         self._service = service
-        self._driver = driver
+        self._gateway = gateway
+        self._driver: Driver | None = None
         self._oracle = scopeward.AsyncClient(service.target, deadline=3.0)
         self._registered: dict[str, str] = {}
         self._steps: list[dict[str, str | None]] = []
@@ -93,16 +95,23 @@ class World:
 
     async def stop_service(self) -> None:
         await asyncio.to_thread(self._service.stop)
+        if self._gateway is not None:
+            await self._gateway.do("stop")
 
     async def start_service(self) -> None:
         """Waits until both that server and this program have it again."""
         await asyncio.to_thread(self._service.start)
+        if self._gateway is not None:
+            await self._gateway.do("start")
         await self._until_it_is_back()
 
     async def set_policy(self, **changes: str) -> None:
         text = cases.policy(self._front.resource, **changes)
         if self._service.policy_file.read_text() != text:
+            reloads = 0 if self._gateway is None else int(await self._gateway.do("reloads"))
             await asyncio.to_thread(self._service.write_policy, text)
+            while self._gateway is not None and int(await self._gateway.do("reloads")) == reloads:
+                await asyncio.sleep(0.01)
 
     def edit_policy_after_registration(self, **changes: str) -> None:
         self._front.after_registration = lambda: self.set_policy(**changes)
@@ -132,6 +141,8 @@ class World:
             is_so = (registration.status, registration.answer.get("error")) == (400, denied.error)
             return None if is_so else f"registration: {got}, and it was to be 400 {denied.error}"
         except scopeward.Unavailable:
+            if self._gateway is not None:
+                return None if registration.status == 502 else f"registration: {got}, without the gateway"
             # The MCP TypeScript SDK has 500 for every `server_error`.
             is_so = registration.status in (500, 503) and registration.answer.get("error") == "server_error"
             return None if is_so else f"registration: {got}, and it was to be 503 server_error"
@@ -211,6 +222,22 @@ def _sorted(scope: Any) -> str:
     return " ".join(sorted(_set(scope)))
 
 
+class Gateway:
+    """What `gateway_server.py` runs, and can stop and start."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def do(self, command: str) -> str:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{command}\n".encode())
+        await self._process.stdin.drain()
+        answer = await asyncio.wait_for(self._process.stdout.readline(), 60)
+        if not answer:
+            raise RuntimeError("the program with the gateway ended")
+        return answer.decode().strip()
+
+
 @contextlib.asynccontextmanager
 async def world(command: list[str], fault: str) -> AsyncIterator[World]:
     """Starts Scopeward, the server that `command` starts, and what stands in front of it."""
@@ -225,13 +252,14 @@ async def world(command: list[str], fault: str) -> AsyncIterator[World]:
                 *("--document", json.dumps(DOCUMENT), "--fault", fault),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, "E2E_POLICIES": str(service.policy_file.parent)},
             )
             assert process.stdout is not None and process.stdin is not None
             try:
-                ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 300))
+                ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 600))
                 front.upstream = f"http://127.0.0.1:{ready['port']}"
                 front.paths = Paths(ready["register"], ready["authorize"], ready["token"], ready.get("issuer", ""))
-                yield World(front, service)
+                yield World(front, service, Gateway(process) if ready.get("is_gateway") else None)
             finally:
                 process.stdin.close()
                 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -99,6 +100,15 @@ class Application:
         with contextlib.suppress(Exception):
             await stack.aclose()
 
+    async def ended_by(self, cancelled: asyncio.CancelledError) -> BaseException:
+        """What ended the session, which cancels whoever waits for one of its answers."""
+        stack, self.stack = self.stack, contextlib.AsyncExitStack()
+        try:
+            await stack.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
+        except BaseException as error:
+            return error
+        return cancelled
+
     async def redirect(self, url: str) -> None:
         say({"visit": url})
         answer = await hear()
@@ -128,6 +138,8 @@ async def main() -> None:
     while message := await hear():
         try:
             await getattr(application, message["do"])(message)
+        except asyncio.CancelledError as cancelled:
+            say({"ok": False, "error": str(innermost(await application.ended_by(cancelled)))})
         except Exception as error:
             say({"ok": False, "error": str(innermost(error))})
         else:

@@ -4,11 +4,11 @@
 # KEYCLOAK_URL, ADMIN_USER and ADMIN_PASSWORD say where, REALM which, SCOPES what the policy supports, AUDIENCES which resources the
 # realm is for (empty: the policy's default), TRUSTED_HOSTS from where clients may register, DOCUMENT_HOSTS where metadata documents and
 # their redirect URIs may be (empty: no documents), DEADLINE what a question may take. DEMO_USER makes a user of that name, with that
-# password. Needs curl and jq.
+# password. EXECUTOR is the executor's id; empty for a realm behind `scopeward gateway`, which does not ask itself. Needs curl and jq.
 set -euo pipefail
 : "${KEYCLOAK_URL:=http://localhost:8080}" "${ADMIN_USER:=admin}" "${ADMIN_PASSWORD:=admin}" "${REALM:=mcp}"
 : "${SCOPES:=openid offline_access mcp:read mcp:write}" "${AUDIENCES:=}" "${TRUSTED_HOSTS:=localhost 127.0.0.1}"
-: "${DOCUMENT_HOSTS:=}" "${DEADLINE:=300ms}" "${DEMO_USER:=}"
+: "${DOCUMENT_HOSTS:=}" "${DEADLINE:=300ms}" "${DEMO_USER:=}" "${EXECUTOR=scopeward}"
 
 token=$(curl -sSf "$KEYCLOAK_URL/realms/master/protocol/openid-connect/token" -d grant_type=password -d client_id=admin-cli \
     --data-urlencode "username=$ADMIN_USER" --data-urlencode "password=$ADMIN_PASSWORD" | jq -r .access_token)
@@ -34,13 +34,13 @@ done
 # The executor, for every client; before it the one that makes clients of metadata documents. These two replace the whole documents: add
 # your own profiles and policies here.
 hosts=$(words "$DOCUMENT_HOSTS")
-call PUT "/$REALM/client-policies/profiles" "$(jq -cn --argjson hosts "$hosts" --argjson audiences "$(words "$AUDIENCES")" --arg deadline "$DEADLINE" \
+call PUT "/$REALM/client-policies/profiles" "$(jq -cn --argjson hosts "$hosts" --argjson audiences "$(words "$AUDIENCES")" --arg deadline "$DEADLINE" --arg executor "$EXECUTOR" \
     '{profiles: [(select($hosts != []) | {name: "documents", executors: [{executor: "client-id-metadata-document", configuration: {"cimd-allow-permitted-domains": $hosts}}]}),
-        {name: "scopeward", executors: [{executor: "scopeward", configuration: {audiences: $audiences, deadline: $deadline}}]}]}')"
-call PUT "/$REALM/client-policies/policies" "$(jq -cn --argjson hosts "$hosts" \
+        (select($executor != "") | {name: "scopeward", executors: [{executor: $executor, configuration: {audiences: $audiences, deadline: $deadline}}]})]}')"
+call PUT "/$REALM/client-policies/policies" "$(jq -cn --argjson hosts "$hosts" --arg executor "$EXECUTOR" \
     '{policies: [(select($hosts != []) | {name: "documents", enabled: true, profiles: ["documents"], conditions: [{condition: "client-id-uri",
             configuration: {"client-id-uri-scheme": ["https"], "client-id-uri-allow-permitted-domains": $hosts}}]}),
-        {name: "scopeward", enabled: true, conditions: [{condition: "any-client", configuration: {}}], profiles: ["scopeward"]}]}')"
+        (select($executor != "") | {name: "scopeward", enabled: true, conditions: [{condition: "any-client", configuration: {}}], profiles: ["scopeward"]})]}')"
 # Registration policies of Keycloak come after ours: they must allow what the policy grants. There is one of each for clients that
 # register without and with a token.
 call GET "/$REALM/components?type=org.keycloak.services.clientregistration.policy.ClientRegistrationPolicy" |
@@ -56,4 +56,4 @@ if [[ -n $DEMO_USER && $(call GET "/$REALM/users?exact=true&username=$DEMO_USER"
     call POST "/$REALM/users" "$(jq -cn --arg name "$DEMO_USER" '{username: $name, enabled: true, firstName: "Demo", lastName: "User",
         email: ($name + "@example.com"), emailVerified: true, credentials: [{type: "password", value: $name, temporary: false}]}')"
 fi
-echo "realm $REALM asks Scopeward"
+echo "realm $REALM asks $([[ -z $EXECUTOR ]] && echo nobody || echo Scopeward)"
