@@ -161,7 +161,8 @@ def run(options: list[str], arguments: argparse.Namespace) -> None:
             print(json.dumps(ready), flush=True)
             sys.stdin.read()
         finally:
-            server.terminate()
+            # It has nothing to lose, and takes long to stop on a busy machine.
+            server.kill()
 
 
 if __name__ == "__main__":
