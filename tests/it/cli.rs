@@ -21,6 +21,7 @@ mod explain;
 mod export;
 mod fleet;
 mod gateway_clients;
+mod grpcurl;
 mod health;
 mod joined;
 mod remote;
