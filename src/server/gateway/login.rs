@@ -233,7 +233,17 @@ impl ClientConnection {
         let request = OAuthRequest::read(form).map_err(refused)?;
         let authorization = match name {
             EndpointName::Authorization => None,
-            _ => taken.headers().get(AUTHORIZATION).map(http::HeaderValue::as_bytes),
+            _ => {
+                let mut headers = taken.headers().get_all(AUTHORIZATION).iter();
+                match (headers.next(), headers.next()) {
+                    // Servers differ in which of them says whose the request is.
+                    (Some(_), Some(_)) => {
+                        let text = "there is more than one Authorization header";
+                        return Err(OAuthProblem::bad_request("invalid_request", text));
+                    }
+                    (one, _) => one.map(http::HeaderValue::as_bytes),
+                }
+            }
         };
         let client_id = request.client(authorization).map_err(refused)?;
         let client_id =

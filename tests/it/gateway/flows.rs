@@ -212,6 +212,18 @@ async fn a_pushed_request_is_decided_once_and_a_foreign_one_does_not_pass() {
         assert_eq!((denied.status, denied.json()["error"].as_str()), (400, Some("invalid_scope")));
     }
     upstream.take();
+    // Servers differ in which of two headers says whose the request is.
+    for path in ["/par", "/device", "/bc"] {
+        let twice =
+            "application/x-www-form-urlencoded\r\nAuthorization: Basic YTpi\r\nAuthorization: Basic Yzpi";
+        let answer = gateway.post(path, twice, &format!("client_id={id}&scope=openid")).await;
+        assert_eq!(
+            (answer.status, answer.json()["error"].as_str()),
+            (400, Some("invalid_request")),
+            "{path}"
+        );
+    }
+    assert!(upstream.take().is_empty());
     gateway.stop().await;
 }
 
