@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="scopeward-e2e-gateway-") as name:
         folder = Path(name)
         upstream = UPSTREAMS[arguments.name](folder, arguments.base)
-        gateway = Gateway(folder, upstream, Path(os.environ["E2E_POLICIES"]))
+        gateway = Gateway(folder, upstream, Path(os.environ["E2E_POLICIES"]), *upstream.admin_arguments())
         is_gateway = arguments.fault == "none"
         try:
             upstream.start()

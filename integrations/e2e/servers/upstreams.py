@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlencode, urlsplit
 
 HERE = Path(__file__).resolve().parent
@@ -134,6 +134,13 @@ class Hydra(Program):
         # It makes its keys at the first request that needs them, which may take longer than it lets a request take.
         self.until(f"{self.url}/.well-known/jwks.json")
 
+    def admin_arguments(self) -> list[str]:
+        """For a gateway that may change its clients."""
+        return ["--upstream-admin", f"hydra+{self.admin}"]
+
+    def without_consent(self, client_id: str) -> None:
+        """Nothing is needed for many logins at once."""
+
     def stored(self, client_id: str) -> set[str]:
         """What it lets the client ask for. Nothing is there twice."""
         with urllib.request.urlopen(f"{self.admin}/admin/clients/{client_id}", timeout=60) as answer:
@@ -160,6 +167,9 @@ class Keycloak(Program):
         self.url = f"http://127.0.0.1:{free_port()}"
         self.base = base or self.url
         self.issuer = self.base + self.paths["issuer"]
+        self._credentials = folder / "keycloak-credentials"
+        self._credentials.write_text("gateway:a-secret-of-tests\n")
+        self._credentials.chmod(0o600)
 
     def start(self) -> None:
         command = [str(keycloak_home() / "bin/kc.sh"), "start-dev", "--db=dev-mem", "--http-host=127.0.0.1"]
@@ -179,24 +189,40 @@ class Keycloak(Program):
         else:
             raise RuntimeError("Keycloak ended\n" + "".join(log))
         # Nobody else reads on.
-        threading.Thread(target=process.stdout.read, daemon=True).start()
+        threading.Thread(target=self._log, args=[process.stdout], daemon=True).start()
         realm = {"KEYCLOAK_URL": self.url, "REALM": "mcp", "SCOPES": self.scopes, "EXECUTOR": "", "DEMO_USER": "tester"}
+        realm["SERVICE_ACCOUNT"] = self._credentials.read_text().strip()
         # mcp-remote says that its page is there.
         realm["TRUSTED_HOSTS"] = "localhost 127.0.0.1 github.com"
         script = HERE.parents[1] / "java/scopeward-keycloak/examples/realm.sh"
         subprocess.run([script], env={**os.environ, **realm}, check=True, stdout=self.log.open("a"))
 
+    def admin_arguments(self) -> list[str]:
+        """For a gateway that may change its clients."""
+        return ["--upstream-admin", f"keycloak+{self.url}", "--upstream-admin-credentials-file", str(self._credentials)]
+
     def stored(self, client_id: str) -> set[str]:
         """What it lets the client ask for."""
-        form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": "admin"}
-        token = self._get("/realms/master/protocol/openid-connect/token", urlencode(form).encode())["access_token"]
-        (client,) = self._get(f"/admin/realms/mcp/clients?clientId={client_id}", token=token)
+        (client,) = self._admin("GET", f"clients?clientId={client_id}")
         return set(client["optionalClientScopes"])
 
-    def _get(self, path: str, body: bytes | None = None, token: str = "") -> Any:
-        request = urllib.request.Request(self.url + path, body, {"Authorization": f"Bearer {token}"} if token else {})
+    def without_consent(self, client_id: str) -> None:
+        """Two first logins of one user and client at once make two consents there, and none works after that."""
+        (client,) = self._admin("GET", f"clients?clientId={client_id}")
+        self._admin("PUT", f"clients/{client['id']}", {**client, "consentRequired": False})
+
+    def _admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": "admin"}
+        with urllib.request.urlopen(f"{self.url}/realms/master/protocol/openid-connect/token", urlencode(form).encode()) as answer:
+            headers = {"Authorization": f"Bearer {json.load(answer)['access_token']}", "Content-Type": "application/json"}
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/admin/realms/mcp/{path}", content, headers, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or "null")
+
+    def _log(self, output: IO[str]) -> None:
+        with self.log.open("a") as log:
+            log.writelines(output)
 
 
 class PostgreSQL(Program):

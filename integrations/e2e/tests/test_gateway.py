@@ -35,8 +35,9 @@ class Scene:
         (self.policies / "mcp.yaml").write_text(POLICY)
 
     @contextlib.contextmanager
-    def gateway(self) -> Iterator[Gateway]:
-        gateway = Gateway(self.folder, self.upstream, self.policies, is_public=True)
+    def gateway(self, has_admin: bool = True) -> Iterator[Gateway]:
+        admin = self.upstream.admin_arguments() if has_admin else []
+        gateway = Gateway(self.folder, self.upstream, self.policies, *admin, is_public=True)
         try:
             gateway.start()
             yield gateway
@@ -54,6 +55,12 @@ class Scene:
         assert shown(client) == scope
         return str(client["client_id"])
 
+    def remembered(self, client_id: str) -> dict[str, Any]:
+        """What the record of the gateway has."""
+        clients = self._lines("gateway", "clients", "list", "--output", "json")
+        (client,) = [client for client in clients if client["clientId"] == client_id]
+        return client
+
     def events(self, client_id: str) -> list[dict[str, Any]]:
         """What was recorded of the client. Only while no gateway runs."""
         return [event for event in self._lines("audit", "tail", "--output", "json") if event.get("client", {}).get("clientId") == client_id]
@@ -62,6 +69,11 @@ class Scene:
         line = [binary(), *command, "--state-dir", str(self.folder / "gateway-state")]
         text = subprocess.run(line, check=True, capture_output=True, text=True).stdout
         return [json.loads(line) for line in text.splitlines()]
+
+
+def registered(record: dict[str, Any]) -> set[str]:
+    """Without the default client scope that Keycloak gives to every client."""
+    return set(record["registeredScope"].split()) - {"basic"}
 
 
 @pytest.fixture(scope="module", params=UPSTREAMS)
@@ -92,31 +104,60 @@ def scene(upstream: Hydra | Keycloak, tmp_path: Path) -> Scene:
     return Scene(upstream, tmp_path)
 
 
-def test_a_client_from_before_gets_what_it_registered(scene: Scene) -> None:
+def test_a_client_from_before_gets_the_baseline(scene: Scene) -> None:
     client_id = scene.from_before("openid")
+    with scene.gateway(has_admin=False), pytest.raises(Failure, match="invalid_scope"):
+        scene.login().login(client_id, "openid offline_access")
     with scene.gateway():
         login = scene.login()
-        assert shown(login.login(client_id, "openid")) == "openid"
+        for _ in range(2):
+            tokens = login.login(client_id, "openid offline_access")
+            assert shown(tokens) == "offline_access openid"
+            assert shown(login.refresh(client_id, tokens)) == "offline_access openid"
         with pytest.raises(Failure, match="invalid_scope"):
-            login.login(client_id, "openid offline_access")
+            login.login(client_id, "openid profile")
+    assert scene.upstream.stored(client_id) == {"openid", "offline_access"}
+    client = scene.remembered(client_id)
+    assert (registered(client), client["addedScope"]) == ({"openid"}, "offline_access")
+    # The last one is a denial.
+    *_, first, second, _ = scene.events(client_id)
+    for expansion in (first, second):
+        assert (expansion["kind"], registered(expansion)) == ("AUDIT_EVENT_KIND_EXPANSION", {"openid"})
+        assert [added["scope"] for added in expansion["added"]] == ["offline_access"]
+
+
+def test_a_step_up_never_becomes_registered(scene: Scene) -> None:
+    with scene.gateway():
+        login = scene.login()
+        client_id = login.register("openid")["client_id"]
+        tokens = login.login(client_id, "openid mcp:write")
+        assert shown(tokens) == "mcp:write openid"
+        assert shown(login.login(client_id, None)) == "offline_access openid"
+    assert "mcp:write" in scene.upstream.stored(client_id)
+    assert registered(scene.remembered(client_id)) == {"openid", "offline_access"}
 
 
 def test_fifty_logins_of_one_client_at_once(scene: Scene) -> None:
     if scene.upstream.takes_one_login_at_a_time:
         pytest.skip("needs PostgreSQL")
+    client_id = scene.from_before("openid")
+    scene.upstream.without_consent(client_id)
     with scene.gateway():
         login = scene.login()
-        client_id = login.register("openid")["client_id"]
 
         def one(number: int) -> str:
-            wanted = ["openid offline_access", "openid"][number % 2]
+            wanted = ["openid offline_access", "openid mcp:write", "openid"][number % 3]
             tokens = login.login(client_id, wanted)
             assert set(tokens["scope"].split()) == set(wanted.split())
             return "" if "refresh_token" not in tokens else shown(login.refresh(client_id, tokens))
 
         with concurrent.futures.ThreadPoolExecutor(50) as at_once:
             refreshed = list(at_once.map(one, range(50)))
-    assert refreshed.count("offline_access openid") == 25
+    assert refreshed.count("offline_access openid") == 17
+    assert scene.upstream.stored(client_id) == {"openid", "offline_access", "mcp:write"}
+    client = scene.remembered(client_id)
+    assert registered(client) == {"openid"}
+    assert set(client["addedScope"].split()) == {"offline_access", "mcp:write"}
 
 
 def test_a_client_that_got_its_answer_is_known_after_a_kill(scene: Scene) -> None:

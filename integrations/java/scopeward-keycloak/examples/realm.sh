@@ -4,11 +4,12 @@
 # KEYCLOAK_URL, ADMIN_USER and ADMIN_PASSWORD say where, REALM which, SCOPES what the policy supports, AUDIENCES which resources the
 # realm is for (empty: the policy's default), TRUSTED_HOSTS from where clients may register, DOCUMENT_HOSTS where metadata documents and
 # their redirect URIs may be (empty: no documents), DEADLINE what a question may take. DEMO_USER makes a user of that name, with that
-# password. EXECUTOR is the executor's id; empty for a realm behind `scopeward gateway`, which does not ask itself. Needs curl and jq.
+# password. EXECUTOR is the executor's id; empty for a realm behind `scopeward gateway`, which does not ask itself. SERVICE_ACCOUNT,
+# CLIENT_ID:SECRET, makes an account for that gateway, which may change clients. Needs curl and jq.
 set -euo pipefail
 : "${KEYCLOAK_URL:=http://localhost:8080}" "${ADMIN_USER:=admin}" "${ADMIN_PASSWORD:=admin}" "${REALM:=mcp}"
 : "${SCOPES:=openid offline_access mcp:read mcp:write}" "${AUDIENCES:=}" "${TRUSTED_HOSTS:=localhost 127.0.0.1}"
-: "${DOCUMENT_HOSTS:=}" "${DEADLINE:=300ms}" "${DEMO_USER:=}" "${EXECUTOR=scopeward}"
+: "${DOCUMENT_HOSTS:=}" "${DEADLINE:=300ms}" "${DEMO_USER:=}" "${EXECUTOR=scopeward}" "${SERVICE_ACCOUNT:=}"
 
 token=$(curl -sSf "$KEYCLOAK_URL/realms/master/protocol/openid-connect/token" -d grant_type=password -d client_id=admin-cli \
     --data-urlencode "username=$ADMIN_USER" --data-urlencode "password=$ADMIN_PASSWORD" | jq -r .access_token)
@@ -51,6 +52,16 @@ call GET "/$REALM/components?type=org.keycloak.services.clientregistration.polic
     while read -r component; do
         call PUT "/$REALM/components/$(jq -r .id <<<"$component")" "$component"
     done
+
+client() { call GET "/$REALM/clients?clientId=$1" | jq -r '.[0].id // empty'; }
+if [[ -n $SERVICE_ACCOUNT && -z $(client "${SERVICE_ACCOUNT%%:*}") ]]; then
+    call POST "/$REALM/clients" "$(jq -cn --arg id "${SERVICE_ACCOUNT%%:*}" --arg secret "${SERVICE_ACCOUNT#*:}" \
+        '{clientId: $id, secret: $secret, serviceAccountsEnabled: true, standardFlowEnabled: false}')"
+    user=$(call GET "/$REALM/clients/$(client "${SERVICE_ACCOUNT%%:*}")/service-account-user" | jq -r .id)
+    management=$(client realm-management)
+    call POST "/$REALM/users/$user/role-mappings/clients/$management" \
+        "$(call GET "/$REALM/clients/$management/roles/manage-clients" | jq -c '[.]')"
+fi
 
 if [[ -n $DEMO_USER && $(call GET "/$REALM/users?exact=true&username=$DEMO_USER") == "[]" ]]; then
     call POST "/$REALM/users" "$(jq -cn --arg name "$DEMO_USER" '{username: $name, enabled: true, firstName: "Demo", lastName: "User",
