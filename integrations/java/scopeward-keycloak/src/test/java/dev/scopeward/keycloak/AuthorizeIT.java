@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gson.JsonObject;
 import dev.scopeward.keycloak.KeycloakServer.Answer;
-import dev.scopeward.testing.Browser;
 import java.nio.charset.StandardCharsets;
 import java.util.Base64;
 import java.util.LinkedHashMap;
@@ -35,8 +34,7 @@ class AuthorizeIT extends McpRealm {
     void the_redirect_uri_is_validated_before_any_error_goes_there() {
         Map<String, String> query = query(id(register("openid")), "openid root");
         query.put("redirect_uri", "https://attacker.example.com/callback");
-        Map<String, String> answer =
-                new Browser("tester", "secret").visit(keycloak.url() + PROTOCOL + "/auth?" + Browser.encode(query));
+        Map<String, String> answer = visit(query);
         assertEquals("400", answer.get("status"), answer::toString);
     }
 
@@ -71,8 +69,7 @@ class AuthorizeIT extends McpRealm {
         assertEquals("openid mcp:read offline_access", registeredScope(id(client)));
         Map<String, String> query = query(id(client), " openid  mcp:read openid");
         assertGranted(redeem(id(client), authorize(query)), "mcp:read", "openid");
-        Map<String, String> posted = new Browser("tester", "secret").submit(keycloak.url() + PROTOCOL + "/auth", query);
-        assertGranted(redeem(id(client), checked(query, posted)), "mcp:read", "openid");
+        assertGranted(redeem(id(client), checked(query, submit(query))), "mcp:read", "openid");
     }
 
     @Test
@@ -81,9 +78,7 @@ class AuthorizeIT extends McpRealm {
         for (boolean isPost : new boolean[] {false, true}) {
             Map<String, String> query = query(clientId, "openid mcp:read admin nonsense{x}");
             query.put("resource", DROP);
-            Map<String, String> answer = isPost
-                    ? checked(query, new Browser("tester", "secret").submit(keycloak.url() + PROTOCOL + "/auth", query))
-                    : authorize(query);
+            Map<String, String> answer = isPost ? checked(query, submit(query)) : authorize(query);
             JsonObject tokens = redeem(clientId, answer);
             assertGranted(tokens, "mcp:read", "openid");
         }
@@ -158,12 +153,17 @@ class AuthorizeIT extends McpRealm {
     @Test
     void nothing_is_granted_while_down_and_logins_work_again_without_a_restart() {
         String clientId = id(register("openid mcp:read"));
+        JsonObject tokens = login(clientId, "openid mcp:read");
         whileDown(() -> {
             for (String scope : new String[] {"openid", "openid mcp:read", "openid nonsense", null}) {
-                Map<String, String> answer = authorize(query(clientId, scope));
-                assertUnavailable(answer.get("error"));
-                assertFalse(answer.toString().contains(scopeward.target()), answer::toString);
+                Map<String, String> query = query(clientId, scope);
+                for (Map<String, String> answer : List.of(authorize(query), checked(query, submit(query)))) {
+                    assertUnavailable(answer.get("error"));
+                    assertFalse(answer.toString().contains(scopeward.target()), answer::toString);
+                }
             }
+            // That was granted before.
+            assertGranted(refresh(clientId, tokens), "mcp:read", "openid");
         });
         assertGranted(login(clientId, "openid mcp:read"), "mcp:read", "openid");
     }

@@ -9,7 +9,6 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.sun.net.httpserver.HttpServer;
-import dev.scopeward.testing.Browser;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
@@ -87,10 +86,6 @@ class DocumentIT extends McpRealm {
     private static void assertPage(String status, Map<String, String> answer) {
         assertEquals(status, answer.get("status"), answer::toString);
         assertFalse(answer.get("page").contains(scopeward.target()) || answer.get("page").contains("\tat "), answer::toString);
-    }
-
-    private static Map<String, String> visit(Map<String, String> query) {
-        return new Browser("tester", "secret").visit(keycloak.url() + PROTOCOL + "/auth?" + Browser.encode(query));
     }
 
     @Test

@@ -1,6 +1,6 @@
 package dev.scopeward.keycloak;
 
-import dev.scopeward.testing.Browser;
+import dev.scopeward.testing.UserAgent;
 import java.io.BufferedReader;
 import java.io.BufferedWriter;
 import java.io.IOException;
@@ -114,7 +114,7 @@ final class KeycloakServer implements AutoCloseable {
     }
 
     Answer form(String address, Map<String, String> form) {
-        return send("POST", address, null, "application/x-www-form-urlencoded", Browser.encode(form));
+        return send("POST", address, null, "application/x-www-form-urlencoded", UserAgent.encoded(UserAgent.parameters(form)));
     }
 
     @Override

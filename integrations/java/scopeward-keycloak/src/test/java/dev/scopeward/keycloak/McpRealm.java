@@ -11,8 +11,8 @@ import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import dev.scopeward.keycloak.KeycloakServer.Answer;
-import dev.scopeward.testing.Browser;
 import dev.scopeward.testing.Service;
+import dev.scopeward.testing.UserAgent;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -118,7 +118,7 @@ abstract class McpRealm {
 
     static Map<String, Object> metadata(String scope) {
         Map<String, Object> metadata = new LinkedHashMap<>(Map.of("client_name", "Example Tool", "redirect_uris",
-                List.of(Browser.REDIRECT_URI), "grant_types", List.of("authorization_code", "refresh_token"),
+                List.of(UserAgent.REDIRECT_URI), "grant_types", List.of("authorization_code", "refresh_token"),
                 "token_endpoint_auth_method", "none"));
         if (scope != null) {
             metadata.put("scope", scope);
@@ -138,7 +138,7 @@ abstract class McpRealm {
 
     static Map<String, String> query(String clientId, String scope) {
         Map<String, String> query = new LinkedHashMap<>(Map.of("response_type", "code", "client_id", clientId, "redirect_uri",
-                Browser.REDIRECT_URI, "state", UUID.randomUUID().toString(), "nonce", UUID.randomUUID().toString(),
+                UserAgent.REDIRECT_URI, "state", UUID.randomUUID().toString(), "nonce", UUID.randomUUID().toString(),
                 "code_challenge", challenge(), "code_challenge_method", "S256"));
         if (scope != null) {
             query.put("scope", scope);
@@ -156,8 +156,27 @@ abstract class McpRealm {
     }
 
     static Map<String, String> authorize(Map<String, String> query) {
-        Map<String, String> answer = new Browser("tester", "secret").visit(keycloak.url() + PROTOCOL + "/auth?" + Browser.encode(query));
-        return checked(query, answer);
+        return checked(query, visit(query));
+    }
+
+    /** What comes back to the redirect URI; {@code page} and {@code status} if it ended elsewhere. */
+    static Map<String, String> visit(Map<String, String> query) {
+        return ended(browser().authorize(PROTOCOL + "/auth", UserAgent.parameters(query)));
+    }
+
+    /** The same by POST. */
+    static Map<String, String> submit(Map<String, String> query) {
+        return ended(browser().submit(PROTOCOL + "/auth", UserAgent.parameters(query)));
+    }
+
+    private static UserAgent browser() {
+        return new UserAgent(keycloak.url(), Map.of("username", "tester", "password", "secret"));
+    }
+
+    private static Map<String, String> ended(UserAgent.Answer answer) {
+        return answer.isRedirected()
+                ? answer.redirected()
+                : Map.of("page", answer.body(), "status", Integer.toString(answer.status()));
     }
 
     static Map<String, String> checked(Map<String, String> query, Map<String, String> answer) {
@@ -172,7 +191,7 @@ abstract class McpRealm {
     static JsonObject redeem(String clientId, Map<String, String> answer) {
         assertNotNull(answer.get("code"), answer::toString);
         Answer token = keycloak.form(PROTOCOL + "/token", Map.of("grant_type", "authorization_code", "client_id", clientId, "code",
-                answer.get("code"), "redirect_uri", Browser.REDIRECT_URI, "code_verifier", VERIFIER));
+                answer.get("code"), "redirect_uri", UserAgent.REDIRECT_URI, "code_verifier", VERIFIER));
         assertEquals(200, token.status(), token::toString);
         return json(token);
     }
@@ -220,7 +239,7 @@ abstract class McpRealm {
     static JsonObject makeClient(Map<String, Object> members) {
         String clientId = UUID.randomUUID().toString();
         Map<String, Object> client = new LinkedHashMap<>(Map.of("clientId", clientId, "publicClient", true, "redirectUris",
-                List.of(Browser.REDIRECT_URI), "optionalClientScopes", List.of("mcp:read"), "attributes", Map.of()));
+                List.of(UserAgent.REDIRECT_URI), "optionalClientScopes", List.of("mcp:read"), "attributes", Map.of()));
         client.putAll(members);
         admin("POST", "/clients", client);
         return stored(clientId);
@@ -259,7 +278,7 @@ abstract class McpRealm {
     static Map<String, String> authorizeAsGuest(JsonObject client) {
         Map<String, String> query = query(id(client), "openid");
         query.put("prompt", "none");
-        Map<String, String> answer = new Browser("", "").visit(keycloak.url() + PROTOCOL + "/auth?" + Browser.encode(query));
+        Map<String, String> answer = visit(query);
         return "login_required".equals(answer.get("error")) ? Map.of() : answer;
     }
 }

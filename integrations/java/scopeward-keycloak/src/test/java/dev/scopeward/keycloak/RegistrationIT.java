@@ -7,7 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import dev.scopeward.keycloak.KeycloakServer.Answer;
-import dev.scopeward.testing.Browser;
+import dev.scopeward.testing.UserAgent;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -64,7 +64,7 @@ class RegistrationIT extends McpRealm {
 
     @Test
     void what_a_client_says_of_its_own_registration_does_not_count() {
-        Map<String, Object> client = new LinkedHashMap<>(Map.of("redirectUris", List.of(Browser.REDIRECT_URI), "publicClient", true,
+        Map<String, Object> client = new LinkedHashMap<>(Map.of("redirectUris", List.of(UserAgent.REDIRECT_URI), "publicClient", true,
                 "attributes", Map.of(ClientFacts.REGISTERED_SCOPE, "openid admin"), "optionalClientScopes", List.of("mcp:read")));
         String address = REALM + "/clients-registrations/default";
         Answer answer = keycloak.send("POST", address, null, JSON, GSON.toJson(client));
@@ -101,7 +101,7 @@ class RegistrationIT extends McpRealm {
     }
 
     @Test
-    void an_update_without_scope_keeps_what_is_held_and_a_denied_one_changes_nothing() {
+    void an_update_without_scope_keeps_what_is_held_and_one_that_is_not_granted_changes_nothing() {
         JsonObject client = register("openid mcp:read");
         String address = client.get("registration_client_uri").getAsString();
         Map<String, Object> update = metadata(null);
@@ -109,10 +109,17 @@ class RegistrationIT extends McpRealm {
         Answer answer = keycloak.send("PUT", address, client.get("registration_access_token").getAsString(), JSON, GSON.toJson(update));
         assertEquals(200, answer.status(), answer::toString);
         assertEquals(Set.of("mcp:read", "offline_access", "openid"), decided(json(answer)));
+        String token = json(answer).get("registration_access_token").getAsString();
         update.put("scope", "openid root");
-        Answer denied = keycloak.send(
-                "PUT", address, json(answer).get("registration_access_token").getAsString(), JSON, GSON.toJson(update));
+        Answer denied = keycloak.send("PUT", address, token, JSON, GSON.toJson(update));
         assertEquals("400 invalid_client_metadata", denied.status() + " " + json(denied).get("error").getAsString());
         assertEquals("openid mcp:read offline_access", registeredScope(id(client)));
+        update.put("scope", "openid");
+        JsonObject before = stored(id(client));
+        whileDown(() -> {
+            Answer down = keycloak.send("PUT", address, token, JSON, GSON.toJson(update));
+            assertEquals("503 server_error", down.status() + " " + json(down).get("error").getAsString());
+        });
+        assertEquals(before, stored(id(client)));
     }
 }

@@ -4,7 +4,6 @@ import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.net.CookieManager;
 import java.net.URI;
 import java.net.URLDecoder;
 import java.net.URLEncoder;
@@ -13,30 +12,40 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 
-/** A browser with its cookies, and the HTTP client of a tool, over real HTTP. It fills in every form that it meets, with every scope. */
+/**
+ * A browser with its cookies, and the HTTP client of a tool, over real HTTP. It fills in every form that it meets, with every scope. One
+ * thread uses it.
+ */
 public final class UserAgent {
     /** Where the clients of the tests are sent back to. Nobody listens there. */
     public static final String REDIRECT_URI = "http://127.0.0.1:9/callback";
 
-    private static final Pattern INPUT = Pattern.compile("<input[^>]*>");
-    private static final Pattern ATTRIBUTE = Pattern.compile("(name|value|type)=\"([^\"]*)\"");
-    private static final Pattern ACTION = Pattern.compile("<form[^>]*action=\"([^\"]*)\"");
+    private static final Pattern FORM = Pattern.compile("<form\\b([^>]*)>(.*?)</form>", Pattern.DOTALL);
+    private static final Pattern FIELD = Pattern.compile("<(?:input|button)\\b([^>]*)>");
+    private static final Pattern ATTRIBUTE = Pattern.compile("([a-zA-Z-]+)\\s*=\\s*\"([^\"]*)\"");
+    // What says no in a form, and what outlives a login.
+    private static final Set<String> LEFT_OUT = Set.of("cancel", "deny", "rememberMe");
 
-    private final HttpClient http = HttpClient.newBuilder().cookieHandler(new CookieManager()).build();
+    private final HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+    // Secure ones as well: browsers send them to loopback without TLS.
+    private final Map<String, String> cookies = new LinkedHashMap<>();
     private final String base;
     private final Map<String, String> credentials;
 
     /**
      * Opens it.
      *
-     * @param base the URL of the server, without a slash at its end
+     * @param base the URL of the server, without a slash at its end; may have a path
      * @param credentials what to fill into the form of the login page
      */
     public UserAgent(String base, Map<String, String> credentials) {
@@ -71,12 +80,21 @@ public final class UserAgent {
         }
 
         /**
+         * Whether it is a redirect to the client.
+         *
+         * @return {@code false} for a page, and a redirect to elsewhere
+         */
+        public boolean isRedirected() {
+            return location != null && location.startsWith(REDIRECT_URI);
+        }
+
+        /**
          * Reads the parameters of a redirect.
          *
          * @return those of the location, decoded
          */
         public Map<String, String> redirected() {
-            if (location == null || !location.startsWith(REDIRECT_URI)) {
+            if (!isRedirected()) {
                 throw new IllegalStateException("no redirect to the client: " + this);
             }
             Map<String, String> parameters = new LinkedHashMap<>();
@@ -106,6 +124,16 @@ public final class UserAgent {
     }
 
     /**
+     * Makes parameters.
+     *
+     * @param values by name
+     * @return the list
+     */
+    public static List<Parameter> parameters(Map<String, String> values) {
+        return values.entrySet().stream().map(value -> new Parameter(value.getKey(), value.getValue())).toList();
+    }
+
+    /**
      * Opens an authorization request, and whatever pages come after it: signs in, and consents to everything that is offered.
      *
      * @param path of the endpoint
@@ -123,19 +151,35 @@ public final class UserAgent {
      * @return the redirect to the client, or a page without a form
      */
     public Answer open(String first) {
-        Answer answer = get(first);
-        String page = first;
-        for (int step = 0; step < 10; step++) {
-            if (answer.location != null && answer.location.startsWith(REDIRECT_URI)) {
+        return follow(first, get(first));
+    }
+
+    /**
+     * Sends a form, and opens whatever pages come after it, as {@link #open} does.
+     *
+     * @param first where to
+     * @param form its fields
+     * @return the redirect to the client, or a page without a form
+     */
+    public Answer submit(String first, List<Parameter> form) {
+        return follow(first, post(first, form, Map.of()));
+    }
+
+    private Answer follow(String first, Answer firstAnswer) {
+        String page = absolute(first);
+        Answer answer = firstAnswer;
+        for (int step = 0; step < 12; step++) {
+            if (answer.isRedirected()) {
                 return answer;
             }
+            Matcher form = FORM.matcher(answer.body);
             if (answer.location != null) {
-                page = answer.location;
+                page = URI.create(page).resolve(answer.location).toString();
                 answer = get(page);
-            } else if (answer.status == 200 && answer.body.contains("<form")) {
-                Matcher action = ACTION.matcher(answer.body);
-                String target = action.find() && !action.group(1).isEmpty() ? plain(action.group(1)) : page;
-                answer = post(target.replaceFirst("\\?.*", ""), filled(answer.body), Map.of());
+            } else if (answer.status == 200 && form.find()) {
+                String action = attributes(form.group(1)).getOrDefault("action", "");
+                page = action.isEmpty() ? page.replaceFirst("\\?.*", "") : URI.create(page).resolve(action).toString();
+                answer = post(page, filled(form.group(2)), Map.of());
             } else {
                 return answer;
             }
@@ -143,22 +187,25 @@ public final class UserAgent {
         throw new IllegalStateException("too many pages: " + answer);
     }
 
-    private List<Parameter> filled(String page) {
-        List<Parameter> form = new ArrayList<>();
-        Matcher inputs = INPUT.matcher(page);
-        while (inputs.find()) {
-            Map<String, String> attributes = new LinkedHashMap<>();
-            Matcher matcher = ATTRIBUTE.matcher(inputs.group());
-            while (matcher.find()) {
-                attributes.put(matcher.group(1), plain(matcher.group(2)));
-            }
-            String name = attributes.get("name");
+    private List<Parameter> filled(String form) {
+        List<Parameter> fields = new ArrayList<>();
+        for (Matcher field = FIELD.matcher(form); field.find();) {
+            Map<String, String> attributes = attributes(field.group(1));
+            String name = attributes.getOrDefault("name", "");
             String value = credentials.getOrDefault(name, attributes.get("value"));
-            if (name != null && value != null) {
-                form.add(new Parameter(name, value));
+            if (!name.isEmpty() && value != null && !LEFT_OUT.contains(name)) {
+                fields.add(new Parameter(name, value));
             }
         }
-        return form;
+        return fields;
+    }
+
+    private static Map<String, String> attributes(String tag) {
+        Map<String, String> attributes = new LinkedHashMap<>();
+        for (Matcher attribute = ATTRIBUTE.matcher(tag); attribute.find();) {
+            attributes.put(attribute.group(1), plain(attribute.group(2)));
+        }
+        return attributes;
     }
 
     /**
@@ -203,12 +250,25 @@ public final class UserAgent {
     }
 
     private HttpRequest.Builder request(String target) {
-        return HttpRequest.newBuilder(URI.create(target.startsWith("http") ? target : base + target));
+        HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(absolute(target))).timeout(Duration.ofMinutes(2));
+        if (!cookies.isEmpty()) {
+            request.header("Cookie", cookies.entrySet().stream().map(cookie -> cookie.getKey() + "=" + cookie.getValue())
+                    .collect(Collectors.joining("; ")));
+        }
+        return request;
+    }
+
+    private String absolute(String target) {
+        return target.startsWith("http") ? target : base + target;
     }
 
     private Answer send(HttpRequest request) {
         try {
             var response = http.send(request, BodyHandlers.ofString(StandardCharsets.UTF_8));
+            for (String cookie : response.headers().allValues("Set-Cookie")) {
+                String[] pair = cookie.split(";", 2)[0].split("=", 2);
+                cookies.put(pair[0], pair[1]);
+            }
             return new Answer(
                     response.statusCode(),
                     response.headers().firstValue("Location").orElse(null),
@@ -222,7 +282,13 @@ public final class UserAgent {
         }
     }
 
-    private static String encoded(List<Parameter> parameters) {
+    /**
+     * Encodes parameters for a query or a form.
+     *
+     * @param parameters what to encode
+     * @return such as {@code a=1&b=2}
+     */
+    public static String encoded(List<Parameter> parameters) {
         List<String> pairs = new ArrayList<>();
         for (Parameter parameter : parameters) {
             pairs.add(parameter.name + "=" + URLEncoder.encode(parameter.value, StandardCharsets.UTF_8).replace("+", "%20"));
