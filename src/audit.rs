@@ -55,7 +55,7 @@ pub use encoding::EncodedEvent;
 pub use error::AuditError;
 pub use event::{MAX_CLIENT_BYTES, cut_client, new_event};
 pub use log::{AuditLog, AuditOptions, LEAST_STORE_BYTES, MAX_RECORD_BYTES};
-pub use queue::{Appending, Recorded};
+pub use queue::{AppendReply, AppendWaiter, Appending, Recorded};
 pub use read::{Filter, Page};
 pub use record::{Body, GENESIS_HASH, GapReason, Hash, Head, Record, Tip};
 pub use retention::{Clock, Evicted};

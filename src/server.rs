@@ -58,6 +58,7 @@ pub mod dial;
 mod follow;
 pub mod gateway;
 mod health;
+mod kept_answers;
 pub mod lifecycle;
 pub mod listen;
 pub mod log;

@@ -14,7 +14,7 @@ use super::AuditError;
 use super::encoding::EncodedEvent;
 use super::jobs::{JobSender, jobs};
 use super::ledger::Ledger;
-use super::queue::{Appending, QueueBudget, QueuedEvent, Recorded};
+use super::queue::{AppendReply, QueueBudget, QueuedEvent, Recorded};
 use super::rate::RateLimit;
 use super::read::{Filter, LogReader, Page};
 use super::record::{GapReason, Head, PLACE_BYTES, from_nanos};
@@ -225,27 +225,22 @@ impl AuditLog {
         Ok(self.inner.shared.queue.reserve(bytes)?)
     }
 
-    /// Puts an event into the queue, in the room that was reserved for it. It is durable when the
-    /// returned future completes.
+    /// Puts an event into the queue, in the room that was reserved for it. `reply` is told once it is durable, or cannot be made so:
+    /// [`AuditError::NotDurable`] if the store cannot be written, [`AuditError::TooLarge`], [`AuditError::Closed`], or
+    /// [`AuditError::QueueFull`] if the event is larger than its room and there is no more.
     ///
-    /// Dropping that future takes nothing back. An event whose append failed is normally not in
-    /// the log; it is there at most once.
-    ///
-    /// # Errors
-    ///
-    /// [`AuditError::TooLarge`], [`AuditError::Closed`], or [`AuditError::QueueFull`] if the event
-    /// is larger than its room and there is no more. The future: [`AuditError::NotDurable`] if the
-    /// store cannot be written.
-    pub fn append(&self, event: impl Into<EncodedEvent>, mut room: Permit) -> Result<Appending, AuditError> {
+    /// Nothing takes an event back. One whose append failed is normally not in the log; it is there at most once.
+    pub fn append(&self, event: impl Into<EncodedEvent>, mut room: Permit, reply: AppendReply) {
         let event = event.into();
         let bytes = PLACE_BYTES + event.fields().len();
         if bytes > MAX_RECORD_BYTES {
-            return Err(AuditError::TooLarge { bytes, limit: MAX_RECORD_BYTES });
+            return reply.send(Err(AuditError::TooLarge { bytes, limit: MAX_RECORD_BYTES }));
         }
-        self.inner.shared.queue.fit(&mut room, bytes)?;
-        let (reply, done) = oneshot::channel();
-        self.send(QueuedEvent { event, bytes, reply: Some(reply), _room: room })?;
-        Ok(Appending::new(done))
+        if let Err(error) = self.inner.shared.queue.fit(&mut room, bytes) {
+            return reply.send(Err(error.into()));
+        }
+        // The reply of an event that nobody takes any more says that the log is closed.
+        let _ = self.send(QueuedEvent { event, bytes, reply: Some(reply), _room: room });
     }
 
     /// Records an event and returns when it is durable: [`AuditLog::reserve`] and
@@ -255,7 +250,10 @@ impl AuditLog {
     ///
     /// As those.
     pub async fn append_durable(&self, event: impl Into<EncodedEvent>) -> Result<Recorded, AuditError> {
-        self.append(event, self.reserve(0)?)?.await
+        let room = self.reserve(0)?;
+        let (reply, appending) = AppendReply::future();
+        self.append(event, room, reply);
+        appending.await
     }
 
     /// Records an event without waiting. What cannot be queued, and denials beyond their rate, are

@@ -5,8 +5,10 @@
 //! the event is known. Events that nobody waits for have room of their own, so that they never
 //! cost a caller an answer.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -81,7 +83,7 @@ pub(super) struct QueuedEvent {
     /// The most bytes that its record can have.
     pub(super) bytes: usize,
     /// Who waits for it; `None` if nobody does, and then it is kept until it can be written.
-    pub(super) reply: Option<oneshot::Sender<Result<Recorded, AuditError>>>,
+    pub(super) reply: Option<AppendReply>,
     /// The room it takes in the queue.
     pub(super) _room: Permit,
 }
@@ -93,6 +95,67 @@ pub struct Recorded {
     pub head: Head,
 }
 
+/// Waits for many events, and is woken once for all that became durable together.
+pub trait AppendWaiter: fmt::Debug + Send + Sync {
+    /// Learns that the event of `key` is durable, or cannot be made so. Returns `true` if it has to be woken for that; it is when
+    /// all events of a transaction have been told of.
+    fn settle(&self, key: usize, outcome: Result<Recorded, AuditError>) -> bool;
+
+    /// Wakes it.
+    fn wake(&self);
+}
+
+/// Where the outcome of one event goes. Dropped without one, it says that the log is closed.
+#[derive(Debug)]
+pub struct AppendReply(Option<ReplyTarget>);
+
+#[derive(Debug)]
+enum ReplyTarget {
+    Future(oneshot::Sender<Result<Recorded, AuditError>>),
+    Waiter(Arc<dyn AppendWaiter>, usize),
+}
+
+impl AppendReply {
+    /// A reply that a future waits for.
+    pub fn future() -> (Self, Appending) {
+        let (reply, done) = oneshot::channel();
+        (Self(Some(ReplyTarget::Future(reply))), Appending { done })
+    }
+
+    /// A reply that `waiter` gets for `key`.
+    #[must_use]
+    pub fn to(waiter: Arc<dyn AppendWaiter>, key: usize) -> Self {
+        Self(Some(ReplyTarget::Waiter(waiter, key)))
+    }
+
+    /// Tells the outcome.
+    pub fn send(mut self, outcome: Result<Recorded, AuditError>) {
+        if let Some(waiter) = self.settle(outcome) {
+            waiter.wake();
+        }
+    }
+
+    /// Tells the outcome. Returns who is to be woken once all others know theirs.
+    pub(super) fn settle(&mut self, outcome: Result<Recorded, AuditError>) -> Option<Arc<dyn AppendWaiter>> {
+        match self.0.take()? {
+            ReplyTarget::Future(reply) => {
+                // Nobody listens if the caller has disconnected.
+                let _ = reply.send(outcome);
+                None
+            }
+            ReplyTarget::Waiter(waiter, key) => waiter.settle(key, outcome).then_some(waiter),
+        }
+    }
+}
+
+impl Drop for AppendReply {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.settle(Err(AuditError::Closed)) {
+            waiter.wake();
+        }
+    }
+}
+
 /// An event on its way to the disk. Completes when it is durable, or cannot be made so.
 ///
 /// Dropping it does not take the event back.
@@ -102,17 +165,11 @@ pub struct Appending {
     done: oneshot::Receiver<Result<Recorded, AuditError>>,
 }
 
-impl Appending {
-    pub(super) const fn new(done: oneshot::Receiver<Result<Recorded, AuditError>>) -> Self {
-        Self { done }
-    }
-}
-
 impl Future for Appending {
     type Output = Result<Recorded, AuditError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // The writer drops the sender only when it ends without having written.
+        // A reply always has an outcome; this is for the sake of the type.
         Pin::new(&mut self.done).poll(context).map(|done| done.unwrap_or(Err(AuditError::Closed)))
     }
 }

@@ -71,6 +71,13 @@ impl Ahead {
     }
 }
 
+/// Puts an event into the queue of a log that has room for it.
+pub(super) fn append(log: &AuditLog, event: AuditEvent) -> Appending {
+    let (reply, appending) = AppendReply::future();
+    log.append(event, log.reserve(0).unwrap(), reply);
+    appending
+}
+
 /// All records of a log.
 pub(super) async fn all(log: &AuditLog) -> Vec<Record> {
     let mut after = 0;

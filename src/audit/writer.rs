@@ -310,15 +310,16 @@ impl Writer {
         let Some(cause) = self.trouble.as_ref().map(|trouble| trouble.error.clone()) else {
             return;
         };
+        let mut woken = Vec::new();
         self.waiting.retain_mut(|entry| match entry.reply.take() {
             None => true,
-            Some(reply) => {
+            Some(mut reply) => {
                 self.shared.figures.left_queue();
-                // Nobody listens if the caller has gone.
-                let _ = reply.send(Err(AuditError::NotDurable { cause: cause.clone() }));
+                woken.extend(reply.settle(Err(AuditError::NotDurable { cause: cause.clone() })));
                 false
             }
         });
+        woken.iter().for_each(|waiter| waiter.wake());
     }
 
     /// Writes one batch, or probes a store that failed. False if the store failed.
@@ -436,13 +437,15 @@ impl Writer {
             drop(recent);
             self.advance(last);
         }
+        // Each of those who wait is woken once, when all that it waits for is known to it.
+        let mut woken = Vec::new();
         for (entry, head) in self.waiting.drain(..count).zip(heads) {
             self.shared.figures.left_queue();
-            if let Some(reply) = entry.reply {
-                // Nobody listens if the caller has disconnected; the record stays.
-                let _ = reply.send(Ok(Recorded { head }));
+            if let Some(mut reply) = entry.reply {
+                woken.extend(reply.settle(Ok(Recorded { head })));
             }
         }
+        woken.iter().for_each(|waiter| waiter.wake());
         self.release_reads(count);
     }
 

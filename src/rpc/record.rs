@@ -5,14 +5,12 @@
 //! happens here too, and only when it is asked for.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderName};
 use prost_types::Timestamp;
 
-use crate::audit::{EncodedEvent, MAX_CLIENT_BYTES, cut_client};
+use crate::audit::{AppendReply, Appending, AuditError, EncodedEvent, MAX_CLIENT_BYTES, cut_client};
 use crate::budget::Permit;
 use crate::call;
 use crate::decision::{Answer, MAX_SCOPES, Reason};
@@ -21,6 +19,7 @@ use crate::rpc::caller::{CallOrigin, CallerIdentity, PeerAddress};
 use crate::rpc::convert;
 use crate::rpc::count::DecidingMethod;
 use crate::rpc::encode::{FieldWriter, WireMessage};
+use crate::rpc::error::RpcError;
 use crate::rpc::trace_parent::TraceParent;
 use crate::rpc::v1;
 use crate::rpc::wire_id::WireId;
@@ -38,8 +37,36 @@ pub trait Recorder: fmt::Debug + Send + Sync {
 
     /// Takes over what it needs of an answer that is about to be given, in the room that was reserved for it.
     ///
-    /// Returns what the answer has to wait for, or `None` if it may leave at once. If that fails there is no answer.
-    fn record(&self, kind: RecordKind, record: AnsweredCall<'_>, room: Room) -> Option<Durable>;
+    /// If the answer may leave only once its record is durable, it makes a reply, which it tells when that is so. If it is told of a
+    /// failure there is no answer.
+    fn record(
+        &self,
+        kind: RecordKind,
+        record: AnsweredCall<'_>,
+        room: Room,
+        reply: &mut dyn FnMut() -> AppendReply,
+    );
+}
+
+/// How answers wait for their records.
+pub trait RecordWait {
+    /// What says that an answer waits, and for which record.
+    type Waiting;
+
+    /// A reply for one more record.
+    fn expect(&self) -> (AppendReply, Self::Waiting);
+}
+
+/// Each answer waits by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitAlone;
+
+impl RecordWait for WaitAlone {
+    type Waiting = Appending;
+
+    fn expect(&self) -> (AppendReply, Appending) {
+        AppendReply::future()
+    }
 }
 
 /// Room for one record, given back when it is dropped. Empty where nothing waits for records.
@@ -65,13 +92,11 @@ impl From<Permit> for Room {
 #[error("too many records wait to be written")]
 pub struct NoRoom;
 
-/// Completes when a record is durable, or cannot be made so.
-pub type Durable = Pin<Box<dyn Future<Output = Result<(), NotDurable>> + Send>>;
-
-/// A record could not be made durable. Why is for the log, and the recorder has written it there.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the record could not be made durable")]
-pub struct NotDurable;
+/// The error of an answer whose record could not be made durable. Why is for the log alone.
+pub fn not_durable(error: &AuditError) -> RpcError {
+    tracing::debug!(%error, "answer withheld, its audit record is not durable");
+    RpcError::AuditNotDurable
+}
 
 /// What an audit record tells.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
 
 use crate::audience::MAX_AUDIENCE_BYTES;
+use crate::audit::Appending;
 use crate::budget::Budget;
 use crate::call;
 use crate::decision::authorize::AuthorizeQuestion;
@@ -34,7 +35,9 @@ use crate::rpc::limits::{
 };
 use crate::rpc::page;
 use crate::rpc::received::{Readable, Received};
-use crate::rpc::record::{AnsweredCall, CallFacts, Durable, RecordKind, Recorder, Room};
+use crate::rpc::record::{
+    AnsweredCall, CallFacts, RecordKind, RecordWait, Recorder, Room, WaitAlone, not_durable,
+};
 use crate::rpc::shadow::Shadow;
 use crate::rpc::v1;
 use crate::rpc::v1::scope_policy_service_server::{ScopePolicyService, ScopePolicyServiceServer};
@@ -146,28 +149,35 @@ impl ScopePolicy {
         recorder.reserve(bytes).map_err(|_| RpcError::AuditQueueFull)
     }
 
-    /// Tells everybody of an answer who is told of each. Returns what the answer has to wait for.
-    fn decided(&self, answered: AnsweredCall<'_>, room: Room) -> Option<Durable> {
+    /// Tells everybody of an answer who is told of each. Returns what the answer has to wait for, if it has to.
+    fn decided<W: RecordWait>(&self, answered: AnsweredCall<'_>, room: Room, wait: &W) -> Option<W::Waiting> {
         self.counts.decided(answered.method, answered.answer);
         if let Some(notes) = &answered.call.origin.notes {
             notes.decided(&answered);
         }
         self.logged.log(&answered);
         let kind = RecordKind::of(answered.answer)?;
-        self.recorder.as_ref()?.record(kind, answered, room)
+        let mut waiting = None;
+        let mut reply = || {
+            let (reply, expected) = wait.expect();
+            waiting = Some(expected);
+            reply
+        };
+        self.recorder.as_ref()?.record(kind, answered, room, &mut reply);
+        waiting
     }
 
     /// Decides a request whose message has so many bytes. `near`: an audience that it may well name. `path` leads to the question inside of the message, for errors;
-    /// `respond` makes the answer into what is sent.
-    fn decide<'q, R: DecidingRequest, T>(
+    /// `wait` is how the answer waits for its record; `respond` makes it into what is sent.
+    fn decide<'q, R: DecidingRequest, W: RecordWait, T>(
         &self,
         (request, question): (&'q R, &R::Question<'q>),
         bytes: usize,
         (policy, near): (&'q Arc<Active>, Option<&'q AudiencePolicy>),
         (method, call, decision_id): (DecidingMethod, CallFacts<'_>, &WireId),
         path: impl FnOnce() -> String,
-        respond: impl FnOnce(&Answer<'q>, &Active, &WireId) -> T,
-    ) -> Result<Answered<T>, RpcError> {
+        (wait, respond): (&W, impl FnOnce(&Answer<'q>, &Active, &WireId) -> T),
+    ) -> Result<Answered<T, W::Waiting>, RpcError> {
         let AskedTexts { audiences, client, scope, registered_scope, correlation_id } = request.asked();
         check_limits(audiences, correlation_id).map_err(|error| convert::limit_error(&error, &path()))?;
         let room = self.reserve(bytes)?;
@@ -190,8 +200,8 @@ impl ScopePolicy {
             decision_id,
             call,
         };
-        let durable = self.decided(answered, room);
-        Ok(Answered { response: respond(&answer, policy, decision_id), durable })
+        let waiting = self.decided(answered, room, wait);
+        Ok(Answered { response: respond(&answer, policy, decision_id), waiting })
     }
 
     /// Decides a check of a batch.
@@ -203,37 +213,38 @@ impl ScopePolicy {
         policy: (&'q Arc<Active>, Option<&'q AudiencePolicy>),
         of: (DecidingMethod, CallFacts<'_>, &WireId),
         respond: impl FnOnce(&Answer<'q>, &Active, &WireId) -> T,
-    ) -> Result<Answered<T>, RpcError> {
+    ) -> Result<Answered<T, Appending>, RpcError> {
         // Unknown fields, which are not among these bytes, cost an item nothing.
         if bytes > MAX_MESSAGE_BYTES {
             let (field, limit) = (format!("checks[{at}]"), MAX_MESSAGE_BYTES);
             return Err(RpcError::OverLimit { field, unit: "bytes", limit, actual: bytes });
         }
         let path = || format!("checks[{at}].");
-        self.decide((check, question), bytes, policy, of, path, respond)
+        self.decide((check, question), bytes, policy, of, path, (&WaitAlone, respond))
     }
 }
 
 /// The calls that decide, as the generated service and [`ScopePolicy::answer`] take them.
 impl ScopePolicy {
     /// Answers a call from the bytes of its message, as the generated service would: the one message of an answer, with its length
-    /// prefix.
-    pub fn answer<'c>(
+    /// prefix. `wait` is how it waits for its record, unless it is decided elsewhere or a batch.
+    pub fn answer<'c, W: RecordWait>(
         &'c self,
         method: DecidingMethod,
         head: &'c CallHead,
         message: Bytes,
-    ) -> Answering<'c, Bytes> {
+        wait: &W,
+    ) -> Answering<'c, Bytes, W::Waiting> {
         match method {
             DecidingMethod::Expand => {
                 let received = Received::<v1::ExpandRegistrationScopesRequest>::from(message);
-                self.call(method, head, received, |answer, policy, decision_id| {
+                self.call(method, head, received, wait, |answer, policy, decision_id| {
                     EncodedExpand::new(answer, policy, decision_id).framed()
                 })
             }
             DecidingMethod::Check => {
                 let received = Received::<v1::CheckAuthorizeScopesRequest>::from(message);
-                self.call(method, head, received, |answer, policy, decision_id| {
+                self.call(method, head, received, wait, |answer, policy, decision_id| {
                     EncodedCheck::new(answer, policy, decision_id).framed()
                 })
             }
@@ -244,15 +255,17 @@ impl ScopePolicy {
     }
 
     /// Answers a call of one question. `respond` makes the answer into what is sent.
-    fn call<'c, M, T>(
+    fn call<'c, M, W, T>(
         &'c self,
         method: DecidingMethod,
         head: &'c CallHead,
         received: Received<M>,
+        wait: &W,
         respond: impl Fn(&Answer<'_>, &Active, &WireId) -> T + Copy + Send + 'static,
-    ) -> Answering<'c, T>
+    ) -> Answering<'c, T, W::Waiting>
     where
         M: Readable + 'static,
+        W: RecordWait,
         for<'r> M::Borrowed<'r>: DecidingRequest,
         T: Send + 'static,
     {
@@ -263,12 +276,15 @@ impl ScopePolicy {
                     return Ok(None);
                 }
                 let of = (method, head.call(), &WireId::now());
-                self.decide((&request, &question), bytes, (policy, None), of, String::new, respond).map(Some)
+                let asked = (&request, &question);
+                self.decide(asked, bytes, (policy, None), of, String::new, (wait, respond)).map(Some)
             })
         });
         match answered {
-            Ok(Some(Answered { response, durable: None })) => Answering::Done(Ok(response)),
-            Ok(Some(answered)) => Answering::Waiting(Box::pin(answered.wait())),
+            Ok(Some(Answered { response, waiting: None })) => Answering::Done(Ok(response)),
+            Ok(Some(Answered { response, waiting: Some(waiting) })) => {
+                Answering::Recording(response, waiting)
+            }
             Ok(None) => Answering::Waiting(Box::pin(async move {
                 let head = head.clone();
                 let decide = move |service: &Self| {
@@ -276,7 +292,7 @@ impl ScopePolicy {
                     service.with_policy(&head.origin, |policy| {
                         let (asked, of) =
                             ((&request, &request.question()), (method, head.call(), &WireId::now()));
-                        service.decide(asked, bytes, (policy, None), of, String::new, respond)
+                        service.decide(asked, bytes, (policy, None), of, String::new, (&WaitAlone, respond))
                     })
                 };
                 self.elsewhere(decide).await?.wait().await
@@ -318,9 +334,9 @@ impl ScopePolicy {
                     let of = (DecidingMethod::BatchCheck, head.call(), &decision_id);
                     service.decide_item(at, asked, bytes, (&policy, None), of, convert::check_response)
                 };
-                self.elsewhere(decide).await.map(|Answered { response, durable }| {
+                self.elsewhere(decide).await.map(|Answered { response, waiting }| {
                     batch.push_response(response);
-                    durable
+                    waiting
                 })
             } else {
                 if lookups > left {
@@ -342,19 +358,20 @@ impl ScopePolicy {
                         answer.audiences.first().copied()
                     },
                 );
-                answered.map(|Answered { response: audience, durable }| {
+                answered.map(|Answered { response: audience, waiting }| {
                     near = audience;
-                    durable
+                    waiting
                 })
             };
             match answered {
-                Ok(durable) => records.extend(durable.map(|durable| (at, durable))),
+                Ok(waiting) => records.extend(waiting.map(|waiting| (at, waiting))),
                 Err(error) => batch.push_error(&error),
             }
         }
         let mut failed = Vec::new();
-        for (at, durable) in records {
-            if durable.await.is_err() {
+        for (at, waiting) in records {
+            if let Err(error) = waiting.await {
+                not_durable(&error);
                 failed.push(at);
             }
         }
@@ -371,7 +388,9 @@ impl ScopePolicyService for ScopePolicy {
     ) -> Result<Response<v1::ExpandRegistrationScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
         Ok(Response::new(
-            self.call(DecidingMethod::Expand, &head, request.into(), convert::expand_response).wait().await?,
+            self.call(DecidingMethod::Expand, &head, request.into(), &WaitAlone, convert::expand_response)
+                .wait()
+                .await?,
         ))
     }
 
@@ -381,7 +400,9 @@ impl ScopePolicyService for ScopePolicy {
     ) -> Result<Response<v1::CheckAuthorizeScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
         Ok(Response::new(
-            self.call(DecidingMethod::Check, &head, request.into(), convert::check_response).wait().await?,
+            self.call(DecidingMethod::Check, &head, request.into(), &WaitAlone, convert::check_response)
+                .wait()
+                .await?,
         ))
     }
 
@@ -435,34 +456,37 @@ impl CallHead {
 }
 
 /// An answer: most are there at once.
-pub enum Answering<'c, T> {
+pub enum Answering<'c, T, W> {
     /// It is there, or why there is none.
     Done(Result<T, RpcError>),
-    /// It waits for its record, for the answers of a batch, or for a thread that decides large questions.
+    /// It is there, and may leave once its record is durable.
+    Recording(T, W),
+    /// It waits for the answers and records of a batch, or for a thread that decides large questions.
     Waiting(Pin<Box<dyn Future<Output = Result<T, RpcError>> + Send + 'c>>),
 }
 
-impl<T> Answering<'_, T> {
+impl<T> Answering<'_, T, Appending> {
     async fn wait(self) -> Result<T, RpcError> {
         match self {
             Self::Done(answer) => answer,
+            Self::Recording(response, waiting) => Answered { response, waiting: Some(waiting) }.wait().await,
             Self::Waiting(answer) => answer.await,
         }
     }
 }
 
 /// A response, and what it has to wait for.
-struct Answered<T> {
+struct Answered<T, W> {
     response: T,
-    durable: Option<Durable>,
+    waiting: Option<W>,
 }
 
-impl<T> Answered<T> {
+impl<T> Answered<T, Appending> {
     /// The response once its record is durable. How long that may take is up to the deadline of the call.
     async fn wait(self) -> Result<T, RpcError> {
-        let Self { response, durable } = self;
-        if let Some(durable) = durable {
-            durable.await.map_err(|_| RpcError::AuditNotDurable)?;
+        let Self { response, waiting } = self;
+        if let Some(waiting) = waiting {
+            waiting.await.map_err(|error| not_durable(&error))?;
         }
         Ok(response)
     }
@@ -526,6 +550,7 @@ mod tests {
     use std::thread::{self, ThreadId};
 
     use super::*;
+    use crate::audit::AppendReply;
     use crate::rpc::record::NoRoom;
 
     /// Remembers where answers were recorded.
@@ -537,9 +562,8 @@ mod tests {
             Ok(Room::default())
         }
 
-        fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
+        fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room, _: &mut dyn FnMut() -> AppendReply) {
             self.0.lock().expect("no panic").push(thread::current().id());
-            None
         }
     }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use h2::RecvStream;
 use h2::server::SendResponse;
@@ -33,6 +34,7 @@ use tracing::{debug, error};
 use super::access::{Gate, Needs, PeerIdentity};
 use super::call_task::{IdleTasks, TaskSlot};
 use super::config::PeerLimits;
+use super::kept_answers::{KeptAnswer, KeptAnswers, SettledAnswers};
 use super::lifecycle::Lifecycle;
 use super::message::{Messages, receive};
 use super::method::{InFlight, Method, Methods, Service, Streaming};
@@ -73,6 +75,7 @@ impl Calls {
             peer: Arc::new(peer),
             ending: CancellationToken::new(),
             idle: IdleTasks::default(),
+            kept: Arc::default(),
         })
     }
 }
@@ -87,12 +90,19 @@ pub(super) struct ConnectionCalls {
     ending: CancellationToken,
     /// Tasks that wait for a call.
     idle: IdleTasks<(AdmittedCall, RoutedRequest)>,
+    /// Answers that wait for their records.
+    kept: Arc<KeptAnswers>,
 }
 
 impl ConnectionCalls {
     /// Every call until its response has left.
     pub(super) fn open(&self) -> &TaskTracker {
         self.pressure.open()
+    }
+
+    /// The answers that wait for their records, for the connection to send them.
+    pub(super) fn settled_answers(&self) -> SettledAnswers {
+        SettledAnswers::of(Arc::clone(&self.kept))
     }
 
     /// Ends every stream: with UNAVAILABLE, or with a reset where its reader has stopped inside of a message.
@@ -204,6 +214,14 @@ enum RoutedRequest {
 
 type GeneratedRequest = (request::Parts, CallOrigin, RecvStream);
 
+/// What came of a call that was not refused.
+enum CallOutcome {
+    /// It has a response, which ends with this code.
+    Responded(Code),
+    /// Its answer is ready, and waits for the record of this key.
+    Recording(Bytes, usize),
+}
+
 /// Answers a call, and those that are handed over to the same task after it.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` would have room for what it is given twice")]
 fn answer_calls(first: (AdmittedCall, RoutedRequest)) -> impl Future<Output = ()> + Send {
@@ -211,9 +229,12 @@ fn answer_calls(first: (AdmittedCall, RoutedRequest)) -> impl Future<Output = ()
         let slot = TaskSlot::new();
         let mut next = Some(first);
         while let Some((call, request)) = &mut next {
-            call.run(request).await;
+            let ready = call.run(request).await;
             let connection = Arc::clone(&call.connection);
-            drop(next.take());
+            match (next.take(), ready) {
+                (Some((call, _)), Some((bytes, record))) => call.keep(bytes, record),
+                (call, _) => drop(call),
+            }
             // Nothing of the call or its connection is held while the next one is waited for.
             let is_kept = connection.idle.keep(&slot);
             drop(connection);
@@ -226,13 +247,13 @@ fn answer_calls(first: (AdmittedCall, RoutedRequest)) -> impl Future<Output = ()
 }
 
 impl AdmittedCall {
-    /// Answers it.
-    async fn run(&mut self, request: &mut RoutedRequest) {
+    /// Answers it. Returns an answer that has to wait for a record.
+    async fn run(&mut self, request: &mut RoutedRequest) -> Option<(Bytes, usize)> {
         let answered = async {
             match request {
                 RoutedRequest::Direct(method, head, body) => self.answer(*method, head, body).await,
                 RoutedRequest::Generated(request) => match request.take() {
-                    Some(request) => Box::pin(self.serve(*request)).await,
+                    Some(request) => Box::pin(self.serve(*request)).await.map(CallOutcome::Responded),
                     None => Err(RpcError::Internal.into()),
                 },
             }
@@ -241,7 +262,8 @@ impl AdmittedCall {
         let ended = AssertUnwindSafe(answered).catch_unwind().await;
         let path = self.limits.method.path.as_str();
         let code = match ended {
-            Ok(Ok(code)) => code,
+            Ok(Ok(CallOutcome::Responded(code))) => code,
+            Ok(Ok(CallOutcome::Recording(bytes, record))) => return Some((bytes, record)),
             Ok(Err(Ended::Gone)) => {
                 debug!(path, "the caller is gone");
                 Code::Cancelled
@@ -256,6 +278,13 @@ impl AdmittedCall {
         if let Some(held) = self.held.take() {
             held.end(code);
         }
+        None
+    }
+
+    /// Leaves an answer to its connection, which sends it when `record` is durable.
+    fn keep(self, bytes: Bytes, record: usize) {
+        let Self { connection, limits: CallLimits { deadline, .. }, respond, held } = self;
+        connection.kept.keep(record, KeptAnswer { bytes, respond, held, deadline });
     }
 
     /// Ends the call with a status alone.
@@ -264,13 +293,13 @@ impl AdmittedCall {
         send_status(&mut self.respond, status)
     }
 
-    /// Answers from the bytes of the message. Returns the code that the response ends with.
+    /// Answers from the bytes of the message.
     async fn answer(
         &mut self,
         method: DecidingMethod,
         head: &CallHead,
         body: &mut RecvStream,
-    ) -> Result<Code, Ended> {
+    ) -> Result<CallOutcome, Ended> {
         let Self { connection, limits, respond, held } = self;
         let Calls { direct, limits: peer_limits, .. } = &connection.server;
         let message = {
@@ -278,15 +307,16 @@ impl AdmittedCall {
             until(message, respond, limits.message_deadline).await?
         };
         let service = direct.as_ref().ok_or(RpcError::Internal)?;
-        let answer = match service.answer(method, head, message.slice(PREFIX_BYTES..)) {
+        let answer = match service.answer(method, head, message.slice(PREFIX_BYTES..), &connection.kept) {
             Answering::Done(answer) => answer?,
+            Answering::Recording(answer, record) => return Ok(CallOutcome::Recording(answer, record)),
             Answering::Waiting(mut waiting) => until(waiting.as_mut(), respond, limits.deadline).await?,
         };
         let rest = send_answer(answer, respond, held, peer_limits.response_progress_timeout)?;
         if let Some(rest) = rest {
             rest.await?;
         }
-        Ok(Code::Ok)
+        Ok(CallOutcome::Responded(Code::Ok))
     }
 
     /// Has the generated service answer. Returns the code that the response ends with.

@@ -41,6 +41,7 @@ pub(super) async fn serve(mut connection: Connection, calls: Calls, stop: Cancel
     let age = jittered(limits.max_connection_age, 0.1);
     let pings = http2.ping_pong();
     let calls = calls.on_connection(peer);
+    let mut settled = calls.settled_answers();
     let grace = || async {
         tokio::select! {
             () = sleep(limits.max_connection_age_grace) => {}
@@ -78,6 +79,10 @@ pub(super) async fn serve(mut connection: Connection, calls: Calls, stop: Cancel
                 Some(Err(error)) => return debug!(%error, "a connection broke"),
                 None => return,
             },
+            answers = settled.next() => {
+                answers.into_iter().for_each(|answer| answer.send(limits.response_progress_timeout));
+                continue;
+            }
             Some(event) = events.next() => event,
         };
         match event {

@@ -4,9 +4,9 @@
 
 use std::time::SystemTime;
 
-use crate::audit::{AuditLog, new_event};
+use crate::audit::{AppendReply, AuditLog, new_event};
 use crate::proto::v1;
-use crate::rpc::record::{AnsweredCall, Durable, NoRoom, NotDurable, RecordKind, Recorder, Room};
+use crate::rpc::record::{AnsweredCall, NoRoom, RecordKind, Recorder, Room};
 use crate::store::state::PolicyChange;
 
 /// Whether expansions wait until their record is durable.
@@ -83,25 +83,20 @@ impl Recorder for AuditRecorder {
         }
     }
 
-    fn record(&self, kind: RecordKind, record: AnsweredCall<'_>, room: Room) -> Option<Durable> {
+    fn record(
+        &self,
+        kind: RecordKind,
+        record: AnsweredCall<'_>,
+        room: Room,
+        reply: &mut dyn FnMut() -> AppendReply,
+    ) {
         let event = record.event(kind);
-        let Some(room) = room.into_permit().filter(|_| kind == RecordKind::Expansion) else {
-            self.log.enqueue(event);
-            return None;
-        };
-        // The event is on its way before anybody waits for it, so that a batch shares one write, and a caller that
-        // disconnects leaves it whole.
-        let appending = self.log.append(event, room);
-        Some(Box::pin(async move {
-            let recorded = match appending {
-                Ok(appending) => appending.await,
-                Err(error) => Err(error),
-            };
-            recorded.map(drop).map_err(|error| {
-                tracing::debug!(%error, "answer withheld, its audit record is not durable");
-                NotDurable
-            })
-        }))
+        match room.into_permit().filter(|_| kind == RecordKind::Expansion) {
+            // The event is on its way before anybody waits for it, so that a batch shares one write, and a caller that
+            // disconnects leaves it whole.
+            Some(room) => self.log.append(event, room, reply()),
+            None => self.log.enqueue(event),
+        }
     }
 }
 

@@ -112,7 +112,7 @@ fn v1_describe(audience: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_the_caller_resets_is_canceled() {
-    let (wire, peer) = start(Some(Arc::new(Never)), |_| {}).await;
+    let (wire, peer) = start(Some(Arc::<Never>::default()), |_| {}).await;
     // Before its message is here, while its answer waits for a record, and a stream.
     let unfinished = peer.open(CHECK, &[]).await;
     let waiting = peer.call(CHECK, &[], framed(&authorize(Some("b"), Some("b")))).await;

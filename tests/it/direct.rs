@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use prost::Message;
-use scopeward::rpc::record::{AnsweredCall, Durable, NoRoom, NotDurable, RecordKind, Recorder, Room};
+use scopeward::audit::{AppendReply, AuditError, GENESIS_HASH, Head, Recorded};
+use scopeward::rpc::record::{AnsweredCall, NoRoom, RecordKind, Recorder, Room};
 use scopeward::rpc::v1;
 use scopeward::rpc::v1::batch_check_result::Result as ItemResult;
 use scopeward::server::config::Config;
@@ -202,7 +203,13 @@ impl Recorder for Events {
         Ok(Room::default())
     }
 
-    fn record(&self, kind: RecordKind, record: AnsweredCall<'_>, _: Room) -> Option<Durable> {
+    fn record(
+        &self,
+        kind: RecordKind,
+        record: AnsweredCall<'_>,
+        _: Room,
+        reply: &mut dyn FnMut() -> AppendReply,
+    ) {
         let mut event = v1::AuditEvent::decode(record.event(kind).fields()).expect("a message");
         assert!(event.peer.starts_with("127.0.0.1:"), "{}", event.peer);
         // What differs each time.
@@ -211,10 +218,11 @@ impl Recorder for Events {
         event.event_id.clear();
         event.event_time = None;
         self.0.lock().expect("no panic").push(event);
-        Some(Box::pin(async {
+        let reply = reply();
+        tokio::spawn(async move {
             tokio::task::yield_now().await;
-            Ok(())
-        }))
+            reply.send(Ok(Recorded { head: Head { sequence: 1, hash: GENESIS_HASH } }));
+        });
     }
 }
 
@@ -227,9 +235,7 @@ impl Recorder for Full {
         Err(NoRoom)
     }
 
-    fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
-        None
-    }
+    fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room, _: &mut dyn FnMut() -> AppendReply) {}
 }
 
 /// Has a disk that fails.
@@ -241,8 +247,8 @@ impl Recorder for Failing {
         Ok(Room::default())
     }
 
-    fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
-        Some(Box::pin(std::future::ready(Err(NotDurable))))
+    fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room, reply: &mut dyn FnMut() -> AppendReply) {
+        reply().send(Err(AuditError::Closed));
     }
 }
 
@@ -534,7 +540,7 @@ async fn refusals_of_the_server_and_the_record_are_the_same() {
     check_with(|| Arc::new(Failing), |_| {}, Some(POLICY), &requests).await;
     check_with(|| Arc::new(Panicking), |_| {}, Some(POLICY), &requests).await;
     let timed: Vec<_> = requests.iter().map(|request| request.clone().with("grpc-timeout", "60m")).collect();
-    check_with(|| Arc::new(Never), |_| {}, Some(POLICY), &timed).await;
+    check_with(Arc::<Never>::default, |_| {}, Some(POLICY), &timed).await;
     let hurried = |config: &mut Config| config.limits.message_timeout = Duration::from_millis(20);
     let open: Vec<_> = requests
         .iter()

@@ -1,10 +1,11 @@
 //! What piles up is bounded, refused at once with a reason, and given back: calls, streams and bytes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use scopeward::audit::AppendReply;
 use scopeward::rpc::error::Overload;
-use scopeward::rpc::record::{AnsweredCall, Durable, NoRoom, RecordKind, Recorder, Room};
+use scopeward::rpc::record::{AnsweredCall, NoRoom, RecordKind, Recorder, Room};
 use scopeward::rpc::v1;
 use scopeward::server::method::Service;
 use tonic::{Code, Status};
@@ -108,22 +109,22 @@ async fn message_that_does_not_arrive_in_time_ends_the_call() {
 }
 
 /// Never gets a record written.
-#[derive(Debug)]
-pub(crate) struct Never;
+#[derive(Debug, Default)]
+pub(crate) struct Never(Mutex<Vec<AppendReply>>);
 
 impl Recorder for Never {
     fn reserve(&self, _: usize) -> Result<Room, NoRoom> {
         Ok(Room::default())
     }
 
-    fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
-        Some(Box::pin(std::future::pending()))
+    fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room, reply: &mut dyn FnMut() -> AppendReply) {
+        self.0.lock().expect("no panic").push(reply());
     }
 }
 
 #[tokio::test]
 async fn deadline_of_the_caller_ends_every_kind_of_call() {
-    let wire = Wire::start(Some(Arc::new(Never)), |_| {}).await;
+    let wire = Wire::start(Some(Arc::<Never>::default()), |_| {}).await;
     wire.serve(&one_audience("scopesSupported: [a]"));
     let peer = Peer::connect(wire.addr, WIDE).await;
     let denied = authorize(Some("b"), Some("b"));
@@ -147,7 +148,7 @@ async fn deadline_of_the_caller_ends_every_kind_of_call() {
 
 #[tokio::test]
 async fn call_without_a_deadline_of_its_own_has_the_servers() {
-    let wire = Wire::start(Some(Arc::new(Never)), |config| {
+    let wire = Wire::start(Some(Arc::<Never>::default()), |config| {
         config.limits.request_timeout = Duration::from_millis(50)
     })
     .await;
@@ -163,7 +164,7 @@ async fn call_without_a_deadline_of_its_own_has_the_servers() {
 
 #[tokio::test]
 async fn call_that_is_reset_gives_its_place_back() {
-    let wire = Wire::start(Some(Arc::new(Never)), |_| {}).await;
+    let wire = Wire::start(Some(Arc::<Never>::default()), |_| {}).await;
     wire.serve(&one_audience("scopesSupported: [a]"));
     let peer = Peer::connect(wire.addr, WIDE).await;
     let call = peer.call(CHECK, &[], framed(&authorize(Some("b"), Some("b")))).await;
@@ -283,7 +284,7 @@ impl Recorder for Panicking {
         Ok(Room::default())
     }
 
-    fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room) -> Option<Durable> {
+    fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room, _: &mut dyn FnMut() -> AppendReply) {
         panic!("a test of what happens then")
     }
 }

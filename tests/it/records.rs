@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use scopeward::audit::{AppendReply, AuditError, GENESIS_HASH, Head, Recorded};
 use scopeward::budget::Budget;
-use scopeward::rpc::record::{AnsweredCall, Durable, NoRoom, NotDurable, RecordKind, Recorder, Room};
+use scopeward::rpc::record::{AnsweredCall, NoRoom, RecordKind, Recorder, Room};
 use scopeward::rpc::v1;
 use tokio::sync::{Semaphore, mpsc};
 use tonic::{Code, Request};
@@ -29,7 +30,13 @@ impl Recorder for Gate {
         self.room.take(1).map(Room::from).map_err(|_| NoRoom)
     }
 
-    fn record(&self, kind: RecordKind, record: AnsweredCall<'_>, room: Room) -> Option<Durable> {
+    fn record(
+        &self,
+        kind: RecordKind,
+        record: AnsweredCall<'_>,
+        room: Room,
+        reply: &mut dyn FnMut() -> AppendReply,
+    ) {
         let decided = record.answer.audiences.iter().map(|audience| &*audience.audience).collect::<Vec<_>>();
         let told = format!(
             "{:?} {} {:?} {:?} {:?} peer={} trace={} attempt={}",
@@ -45,22 +52,29 @@ impl Recorder for Gate {
         self.ids.lock().unwrap().push(record.decision_id.to_string());
         self.seen.send(told).expect("the test listens");
         if kind == RecordKind::Denial {
-            return None;
+            return;
         }
-        let permits = Arc::clone(&self.permits);
-        Some(Box::pin(async move {
-            let _room = room;
-            permits.acquire().await.map(|permit| permit.forget()).map_err(|_| NotDurable)
-        }))
+        let (permits, reply) = (Arc::clone(&self.permits), reply());
+        tokio::spawn(async move {
+            let permit = permits.acquire().await.map(|permit| permit.forget());
+            drop(room);
+            let recorded = Recorded { head: Head { sequence: 1, hash: GENESIS_HASH } };
+            reply.send(permit.map(|()| recorded).map_err(|_| AuditError::Closed));
+        });
     }
 }
 
 async fn start() -> (Wire, Arc<Gate>, mpsc::UnboundedReceiver<String>) {
+    start_with_room(3).await
+}
+
+/// With room for so many records that wait.
+async fn start_with_room(room: usize) -> (Wire, Arc<Gate>, mpsc::UnboundedReceiver<String>) {
     let (seen, told) = mpsc::unbounded_channel();
     let gate = Arc::new(Gate {
         seen,
         permits: Arc::new(Semaphore::new(0)),
-        room: Budget::new(3),
+        room: Budget::new(room),
         ids: Mutex::default(),
     });
     let wire = Wire::start(Some(Arc::clone(&gate) as Arc<dyn Recorder>), |_| {}).await;
@@ -229,5 +243,73 @@ async fn call_that_is_cancelled_before_its_message_is_here_leaves_no_record() {
     .await;
     assert!(told.try_recv().is_err(), "nothing was decided");
     assert_eq!(gate.room.used(), 0);
+    wire.stop().await;
+}
+
+#[tokio::test]
+async fn many_answers_of_a_connection_wait_at_once_and_hold_nothing_else_up() {
+    const WAITING: usize = 60;
+    let (wire, gate, mut told) = start_with_room(WAITING + 1).await;
+    let mut client = wire.client().await;
+    let waiting: Vec<_> = (0..WAITING)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.expand_registration_scopes(registration(Some("a"))).await })
+        })
+        .collect();
+    for _ in 0..WAITING {
+        within("the record is made", told.recv()).await.expect("a record");
+    }
+    let plain = client.check_authorize_scopes(authorize(Some("a"), Some("a"))).await.expect("an answer");
+    assert_eq!(plain.into_inner().scope, "a");
+    assert_eq!(wire.pressure.calls(), WAITING, "each holds its place until its answer has left");
+    assert!(waiting.iter().all(|call| !call.is_finished()));
+    // Some of them, then the rest.
+    gate.permits.add_permits(WAITING / 3);
+    within("those are answered", async {
+        while waiting.iter().filter(|call| call.is_finished()).count() < WAITING / 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert_eq!(waiting.iter().filter(|call| call.is_finished()).count(), WAITING / 3);
+    gate.permits.add_permits(WAITING);
+    for call in waiting {
+        within("the answer comes", call).await.expect("no panic").expect("an answer");
+    }
+    wire.stop().await;
+}
+
+#[tokio::test]
+async fn answers_that_wait_when_their_connection_ends_give_their_places_back() {
+    let (wire, gate, mut told) = start_with_room(8).await;
+    let peer = Peer::connect(wire.addr, WIDE).await;
+    let message = framed(&registration(Some("a")));
+    let mut calls = Vec::new();
+    for _ in 0..8 {
+        let mut call = peer.open("/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes", &[]).await;
+        call.body.send_data(message.clone().into(), true).expect("the stream is open");
+        calls.push(call);
+        within("the record is made", told.recv()).await.expect("a record");
+    }
+    assert_eq!(wire.pressure.calls(), 8);
+    drop((calls, peer));
+    within("the calls end", async {
+        while wire.pressure.calls() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    // Records that become durable then have nobody to tell.
+    gate.permits.add_permits(8);
+    within("they are durable", async {
+        while gate.room.used() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let mut client = wire.client().await;
+    gate.permits.add_permits(1);
+    client.expand_registration_scopes(registration(Some("a"))).await.expect("an answer");
     wire.stop().await;
 }

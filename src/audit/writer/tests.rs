@@ -183,8 +183,7 @@ async fn readers_wait_for_commits_and_leave_nothing_behind() {
         assert!(polled.await.is_pending());
     }
     for n in 0..20 {
-        let room = log.reserve(0).unwrap();
-        appends.push(log.append(expansion(&n.to_string()), room).unwrap());
+        appends.push(append(&log, expansion(&n.to_string())));
     }
     gate.send(()).unwrap();
     gate.send(()).unwrap();

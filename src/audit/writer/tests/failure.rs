@@ -192,7 +192,9 @@ async fn disk_that_does_not_answer_is_shown_and_leaves_a_bounded_amount_behind()
             Ok(room) => room,
             Err(error) => break error,
         };
-        drop(log.append(expansion(&taken.to_string()), room).unwrap());
+        let (reply, appending) = AppendReply::future();
+        log.append(expansion(&taken.to_string()), room, reply);
+        drop(appending);
         taken += 1;
     };
     assert!(matches!(full, AuditError::QueueFull(_)), "{full}");

@@ -140,8 +140,7 @@ async fn gathered_events_outlast_a_disk_that_is_full_for_a_while() {
 async fn caller_that_disconnects_while_its_event_waits_leaves_the_event_and_its_neighbours() {
     let folder = tempfile::tempdir().unwrap();
     let (log, gate) = open_gated(gathering(&folder));
-    let appends: Vec<_> =
-        (0..20).map(|n| log.append(expansion(&n.to_string()), log.reserve(0).unwrap()).unwrap()).collect();
+    let appends: Vec<_> = (0..20).map(|n| append(&log, expansion(&n.to_string()))).collect();
     // Every other caller goes while the disk has not answered.
     let left: Vec<_> = appends.into_iter().step_by(2).collect();
     drop(gate);

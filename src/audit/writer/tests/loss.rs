@@ -51,8 +51,7 @@ async fn denials_beyond_their_rate_are_counted_and_displace_nothing() {
         let mut denial = denial(&n.to_string());
         denial.set_reason(if n % 5 == 0 { Reason::Malformed } else { Reason::Unsupported });
         log.enqueue(denial);
-        let room = log.reserve(0).unwrap();
-        appends.push(log.append(expansion("e"), room).unwrap());
+        appends.push(append(&log, expansion("e")));
     }
     // A second later there is one more.
     ahead.pass(1);
