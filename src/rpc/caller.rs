@@ -1,6 +1,7 @@
 //! Who calls: where the connection comes from, and which caller of the access file it is.
 
 use std::fmt;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +25,24 @@ pub enum PeerAddress {
 }
 
 impl PeerAddress {
+    /// Appends what it is printed as.
+    pub(super) fn append_to(&self, text: &mut Vec<u8>) {
+        // Most are of this kind, and what formats anything takes six times as long for it.
+        if let Self::Tcp(SocketAddr::V4(address)) = self {
+            for (at, octet) in address.ip().octets().into_iter().enumerate() {
+                if at > 0 {
+                    text.push(b'.');
+                }
+                append_decimal(text, octet.into());
+            }
+            text.push(b':');
+            append_decimal(text, address.port());
+            return;
+        }
+        // Writing to a vector cannot fail.
+        _ = write!(text, "{self}");
+    }
+
     /// The address that many connections can come from, and that is not of this machine.
     #[must_use]
     pub fn remote_ip(&self) -> Option<std::net::IpAddr> {
@@ -40,6 +59,20 @@ impl fmt::Display for PeerAddress {
             Self::Tcp(address) => address.fmt(formatter),
             Self::Unix { uid } => write!(formatter, "unix:uid={uid}"),
         }
+    }
+}
+
+fn append_decimal(text: &mut Vec<u8>, mut number: u16) {
+    let start = text.len();
+    loop {
+        text.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = text.get_mut(start..) {
+        digits.reverse();
     }
 }
 
@@ -126,5 +159,38 @@ impl CallerIdentity {
             name: self.caller.name.to_string(),
             authenticated_by: self.authenticated_by.as_str().to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(peer: PeerAddress) {
+        let mut text = b"before ".to_vec();
+        peer.append_to(&mut text);
+        assert_eq!(String::from_utf8(text).unwrap(), format!("before {peer}"));
+    }
+
+    proptest! {
+        #[test]
+        fn appended_address_is_the_one_that_is_printed(
+            four in any::<u32>(), six in any::<u128>(), port in any::<u16>(), uid in any::<u32>(),
+        ) {
+            check(PeerAddress::Tcp((Ipv4Addr::from(four), port).into()));
+            check(PeerAddress::Tcp((Ipv6Addr::from(six), port).into()));
+            check(PeerAddress::Unix { uid });
+        }
+    }
+
+    #[test]
+    fn zeros_of_an_address_are_appended() {
+        check(PeerAddress::Tcp((Ipv4Addr::UNSPECIFIED, 0).into()));
+        check(PeerAddress::Tcp((Ipv4Addr::new(10, 0, 100, 255), 65_535).into()));
     }
 }

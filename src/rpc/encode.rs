@@ -277,6 +277,11 @@ impl FieldWriter<'_> {
         }
     }
 
+    /// A text that `put` appends, not empty and shorter than 128 bytes.
+    pub fn text(&mut self, field: u8, put: impl FnOnce(&mut Vec<u8>)) {
+        self.nested::<1>(field, |fields| put(fields.bytes));
+    }
+
     /// A message in a field, empty or not.
     #[inline]
     pub fn message(&mut self, field: u8, message: &impl WireMessage) {

@@ -170,7 +170,7 @@ impl AnsweredCall<'_> {
             event_id: WireId::now(),
             is_cut: cut.is_some(),
             client: cut.as_ref().or(self.client),
-            peer: self.call.peer().map(|peer| peer.to_string()).unwrap_or_default(),
+            peer: self.call.peer(),
             trace_id: self.call.trace_id(),
             attempt: self.call.attempt(),
         };
@@ -195,7 +195,7 @@ struct AnsweredEvent<'e> {
     /// The client, of which text was cut if `is_cut` says so.
     client: Option<&'e ClientRef<'e>>,
     is_cut: bool,
-    peer: String,
+    peer: Option<PeerAddress>,
     trace_id: &'e str,
     attempt: u32,
 }
@@ -246,7 +246,9 @@ impl WireMessage for AnsweredEvent<'_> {
         fields.number(15, convert::reason(answer.reason) as u64);
         fields.message(16, policy);
         fields.message(18, call.origin);
-        fields.bytes(19, peer.as_bytes());
+        if let Some(peer) = peer {
+            fields.text(19, |text| peer.append_to(text));
+        }
         fields.bytes(20, trace_id.as_bytes());
         fields.number(21, (*attempt).into());
         fields.number(22, (*is_cut).into());
