@@ -56,6 +56,7 @@ mod credentials;
 mod descriptors;
 pub mod dial;
 mod follow;
+mod forward;
 pub mod gateway;
 mod health;
 mod kept_answers;

@@ -22,11 +22,13 @@ use crate::backoff::Backoff;
 use crate::throttle::Throttle;
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// How often the store is asked what it has.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long records may wait, while nothing fails, before that is shown.
 const BEHIND_AFTER: Duration = Duration::from_secs(60);
+/// How long a stop waits for the store to take what is left; the next start goes on from there.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The most records and bytes of one transaction; a record alone may have more bytes.
 const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
@@ -169,6 +171,8 @@ impl Forwarder {
     #[must_use]
     pub fn new(log: AuditLog, target: JoinedTarget, status: watch::Sender<ForwardStatus>) -> Self {
         log.shared().hold_after(status.borrow().forwarded.unwrap_or(0));
+        // Whatever an earlier part left there.
+        status.send_modify(|status| status.behind = None);
         Self { source: ForwardSource::Log(log), target, status, failures: Throttle::every_minute() }
     }
 
@@ -201,8 +205,17 @@ impl Forwarder {
     /// Forwards until it is told to stop or the log is closed; then once more what is durable, if the store takes it.
     pub async fn run(mut self, stop: &CancellationToken) {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        let gives_up = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::pin!(gives_up);
         loop {
-            match self.session(stop, &mut backoff).await {
+            let ended = tokio::select! {
+                ended = self.session(stop, &mut backoff) => ended,
+                () = &mut gives_up => return,
+            };
+            match ended {
                 Ok(()) | Err(ForwardError::Log(AuditError::Closed)) => return,
                 Err(error) => self.failed(&error),
             }
@@ -416,5 +429,40 @@ impl Forwarder {
             status.retries += 1;
             status.behind = Some((error.reason(), error.to_string()));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::testing::*;
+    use super::super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn records_that_wait_for_the_joined_store_outlive_their_age() {
+        let folder = tempfile::tempdir().unwrap();
+        let ahead = Ahead::default();
+        let options = AuditOptions {
+            max_age: Some(std::time::Duration::from_secs(60)),
+            clock: ahead.clock(),
+            volume: Arc::new(|_| Ok(Volume { total: 1 << 40, free: 1 << 39 })),
+            ..AuditOptions::new(folder.path())
+        };
+        let log = AuditLog::open(options).unwrap();
+        for n in 0..5 {
+            log.append_durable(expansion(&n.to_string())).await.unwrap();
+        }
+        log.shared().hold_after(0);
+        ahead.pass(120);
+        let maintained = log.status().maintained;
+        until(&log, |status| status.maintained > maintained + 1).await;
+        assert_eq!(log.status().oldest, 1);
+        log.shared().hold_after(3);
+        until(&log, |status| status.oldest == 4).await;
+        let maintained = log.status().maintained;
+        until(&log, |status| status.maintained > maintained + 1).await;
+        assert_eq!((log.status().oldest, log.status().evicted.age), (4, 3));
+        log.close().await.unwrap();
     }
 }

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use self::settings::{ALL, BLOCKING, DENIED, JSON, ServeSetting, ServerVerb};
+use super::joined;
 use super::output::{bad, print, print_error};
 use super::value::switch;
 use super::{Exit, report};
@@ -70,6 +71,8 @@ pub(super) struct ServeArgs {
     audit_denials_per_second: u32,
     set_aside_broken_audit: bool,
     audit_jsonl: Option<PathBuf>,
+    audit_forward: Option<String>,
+    audit_forward_password_file: Option<PathBuf>,
     allow_outside_links: bool,
     start_from_last_good: bool,
     shadow: Option<PathBuf>,
@@ -141,6 +144,8 @@ impl ServeArgs {
             audit_denials_per_second: given.count("audit-denials-per-second")?,
             set_aside_broken_audit: given.value("set-aside-broken-audit")?,
             audit_jsonl: given.optional("audit-jsonl")?,
+            audit_forward: given.optional("audit-forward")?,
+            audit_forward_password_file: given.optional("audit-forward-password-file")?,
             allow_outside_links: given.value("allow-outside-links")?,
             start_from_last_good: given.value("start-from-last-good")?,
             shadow: given.optional("shadow")?,
@@ -285,6 +290,8 @@ async fn start(
         audit_denials_per_second,
         set_aside_broken_audit,
         audit_jsonl,
+        audit_forward,
+        audit_forward_password_file,
         allow_outside_links,
         start_from_last_good,
         shadow,
@@ -304,6 +311,7 @@ async fn start(
         shutdown_within(shutdown_timeout, roster.clone(), log.clone()).context("could not catch signals")?;
     let jsonl = audit_jsonl
         .map(|path| if path.as_os_str() == "-" { JsonlTarget::Stdout } else { JsonlTarget::File(path) });
+    let forward = audit_forward.map(|url| joined::target(&url, audit_forward_password_file)).transpose()?;
     let lines_on_stdout = jsonl.as_ref().is_some_and(JsonlTarget::is_stdout);
     let settings = ServerSettings {
         server: Config {
@@ -337,6 +345,7 @@ async fn start(
             denials_per_second: audit_denials_per_second,
             set_aside_broken: set_aside_broken_audit,
             jsonl,
+            forward,
         },
         process,
         service_manager: service_manager(),

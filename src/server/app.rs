@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -25,11 +25,12 @@ use super::config::{AuditSettings, Config, ServerSettings};
 use super::console::Console;
 use super::console::served::Served;
 use super::credentials::CredentialsTask;
+use super::forward::ForwardPart;
 use super::gateway::settings::{BaseUrl, GatewaySettings};
 use super::gateway::{self, Gateway, GatewayError, GatewayParts};
 use super::lifecycle::Lifecycle;
 use super::listen::{ListenAddr, Listeners};
-use super::metrics::{AnswerCounts, Metrics, commit_histogram};
+use super::metrics::{AnswerCounts, AuditFigures, Metrics, commit_histogram};
 use super::pressure::Pressure;
 use super::recorder::AuditRecorder;
 use super::reload::{self, Reloader, StartError};
@@ -144,6 +145,7 @@ pub struct App {
     spans: Option<(Traces, SpanExport)>,
     /// Opened already, so that what is wrong with it stops the start.
     lines: Option<(Jsonl, JsonlOptions)>,
+    forward: Option<ForwardPart>,
     roster: Roster,
 }
 
@@ -213,7 +215,15 @@ impl App {
             start_from_last_good,
             SystemTime::now(),
         ));
-        let AuditSettings { mode, retention, max_bytes, denials_per_second, set_aside_broken, jsonl } = audit;
+        let AuditSettings {
+            mode,
+            retention,
+            max_bytes,
+            denials_per_second,
+            set_aside_broken,
+            jsonl,
+            forward,
+        } = audit;
         let commits = commit_histogram();
         let options = AuditOptions {
             max_age: retention,
@@ -232,6 +242,7 @@ impl App {
         let log = blocking("opening the audit log", move || AuditLog::open(options)).await??;
         *opened = Some(log.clone());
         log_start(&log);
+        let forwarding = watch::Sender::default();
         let decisions = DecisionCounts::new(metrics_per_audience);
         let shadow_counts = ShadowCounts::default();
         let pressure = Pressure::new(&config.limits);
@@ -246,8 +257,7 @@ impl App {
         };
         let metrics = Metrics::new(
             Arc::clone(&tracker),
-            &log,
-            commits,
+            AuditFigures { log: log.clone(), commits, forward: forwarding.subscribe() },
             process,
             &pressure,
             &AnswerCounts {
@@ -272,6 +282,7 @@ impl App {
                 Some((opened.map_err(AppError::Lines)?, options))
             }
         };
+        let forward = forward.map(|target| ForwardPart { log: log.clone(), target, status: forwarding });
         let recorder = AuditRecorder::new(log.clone(), mode);
         let rereads = TaskRequests::default();
         let shadow = shadow.map(|policies| {
@@ -410,6 +421,7 @@ impl App {
             shadow,
             spans,
             lines,
+            forward,
             roster,
         })
     }
@@ -491,6 +503,7 @@ impl App {
             shadow,
             spans,
             lines,
+            forward,
             roster,
         } = self;
         let (traces, export) = spans.unzip();
@@ -524,6 +537,7 @@ impl App {
         let show = Show {
             log: log.clone(),
             lines: lines.as_ref().map(|(_, options)| options.health.subscribe()),
+            forward: forward.as_ref().map(|part| part.status.subscribe()),
             tracker: Arc::clone(&tracker),
         };
         supervisor.restarting_task(Part::AuditHealth, move |stop| {
@@ -549,6 +563,12 @@ impl App {
                     let lines = first.map_or_else(|| Jsonl::open(log, options), Ok);
                     lines.and_then(|lines| lines.run(&runtime, &stop)).map_err(|error| error.to_string())
                 }
+            });
+        }
+        if let Some(part) = forward {
+            supervisor.restarting_thread(Part::AuditForward, move |stop| {
+                let part = part.clone();
+                move || part.run(&stop)
             });
         }
         supervisor.task(Part::Admin, |stop| {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::audit::forward::ForwardStatus;
 use crate::audit::jsonl::LinesHealth;
 use crate::audit::{AuditHealth, AuditLog, DegradedReason};
 use crate::status::{StatusTracker, kind};
@@ -22,16 +23,31 @@ pub(super) struct Show {
     pub(super) log: AuditLog,
     /// Of the JSON lines, if they are written.
     pub(super) lines: Option<watch::Receiver<LinesHealth>>,
+    /// Of the joined store, if records are forwarded.
+    pub(super) forward: Option<watch::Receiver<ForwardStatus>>,
     pub(super) tracker: Arc<StatusTracker>,
 }
 
 impl Show {
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { log, lines, tracker } = self;
-        let shown = async {
+        let Self { log, lines, forward, tracker } = self;
+        let lines = async {
             match lines {
-                None => show_log(&log, &tracker).await,
-                Some(lines) => tokio::join!(show_log(&log, &tracker), show_lines(lines, &tracker)).0,
+                None => std::future::pending().await,
+                Some(lines) => show_lines(lines, &tracker).await,
+            }
+        };
+        let forward = async {
+            match forward {
+                None => std::future::pending().await,
+                Some(forward) => show_forward(forward, &tracker).await,
+            }
+        };
+        let shown = async {
+            tokio::select! {
+                () = show_log(&log, &tracker) => {}
+                () = lines => {}
+                () = forward => {}
             }
         };
         tokio::select! {
@@ -123,6 +139,17 @@ async fn show_lines(mut health: watch::Receiver<LinesHealth>, tracker: &StatusTr
             SystemTime::now(),
         );
         changed.await;
+    }
+}
+
+async fn show_forward(mut status: watch::Receiver<ForwardStatus>, tracker: &StatusTracker) {
+    loop {
+        let behind = status.borrow_and_update().behind.clone();
+        tracker.toggle(kind::AUDIT_FORWARDING_BEHIND, behind, SystemTime::now());
+        // Its sender lives as long as the process.
+        if status.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -45,13 +45,13 @@ pub(super) fn in_background<T: Send + 'static>(
 
 /// Makes this thread, and no other, one that others go before. Where that cannot be done it is one like the others.
 #[cfg(target_os = "linux")]
-fn yield_to_others() {
+pub(super) fn yield_to_others() {
     _ = rustix::process::nice(NICER);
 }
 
 /// Elsewhere it would be the whole process.
 #[cfg(not(target_os = "linux"))]
-const fn yield_to_others() {}
+pub(super) const fn yield_to_others() {}
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,7 @@ use super::service_manager::ServiceManager;
 use super::supervisor::{Part, Roster};
 use super::tls::TlsFiles;
 use super::traces::settings::TraceSettings;
+use crate::audit::joined::JoinedTarget;
 use crate::audit::jsonl::JsonlTarget;
 use crate::rpc::decision_line::LoggedDecisions;
 use crate::rpc::limits::MAX_LARGE_QUESTIONS;
@@ -110,6 +111,8 @@ pub struct AuditSettings {
     pub set_aside_broken: bool,
     /// Where records are also written as JSON lines. Default: nowhere.
     pub jsonl: Option<JsonlTarget>,
+    /// The joined store that records are copied to. Default: none.
+    pub forward: Option<JoinedTarget>,
 }
 
 impl Default for AuditSettings {
@@ -121,6 +124,7 @@ impl Default for AuditSettings {
             denials_per_second: 200,
             set_aside_broken: false,
             jsonl: None,
+            forward: None,
         }
     }
 }

@@ -16,6 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use super::access::count::CallerCounts;
 use super::gateway::count::GatewayCounts;
@@ -27,6 +28,7 @@ use super::supervisor::{OnEnd, Part};
 use super::tls::TlsRole;
 use super::traces::count::SpanCounts;
 use crate::audit::AuditLog;
+use crate::audit::forward::ForwardStatus;
 use crate::policy::PolicySet;
 use crate::rpc::count::DecisionCounts;
 use crate::rpc::error::Overload;
@@ -88,6 +90,17 @@ pub struct AnswerCounts {
     pub is_gateway: bool,
 }
 
+/// Where the figures of the audit come from.
+#[derive(Debug)]
+pub struct AuditFigures {
+    /// The log.
+    pub log: AuditLog,
+    /// Observed by the log itself.
+    pub commits: Histogram,
+    /// How forwarding stands.
+    pub forward: watch::Receiver<ForwardStatus>,
+}
+
 /// Everything that is counted. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Metrics {
@@ -114,16 +127,16 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Registers everything; `commits` is observed by the audit log itself, `answers` by the service.
+    /// Registers everything; `answers` is counted by the service.
     pub fn new(
         tracker: Arc<StatusTracker>,
-        log: &AuditLog,
-        commits: Histogram,
+        audit: AuditFigures,
         process: ProcessCounters,
         pressure: &Pressure,
         answers: &AnswerCounts,
     ) -> Self {
         let AnswerCounts { decisions, shadow, is_gateway } = answers;
+        let AuditFigures { log, commits, forward } = audit;
         let ProcessCounters { log_lines_dropped, panics, spans } = process;
         let mut all = Registry::default();
         let calls = CallCounts::default();
@@ -202,7 +215,7 @@ impl Metrics {
             prometheus_client::registry::Unit::Seconds,
             commits,
         );
-        registry.register_collector(Box::new(AuditCollector(log.clone())));
+        registry.register_collector(Box::new(AuditCollector(log, forward)));
         registry.register_collector(Box::new(PressureCollector(pressure.clone())));
         Self {
             registry: Arc::new(all),
@@ -430,7 +443,7 @@ impl Collector for PressureCollector {
 
 /// Reads the audit log when metrics are asked for.
 #[derive(Debug)]
-struct AuditCollector(AuditLog);
+struct AuditCollector(AuditLog, watch::Receiver<ForwardStatus>);
 
 impl Collector for AuditCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -487,6 +500,42 @@ impl Collector for AuditCollector {
         ];
         for (name, help, value) in health {
             let gauge = ConstGauge::new(value as f64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        self.encode_forwarding(&mut encoder, status.durable)
+    }
+}
+
+impl AuditCollector {
+    fn encode_forwarding(&self, encoder: &mut DescriptorEncoder<'_>, durable: u64) -> Result<(), fmt::Error> {
+        let ForwardStatus { forwarded, last_success, records, retries, missing, .. } = &*self.1.borrow();
+        let counters = [
+            ("audit_forwarded_records", "Audit records written to the joined store", *records),
+            ("audit_forward_retries", "Failures of forwarding; each was tried again", *retries),
+            (
+                "audit_forward_missing_records",
+                "Audit records that retention deleted before the joined store had them",
+                *missing,
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let gauges = [
+            (
+                "audit_forward_lag",
+                "Sequences that the joined store is behind; 0 without --audit-forward and until it said what it has",
+                forwarded.map_or(0.0, |forwarded| durable.saturating_sub(forwarded) as f64),
+            ),
+            (
+                "audit_forward_last_success_timestamp_seconds",
+                "When the joined store last took records or had all of them, 0 before",
+                last_success.map_or(0.0, seconds),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         Ok(())

@@ -21,7 +21,17 @@ pub(super) async fn stop(supervisor: &mut Supervisor, timeout: Duration) -> Vec<
     let mut abandoned = Vec::new();
     for (parts, by) in [
         (&[Part::Grpc, Part::Gateway][..], CALLS_BY + CUT_BY),
-        (&[Part::Reload, Part::Credentials, Part::Upstream, Part::Shadow, Part::AuditLines], 0.7),
+        (
+            &[
+                Part::Reload,
+                Part::Credentials,
+                Part::Upstream,
+                Part::Shadow,
+                Part::AuditLines,
+                Part::AuditForward,
+            ],
+            0.7,
+        ),
         (&[Part::AuditWriter], 0.9),
         (&[Part::AuditHealth, Part::Admin, Part::Traces, Part::ServiceManager], 0.97),
     ] {

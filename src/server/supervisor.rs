@@ -42,6 +42,8 @@ pub enum Part {
     AuditWriter,
     /// Writes audit records as JSON lines.
     AuditLines,
+    /// Copies audit records to the joined store.
+    AuditForward,
     /// Shows the health of the audit as conditions.
     AuditHealth,
     /// Sends spans to a collector.
@@ -79,7 +81,7 @@ pub enum OnEnd {
 
 impl Part {
     /// Every part, in the order of the documentation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Grpc,
         Self::Gateway,
         Self::Admin,
@@ -89,6 +91,7 @@ impl Part {
         Self::Shadow,
         Self::AuditWriter,
         Self::AuditLines,
+        Self::AuditForward,
         Self::AuditHealth,
         Self::Traces,
         Self::Connection,
@@ -111,6 +114,7 @@ impl Part {
             Self::Shadow => "shadow",
             Self::AuditWriter => "audit-writer",
             Self::AuditLines => "audit-lines",
+            Self::AuditForward => "audit-forward",
             Self::AuditHealth => "audit-health",
             Self::Traces => "traces",
             Self::Connection => "connection",
@@ -135,7 +139,9 @@ impl Part {
             | Self::AuditHealth
             | Self::Traces
             | Self::ServiceManager => "task",
-            Self::AuditWriter | Self::AuditLines | Self::LogWriter | Self::Signals => "thread",
+            Self::AuditWriter | Self::AuditLines | Self::AuditForward | Self::LogWriter | Self::Signals => {
+                "thread"
+            }
             Self::Connection | Self::Call => "task each",
         }
     }
@@ -156,6 +162,9 @@ impl Part {
                 OnEnd::Restart { condition: kind::AUDIT_LINES_STALLED, reason: "AuditLinesEnded" }
             }
             Self::Upstream => OnEnd::Restart { condition: kind::UPSTREAM_STALLED, reason: "UpstreamEnded" },
+            Self::AuditForward => {
+                OnEnd::Restart { condition: kind::AUDIT_FORWARDING_BEHIND, reason: "ForwardingEnded" }
+            }
             Self::Shadow => OnEnd::Restart { condition: kind::SHADOW_STALLED, reason: "ShadowEnded" },
             Self::AuditHealth => {
                 OnEnd::Restart { condition: kind::AUDIT_DEGRADED, reason: "AuditHealthUnknown" }
@@ -464,7 +473,9 @@ const LONGEST_RESTART: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
     use crate::audit::{AuditLog, AuditOptions};
-    use crate::server::metrics::commit_histogram;
+    use tokio::sync::watch;
+
+    use crate::server::metrics::{AuditFigures, commit_histogram};
 
     struct Fixture {
         supervisor: Supervisor,
@@ -481,8 +492,7 @@ mod tests {
         let pressure = crate::server::pressure::Pressure::new(&Default::default());
         let metrics = Metrics::new(
             Arc::clone(&tracker),
-            &log,
-            commit_histogram(),
+            AuditFigures { log, commits: commit_histogram(), forward: watch::channel(Default::default()).1 },
             Default::default(),
             &pressure,
             &Default::default(),

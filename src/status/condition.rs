@@ -67,6 +67,8 @@ pub mod kind {
     pub const AUDIT_CHAIN_BROKEN: &str = "AuditChainBroken";
     /// Audit records do not get out as JSON lines. Only there when true.
     pub const AUDIT_LINES_STALLED: &str = "AuditLinesStalled";
+    /// Audit records are not in the joined store yet. Only there when true.
+    pub const AUDIT_FORWARDING_BEHIND: &str = "AuditForwardingBehind";
     /// The newest policy files remove something that serves, and wait until nobody writes them. Only there when true.
     pub const POLICY_REMOVAL_WAITING: &str = "PolicyRemovalWaiting";
     /// The policy source can never change while the process runs. Only there when true.

@@ -108,6 +108,12 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
         ],
     },
     ConditionType {
+        kind: kind::AUDIT_FORWARDING_BEHIND,
+        is_only_true: true,
+        meaning: "the joined store does not have all audit records yet; the store here has them",
+        reasons: AUDIT_FORWARDING_BEHIND_REASONS,
+    },
+    ConditionType {
         kind: kind::POLICY_REMOVAL_WAITING,
         is_only_true: true,
         meaning: "the newest policy files remove something that serves, and are not served yet",
@@ -288,6 +294,27 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
     },
 ];
 
+const AUDIT_FORWARDING_BEHIND_REASONS: &[ConditionReason] = &[
+    ConditionReason("True", "DestinationUnreachable", "there is no connection, or it broke"),
+    ConditionReason("True", "DestinationSlow", "an exchange took longer than 30 s"),
+    ConditionReason("True", "DestinationRefused", "the role is not let in, or may not write there"),
+    ConditionReason("True", "DestinationFailed", "it said something else, which is in the message"),
+    ConditionReason("True", "CredentialsNotUsable", "the file with the password cannot be used"),
+    ConditionReason("True", "SchemaNotUsable", "its tables are not there, or of another version"),
+    ConditionReason(
+        "True",
+        "LogForked",
+        "it has other records of this log: two servers share a state directory, or one is a copy",
+    ),
+    ConditionReason("True", "RecordBad", "a record there is not what was written"),
+    ConditionReason("True", "AuditLogUnreadable", "the store here cannot be read"),
+    ConditionReason(
+        "True",
+        "CatchingUp",
+        "it takes records more slowly than they are made, for more than a minute",
+    ),
+    ConditionReason("True", "ForwardingEnded", "what forwards ended and is started again"),
+];
 const POLICY_ACCEPTED_REASONS: &[ConditionReason] = &[
     ConditionReason("True", "PolicyAccepted", "they are valid and serve"),
     ConditionReason("False", "PolicyRejected", "they have errors, which the findings of the attempt name"),

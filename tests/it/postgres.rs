@@ -118,6 +118,16 @@ impl Postgres {
         process.wait().unwrap();
     }
 
+    /// Lets it hang (`-STOP`), or go on (`-CONT`).
+    pub fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().unwrap();
+        // Its children serve the connections.
+        let children = format!("/proc/{0}/task/{0}/children", process.id());
+        let children = fs::read_to_string(children).unwrap_or_default();
+        let ids = children.split_whitespace().map(str::to_owned).chain([process.id().to_string()]);
+        assert!(Command::new("kill").arg(signal).args(ids).status().unwrap().success());
+    }
+
     /// The URL for a role.
     pub fn url(&self, role: &str) -> String {
         format!("postgres://{role}@127.0.0.1:{}/audit", self.port)
@@ -169,9 +179,9 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if let Some(process) = &self.process {
+        if self.process.is_some() {
             // A process that was stopped takes no other signal.
-            _ = Command::new("kill").args(["-CONT", &process.id().to_string()]).status();
+            self.signal("-CONT");
         }
         self.kill();
     }

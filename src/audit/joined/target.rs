@@ -154,6 +154,26 @@ impl JoinedTarget {
         Ok(Self { config, shown, is_encrypted, files: parameters.files, password_file, tls: None })
     }
 
+    /// A URL without the password that it may have, to be shown.
+    #[must_use]
+    pub fn without_password(url: &str) -> String {
+        let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        let (scheme, rest) = place.split_once("://").unwrap_or(("", place));
+        let (user, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let user = user.split(':').next().unwrap_or_default();
+        let mut shown = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+        if !user.is_empty() {
+            shown.push_str(&format!("{user}@"));
+        }
+        shown.push_str(host);
+        let kept: Vec<&str> =
+            query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("password")).collect();
+        if !kept.is_empty() {
+            shown.push_str(&format!("?{}", kept.join("&")));
+        }
+        shown
+    }
+
     /// The files of TLS; `None` if the connection is not encrypted.
     #[must_use]
     pub fn tls_files(&self) -> Option<&TargetFiles> {
@@ -371,5 +391,16 @@ mod tests {
         let context = TargetContext { may_have_password: true, ..TargetContext::default() };
         let target = JoinedTarget::parse("postgres://w:hunter2@db.example/audit", &context).unwrap();
         assert!(!format!("{target:?} {target}").contains("hunter2"));
+        for (url, shown) in [
+            ("postgres://w:hunter2@db.example/audit", "postgres://w@db.example/audit"),
+            (
+                "postgres://w:hun@ter2@db/a?sslmode=disable&password=hunter2",
+                "postgres://w@db/a?sslmode=disable",
+            ),
+            ("postgres://db/a", "postgres://db/a"),
+            ("w:hunter2@db", "w@db"),
+        ] {
+            assert_eq!(JoinedTarget::without_password(url), shown);
+        }
     }
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::settings::{ServeSetting, ServerVerb};
+use super::settings::{FORWARD, ServeSetting, ServerVerb};
+use crate::audit::joined::JoinedTarget;
 use crate::cli::environment::{RefusedValue, refused, variable};
 use crate::cli::report;
 use crate::escape::shown;
@@ -119,13 +120,14 @@ impl ConfigFile {
     }
 }
 
-/// The value that a setting has, as it was written.
+/// The value that a setting has, as it was written, but for a password.
 fn value(setting: &ServeSetting, complete: &ArgMatches) -> Option<String> {
     if setting.is_switch() {
         return Some(complete.get_flag(setting.flag).to_string());
     }
     let raw = complete.get_raw(setting.flag)?.map(|raw| raw.to_string_lossy());
-    Some(raw.collect::<Vec<_>>().join(","))
+    let text = raw.collect::<Vec<_>>().join(",");
+    Some(if setting.flag == FORWARD { JoinedTarget::without_password(&text) } else { text })
 }
 
 /// Reads one file; what is wrong with it is in the findings of the reader.

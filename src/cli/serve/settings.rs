@@ -208,6 +208,9 @@ const MOST: u64 = 1_000_000;
 /// The eighth of it that one connection may hold has room for the largest request and its answer.
 const LEAST_BYTES_IN_FLIGHT: u64 = 64 << 20;
 
+/// Where audit records are forwarded to.
+pub(in crate::cli) const FORWARD: &str = "audit-forward";
+
 /// The settings of `serve`, in the order in which they are shown.
 pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
     ServeSetting {
@@ -329,6 +332,18 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         kind: SettingKind::Path("PATH"),
         default: None,
         text: "Also write audit records as JSON lines to this file; - is standard output",
+    },
+    ServeSetting {
+        flag: FORWARD,
+        kind: SettingKind::Text("URL"),
+        default: None,
+        text: "Also copy audit records to a joined store, such as postgres://USER@HOST:PORT/DATABASE?sslrootcert=FILE",
+    },
+    ServeSetting {
+        flag: "audit-forward-password-file",
+        kind: SettingKind::Path("FILE"),
+        default: None,
+        text: "File with the password for that store, read again for each connection; otherwise PGPASSWORD",
     },
     ServeSetting {
         flag: "allow-outside-links",

@@ -1,8 +1,12 @@
 //! The joined store in a real PostgreSQL: what `audit forward` writes, and what `audit verify` and `audit tail` read of it.
 
+use std::ffi::OsStr;
+use std::time::{Duration, Instant};
+
 use scopeward::proto::v1::AuditEventKind;
 
 use super::audit::{event, sequences, with_log};
+use super::serve::{Piped, place as serve_place};
 use super::*;
 use crate::postgres::Postgres;
 use crate::tools::wanted;
@@ -225,4 +229,124 @@ fn a_store_that_cannot_be_used_is_named_with_what_is_wrong() {
     assert!(run(&url, Some(password)).contains("has schema 9, and this version of scopeward uses schema 1"));
     let verify = place.run(&["audit", "verify", "--from", &server.url("postgres")]);
     assert!(verify.code == 2 && verify.stderr.contains("has schema 9"), "{}", verify.stderr);
+}
+
+/// Waits until the server says that the joined store has everything, with the newest record that it has.
+#[track_caller]
+fn caught_up(server: &Piped, newest: f64) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let at = |name: &str| server.metric(name);
+        let is_there = at("scopeward_audit_forward_lag") == 0.0
+            && at("scopeward_audit_forward_last_success_timestamp_seconds") > 0.0
+            && at("scopeward_audit_durable_sequence") >= newest;
+        if is_there {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{} records behind", at("scopeward_audit_forward_lag"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn replicas_that_are_killed_and_a_store_that_fails_lose_nothing_and_hold_up_nothing() {
+    if !wanted("postgres") {
+        return;
+    }
+    let mut store = Postgres::start();
+    let places = [serve_place(), serve_place(), serve_place()];
+    let password = store.password_file(places[0].0.path());
+    let url = store.url("writer");
+    let flags = ["--audit-forward", &url, "--audit-forward-password-file", password.to_str().unwrap()];
+    let start = |place: &Place| Piped::start(place, &flags);
+    let mut servers: Vec<Piped> = places.iter().map(start).collect();
+    for (at, server) in servers.iter().enumerate() {
+        server.expand(20 * (at + 1));
+        caught_up(server, 20.0 * (at as f64 + 1.0));
+    }
+
+    // A replica is killed with records on the way, and comes back.
+    servers[0].expand(50);
+    servers[0].signal("KILL");
+    servers[0].end();
+    servers[0] = start(&places[0]);
+
+    // The store hangs, and later crashes: every call is answered meanwhile, and the condition says why records wait.
+    store.signal("-STOP");
+    servers.iter().for_each(|server| server.expand(30));
+    store.signal("-CONT");
+    store.kill();
+    servers.iter().for_each(|server| server.expand(30));
+    let why = servers[1].status_when(&places[1], "the outage", |status| {
+        condition(status, "AuditForwardingBehind") == Some("DestinationUnreachable")
+    });
+    assert!(!why.to_string().contains("writing"), "{why}");
+    // A replica stops in order meanwhile, and goes on from there at its next start.
+    servers[2].signal("TERM");
+    assert_eq!(servers[2].end().code(), Some(0), "{}", servers[2].errors());
+    store.resume();
+    servers[2] = start(&places[2]);
+    for server in &servers {
+        caught_up(server, 50.0);
+        assert!(server.metric("scopeward_audit_forward_missing_records_total") == 0.0);
+    }
+    servers[1]
+        .status_when(&places[1], "no outage", |status| condition(status, "AuditForwardingBehind").is_none());
+    for server in &mut servers {
+        server.signal("TERM");
+        assert_eq!(server.end().code(), Some(0), "{}", server.errors());
+    }
+
+    // The joined store is the union of the logs: nothing is missing, nothing is there twice, every chain holds.
+    let mut all = 0;
+    for place in &places {
+        let local = place.run(&["audit", "verify", "--output", "json"]).json();
+        let (log_id, records) = (local["logId"].as_str().unwrap(), local["records"].as_u64().unwrap());
+        let there = store.query(&format!(
+            "SELECT count(*), encode((array_agg(hash ORDER BY sequence DESC))[1], 'hex') FROM scopeward_audit WHERE log_id = '{log_id}'"
+        ));
+        assert_eq!(there, format!("{records}|{}", local["headHash"].as_str().unwrap()));
+        all += records;
+    }
+    let verified = places[0].run(&["audit", "verify", "--from", &store.url("postgres")]);
+    assert_eq!(verified.code, 0, "{}", verified.stdout);
+    assert!(
+        verified.stdout.contains(&format!("3 logs, 0 broken, {all} good records")),
+        "{}",
+        verified.stdout
+    );
+}
+
+#[test]
+fn a_password_in_the_environment_is_never_shown() {
+    let place = serve_place();
+    let url = "postgres://writer:hunter2@127.0.0.1:1/audit";
+    let mut command = place.command(&["serve", "--print-config"]);
+    command.env("SCOPEWARD_AUDIT_FORWARD", url);
+    let printed = ran(command);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    assert!(printed.stdout.contains("postgres://writer@127.0.0.1:1/audit"), "{}", printed.stdout);
+    let variable = ("SCOPEWARD_AUDIT_FORWARD", OsStr::new(url));
+    let mut server = Piped::start_with(&place, &["--log", "debug"], &[variable]);
+    let status = server.status_when(&place, "the outage", |status| {
+        condition(status, "AuditForwardingBehind") == Some("DestinationUnreachable")
+    });
+    server.signal("TERM");
+    assert_eq!(server.end().code(), Some(0));
+    let errors = server.errors();
+    assert!(errors.contains("audit records could not be forwarded"), "{errors}");
+    assert!(!format!("{}{}{errors}{status}", printed.stdout, printed.stderr).contains("hunter2"), "{errors}");
+    let refused = place.run(&["serve", "--audit-forward", url]);
+    assert_eq!(refused.code, 2);
+    assert!(
+        refused.stderr.contains("PGPASSWORD") && !refused.stderr.contains("hunter2"),
+        "{}",
+        refused.stderr
+    );
+}
+
+/// The reason of a condition, if it is there.
+fn condition<'s>(status: &'s Value, kind: &str) -> Option<&'s str> {
+    let conditions = status["conditions"].as_array()?;
+    conditions.iter().find(|one| one["type"] == kind)?["reason"].as_str()
 }

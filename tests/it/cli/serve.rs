@@ -71,12 +71,12 @@ impl Piped {
     }
 
     /// Asks for the status until it is as wanted.
-    pub(super) fn status_when(&self, place: &Place, what: &str, wanted: impl Fn(&Value) -> bool) {
+    pub(super) fn status_when(&self, place: &Place, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let status = place.run(&["status", "--output", "json", "--server", &self.url]).json();
             if wanted(&status) {
-                return;
+                return status;
             }
             assert!(Instant::now() < deadline, "not seen: {what}: {status:#}");
         }
