@@ -350,8 +350,12 @@ impl Forwarder {
                 there
             }
         };
-        for (first, last) in store.missing(log_id, base.sequence).await? {
-            self.write_again(store, first, last).await?;
+        let mut after = base.sequence;
+        loop {
+            let missing = store.missing(log_id, after).await?;
+            let (Some((first, _)), Some((_, last))) = (missing.first(), missing.last()) else { break };
+            self.write_again(store, &missing, *first - 1, *last).await?;
+            after = *last;
         }
         self.forwarded(place.sequence, 0);
         Ok(place)
@@ -373,21 +377,26 @@ impl Forwarder {
         Err(store.error(forked).into())
     }
 
-    /// Writes the records of a range that the store has lost.
+    /// Writes the records of ranges that the store has lost, all of them after `after` and up to `last`.
     async fn write_again(
         &mut self,
         store: &mut JoinedStore,
-        first: u64,
+        missing: &[(u64, u64)],
+        mut after: u64,
         last: u64,
     ) -> Result<(), ForwardError> {
-        let mut after = first - 1;
+        let first = after + 1;
+        let is_missing =
+            |sequence: u64| missing.iter().any(|(first, last)| (*first..=*last).contains(&sequence));
         while after < last {
             let mut rows = self.source.rows(after, None).await?;
-            rows.retain(|row| row.stored.sequence <= last);
             let Some(newest) = rows.last() else { break };
             after = newest.stored.sequence;
-            store.append(self.source.log_id(), &rows).await?;
-            self.status.send_modify(|status| status.records += rows.len() as u64);
+            rows.retain(|row| is_missing(row.stored.sequence));
+            if !rows.is_empty() {
+                store.append(self.source.log_id(), &rows).await?;
+                self.status.send_modify(|status| status.records += rows.len() as u64);
+            }
         }
         warn!(first, last, "the joined audit store had lost records, which were written again");
         Ok(())
