@@ -305,12 +305,12 @@ test("everything can be reached and used with the keyboard", () => with_server(e
   await page.keyboard.press("Tab");
   assert.equal((await focused()).text, "Skip to content");
   await page.keyboard.press("Enter");
-  assert.equal((await focused()).id, "main");
+  await until(page, () => document.activeElement.id === "main");
   await close(page);
   page = await open(server);
   await tabTo("Audiences");
   await page.keyboard.press("Enter");
-  assert.equal((await focused()).id, "audiences-title");
+  await until(page, () => document.activeElement.id === "audiences-title");
   await tabTo("search");
   await page.keyboard.type("mcp");
   await until(page, () => document.querySelector(".count").textContent === "1 of 4 audiences");
