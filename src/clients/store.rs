@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, TransactionBehavior, params};
 
 use super::{AVERAGE_BYTES, ClientRecord, ClientsError, RecordSource, seconds};
@@ -161,6 +162,8 @@ impl ClientStore {
             // FULL syncs at each commit; NORMAL would lose the last ones when the power fails.
             connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4194304")?;
             connection.set_prepared_statement_cache_capacity(16);
+            // Or a statement is made anew whenever a value is bound to it, which is ten times what running it takes.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             Ok(connection)
         };
         let connection = open().map_err(|error| unusable(path, &error))?;

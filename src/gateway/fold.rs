@@ -3,6 +3,9 @@
 /// Upper and lower case, and the letters that case mapping turns into ASCII ones (`ſ`, `K`, `ı`), become lower case; full-width
 /// forms become ASCII. Texts with different results are different names to every parser that is known to fold names.
 pub(super) fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
     let narrow = |character: char| match character {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(character) - 0xfee0).unwrap_or(character),
         _ => character,
@@ -27,6 +30,14 @@ pub(super) fn fold_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ascii_is_folded_as_everything_else_is() {
+        for character in '\0'..'\u{80}' {
+            let all: String = character.to_uppercase().flat_map(char::to_lowercase).collect();
+            assert_eq!(fold(&character.to_string()), all, "{character:?}");
+        }
+    }
 
     #[test]
     fn spellings_that_parsers_take_for_a_name_fold_to_it() {

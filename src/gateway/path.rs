@@ -85,7 +85,8 @@ impl<'t> CanonicalTarget<'t> {
         }
         let decoded = percent_decode_str(path).decode_utf8().map_err(|_| PathRefusal::Encoding)?;
         let slashes = |text: &str| text.bytes().filter(|byte| matches!(byte, b'/' | b'\\')).count();
-        if slashes(&decoded) != slashes(path)
+        let slashes_sent = slashes(path);
+        if slashes(&decoded) != slashes_sent
             || decoded.chars().any(char::is_control)
             || decoded.as_bytes().windows(3).any(is_encoding)
         {
@@ -93,20 +94,21 @@ impl<'t> CanonicalTarget<'t> {
         }
         let mut folded = String::with_capacity(decoded.len());
         for (at, segment) in decoded.split('/').enumerate().skip(1) {
-            let is_last = at == slashes(path);
+            let is_last = at == slashes_sent;
             // A servlet container cuts the parameters of a segment off before it resolves the dots.
             let plain = segment.split(';').next().unwrap_or_default();
             if plain.is_empty() && !(is_last && segment.is_empty()) {
                 return Err(PathRefusal::EmptySegment);
             }
-            if matches!(fold(plain).trim(), "." | "..") {
+            let spelled = fold(plain);
+            if matches!(spelled.trim(), "." | "..") {
                 return Err(PathRefusal::DotSegment);
             }
             folded.push('/');
-            folded.push_str(fold(plain).trim());
+            folded.push_str(spelled.trim());
         }
         // A full-width slash or backslash becomes one where names are folded.
-        if slashes(&folded) != slashes(path) {
+        if slashes(&folded) != slashes_sent {
             return Err(PathRefusal::Ambiguous);
         }
         Ok(Self { path, query, folded })

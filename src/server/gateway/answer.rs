@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use http::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
-    HeaderValue, LOCATION, ORIGIN, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -162,12 +162,9 @@ struct SeenCors {
 }
 
 impl CorsMemory {
-    /// Notes an answer of the upstream to a request from a page.
-    pub(super) fn note(&self, path: &str, request: &HeaderMap, response: &HeaderMap) {
-        let (Some(origin), Some(allowed)) = (request.get(ORIGIN), response.get(ACCESS_CONTROL_ALLOW_ORIGIN))
-        else {
-            return;
-        };
+    /// Notes an answer of the upstream to a request from a page of `origin`.
+    pub(super) fn note(&self, path: &str, origin: &HeaderValue, response: &HeaderMap) {
+        let Some(allowed) = response.get(ACCESS_CONTROL_ALLOW_ORIGIN) else { return };
         let origin = (allowed != "*").then(|| origin.clone());
         let carried = [
             ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -188,8 +185,7 @@ impl CorsMemory {
     }
 
     /// Adds what the upstream said for this path and origin.
-    pub(super) fn apply(&self, path: &str, origin: Option<&HeaderValue>, response: &mut HeaderMap) {
-        let Some(origin) = origin else { return };
+    pub(super) fn apply(&self, path: &str, origin: &HeaderValue, response: &mut HeaderMap) {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let is_for = |known: &&SeenCors| {
             *known.path == *path && known.origin.as_ref().is_none_or(|allowed| allowed == origin)

@@ -20,6 +20,7 @@ use tracing::debug;
 
 use super::Gateway;
 use super::body::{GatewayBody, OpenResponses};
+use super::head::ClientAddress;
 use super::raw_head::{HeadFaults, HeadWatch, MAX_HEAD_BYTES};
 use crate::backoff::jittered;
 use crate::server::accept::Connection;
@@ -31,6 +32,7 @@ use crate::server::pressure::ConnectionPressure;
 pub(super) struct ClientConnection {
     pub(super) gateway: Arc<Gateway>,
     pub(super) peer: PeerIdentity,
+    pub(super) address: ClientAddress,
     pub(super) pressure: ConnectionPressure,
     pub(super) faults: HeadFaults,
     pub(super) responses: OpenResponses,
@@ -66,6 +68,7 @@ pub(super) async fn serve(mut connection: Connection, gateway: Arc<Gateway>, sto
     let shared = Arc::new(ClientConnection {
         pressure: gateway.pressure.connection(),
         gateway,
+        address: ClientAddress::new(&peer.address),
         peer,
         faults,
         responses: OpenResponses::default(),

@@ -1,6 +1,8 @@
 //! What becomes of the headers of a request and of a response on their way: what is between two hops stays there, and what says
 //! where a request comes from is said by the gateway.
 
+use std::net::IpAddr;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
@@ -88,9 +90,12 @@ pub(super) fn upgrade_of(version: Version, headers: &HeaderMap) -> Option<Header
 
 /// Removes what concerns one hop alone (RFC 9110 section 7.6.1).
 pub(super) fn strip_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = names(headers).collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = names(headers).collect();
+        named.iter().for_each(|name| _ = headers.remove(name));
+    }
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        HOP_BY_HOP.iter().for_each(|name| _ = headers.remove(name));
     }
 }
 
@@ -100,6 +105,21 @@ fn names(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     lists
         .flat_map(|list| list.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+}
+
+/// Where a connection comes from, with its text for a header.
+#[derive(Clone, Debug)]
+pub(super) struct ClientAddress {
+    /// Not there for a Unix socket.
+    ip: Option<(IpAddr, HeaderValue)>,
+}
+
+impl ClientAddress {
+    pub(super) fn new(peer: &PeerAddress) -> Self {
+        let PeerAddress::Tcp(address) = peer else { return Self { ip: None } };
+        let ip = address.ip().to_canonical();
+        Self { ip: HeaderValue::try_from(ip.to_string()).ok().map(|text| (ip, text)) }
+    }
 }
 
 /// Where a request came from and what it was for, as the upstream is told.
@@ -119,34 +139,33 @@ pub(super) struct ForwardedAs {
 
 impl ForwardedAs {
     /// Makes the headers of a request those of the request to the upstream.
-    pub(super) fn apply(&self, version: Version, headers: &mut HeaderMap, peer: &PeerAddress) {
+    pub(super) fn apply(&self, version: Version, headers: &mut HeaderMap, client: &ClientAddress) {
         strip_hop(headers);
         headers.remove(EXPECT);
         if version == Version::HTTP_2 {
             join_cookies(headers);
         }
-        let address = match peer {
-            PeerAddress::Tcp(address) => Some(address.ip().to_canonical()),
-            PeerAddress::Unix { .. } => None,
-        };
         let is_trusted =
-            address.is_some_and(|address| self.trusted.iter().any(|range| range.contains(&address)));
+            client.ip.as_ref().is_some_and(|(ip, _)| self.trusted.iter().any(|range| range.contains(ip)));
         let before = is_trusted.then(|| headers.get_all(FORWARDED_FOR).iter().cloned().collect::<Vec<_>>());
-        let claims: Vec<HeaderName> =
-            headers.keys().filter(|name| is_claim(name.as_str(), is_trusted)).cloned().collect();
-        for name in claims {
-            headers.remove(name);
+        if headers.keys().any(|name| is_claim(name.as_str(), is_trusted)) {
+            let claims: Vec<HeaderName> =
+                headers.keys().filter(|name| is_claim(name.as_str(), is_trusted)).cloned().collect();
+            for name in claims {
+                headers.remove(name);
+            }
         }
         headers.insert(HOST, self.host.clone());
-        if let Some(address) = address {
-            let mut chain: Vec<String> = before
-                .into_iter()
-                .flatten()
-                .filter_map(|value| value.to_str().ok().map(str::to_owned))
-                .collect();
-            chain.push(address.to_string());
-            if let Ok(chain) = HeaderValue::try_from(chain.join(", ")) {
-                headers.insert(FORWARDED_FOR, chain);
+        if let Some((_, text)) = &client.ip {
+            let before = before.unwrap_or_default();
+            let mut chain: Vec<&str> = before.iter().filter_map(|value| value.to_str().ok()).collect();
+            if chain.is_empty() {
+                headers.insert(FORWARDED_FOR, text.clone());
+            } else {
+                chain.extend(text.to_str());
+                if let Ok(chain) = HeaderValue::try_from(chain.join(", ")) {
+                    headers.insert(FORWARDED_FOR, chain);
+                }
             }
         }
         if !is_trusted {
@@ -159,10 +178,16 @@ impl ForwardedAs {
 
 /// Whether a header says where a request came from, or that it is another request than it seems. Some servers read `_` as `-`.
 fn is_claim(name: &str, is_trusted: bool) -> bool {
-    let name = name.replace('_', "-");
-    let is_origin = name == FORWARDED.as_str() || name == "x-real-ip" || name.starts_with("x-forwarded-");
-    let is_other_request = OTHER_REQUEST.contains(&&*name);
-    is_other_request || (is_origin && !is_trusted)
+    if !name.starts_with(['x', 'f']) {
+        return false;
+    }
+    let begins = |prefix: &str| {
+        let mut bytes = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+        prefix.bytes().all(|byte| bytes.next() == Some(byte))
+    };
+    let is = |whole: &str| name.len() == whole.len() && begins(whole);
+    let is_origin = is(FORWARDED.as_str()) || is("x-real-ip") || begins("x-forwarded-");
+    OTHER_REQUEST.into_iter().any(is) || (is_origin && !is_trusted)
 }
 
 /// HTTP/2 lets a client send its cookies in several fields (RFC 9113 section 8.2.3).
@@ -229,7 +254,7 @@ mod tests {
             trusted: trusted.iter().map(|range| range.parse().expect("a range")).collect(),
         };
         let peer: SocketAddr = peer.parse().expect("an address");
-        forwarded.apply(Version::HTTP_2, &mut headers, &PeerAddress::Tcp(peer));
+        forwarded.apply(Version::HTTP_2, &mut headers, &ClientAddress::new(&PeerAddress::Tcp(peer)));
         headers
     }
 

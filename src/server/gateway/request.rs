@@ -47,14 +47,14 @@ pub(super) struct TakenRequest {
 }
 
 impl TakenRequest {
-    /// The path, as it was sent.
-    pub(super) fn path(&self) -> &str {
-        self.target.path()
-    }
-
     /// The bytes of the query; empty without one.
     pub(super) fn query(&self) -> &[u8] {
         self.target.query().unwrap_or_default().as_bytes()
+    }
+
+    /// The page that asks, if one does.
+    fn page(&self) -> Option<AskingPage> {
+        AskingPage::of(&self.target, self.headers())
     }
 
     /// The headers.
@@ -71,6 +71,20 @@ impl TakenRequest {
     pub(super) fn is_coded(&self) -> bool {
         let mut codings = self.headers().get_all(CONTENT_ENCODING).iter();
         codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    }
+}
+
+/// A page of a browser, by its origin, and the target that it asks for.
+struct AskingPage {
+    target: PathAndQuery,
+    origin: HeaderValue,
+}
+
+impl AskingPage {
+    /// The page that sends a request with these headers; none without `Origin`.
+    fn of(target: &PathAndQuery, headers: &HeaderMap) -> Option<Self> {
+        let origin = headers.get(ORIGIN)?.clone();
+        Some(Self { target: target.clone(), origin })
     }
 }
 
@@ -146,12 +160,14 @@ impl ClientConnection {
         let deadline = Instant::now() + gateway.limits.message_timeout;
         let name = RequestTarget::of(&route);
         let request = TakenRequest { parts, body, target, place, identity, deadline };
-        let (path, origin) = (request.path().to_owned(), request.headers().get(ORIGIN).cloned());
         let is_decided =
             !matches!(route, GatewayRoute::Other | GatewayRoute::Refused(_) | GatewayRoute::Discovery(_));
+        let page = if is_decided { request.page() } else { None };
         let mut response = self.answer_route(route, request, &known).await;
-        if is_decided && !response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
-            gateway.cors.apply(&path, origin.as_ref(), response.headers_mut());
+        if let Some(AskingPage { target, origin }) = page
+            && !response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN)
+        {
+            gateway.cors.apply(target.path(), &origin, response.headers_mut());
         }
         (name, response)
     }
@@ -241,8 +257,7 @@ impl ClientConnection {
         let client = upgrade.is_some().then(|| parts.extensions.remove::<upgrade::OnUpgrade>()).flatten();
         parts.extensions.remove::<upgrade::OnUpgrade>();
         let progress = BodyProgress::default();
-        let path = target.path().to_owned();
-        let asked = parts.headers.clone();
+        let page = AskingPage::of(&target, &parts.headers);
         let is_sized = body.is_end_stream() || has_length(&parts.headers);
         let body = match body.is_end_stream() {
             true => empty(),
@@ -261,7 +276,7 @@ impl ClientConnection {
             Ok(response) => response,
             Err(error) => return self.failed(&error),
         };
-        self.gateway.cors.note(&path, &asked, response.headers());
+        self.note_cors(page.as_ref(), &response);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.upgraded(response, client, upgrade, place);
         }
@@ -315,7 +330,7 @@ impl ClientConnection {
 
     /// Makes the headers of a request those for the upstream.
     fn prepare(&self, parts: &mut Parts) {
-        self.gateway.forwarded.apply(parts.version, &mut parts.headers, &self.peer.address);
+        self.gateway.forwarded.apply(parts.version, &mut parts.headers, &self.address);
     }
 
     /// Sends what was decided on: its body, if it has one, is here.
@@ -326,7 +341,7 @@ impl ClientConnection {
         rewritten: Rewritten,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let Rewritten { target: other, body, is_read } = rewritten;
-        let (path, asked) = (target.path().to_owned(), parts.headers.clone());
+        let page = AskingPage::of(&target, &parts.headers);
         parts.extensions.remove::<upgrade::OnUpgrade>();
         self.prepare(&mut parts);
         if is_read {
@@ -344,9 +359,16 @@ impl ClientConnection {
         };
         let sent = self.send(parts, other.unwrap_or(target), body, &BodyProgress::default()).await;
         if let Ok(response) = &sent {
-            self.gateway.cors.note(&path, &asked, response.headers());
+            self.note_cors(page.as_ref(), response);
         }
         sent
+    }
+
+    /// Notes what the upstream says to a page, if one asked.
+    fn note_cors(&self, page: Option<&AskingPage>, response: &Response<Incoming>) {
+        if let Some(AskingPage { target, origin }) = page {
+            self.gateway.cors.note(target.path(), origin, response.headers());
+        }
     }
 
     async fn send(
