@@ -1,420 +1,270 @@
-//! The rules of the design once more, as plainly as they can be said: sets and loops over what was drawn, no code of the
-//! real evaluator. Slow on purpose. Answers in the words of [`brief`](super::brief).
+//! The rules of the design once more, as plainly as they can be said: sets and loops over a policy and a question as they
+//! were [drawn](draw), no code of the real evaluator, of the reader or of the check. Slow on purpose.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
+use draw::{Audience, Person, Question, Rule};
 
-use super::draw::{Asked, Drawn, SCOPES, World};
-use crate::policy::ClientSource;
-use crate::scope::matching::ScopeMatching;
+mod compare;
+mod draw;
+mod questions;
 
-/// `(granted, added as (origin, rule, registered) or not)`, each scope once.
-type Granted = Vec<(String, Option<(usize, String, bool)>)>;
-const ORIGINS: [&str; 5] = ["REGISTERED", "DEFAULT", "BASELINE", "STEP_UP", "ALWAYS"];
-const REGISTERED: usize = 0;
-const DEFAULT: usize = 1;
-const BASELINE: usize = 2;
-const STEP_UP: usize = 3;
-const ALWAYS: usize = 4;
+// --- Words (sections 2 and 3, "Matching", "Tokens", "Audiences") ---
 
-fn words(text: Option<&str>) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
-    for word in text.unwrap_or("").split(' ') {
-        if !word.is_empty() && !words.iter().any(|known| known == word) {
-            words.push(word.to_owned());
+/// Split on spaces only; duplicates collapse to the first.
+fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    for word in text.split(' ') {
+        if !word.is_empty() && !words.contains(&word) {
+            words.push(word);
         }
     }
     words
 }
 
-fn well_formed(word: &str) -> bool {
-    word.len() <= 512 && word.chars().all(|one| one.is_ascii_graphic() && one != '"' && one != '\\')
+/// RFC 6749 section 3.3, and at most 512 bytes.
+fn is_token(word: &str) -> bool {
+    word.len() <= 512 && word.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
 }
 
-fn matches(matching: ScopeMatching, entry: &str, scope: &str) -> bool {
-    fn wild(pattern: &[&str], scope: &[&str]) -> bool {
-        match (pattern, scope) {
-            ([], []) => true,
-            (["*"], [_, ..]) => true,
-            ([one, pattern @ ..], [other, scope @ ..]) => {
-                (*one == "*" || one == other) && wild(pattern, scope)
-            }
+/// Those of a list that counts only as far as it is well formed.
+fn tokens(text: &str) -> Vec<&str> {
+    words(text).into_iter().filter(|word| is_token(word)).collect()
+}
+
+fn segments(scope: &str) -> Vec<&str> {
+    scope.split('.').collect()
+}
+
+fn has_star(scope: &str) -> bool {
+    segments(scope).contains(&"*")
+}
+
+fn has_empty_segment(scope: &str) -> bool {
+    segments(scope).contains(&"")
+}
+
+/// An entry against a scope.
+fn matches(matching: &str, entry: &str, scope: &str) -> bool {
+    fn wild(entry: &[&str], scope: &[&str]) -> bool {
+        match (entry, scope) {
+            (["*"], [_, ..]) | ([], []) => true,
+            ([one, entry @ ..], [other, scope @ ..]) => (*one == "*" || one == other) && wild(entry, scope),
             _ => false,
         }
     }
-    let (entries, segments): (Vec<&str>, Vec<&str>) =
-        (entry.split('.').collect(), scope.split('.').collect());
-    let whole = segments.iter().all(|segment| !segment.is_empty());
     entry == scope
-        || whole
+        || !has_empty_segment(scope)
             && match matching {
-                ScopeMatching::Exact => false,
-                ScopeMatching::Hierarchic => segments.starts_with(&entries),
-                ScopeMatching::Wildcard => wild(&entries, &segments),
+                "hierarchic" => segments(scope).starts_with(&segments(entry)),
+                "wildcard" => wild(&segments(entry), &segments(scope)),
+                _ => false,
             }
 }
 
-/// Two patterns overlap if some plain scope is matched by both: all of four segments and less are tried, once.
-fn stops(matching: ScopeMatching, one: &str, other: &str) -> bool {
-    static OVERLAPS: OnceLock<HashMap<(String, String), bool>> = OnceLock::new();
-    if matching != ScopeMatching::Wildcard {
-        return matches(matching, one, other) || matches(matching, other, one);
-    }
-    let overlaps = OVERLAPS.get_or_init(|| {
-        let mut plain =
-            vec!["a", "b", "c", "z", "openid", "unknown", "c:*", "profile", "email", "offline_access"]
-                .into_iter()
-                .map(str::to_owned)
-                .collect::<Vec<_>>();
-        for at in 0..400 {
-            if plain[at].matches('.').count() < 3 {
-                plain.extend(["a", "b", "c", "z", "x"].map(|segment| format!("{}.{segment}", plain[at])));
-            }
+/// A forbidden or privileged entry against a scope: both ways, and by overlap of two patterns.
+fn stops(matching: &str, entry: &str, scope: &str) -> bool {
+    fn overlap(one: &[&str], other: &[&str]) -> bool {
+        match (one, other) {
+            ([], []) | (["*"], [_, ..]) | ([_, ..], ["*"]) => true,
+            ([a, one @ ..], [b, other @ ..]) => (a == b || *a == "*" || *b == "*") && overlap(one, other),
+            _ => false,
         }
-        let all: Vec<&str> = SCOPES
-            .iter()
-            .copied()
-            .chain(["unknown", "a.b.x", "profile", "email", "offline_access"])
-            .collect();
-        let both = |one: &str, other: &str| {
-            one == other
-                || plain.iter().any(|scope| matches(matching, one, scope) && matches(matching, other, scope))
-        };
-        all.iter()
-            .flat_map(|one| all.iter().map(move |other| (*one, *other)))
-            .map(|(one, other)| ((one.to_owned(), other.to_owned()), both(one, other)))
-            .collect()
-    });
-    // What is not drawn into policies is malformed.
-    overlaps.get(&(one.to_owned(), other.to_owned())).copied().unwrap_or(one == other)
+    }
+    matches(matching, entry, scope)
+        || matches(matching, scope, entry)
+        || matching == "wildcard"
+            && !has_empty_segment(entry)
+            && !has_empty_segment(scope)
+            && overlap(&segments(entry), &segments(scope))
 }
 
-impl Drawn {
-    fn has(&self, list: &[&str], scope: &str) -> bool {
-        list.iter().any(|entry| matches(self.matching, entry, scope))
+/// The form in which audiences compare; `None` if malformed.
+fn normal(audience: &str) -> Option<String> {
+    let Some((scheme, rest)) = audience.split_once("://") else { return Some(audience.to_owned()) };
+    if rest.contains('#') {
+        return None;
+    }
+    let (host, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (scheme, mut host) = (scheme.to_lowercase(), host.to_lowercase());
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    if ["http", "https"].contains(&&*scheme) && host.ends_with(default) {
+        host.truncate(host.len() - default.len());
+    }
+    let tail = if tail == "/" || tail.starts_with("/?") { &tail[1..] } else { tail };
+    Some(format!("{scheme}://{host}{tail}"))
+}
+
+fn without_query(audience: &str) -> &str {
+    audience.split('?').next().unwrap()
+}
+
+// --- The policy of an audience (section 2) ---
+
+impl Audience {
+    fn matching(&self) -> &str {
+        self.word("scopeMatching")
     }
 
-    fn supports(&self, scope: &str) -> bool {
-        self.has(&self.supported, scope)
+    fn has(&self, list: &str, scope: &str) -> bool {
+        self.list(list).iter().any(|entry| matches(self.matching(), entry, scope))
     }
 
-    fn forbids(&self, scope: &str) -> bool {
-        self.forbidden.iter().any(|entry| stops(self.matching, entry, scope))
+    pub(super) fn supports(&self, scope: &str) -> bool {
+        self.has("scopesSupported", scope)
     }
 
-    fn is_privileged(&self, scope: &str) -> bool {
-        self.privileged.iter().any(|entry| stops(self.matching, entry, scope))
+    pub(super) fn forbids(&self, scope: &str) -> bool {
+        let lists = self.list("forbiddenScopes").iter().chain(self.list("guardrails.forbiddenScopes"));
+        lists.into_iter().any(|entry| stops(self.matching(), entry, scope))
+    }
+
+    pub(super) fn is_privileged(&self, scope: &str) -> bool {
+        let lists = self.list("privilegedScopes").iter().chain(self.list("guardrails.privilegedScopes"));
+        lists.into_iter().any(|entry| stops(self.matching(), entry, scope))
     }
 
     fn defaults(&self) -> Vec<&'static str> {
-        let implied = || {
-            let may =
-                |scope: &&str| self.supports(scope) && !self.is_privileged(scope) && !self.forbids(scope);
-            ["openid", "profile", "email", "offline_access"].into_iter().filter(may).collect()
-        };
-        self.default.clone().unwrap_or_else(implied)
+        if self.lists.contains_key("defaultClientScopes") {
+            return self.list("defaultClientScopes").to_vec();
+        }
+        let may = |scope: &&str| self.supports(scope) && !self.is_privileged(scope) && !self.forbids(scope);
+        ["openid", "profile", "email", "offline_access"].into_iter().filter(may).collect()
     }
 
-    fn rule(&self, asked: &Asked) -> Vec<&'static str> {
-        if asked.source == Some(ClientSource::Dcr) { self.rule.clone() } else { Vec::new() }
+    /// The baseline, and then that of each rule that holds: scope and name of the rule.
+    fn baseline(&self, person: &Person) -> Vec<(&'static str, &'static str)> {
+        let mut baseline: Vec<_> =
+            self.list("baselineClientScopes").iter().map(|scope| (*scope, "")).collect();
+        for rule in self.rules.iter().filter(|rule| rule.holds(person)) {
+            baseline.extend(rule.scopes.iter().map(|scope| (*scope, rule.name)));
+        }
+        baseline
     }
 
-    fn unknown(&self, asked: &Asked) -> &'static str {
-        match asked.source {
-            None => {
-                if self.is_one_word {
-                    self.unknown[0]
-                } else {
-                    "omitted"
-                }
-            }
-            Some(ClientSource::Cimd) => self.unknown[0],
-            Some(ClientSource::Dcr) => {
-                if self.is_one_word {
-                    self.unknown[0]
-                } else {
-                    self.unknown[1]
-                }
-            }
-            Some(ClientSource::Static) => {
-                if self.is_one_word {
-                    self.unknown[0]
-                } else {
-                    self.unknown[2]
-                }
-            }
+    fn unknown(&self, person: &Person) -> &'static str {
+        match (self.words.get("authorization.unknownRegistration"), person.source) {
+            (Some(one_word), _) => one_word,
+            (None, "") => "omitted",
+            (None, source) => self.word(&format!("authorization.unknownRegistration.{source}")),
         }
     }
 
-    /// What the client holds of a scope here: the origin and the rule. `None, ..` for any supported scope.
-    fn held(&self, asked: &Asked, scope: &str, any: bool) -> Option<(Option<usize>, String)> {
-        let unknown = self.unknown(asked);
-        if let Some(registered) = &asked.registered {
-            let tokens = words(Some(registered));
-            let covers = |token: &String| {
-                well_formed(token)
-                    && matches(self.matching, token, scope)
-                    && self.supports(token)
-                    && !self.forbids(token)
-            };
-            if tokens.iter().any(|token| token == scope)
-                || !self.is_privileged(scope) && tokens.iter().any(covers)
-            {
-                return Some((Some(REGISTERED), String::new()));
-            }
-        } else if any && unknown == "supported" && self.supports(scope) {
-            return Some((None, String::new()));
-        } else if unknown != "none" && self.has(&self.defaults(), scope) {
-            return Some((Some(DEFAULT), String::new()));
+    /// Whether one of these tokens of a client covers a scope.
+    fn covers(&self, text: &str, scope: &str) -> bool {
+        tokens(text).into_iter().any(|token| {
+            let stands_for_more = self.supports(token) && !self.forbids(token) && !self.is_privileged(scope);
+            token == scope || stands_for_more && matches(self.matching(), token, scope)
+        })
+    }
+
+    /// Whether what is given unasked must leave this out.
+    fn must_be_asked(&self, scope: &str) -> bool {
+        self.is_privileged(scope)
+            || self.has("authorization.stepUpScopes", scope)
+            || self.matching() == "wildcard" && has_star(scope)
+    }
+
+    /// Whether the baseline covers this client.
+    fn has_baseline(&self, asked: &Question) -> bool {
+        match asked.registered {
+            Some(_) => self.word("authorization.baselineForExistingClients") == "true",
+            None => self.unknown(&asked.person) != "none",
         }
-        if if asked.registered.is_some() { self.existing } else { unknown != "none" } {
-            if self.has(&self.baseline, scope) {
-                return Some((Some(BASELINE), String::new()));
-            }
-            if self.has(&self.rule(asked), scope) {
-                return Some((Some(BASELINE), "r".to_owned()));
-            }
+    }
+
+    /// By what a client holds a scope, the first that fits, with the name of the rule: `None` if it does not hold it.
+    fn held(&self, asked: &Question, scope: &str) -> Option<(&'static str, &'static str)> {
+        let is_default = || self.defaults().iter().any(|entry| matches(self.matching(), entry, scope));
+        match &asked.registered {
+            Some(registered) if self.covers(registered, scope) => return Some(("REGISTERED", "")),
+            None if self.unknown(&asked.person) != "none" && is_default() => return Some(("DEFAULT", "")),
+            _ => {}
+        }
+        if self.has_baseline(asked) {
+            let baseline = self.baseline(&asked.person);
+            let by = baseline.into_iter().find(|(entry, _)| matches(self.matching(), entry, scope));
+            return by.map(|(_, rule)| ("BASELINE", rule));
         }
         None
     }
-}
 
-fn add(granted: &mut Granted, scope: &str, origin: usize, rule: &str, registered: bool) {
-    match granted.iter_mut().find(|(known, _)| known == scope) {
-        None => granted.push((scope.to_owned(), Some((origin, rule.to_owned(), registered)))),
-        Some((_, Some(known))) if origin < known.0 => *known = (origin, rule.to_owned(), registered),
-        Some((_, Some(known))) if origin == known.0 => known.2 &= registered,
-        Some(_) => {}
+    /// Whether nothing is known of the client and every supported scope counts as held.
+    fn holds_anything(&self, asked: &Question) -> bool {
+        asked.registered.is_none() && self.unknown(&asked.person) == "supported"
     }
 }
 
-fn denial(reason: &str, error: &str, refused: &[(String, &str)]) -> (String, bool) {
-    (format!("DENY {reason} {error}{}", listed(refused)), false)
-}
-
-fn listed(refused: &[(String, &str)]) -> String {
-    let all: String = refused.iter().map(|(scope, reason)| format!(" {scope}={reason}")).collect();
-    if all.is_empty() { all } else { format!(" | refused{all}") }
-}
-
-fn allowed(granted: &Granted, refused: &[(String, &str)], rest: &str) -> (String, bool) {
-    let scopes: Vec<&str> = granted.iter().map(|(scope, _)| &**scope).collect();
-    let mut added = String::new();
-    for (scope, origin) in granted {
-        if let Some((origin, rule, _)) = origin {
-            let rule = if rule.is_empty() { String::new() } else { format!("@{rule}") };
-            added += &format!(" {scope}={}{rule}", ORIGINS[*origin]);
+impl Rule {
+    fn holds(&self, person: &Person) -> bool {
+        fn glob(pattern: &[u8], name: &[u8]) -> bool {
+            match pattern {
+                [] => name.is_empty(),
+                [b'*', rest @ ..] => (0..=name.len()).any(|at| glob(rest, &name[at..])),
+                [one, rest @ ..] => name.first() == Some(one) && glob(rest, &name[1..]),
+            }
         }
+        let equal = |said: &str, wanted: &str| !said.is_empty() && said == wanted;
+        self.when.iter().all(|(member, wanted)| match *member {
+            "source" => equal(person.source, wanted),
+            "softwareId" => equal(&person.software_id, wanted),
+            "applicationType" => equal(&person.application_type, wanted),
+            "clientIdHost" => {
+                person.source == "cimd"
+                    && split(&person.client_id).is_some_and(|(scheme, host, port, rest)| {
+                        scheme == "https" && port.is_empty() && host == *wanted && rest.starts_with('/')
+                    })
+            }
+            "clientName" => {
+                !person.client_name.is_empty()
+                    && person.client_name.len() <= 256
+                    && glob(wanted.as_bytes(), person.client_name.as_bytes())
+            }
+            "grantTypes" => wanted.split(' ').all(|wanted| match &person.grant_types[..] {
+                [] => wanted == "authorization_code",
+                types => types.iter().any(|one| one == wanted),
+            }),
+            "redirectUri" if *wanted == "loopback" => {
+                !person.redirect_uris.is_empty() && person.redirect_uris.iter().all(|uri| is_loopback(uri))
+            }
+            "redirectUri" => {
+                person.redirect_uris.iter().any(|uri| split(uri).is_some() && split(uri) == split(wanted))
+            }
+            member => panic!("{member}"),
+        })
     }
-    let added = if added.is_empty() { added } else { format!(" | added{added}") };
-    let is_expansion =
-        granted.iter().any(|(_, origin)| origin.as_ref().is_some_and(|(.., registered)| !registered));
-    (format!("ALLOW {}{added}{}{rest}", scopes.join(" "), listed(refused)), is_expansion)
 }
 
-/// The answer to a registration in one line, and whether it is an expansion.
-pub(super) fn register(world: &World, asked: &Asked, previous: Option<&str>) -> (String, bool) {
-    const ERROR: &str = "invalid_client_metadata";
-    let named: Vec<&Drawn> = asked.places.iter().map(|at| &world.policies[*at]).collect();
-    let together = !named.is_empty();
-    let targets: Vec<&Drawn> = match &world.registration {
-        _ if together => named,
-        Some(places) => places.iter().map(|at| &world.policies[*at]).collect(),
-        None => world.policies.iter().collect(),
+/// Scheme and host in lower case, port (empty for the default one), the rest; `None` for what parsers read differently.
+fn split(uri: &str) -> Option<(String, String, String, String)> {
+    let (scheme, rest) = uri.split_once("://")?;
+    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let is_odd = !uri.bytes().all(|byte| byte.is_ascii_graphic())
+        || uri.contains(['\\', '#'])
+        || authority.contains('@');
+    let end_of_host = authority.find(']').map_or(0, |at| at + 1);
+    let colon = authority[end_of_host..].find(':').map_or(authority.len(), |at| end_of_host + at);
+    let scheme = scheme.to_lowercase();
+    let port = match (&*scheme, authority[colon..].trim_start_matches(':')) {
+        ("https", "443") | ("http", "80") => "",
+        (_, port) => port,
     };
-    let grants = |scope: &str| {
-        targets.iter().any(|one| one.supports(scope) && !one.forbids(scope))
-            && !(together && targets.iter().any(|one| one.forbids(scope)))
-    };
-    let (mut granted, mut refused): (Granted, Vec<(String, &str)>) = Default::default();
-    let asked_words = words(asked.scope.as_deref());
-    for word in &asked_words {
-        let some_grants = targets.iter().any(|one| one.supports(word) && !one.forbids(word));
-        if well_formed(word) && grants(word) {
-            granted.push((word.clone(), None));
-            continue;
-        }
-        let some_support = targets.iter().any(|one| one.supports(word));
-        let all_forbid = targets.iter().all(|one| one.forbids(word));
-        let reason = match () {
-            () if !well_formed(word) => "MALFORMED",
-            () if some_grants || all_forbid || !together && some_support => "FORBIDDEN",
-            () => "UNSUPPORTED",
-        };
-        refused.push((word.clone(), reason));
-    }
-    let rejects = |reason: &str| reason == "MALFORMED" || targets.iter().any(|one| !one.drops[0]);
-    if let Some((_, reason)) = refused.iter().find(|(_, reason)| rejects(reason)) {
-        return denial(reason, ERROR, &refused);
-    }
-    let omitted =
-        asked_words.is_empty() || granted.is_empty() && targets.iter().all(|one| one.nothing_left[0]);
-    if omitted {
-        for token in words(previous).iter().filter(|token| well_formed(token) && grants(token)) {
-            add(&mut granted, token, REGISTERED, "", true);
-        }
-    }
-    for one in &targets {
-        let defaults = if omitted && previous.is_none() { one.defaults() } else { Vec::new() };
-        let given = defaults.into_iter().map(|scope| (scope, DEFAULT, ""));
-        let given = given.chain(one.baseline.iter().map(|scope| (*scope, BASELINE, "")));
-        let given = given.chain(one.rule(asked).into_iter().map(|scope| (scope, BASELINE, "r")));
-        for (scope, origin, rule) in given {
-            if !(together && targets.iter().any(|other| other.forbids(scope))) {
-                add(&mut granted, scope, origin, rule, false);
-            }
-        }
-    }
-    match granted.is_empty() {
-        true => denial(if omitted { "SCOPE_REQUIRED" } else { "NOTHING_GRANTED" }, ERROR, &refused),
-        false => allowed(&granted, &refused, ""),
-    }
+    (!is_odd).then(|| (scheme, authority[..colon].to_lowercase(), port.to_owned(), rest.to_owned()))
 }
 
-/// The answer to an authorize request in one line, and whether it is an expansion.
-pub(super) fn authorize(world: &World, asked: &Asked) -> (String, bool) {
-    const ERROR: &str = "invalid_scope";
-    let places = match (&asked.places[..], world.default) {
-        ([], Some(default)) => vec![default],
-        ([], None) => return denial("AUDIENCE_REQUIRED", "invalid_target", &[]),
-        (places, _) => places.to_vec(),
-    };
-    let targets: Vec<&Drawn> = places.iter().map(|at| &world.policies[*at]).collect();
-    let forbidden = |scope: &str| targets.iter().any(|one| one.forbids(scope));
-    let (mut granted, mut refused): (Granted, Vec<(String, &str)>) = Default::default();
-    let mut at: Vec<Vec<String>> = vec![Vec::new(); targets.len()];
-    let asked_words = words(asked.scope.as_deref());
-    for word in &asked_words {
-        let held = |one: &Drawn| {
-            let step_up = || one.has(&one.step_up, word).then(|| (Some(STEP_UP), String::new()));
-            one.held(asked, word, true).or_else(step_up)
-        };
-        let reason = |one: &&Drawn| match () {
-            () if one.forbids(word) => "FORBIDDEN",
-            () if !one.supports(word) => "UNSUPPORTED",
-            () if held(one).is_none() => "UNREGISTERED",
-            () => "",
-        };
-        let reasons: Vec<&str> = targets.iter().map(reason).collect();
-        let some_grants = reasons.contains(&"");
-        if well_formed(word) && some_grants && !forbidden(word) {
-            granted.push((word.clone(), None));
-            for (one, at) in targets.iter().zip(&mut at).filter(|(one, _)| reason(one).is_empty()) {
-                at.push(word.clone());
-                if let Some((Some(origin), rule)) =
-                    held(one).filter(|(origin, _)| *origin != Some(REGISTERED))
-                {
-                    let last = granted.last_mut().unwrap();
-                    if last.1.as_ref().is_none_or(|known| origin < known.0) {
-                        last.1 = Some((origin, rule, false));
-                    }
-                }
-            }
-            continue;
-        }
-        let closest =
-            ["UNREGISTERED", "UNSUPPORTED", "FORBIDDEN"].into_iter().find(|one| reasons.contains(one));
-        let reason = match () {
-            () if !well_formed(word) => "MALFORMED",
-            () if some_grants => "FORBIDDEN",
-            () => closest.unwrap(),
-        };
-        refused.push((word.clone(), reason));
-    }
-    let rejects = |reason: &str| match reason {
-        "MALFORMED" => true,
-        "UNREGISTERED" => targets.iter().any(|one| !one.drops[2]),
-        _ => targets.iter().any(|one| !one.drops[1]),
-    };
-    if let Some((_, reason)) = refused.iter().find(|(_, reason)| rejects(reason)) {
-        return denial(reason, ERROR, &refused);
-    }
-    let omitted =
-        asked_words.is_empty() || granted.is_empty() && targets.iter().all(|one| one.nothing_left[1]);
-    if omitted && targets.iter().all(|one| one.omitted != "reject") {
-        for (one, at) in targets.iter().zip(&mut at) {
-            let known = asked.registered.is_some();
-            let mut offers: Vec<(String, usize, String)> = Vec::new();
-            let origin_of = |scope: &str, origin| match one.held(asked, scope, false) {
-                Some((Some(origin), rule)) => (scope.to_owned(), origin, rule),
-                _ => (scope.to_owned(), origin, String::new()),
-            };
-            if one.omitted == "default" {
-                for scope in one.defaults() {
-                    match one.held(asked, scope, false) {
-                        Some((Some(REGISTERED), _)) => {
-                            offers.push((scope.to_owned(), REGISTERED, String::new()))
-                        }
-                        Some(_) => offers.push((scope.to_owned(), DEFAULT, String::new())),
-                        None => {}
-                    }
-                }
-            } else {
-                for token in words(asked.registered.as_deref()).iter().filter(|token| well_formed(token)) {
-                    offers.push((token.clone(), REGISTERED, String::new()));
-                }
-                if !known && one.unknown(asked) != "none" {
-                    offers.extend(
-                        one.defaults().iter().map(|scope| ((*scope).to_owned(), DEFAULT, String::new())),
-                    );
-                }
-                if if known { one.existing } else { one.unknown(asked) != "none" } {
-                    offers.extend(one.baseline.iter().map(|scope| origin_of(scope, BASELINE)));
-                    offers.extend(one.rule(asked).iter().map(|scope| origin_of(scope, BASELINE)));
-                }
-            }
-            for (scope, origin, rule) in offers {
-                let is_pattern =
-                    one.matching == ScopeMatching::Wildcard && scope.split('.').any(|part| part == "*");
-                let must_be_asked = one.is_privileged(&scope) || one.has(&one.step_up, &scope) || is_pattern;
-                if one.supports(&scope) && !forbidden(&scope) && !must_be_asked && !at.contains(&scope) {
-                    at.push(scope.clone());
-                    add(&mut granted, &scope, origin, &rule, origin == REGISTERED);
-                }
-            }
-        }
-    } else if !omitted {
-        for (one, at) in targets.iter().zip(&mut at) {
-            for scope in one.always.iter().filter(|_| !at.is_empty()).copied().collect::<Vec<_>>() {
-                let held = one.held(asked, scope, true);
-                if let Some((origin, _)) = held
-                    && !forbidden(scope)
-                    && !asked_words.iter().any(|word| word == scope)
-                {
-                    at.push(scope.to_owned());
-                    add(&mut granted, scope, ALWAYS, "", origin == Some(REGISTERED));
-                }
-            }
+fn is_loopback(uri: &str) -> bool {
+    let is_part = |part: &str| part.parse::<u8>().is_ok_and(|number| number.to_string() == part);
+    split(uri).is_some_and(|(scheme, host, ..)| {
+        let parts: Vec<&str> = host.split('.').collect();
+        let is_v4 = parts.len() == 4 && parts[0] == "127" && parts.iter().all(|part| is_part(part));
+        scheme == "http" && (host == "localhost" || host == "[::1]" || is_v4)
+    })
+}
+
+fn distinct(list: Vec<&str>) -> Vec<&str> {
+    let mut distinct: Vec<&str> = Vec::new();
+    for one in list {
+        if !distinct.contains(&one) {
+            distinct.push(one);
         }
     }
-    if granted.is_empty() {
-        return denial(if omitted { "SCOPE_REQUIRED" } else { "NOTHING_GRANTED" }, ERROR, &refused);
-    }
-    let is_granted = |scope: &String| granted.iter().any(|(known, _)| known == scope);
-    let mut effective = words(asked.registered.as_deref());
-    effective.retain(|token| {
-        let is_supported = targets.iter().any(|one| one.supports(token));
-        well_formed(token) && (is_granted(token) || is_supported && !forbidden(token))
-    });
-    for (scope, _) in &granted {
-        if !effective.contains(scope) {
-            effective.push(scope.clone());
-        }
-    }
-    let mut rest = format!(" | registered {}", effective.join(" "));
-    if targets.len() > 1 {
-        let mut grants = Vec::new();
-        for (place, at) in places.iter().zip(&at) {
-            let own: Vec<&str> = granted
-                .iter()
-                .map(|(scope, _)| &**scope)
-                .filter(|scope| at.iter().any(|one| one == scope))
-                .collect();
-            if !own.is_empty() {
-                grants.push(format!("{}={}", super::draw::NAMES[*place], own.join(" ")));
-            }
-        }
-        rest += &format!(" | grants {}", grants.join(", "));
-    }
-    allowed(&granted, &refused, &rest)
+    distinct
 }
