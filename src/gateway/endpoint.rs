@@ -5,6 +5,7 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 
 use super::fold::fold;
+use super::form::client_of_query;
 use super::kind::UpstreamKind;
 use super::path::{CanonicalTarget, PathRefusal};
 use crate::escape::shown;
@@ -142,7 +143,8 @@ pub fn issuer_path(path: &str) -> Result<&str, EndpointError> {
 pub enum GatewayRoute {
     /// To an endpoint of an issuer, by its 0-based place.
     Endpoint(EndpointName, usize),
-    /// To one registered client (RFC 7592), by the 0-based place of its issuer and the id that the path ends with, decoded.
+    /// To one registered client (RFC 7592), by the 0-based place of its issuer and its id, decoded: the path of the endpoint ends
+    /// with it, or its query has it as `client_id`.
     ClientConfiguration(usize, String),
     /// The gateway answers it: the discovery document of an issuer, by its 0-based place.
     Discovery(usize),
@@ -214,6 +216,12 @@ impl EndpointTable {
             return GatewayRoute::Refused(PathRefusal::SiblingDoor);
         }
         if let Some(known) = self.known.iter().find(|known| known.path == path) {
+            if let GatewayRoute::Endpoint(EndpointName::Registration, issuer) = known.route
+                && let Some(query) = target.query()
+                && let Ok(Some(id)) = client_of_query(query.as_bytes())
+            {
+                return GatewayRoute::ClientConfiguration(issuer, id);
+            }
             return known.route.clone();
         }
         for known in &self.known {

@@ -206,6 +206,23 @@ impl OAuthRequest {
     }
 }
 
+/// The client that the query of its configuration endpoint names (RFC 7592 leaves the form of that URI to the server, and some
+/// have `?client_id=`); `None` if it names none.
+///
+/// # Errors
+/// If another parameter that a decision depends on is in it, or the client more than once or in another spelling.
+pub fn client_of_query(query: &[u8]) -> Result<Option<String>, FormRefusal> {
+    let mut client = None;
+    for pair in pairs(query)? {
+        match pair? {
+            ("client_id", id) => client = Some(id).filter(|id| !id.is_empty()),
+            ("", _) => {}
+            (name, _) => return Err(FormRefusal::InQuery { name }),
+        }
+    }
+    Ok(client)
+}
+
 /// Refuses a query of a POST that has something that belongs into its body.
 ///
 /// # Errors

@@ -26,6 +26,14 @@ fn endpoints_of_any_server_are_those_that_were_added() {
     table.add(PushedAuthorization, 1, "/t/par");
     check(&table, "/register?x", Endpoint(Registration, 0));
     check(&table, "/register/a%3Ab", ClientConfiguration(0, "a:b".into()));
+    // As Spring Authorization Server has it; what could be read in two ways names no client.
+    check(&table, "/register?client_id=a%3Ab&x=y", ClientConfiguration(0, "a:b".into()));
+    for query in
+        ["", "client_id=", "client_id=a&client_id=b", "Client_id=a", "client_id=a;b", "client_id=a&scope=b"]
+    {
+        check(&table, &format!("/register?{query}"), Endpoint(Registration, 0));
+    }
+    check(&table, "/authorize?client_id=b", Endpoint(Authorization, 0));
     check(&table, "/authorize?a=b", Endpoint(Authorization, 0));
     check(&table, "/t/par", Endpoint(PushedAuthorization, 1));
     assert_eq!(table.path(PushedAuthorization, 1), Some("/t/par"));

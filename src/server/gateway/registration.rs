@@ -20,7 +20,7 @@ use super::upstream_admin::AdminError;
 use crate::clients::{ClientRecord, ClientsError};
 use crate::escape::shown;
 use crate::gateway::endpoint::GatewayRoute;
-use crate::gateway::form::check_query_of_post;
+use crate::gateway::form::client_of_query;
 use crate::gateway::metadata::{
     ClientMetadata, MAX_METADATA_BYTES, MetadataRefusal, RegistrationAnswer, RegistrationBody, Sent,
     read_answer,
@@ -62,7 +62,10 @@ impl ClientConnection {
         let refused =
             |refusal: MetadataRefusal| OAuthProblem::bad_request(refusal.error(), &refusal.to_string());
         let invalid = |text: &str| OAuthProblem::bad_request("invalid_client_metadata", text);
-        check_query_of_post(request.query()).map_err(|refusal| invalid(&refusal.to_string()))?;
+        let named = client_of_query(request.query()).map_err(|refusal| invalid(&refusal.to_string()))?;
+        if named.as_deref().is_some_and(|named| Some(named) != update_of) {
+            return Err(invalid("the query names another client"));
+        }
         let mut types = request.headers().get_all(CONTENT_TYPE).iter();
         let is_json = types.next().is_some_and(|kind| is_json(kind.as_bytes())) && types.next().is_none();
         if !is_json || request.is_coded() {

@@ -92,34 +92,71 @@ async fn a_registration_that_is_denied_or_malformed_never_arrives() {
     gateway.stop().await;
 }
 
+/// Where a client is changed: behind the endpoint as with Ory Hydra, or with its id in the query as with Spring Authorization Server.
 #[tokio::test]
 async fn a_client_is_what_the_upstream_says_and_follows_its_updates() {
+    for uri in [|id: &str| format!("/register/{id}"), |id: &str| format!("/register?client_id={id}")] {
+        let upstream = Upstream::start().await;
+        let gateway = Gateway::start(&upstream).await;
+        let own = format!("{PUBLIC}{}", uri("c1"));
+        // The upstream drops a scope.
+        *upstream.state.registers.lock().unwrap() =
+            vec![("scope", "openid".into()), ("registration_client_uri", own.clone().into())];
+        let answer = gateway.register(r#"{"scope":"openid mcp:read"}"#).await.json();
+        assert_eq!(
+            (&answer["registration_client_uri"], &answer["registration_access_token"]),
+            (&own.into(), &"token".into())
+        );
+        upstream.state.registers.lock().unwrap().clear();
+        let ask = |scope: &str| format!("/authorize?client_id=c1&scope={scope}");
+        assert_eq!(gateway.get(&ask("mcp:read")).await.status, 400, "it is not registered");
+        // An update, then a read, are learned from.
+        let put = |body: &str| super::post(&uri("c1"), "application/json", body).replace("POST", "PUT");
+        let answer = gateway.send(put(r#"{"client_id":"c1","scope":"openid mcp:write"}"#)).await;
+        assert_eq!(answer.json()["scope"], "openid mcp:write offline_access", "{answer:?}");
+        upstream.take();
+        assert_eq!(gateway.get(&ask("mcp:write")).await.status, 200);
+        assert_eq!(upstream.one().path(), "/authorize");
+        // Without a scope it keeps what it had.
+        let answer = gateway.send(put(r#"{"client_id":"c1"}"#)).await;
+        assert_eq!(answer.json()["scope"], "openid mcp:write offline_access", "{answer:?}");
+        assert_eq!(upstream.one().target, uri("c1"));
+        assert_eq!(gateway.send(put(r#"{"client_id":"another","scope":"openid"}"#)).await.status, 400);
+        assert_eq!(gateway.send(put(r#"{"scope":"admin"}"#)).await.status, 400);
+        let read = gateway.get(&uri("c1")).await;
+        assert_eq!(read.json()["scope"], "openid mcp:read", "what the upstream has");
+        assert_eq!(gateway.get(&ask("mcp:read")).await.status, 200);
+        assert_eq!(gateway.get(&ask("mcp:write")).await.status, 400);
+        let delete = format!("DELETE {} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", uri("c1"));
+        assert_eq!(gateway.send(delete).await.status, 204);
+        assert_eq!(gateway.get(&ask("openid")).await.status, 400, "it is forgotten");
+        gateway.stop().await;
+    }
+}
+
+/// A query that servers read differently, or that names another client than the path, changes none.
+#[tokio::test]
+async fn a_query_that_could_name_another_client_changes_none() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream).await;
-    // The upstream drops a scope.
-    *upstream.state.registers.lock().unwrap() = vec![("scope", "openid".into())];
-    let id = client(&gateway, "openid mcp:read").await;
-    upstream.state.registers.lock().unwrap().clear();
-    let ask = |scope: &str| format!("/authorize?client_id={id}&scope={scope}");
-    assert_eq!(gateway.get(&ask("mcp:read")).await.status, 400, "it is not registered");
-    // An update, then a read, are learned from.
-    let put =
-        |body: &str| super::post(&format!("/register/{id}"), "application/json", body).replace("POST", "PUT");
-    let answer = gateway.send(put(&format!(r#"{{"client_id":"{id}","scope":"openid mcp:write"}}"#))).await;
-    assert_eq!(answer.json()["scope"], "openid mcp:write offline_access", "{answer:?}");
-    assert_eq!(gateway.get(&ask("mcp:write")).await.status, 200);
-    // Without a scope it keeps what it had.
-    let answer = gateway.send(put(&format!(r#"{{"client_id":"{id}"}}"#))).await;
-    assert_eq!(answer.json()["scope"], "openid mcp:write offline_access", "{answer:?}");
-    assert_eq!(gateway.send(put(r#"{"client_id":"another","scope":"openid"}"#)).await.status, 400);
-    assert_eq!(gateway.send(put(r#"{"scope":"admin"}"#)).await.status, 400);
-    let read = gateway.get(&format!("/register/{id}")).await;
-    assert_eq!(read.json()["scope"], "openid mcp:read", "what the upstream has");
-    assert_eq!(gateway.get(&ask("mcp:read")).await.status, 200);
-    assert_eq!(gateway.get(&ask("mcp:write")).await.status, 400);
-    let delete = format!("DELETE /register/{id} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    assert_eq!(gateway.send(delete).await.status, 204);
-    assert_eq!(gateway.get(&ask("openid")).await.status, 400, "it is forgotten");
+    for target in [
+        "/register?client_id=a&client_id=b",
+        "/register?Client_id=a",
+        "/register?client_id=a;b",
+        "/register?client_id=",
+        "/register?client_id=a&scope=admin",
+        "/register?client%5fid=a",
+        "/register/a?client_id=b",
+        "/register/a?scope=admin",
+    ] {
+        let put = super::post(target, "application/json", r#"{"scope":"openid"}"#).replace("POST", "PUT");
+        let answer = gateway.send(put).await;
+        assert!(matches!(answer.status, 400 | 405), "{target}: {answer:?}");
+    }
+    // A registration names no client.
+    let answer = gateway.post("/register?client_id=a", "application/json", r#"{"scope":"openid"}"#).await;
+    assert_eq!(answer.status, 405);
+    assert_eq!(upstream.take().len(), 0);
     gateway.stop().await;
 }
 

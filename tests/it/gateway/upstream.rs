@@ -1,5 +1,6 @@
 //! An authorization server that does what it is told, remembers what it was sent, and answers odd things in a way that never changes.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -51,6 +52,8 @@ pub struct UpstreamState {
     pub seen: Mutex<Vec<Seen>>,
     /// The discovery document; `None` for one that fits [`PUBLIC`].
     pub discovery: Mutex<Option<String>>,
+    /// Discovery documents by their path; nothing is where none is, unless this is empty.
+    pub documents: Mutex<BTreeMap<String, String>>,
     /// Members that an answer to a registration has instead of those that were sent.
     pub registers: Mutex<Vec<(&'static str, serde_json::Value)>>,
     /// `/slow` answers once this is notified.
@@ -187,6 +190,12 @@ async fn route(state: &UpstreamState, method: &Method, seen: &Seen) -> Response<
     let text = |text: String| Response::new(full(text));
     let query = seen.target.split_once('?').map(|(_, query)| query).unwrap_or_default();
     match path {
+        path if path.contains("/.well-known/") && !state.documents.lock().unwrap().is_empty() => {
+            match state.documents.lock().unwrap().get(path) {
+                Some(document) => text(document.clone()),
+                None => status(StatusCode::NOT_FOUND, &[]),
+            }
+        }
         path if path.ends_with("/.well-known/openid-configuration") => {
             let own = state.discovery.lock().unwrap().clone();
             let document = own.unwrap_or_else(|| discovery(PUBLIC).to_string());
@@ -195,13 +204,16 @@ async fn route(state: &UpstreamState, method: &Method, seen: &Seen) -> Response<
             response
         }
         "/register" if method == Method::OPTIONS => cors(Response::new(full("")), seen),
-        "/register" => cors(register(state, None, &seen.body), seen),
+        "/register" if query.starts_with("client_id=") => {
+            configure(state, method, query.trim_start_matches("client_id="), seen)
+        }
+        "/register" | "/b/register" => cors(register(state, None, &seen.body), seen),
         "/par" => {
             json(StatusCode::CREATED, &serde_json::json!({"request_uri": "urn:par:1", "expires_in": 60}))
         }
         "/device" => json(StatusCode::OK, &serde_json::json!({"device_code": "d", "user_code": "u"})),
         "/bc" => json(StatusCode::OK, &serde_json::json!({"auth_req_id": "a"})),
-        "/authorize" => {
+        "/authorize" | "/b/auth" => {
             let mut response = text("a page to sign in".into());
             response.headers_mut().append("set-cookie", HeaderValue::from_static("a=1; Path=/"));
             response
@@ -271,12 +283,7 @@ async fn route(state: &UpstreamState, method: &Method, seen: &Seen) -> Response<
         "/teapot" => status(StatusCode::IM_A_TEAPOT, &[("x-odd", "caf\u{e9}")]),
         "/error" => status(StatusCode::INTERNAL_SERVER_ERROR, &[]),
         _ => match path.strip_prefix("/register/") {
-            Some(_) if method == Method::DELETE => status(StatusCode::NO_CONTENT, &[]),
-            Some(id) if method == Method::GET => {
-                let scope = serde_json::json!({"scope": "openid mcp:read"}).to_string();
-                register(state, Some(id), scope.as_bytes())
-            }
-            Some(id) => register(state, Some(id), &seen.body),
+            Some(id) => configure(state, method, id, seen),
             None => {
                 let mut response = text(format!("no {path}"));
                 *response.status_mut() = StatusCode::NOT_FOUND;
@@ -301,6 +308,18 @@ fn cors(mut response: Response<TestBody>, seen: &Seen) -> Response<TestBody> {
         response.headers_mut().insert("vary", HeaderValue::from_static("Origin"));
     }
     response
+}
+
+/// One registered client (RFC 7592).
+fn configure(state: &UpstreamState, method: &Method, id: &str, seen: &Seen) -> Response<TestBody> {
+    match *method {
+        Method::DELETE => status(StatusCode::NO_CONTENT, &[]),
+        Method::GET => {
+            let scope = serde_json::json!({"scope": "openid mcp:read"}).to_string();
+            register(state, Some(id), scope.as_bytes())
+        }
+        _ => register(state, Some(id), &seen.body),
+    }
 }
 
 /// Registers what it is told, as Hydra does.
