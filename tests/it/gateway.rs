@@ -1,7 +1,9 @@
 //! The gateway in front of an authorization server of this process: what is decided, remembered and passed on.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use scopeward::server::app::{App, AppError};
 use scopeward::server::config::ServerSettings;
@@ -19,6 +21,7 @@ use crate::service::settings;
 mod admin;
 mod flows;
 mod hostile;
+mod operation;
 mod proxied;
 mod readings;
 pub mod upstream;
@@ -102,8 +105,7 @@ impl Gateway {
     }
 
     pub async fn get(&self, target: &str) -> Answer {
-        self.send(format!("GET {target} HTTP/1.1\r\nHost: auth.example.com\r\nConnection: close\r\n\r\n"))
-            .await
+        self.send(get(target)).await
     }
 
     pub async fn post(&self, target: &str, content_type: &str, body: &str) -> Answer {
@@ -122,6 +124,10 @@ impl Gateway {
     pub async fn admin(&self, path: &str) -> Answer {
         Answer::of(&raw(self.admin, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await)
     }
+}
+
+pub fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: auth.example.com\r\nConnection: close\r\n\r\n")
 }
 
 pub fn post(target: &str, content_type: &str, body: &str) -> String {
@@ -196,4 +202,49 @@ fn dechunk(mut rest: &[u8]) -> Vec<u8> {
         rest = &rest[end + 4 + size..];
     }
     all
+}
+
+/// The binary as a gateway, ended when it is dropped.
+pub struct Binary {
+    pub child: Child,
+    pub addr: SocketAddr,
+}
+
+impl Binary {
+    /// Starts with further flags, after what a shell does first. Its log is `log` in the folder.
+    pub fn start(folder: &Path, upstream: &Upstream, shell: &str, flags: &[&str]) -> Self {
+        let mut child = Command::new("bash")
+            .args(["-c", &format!("{shell} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_scopeward"), "gateway"])
+            .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--public-url", PUBLIC])
+            .arg(format!("--upstream=http://{}", upstream.addr))
+            .arg("--policies")
+            .arg(folder.join("policies"))
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(folder.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let addr = ready.split_once("http=").unwrap().1.split(' ').next().unwrap().parse().unwrap();
+        assert!(ready.contains(&format!("public={PUBLIC} upstream=http://{}", upstream.addr)), "{ready}");
+        Self { child, addr }
+    }
+
+    pub async fn send(&self, request: impl AsRef<[u8]>) -> Answer {
+        Answer::of(&raw(self.addr, request.as_ref()).await)
+    }
+
+    pub async fn get(&self, target: &str) -> Answer {
+        self.send(get(target)).await
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
 }

@@ -121,6 +121,15 @@ pub(super) struct ExpectedUpstream {
     pub(super) interval: Duration,
 }
 
+impl ExpectedUpstream {
+    /// The 0-based place of the issuer whose endpoint has this path: the one with the longest path that it is below, or the first.
+    fn issuer_of(&self, path: &str) -> usize {
+        let is_above = |issuer: &str| path.strip_prefix(issuer).is_some_and(|rest| rest.starts_with('/'));
+        let above = self.issuer_paths.iter().enumerate().filter(|(_, issuer)| is_above(issuer));
+        above.max_by_key(|(_, issuer)| issuer.len()).map_or(0, |(place, _)| place)
+    }
+}
+
 /// What is known now. Clones share it.
 pub(super) type CurrentUpstream = Arc<ArcSwapOption<KnownUpstream>>;
 
@@ -131,14 +140,18 @@ impl Gateway {
         let mut table = EndpointTable::new(expected.kind, &expected.issuer_paths);
         let (mut documents, mut endpoints) = (Vec::new(), Vec::new());
         for (place, issuer_path) in expected.issuer_paths.iter().enumerate() {
-            // Flags name the endpoints of the first issuer: paths with the issuer in them are the rule for several.
-            let flags = if place == 0 { &expected.endpoints[..] } else { &[] };
+            let flags: Vec<EndpointFlag> = expected
+                .endpoints
+                .iter()
+                .filter(|flag| expected.issuer_of(&flag.path) == place)
+                .cloned()
+                .collect();
             let rules = DiscoveryRules {
                 kind: expected.kind,
                 public_url: &expected.public_url,
                 upstream: &expected.upstream_url,
                 issuer_path,
-                flags,
+                flags: &flags,
                 rewrite: expected.rewrite,
                 refuses_request_objects: expected.refuses_request_objects,
             };

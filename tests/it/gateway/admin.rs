@@ -357,6 +357,30 @@ async fn fifty_logins_of_one_old_client_leave_one_consistent_store() {
     Arc::into_inner(gateway).unwrap().stop().await;
 }
 
+/// What a client with a metadata document registered is in that document: it is not looked up, and what is granted is added where
+/// the upstream has stored such a client.
+#[tokio::test]
+async fn a_client_with_a_metadata_document_is_not_remembered() {
+    let upstream = Upstream::start().await;
+    let admin = Admin::start(hydra).await;
+    let gateway = with_hydra(&upstream, &admin).await;
+    let (stored, fetched) = ("https://a.example/c.json", "https://b.example/c.json");
+    admin.put(stored, old_client(stored));
+    for (id, changes) in [(stored, 1), (fetched, 0)] {
+        let encoded =
+            percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string();
+        // Stored with `openid`, which a client with a document does not hold here.
+        assert_eq!(gateway.get(&ask(&encoded, "openid")).await.status, 400);
+        assert_eq!(admin.take().len(), 0, "what is denied needs nothing of it");
+        assert_eq!(gateway.get(&ask(&encoded, "mcp:write")).await.status, 200);
+        assert_eq!(record(&gateway, id), None);
+        assert_eq!(admin.take().into_iter().filter(|asked| asked.method == Method::PATCH).count(), changes);
+        assert_eq!(upstream.take().len(), 1);
+    }
+    assert_eq!(admin.client(stored)["scope"], "openid mcp:write");
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn an_admin_api_that_is_of_no_use_lets_nothing_pass_until_it_is() {
     let upstream = Upstream::start().await;
@@ -429,7 +453,7 @@ async fn refused(gateway: &Gateway, login: &str, reason: &str) {
 
 fn keycloak_client(optional: &[&str]) -> Value {
     json!({"id": "uuid-1", "clientId": "old", "name": "old", "redirectUris": ["https://client.example/cb"],
-           "defaultClientScopes": ["profile"], "optionalClientScopes": optional, "secret": "x"})
+           "defaultClientScopes": ["basic", "profile"], "optionalClientScopes": optional, "secret": "x"})
 }
 
 async fn with_keycloak(upstream: &Upstream, admin: &Admin, secret: &str) -> Gateway {
@@ -457,7 +481,7 @@ async fn an_old_client_of_keycloak_gets_optional_client_scopes() {
     let known = record(&gateway, "old").unwrap();
     assert_eq!(
         (known.issuer.as_str(), known.registered_scope.as_str()),
-        ("/realms/t", "openid profile mcp:read")
+        ("/realms/t", "openid basic profile mcp:read")
     );
     // A realm without such a client scope.
     upstream.take();
@@ -473,8 +497,13 @@ async fn an_old_client_of_keycloak_gets_optional_client_scopes() {
     admin.state.tokens.lock().unwrap()[0] = "revoked".to_owned();
     assert_eq!(gateway.get(&ask("old", "openid")).await.status, 200);
     assert_eq!(tokens(&admin.take()), 1);
+    // What is no scope of the policy, such as `basic`, which each client of Keycloak has, is held and never asked for.
+    upstream.take();
+    assert_eq!(gateway.get("/authorize?response_type=code&client_id=old").await.status, 200);
+    let held = "/authorize?scope=openid%20mcp%3Aread%20offline_access&response_type=code&client_id=old";
+    assert_eq!(upstream.one().target, held);
     let known = record(&gateway, "old").unwrap();
-    assert_eq!(known.registered_scope, "openid profile mcp:read");
+    assert_eq!(known.registered_scope, "openid basic profile mcp:read");
     assert_eq!(known.added_scope, "offline_access mcp:write");
     gateway.stop().await;
 }

@@ -1,13 +1,11 @@
 //! An upstream that is down, slow, lies or changes, and a gateway that is killed: never open, and right again by itself.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use scopeward::server::app::AppError;
 
 use super::upstream::{PUBLIC, Upstream, discovery};
-use super::{Answer, Gateway, post, raw};
+use super::{Answer, Binary, Gateway, post, raw};
 use crate::harness::within;
 
 /// Waits until `/readyz` says so.
@@ -138,59 +136,17 @@ async fn an_upstream_that_does_not_answer_in_time_is_a_504() {
     gateway.stop().await;
 }
 
-/// The binary as a gateway, ended when it is dropped.
-struct Binary {
-    child: Child,
-    addr: std::net::SocketAddr,
-}
-
-impl Binary {
-    fn start(folder: &std::path::Path, upstream: &Upstream) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_scopeward"))
-            .args([
-                "gateway",
-                "--listen",
-                "127.0.0.1:0",
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--public-url",
-                PUBLIC,
-            ])
-            .arg(format!("--upstream=http://{}", upstream.addr))
-            .arg("--policies")
-            .arg(folder.join("policies"))
-            .arg("--state-dir")
-            .arg(folder.join("state"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let addr = ready.split_once("http=").unwrap().1.split(' ').next().unwrap().parse().unwrap();
-        assert!(ready.contains(&format!("public={PUBLIC} upstream=http://{}", upstream.addr)), "{ready}");
-        Self { child, addr }
-    }
-}
-
-impl Drop for Binary {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_registered_is_known_after_kill_9() {
     let upstream = Upstream::start().await;
     let folder = super::folder();
-    let binary = Binary::start(folder.path(), &upstream);
+    let binary = Binary::start(folder.path(), &upstream, "", &[]);
     let registration = post("/register", "application/json", r#"{"scope":"openid mcp:read"}"#);
     let answer = Answer::of(&raw(binary.addr, registration.as_bytes()).await);
     // The answer is here: from now on the client is known, whatever happens.
     drop(binary);
     let id = answer.json()["client_id"].as_str().unwrap().to_owned();
-    let binary = Binary::start(folder.path(), &upstream);
+    let binary = Binary::start(folder.path(), &upstream, "", &[]);
     let ask = |scope: &str| {
         let target = format!("/authorize?client_id={id}&scope={scope}");
         format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
