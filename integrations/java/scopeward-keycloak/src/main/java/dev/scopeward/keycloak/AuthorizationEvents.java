@@ -191,12 +191,15 @@ final class AuthorizationEvents {
     /** Keycloak would show a page. The redirect URI was validated (RFC 6749 section 4.1.2.1, RFC 9207 for {@code iss}). */
     private WebApplicationException errorRedirect(
             ClientModel client, String redirectUri, MultivaluedMap<String, String> parameters, RefusedException refused) {
-        new EventBuilder(realm, session, session.getContext().getConnection())
-                .event(EventType.LOGIN)
-                .client(client)
-                .detail("redirect_uri", redirectUri)
-                .detail("reason", refused.description())
-                .error(refused.error());
+        // Storing an event is half of the work of a refusal, and where nobody is asked there are many; the gate counts them.
+        if (refused.isAsked()) {
+            new EventBuilder(realm, session, session.getContext().getConnection())
+                    .event(EventType.LOGIN)
+                    .client(client)
+                    .detail("redirect_uri", redirectUri)
+                    .detail("reason", refused.description())
+                    .error(refused.error());
+        }
         OIDCRedirectUriBuilder answer = OIDCRedirectUriBuilder.fromUri(redirectUri, responseMode(parameters), session, null)
                 .addParam("error", refused.error())
                 .addParam("error_description", refused.description());

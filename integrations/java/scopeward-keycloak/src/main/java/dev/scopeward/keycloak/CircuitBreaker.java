@@ -1,85 +1,128 @@
 package dev.scopeward.keycloak;
 
 import java.time.Duration;
+import java.util.Optional;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
-import java.util.function.LongSupplier;
 
 /**
- * Keeps a service that hangs from holding the threads of Keycloak.
+ * Keeps a service that hangs from holding the threads of Keycloak, in two ways.
  *
- * <p>At most {@link #MAX_IN_FLIGHT} questions are asked at once. Others wait for that while answers come: once there was none for a
- * third of what a question may take, nobody waits until there is one. After {@link #MAX_FAILURES} failures in a row nothing is asked
- * either, but for one question at a time, {@link #TRIAL_INTERVAL} after the one before at the earliest; the first that is answered ends
- * that.
+ * <p>A bulkhead: a limited number of questions is asked at once. Others wait until one of these has ended, as long as answers come: after a
+ * twelfth of what a question may take without one nobody waits, until there is an answer. For a service that is slow it is twice the time
+ * of its answers, but at most a third of what a question may take. Callers within the limit are asked however slow the service is.
+ *
+ * <p>A circuit breaker: after {@link #MAX_FAILURES} failures in a row nothing is asked, but for one question at a time,
+ * {@link #TRIAL_INTERVAL} after the one before at the earliest; the first that is answered ends that.
  */
 final class CircuitBreaker {
-    static final int MAX_IN_FLIGHT = 16;
     static final int MAX_FAILURES = 5;
     static final Duration TRIAL_INTERVAL = Duration.ofMillis(500);
 
-    // Who waits looks that often whether there was an answer. A pause of the whole process counts as one look, and not as silence.
-    private static final int LOOKS = 12;
-    private static final int SILENT_LOOKS = 4;
+    // Whoever waits looks that often during a silence. A pause of the whole process is one look, and not a silence.
+    private static final int LOOKS = 5;
 
-    private final LongSupplier nanoTime;
+    private final int limit;
+    private final Clock clock;
     private final ReentrantLock lock = new ReentrantLock();
     private final Condition changed = lock.newCondition();
     private int inFlight;
     private int failures;
     private long nextTrial;
     private long answers;
+    private long averageNanos;
     private boolean isSilent;
 
-    CircuitBreaker(LongSupplier nanoTime) {
-        this.nanoTime = nanoTime;
+    /** What time it is, and how to wait. */
+    interface Clock {
+        Clock SYSTEM = new Clock() {
+            @Override
+            public long nanoTime() {
+                return System.nanoTime();
+            }
+
+            @Override
+            public long await(Condition condition, long nanos) throws InterruptedException {
+                return condition.awaitNanos(nanos);
+            }
+        };
+
+        long nanoTime();
+
+        /** Waits for a signal, or until the time is up. Returns what is left of it. */
+        long await(Condition condition, long nanos) throws InterruptedException;
+    }
+
+    /** A question that is asked. */
+    final class Pass {
+        private final long begun = clock.nanoTime();
+
+        private Pass() {}
+
+        /** Ends it. Returns {@code true} if that opened or closed the breaker. */
+        boolean end(boolean isAnswered) {
+            return leave(begun, isAnswered);
+        }
     }
 
     /**
-     * Returns {@code true} if a question may be asked now. If so, {@link #leave} has to follow.
+     * Makes one that is closed.
      *
-     * @param patience how long to wait for others that ask
+     * @param limit how many questions are asked at once; at least one
+     * @param clock the time
      */
-    boolean enter(Duration patience) {
+    CircuitBreaker(int limit, Clock clock) {
+        this.limit = limit;
+        this.clock = clock;
+    }
+
+    /**
+     * Asks whether a question may be asked now, which then has to be ended.
+     *
+     * @param patience what the question may take; nobody waits longer for others
+     * @return empty if it is not to be asked
+     */
+    Optional<Pass> enter(Duration patience) {
         lock.lock();
         try {
-            if (!hasPlace(patience.toNanos() / LOOKS)) {
-                return false;
+            if (!hasPlace(patience.toNanos())) {
+                return Optional.empty();
             }
             if (isOpen()) {
-                long now = nanoTime.getAsLong();
+                long now = clock.nanoTime();
                 if (inFlight > 0 || now - nextTrial < 0) {
-                    return false;
+                    return Optional.empty();
                 }
                 nextTrial = now + TRIAL_INTERVAL.toNanos();
             }
             inFlight++;
-            return true;
+            return Optional.of(new Pass());
         } catch (InterruptedException error) {
             Thread.currentThread().interrupt();
-            return false;
+            return Optional.empty();
         } finally {
             lock.unlock();
         }
     }
 
     /** Waits until fewer are asked, or the breaker is open. Returns {@code false} if it waited in vain. */
-    private boolean hasPlace(long nanosOfLook) throws InterruptedException {
-        int looks = 0;
-        int silent = 0;
+    private boolean hasPlace(long patience) throws InterruptedException {
+        long look = Math.min(Math.max(patience / 12, 2 * averageNanos), patience / 3) / LOOKS;
+        long left = look;
+        long looksLeft = look == 0 ? 0 : patience / look;
+        int silentLooks = 0;
         long seen = answers;
-        long left = nanosOfLook;
-        while (!isOpen() && inFlight >= MAX_IN_FLIGHT) {
-            if (isSilent || nanosOfLook == 0 || looks == LOOKS) {
+        while (!isOpen() && inFlight >= limit) {
+            if (isSilent || looksLeft == 0) {
                 return false;
             }
-            left = changed.awaitNanos(left);
+            left = clock.await(changed, left);
             if (left <= 0) {
-                left = nanosOfLook;
-                looks++;
-                silent = answers == seen ? silent + 1 : 0;
+                left = look;
+                looksLeft--;
+                silentLooks = answers == seen ? silentLooks + 1 : 0;
                 seen = answers;
-                if (silent == SILENT_LOOKS) {
+                if (silentLooks == LOOKS) {
                     isSilent = true;
                     changed.signalAll();
                 }
@@ -88,8 +131,7 @@ final class CircuitBreaker {
         return true;
     }
 
-    /** Says how the question ended. Returns true if that opened or closed the breaker. */
-    boolean leave(boolean isAnswered) {
+    private boolean leave(long begun, boolean isAnswered) {
         lock.lock();
         try {
             boolean wasOpen = isOpen();
@@ -98,11 +140,16 @@ final class CircuitBreaker {
                 failures = 0;
                 answers++;
                 isSilent = false;
+                averageNanos += (clock.nanoTime() - begun - averageNanos) / 8;
             } else if (++failures == MAX_FAILURES) {
-                nextTrial = nanoTime.getAsLong() + TRIAL_INTERVAL.toNanos();
+                nextTrial = clock.nanoTime() + TRIAL_INTERVAL.toNanos();
+            }
+            if (wasOpen == isOpen()) {
+                changed.signal();
+                return false;
             }
             changed.signalAll();
-            return wasOpen != isOpen();
+            return true;
         } finally {
             lock.unlock();
         }

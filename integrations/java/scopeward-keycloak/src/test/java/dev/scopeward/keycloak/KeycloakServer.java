@@ -40,12 +40,14 @@ final class KeycloakServer implements AutoCloseable {
         Files.copy(Path.of("target/scopeward-keycloak.jar"), HOME.resolve("providers/scopeward-keycloak.jar"),
                 StandardCopyOption.REPLACE_EXISTING);
         List<String> command = new ArrayList<>(List.of(HOME.resolve("bin/kc.sh").toAbsolutePath().toString(), "start-dev", "--db=dev-mem",
-                "--http-host=127.0.0.1", "--http-port=0", "--features=cimd,jwt-authorization-grant", "--log-level=INFO,dev.scopeward.keycloak.PolicyGate:DEBUG"));
+                "--http-host=127.0.0.1", "--http-port=0", "--http-pool-max-threads=60", "--features=cimd,jwt-authorization-grant", "--log-level=INFO,dev.scopeward.keycloak.PolicyGate:DEBUG"));
         command.addAll(List.of(arguments));
         ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
         builder.environment().put("KC_BOOTSTRAP_ADMIN_USERNAME", "admin");
         builder.environment().put("KC_BOOTSTRAP_ADMIN_PASSWORD", "admin");
-        builder.environment().put("JAVA_OPTS_APPEND", "-XX:TieredStopAtLevel=1");
+        if (System.getenv("KEYCLOAK_BENCH") == null) {
+            builder.environment().put("JAVA_OPTS_APPEND", "-XX:TieredStopAtLevel=1");
+        }
         process = builder.start();
         CountDownLatch ready = new CountDownLatch(1);
         Thread reader = new Thread(() -> read(process.inputReader(StandardCharsets.UTF_8), ready), "keycloak-log");
@@ -84,6 +86,11 @@ final class KeycloakServer implements AutoCloseable {
         // The script starts Java as a process of its own or becomes it.
         return process.descendants().filter(child -> child.info().command().orElse("").endsWith("java")).findFirst()
                 .map(ProcessHandle::pid).orElse(process.pid());
+    }
+
+    /** The time that it spent on a processor so far. */
+    Duration cpu() {
+        return ProcessHandle.of(pid()).flatMap(server -> server.info().totalCpuDuration()).orElseThrow();
     }
 
     List<String> log() {

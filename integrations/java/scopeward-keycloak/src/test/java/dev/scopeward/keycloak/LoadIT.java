@@ -44,6 +44,11 @@ class LoadIT extends McpRealm {
     }
 
     @Test
+    void the_limit_is_a_part_of_the_threads_that_the_server_has() {
+        assertTrue(keycloak.log().stream().anyMatch(line -> line.endsWith("at most 16 of 60 threads ask at once")));
+    }
+
+    @Test
     void two_hundred_logins_at_once_are_all_answered() throws Exception {
         admin("PUT", "/client-policies/profiles", profiles(Map.of("deadline", "10s")));
         for (Future<Map<String, String>> login : logins()) {
@@ -73,9 +78,9 @@ class LoadIT extends McpRealm {
             List<Future<Map<String, String>>> logins = logins();
             // Those that are asked wait for the deadline, and nobody waits for them.
             for (boolean areRefused = false; !areRefused;) {
-                areRefused = logins.stream().filter(Future::isDone).count() >= LOGINS - CircuitBreaker.MAX_IN_FLIGHT;
+                areRefused = logins.stream().filter(Future::isDone).count() >= LOGINS - PolicyGate.MAX_IN_FLIGHT;
                 Held held = Held.now();
-                assertTrue(held.asking <= CircuitBreaker.MAX_IN_FLIGHT && (held.waiting == 0 || !areRefused), held::toString);
+                assertTrue(held.asking <= PolicyGate.MAX_IN_FLIGHT && (held.waiting == 0 || !areRefused), held::toString);
                 assertOthersAreServed();
             }
             for (Future<Map<String, String>> login : logins) {
@@ -100,7 +105,10 @@ class LoadIT extends McpRealm {
             List<String> log = keycloak.log().stream().skip(before).toList();
             int opened = indexOf(log, "does not answer: requests are refused");
             long waited = log.stream().limit(opened).filter(line -> line.contains("no answer from Scopeward")).count();
-            assertTrue(waited < CircuitBreaker.MAX_IN_FLIGHT + CircuitBreaker.MAX_FAILURES, () -> waited + " logins waited for the deadline");
+            assertTrue(waited < PolicyGate.MAX_IN_FLIGHT + CircuitBreaker.MAX_FAILURES, () -> waited + " logins waited for the deadline");
+            long asked = log.stream().filter(line -> line.contains("no answer from Scopeward")).count();
+            long events = log.stream().filter(line -> line.contains("type=\"LOGIN_ERROR\"")).count();
+            assertTrue(events <= asked, () -> events + " events for " + asked + " questions");
 
             List<Future<Map<String, String>>> logins = logins();
             for (boolean isDone = false; !isDone;) {
@@ -116,6 +124,7 @@ class LoadIT extends McpRealm {
             scopeward.resume();
         }
         untilAnswered(client);
+        assertTrue(keycloak.log().stream().skip(before).anyMatch(line -> line.contains("requests were refused while Scopeward at")));
         assertGranted(login(id(client), "openid"), "openid");
     }
 

@@ -78,6 +78,11 @@ class PolicyGateTest {
     }
 
     @Test
+    void a_third_of_the_threads_may_ask_and_never_more_than_sixteen() {
+        assertEquals(List.of(1, 1, 1, 6, 16, 16), IntStream.of(1, 3, 5, 20, 50, 200).map(PolicyGate::limit).boxed().toList());
+    }
+
+    @Test
     void one_gate_serves_all_that_have_the_same_options() {
         try (Service service = Service.started(folder)) {
             assertEquals(PolicyGate.of(target(service.target())), PolicyGate.of(target(service.target())));
