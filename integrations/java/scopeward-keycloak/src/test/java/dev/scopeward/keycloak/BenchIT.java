@@ -5,13 +5,19 @@ import com.google.gson.JsonObject;
 import dev.scopeward.client.AuthorizeQuestion;
 import dev.scopeward.client.ScopewardClient;
 import dev.scopeward.testing.Service;
+import dev.scopeward.testing.UserAgent;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Future;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
@@ -22,6 +28,10 @@ import org.junit.jupiter.api.condition.EnabledIfEnvironmentVariable;
 @EnabledIfEnvironmentVariable(named = "KEYCLOAK_BENCH", matches = "[0-9]+", disabledReason = "takes minutes, and nothing is asserted")
 class BenchIT extends McpRealm {
     private static final int REQUESTS = Integer.parseInt(Objects.requireNonNullElse(System.getenv("KEYCLOAK_BENCH"), "1000"));
+
+    private static final int LOGINS_AT_ONCE = 200;
+    // One for all: making a client costs more than a login does, on the processors that Keycloak wants.
+    private static final HttpClient BROWSERS = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
 
     /** A process of its own: makes a client and asks once. */
     static final class Cold {
@@ -60,29 +70,43 @@ class BenchIT extends McpRealm {
         }
     }
 
+    /** How long other requests took, sorted. */
+    private record Others(long[] nanos) {
+        double millis(int percent) {
+            return nanos[nanos.length * percent / 100] / 1e6;
+        }
+    }
+
+    /** What a burst of logins came to: how long other requests took meanwhile, and how many logins were refused. */
+    private record Burst(List<Long> others, long refused) {}
+
+    private interface Load {
+        Burst run();
+    }
+
     @Test
     void what_other_requests_feel() throws Exception {
-        System.out.println("| another request | p50 | p99 |\n| --- | --- | --- |");
+        System.out.println("| another request | p50 | p99 | to quiet | to the same logins, answered | logins refused | CPU of Keycloak a login |\n"
+                + "| --- | --- | --- | --- | --- | --- | --- |");
         JsonObject client = register("openid");
-        report("quiet", BenchIT::other);
+        Load logins = () -> logins(client);
+        Others quiet = measure(() -> new Burst(List.of(time(BenchIT::other)), 0), "quiet", null, null);
         JsonElement policies = admin("GET", "/client-policies/policies", null);
         admin("PUT", "/client-policies/policies", Map.of("policies", List.of()));
         try {
-            reportDuringLogins("while 200 log in at once, without the executor", client, () -> { });
+            measure(logins, "while 200 log in at once, without the executor", quiet, null);
         } finally {
             admin("PUT", "/client-policies/policies", policies);
         }
-        reportDuringLogins("while 200 log in at once", client, () -> { });
+        Others answered = measure(logins, "while 200 log in at once", quiet, null);
         try {
-            reportDuringLogins("while 200 log in at once and Scopeward has begun to hang", client, () -> {
+            measure(() -> {
                 scopeward.resume();
                 untilAnswered(client);
                 scopeward.pause();
-            });
-            reportDuringLogins("while 200 log in at once and Scopeward goes on hanging", client, () -> { });
-            report("while Scopeward hangs and one logs in again and again", () -> {
-                authorizeAsGuest(client);
-            }, BenchIT::other);
+                return logins(client);
+            }, "while 200 log in at once and Scopeward has begun to hang", quiet, answered);
+            measure(logins, "while 200 log in at once and Scopeward goes on hanging", quiet, answered);
         } finally {
             scopeward.resume();
         }
@@ -92,46 +116,61 @@ class BenchIT extends McpRealm {
         keycloak.send("GET", REALM + "/.well-known/openid-configuration", null, null, null);
     }
 
-    private static void reportDuringLogins(String name, JsonObject client, Runnable before) throws Exception {
-        ExecutorService pool = Executors.newFixedThreadPool(200);
-        try {
-            List<Long> times = new ArrayList<>();
-            for (boolean isWarm = false; times.size() < REQUESTS / 2; isWarm = true) {
-                before.run();
-                List<Future<Map<String, String>>> logins =
-                        Stream.generate(() -> pool.submit(() -> authorizeAsGuest(client))).limit(200).toList();
-                do {
-                    long time = time(BenchIT::other);
-                    if (isWarm) {
-                        times.add(time);
-                    }
-                } while (!logins.stream().allMatch(Future::isDone));
-            }
-            print(name, times.stream().mapToLong(Long::longValue).sorted().toArray());
-        } finally {
-            pool.shutdownNow();
+    /** Begins 200 logins at once, and sends other requests one after the other until all are answered. */
+    private static Burst logins(JsonObject client) {
+        List<HttpRequest> requests = Stream.generate(() -> {
+            Map<String, String> query = query(id(client), "openid");
+            query.put("prompt", "none");
+            String address = keycloak.url() + PROTOCOL + "/auth?" + UserAgent.encoded(UserAgent.parameters(query));
+            return HttpRequest.newBuilder(URI.create(address)).build();
+        }).limit(LOGINS_AT_ONCE).toList();
+        List<CompletableFuture<HttpResponse<Void>>> logins =
+                requests.stream().map(request -> BROWSERS.sendAsync(request, BodyHandlers.discarding())).toList();
+        List<Long> others = new ArrayList<>();
+        do {
+            others.add(time(BenchIT::other));
+        } while (!logins.stream().allMatch(Future::isDone));
+        long refused = logins.stream()
+                .map(login -> login.join().headers().firstValue("Location").orElse(""))
+                .filter(location -> location.contains("error=temporarily_unavailable"))
+                .count();
+        return new Burst(others, refused);
+    }
+
+    private static Others measure(Load load, String name, Others quiet, Others answered) {
+        List<Long> times = new ArrayList<>();
+        long refused = 0;
+        int runs = 0;
+        while (times.size() < REQUESTS / 2) {
+            times.addAll(load.run().others);
         }
+        times.clear();
+        Duration before = keycloak.cpu();
+        for (; times.size() < REQUESTS; runs++) {
+            Burst burst = load.run();
+            times.addAll(burst.others);
+            refused += burst.refused;
+        }
+        Others others = new Others(times.stream().mapToLong(Long::longValue).sorted().toArray());
+        System.out.printf("| %s | %.1f ms | %.1f ms | %s | %s | %.0f | %s |%n", name, others.millis(50), others.millis(99),
+                ratios(others, quiet), ratios(others, answered), (double) refused / runs,
+                quiet == null ? "" : "%.1f ms".formatted(keycloak.cpu().minus(before).toNanos() / 1e6 / runs / LOGINS_AT_ONCE));
+        return others;
+    }
+
+    private static String ratios(Others others, Others base) {
+        return base == null ? "" : "%.1f, %.1f".formatted(others.millis(50) / base.millis(50), others.millis(99) / base.millis(99));
     }
 
     private static void report(String name, Runnable request) {
-        report(name, () -> { }, request);
-    }
-
-    private static void report(String name, Runnable before, Runnable request) {
         IntStream.range(0, REQUESTS / 2).forEach(i -> request.run());
-        print(name, IntStream.range(0, REQUESTS).mapToLong(i -> {
-            before.run();
-            return time(request);
-        }).sorted().toArray());
+        long[] sorted = IntStream.range(0, REQUESTS).mapToLong(i -> time(request)).sorted().toArray();
+        System.out.printf("| %s | %.1f ms | %.1f ms |%n", name, sorted[sorted.length / 2] / 1e6, sorted[sorted.length * 99 / 100] / 1e6);
     }
 
     private static long time(Runnable request) {
         long start = System.nanoTime();
         request.run();
         return System.nanoTime() - start;
-    }
-
-    private static void print(String name, long[] sorted) {
-        System.out.printf("| %s | %.1f ms | %.1f ms |%n", name, sorted[sorted.length / 2] / 1e6, sorted[sorted.length * 99 / 100] / 1e6);
     }
 }
