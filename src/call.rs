@@ -1,9 +1,11 @@
 //! The messages of the API as questions of the core: the one place where a message becomes a question, and a question that
 //! owns its text, which is what a test case asks and what an audit record says was asked.
 
-use crate::decision::{Answer, Client, LimitError, RequestKind, authorize, check_limits, registration};
+use crate::decision::{
+    Answer, Client, QuestionError, RequestKind, TokenGrant, authorize, check_limits, registration, token,
+};
 use crate::policy::{ClientSource, PolicySet};
-use crate::proto::borrowed::{CheckRequestRef, ClientRef, ExpandRequestRef};
+use crate::proto::borrowed::{CheckRequestRef, ClientRef, ExpandRequestRef, TokenRequestRef};
 use crate::proto::v1;
 use crate::short_list::TextsRef;
 
@@ -16,9 +18,12 @@ pub struct Call {
     pub audiences: Vec<String>,
     /// `scope` as received; `None` if it was not sent.
     pub scope: Option<String>,
-    /// At authorize, `registered_scope` as stored; `None` means unknown. At registration, `previous_scope`; `None` means a
-    /// new one.
+    /// `registered_scope` as stored; `None` means unknown. At registration, `previous_scope`; `None` means a new one.
     pub registered_scope: Option<String>,
+    /// For a token, what the client presents; `None` if it is not said.
+    pub grant: Option<TokenGrant>,
+    /// For a token, `granted_scope` as known; `None` if there is none.
+    pub granted_scope: Option<String>,
     /// The client; one with no field set says nothing.
     pub client: v1::Client,
 }
@@ -30,6 +35,7 @@ impl Call {
         match self.kind {
             RequestKind::Registration => registration::expand(policy, &self.registration()),
             RequestKind::Authorize => authorize::check(policy, &self.authorize()),
+            RequestKind::Token => token::check(policy, &self.token()),
         }
     }
 
@@ -39,11 +45,13 @@ impl Call {
         match self.kind {
             RequestKind::Registration => registration::explain(policy, &self.registration()),
             RequestKind::Authorize => authorize::explain(policy, &self.authorize()),
+            RequestKind::Token => token::explain(policy, &self.token()),
         }
     }
 
     fn registration(&self) -> registration::RegistrationQuestion<'_> {
-        let Self { kind: _, audiences, scope, registered_scope, client: _ } = self;
+        let Self { kind: _, audiences, scope, registered_scope, grant: _, granted_scope: _, client: _ } =
+            self;
         registration::RegistrationQuestion {
             audiences: audiences.into(),
             scope: scope.as_deref(),
@@ -53,10 +61,22 @@ impl Call {
     }
 
     fn authorize(&self) -> authorize::AuthorizeQuestion<'_> {
-        let Self { kind: _, audiences, scope, registered_scope, client: _ } = self;
+        let Self { kind: _, audiences, scope, registered_scope, grant: _, granted_scope: _, client: _ } =
+            self;
         authorize::AuthorizeQuestion {
             audiences: audiences.into(),
             scope: scope.as_deref(),
+            registered_scope: registered_scope.as_deref(),
+            client: self.client(),
+        }
+    }
+
+    fn token(&self) -> token::TokenQuestion<'_> {
+        let Self { kind: _, audiences, scope, registered_scope, grant: _, granted_scope, client: _ } = self;
+        token::TokenQuestion {
+            audiences: audiences.into(),
+            scope: scope.as_deref(),
+            granted_scope: granted_scope.as_deref(),
             registered_scope: registered_scope.as_deref(),
             client: self.client(),
         }
@@ -85,12 +105,17 @@ impl Call {
         }
     }
 
-    /// Checks the parts that have a limit: a server would not answer a question beyond one.
+    /// Checks what a server checks before it decides: it would not answer a question beyond a limit, or without what the answer
+    /// depends on.
     ///
     /// # Errors
-    /// The first limit that is exceeded.
-    pub fn check_limits(&self) -> Result<(), LimitError> {
-        check_limits((&self.audiences).into(), "")
+    /// The first that is wrong with it.
+    pub fn check(&self) -> Result<(), QuestionError> {
+        check_limits((&self.audiences).into(), "")?;
+        match self.kind {
+            RequestKind::Token => token::check_grant(self.grant, self.granted_scope.as_deref()),
+            RequestKind::Registration | RequestKind::Authorize => Ok(()),
+        }
     }
 }
 
@@ -116,6 +141,50 @@ pub fn authorize<'a>(request: &'a CheckRequestRef<'_>) -> authorize::AuthorizeQu
         scope: *scope,
         registered_scope: *registered_scope,
         client: client.as_ref().map(facts).unwrap_or_default(),
+    }
+}
+
+/// A request for a token as asked over the API. What the client presents is checked apart.
+#[must_use]
+pub fn token<'a>(request: &'a TokenRequestRef<'_>) -> token::TokenQuestion<'a> {
+    let TokenRequestRef {
+        audiences,
+        scope,
+        granted_scope,
+        registered_scope,
+        client,
+        grant: _,
+        correlation_id: _,
+    } = request;
+    token::TokenQuestion {
+        audiences: TextsRef::Borrowed(audiences),
+        scope: *scope,
+        granted_scope: *granted_scope,
+        registered_scope: *registered_scope,
+        client: client.as_ref().map(facts).unwrap_or_default(),
+    }
+}
+
+/// What a client presents for a token. `None` if it is not said, or something that a newer caller knows and we do not.
+#[must_use]
+pub const fn grant(grant: v1::TokenGrant) -> Option<TokenGrant> {
+    match grant {
+        v1::TokenGrant::Unspecified => None,
+        v1::TokenGrant::Refresh => Some(TokenGrant::Refresh),
+        v1::TokenGrant::ClientCredentials => Some(TokenGrant::ClientCredentials),
+        v1::TokenGrant::JwtBearer => Some(TokenGrant::JwtBearer),
+        v1::TokenGrant::TokenExchange => Some(TokenGrant::TokenExchange),
+    }
+}
+
+/// The same as the API has it.
+#[must_use]
+pub const fn wire_grant(grant: TokenGrant) -> v1::TokenGrant {
+    match grant {
+        TokenGrant::Refresh => v1::TokenGrant::Refresh,
+        TokenGrant::ClientCredentials => v1::TokenGrant::ClientCredentials,
+        TokenGrant::JwtBearer => v1::TokenGrant::JwtBearer,
+        TokenGrant::TokenExchange => v1::TokenGrant::TokenExchange,
     }
 }
 
@@ -177,5 +246,14 @@ mod tests {
             let name = format!("CLIENT_SOURCE_{}", core.as_str().to_ascii_uppercase());
             assert_eq!(wire_source(core).as_str_name(), name);
         }
+    }
+
+    #[test]
+    fn grants_have_equal_names_on_both_sides() {
+        for core in TokenGrant::ALL {
+            assert_eq!(wire_grant(core).as_str_name(), format!("TOKEN_GRANT_{}", core.as_str()));
+            assert_eq!(grant(wire_grant(core)), Some(core));
+        }
+        assert_eq!(grant(v1::TokenGrant::Unspecified), None);
     }
 }

@@ -71,6 +71,7 @@ enum Verb {
     Explain(explain::ExplainArgs),
     Expand(client::ExpandVerb),
     Authorize(client::AuthorizeVerb),
+    Token(client::TokenVerb),
     Describe(client::DescribeVerb),
     Status(status::StatusVerb),
     Fleet(fleet::FleetVerb),
@@ -129,7 +130,7 @@ impl Exit {
                 "it could not run: usage, a setting that is not valid, a named path that cannot be read, a server that cannot \
                  be reached, a broken test file"
             }
-            Self::Denied => "the decision is a denial (`expand`, `authorize`, `explain`)",
+            Self::Denied => "the decision is a denial (`expand`, `authorize`, `token`, `explain`)",
             Self::TestsFailed => "policy tests failed (`test`)",
             Self::GapSeen => "events are missing in what was printed (`audit tail`)",
             Self::RetryLater => {
@@ -189,6 +190,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Explain(args)) => explain::run(args),
         Some(Verb::Expand(args)) => client::expand(args),
         Some(Verb::Authorize(args)) => client::authorize(args),
+        Some(Verb::Token(args)) => client::token(args),
         Some(Verb::Describe(args)) => client::describe(args),
         Some(Verb::Status(args)) => status::run(args),
         Some(Verb::Fleet(args)) => fleet::run(args),

@@ -1,7 +1,7 @@
-//! Decisions: which scopes a client shall hold, and which of them a request may get.
+//! Decisions: which scopes a client shall hold, which of them a request may get, and which of those a token has.
 //!
-//! One pure function for each question: [`registration::expand`] and [`authorize::check`]. Both give an [`Answer`]; their
-//! twins `explain` also record how each scope came to its end, so that every caller (RPC, command line, tests) sees the same
+//! One pure function for each question: [`registration::expand`], [`authorize::check`] and [`token::check`]. All give an
+//! [`Answer`]; their twins `explain` also record how each scope came to its end, so that every caller (RPC, command line, tests) sees the same
 //! decision and can explain it. A denial is an answer; deciding cannot fail.
 
 use crate::policy::AudiencePolicy;
@@ -11,16 +11,20 @@ use crate::short_list::ShortList;
 mod asked;
 pub mod authorize;
 pub mod client;
+mod holder;
+mod joined;
 pub mod limit;
 mod refusal;
 mod registered;
 pub mod registration;
 mod target;
+pub mod token;
 pub mod trail;
 pub mod work;
 
 pub use client::Client;
-pub use limit::{LimitError, MAX_AUDIENCES, MAX_SCOPES, check_limits};
+pub use limit::{MAX_AUDIENCES, MAX_SCOPES, QuestionError, check_limits};
+pub use token::TokenGrant;
 pub use trail::{Coverage, ScopeOutcome, ScopeStep, Withheld};
 
 /// Longest `error_description` in bytes.
@@ -33,15 +37,21 @@ pub enum RequestKind {
     Registration,
     /// `CheckAuthorizeScopes`.
     Authorize,
+    /// `CheckTokenScopes`.
+    Token,
 }
 
 impl RequestKind {
-    /// The key of test files and reports: `register` or `authorize`.
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Registration, Self::Authorize, Self::Token];
+
+    /// The key of test files and reports: `register`, `authorize` or `token`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Registration => "register",
             Self::Authorize => "authorize",
+            Self::Token => "token",
         }
     }
 
@@ -49,8 +59,8 @@ impl RequestKind {
     const fn error(self, reason: Reason) -> &'static str {
         match self {
             Self::Registration => "invalid_client_metadata",
-            Self::Authorize if reason.is_about_audience() => "invalid_target",
-            Self::Authorize => "invalid_scope",
+            Self::Authorize | Self::Token if reason.is_about_audience() => "invalid_target",
+            Self::Authorize | Self::Token => "invalid_scope",
         }
     }
 }
@@ -66,6 +76,8 @@ pub enum Reason {
     Unsupported,
     /// Supported, but neither registered nor given by the policy.
     Unregistered,
+    /// Not part of what a token may have: of its grant, or without one of what the client holds.
+    ExceedsGrant,
     /// The scope was omitted and there is nothing to stand in for it.
     ScopeRequired,
     /// Every scope that was asked for was dropped.
@@ -84,11 +96,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Malformed,
         Self::Forbidden,
         Self::Unsupported,
         Self::Unregistered,
+        Self::ExceedsGrant,
         Self::ScopeRequired,
         Self::NothingGranted,
         Self::AudienceUnknown,
@@ -106,6 +119,7 @@ impl Reason {
             Self::Forbidden => "FORBIDDEN",
             Self::Unsupported => "UNSUPPORTED",
             Self::Unregistered => "UNREGISTERED",
+            Self::ExceedsGrant => "EXCEEDS_GRANT",
             Self::ScopeRequired => "SCOPE_REQUIRED",
             Self::NothingGranted => "NOTHING_GRANTED",
             Self::AudienceUnknown => "AUDIENCE_UNKNOWN",
@@ -119,7 +133,10 @@ impl Reason {
     /// Returns `true` for the reasons that a single scope can be refused for.
     #[must_use]
     pub const fn is_about_scope(self) -> bool {
-        matches!(self, Self::Malformed | Self::Forbidden | Self::Unsupported | Self::Unregistered)
+        matches!(
+            self,
+            Self::Malformed | Self::Forbidden | Self::Unsupported | Self::Unregistered | Self::ExceedsGrant
+        )
     }
 
     /// Returns `true` for the reasons that name an audience as the problem.
@@ -213,7 +230,7 @@ pub enum Grants<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// At authorize, which audience grants which scopes, in the order named; an audience that grants
+    /// At authorize and for a token, which audience grants which scopes, in the order named; an audience that grants
     /// none is left out. None on denial.
     pub fn audience_grants(&self) -> impl Iterator<Item = AudienceGrant<'_>> {
         let (whole, parts) = match &self.grants {
@@ -225,8 +242,8 @@ impl<'a> Answer<'a> {
         whole.into_iter().chain(parts)
     }
 
-    /// At authorize, what the caller may take as registered for this request, each scope once; empty on denial and at
-    /// registration.
+    /// At authorize, what the caller may take as registered for this request, each scope once; empty on denial, at
+    /// registration and for a token.
     #[must_use]
     pub fn effective_registered_scope(&self) -> &[&'a str] {
         match &self.effective {
@@ -269,10 +286,40 @@ pub struct Refused<'a> {
     pub scope: &'a str,
     /// Why.
     pub reason: Reason,
-    /// Whether the client registered it; `None` where what it registered is unknown.
-    pub is_registered: Option<bool>,
+    /// What was known of it before.
+    pub standing: Standing,
     /// The same for people, printable ASCII, names the audience.
     pub message: String,
+}
+
+/// What is known of a scope apart from the policy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// Nothing: what the client registered is unknown, and there is no grant.
+    Unknown,
+    /// The client did not register it.
+    NotRegistered,
+    /// The client registered it.
+    Registered,
+    /// The grant that a token is for does not name it.
+    NotGranted,
+    /// The grant that a token is for names it.
+    Granted,
+}
+
+impl Standing {
+    /// `is_registered`: `None` where that is unknown.
+    const fn of_registered(is_registered: Option<bool>) -> Self {
+        match is_registered {
+            None => Self::Unknown,
+            Some(false) => Self::NotRegistered,
+            Some(true) => Self::Registered,
+        }
+    }
+
+    const fn of_granted(is_granted: bool) -> Self {
+        if is_granted { Self::Granted } else { Self::NotGranted }
+    }
 }
 
 /// What one audience grants.

@@ -12,7 +12,7 @@ use self::joint::Shifts;
 use self::probe::Probes;
 use crate::audience::normalise;
 use crate::call::Call;
-use crate::decision::{Answer, Reason, RequestKind};
+use crate::decision::{Answer, Reason, RequestKind, TokenGrant};
 use crate::policy::change::{Change, Differing, candidates, differing};
 use crate::policy::{AudiencePolicy, NothingLeft, PolicySet};
 use crate::proto::v1;
@@ -21,7 +21,7 @@ mod joint;
 mod probe;
 
 /// Most decisions for one comparison, counted for each audience; beyond that everything counts as widening that may widen.
-const MAX_DECISIONS: usize = 300_000;
+const MAX_DECISIONS: usize = 500_000;
 
 /// Every change from one set to another: the set first, then audiences sorted, then in the order of the format. Empty exactly
 /// if both sets mean the same.
@@ -66,10 +66,13 @@ pub fn changes(before: &PolicySet, after: &PolicySet) -> Vec<Change> {
 /// What becomes of requests that name no audience.
 fn unnamed(judge: &mut Judge<'_>, changes: &mut Vec<Change>) {
     let mut found = Vec::new();
+    // Requests for a token mean the audiences that authorize requests mean.
     for kind in [RequestKind::Registration, RequestKind::Authorize] {
-        let (requests, key) = match kind {
-            RequestKind::Registration => ("register", "registrationAudiences"),
-            RequestKind::Authorize => ("authorize", "defaultAudience"),
+        let (requests, key, kinds) = match kind {
+            RequestKind::Registration => ("register", "registrationAudiences", &[kind][..]),
+            RequestKind::Authorize | RequestKind::Token => {
+                ("authorize", "defaultAudience", &[RequestKind::Authorize, RequestKind::Token][..])
+            }
         };
         let (old, new) = (targets(judge.before, kind), targets(judge.after, kind));
         if old.is_empty() != new.is_empty() {
@@ -88,7 +91,7 @@ fn unnamed(judge: &mut Judge<'_>, changes: &mut Vec<Change>) {
         let effect = if is_known || old.is_empty() || new.is_empty() {
             Widening::Narrower
         } else if has_line || !changes.iter().any(|change| change.widening) {
-            judge.ask(&[], &old, &new, &[kind]).0
+            judge.ask(&[], &old, &new, kinds).0
         } else {
             continue;
         };
@@ -113,7 +116,9 @@ fn targets(set: &PolicySet, kind: RequestKind) -> Vec<&AudiencePolicy> {
         RequestKind::Registration => {
             set.registration_audiences().iter().map(|audience| &**audience).collect()
         }
-        RequestKind::Authorize => set.unnamed_audience().into_iter().map(|audience| &**audience).collect(),
+        RequestKind::Authorize | RequestKind::Token => {
+            set.unnamed_audience().into_iter().map(|audience| &**audience).collect()
+        }
     }
 }
 
@@ -145,8 +150,7 @@ struct Judge<'s> {
 impl Judge<'_> {
     /// What the change of one audience does to the requests that name it, alone or with others.
     fn audience(&mut self, old: &AudiencePolicy, new: &AudiencePolicy) -> Widening {
-        let kinds = [RequestKind::Registration, RequestKind::Authorize];
-        let (effect, shifts) = self.ask(&[new.normal()], &[old], &[new], &kinds);
+        let (effect, shifts) = self.ask(&[new.normal()], &[old], &[new], &RequestKind::ALL);
         if effect.widens() {
             return effect;
         }
@@ -170,23 +174,28 @@ impl Judge<'_> {
         let Some(probes) = Probes::of(old, new) else { return (Widening::Unknown, shifts) };
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let weight = 2 * old.len().max(new.len());
-        for client in &probes.clients {
+        for (at, client) in probes.clients.iter().enumerate() {
             for kind in kinds {
                 let call = Call {
                     kind: *kind,
                     audiences: names.clone(),
                     scope: None,
                     registered_scope: None,
+                    grant: (*kind == RequestKind::Token).then_some(TokenGrant::JwtBearer),
+                    granted_scope: None,
                     client: client.clone(),
                 };
                 let nothing_left = |audience: &&AudiencePolicy| match kind {
                     RequestKind::Registration => audience.registration_nothing_left == NothingLeft::Default,
                     RequestKind::Authorize => audience.nothing_left == NothingLeft::Default,
+                    RequestKind::Token => false,
                 };
                 let mut asking = Asking {
                     judge: &mut *self,
                     weight,
                     call,
+                    // Of a grant it makes no difference whose it is.
+                    with_grants: *kind == RequestKind::Token && at == 0,
                     shifts: &mut shifts,
                     let_through: Vec::new(),
                     dropped: Vec::new(),
@@ -205,6 +214,8 @@ struct Asking<'j, 's> {
     judge: &'j mut Judge<'s>,
     weight: usize,
     call: Call,
+    /// Whether to ask with grants as well.
+    with_grants: bool,
     shifts: &'j mut Shifts,
     /// Scopes because of which the older set denied a request and the newer one does not.
     let_through: Vec<String>,
@@ -215,19 +226,24 @@ struct Asking<'j, 's> {
 impl Asking<'_, '_> {
     fn all(&mut self, probes: &Probes, gives_where_nothing_is_left: bool) -> Result<(), Widening> {
         let scopes = &probes.scopes;
-        for registered in [None, Some("")] {
-            self.one(None, registered)?;
+        for backing in [Backing::Unknown, Backing::Registered("")] {
+            self.one(None, backing)?;
             for scope in scopes {
-                self.one(Some(scope), registered)?;
+                self.one(Some(scope), backing)?;
             }
         }
         for scope in scopes {
             for registered in std::iter::once(scope).chain(probes.covering(scope)) {
-                self.one(None, Some(registered))?;
-                self.one(Some(scope), Some(registered))?;
+                self.backed(None, registered)?;
+                self.backed(Some(scope), registered)?;
             }
-            for always in &probes.always {
-                self.one(Some(scope), Some(&format!("{scope} {always}")))?;
+            if self.with_grants {
+                self.one(Some(scope), Backing::Granted(""))?;
+            }
+            if self.call.kind == RequestKind::Authorize {
+                for always in &probes.always {
+                    self.one(Some(scope), Backing::Registered(&format!("{scope} {always}")))?;
+                }
             }
         }
         // A scope that no longer denies lets the others of its request through.
@@ -235,9 +251,12 @@ impl Asking<'_, '_> {
         for other in let_through.iter().take(FEW) {
             for scope in scopes.iter().filter(|scope| *scope != other) {
                 let both = format!("{scope} {other}");
-                self.one(Some(&both), None)?;
-                self.one(Some(&both), Some(""))?;
-                self.one(Some(&both), Some(scope))?;
+                self.one(Some(&both), Backing::Unknown)?;
+                self.one(Some(&both), Backing::Registered(""))?;
+                self.backed(Some(&both), scope)?;
+                if self.call.kind == RequestKind::Token {
+                    self.backed(Some(&both), &both)?;
+                }
             }
         }
         // What is dropped may bring in what stands in for it.
@@ -245,27 +264,39 @@ impl Asking<'_, '_> {
         if gives_where_nothing_is_left {
             for other in dropped.iter().take(FEW) {
                 for scope in scopes {
-                    self.one(Some(other), Some(scope))?;
-                    self.one(Some(other), Some(&format!("{other} {scope}")))?;
+                    self.one(Some(other), Backing::Registered(scope))?;
+                    self.one(Some(other), Backing::Registered(&format!("{other} {scope}")))?;
                 }
             }
         }
         Ok(())
     }
 
+    /// Asks with these scopes registered, and granted where that is asked.
+    fn backed(&mut self, scope: Option<&str>, scopes: &str) -> Result<(), Widening> {
+        self.one(scope, Backing::Registered(scopes))?;
+        if self.with_grants { self.one(scope, Backing::Granted(scopes)) } else { Ok(()) }
+    }
+
     /// Asks one question; an error ends the asking.
-    fn one(&mut self, scope: Option<&str>, registered: Option<&str>) -> Result<(), Widening> {
+    fn one(&mut self, scope: Option<&str>, backing: Backing<'_>) -> Result<(), Widening> {
         let left = self.judge.left.checked_sub(self.weight).ok_or(Widening::Unknown)?;
         self.judge.left = left;
+        let (registered, granted) = match backing {
+            Backing::Unknown => (None, None),
+            Backing::Registered(scopes) => (Some(scopes), None),
+            Backing::Granted(scopes) => (None, Some(scopes)),
+        };
         self.call.scope = scope.map(str::to_owned);
         self.call.registered_scope = registered.map(str::to_owned);
+        self.call.granted_scope = granted.map(str::to_owned);
         let old = self.call.answer(self.judge.before);
         let new = self.call.answer(self.judge.after);
         if is_wider(&old, &new) {
             return Err(Widening::Wider(example(&self.call, &old, &new)));
         }
         let Some(scope) = scope.filter(|scope| !scope.contains(' ')) else { return Ok(()) };
-        self.shifts.record(scope, &old, &new);
+        self.shifts.record(self.call.kind, scope, &old, &new);
         let note = |list: &mut Vec<String>| {
             if !list.iter().any(|known| known == scope) {
                 list.push(scope.to_owned());
@@ -281,6 +312,17 @@ impl Asking<'_, '_> {
     }
 }
 
+/// What a client has before it asks.
+#[derive(Clone, Copy)]
+enum Backing<'b> {
+    /// That is not known.
+    Unknown,
+    /// It registered these scopes.
+    Registered(&'b str),
+    /// It has a grant of these scopes.
+    Granted(&'b str),
+}
+
 /// Of scopes that have the same effect on a request a few are enough.
 const FEW: usize = 8;
 
@@ -288,7 +330,13 @@ const FEW: usize = 8;
 fn rejects(answer: &Answer<'_>) -> bool {
     matches!(
         answer.reason,
-        Some(Reason::Forbidden | Reason::Unsupported | Reason::Unregistered | Reason::Malformed)
+        Some(
+            Reason::Forbidden
+                | Reason::Unsupported
+                | Reason::Unregistered
+                | Reason::ExceedsGrant
+                | Reason::Malformed
+        )
     )
 }
 
@@ -309,14 +357,15 @@ pub(crate) fn is_wider(old: &Answer<'_>, new: &Answer<'_>) -> bool {
 
 /// A question and its answers in words.
 fn example(call: &Call, old: &Answer<'_>, new: &Answer<'_>) -> String {
-    let Call { kind, audiences, scope, registered_scope, client } = call;
+    let Call { kind, audiences, scope, registered_scope, grant: _, granted_scope, client } = call;
     let mut text = kind.as_str().to_owned();
     text.push_str(&scope.as_ref().map_or_else(|| " without scope".to_owned(), |scope| format!(" `{scope}`")));
-    text.push_str(&match (kind, registered_scope) {
-        (RequestKind::Registration, None) => String::new(),
-        (RequestKind::Registration, Some(scope)) => format!(" as an update of `{scope}`"),
-        (RequestKind::Authorize, None) => ", registration unknown".to_owned(),
-        (RequestKind::Authorize, Some(scope)) => format!(", registered `{scope}`"),
+    text.push_str(&match (kind, registered_scope, granted_scope) {
+        (_, _, Some(scope)) => format!(", granted `{scope}`"),
+        (RequestKind::Registration, None, None) => String::new(),
+        (RequestKind::Registration, Some(scope), None) => format!(" as an update of `{scope}`"),
+        (RequestKind::Authorize | RequestKind::Token, None, None) => ", registration unknown".to_owned(),
+        (RequestKind::Authorize | RequestKind::Token, Some(scope), None) => format!(", registered `{scope}`"),
     });
     if client.source() != v1::ClientSource::Unspecified {
         let name = client.source().as_str_name().trim_start_matches("CLIENT_SOURCE_").to_lowercase();

@@ -76,10 +76,11 @@ pub struct Fact {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NotHeld {
-    /// `NOT_REGISTERED`, `BASELINE_NOT_FOR_EXISTING_CLIENTS` (a baseline or rule has it, and does not cover this client), or
-    /// `REGISTRATION_UNKNOWN`.
+    /// `NOT_REGISTERED`, `BASELINE_NOT_FOR_EXISTING_CLIENTS` (a baseline or rule has it, and does not cover this client),
+    /// `REGISTRATION_UNKNOWN`, `REGISTRATION_UNKNOWN_FOR_TOKEN` (the same at the token endpoint, where defaults do not count), or
+    /// `NOT_IN_GRANT`.
     pub because: &'static str,
-    /// The setting that says so; none where the client has not registered it.
+    /// The setting that says so; none where the client has not registered it, or the grant does not have it.
     #[serde(flatten)]
     pub setting: Option<ListEntry>,
 }
@@ -87,12 +88,12 @@ pub struct NotHeld {
 /// What covers a scope.
 #[derive(Debug, Serialize)]
 pub struct Holding {
-    /// `REGISTERED`, `DEFAULT`, `BASELINE`, `STEP_UP`, or `ANY_SUPPORTED` for an unknown registration
-    /// that is taken as everything.
+    /// `REGISTERED`, `DEFAULT`, `BASELINE`, `STEP_UP`, `ANY_SUPPORTED` for an unknown registration
+    /// that is taken as everything, or `GRANTED` for the grant of a token.
     pub origin: &'static str,
     /// Name of the client rule; empty if none gives it.
     pub rule: String,
-    /// The entry; at `REGISTERED` the registered scope, in no list of the policy.
+    /// The entry; at `REGISTERED` and `GRANTED` the registered or granted scope, in no list of the policy.
     #[serde(flatten)]
     pub entry: ListEntry,
 }
@@ -140,6 +141,15 @@ pub enum Asked {
         scope_omitted: bool,
         /// It says what the client registered.
         registration_known: bool,
+    },
+    /// A request for a token.
+    Token {
+        /// It names no scope.
+        scope_omitted: bool,
+        /// It says what the client registered.
+        registration_known: bool,
+        /// It says what the grant has, which alone counts then.
+        has_grant: bool,
     },
 }
 
@@ -234,12 +244,22 @@ fn not_held(
     client: &Client<'_>,
     asked: Asked,
 ) -> Option<NotHeld> {
-    const NOT_HELD: [ScopeOutcome; 2] =
-        [ScopeOutcome::Refused(Reason::Unregistered), ScopeOutcome::Withheld(Withheld::NotHeld)];
-    let Asked::Authorize { registration_known, .. } = asked else { return None };
+    const NOT_HELD: [ScopeOutcome; 3] = [
+        ScopeOutcome::Refused(Reason::Unregistered),
+        ScopeOutcome::Refused(Reason::ExceedsGrant),
+        ScopeOutcome::Withheld(Withheld::NotHeld),
+    ];
     if !NOT_HELD.contains(&step.outcome) {
         return None;
     }
+    let (registration_known, unknown) = match asked {
+        Asked::Registration => return None,
+        Asked::Authorize { registration_known, .. } => (registration_known, "REGISTRATION_UNKNOWN"),
+        Asked::Token { has_grant: true, .. } => {
+            return Some(NotHeld { because: "NOT_IN_GRANT", setting: None });
+        }
+        Asked::Token { registration_known, .. } => (registration_known, "REGISTRATION_UNKNOWN_FOR_TOKEN"),
+    };
     let policy = step.audience;
     let has = |list| policy.scope_matching.find(list, step.scope).is_some();
     let mut rules = policy.client_rules.iter().filter(|rule| holds(&rule.when, client));
@@ -247,7 +267,7 @@ fn not_held(
     Some(if !registration_known {
         let value = policy.unknown_registration.of(client.source).as_str();
         let setting = declared.choice("authorization.unknownRegistration", value);
-        NotHeld { because: "REGISTRATION_UNKNOWN", setting: Some(setting) }
+        NotHeld { because: unknown, setting: Some(setting) }
     } else if is_given && !policy.baseline_for_existing_clients {
         let setting = declared.choice("authorization.baselineForExistingClients", "false");
         NotHeld { because: "BASELINE_NOT_FOR_EXISTING_CLIENTS", setting: Some(setting) }
@@ -262,6 +282,9 @@ fn holding(declared: &Declaration<'_>, step: &ScopeStep<'_>, held: Coverage<'_>)
     let (origin, entry) = match held {
         Coverage::Registered(token) => {
             ("REGISTERED", ListEntry { list: "registered_scope", entry: token.to_owned(), place: None })
+        }
+        Coverage::Granted(token) => {
+            ("GRANTED", ListEntry { list: "granted_scope", entry: token.to_owned(), place: None })
         }
         Coverage::AnySupported => {
             let key = "authorization.unknownRegistration";
@@ -373,6 +396,19 @@ fn settings(
             } else {
                 ("authorization.unknownRegistration", &*unknown)
             });
+            list
+        }
+        Asked::Token { scope_omitted, registration_known, has_grant } => {
+            let mut list = vec![matching];
+            if !scope_omitted {
+                list.push(("token.unsupportedScopes", policy.token_unsupported_scopes.as_str()));
+                list.push(("token.exceedingScopes", policy.token_exceeding_scopes.as_str()));
+            }
+            match (has_grant, registration_known) {
+                (true, _) => {}
+                (false, true) => list.push(("authorization.baselineForExistingClients", baseline)),
+                (false, false) => list.push(("authorization.unknownRegistration", &*unknown)),
+            }
             list
         }
     };

@@ -268,6 +268,10 @@ pub struct AudienceSettings {
     pub nothing_left: NothingLeft,
     /// Granted at authorize to every client that holds them, asked or not.
     pub always_grant_scopes: ScopeList,
+    /// `token.unsupportedScopes`.
+    pub token_unsupported_scopes: Treatment,
+    /// `token.exceedingScopes`.
+    pub token_exceeding_scopes: Treatment,
     /// More baseline for the clients that match, in policy order.
     pub client_rules: Box<[ClientRule]>,
 }

@@ -130,8 +130,12 @@ impl Out {
             asked_audiences,
             correlation_id,
             log_opened,
+            granted_scope,
+            grant,
         } = event;
-        if asked_audiences != audiences || !correlation_id.is_empty() || log_opened.is_some() {
+        let is_newer =
+            !correlation_id.is_empty() || log_opened.is_some() || granted_scope.is_some() || *grant != 0;
+        if asked_audiences != audiences || is_newer {
             return None;
         }
         self.uuid(event_id)?;

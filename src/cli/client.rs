@@ -1,4 +1,4 @@
-//! `expand`, `authorize` and `describe`: ask a running server, as an authorization server would.
+//! `expand`, `authorize`, `token` and `describe`: ask a running server, as an authorization server would.
 //!
 //! What comes back is printed as it is; nothing is decided here. A server is not trusted either: its text
 //! is made harmless before it reaches a terminal.
@@ -12,7 +12,7 @@ use tonic::{Code, Response, Status};
 
 use super::Exit;
 use super::output::{Format, bad, bold, dim, good, notable, print};
-use super::question::{AuthorizeArgs, ExpandArgs};
+use super::question::{AuthorizeArgs, ExpandArgs, TokenArgs};
 use super::remote::{MAX_ANSWER_BYTES, Remote, ServerArgs, ServerTarget, TimeoutArgs, connect, said, wait};
 use crate::escape::{clean, shown};
 use crate::policy::finding::nearest_few;
@@ -40,6 +40,17 @@ pub(super) struct AuthorizeVerb {
     server: ServerArgs,
     #[command(flatten)]
     question: AuthorizeArgs,
+}
+
+/// Ask a server which scopes a token may have
+///
+/// Exits with 0 if the request is allowed, 3 if it is denied, 2 if there is no answer.
+#[derive(Args, Debug)]
+pub(super) struct TokenVerb {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    question: TokenArgs,
 }
 
 /// Ask a server what its audiences know, for discovery documents
@@ -89,6 +100,36 @@ pub(super) fn authorize(args: AuthorizeVerb) -> anyhow::Result<Exit> {
     } = &answer;
     let shown =
         PrintedAnswer { scope, added, refused, oauth_error, policy, decision_id, grants: audience_grants };
+    answered(&server, answer.decision(), answer.reason(), &answer, &shown)
+}
+
+/// Runs `token`.
+///
+/// # Errors
+/// If there is no answer.
+pub(super) fn token(args: TokenVerb) -> anyhow::Result<Exit> {
+    let TokenVerb { server, question } = args;
+    let answer = call(&server.server, server.timeout, async |mut client| {
+        client.check_token_scopes(question.to_wire()).await.map(Response::into_inner)
+    })?;
+    let v1::CheckTokenScopesResponse {
+        scope,
+        refused,
+        oauth_error,
+        policy,
+        decision_id,
+        audience_grants,
+        ..
+    } = &answer;
+    let shown = PrintedAnswer {
+        scope,
+        added: &[],
+        refused,
+        oauth_error,
+        policy,
+        decision_id,
+        grants: audience_grants,
+    };
     answered(&server, answer.decision(), answer.reason(), &answer, &shown)
 }
 
@@ -192,7 +233,7 @@ fn call<T>(
     })
 }
 
-/// What both kinds of answer have, to be printed.
+/// What all kinds of answer have, to be printed.
 struct PrintedAnswer<'a> {
     scope: &'a str,
     added: &'a [v1::AddedScope],

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::output::{Format, bad, bold, dim, good, notable, print, print_error};
-use super::question::{AuthorizeArgs, ExpandArgs};
+use super::question::{AuthorizeArgs, ExpandArgs, TokenArgs};
 use super::{Exit, report};
 use crate::escape::{self, shown};
 use crate::explanation::Explanation;
@@ -52,6 +52,13 @@ enum ExplainCommand {
         #[command(flatten)]
         question: AuthorizeArgs,
     },
+    /// Which scopes may a token have that is asked for like this?
+    Token {
+        #[command(flatten)]
+        policy: PolicyArgs,
+        #[command(flatten)]
+        question: TokenArgs,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -70,16 +77,17 @@ struct PolicyArgs {
 /// Runs the verb.
 ///
 /// # Errors
-/// If the folder cannot be read, or the question is over a limit.
+/// If the folder cannot be read, or the question is over a limit or lacks the grant.
 pub(super) fn run(args: ExplainArgs) -> anyhow::Result<Exit> {
     match args.question {
         ExplainCommand::Expand { policy, question } => explain(&policy, &question.to_wire()),
         ExplainCommand::Authorize { policy, question } => explain(&policy, &question.to_wire()),
+        ExplainCommand::Token { policy, question } => explain(&policy, &question.to_wire()),
     }
 }
 
 fn explain<Q: ExplainedRequest>(args: &PolicyArgs, question: &Q) -> anyhow::Result<Exit> {
-    question.check_limits()?;
+    question.check_question()?;
     let (active, places) = load(args)?;
     let Explained { is_allowed, explanation, text, response } = question.explain(&active, &places, true);
     let command = question.command()?;

@@ -24,6 +24,24 @@ pub(super) struct AuthorizeArgs {
     registered_scope: Option<String>,
 }
 
+/// What a request for a token asks.
+#[derive(Args, Debug)]
+pub(super) struct TokenArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// What the client presents for the token
+    #[arg(long, value_enum)]
+    grant: QuestionGrant,
+    /// What the grant stands for: the scopes of the grant that is refreshed, of the subject token or of the assertion; "" means
+    /// none. Required with refresh and token-exchange
+    #[arg(long, value_name = "SCOPES", allow_hyphen_values = true)]
+    granted_scope: Option<String>,
+    /// What the client registered, which counts without --granted-scope; leaving it out means unknown, "" means registered with no
+    /// scope
+    #[arg(long, value_name = "SCOPES", allow_hyphen_values = true)]
+    registered_scope: Option<String>,
+}
+
 /// What every question has.
 #[derive(Args, Debug)]
 struct CommonArgs {
@@ -104,6 +122,29 @@ enum QuestionSource {
     Static,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum QuestionGrant {
+    /// A refresh token (RFC 6749 section 6)
+    Refresh,
+    /// The client's own credentials (RFC 6749 section 4.4)
+    ClientCredentials,
+    /// A JWT as authorization grant (RFC 7523), such as an identity assertion
+    JwtBearer,
+    /// Another token (RFC 8693)
+    TokenExchange,
+}
+
+impl QuestionGrant {
+    const fn to_wire(self) -> v1::TokenGrant {
+        match self {
+            Self::Refresh => v1::TokenGrant::Refresh,
+            Self::ClientCredentials => v1::TokenGrant::ClientCredentials,
+            Self::JwtBearer => v1::TokenGrant::JwtBearer,
+            Self::TokenExchange => v1::TokenGrant::TokenExchange,
+        }
+    }
+}
+
 impl QuestionSource {
     const fn to_wire(self) -> v1::ClientSource {
         match self {
@@ -135,6 +176,26 @@ impl AuthorizeArgs {
             scope: scope.clone(),
             registered_scope: registered_scope.clone(),
             client: client.to_wire(),
+            correlation_id: correlation_id.clone(),
+        }
+    }
+}
+
+impl TokenArgs {
+    pub(super) fn to_wire(&self) -> v1::CheckTokenScopesRequest {
+        let Self {
+            common: CommonArgs { audiences, scope, correlation_id, client },
+            grant,
+            granted_scope,
+            registered_scope,
+        } = self;
+        v1::CheckTokenScopesRequest {
+            audiences: audiences.clone(),
+            scope: scope.clone(),
+            granted_scope: granted_scope.clone(),
+            registered_scope: registered_scope.clone(),
+            client: client.to_wire(),
+            grant: grant.to_wire().into(),
             correlation_id: correlation_id.clone(),
         }
     }
@@ -178,6 +239,7 @@ mod tests {
     enum TestQuestion {
         Expand(ExpandArgs),
         Authorize(AuthorizeArgs),
+        Token(TokenArgs),
     }
 
     /// The question in JSON, as `explain` prints it for other tools.
@@ -187,6 +249,7 @@ mod tests {
         let json = match question {
             TestQuestion::Expand(args) => json::to_string_of_set(&args.to_wire()),
             TestQuestion::Authorize(args) => json::to_string_of_set(&args.to_wire()),
+            TestQuestion::Token(args) => json::to_string_of_set(&args.to_wire()),
         };
         assert_eq!(json.unwrap(), expected, "{flags:?}");
     }
@@ -232,6 +295,18 @@ mod tests {
              \"redirectUris\":[\"http://localhost/\",\"http://127.0.0.1/\"],\"grantTypes\":[\"refresh_token\"],\
              \"applicationType\":\"native\"}}",
         );
+        check(
+            &["token", "--grant=refresh", "--scope=a", "--granted-scope", "a b", "--correlation-id=7"],
+            r#"{"scope":"a","grantedScope":"a b","grant":"TOKEN_GRANT_REFRESH","correlationId":"7"}"#,
+        );
+        for (word, grant) in [
+            ("client-credentials", "CLIENT_CREDENTIALS"),
+            ("jwt-bearer", "JWT_BEARER"),
+            ("token-exchange", "TOKEN_EXCHANGE"),
+        ] {
+            let json = format!(r#"{{"registeredScope":"","grant":"TOKEN_GRANT_{grant}"}}"#);
+            check(&["token", "--grant", word, "--registered-scope="], &json);
+        }
         check(&["expand", "--source=dcr"], r#"{"client":{"source":"CLIENT_SOURCE_DCR"}}"#);
         check(&["expand", "--source=static"], r#"{"client":{"source":"CLIENT_SOURCE_STATIC"}}"#);
     }

@@ -121,6 +121,8 @@ fn one(difference: &v1::ShadowDifference) -> String {
         serving,
         shadow,
         truncated,
+        granted_scope,
+        grant: _,
     } = difference;
     let mut text = format!("{}", bold(words(difference.kind())));
     let time = decision_time.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -135,7 +137,16 @@ fn one(difference: &v1::ShadowDifference) -> String {
         row("audiences", clean(&audiences.join(" ")).into_owned());
     }
     row("asked", scope(requested_scope.as_deref()));
-    row("registered", scope(registered_scope.as_deref()));
+    if difference.grant() == v1::TokenGrant::Unspecified {
+        row("registered", scope(registered_scope.as_deref()));
+    } else {
+        let grant = difference.grant().as_str_name();
+        row("grant", grant.strip_prefix("TOKEN_GRANT_").unwrap_or(grant).to_owned());
+        row("granted", scope(granted_scope.as_deref()));
+        if granted_scope.is_none() {
+            row("registered", scope(registered_scope.as_deref()));
+        }
+    }
     row("serving", answer(serving.as_ref()));
     row("shadow", answer(shadow.as_ref()));
     if *truncated {

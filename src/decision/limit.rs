@@ -1,4 +1,4 @@
-//! How large a question may be: what is refused as an error, and what is answered with a denial.
+//! How large a question may be, and what it has to say: what is refused as an error, and what is answered with a denial.
 //!
 //! What the caller controls (audiences, its own ids) is over a limit: an error. What clients choose (their scopes, their
 //! metadata) is answered, since the caller can pass nothing else on. What this service gave out itself, a registered scope,
@@ -6,7 +6,7 @@
 
 use hashbrown::HashSet;
 
-use super::{Answer, Client, Reason, RequestKind, refusal};
+use super::{Answer, Client, Reason, RequestKind, TokenGrant, refusal};
 use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::scope;
 use crate::short_list::TextsRef;
@@ -23,9 +23,9 @@ pub const MAX_AUDIENCES: usize = 16;
 /// Longest `correlation_id` in bytes.
 pub const MAX_CORRELATION_ID_BYTES: usize = 128;
 
-/// A question over a limit: it cannot be answered, and it is not a denial.
+/// What makes a question one that cannot be answered: it is over a limit, or lacks what its answer depends on. Not a denial.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum LimitError {
+pub enum QuestionError {
     /// Too many audiences.
     #[error("`audiences` names {count} audiences, at most {MAX_AUDIENCES}")]
     Audiences {
@@ -54,30 +54,39 @@ pub enum LimitError {
         /// Its 0-based offset in bytes.
         offset: usize,
     },
+    /// It is not said what a client presents for a token.
+    #[error("`grant` is required: what the client presents for the token")]
+    GrantMissing,
+    /// It is not said what the grant of a token stands for.
+    #[error("`granted_scope` is required where `grant` is {}", grant.as_str())]
+    GrantedScopeMissing {
+        /// What the client presents.
+        grant: TokenGrant,
+    },
 }
 
 /// Checks the parts of a question that the caller controls, before it is decided.
 ///
 /// # Errors
-/// The first [`LimitError`], in the order audiences, `correlation_id`.
-pub fn check_limits(audiences: TextsRef<'_>, correlation_id: &str) -> Result<(), LimitError> {
+/// The first [`QuestionError`], in the order audiences, `correlation_id`.
+pub fn check_limits(audiences: TextsRef<'_>, correlation_id: &str) -> Result<(), QuestionError> {
     if audiences.len() > MAX_AUDIENCES {
         let count = audiences.iter().filter(|audience| !audience.is_empty()).count();
         if count > MAX_AUDIENCES {
-            return Err(LimitError::Audiences { count });
+            return Err(QuestionError::Audiences { count });
         }
     }
     if let Some((index, audience)) =
         audiences.iter().enumerate().find(|(_, audience)| audience.len() > MAX_AUDIENCE_BYTES)
     {
-        return Err(LimitError::AudienceLength { index, length: audience.len() });
+        return Err(QuestionError::AudienceLength { index, length: audience.len() });
     }
     if correlation_id.len() > MAX_CORRELATION_ID_BYTES {
-        return Err(LimitError::CorrelationIdLength { length: correlation_id.len() });
+        return Err(QuestionError::CorrelationIdLength { length: correlation_id.len() });
     }
     let unprintable = correlation_id.bytes().enumerate().find(|(_, byte)| !matches!(byte, 0x20..=0x7E));
     match unprintable {
-        Some((offset, byte)) => Err(LimitError::CorrelationIdByte { byte, offset }),
+        Some((offset, byte)) => Err(QuestionError::CorrelationIdByte { byte, offset }),
         None => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Answer, AudienceList, EffectiveScope, Grants, MAX_DESCRIPTION_BYTES, OAuthError, Reason, Refused,
-    RequestKind, ScopeOutcome, ScopeStep,
+    RequestKind, ScopeOutcome, ScopeStep, Standing,
 };
 use crate::escape::printable;
 use crate::scope::{TokenError, TokenList};
@@ -95,9 +95,15 @@ fn join(offenders: &[(&'static str, &str)]) -> String {
 }
 
 fn refused_label(refused: &Refused<'_>) -> &'static str {
-    match (refused.reason, refused.is_registered) {
-        (Reason::Forbidden | Reason::Unsupported, Some(true)) => "scope registered but not granted now",
-        (Reason::Unregistered, None) => "scope not known to be registered for this client",
+    match (refused.reason, refused.standing) {
+        (Reason::Forbidden | Reason::Unsupported, Standing::Registered) => {
+            "scope registered but not granted now"
+        }
+        (Reason::Forbidden | Reason::Unsupported, Standing::Granted) => "scope granted before but not now",
+        (Reason::Unregistered, Standing::Unknown) => "scope not known to be registered for this client",
+        (Reason::ExceedsGrant, Standing::Unknown | Standing::NotRegistered | Standing::Registered) => {
+            "scope not held by this client"
+        }
         (reason, _) => label(reason),
     }
 }
@@ -108,6 +114,7 @@ const fn label(reason: Reason) -> &'static str {
         Reason::Forbidden => "scope forbidden",
         Reason::Unsupported => "scope not supported",
         Reason::Unregistered => "scope not registered for this client",
+        Reason::ExceedsGrant => "scope exceeds the grant",
         Reason::ScopeRequired => "scope required",
         Reason::NothingGranted => "no scope left",
         Reason::AudienceUnknown => "audience unknown",
@@ -121,49 +128,64 @@ const fn label(reason: Reason) -> &'static str {
 /// The refusal of a token that is not a valid one.
 pub(super) fn malformed<'a>(scope: &'a str, error: TokenError) -> Refused<'a> {
     let message = format!("{}: {error}", printable(scope, 120));
-    Refused { scope, reason: Reason::Malformed, is_registered: None, message }
+    Refused { scope, reason: Reason::Malformed, standing: Standing::Unknown, message }
 }
 
-/// The refusal of a scope that no audience grants, from how it fared at each. `is_registered`: whether the
-/// client has it from its registration; `None` where that is unknown.
+/// The refusal of a scope that no audience grants, from how it fared at each.
 pub(super) fn refusal<'a>(
     scope: &'a str,
     steps: &[ScopeStep<'a>],
     forbid_together: bool,
-    is_registered: Option<bool>,
+    standing: Standing,
 ) -> Refused<'a> {
     let is_granted = steps.iter().any(|step| step.outcome == ScopeOutcome::Granted);
     // Where one audience would grant, another forbids it; apart, all that support it forbid it. Otherwise a scope that
     // all refuse has the reason closest to a grant.
     let reasons = if is_granted || (!forbid_together && steps.iter().any(|step| step.supported.is_some())) {
-        [Reason::Forbidden, Reason::Unregistered, Reason::Unsupported]
+        [Reason::Forbidden, Reason::Unregistered, Reason::ExceedsGrant, Reason::Unsupported]
     } else {
-        [Reason::Unregistered, Reason::Unsupported, Reason::Forbidden]
+        [Reason::Unregistered, Reason::ExceedsGrant, Reason::Unsupported, Reason::Forbidden]
+    };
+    let is_refused = |step: &&ScopeStep<'_>, reason| match reason {
+        Reason::Forbidden if is_granted => step.forbidden.is_some(),
+        _ => step.outcome == ScopeOutcome::Refused(reason),
     };
     let reason = reasons
         .into_iter()
-        .find(|reason| steps.iter().any(|step| step.outcome == ScopeOutcome::Refused(*reason)))
+        .find(|reason| steps.iter().any(|step| is_refused(&step, *reason)))
         .unwrap_or(Reason::Unsupported);
-    let mut at = steps.iter().filter(|step| step.outcome == ScopeOutcome::Refused(reason));
+    let mut at = steps.iter().filter(|step| is_refused(step, reason));
     let first = at.next().map(|step| printable(&step.audience.audience, 200)).unwrap_or_default();
     let rest = match at.count() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let shown = printable(scope, 120);
-    let since = if is_registered == Some(true) { " now, though this client registered it" } else { "" };
+    let since = match standing {
+        Standing::Registered => " now, though this client registered it",
+        Standing::Granted => " now, though the grant has it",
+        _ => "",
+    };
     let message = match reason {
         Reason::Forbidden => format!("{shown} is forbidden at {first}{rest}{since}"),
         Reason::Unregistered => {
-            let why = match is_registered {
-                Some(_) => "this client has not registered it",
-                None => "what this client registered is unknown",
+            let why = match standing {
+                Standing::Unknown => "what this client registered is unknown",
+                _ => "this client has not registered it",
             };
             format!("{shown} is supported at {first}{rest}, but {why}")
         }
+        Reason::ExceedsGrant => {
+            let why = match standing {
+                Standing::Granted | Standing::NotGranted => "the grant does not cover it",
+                Standing::Unknown => "there is no grant, and what this client registered is unknown",
+                _ => "there is no grant, and this client does not hold it",
+            };
+            format!("{shown} is not granted at {first}{rest}: {why}")
+        }
         _ => format!("{shown} is not supported at {first}{rest}{since}"),
     };
-    Refused { scope, reason, is_registered, message }
+    Refused { scope, reason, standing, message }
 }
 
 /// Joins how one scope fared at each audience: granted if one grants it and none that may says no.

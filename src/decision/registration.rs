@@ -10,7 +10,7 @@ use super::target::{self, Targets};
 use super::trail::Trail;
 use super::{
     Answer, Client, Coverage, EffectiveScope, Granted, Grants, Reason, Refused, RequestKind, ScopeOutcome,
-    ScopeStep, Withheld, client, is_forbidden, limit,
+    ScopeStep, Standing, Withheld, client, is_forbidden, limit,
 };
 use crate::policy::{AudiencePolicy, NothingLeft, PolicySet, Treatment};
 use crate::short_list::TextsRef;
@@ -136,8 +136,8 @@ impl<'a, const TRAIL: bool> Registration<'a, TRAIL> {
             if is_granted(steps, *forbid_together) {
                 granted.keep_new(token);
             } else {
-                let is_held = previous.map(|previous| previous.contains(token));
-                refused.push(refusal(token, steps, *forbid_together, is_held));
+                let standing = Standing::of_registered(previous.map(|previous| previous.contains(token)));
+                refused.push(refusal(token, steps, *forbid_together, standing));
             }
             trail.record(steps);
         }

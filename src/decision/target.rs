@@ -57,10 +57,12 @@ fn unnamed(policy: &PolicySet, kind: RequestKind) -> Option<AudienceList<'_>> {
         RequestKind::Registration => {
             policy.registration_audiences().iter().map(|audience| &**audience).collect()
         }
-        RequestKind::Authorize if policy.unnamed_means_all() => {
+        RequestKind::Authorize | RequestKind::Token if policy.unnamed_means_all() => {
             policy.audiences().iter().map(|audience| &**audience).collect()
         }
-        RequestKind::Authorize => policy.unnamed_audience().into_iter().map(|audience| &**audience).collect(),
+        RequestKind::Authorize | RequestKind::Token => {
+            policy.unnamed_audience().into_iter().map(|audience| &**audience).collect()
+        }
     };
     (!found.is_empty()).then_some(found)
 }

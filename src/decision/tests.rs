@@ -15,6 +15,7 @@ pub(crate) mod draw;
 mod naive;
 mod properties;
 mod registration;
+mod token;
 
 fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()

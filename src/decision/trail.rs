@@ -41,6 +41,8 @@ impl ScopeStep<'_> {
 pub enum Coverage<'a> {
     /// This registered scope.
     Registered(&'a str),
+    /// This scope of the grant that a token is for.
+    Granted(&'a str),
     /// Any supported scope, because the registration is unknown.
     AnySupported,
     /// This entry of `defaultClientScopes`.
@@ -56,7 +58,7 @@ pub enum Coverage<'a> {
 impl Coverage<'_> {
     pub(super) const fn origin(self) -> Option<Origin> {
         match self {
-            Self::AnySupported => None,
+            Self::AnySupported | Self::Granted(_) => None,
             Self::Registered(_) => Some(Origin::Registered),
             Self::Default(_) => Some(Origin::Default),
             Self::Baseline(_) | Self::Rule(..) => Some(Origin::Baseline),

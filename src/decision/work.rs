@@ -1,7 +1,7 @@
 //! How much work a question is, estimated before it is decided: a caller with other things to do can then decide a large one
 //! elsewhere. Short questions are estimated by their length alone.
 
-use super::{Client, MAX_SCOPES, authorize, registration};
+use super::{Client, MAX_SCOPES, authorize, registration, token};
 use crate::policy::PolicySet;
 use crate::policy::cost::{AudienceCost, COMPARED_PER_LOOKUP};
 use crate::scope;
@@ -28,12 +28,26 @@ pub fn of_registration(
 pub fn of_authorize(policy: &PolicySet, question: &authorize::AuthorizeQuestion<'_>, enough: usize) -> usize {
     let authorize::AuthorizeQuestion { audiences, scope, registered_scope, client } = question;
     let (scope, held) = (scope.unwrap_or_default(), registered_scope.unwrap_or_default());
-    let count = match named(*audiences) {
+    let count = deciding(policy, *audiences);
+    Work { policy, count, together: count, scope, held, client }.lookups(enough)
+}
+
+/// How many look-ups deciding a request for a token takes at most; closer to what it takes where that is more than `enough`.
+#[must_use]
+pub fn of_token(policy: &PolicySet, question: &token::TokenQuestion<'_>, enough: usize) -> usize {
+    let token::TokenQuestion { audiences, scope, client, .. } = question;
+    let (scope, held) = (scope.unwrap_or_default(), question.backing().unwrap_or_default());
+    let count = deciding(policy, *audiences);
+    Work { policy, count, together: count, scope, held, client }.lookups(enough)
+}
+
+/// How many audiences decide a request that is not a registration.
+fn deciding(policy: &PolicySet, audiences: TextsRef<'_>) -> usize {
+    let count = match named(audiences) {
         0 if policy.unnamed_means_all() => policy.audiences().len(),
         named => named,
     };
-    let count = count.max(1);
-    Work { policy, count, together: count, scope, held, client }.lookups(enough)
+    count.max(1)
 }
 
 fn named(audiences: TextsRef<'_>) -> usize {

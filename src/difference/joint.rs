@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::rejects;
-use crate::decision::{Answer, Reason};
+use crate::decision::{Answer, Reason, RequestKind};
 use crate::policy::{AudiencePolicy, NothingLeft, OmittedScope, PolicySet, Treatment};
 use crate::scope::matching::ScopeMatching;
 
@@ -15,6 +15,7 @@ use crate::scope::matching::ScopeMatching;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Fate {
     Granted,
+    /// Not held, or beyond the grant of a token.
     Unregistered,
     /// Not supported, or forbidden: one setting is for both.
     Unsupported,
@@ -23,20 +24,26 @@ enum Fate {
 /// How single scopes fared under both policies, over all questions.
 #[derive(Debug, Default)]
 pub(super) struct Shifts {
+    /// Of registrations and authorize requests.
     seen: BTreeSet<(Fate, Fate)>,
+    /// Of requests for a token, which have settings of their own.
+    seen_of_tokens: BTreeSet<(Fate, Fate)>,
 }
 
 impl Shifts {
     /// Notes how a scope fared that was asked for alone.
-    pub(super) fn record(&mut self, scope: &str, old: &Answer<'_>, new: &Answer<'_>) {
+    pub(super) fn record(&mut self, kind: RequestKind, scope: &str, old: &Answer<'_>, new: &Answer<'_>) {
         let fate = |answer: &Answer<'_>| match answer.refused.first().map(|refused| refused.reason) {
             None => answer.scope.contains(&scope).then_some(Fate::Granted),
-            Some(Reason::Unregistered) => Some(Fate::Unregistered),
+            Some(Reason::Unregistered | Reason::ExceedsGrant) => Some(Fate::Unregistered),
             Some(Reason::Unsupported | Reason::Forbidden) => Some(Fate::Unsupported),
             Some(_) => None,
         };
         if let (Some(old), Some(new)) = (fate(old), fate(new)) {
-            self.seen.insert((old, new));
+            match kind {
+                RequestKind::Token => self.seen_of_tokens.insert((old, new)),
+                RequestKind::Registration | RequestKind::Authorize => self.seen.insert((old, new)),
+            };
         }
         debug_assert!(!rejects(new) || new.scope.is_empty(), "a denial grants nothing");
     }
@@ -66,6 +73,8 @@ pub(super) fn widens(
     if relaxes(|one| one.registration_unsupported_scopes == Treatment::Reject)
         || relaxes(|one| one.unsupported_scopes == Treatment::Reject)
         || relaxes(|one| one.unregistered_scopes == Treatment::Reject)
+        || relaxes(|one| one.token_unsupported_scopes == Treatment::Reject)
+        || relaxes(|one| one.token_exceeding_scopes == Treatment::Reject)
         || relaxes(|one| one.registration_nothing_left == NothingLeft::Reject)
         || relaxes(|one| one.nothing_left == NothingLeft::Reject)
         || relaxes(|one| one.omitted_scope == OmittedScope::Reject)
@@ -81,15 +90,23 @@ pub(super) fn widens(
                 && [new_rule(new), new_rule(other)] == [Treatment::Drop; 2]
         }
     };
-    let unsupported: fn(&AudiencePolicy) -> Treatment = |one| one.unsupported_scopes;
-    let unregistered: fn(&AudiencePolicy) -> Treatment = |one| one.unregistered_scopes;
-    let to_unregistered =
-        shifts.has(Fate::Granted, Fate::Unregistered) || shifts.has(Fate::Unsupported, Fate::Unregistered);
-    let to_unsupported = shifts.has(Fate::Unregistered, Fate::Unsupported);
-    if others.clone().any(|other| {
-        to_unregistered && drops_instead(unsupported, unregistered)(other)
-            || to_unsupported && drops_instead(unregistered, unsupported)(other)
-    }) {
+    let authorize: [fn(&AudiencePolicy) -> Treatment; 2] =
+        [|one| one.unsupported_scopes, |one| one.unregistered_scopes];
+    let token: [fn(&AudiencePolicy) -> Treatment; 2] =
+        [|one| one.token_unsupported_scopes, |one| one.token_exceeding_scopes];
+    let is_dropped = [(&shifts.seen, authorize), (&shifts.seen_of_tokens, token)].into_iter().any(
+        |(seen, [unsupported, unregistered])| {
+            let has = |old, new| seen.contains(&(old, new));
+            let to_unregistered =
+                has(Fate::Granted, Fate::Unregistered) || has(Fate::Unsupported, Fate::Unregistered);
+            let to_unsupported = has(Fate::Unregistered, Fate::Unsupported);
+            others.clone().any(|other| {
+                to_unregistered && drops_instead(unsupported, unregistered)(other)
+                    || to_unsupported && drops_instead(unregistered, unsupported)(other)
+            })
+        },
+    );
+    if is_dropped {
         return Some("a scope that denied them is dropped");
     }
     // What is no longer granted may leave nothing, and the defaults stand in.

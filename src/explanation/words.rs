@@ -134,7 +134,7 @@ impl Explanation {
                 "nothing is left of what was asked, so it is decided as if the scope had been omitted (nothingLeft)".to_owned(),
             );
         }
-        let mut scopes = self.scopes();
+        let mut scopes = self.scopes(asked);
         let audiences = answer.audiences.iter().map(|policy| {
             let audience = &*policy.audience;
             let rules = self.client_rules.iter().filter(|rule| rule.audience == audience);
@@ -166,7 +166,7 @@ impl Explanation {
     }
 
     /// The scopes of each audience.
-    fn scopes(&self) -> HashMap<&str, Vec<ScopeText>> {
+    fn scopes(&self, asked: Asked) -> HashMap<&str, Vec<ScopeText>> {
         // One scope may have several facts: asked for, given by the baseline, given by a rule.
         let mut places: HashMap<(&str, &str), usize> = HashMap::new();
         let mut found: HashMap<&str, Vec<Vec<&Fact>>> = HashMap::new();
@@ -179,7 +179,7 @@ impl Explanation {
             }
         }
         let text = |(audience, scopes): (_, Vec<Vec<&Fact>>)| {
-            (audience, scopes.iter().filter_map(|facts| scope_text(facts)).collect())
+            (audience, scopes.iter().filter_map(|facts| scope_text(facts, asked)).collect())
         };
         found.into_iter().map(text).collect()
     }
@@ -194,11 +194,13 @@ fn near_text(NearAudiences { audience, near }: &NearAudiences) -> String {
     format!("no audience `{}` in the policy; {hint}", shown(audience))
 }
 
-fn scope_text(facts: &[&Fact]) -> Option<ScopeText> {
+fn scope_text(facts: &[&Fact], question: Asked) -> Option<ScopeText> {
     let decisive = *facts.first()?;
     let asked = facts.iter().any(|fact| fact.asked);
+    // Nothing that a token gets is added: it stands for what was granted or is held.
+    let adds = !asked && !matches!(question, Asked::Token { .. });
     let (tone, text) = match (decisive.outcome, decisive.reason) {
-        ("GRANTED", _) if asked => (Tone::Good, "granted".to_owned()),
+        ("GRANTED", _) if !adds => (Tone::Good, "granted".to_owned()),
         ("GRANTED", _) => (Tone::Notable, "added".to_owned()),
         ("WITHHELD", reason) => (Tone::Notable, format!("not given, {reason}")),
         (_, reason) => (Tone::Bad, format!("refused, {reason}")),
@@ -210,7 +212,9 @@ fn scope_text(facts: &[&Fact]) -> Option<ScopeText> {
     });
     grounds.extend(decisive.forbidden.as_ref().map(|entry| of_entry("forbidden: ", entry)));
     let privileged = decisive.privileged.as_ref();
-    grounds.extend(privileged.map(|entry| of_entry("privileged, never given unasked: ", entry)));
+    let is_given = !asked && decisive.outcome == "GRANTED";
+    let why = if is_given { "privileged, and granted before: " } else { "privileged, never given unasked: " };
+    grounds.extend(privileged.map(|entry| of_entry(why, entry)));
     if decisive.always {
         grounds.push(said("in authorization.alwaysGrantScopes"));
     }
@@ -219,6 +223,7 @@ fn scope_text(facts: &[&Fact]) -> Option<ScopeText> {
     for holding in facts.iter().filter_map(|fact| fact.held.as_ref()) {
         let entry = &holding.entry;
         grounds.push(match (holding.origin, &*holding.rule) {
+            ("GRANTED", _) => said(&format!("in the grant: `{}`", entry.entry)),
             ("REGISTERED", _) => said(&format!("registered: `{}`", entry.entry)),
             ("ANY_SUPPORTED", _) => {
                 of_entry("registration unknown, which counts as any supported scope: ", entry)
@@ -233,14 +238,20 @@ fn scope_text(facts: &[&Fact]) -> Option<ScopeText> {
 fn not_held_text(not_held: &NotHeld) -> Ground {
     let NotHeld { because, setting } = not_held;
     let Some(setting) = setting else {
-        return said("not held: not registered, and nothing in the policy gives it");
+        return said(match *because {
+            "NOT_IN_GRANT" => "not in the grant",
+            _ => "not held: not registered, and nothing in the policy gives it",
+        });
     };
     let why = match *because {
-        "REGISTRATION_UNKNOWN" if setting.entry == "none" => {
+        "REGISTRATION_UNKNOWN" | "REGISTRATION_UNKNOWN_FOR_TOKEN" if setting.entry == "none" => {
             "what the client registered is unknown, which counts as nothing"
         }
         "REGISTRATION_UNKNOWN" => {
             "what the client registered is unknown, which counts as a registration without scope, and nothing in the policy gives it"
+        }
+        "REGISTRATION_UNKNOWN_FOR_TOKEN" => {
+            "what the client registered is unknown, which for a token counts as no more than the baseline"
         }
         _ => "not registered, and the baseline does not cover clients that registered before",
     };
@@ -254,7 +265,7 @@ fn said(text: &str) -> Ground {
 /// A ground that is an entry of a list.
 fn of_entry(before: &str, ListEntry { list, entry, place }: &ListEntry) -> Ground {
     let mut text = format!("{before}`{}` in {list}", clean(entry));
-    if place.is_none() && list.starts_with("authorization.") {
+    if place.is_none() && ["authorization.", "token."].iter().any(|section| list.starts_with(section)) {
         text.push_str(", the default");
     } else if place.is_none() && *list == "defaultClientScopes" {
         text.push_str(", which is not declared and filled in");
@@ -289,7 +300,7 @@ fn client_gets(answer: &Answer<'_>, asked: Asked) -> Vec<String> {
             vec![format!("error={}", error.error), format!("error_description={}", error.error_description)]
         }
         (None, Asked::Registration) => vec![format!("scope={scope} (RFC 7591 section 3.2.1)")],
-        (None, Asked::Authorize { .. }) => {
+        (None, Asked::Authorize { .. } | Asked::Token { .. }) => {
             let mut lines = vec![format!("scope={scope} (RFC 6749 section 3.3)")];
             lines.extend(
                 answer

@@ -212,7 +212,7 @@ mod tests {
     fn the_digest_of_a_small_policy_is_known() {
         assert_eq!(
             digest("audiences: {api: {scopesSupported: [openid]}}"),
-            "sha256:6435e2035f689c5bcef6716dc301d0a3a560361895bfead53f2c5f9e4dfc7779"
+            "sha256:09bc6d389ff2a3c5d7a126dfd0018e4b29f5721c8b1603845536be26ce548a96"
         );
     }
 
@@ -250,6 +250,8 @@ mod tests {
         unknown_registration_counts_as_a_word: "{cimd: omitted, dcr: none, static: supported}" -> "none",
         registration_nothing_left_counts: "nothingLeft: reject" -> "nothingLeft: default",
         authorization_nothing_left_counts: "nothingLeft: default" -> "nothingLeft: reject",
+        token_unsupported_scopes_counts: "token: {unsupportedScopes: drop" -> "token: {unsupportedScopes: reject",
+        exceeding_scopes_count: "exceedingScopes: reject" -> "exceedingScopes: drop",
         always_grant_scopes_count: "alwaysGrantScopes: [openid, a]" -> "alwaysGrantScopes: [openid]",
         aliases_count: "aliases: [urn:mcp, " -> "aliases: [",
         ignore_query_counts: "ignoreQuery: true" -> "ignoreQuery: false",

@@ -9,6 +9,15 @@ use super::{Alias, AudiencePolicy, ClientRule, UnknownRegistrations};
 use crate::scope::ScopeList;
 
 pub(crate) mod advice;
+/// Names of which one is wanted, as in "`a`, `b` or `c`".
+fn either(names: &[&str]) -> String {
+    let quoted = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    match names {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or `{last}`", quoted(rest)),
+        names => quoted(names),
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod conform;
 pub mod mapping;

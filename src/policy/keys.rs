@@ -118,6 +118,7 @@ pub static AUDIENCE: Section = Section {
         .means(Effect::Any, Compiled::Word(|policy| policy.scope_matching.as_str())),
         key("registration", ValueKind::One(&REGISTRATION), "", "How registrations are treated."),
         key("authorization", ValueKind::One(&AUTHORIZATION), "", "How authorize requests are treated."),
+        key("token", ValueKind::One(&TOKEN), "", "How requests at the token endpoint are treated."),
         key(
             "clientRules",
             ValueKind::List(&CLIENT_RULE, 0),
@@ -239,6 +240,35 @@ pub static AUTHORIZATION: Section = Section {
             "Granted to every client that holds them, asked or not (RFC 6749 section 3.3). Supported, and neither privileged nor forbidden nor step-up scopes.",
         )
         .means(Effect::Gives, Compiled::Scopes(|policy| &policy.always_grant_scopes)),
+    ],
+};
+
+/// `token` of an audience.
+pub static TOKEN: Section = Section {
+    name: "token",
+    text: "Settings for `CheckTokenScopes`.",
+    rule: MappingRule::Plain,
+    keys: &[
+        key(
+            "unsupportedScopes",
+            ValueKind::Choice(Treatment::NAMES),
+            "\"drop\"",
+            "A scope that is forbidden or not supported (any more): `reject` the request or `drop` the scope.",
+        )
+        .means(
+            Effect::Rises(&["reject", "drop"]),
+            Compiled::Word(|policy| policy.token_unsupported_scopes.as_str()),
+        ),
+        key(
+            "exceedingScopes",
+            ValueKind::Choice(Treatment::NAMES),
+            "\"reject\"",
+            "A scope that is supported but not part of the grant, or without one not held by the client: `reject` the request or `drop` the scope.",
+        )
+        .means(
+            Effect::Rises(&["reject", "drop"]),
+            Compiled::Word(|policy| policy.token_exceeding_scopes.as_str()),
+        ),
     ],
 };
 
@@ -421,6 +451,7 @@ mod tests {
         let mut all = leaves("", &AUDIENCE);
         all.extend(leaves("registration.", &REGISTRATION));
         all.extend(leaves("authorization.", &AUTHORIZATION));
+        all.extend(leaves("token.", &TOKEN));
         all.retain(|path| !["description", "scopeDescriptions"].contains(&&**path));
         all.sort();
         let mut sorted = paths.clone();
@@ -438,10 +469,11 @@ mod tests {
             with_default.map(|key| format!("{}: {}", key.name, key.default)).collect::<Vec<_>>().join(", ")
         };
         let spelled_out = format!(
-            "audiences: {{api: {{scopesSupported: [openid], {}, registration: {{{}}}, authorization: {{{}}}}}}}\nguardrails: {{{}}}",
+            "audiences: {{api: {{scopesSupported: [openid], {}, registration: {{{}}}, authorization: {{{}}}, token: {{{}}}}}}}\nguardrails: {{{}}}",
             written("audience"),
             written("registration"),
             written("authorization"),
+            written("token"),
             written("guardrails"),
         );
         let short = "audiences: {api: {scopesSupported: [openid]}}";

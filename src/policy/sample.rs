@@ -56,6 +56,7 @@ audiences:
       unknownRegistration: {cimd: omitted, dcr: none, static: supported}
       nothingLeft: default
       alwaysGrantScopes: [openid, a]
+    token: {unsupportedScopes: drop, exceedingScopes: reject}
     clientRules:
       - name: first
         when:

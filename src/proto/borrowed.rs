@@ -42,6 +42,25 @@ pub struct ExpandRequestRef<'a> {
     pub correlation_id: &'a str,
 }
 
+/// A [`v1::CheckTokenScopesRequest`].
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TokenRequestRef<'a> {
+    /// `audiences`.
+    pub audiences: TextList<'a>,
+    /// `scope`.
+    pub scope: Option<&'a str>,
+    /// `granted_scope`.
+    pub granted_scope: Option<&'a str>,
+    /// `registered_scope`.
+    pub registered_scope: Option<&'a str>,
+    /// `client`.
+    pub client: Option<ClientRef<'a>>,
+    /// `grant`, which may be a value that this version does not know.
+    pub grant: i32,
+    /// `correlation_id`.
+    pub correlation_id: &'a str,
+}
+
 /// A [`v1::Client`].
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClientRef<'a> {
@@ -63,9 +82,24 @@ pub struct ClientRef<'a> {
     pub application_type: &'a str,
 }
 
-/// Reads a [`v1::BatchCheckAuthorizeScopesRequest`] of at most `most` checks: each with its length in bytes.
+/// A request that is read from the bytes of its message.
+pub trait PlainRequest<'a>: Default {
+    /// Sets the fields in place: a request is too large to be moved for nothing.
+    fn fill(&mut self, bytes: &'a [u8]) -> Option<()>;
+
+    /// Reads a message in plain form. Encoding it again gives as many bytes.
+    #[must_use]
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut request = Self::default();
+        request.fill(bytes)?;
+        Some(request)
+    }
+}
+
+/// Reads a [`v1::BatchCheckAuthorizeScopesRequest`] or a [`v1::BatchCheckTokenScopesRequest`] of at most `most` checks: each with
+/// its length in bytes.
 #[must_use]
-pub fn read_batch(bytes: &[u8], most: usize) -> Option<Vec<(CheckRequestRef<'_>, usize)>> {
+pub fn read_batch<'a, R: PlainRequest<'a>>(bytes: &'a [u8], most: usize) -> Option<Vec<(R, usize)>> {
     let mut checks = Vec::with_capacity(most.min(bytes.len() / MIN_CHECK_BYTES));
     let mut rest = bytes;
     while let Some(key) = rest.first() {
@@ -73,30 +107,23 @@ pub fn read_batch(bytes: &[u8], most: usize) -> Option<Vec<(CheckRequestRef<'_>,
         if *key != key_of(1) || checks.len() == most {
             return None;
         }
-        checks.push((CheckRequestRef::default(), check.len()));
+        checks.push((R::default(), check.len()));
         checks.last_mut()?.0.fill(check)?;
         rest = after;
     }
     Some(checks)
 }
 
-impl<'a> CheckRequestRef<'a> {
-    /// Reads a message in plain form. Encoding it again gives as many bytes.
-    #[must_use]
-    pub fn read(bytes: &'a [u8]) -> Option<Self> {
-        let mut request = Self::default();
-        request.fill(bytes)?;
-        Some(request)
-    }
-
-    /// Sets the fields in place: a request is too large to be moved for nothing.
+impl<'a> PlainRequest<'a> for CheckRequestRef<'a> {
     fn fill(&mut self, bytes: &'a [u8]) -> Option<()> {
         match str::from_utf8(bytes) {
             Ok(text) => self.fill_from(text),
             Err(_) => self.fill_from(bytes),
         }
     }
+}
 
+impl<'a> CheckRequestRef<'a> {
     fn fill_from(&mut self, mut rest: impl Source<'a>) -> Option<()> {
         while let Some(key) = rest.bytes().first() {
             let (field, after) = delimited(rest)?;
@@ -142,18 +169,16 @@ impl<'a> CheckRequestRef<'a> {
     }
 }
 
-impl<'a> ExpandRequestRef<'a> {
-    /// Reads a message in plain form. Encoding it again gives as many bytes.
-    #[must_use]
-    pub fn read(bytes: &'a [u8]) -> Option<Self> {
-        let mut request = Self::default();
+impl<'a> PlainRequest<'a> for ExpandRequestRef<'a> {
+    fn fill(&mut self, bytes: &'a [u8]) -> Option<()> {
         match str::from_utf8(bytes) {
-            Ok(text) => request.fill_from(text)?,
-            Err(_) => request.fill_from(bytes)?,
+            Ok(text) => self.fill_from(text),
+            Err(_) => self.fill_from(bytes),
         }
-        Some(request)
     }
+}
 
+impl<'a> ExpandRequestRef<'a> {
     fn fill_from(&mut self, mut rest: impl Source<'a>) -> Option<()> {
         while let Some(key) = rest.bytes().first() {
             let (field, after) = delimited(rest)?;
@@ -198,6 +223,76 @@ impl<'a> ExpandRequestRef<'a> {
     }
 }
 
+impl<'a> PlainRequest<'a> for TokenRequestRef<'a> {
+    fn fill(&mut self, bytes: &'a [u8]) -> Option<()> {
+        match str::from_utf8(bytes) {
+            Ok(text) => self.fill_from(text),
+            Err(_) => self.fill_from(bytes),
+        }
+    }
+}
+
+impl<'a> TokenRequestRef<'a> {
+    fn fill_from(&mut self, mut rest: impl Source<'a>) -> Option<()> {
+        while let Some(key) = rest.bytes().first() {
+            if *key == GRANT {
+                rest = small_number(&mut self.grant, rest)?;
+                continue;
+            }
+            let (field, after) = delimited(rest)?;
+            match *key {
+                AUDIENCES => self.audiences.push(field.text()?),
+                SCOPE => once(&mut self.scope, field.text()?)?,
+                GRANTED_SCOPE => once(&mut self.granted_scope, field.text()?)?,
+                TOKEN_REGISTERED_SCOPE => once(&mut self.registered_scope, field.text()?)?,
+                TOKEN_CLIENT => ClientRef::fill_from(&mut self.client, field)?,
+                TOKEN_CORRELATION_ID => not_default(&mut self.correlation_id, field.text()?)?,
+                _ => return None,
+            }
+            rest = after;
+        }
+        Some(())
+    }
+
+    /// Borrows from a message.
+    #[must_use]
+    pub fn of(message: &'a v1::CheckTokenScopesRequest) -> Self {
+        let v1::CheckTokenScopesRequest {
+            audiences,
+            scope,
+            granted_scope,
+            registered_scope,
+            client,
+            grant,
+            correlation_id,
+        } = message;
+        Self {
+            audiences: texts(audiences),
+            scope: scope.as_deref(),
+            granted_scope: granted_scope.as_deref(),
+            registered_scope: registered_scope.as_deref(),
+            client: client.as_ref().map(ClientRef::of),
+            grant: *grant,
+            correlation_id,
+        }
+    }
+
+    /// The message itself.
+    #[must_use]
+    pub fn to_message(&self) -> v1::CheckTokenScopesRequest {
+        let Self { audiences, scope, granted_scope, registered_scope, client, grant, correlation_id } = self;
+        v1::CheckTokenScopesRequest {
+            audiences: owned(audiences),
+            scope: scope.map(str::to_owned),
+            granted_scope: granted_scope.map(str::to_owned),
+            registered_scope: registered_scope.map(str::to_owned),
+            client: client.as_ref().map(ClientRef::to_message),
+            grant: *grant,
+            correlation_id: (*correlation_id).to_owned(),
+        }
+    }
+}
+
 impl<'a> ClientRef<'a> {
     /// Makes a client that may come once.
     fn fill_from(place: &mut Option<Self>, mut rest: impl Source<'a>) -> Option<()> {
@@ -207,13 +302,7 @@ impl<'a> ClientRef<'a> {
         let client = place.insert(Self::default());
         while let Some(key) = rest.bytes().first() {
             if *key == SOURCE {
-                let (field, after) = rest.split(2)?;
-                // Only values of one byte: there are few, and 0 is the default.
-                match field.bytes() {
-                    [_, value @ 1..=0x7F] if client.source == 0 => client.source = i32::from(*value),
-                    _ => return None,
-                }
-                rest = after;
+                rest = small_number(&mut client.source, rest)?;
                 continue;
             }
             let (field, after) = delimited(rest)?;
@@ -289,6 +378,17 @@ fn texts(list: &[String]) -> TextList<'_> {
 
 fn owned(list: &TextList<'_>) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// Sets an enum that may come once, of one byte: there are few values, and 0 is the default. Returns what follows it.
+#[inline]
+fn small_number<'a, S: Source<'a>>(place: &mut i32, rest: S) -> Option<S> {
+    let (field, after) = rest.split(2)?;
+    match field.bytes() {
+        [_, value @ 1..=0x7F] if *place == 0 => *place = i32::from(*value),
+        _ => return None,
+    }
+    Some(after)
 }
 
 /// Sets a field that may come once.
@@ -368,6 +468,12 @@ const CHECK_CLIENT: u8 = key_of(4);
 const EXPAND_CLIENT: u8 = key_of(3);
 const PREVIOUS_SCOPE: u8 = key_of(4);
 const CORRELATION_ID: u8 = key_of(5);
+const GRANTED_SCOPE: u8 = key_of(3);
+const TOKEN_REGISTERED_SCOPE: u8 = key_of(4);
+const TOKEN_CLIENT: u8 = key_of(5);
+/// A number: wire type 0.
+const GRANT: u8 = 6 << 3;
+const TOKEN_CORRELATION_ID: u8 = key_of(7);
 
 const CLIENT_ID: u8 = key_of(1);
 /// A number: wire type 0.

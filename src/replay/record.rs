@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::call::Call;
+use crate::call::{self, Call};
 use crate::decision::RequestKind;
 use crate::proto::json::{JsonError, from_value};
 use crate::proto::v1::{AuditEvent, AuditEventKind, Gap, Reason};
@@ -113,14 +113,18 @@ impl Line {
         let kind = match event.method.rsplit('/').next() {
             Some("ExpandRegistrationScopes") => RequestKind::Registration,
             Some("CheckAuthorizeScopes" | "BatchCheckAuthorizeScopes") => RequestKind::Authorize,
+            Some("CheckTokenScopes" | "BatchCheckTokenScopes") => RequestKind::Token,
             _ => return Err(RecordError::NoRecord("no known `method`")),
         };
         let client_too_large = event.reason() == Reason::ClientTooLarge;
+        let grant = call::grant(event.grant());
         let call = Call {
             kind,
             audiences: event.asked_audiences,
             scope: event.requested_scope,
             registered_scope: event.registered_scope,
+            grant,
+            granted_scope: event.granted_scope,
             client: event.client.unwrap_or_default(),
         };
         Ok(Self::Call(Box::new(RecordedCall {

@@ -70,7 +70,7 @@ impl v1::audit_service_server::AuditService for Audit {
 
 fn query(request: v1::StreamAuditEventsRequest) -> Result<Query, RpcError> {
     let v1::StreamAuditEventsRequest { start, log_id, kinds, audiences, follow } = request;
-    let unknown = |field, value| RpcError::UnknownEnumValue { field, value };
+    let unknown = |field: &str, value| RpcError::UnknownEnumValue { field: field.to_owned(), value };
     let start = match start {
         None => Start::Earliest,
         Some(WireStart::AfterSequence(sequence)) => Start::After(sequence),

@@ -3,34 +3,96 @@
 //! Texts for people go first: once the answer grows too large, the messages of refused scopes are left out of all items. An item that
 //! does not fit even so is an error of its own, so that its caller can ask it alone.
 
+use std::marker::PhantomData;
+
 use bytes::Bytes;
 use prost::Message;
 
 use crate::rpc::codec::{PREFIX_BYTES, frame, frame_with_capacity, malformed};
-use crate::rpc::encode::{EncodedItem, WireMessage as _};
+use crate::rpc::encode::{EncodedAnswer, EncodedItem, WireMessage as _};
 use crate::rpc::error::RpcError;
 use crate::rpc::limits::{MAX_ANSWER_BYTES, MAX_BATCH_ITEMS};
 use crate::rpc::v1;
-use crate::rpc::v1::batch_check_result::Result as ItemResult;
 
-/// The results so far, in the order asked, as the bytes of a `BatchCheckAuthorizeScopesResponse`.
+/// The message that answers a batch: a list of results, each of which is an answer or an error.
+pub(super) trait BatchResponse: Message + Default {
+    /// The answer to one check.
+    type Answer;
+    /// One result.
+    type Item: Message + Default;
+
+    /// The results, in the order asked.
+    fn into_results(self) -> Vec<Self::Item>;
+
+    /// An answer as a result.
+    fn of_answer(answer: Self::Answer) -> Self::Item;
+
+    /// An error as a result.
+    fn of_error(error: v1::CheckError) -> Self::Item;
+
+    /// Takes the texts for people in `refused` out of a result.
+    fn leave_out_messages(item: &mut Self::Item);
+}
+
+macro_rules! batch_response {
+    ($response:ident, $answer:ident, $item:ident, $result:ident) => {
+        impl BatchResponse for v1::$response {
+            type Answer = v1::$answer;
+            type Item = v1::$item;
+
+            fn into_results(self) -> Vec<v1::$item> {
+                self.results
+            }
+
+            fn of_answer(answer: v1::$answer) -> v1::$item {
+                v1::$item { result: Some(v1::$result::Result::Response(answer)) }
+            }
+
+            fn of_error(error: v1::CheckError) -> v1::$item {
+                v1::$item { result: Some(v1::$result::Result::Error(error)) }
+            }
+
+            fn leave_out_messages(item: &mut v1::$item) {
+                if let Some(v1::$result::Result::Response(response)) = &mut item.result {
+                    response.refused.iter_mut().for_each(|refused| refused.message = String::new());
+                }
+            }
+        }
+    };
+}
+
+batch_response!(
+    BatchCheckAuthorizeScopesResponse,
+    CheckAuthorizeScopesResponse,
+    BatchCheckResult,
+    batch_check_result
+);
+batch_response!(
+    BatchCheckTokenScopesResponse,
+    CheckTokenScopesResponse,
+    BatchCheckTokenResult,
+    batch_check_token_result
+);
+
+/// The results so far, in the order asked, as the bytes of `R`.
 #[derive(Debug)]
-pub(super) struct BatchAnswer {
+pub(super) struct BatchAnswer<R> {
     /// Room for a prefix, and the results.
     bytes: Vec<u8>,
     /// Whether messages of refused scopes are left out.
     without_messages: bool,
+    response: PhantomData<R>,
 }
 
-impl BatchAnswer {
+impl<R: BatchResponse> BatchAnswer<R> {
     /// Nothing yet, with room for answers to so many checks that have so many bytes.
     pub(super) fn of(checks: usize, bytes: usize) -> Self {
         let capacity = MAX_RESULT_BYTES.min(checks * ANSWER_BYTES + bytes);
-        Self { bytes: frame_with_capacity(capacity), without_messages: false }
+        Self { bytes: frame_with_capacity(capacity), without_messages: false, response: PhantomData }
     }
 
     /// Adds the answer to the next check.
-    pub(super) fn push(&mut self, item: EncodedItem<'_>) {
+    pub(super) fn push<A: EncodedAnswer>(&mut self, item: EncodedItem<A>) {
         if !self.without_messages {
             if self.append_if_room(item) {
                 return;
@@ -43,7 +105,7 @@ impl BatchAnswer {
     }
 
     /// Returns `false`, and adds nothing, if there is no room for it.
-    fn append_if_room(&mut self, item: EncodedItem<'_>) -> bool {
+    fn append_if_room<A: EncodedAnswer>(&mut self, item: EncodedItem<A>) -> bool {
         let end = self.bytes.len();
         item.encode(&mut self.bytes);
         let has_room = self.bytes.len() - PREFIX_BYTES <= MAX_RESULT_BYTES;
@@ -54,13 +116,13 @@ impl BatchAnswer {
     }
 
     /// Adds the answer to the next check, which was made as a message.
-    pub(super) fn push_response(&mut self, response: v1::CheckAuthorizeScopesResponse) {
-        let mut item = item(ItemResult::Response(response));
+    pub(super) fn push_response(&mut self, response: R::Answer) {
+        let mut item = R::of_answer(response);
         if !self.without_messages && !self.has_room(item.encoded_len()) {
             self.leave_out_messages();
         }
         if self.without_messages {
-            leave_out_messages(&mut item);
+            R::leave_out_messages(&mut item);
         }
         match self.has_room(item.encoded_len()) {
             true => self.append_message(&item),
@@ -70,7 +132,7 @@ impl BatchAnswer {
 
     /// Adds an error for the next check. There is always room for it.
     pub(super) fn push_error(&mut self, error: &RpcError) {
-        let item = error_item(error);
+        let item = R::of_error(error.to_check_error());
         if !self.without_messages && !self.has_room(item.encoded_len()) {
             self.leave_out_messages();
         }
@@ -84,7 +146,7 @@ impl BatchAnswer {
         }
         self.rewrite(|index, item| {
             if places.contains(&index) {
-                *item = error_item(error);
+                *item = R::of_error(error.to_check_error());
             }
         });
     }
@@ -99,7 +161,7 @@ impl BatchAnswer {
     /// # Errors
     ///
     /// Never: the bytes are those of such a message.
-    pub(super) fn into_response(self) -> Result<v1::BatchCheckAuthorizeScopesResponse, RpcError> {
+    pub(super) fn into_response(self) -> Result<R, RpcError> {
         Message::decode(self.bytes.get(PREFIX_BYTES..).unwrap_or_default()).map_err(malformed)
     }
 
@@ -108,38 +170,26 @@ impl BatchAnswer {
         self.bytes.len() - PREFIX_BYTES + 1 + prost::length_delimiter_len(length) + length <= MAX_RESULT_BYTES
     }
 
-    fn append_message(&mut self, item: &v1::BatchCheckResult) {
+    fn append_message(&mut self, item: &R::Item) {
         prost::encoding::message::encode(1, item, &mut self.bytes);
     }
 
     fn leave_out_messages(&mut self) {
         self.without_messages = true;
-        self.rewrite(|_, item| leave_out_messages(item));
+        self.rewrite(|_, item| R::leave_out_messages(item));
     }
 
     /// Reads each result, changes it, and writes it again: rare, and no copy of them has to be kept.
-    fn rewrite(&mut self, mut change: impl FnMut(usize, &mut v1::BatchCheckResult)) {
+    fn rewrite(&mut self, mut change: impl FnMut(usize, &mut R::Item)) {
         let before = Self { bytes: std::mem::take(&mut self.bytes), ..*self };
         self.bytes = frame_with_capacity(before.bytes.len());
         // They are what was written here.
-        for (index, mut item) in before.into_response().unwrap_or_default().results.into_iter().enumerate() {
+        for (index, mut item) in
+            before.into_response().unwrap_or_default().into_results().into_iter().enumerate()
+        {
             change(index, &mut item);
             self.append_message(&item);
         }
-    }
-}
-
-fn item(result: ItemResult) -> v1::BatchCheckResult {
-    v1::BatchCheckResult { result: Some(result) }
-}
-
-fn error_item(error: &RpcError) -> v1::BatchCheckResult {
-    item(ItemResult::Error(error.to_check_error()))
-}
-
-fn leave_out_messages(item: &mut v1::BatchCheckResult) {
-    if let Some(ItemResult::Response(response)) = &mut item.result {
-        response.refused.iter_mut().for_each(|refused| refused.message = String::new());
     }
 }
 
@@ -153,6 +203,9 @@ const ANSWER_BYTES: usize = 160;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rpc::v1::batch_check_result::Result as ItemResult;
+
+    type Checks = BatchAnswer<v1::BatchCheckAuthorizeScopesResponse>;
 
     /// An answer with `count` refused scopes of 500 bytes, and messages as long.
     fn response(count: usize) -> v1::CheckAuthorizeScopesResponse {
@@ -161,7 +214,7 @@ mod tests {
     }
 
     /// How many results have messages, have none, and are errors of which reason.
-    fn shape(answer: BatchAnswer) -> (usize, usize, Vec<String>) {
+    fn shape(answer: Checks) -> (usize, usize, Vec<String>) {
         let response = answer.into_response().expect("a message");
         assert!(response.encoded_len() <= MAX_ANSWER_BYTES, "{} bytes", response.encoded_len());
         let (mut with, mut without, mut errors) = (0, 0, Vec::new());
@@ -180,7 +233,7 @@ mod tests {
 
     #[test]
     fn messages_are_there_while_the_answer_is_small() {
-        let mut answer = BatchAnswer::of(0, 0);
+        let mut answer = Checks::of(0, 0);
         (0..3).for_each(|_| answer.push_response(response(255)));
         answer.push_error(&RpcError::NoPolicy);
         assert_eq!(shape(answer), (3, 0, vec!["POLICY_NOT_LOADED".to_owned()]));
@@ -188,14 +241,14 @@ mod tests {
 
     #[test]
     fn messages_are_left_out_of_all_items_once_it_is_too_large() {
-        let mut answer = BatchAnswer::of(0, 0);
+        let mut answer = Checks::of(0, 0);
         (0..30).for_each(|_| answer.push_response(response(255)));
         assert_eq!(shape(answer), (0, 30, Vec::new()));
     }
 
     #[test]
     fn item_that_does_not_fit_is_an_error_and_smaller_ones_follow() {
-        let mut answer = BatchAnswer::of(0, 0);
+        let mut answer = Checks::of(0, 0);
         (0..32).for_each(|_| answer.push_response(response(255)));
         answer.push_response(response(3));
         (0..66).for_each(|_| answer.push_response(response(255)));

@@ -1,8 +1,9 @@
 //! Between the wire and the core, in both directions. Knows no rules: what a field means is the core's to say.
 
 use crate::audience::MAX_AUDIENCE_BYTES;
+use crate::call;
 use crate::decision::limit::{MAX_AUDIENCES, MAX_CORRELATION_ID_BYTES};
-use crate::decision::{self, Answer, AudienceGrant, LimitError};
+use crate::decision::{self, Answer, AudienceGrant, QuestionError, TokenGrant, token};
 use crate::policy::AudiencePolicy;
 use crate::rpc::error::RpcError;
 use crate::rpc::v1;
@@ -48,6 +49,24 @@ pub fn check_response(
     }
 }
 
+/// The answer to a request for a token.
+pub fn token_response(
+    answer: &Answer<'_>,
+    policy: &Active,
+    decision_id: &WireId,
+) -> v1::CheckTokenScopesResponse {
+    v1::CheckTokenScopesResponse {
+        decision: decision(answer).into(),
+        scope: join(&answer.scope),
+        refused: refused(answer),
+        oauth_error: answer.oauth_error.as_ref().map(oauth_error),
+        policy: Some(policy_version(policy)),
+        decision_id: decision_id.to_string(),
+        reason: reason(answer.reason).into(),
+        audience_grants: answer.audience_grants().map(audience_grant).collect(),
+    }
+}
+
 /// What the policy says about one audience, for discovery documents and consent pages.
 pub(super) fn audience_description(audience: &AudiencePolicy) -> v1::AudienceDescription {
     let owned = |scopes: &ScopeList| scopes.iter().map(str::to_owned).collect();
@@ -75,8 +94,24 @@ pub(super) fn policy_version(policy: &Active) -> v1::PolicyVersion {
     v1::PolicyVersion { generation: policy.generation, digest: policy.set.digest().as_str().to_owned() }
 }
 
-/// A limit of the core as an error of ours. `prefix` leads to the question inside of the request, such as `checks[3].`.
-pub fn limit_error(error: &LimitError, prefix: &str) -> RpcError {
+/// Checks what a request for a token has to say of its grant. `path` leads to the question inside of the request, as for
+/// `question_error`.
+///
+/// # Errors
+///
+/// [`RpcError`] for a field that is missing, or a grant that this version does not know.
+pub fn check_grant(
+    grant: i32,
+    granted_scope: Option<&str>,
+    path: impl Fn() -> String,
+) -> Result<(), RpcError> {
+    let known = v1::TokenGrant::try_from(grant)
+        .map_err(|_| RpcError::UnknownEnumValue { field: format!("{}grant", path()), value: grant })?;
+    token::check_grant(call::grant(known), granted_scope).map_err(|error| question_error(&error, &path()))
+}
+
+/// What the core cannot decide as an error of ours. `prefix` leads to the question inside of the request, such as `checks[3].`.
+pub fn question_error(error: &QuestionError, prefix: &str) -> RpcError {
     let over = |field: String, unit, limit, actual| RpcError::OverLimit {
         field: format!("{prefix}{field}"),
         unit,
@@ -84,16 +119,29 @@ pub fn limit_error(error: &LimitError, prefix: &str) -> RpcError {
         actual,
     };
     match error {
-        LimitError::Audiences { count } => over("audiences".to_owned(), "audiences", MAX_AUDIENCES, *count),
-        LimitError::AudienceLength { index, length } => {
+        QuestionError::Audiences { count } => {
+            over("audiences".to_owned(), "audiences", MAX_AUDIENCES, *count)
+        }
+        QuestionError::AudienceLength { index, length } => {
             over(format!("audiences[{index}]"), "bytes", MAX_AUDIENCE_BYTES, *length)
         }
-        LimitError::CorrelationIdLength { length } => {
+        QuestionError::CorrelationIdLength { length } => {
             over("correlation_id".to_owned(), "bytes", MAX_CORRELATION_ID_BYTES, *length)
         }
-        LimitError::CorrelationIdByte { byte, offset } => {
+        QuestionError::CorrelationIdByte { byte, offset } => {
             RpcError::NotPrintable { field: format!("{prefix}correlation_id"), byte: *byte, offset: *offset }
         }
+        QuestionError::GrantMissing => RpcError::FieldMissing {
+            field: format!("{prefix}grant"),
+            because: "it says what the client presents",
+        },
+        QuestionError::GrantedScopeMissing { grant } => RpcError::FieldMissing {
+            field: format!("{prefix}granted_scope"),
+            because: match grant {
+                TokenGrant::TokenExchange => "it says what the subject token stands for",
+                _ => "it says what the grant that is refreshed stands for",
+            },
+        },
     }
 }
 
@@ -137,6 +185,7 @@ pub(super) fn reason(reason: Option<decision::Reason>) -> v1::Reason {
         Some(decision::Reason::Forbidden) => v1::Reason::Forbidden,
         Some(decision::Reason::Unsupported) => v1::Reason::Unsupported,
         Some(decision::Reason::Unregistered) => v1::Reason::Unregistered,
+        Some(decision::Reason::ExceedsGrant) => v1::Reason::ExceedsGrant,
         Some(decision::Reason::ScopeRequired) => v1::Reason::ScopeRequired,
         Some(decision::Reason::NothingGranted) => v1::Reason::NothingGranted,
         Some(decision::Reason::AudienceUnknown) => v1::Reason::AudienceUnknown,
@@ -174,11 +223,11 @@ mod tests {
 
     #[test]
     fn limits_of_the_core_name_the_field_with_its_path() {
-        let error = LimitError::AudienceLength { index: 2, length: 2049 };
+        let error = QuestionError::AudienceLength { index: 2, length: 2049 };
         let expected = "`checks[7].audiences[2]` has 2049 bytes, the limit is 2048";
-        assert_eq!(limit_error(&error, "checks[7].").to_string(), expected);
-        let error = LimitError::CorrelationIdByte { byte: 7, offset: 3 };
+        assert_eq!(question_error(&error, "checks[7].").to_string(), expected);
+        let error = QuestionError::CorrelationIdByte { byte: 7, offset: 3 };
         let expected = "`checks[7].correlation_id`: byte 0x07 at offset 3 is not printable ASCII";
-        assert_eq!(limit_error(&error, "checks[7].").to_string(), expected);
+        assert_eq!(question_error(&error, "checks[7].").to_string(), expected);
     }
 }

@@ -28,10 +28,14 @@ pub enum DecidingMethod {
     Check,
     /// An authorize request in a batch.
     BatchCheck,
+    /// A request for a token.
+    Token,
+    /// A request for a token in a batch.
+    BatchToken,
 }
 
 impl DecidingMethod {
-    const ALL: [Self; 3] = [Self::Expand, Self::Check, Self::BatchCheck];
+    const ALL: [Self; 5] = [Self::Expand, Self::Check, Self::BatchCheck, Self::Token, Self::BatchToken];
 
     /// The RPC of a path, if it decides.
     #[must_use]
@@ -46,7 +50,15 @@ impl DecidingMethod {
             Self::Expand => "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes",
             Self::Check => "/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes",
             Self::BatchCheck => "/scopeward.v1.ScopePolicyService/BatchCheckAuthorizeScopes",
+            Self::Token => "/scopeward.v1.ScopePolicyService/CheckTokenScopes",
+            Self::BatchToken => "/scopeward.v1.ScopePolicyService/BatchCheckTokenScopes",
         }
+    }
+
+    /// Returns `true` for the RPCs of which a call decides several times.
+    #[must_use]
+    pub const fn is_batch(self) -> bool {
+        matches!(self, Self::BatchCheck | Self::BatchToken)
     }
 
     /// The name of the RPC, such as `CheckAuthorizeScopes`.
@@ -178,8 +190,8 @@ impl DecisionCounts {
         }
     }
 
-    /// Counts an authorize request that does not say what the client registered. For a client that registered dynamically
-    /// that is worth one line in the log: its server knows, and something was lost on the way.
+    /// Counts a request that does not say what the client registered, though its answer depends on that. For a client that
+    /// registered dynamically that is worth one line in the log: its server knows, and something was lost on the way.
     pub(super) fn unknown_registration(&self, source: Option<ClientSource>) {
         let known = SOURCES.iter().position(|(one, _)| *one == source);
         if let Some(counter) = known.and_then(|at| self.0.by_source.get(at)) {
@@ -187,7 +199,7 @@ impl DecisionCounts {
         }
         if source == Some(ClientSource::Dcr) && !self.0.has_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "an authorize request for a client of source DCR came without `registered_scope`, so `unknownRegistration` \
+                "a request for a client of source DCR came without `registered_scope`, so `unknownRegistration` \
                  decides what it holds; send the stored scope, or an empty one for none (said once, see \
                  scopeward_unknown_registrations_total)"
             );
@@ -230,7 +242,7 @@ impl DecisionCounts {
         }
         registry.register(
             "unknown_registrations",
-            "Authorize requests without registered_scope, by source of the client; for dcr the caller lost what it should know",
+            "Authorize requests, and token requests without grant, that lack registered_scope, by source of the client; for dcr the caller lost what it should know",
             unknown_registrations.clone(),
         );
     }
@@ -265,7 +277,7 @@ impl Collector for AudienceCollector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::{Added, Refused};
+    use crate::decision::{Added, Refused, Standing};
     use crate::decision::{AudienceList, EffectiveScope, Grants};
     use crate::scope::TokenList;
 
@@ -316,7 +328,7 @@ mod tests {
         let refused = refused.iter().map(|reason| Refused {
             scope: "b",
             reason: *reason,
-            is_registered: None,
+            standing: Standing::Unknown,
             message: String::new(),
         });
         Answer {

@@ -22,9 +22,26 @@ pub struct EncodedExpand<'e>(AnswerParts<'e>);
 #[derive(Clone, Copy, Debug)]
 pub struct EncodedCheck<'e>(AnswerParts<'e>);
 
-/// An answer to an authorize request as a result of a batch: `results` of a `BatchCheckAuthorizeScopesResponse` with one entry.
+/// The answer to a request for a token: a `CheckTokenScopesResponse`.
 #[derive(Clone, Copy, Debug)]
-pub struct EncodedItem<'e>(EncodedCheck<'e>);
+pub struct EncodedToken<'e>(AnswerParts<'e>);
+
+/// An answer as a result of a batch: `results` of a `BatchCheckAuthorizeScopesResponse` or a `BatchCheckTokenScopesResponse` with
+/// one entry.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodedItem<A>(A);
+
+/// An answer that may be a result of a batch.
+pub trait EncodedAnswer: WireMessage + Copy {
+    /// The same without the texts for people in `refused`.
+    #[must_use]
+    fn without_messages(self) -> Self;
+
+    /// The same as a result of a batch.
+    fn into_item(self) -> EncodedItem<Self> {
+        EncodedItem(self)
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct AnswerParts<'e> {
@@ -55,20 +72,35 @@ impl<'e> EncodedCheck<'e> {
     pub fn new(answer: &'e Answer<'e>, policy: &'e Active, decision_id: &'e WireId) -> Self {
         Self(AnswerParts::new(answer, policy, decision_id))
     }
+}
 
-    /// The same as a result of a batch.
+impl<'e> EncodedToken<'e> {
+    /// The answer of this policy.
     #[must_use]
-    pub const fn into_item(self) -> EncodedItem<'e> {
-        EncodedItem(self)
+    pub fn new(answer: &'e Answer<'e>, policy: &'e Active, decision_id: &'e WireId) -> Self {
+        Self(AnswerParts::new(answer, policy, decision_id))
     }
 }
 
-impl EncodedItem<'_> {
+impl EncodedAnswer for EncodedCheck<'_> {
+    fn without_messages(mut self) -> Self {
+        self.0.without_messages = true;
+        self
+    }
+}
+
+impl EncodedAnswer for EncodedToken<'_> {
+    fn without_messages(mut self) -> Self {
+        self.0.without_messages = true;
+        self
+    }
+}
+
+impl<A: EncodedAnswer> EncodedItem<A> {
     /// The same without the texts for people in `refused`.
     #[must_use]
-    pub const fn without_messages(mut self) -> Self {
-        self.0.0.without_messages = true;
-        self
+    pub fn without_messages(self) -> Self {
+        Self(self.0.without_messages())
     }
 }
 
@@ -99,31 +131,32 @@ impl WireMessage for EncodedExpand<'_> {
 impl WireMessage for EncodedCheck<'_> {
     fn put(&self, fields: &mut FieldWriter<'_>) {
         let written = self.0.put(fields);
-        let Answer { effective, grants, .. } = self.0.answer;
-        match effective {
+        match &self.0.answer.effective {
             EffectiveScope::Granted => fields.again(9, &written),
             EffectiveScope::Other(scope) => _ = fields.scopes(9, scope),
         }
-        match grants {
-            Grants::Nothing => {}
-            Grants::Whole(audience) => fields.nested::<1>(10, |fields| {
-                fields.bytes(1, audience.as_bytes());
-                fields.again(2, &written);
-            }),
-            Grants::Parts(parts) => {
-                for (audience, scope) in parts {
-                    fields.nested::<1>(10, |fields| {
-                        fields.bytes(1, audience.as_bytes());
-                        fields.scopes(2, scope);
-                    });
-                }
-            }
+        self.0.put_grants(10, &written, fields);
+    }
+}
+
+impl WireMessage for EncodedToken<'_> {
+    fn put(&self, fields: &mut FieldWriter<'_>) {
+        let AnswerParts { answer, policy, decision_id, without_messages: _ } = &self.0;
+        fields.number(1, convert::decision(answer) as u64);
+        let written = fields.scopes(2, &answer.scope);
+        self.0.put_refused(3, fields);
+        if let Some(error) = &answer.oauth_error {
+            fields.message(4, error);
         }
+        fields.message(5, *policy);
+        fields.bytes(6, decision_id.text());
+        fields.number(7, convert::reason(answer.reason) as u64);
+        self.0.put_grants(8, &written, fields);
     }
 }
 
 /// As the entry of the list of results.
-impl WireMessage for EncodedItem<'_> {
+impl<A: WireMessage> WireMessage for EncodedItem<A> {
     fn put(&self, fields: &mut FieldWriter<'_>) {
         // Ids and digests alone are more than 128 bytes.
         fields.nested::<2>(1, |item| item.nested::<2>(1, |response| self.0.put(response)));
@@ -131,20 +164,15 @@ impl WireMessage for EncodedItem<'_> {
 }
 
 impl AnswerParts<'_> {
-    /// Puts the fields that both answers have. Returns where the scopes are.
+    /// Puts the fields that the answers to a registration and an authorize request have. Returns where the scopes are.
     fn put(&self, fields: &mut FieldWriter<'_>) -> Range<usize> {
-        let Self { answer, policy, decision_id, without_messages } = self;
+        let Self { answer, policy, decision_id, without_messages: _ } = self;
         fields.number(1, convert::decision(answer) as u64);
         let written = fields.scopes(2, &answer.scope);
         for added in &answer.added {
             fields.message(3, added);
         }
-        for refused in &answer.refused {
-            match without_messages {
-                false => fields.message(4, refused),
-                true => fields.message(4, &WithoutMessage(refused)),
-            }
-        }
+        self.put_refused(4, fields);
         if let Some(error) = &answer.oauth_error {
             fields.message(5, error);
         }
@@ -152,6 +180,36 @@ impl AnswerParts<'_> {
         fields.bytes(7, decision_id.text());
         fields.number(8, convert::reason(answer.reason) as u64);
         written
+    }
+
+    #[inline]
+    fn put_refused(&self, field: u8, fields: &mut FieldWriter<'_>) {
+        for refused in &self.answer.refused {
+            match self.without_messages {
+                false => fields.message(field, refused),
+                true => fields.message(field, &WithoutMessage(refused)),
+            }
+        }
+    }
+
+    /// Puts which audience grants what. `written`: where the scopes of the answer are.
+    #[inline]
+    fn put_grants(&self, field: u8, written: &Range<usize>, fields: &mut FieldWriter<'_>) {
+        match &self.answer.grants {
+            Grants::Nothing => {}
+            Grants::Whole(audience) => fields.nested::<1>(field, |fields| {
+                fields.bytes(1, audience.as_bytes());
+                fields.again(2, written);
+            }),
+            Grants::Parts(parts) => {
+                for (audience, scope) in parts {
+                    fields.nested::<1>(field, |fields| {
+                        fields.bytes(1, audience.as_bytes());
+                        fields.scopes(2, scope);
+                    });
+                }
+            }
+        }
     }
 }
 
@@ -175,7 +233,7 @@ struct WithoutMessage<'e>(&'e Refused<'e>);
 
 impl WireMessage for WithoutMessage<'_> {
     fn put(&self, fields: &mut FieldWriter<'_>) {
-        let Refused { scope, reason, is_registered: _, message: _ } = self.0;
+        let Refused { scope, reason, standing: _, message: _ } = self.0;
         fields.bytes(1, scope.as_bytes());
         fields.number(2, convert::reason(Some(*reason)) as u64);
     }

@@ -102,12 +102,20 @@ pub enum RpcError {
     #[error("the audit log could not be read; its server's log says why")]
     AuditReadFailed,
     /// An enum field has a value that this version does not know.
-    #[error("`{field}` has the unknown value {value}")]
+    #[error("`{}` has the unknown value {value}", quotable(.field))]
     UnknownEnumValue {
-        /// The field.
-        field: &'static str,
+        /// The field as a path from the request.
+        field: String,
         /// What was sent.
         value: i32,
+    },
+    /// A field is not set without which there is no answer.
+    #[error("`{}` is required: {because}", quotable(.field))]
+    FieldMissing {
+        /// The field as a path from the request, such as `checks[3].granted_scope`.
+        field: String,
+        /// What depends on it.
+        because: &'static str,
     },
     /// A time is none that `google.protobuf.Timestamp` allows.
     #[error("`{field}` is not a time from the year 1 to 9999")]
@@ -324,6 +332,9 @@ impl RpcError {
             Self::UnknownEnumValue { field, value } => {
                 ErrorRow::new(Code::InvalidArgument, "ENUM_VALUE_UNKNOWN").field(field).with("value", value)
             }
+            Self::FieldMissing { field, because: _ } => {
+                ErrorRow::new(Code::InvalidArgument, "FIELD_MISSING").field(field)
+            }
             Self::TimeOutOfRange { field } => {
                 ErrorRow::new(Code::InvalidArgument, "TIME_OUT_OF_RANGE").field(field)
             }
@@ -434,7 +445,8 @@ mod tests {
             RpcError::CursorOutOfRange { after: u64::MAX, oldest: u64::MAX, newest: u64::MAX },
             RpcError::DataLoss { sequence: u64::MAX },
             RpcError::AuditReadFailed,
-            RpcError::UnknownEnumValue { field: "position", value: i32::MIN },
+            RpcError::UnknownEnumValue { field: hostile(), value: i32::MIN },
+            RpcError::FieldMissing { field: hostile(), because: "it says what the client presents" },
             RpcError::TimeOutOfRange { field: "start_time" },
             RpcError::AudienceNotFound { audience: hostile() },
             RpcError::NoPolicy,

@@ -1,4 +1,4 @@
-//! The two questions as messages, for those who want to know why the answer is what it is: the command line and the console.
+//! The questions as messages, for those who want to know why the answer is what it is: the command line and the console.
 //!
 //! Decides as the service does, and neither records nor counts anything.
 
@@ -6,12 +6,12 @@ use prost::{Message, Name};
 use uuid::Uuid;
 
 use crate::call;
-use crate::decision::{Answer, Client, authorize, check_limits, registration, work};
+use crate::decision::{Answer, Client, authorize, check_limits, registration, token, work};
 use crate::explanation::places::Places;
 use crate::explanation::words::{AnswerText, grpcurl};
 use crate::explanation::{Asked, Explanation};
 use crate::policy::PolicySet;
-use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
+use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef, TokenRequestRef};
 use crate::proto::json::{self, JsonError};
 use crate::rpc::convert;
 use crate::rpc::error::RpcError;
@@ -42,21 +42,30 @@ pub trait ExplainedRequest: Message + Name + Default {
     /// Calls `then` with the answer and its trail, and with what the client says of itself.
     fn with_answer<T>(&self, policy: &PolicySet, then: impl FnOnce(Answer<'_>, Client<'_>) -> T) -> T;
 
+    /// Checks what this kind of request has to say.
+    ///
+    /// # Errors
+    /// [`RpcError`] for the first field that is missing.
+    fn check(&self) -> Result<(), RpcError> {
+        Ok(())
+    }
+
     /// The answer as a message, without a decision id: nothing came of it.
     fn response(answer: Answer<'_>, policy: &Active) -> Self::Response;
 
     /// Refuses in the same words what a server would not answer.
     ///
     /// # Errors
-    /// [`RpcError`] for the first limit that is exceeded.
-    fn check_limits(&self) -> Result<(), RpcError> {
+    /// [`RpcError`] for the first limit that is exceeded, or field that is missing.
+    fn check_question(&self) -> Result<(), RpcError> {
         let actual = self.encoded_len();
         if actual > MAX_MESSAGE_BYTES {
             let (message, limit) = (Self::NAME.to_owned(), MAX_MESSAGE_BYTES);
             return Err(RpcError::MessageTooLarge { message, limit, actual });
         }
         check_limits(self.audiences().into(), self.correlation_id())
-            .map_err(|error| convert::limit_error(&error, ""))
+            .map_err(|error| convert::question_error(&error, ""))?;
+        self.check()
     }
 
     /// The command that asks a running server the same.
@@ -161,6 +170,47 @@ impl ExplainedRequest for v1::CheckAuthorizeScopesRequest {
 
     fn response(answer: Answer<'_>, policy: &Active) -> Self::Response {
         let response = convert::check_response(&answer, policy, &Uuid::nil().into());
+        Self::Response { decision_id: String::new(), ..response }
+    }
+}
+
+impl ExplainedRequest for v1::CheckTokenScopesRequest {
+    type Response = v1::CheckTokenScopesResponse;
+
+    const METHOD: &'static str = "CheckTokenScopes";
+
+    fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    fn correlation_id(&self) -> &str {
+        &self.correlation_id
+    }
+
+    fn asked(&self) -> Asked {
+        Asked::Token {
+            scope_omitted: self.scope.as_ref().is_none_or(|scope| scope.trim_matches(' ').is_empty()),
+            registration_known: self.registered_scope.is_some(),
+            has_grant: self.granted_scope.is_some(),
+        }
+    }
+
+    fn work(&self, policy: &PolicySet, enough: usize) -> usize {
+        work::of_token(policy, &call::token(&TokenRequestRef::of(self)), enough)
+    }
+
+    fn with_answer<T>(&self, policy: &PolicySet, then: impl FnOnce(Answer<'_>, Client<'_>) -> T) -> T {
+        let request = TokenRequestRef::of(self);
+        let question = call::token(&request);
+        then(token::explain(policy, &question), question.client)
+    }
+
+    fn check(&self) -> Result<(), RpcError> {
+        convert::check_grant(self.grant, self.granted_scope.as_deref(), String::new)
+    }
+
+    fn response(answer: Answer<'_>, policy: &Active) -> Self::Response {
+        let response = convert::token_response(&answer, policy, &Uuid::nil().into());
         Self::Response { decision_id: String::new(), ..response }
     }
 }

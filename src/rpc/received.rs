@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use prost::{Message, Name};
 
-use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef, read_batch};
+use crate::proto::borrowed::{
+    CheckRequestRef, ExpandRequestRef, PlainRequest as _, TokenRequestRef, read_batch,
+};
 use crate::rpc::codec::malformed;
 use crate::rpc::error::RpcError;
 use crate::rpc::limits::MAX_BATCH_ITEMS;
@@ -90,6 +92,18 @@ impl Readable for v1::CheckAuthorizeScopesRequest {
     }
 }
 
+impl Readable for v1::CheckTokenScopesRequest {
+    type Borrowed<'a> = TokenRequestRef<'a>;
+
+    fn read(bytes: &[u8]) -> Option<TokenRequestRef<'_>> {
+        TokenRequestRef::read(bytes)
+    }
+
+    fn borrow(&self) -> TokenRequestRef<'_> {
+        TokenRequestRef::of(self)
+    }
+}
+
 impl Readable for v1::BatchCheckAuthorizeScopesRequest {
     /// Each check with its length in bytes, without fields that are not known.
     type Borrowed<'a> = Vec<(CheckRequestRef<'a>, usize)>;
@@ -100,5 +114,18 @@ impl Readable for v1::BatchCheckAuthorizeScopesRequest {
 
     fn borrow(&self) -> Self::Borrowed<'_> {
         self.checks.iter().map(|check| (CheckRequestRef::of(check), check.encoded_len())).collect()
+    }
+}
+
+impl Readable for v1::BatchCheckTokenScopesRequest {
+    /// Each check with its length in bytes, without fields that are not known.
+    type Borrowed<'a> = Vec<(TokenRequestRef<'a>, usize)>;
+
+    fn read(bytes: &[u8]) -> Option<Self::Borrowed<'_>> {
+        read_batch(bytes, MAX_BATCH_ITEMS)
+    }
+
+    fn borrow(&self) -> Self::Borrowed<'_> {
+        self.checks.iter().map(|check| (TokenRequestRef::of(check), check.encoded_len())).collect()
     }
 }

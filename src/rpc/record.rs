@@ -18,6 +18,7 @@ use crate::proto::borrowed::ClientRef;
 use crate::rpc::caller::{CallOrigin, CallerIdentity, PeerAddress};
 use crate::rpc::convert;
 use crate::rpc::count::DecidingMethod;
+use crate::rpc::deciding::AskedGrant;
 use crate::rpc::encode::{FieldWriter, WireMessage};
 use crate::rpc::error::RpcError;
 use crate::rpc::trace_parent::TraceParent;
@@ -141,6 +142,8 @@ pub struct AnsweredCall<'a> {
     pub requested_scope: Option<&'a str>,
     /// The registered scope as received; at registration the previous scope.
     pub registered_scope: Option<&'a str>,
+    /// For a token, what it is asked for with.
+    pub grant: Option<AskedGrant<'a>>,
     /// The caller's own id of the login or registration; `""` if it has none.
     pub correlation_id: &'a str,
     /// The answer.
@@ -175,7 +178,8 @@ impl AnsweredCall<'_> {
             attempt: self.call.attempt(),
         };
         let scopes = self.requested_scope.map_or(0, |scope| 2 * scope.len());
-        let held = self.registered_scope.map_or(0, str::len);
+        let granted = self.grant.and_then(|grant| grant.granted_scope);
+        let held = self.registered_scope.map_or(0, str::len) + granted.map_or(0, str::len);
         let mut fields = Vec::with_capacity(EVENT_BYTES + scopes + held);
         event.encode(&mut fields);
         // It may wait in a queue that is bounded by the bytes of its events.
@@ -209,6 +213,7 @@ impl WireMessage for AnsweredEvent<'_> {
             client: _,
             requested_scope,
             registered_scope,
+            grant,
             correlation_id,
             answer,
             policy,
@@ -254,6 +259,12 @@ impl WireMessage for AnsweredEvent<'_> {
         fields.number(22, (*is_cut).into());
         asked_audiences.iter().for_each(|audience| fields.entry(25, audience.as_bytes()));
         fields.bytes(26, correlation_id.as_bytes());
+        if let Some(AskedGrant { grant, granted_scope }) = grant {
+            if let Some(scope) = granted_scope {
+                fields.entry(28, scope.as_bytes());
+            }
+            fields.number(29, grant as u64);
+        }
     }
 }
 
@@ -391,6 +402,7 @@ mod tests {
             client: borrowed.client.as_ref(),
             requested_scope: question.scope,
             registered_scope: question.previous_scope,
+            grant: None,
             correlation_id: &request.correlation_id,
             answer: &answer,
             policy: &policy,
@@ -444,6 +456,7 @@ mod tests {
                 client: None,
                 requested_scope: question.scope,
                 registered_scope: question.registered_scope,
+                grant: None,
                 correlation_id: "",
                 answer: &answer,
                 policy: &policy,

@@ -17,17 +17,15 @@ use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::audit::Appending;
 use crate::budget::Budget;
 use crate::call;
-use crate::decision::authorize::AuthorizeQuestion;
 use crate::decision::{Answer, check_limits};
 use crate::policy::AudiencePolicy;
-use crate::proto::borrowed::CheckRequestRef;
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::convert;
 use crate::rpc::count::{DecidingMethod, DecisionCounts};
-use crate::rpc::deciding::{AskedTexts, DecidingQuestion as _, DecidingRequest};
+use crate::rpc::deciding::{AskedTexts, BatchedCheck, DecidingQuestion as _, DecidingRequest};
 use crate::rpc::decision_line::LoggedDecisions;
-use crate::rpc::encode::{EncodedCheck, EncodedExpand, WireMessage as _};
+use crate::rpc::encode::{EncodedCheck, EncodedExpand, EncodedToken, WireMessage as _};
 use crate::rpc::error::{Overload, RpcError};
 use crate::rpc::limits::{
     DEFAULT_PAGE_SIZE, MAX_ANSWER_BYTES, MAX_BATCH_ITEMS, MAX_LARGE_QUESTIONS, MAX_LOOKUPS,
@@ -175,14 +173,17 @@ impl ScopePolicy {
         bytes: usize,
         (policy, near): (&'q Arc<Active>, Option<&'q AudiencePolicy>),
         (method, call, decision_id): (DecidingMethod, CallFacts<'_>, &WireId),
-        path: impl FnOnce() -> String,
+        path: impl Fn() -> String,
         (wait, respond): (&W, impl FnOnce(&Answer<'q>, &Active, &WireId) -> T),
     ) -> Result<Answered<T, W::Waiting>, RpcError> {
-        let AskedTexts { audiences, client, scope, registered_scope, correlation_id } = request.asked();
-        check_limits(audiences, correlation_id).map_err(|error| convert::limit_error(&error, &path()))?;
+        let AskedTexts { audiences, client, scope, registered_scope, grant, correlation_id } =
+            request.asked();
+        check_limits(audiences, correlation_id).map_err(|error| convert::question_error(&error, &path()))?;
+        request.check(path)?;
         let room = self.reserve(bytes)?;
         let answer = question.answer(&policy.set, near);
-        if registered_scope.is_none() && method != DecidingMethod::Expand {
+        let has_grant = grant.is_some_and(|grant| grant.granted_scope.is_some());
+        if registered_scope.is_none() && method != DecidingMethod::Expand && !has_grant {
             self.counts.unknown_registration(client.and_then(|client| call::facts(client).source));
         }
         if let Some(shadow) = &self.shadow {
@@ -194,6 +195,7 @@ impl ScopePolicy {
             client,
             requested_scope: scope,
             registered_scope,
+            grant,
             correlation_id,
             answer: &answer,
             policy,
@@ -205,13 +207,11 @@ impl ScopePolicy {
     }
 
     /// Decides a check of a batch.
-    fn decide_item<'q, T>(
+    pub(super) fn decide_item<'q, R: DecidingRequest, T>(
         &self,
-        at: usize,
-        (check, question): (&'q CheckRequestRef<'_>, &AuthorizeQuestion<'q>),
-        bytes: usize,
+        BatchItem { at, bytes, of }: BatchItem<'_>,
+        asked: (&'q R, &R::Question<'q>),
         policy: (&'q Arc<Active>, Option<&'q AudiencePolicy>),
-        of: (DecidingMethod, CallFacts<'_>, &WireId),
         respond: impl FnOnce(&Answer<'q>, &Active, &WireId) -> T,
     ) -> Result<Answered<T, Appending>, RpcError> {
         // Unknown fields, which are not among these bytes, cost an item nothing.
@@ -220,7 +220,31 @@ impl ScopePolicy {
             return Err(RpcError::OverLimit { field, unit: "bytes", limit, actual: bytes });
         }
         let path = || format!("checks[{at}].");
-        self.decide((check, question), bytes, policy, of, path, (&WaitAlone, respond))
+        self.decide(asked, bytes, policy, of, path, (&WaitAlone, respond))
+    }
+
+    /// Decides a check of a batch and adds its answer, unless that takes more than the look-ups that are left for this turn.
+    fn attempt<'q, M: BatchedCheck, C: DecidingRequest<Message = M>>(
+        &self,
+        item: BatchItem<'_>,
+        check: &'q C,
+        policy: (&'q Arc<Active>, Option<&'q AudiencePolicy>),
+        left: usize,
+        batch: &mut BatchAnswer<M::Response>,
+    ) -> ItemAttempt<'q> {
+        let question = check.question();
+        let lookups = question.lookups(&policy.0.set);
+        if lookups > MAX_LOOKUPS {
+            return ItemAttempt::Large;
+        }
+        if lookups > left {
+            return ItemAttempt::OutOfTurn;
+        }
+        let answered = self.decide_item(item, (check, &question), policy, |answer, policy, decision_id| {
+            M::push(batch, answer, policy, decision_id);
+            answer.audiences.first().copied()
+        });
+        ItemAttempt::Decided(answered, lookups)
     }
 }
 
@@ -248,8 +272,21 @@ impl ScopePolicy {
                     EncodedCheck::new(answer, policy, decision_id).framed()
                 })
             }
+            DecidingMethod::Token => {
+                let received = Received::<v1::CheckTokenScopesRequest>::from(message);
+                self.call(method, head, received, wait, |answer, policy, decision_id| {
+                    EncodedToken::new(answer, policy, decision_id).framed()
+                })
+            }
             DecidingMethod::BatchCheck => Answering::Waiting(Box::pin(async move {
-                Ok(self.batch_call(head, message.into()).await?.into_framed())
+                let received = Received::<v1::BatchCheckAuthorizeScopesRequest>::from(message);
+                let (checks, bytes) = received.read()?;
+                Ok(self.batch_call(head, &checks, bytes).await?.into_framed())
+            })),
+            DecidingMethod::BatchToken => Answering::Waiting(Box::pin(async move {
+                let received = Received::<v1::BatchCheckTokenScopesRequest>::from(message);
+                let (checks, bytes) = received.read()?;
+                Ok(self.batch_call(head, &checks, bytes).await?.into_framed())
             })),
         }
     }
@@ -301,12 +338,17 @@ impl ScopePolicy {
         }
     }
 
-    async fn batch_call(
+    /// Answers the checks of a batch, whose message has so many bytes.
+    async fn batch_call<M, C>(
         &self,
         head: &CallHead,
-        received: Received<v1::BatchCheckAuthorizeScopesRequest>,
-    ) -> Result<BatchAnswer, RpcError> {
-        let (checks, bytes) = received.read()?;
+        checks: &[(C, usize)],
+        bytes: usize,
+    ) -> Result<BatchAnswer<M::Response>, RpcError>
+    where
+        M: BatchedCheck,
+        C: DecidingRequest<Message = M> + Sync,
+    {
         if checks.len() > MAX_BATCH_ITEMS {
             let (field, actual) = ("checks".to_owned(), checks.len());
             return Err(RpcError::OverLimit { field, unit: "checks", limit: MAX_BATCH_ITEMS, actual });
@@ -323,45 +365,34 @@ impl ScopePolicy {
         let mut near = None;
         for (at, (check, bytes)) in checks.iter().enumerate() {
             decision_id = decision_id.following();
-            let question = check.question();
-            let lookups = question.lookups(&policy.set);
-            let answered = if lookups > MAX_LOOKUPS {
-                let (head, policy, bytes) = (head.clone(), Arc::clone(&policy), *bytes);
-                let check = check.to_message();
-                let decide = move |service: &Self| {
-                    let check = CheckRequestRef::of(&check);
-                    let asked = (&check, &check.question());
-                    let of = (DecidingMethod::BatchCheck, head.call(), &decision_id);
-                    service.decide_item(at, asked, bytes, (&policy, None), of, convert::check_response)
-                };
-                self.elsewhere(decide).await.map(|Answered { response, waiting }| {
-                    batch.push_response(response);
-                    waiting
-                })
-            } else {
-                if lookups > left {
-                    // Other calls have their turn: a batch must not hold a thread for as long as it takes.
-                    left = MAX_LOOKUPS;
-                    tokio::task::yield_now().await;
+            let item = BatchItem { at, bytes: *bytes, of: (M::METHOD, head.call(), &decision_id) };
+            let mut attempt = self.attempt::<M, C>(item, check, (&policy, near), left, &mut batch);
+            if let ItemAttempt::OutOfTurn = attempt {
+                // Other calls have their turn: a batch must not hold a thread for as long as it takes.
+                left = MAX_LOOKUPS;
+                tokio::task::yield_now().await;
+                attempt = self.attempt::<M, C>(item, check, (&policy, near), left, &mut batch);
+            }
+            let answered = match attempt {
+                ItemAttempt::Decided(answered, lookups) => {
+                    left = left.saturating_sub(lookups);
+                    answered.map(|Answered { response: audience, waiting }| {
+                        near = audience;
+                        waiting
+                    })
                 }
-                left -= lookups;
-                let asked = (check, &question);
-                let of = (DecidingMethod::BatchCheck, head.call(), &decision_id);
-                let answered = self.decide_item(
-                    at,
-                    asked,
-                    *bytes,
-                    (&policy, near),
-                    of,
-                    |answer, policy, decision_id| {
-                        batch.push(EncodedCheck::new(answer, policy, decision_id).into_item());
-                        answer.audiences.first().copied()
-                    },
-                );
-                answered.map(|Answered { response: audience, waiting }| {
-                    near = audience;
-                    waiting
-                })
+                ItemAttempt::OutOfTurn | ItemAttempt::Large => {
+                    let (head, policy, bytes) = (head.clone(), Arc::clone(&policy), *bytes);
+                    let check = check.to_message();
+                    let decide = move |service: &Self| {
+                        let item = BatchItem { at, bytes, of: (M::METHOD, head.call(), &decision_id) };
+                        check.decide(service, item, &policy)
+                    };
+                    self.elsewhere(decide).await.map(|Answered { response, waiting }| {
+                        batch.push_response(response);
+                        waiting
+                    })
+                }
             };
             match answered {
                 Ok(waiting) => records.extend(waiting.map(|waiting| (at, waiting))),
@@ -411,7 +442,31 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::BatchCheckAuthorizeScopesRequest>,
     ) -> Result<Response<v1::BatchCheckAuthorizeScopesResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        Ok(Response::new(self.batch_call(&head, request.into()).await?.into_response()?))
+        let received = Received::from(request);
+        let (checks, bytes) = received.read()?;
+        Ok(Response::new(self.batch_call(&head, &checks, bytes).await?.into_response()?))
+    }
+
+    async fn check_token_scopes(
+        &self,
+        request: Request<v1::CheckTokenScopesRequest>,
+    ) -> Result<Response<v1::CheckTokenScopesResponse>, Status> {
+        let (head, request) = CallHead::of(request);
+        Ok(Response::new(
+            self.call(DecidingMethod::Token, &head, request.into(), &WaitAlone, convert::token_response)
+                .wait()
+                .await?,
+        ))
+    }
+
+    async fn batch_check_token_scopes(
+        &self,
+        request: Request<v1::BatchCheckTokenScopesRequest>,
+    ) -> Result<Response<v1::BatchCheckTokenScopesResponse>, Status> {
+        let (head, request) = CallHead::of(request);
+        let received = Received::from(request);
+        let (checks, bytes) = received.read()?;
+        Ok(Response::new(self.batch_call(&head, &checks, bytes).await?.into_response()?))
     }
 
     async fn describe_audience(
@@ -476,9 +531,27 @@ impl<T> Answering<'_, T, Appending> {
 }
 
 /// A response, and what it has to wait for.
-struct Answered<T, W> {
+pub(super) struct Answered<T, W> {
     response: T,
     waiting: Option<W>,
+}
+
+/// A check of a batch: its place, how many bytes it has, and what it is of.
+#[derive(Clone, Copy)]
+pub(super) struct BatchItem<'c> {
+    at: usize,
+    bytes: usize,
+    of: (DecidingMethod, CallFacts<'c>, &'c WireId),
+}
+
+/// What came of a check of a batch on a serving thread.
+enum ItemAttempt<'q> {
+    /// It has an answer or an error, and took so many look-ups. With the audience that decided first.
+    Decided(Result<Answered<Option<&'q AudiencePolicy>, Appending>, RpcError>, usize),
+    /// It is for another turn.
+    OutOfTurn,
+    /// It is too large for a serving thread.
+    Large,
 }
 
 impl<T> Answered<T, Appending> {
@@ -542,164 +615,4 @@ fn page_of(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Des
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::{Future, poll_fn};
-    use std::pin::pin;
-    use std::sync::Mutex;
-    use std::task::Poll;
-    use std::thread::{self, ThreadId};
-
-    use super::*;
-    use crate::audit::AppendReply;
-    use crate::rpc::record::NoRoom;
-
-    /// Remembers where answers were recorded.
-    #[derive(Debug, Default)]
-    struct Threads(Mutex<Vec<ThreadId>>);
-
-    impl Recorder for Threads {
-        fn reserve(&self, _: usize) -> Result<Room, NoRoom> {
-            Ok(Room::default())
-        }
-
-        fn record(&self, _: RecordKind, _: AnsweredCall<'_>, _: Room, _: &mut dyn FnMut() -> AppendReply) {
-            self.0.lock().expect("no panic").push(thread::current().id());
-        }
-    }
-
-    impl Threads {
-        /// Whether each answer since the last time was decided on this thread.
-        fn were_here(&self) -> Vec<bool> {
-            let here = thread::current().id();
-            self.0.lock().expect("no panic").drain(..).map(|thread| thread == here).collect()
-        }
-    }
-
-    fn service() -> (ScopePolicy, Arc<Threads>) {
-        let file: Arc<str> = "policy.yaml".into();
-        let text = "audiences: {one: {scopesSupported: [a], scopeMatching: hierarchic}}";
-        let document = crate::policy::document::Document::read(&file, text);
-        let set = crate::policy::check::check(&file, &[document]).expect("a valid policy").set;
-        let current = Current::default();
-        let load_time = std::time::SystemTime::now();
-        current.store(Some(Arc::new(Active { set, generation: 1, load_time })));
-        let threads = Arc::<Threads>::default();
-        (ScopePolicy::new(current).with_recorder(Arc::clone(&threads) as Arc<dyn Recorder>), threads)
-    }
-
-    /// Denied, with as many registered scopes.
-    fn check_of(registered: usize) -> v1::CheckAuthorizeScopesRequest {
-        let registered: Vec<_> = (0..registered).map(|number| format!("s{number}")).collect();
-        v1::CheckAuthorizeScopesRequest {
-            audiences: vec!["one".to_owned(); 16],
-            scope: Some("x".to_owned()),
-            registered_scope: Some(registered.join(" ")),
-            ..Default::default()
-        }
-    }
-
-    #[tokio::test]
-    async fn large_question_is_decided_off_the_serving_thread() {
-        let (service, threads) = service();
-        for (registered, here) in [(10, true), (300, true), (20_000, false)] {
-            service.check_authorize_scopes(Request::new(check_of(registered))).await.expect("an answer");
-            assert_eq!(threads.were_here(), [here], "{registered} scopes");
-            let request = v1::ExpandRegistrationScopesRequest {
-                audiences: vec!["one".to_owned(); 16],
-                previous_scope: check_of(registered).registered_scope,
-                ..Default::default()
-            };
-            service.expand_registration_scopes(Request::new(request)).await.expect("an answer");
-            assert_eq!(threads.were_here(), [here], "{registered} scopes");
-        }
-        let checks = vec![check_of(10), check_of(20_000), check_of(10)];
-        let batch = Request::new(v1::BatchCheckAuthorizeScopesRequest { checks });
-        service.batch_check_authorize_scopes(batch).await.expect("an answer");
-        assert_eq!(threads.were_here(), [true, false, true]);
-    }
-
-    #[tokio::test]
-    async fn large_question_without_a_place_is_refused_and_small_ones_are_not() {
-        let (service, threads) = service();
-        let budget = Budget::new(1);
-        let service = service.with_large_questions(&budget);
-        let place = budget.take(1).expect("a place");
-        let refused = service.check_authorize_scopes(Request::new(check_of(20_000))).await.expect_err("full");
-        assert_eq!(refused.code(), tonic::Code::Unavailable);
-        assert!(refused.message().contains("too many large questions"), "{refused}");
-        let checks = vec![check_of(10), check_of(20_000), check_of(10)];
-        let batch = Request::new(v1::BatchCheckAuthorizeScopesRequest { checks });
-        let answer = service.batch_check_authorize_scopes(batch).await.expect("an answer").into_inner();
-        let errors: Vec<_> = answer
-            .results
-            .into_iter()
-            .map(|result| match result.result.expect("a result") {
-                v1::batch_check_result::Result::Response(_) => String::new(),
-                v1::batch_check_result::Result::Error(error) => error.reason,
-            })
-            .collect();
-        assert_eq!(errors, ["", "TOO_MANY_LARGE_QUESTIONS", ""]);
-        assert_eq!(threads.were_here(), [true, true], "what was refused was not decided");
-        drop(place);
-        service.check_authorize_scopes(Request::new(check_of(20_000))).await.expect("an answer");
-        assert_eq!(budget.used(), 0, "the place is free again");
-    }
-
-    #[test]
-    fn large_question_that_is_cancelled_before_its_turn_leaves_no_record() {
-        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build();
-        runtime.expect("a runtime").block_on(async {
-            let (service, threads) = service();
-            let budget = Budget::new(1);
-            let service = service.with_large_questions(&budget);
-            let (release, released) = std::sync::mpsc::channel::<()>();
-            let busy = tokio::task::spawn_blocking(move || released.recv());
-            let mut call = Box::pin(service.check_authorize_scopes(Request::new(check_of(20_000))));
-            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            assert!(call.as_mut().poll(&mut context).is_pending(), "it waits for a thread");
-            drop(call);
-            release.send(()).expect("the thread waits");
-            busy.await.expect("no panic").expect("released");
-            // The thread takes what comes in order: by now it would have decided.
-            tokio::task::spawn_blocking(|| ()).await.expect("no panic");
-            assert!(threads.were_here().is_empty(), "nothing was decided");
-            assert_eq!(budget.used(), 0, "the place is free again");
-        });
-    }
-
-    /// How often a batch of these checks lets others have their turn.
-    async fn turns(checks: Vec<v1::CheckAuthorizeScopesRequest>) -> usize {
-        let (service, _) = service();
-        let count = checks.len();
-        let request = Request::new(v1::BatchCheckAuthorizeScopesRequest { checks });
-        let mut batch = pin!(service.batch_check_authorize_scopes(request));
-        let mut turns = 0;
-        let answer = poll_fn(|cx| match batch.as_mut().poll(cx) {
-            Poll::Pending => {
-                turns += 1;
-                Poll::Pending
-            }
-            ready => ready,
-        });
-        assert_eq!(answer.await.expect("an answer").into_inner().results.len(), count);
-        turns
-    }
-
-    #[tokio::test]
-    async fn large_batch_lets_others_have_their_turn_after_each_item() {
-        let scopes: Vec<_> = (0..100).map(|number| format!("scope.{number}")).collect();
-        let check = v1::CheckAuthorizeScopesRequest {
-            audiences: vec!["one".to_owned(); 16],
-            scope: Some(scopes.join(" ")),
-            registered_scope: Some(scopes.join(" ")),
-            ..Default::default()
-        };
-        assert_eq!(turns(vec![check; 100]).await, 99);
-    }
-
-    #[tokio::test]
-    async fn small_batch_is_decided_at_a_stretch() {
-        let check = v1::CheckAuthorizeScopesRequest { scope: Some("a".to_owned()), ..Default::default() };
-        assert_eq!(turns(vec![check; 100]).await, 0);
-    }
-}
+mod tests;

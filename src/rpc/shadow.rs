@@ -19,8 +19,8 @@ use uuid::Uuid;
 use crate::audience::normalise;
 use crate::budget::{Budget, Permit};
 use crate::call;
-use crate::decision::{Answer, authorize, registration};
-use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
+use crate::decision::{Answer, authorize, registration, token};
+use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef, TokenRequestRef};
 use crate::proto::v1;
 use crate::proto::v1::ShadowDifferenceKind;
 use crate::rpc::convert;
@@ -151,6 +151,7 @@ pub struct ShadowQuestion {
 pub(super) enum ShadowRequest {
     Expand(v1::ExpandRegistrationScopesRequest),
     Check(v1::CheckAuthorizeScopesRequest),
+    Token(v1::CheckTokenScopesRequest),
 }
 
 impl Shadow {
@@ -227,6 +228,7 @@ impl Shadow {
             return;
         }
         let policies = [serving, shadow];
+        let mut grant = (None, 0);
         let (found, audiences, client, requested, registered) = match &question.request {
             ShadowRequest::Expand(request) => {
                 let asked = ExpandRequestRef::of(request);
@@ -244,6 +246,14 @@ impl Shadow {
                     request;
                 (difference(answers), audiences, client, scope, registered_scope)
             }
+            ShadowRequest::Token(request) => {
+                let asked = TokenRequestRef::of(request);
+                let asked = call::token(&asked);
+                let answers = policies.map(|active| (active, token::check(&active.set, &asked)));
+                let v1::CheckTokenScopesRequest { audiences, client, scope, registered_scope, .. } = request;
+                grant = (request.granted_scope.clone(), request.grant);
+                (difference(answers), audiences, client, scope, registered_scope)
+            }
         };
         let Some(found) = found else { return };
         self.0.counts.difference(found.kind()).inc();
@@ -255,6 +265,8 @@ impl Shadow {
             client_id: client.as_ref().map_or_else(String::new, |client| client.client_id.clone()),
             requested_scope: requested.clone(),
             registered_scope: registered.clone(),
+            granted_scope: grant.0,
+            grant: grant.1,
             ..found
         });
         let mut kept = self.kept();
@@ -358,12 +370,18 @@ fn cut(mut difference: v1::ShadowDifference) -> v1::ShadowDifference {
     let mut is_truncated = difference.audiences.len() > MAX_KEPT_AUDIENCES;
     difference.audiences.truncate(MAX_KEPT_AUDIENCES);
     let v1::ShadowDifference {
-        audiences, client_id, requested_scope, registered_scope, serving, shadow, ..
+        audiences,
+        client_id,
+        requested_scope,
+        registered_scope,
+        granted_scope,
+        serving,
+        shadow,
+        ..
     } = &mut difference;
     let answers = [serving, shadow].into_iter().flatten().map(|answer| &mut answer.scope);
-    for text in
-        audiences.iter_mut().chain([client_id]).chain(requested_scope).chain(registered_scope).chain(answers)
-    {
+    let scopes = [requested_scope, registered_scope, granted_scope].into_iter().flatten();
+    for text in audiences.iter_mut().chain([client_id]).chain(scopes).chain(answers) {
         if text.len() > MAX_TEXT_BYTES {
             is_truncated = true;
             let end = (0..=MAX_TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

@@ -47,6 +47,12 @@ impl<'c> ExpectationCheck<'c> {
         self.case.call.kind == kind
     }
 
+    /// Whether the grant of a token names a scope.
+    fn is_granted(&self, scope: &str) -> bool {
+        let granted = self.case.call.granted_scope.as_deref().unwrap_or_default();
+        distinct_tokens(granted).contains(&scope)
+    }
+
     /// What is expected must not mean ALLOW in one place and DENY in another.
     fn decision(&mut self) {
         let expect = &self.case.expect;
@@ -129,6 +135,11 @@ impl<'c> ExpectationCheck<'c> {
                 self.report(position, token, message, "what is added is granted: add it to `scope`");
             }
             let asked = self.asked.contains(&token);
+            if self.is_kind(RequestKind::Token) {
+                let message = format!("`{name}` in `added`: nothing is added to a token");
+                self.report(position, token, message, "remove it; `scope` has what the token gets");
+                continue;
+            }
             if self.is_kind(RequestKind::Registration) && asked {
                 let message = format!("`{name}` is asked for, so a registration does not add it");
                 self.report(position, token, message, "remove it");
@@ -204,7 +215,20 @@ impl<'c> ExpectationCheck<'c> {
                 Reason::Unregistered if self.is_kind(RequestKind::Registration) => {
                     Some("a registration is never refused as UNREGISTERED".to_owned())
                 }
-                Reason::Malformed | Reason::Forbidden | Reason::Unsupported | Reason::Unregistered => None,
+                Reason::Unregistered if self.is_kind(RequestKind::Token) => {
+                    Some("a token is never refused a scope as UNREGISTERED, but as EXCEEDS_GRANT".to_owned())
+                }
+                Reason::ExceedsGrant if !self.is_kind(RequestKind::Token) => {
+                    Some("only a token is refused a scope as EXCEEDS_GRANT".to_owned())
+                }
+                Reason::ExceedsGrant if self.is_granted(token) => {
+                    Some(format!("`{name}` is in `grantedScope`, so it does not exceed it"))
+                }
+                Reason::Malformed
+                | Reason::Forbidden
+                | Reason::Unsupported
+                | Reason::Unregistered
+                | Reason::ExceedsGrant => None,
                 other => Some(format!("{} is why a request is denied, not one scope", other.as_str())),
             };
             if let Some(message) = message {
@@ -220,7 +244,7 @@ impl<'c> ExpectationCheck<'c> {
         let is_registration = self.is_kind(RequestKind::Registration);
         let wrong = match error.value {
             "invalid_client_metadata" if !is_registration => {
-                Some("an authorize request is refused with `invalid_scope` (RFC 6749 section 4.1.2.1)")
+                Some("such a request is refused with `invalid_scope` (RFC 6749 sections 4.1.2.1 and 5.2)")
             }
             "invalid_scope" | "invalid_target" if is_registration => {
                 Some("a registration is refused with `invalid_client_metadata` (RFC 7591 section 3.2.2)")
@@ -253,11 +277,18 @@ impl<'c> ExpectationCheck<'c> {
             Reason::Unregistered if self.is_kind(RequestKind::Registration) => {
                 "never comes from a registration"
             }
+            Reason::Unregistered if self.is_kind(RequestKind::Token) => {
+                "never comes from a request for a token, which has EXCEEDS_GRANT instead"
+            }
+            Reason::ExceedsGrant if !self.is_kind(RequestKind::Token) => {
+                "comes from a request for a token only"
+            }
             Reason::NothingGranted
             | Reason::Malformed
             | Reason::Forbidden
             | Reason::Unsupported
             | Reason::Unregistered
+            | Reason::ExceedsGrant
                 if omitted =>
             {
                 "needs a request with a scope"
@@ -274,15 +305,17 @@ impl<'c> ExpectationCheck<'c> {
     }
 
     fn kind(&mut self) {
-        if !self.is_kind(RequestKind::Registration) {
-            return;
-        }
+        let question = match self.case.call.kind {
+            RequestKind::Registration => "a registration",
+            RequestKind::Authorize => return,
+            RequestKind::Token => "a request for a token",
+        };
         let expect = &self.case.expect;
-        let message = |key: &str| format!("the answer to a registration has no `{key}`");
+        let message = |key: &str| format!("the answer to {question} has no `{key}`");
         if let Some(text) = &expect.effective_registered_scope {
             self.report(text.position, &text.value, message("effectiveRegisteredScope"), "compare `scope`");
         }
-        if expect.audience_grants.is_some() {
+        if expect.audience_grants.is_some() && self.is_kind(RequestKind::Registration) {
             self.report(expect.position, "", message("audienceGrants"), "compare `scope`");
         }
     }

@@ -59,7 +59,7 @@ pub static SUITE: Section = Section {
 pub static CASE: Section = Section {
     name: "test case",
     text: "One question and what its answer must be; with a `table`, one for each row. Only what `expect` names is compared.",
-    rule: MappingRule::OneOfAndAnyOf(&["register", "authorize"], &["expect", "table"]),
+    rule: MappingRule::OneOfAndAnyOf(&["register", "authorize", "token"], &["expect", "table"]),
     keys: &[
         required(
             "name",
@@ -70,13 +70,14 @@ pub static CASE: Section = Section {
         key("register", ValueKind::One(&REGISTER), "", "Asks `ExpandRegistrationScopes`.")
             .hint("say what is asked, for example `register: {scope: openid}`"),
         key("authorize", ValueKind::One(&AUTHORIZE), "", "Asks `CheckAuthorizeScopes`."),
+        key("token", ValueKind::One(&TOKEN_REQUEST), "", "Asks `CheckTokenScopes`."),
         key("expect", ValueKind::One(&EXPECT), "", "What the answer must be.")
             .hint("say what the answer must be, for example `expect: {decision: ALLOW}`"),
         key(
             "table",
             ValueKind::One(&TABLE),
             "",
-            "Many inputs under the shared ones of `register` or `authorize` and `expect`.",
+            "Many inputs under the shared ones of `register`, `authorize` or `token` and `expect`.",
         ),
     ],
 };
@@ -116,6 +117,48 @@ pub static AUTHORIZE: Section = Section {
         CLIENT_KEY,
     ],
 };
+
+/// `token` of a case.
+pub static TOKEN_REQUEST: Section = Section {
+    name: "token",
+    text: "A request at the token endpoint, as on the wire.",
+    rule: MappingRule::Plain,
+    keys: &[
+        AUDIENCES,
+        SCOPE,
+        required(
+            "grant",
+            ValueKind::Choice(GRANTS),
+            "say what the client presents, for example `grant: refresh`",
+            "What the client presents: a refresh token, its own credentials, a JWT, or another token; as here, or as in the API.",
+        ),
+        key(
+            "grantedScope",
+            SCOPES,
+            "",
+            "What the grant stands for; it alone counts then. Required with `refresh` and `token_exchange`. Empty means no scope.",
+        ),
+        key(
+            "registeredScope",
+            SCOPES,
+            "",
+            "What the client registered; counts without `grantedScope`. Left out means unknown, empty means none.",
+        ),
+        CLIENT_KEY,
+    ],
+};
+
+/// The values of `grant`.
+const GRANTS: &[&str] = &[
+    "refresh",
+    "client_credentials",
+    "jwt_bearer",
+    "token_exchange",
+    "REFRESH",
+    "CLIENT_CREDENTIALS",
+    "JWT_BEARER",
+    "TOKEN_EXCHANGE",
+];
 
 /// `client` of a question.
 pub static CLIENT: Section = Section {
@@ -222,7 +265,7 @@ pub static TABLE: Section = Section {
             "columns",
             ValueKind::Texts(1),
             "name what the cells are, for example `[scope, expect.decision]`",
-            "What the cells are: `name`, a key of `register` or `authorize`, `client.KEY`, `expect.KEY`.",
+            "What the cells are: `name`, a key of `register`, `authorize` or `token`, `client.KEY`, `expect.KEY`.",
         ),
         required(
             "rows",

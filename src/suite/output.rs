@@ -73,10 +73,10 @@ fn each(entries: &[String]) -> String {
 }
 
 fn coverage(out: &mut String, covered: &AudienceCoverage) {
-    let AudienceCoverage { audience, register, authorize, rules } = covered;
+    let AudienceCoverage { audience, register, authorize, token, rules } = covered;
     let mut text = shown(audience);
     if covered.is_touched() {
-        _ = write!(text, ": {register} register, {authorize} authorize");
+        _ = write!(text, ": {register} register, {authorize} authorize, {token} token");
     } else {
         _ = write!(text, ": {}", painted("no case", NOTABLE));
     }
@@ -134,6 +134,7 @@ pub fn json(report: &SuiteReport) -> Value {
             "audience": covered.audience,
             "register": covered.register,
             "authorize": covered.authorize,
+            "token": covered.token,
             "rules": rules.collect::<Vec<_>>(),
         })
     };

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::keys::{AUTHORIZE, CASE, EXPECT, FORMAT, REGISTER, SUITE};
+use super::keys::{AUTHORIZE, CASE, EXPECT, FORMAT, REGISTER, SUITE, TOKEN_REQUEST};
 use super::table::{self, CaseRow};
 use super::{Case, Expectation, ExpectedAdded, ExpectedGrant, ExpectedRefused, Suite, impossible, sort};
 use crate::call::{self, Call};
-use crate::decision::RequestKind;
+use crate::decision::{QuestionError, RequestKind, TokenGrant};
 use crate::escape::shown;
 use crate::policy::finding::{Code, Position};
 use crate::policy::format::Section;
@@ -67,9 +67,10 @@ impl CaseReader<'_> {
     fn read_case(&mut self, node: &Node<'_>) {
         let fields = self.reader.fields(node, &CASE);
         let name = fields.get("name").and_then(|node| self.name(node));
-        let kinds = [RequestKind::Registration, RequestKind::Authorize];
-        let calls: Vec<(RequestKind, &Node<'_>)> =
-            kinds.into_iter().filter_map(|kind| Some((kind, fields.get(kind.as_str())?))).collect();
+        let calls: Vec<(RequestKind, &Node<'_>)> = RequestKind::ALL
+            .into_iter()
+            .filter_map(|kind| Some((kind, fields.get(kind.as_str())?)))
+            .collect();
         let (expect, table) = (fields.get("expect"), fields.get("table"));
         let name_position = name.as_ref().map_or_else(|| point(node), |name| name.position);
         let name = name.map(|name| name.value.into_string()).unwrap_or_default();
@@ -140,9 +141,16 @@ impl CaseReader<'_> {
         let case = Case { name, position, call, audience_positions, expect };
         // What was not read is not compared: a wrong type would look like a missing value.
         if self.reader.findings.count() == before {
-            if let Err(error) = case.call.check_limits() {
-                let suggestion = "ask less: a server refuses such a request before it is decided";
-                self.reader.report(Code::ValueTooLarge, case.position, "", error.to_string(), suggestion);
+            match case.call.check() {
+                Ok(()) => {}
+                Err(error @ (QuestionError::GrantMissing | QuestionError::GrantedScopeMissing { .. })) => {
+                    let suggestion = "say it: a server refuses such a request before it is decided";
+                    self.reader.report(Code::MissingKey, case.position, "", error.to_string(), suggestion);
+                }
+                Err(error) => {
+                    let suggestion = "ask less: a server refuses such a request before it is decided";
+                    self.reader.report(Code::ValueTooLarge, case.position, "", error.to_string(), suggestion);
+                }
             }
             for problem in impossible::problems(&case) {
                 let impossible::ImpossibleExpectation { position, value, message, suggestion } = problem;
@@ -153,24 +161,31 @@ impl CaseReader<'_> {
     }
 }
 
-const fn section(kind: RequestKind) -> &'static Section {
+/// The keys of a question of a kind.
+pub(super) const fn section(kind: RequestKind) -> &'static Section {
     match kind {
         RequestKind::Registration => &REGISTER,
         RequestKind::Authorize => &AUTHORIZE,
+        RequestKind::Token => &TOKEN_REQUEST,
     }
 }
 
 fn call(kind: RequestKind, read: &Mapping) -> Call {
     let registered = match kind {
         RequestKind::Registration => "previousScope",
-        RequestKind::Authorize => "registeredScope",
+        RequestKind::Authorize | RequestKind::Token => "registeredScope",
     };
+    // As test files spell it, or as the API does.
+    let grant = read.choice("grant").map(|grant| grant.value.to_ascii_uppercase());
+    let grant = grant.and_then(|grant| TokenGrant::ALL.into_iter().find(|known| known.as_str() == grant));
     let text = |key| read.text(key).map(|text| text.value.to_owned());
     Call {
         kind,
         audiences: strings(read, "audiences"),
         scope: text("scope"),
         registered_scope: text(registered),
+        grant,
+        granted_scope: text("grantedScope"),
         client: read.record("client").map(client).unwrap_or_default(),
     }
 }

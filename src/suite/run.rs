@@ -84,6 +84,8 @@ pub struct AudienceCoverage {
     pub register: usize,
     /// How many authorize requests it decided.
     pub authorize: usize,
+    /// How many requests for a token it decided.
+    pub token: usize,
     /// Its client rules in policy order.
     pub rules: Vec<RuleCoverage>,
 }
@@ -92,7 +94,7 @@ impl AudienceCoverage {
     /// Tells whether a case was decided here.
     #[must_use]
     pub const fn is_touched(&self) -> bool {
-        self.register + self.authorize > 0
+        self.register + self.authorize + self.token > 0
     }
 }
 
@@ -120,6 +122,7 @@ pub fn run(policy: &PolicySet, suites: &[Suite], filter: Option<&str>) -> SuiteR
             audience: audience.audience.to_string(),
             register: 0,
             authorize: 0,
+            token: 0,
             rules: rules.map(|rule| RuleCoverage { rule: rule.name.to_string(), gave: 0 }).collect(),
         });
     }
@@ -153,6 +156,7 @@ fn cover(covered: &mut AudienceCoverage, kind: RequestKind, audience: &AudienceP
     match kind {
         RequestKind::Registration => covered.register += 1,
         RequestKind::Authorize => covered.authorize += 1,
+        RequestKind::Token => covered.token += 1,
     }
     for (rule, covered) in audience.client_rules.iter().zip(&mut covered.rules) {
         let gave = answer.added.iter().any(|added| {

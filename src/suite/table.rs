@@ -6,7 +6,8 @@
 
 use std::borrow::Cow;
 
-use super::keys::{AUTHORIZE, CLIENT, EXPECT, REGISTER, TABLE};
+use super::keys::{CLIENT, EXPECT, TABLE};
+use super::read::section;
 use crate::decision::RequestKind;
 use crate::escape::shown;
 use crate::policy::finding::{Code, Position, nearest};
@@ -27,10 +28,7 @@ pub(super) struct CaseRow<'t> {
 
 /// What a column may name.
 pub(crate) fn columns(kind: RequestKind) -> Vec<String> {
-    let own = match kind {
-        RequestKind::Registration => &REGISTER,
-        RequestKind::Authorize => &AUTHORIZE,
-    };
+    let own = section(kind);
     let mut names = vec!["name".to_owned()];
     names.extend(own.names().filter(|key| *key != "client").map(str::to_owned));
     names.extend(CLIENT.names().map(|key| format!("client.{key}")));

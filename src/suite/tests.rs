@@ -303,8 +303,8 @@ suite: x
             "8:86 UnknownValue server_error: test case `one`: unknown value `server_error` of `error`",
             "8:100 UnknownKey color: test case `one`: unknown key `color` in `expect`",
             "9:5 MissingKey : missing key `name` in `test case`",
-            "10:5 DuplicateKey authorize: `test case` has either `register` or `authorize`, not both",
-            "12:5 MissingKey : missing key `register` or `authorize` in `test case`",
+            "10:5 DuplicateKey authorize: `test case` has either `register`, `authorize` or `token`, and only one of them",
+            "12:5 MissingKey : missing key `register`, `authorize` or `token` in `test case`",
             "12:11 EmptyValue : `name` is empty",
             "13:13 EmptyValue : `expect` is empty",
             "16:13 EmptyValue : test case `three`: `expect` is empty",
@@ -488,7 +488,7 @@ fn expectations_that_no_answer_meets_are_reported() {
     check(
         "authorize: {}, expect: {error: invalid_client_metadata}",
         &[
-            "invalid_client_metadata: an authorize request is refused with `invalid_scope` (RFC 6749 section 4.1.2.1)",
+            "invalid_client_metadata: such a request is refused with `invalid_scope` (RFC 6749 sections 4.1.2.1 and 5.2)",
         ],
     );
     check(
@@ -594,7 +594,7 @@ fn results_are_shown_to_people() {
 two_test.yaml
   ok asks
 coverage
-  https://mcp.example.com: 1 register, 2 authorize
+  https://mcp.example.com: 1 register, 2 authorize, 0 token
     rule native: never gave a scope
     rule cimd: gave a scope in 1 of them
   https://quiet.example.com: no case

@@ -35,6 +35,8 @@ fn line(step: &ScopeStep<'_>) -> String {
     match held {
         Some(Coverage::Registered(token)) if token == scope => facts.push("registered".to_owned()),
         Some(Coverage::Registered(token)) => facts.push(format!("registered by `{}`", shown(token))),
+        Some(Coverage::Granted(token)) if token == scope => facts.push("in the grant".to_owned()),
+        Some(Coverage::Granted(token)) => facts.push(format!("in the grant by `{}`", shown(token))),
         Some(Coverage::AnySupported) => facts.push("registration unknown, any supported scope".to_owned()),
         Some(Coverage::Default(at)) => {
             facts.push(format!("in defaultClientScopes{}", entry(&audience.default_client_scopes, *at)));

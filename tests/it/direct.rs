@@ -11,17 +11,20 @@ use scopeward::audit::{AppendReply, AuditError, GENESIS_HASH, Head, Recorded};
 use scopeward::rpc::record::{AnsweredCall, NoRoom, RecordKind, Recorder, Room};
 use scopeward::rpc::v1;
 use scopeward::rpc::v1::batch_check_result::Result as ItemResult;
+use scopeward::rpc::v1::batch_check_token_result::Result as TokenResult;
 use scopeward::server::config::Config;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use crate::harness::{AUDIENCE, AnsweredBy, Wire, authorize, registration, within};
+use crate::harness::{AUDIENCE, AnsweredBy, Wire, authorize, refresh, registration, within};
 use crate::peer::{Peer, WIDE, framed};
 use crate::pressure::{Never, Panicking, until};
 
 const EXPAND: &str = "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes";
 const CHECK: &str = "/scopeward.v1.ScopePolicyService/CheckAuthorizeScopes";
 const BATCH: &str = "/scopeward.v1.ScopePolicyService/BatchCheckAuthorizeScopes";
+const TOKEN: &str = "/scopeward.v1.ScopePolicyService/CheckTokenScopes";
+const TOKEN_BATCH: &str = "/scopeward.v1.ScopePolicyService/BatchCheckTokenScopes";
 
 /// A request as it is sent.
 #[derive(Clone, Debug)]
@@ -178,6 +181,15 @@ impl Outcome {
                 let answer = v1::BatchCheckAuthorizeScopesResponse::decode(message).expect("an answer");
                 let id = |result: v1::BatchCheckResult| match result.result {
                     Some(ItemResult::Response(response)) => Some(response.decision_id),
+                    _ => None,
+                };
+                answer.results.into_iter().filter_map(id).collect()
+            }
+            TOKEN => vec![v1::CheckTokenScopesResponse::decode(message).expect("an answer").decision_id],
+            TOKEN_BATCH => {
+                let answer = v1::BatchCheckTokenScopesResponse::decode(message).expect("an answer");
+                let id = |result: v1::BatchCheckTokenResult| match result.result {
+                    Some(TokenResult::Response(response)) => Some(response.decision_id),
                     _ => None,
                 };
                 answer.results.into_iter().filter_map(id).collect()
@@ -391,6 +403,14 @@ async fn answers_are_the_same_bytes() {
         call(CHECK, denied()).ending(End::Trailers),
         // Decided off the serving threads.
         call(CHECK, framed(&large())),
+        call(TOKEN, framed(&refresh(Some("openid"), "openid mcp:read"))),
+        call(TOKEN, framed(&refresh(None, "openid mcp:admin nowhere"))),
+        call(TOKEN, framed(&refresh(Some("mcp:read nowhere"), "mcp:read nowhere"))),
+        call(TOKEN, framed(&refresh(Some("mcp:read"), "openid"))),
+        call(TOKEN, framed(&credentials())),
+        call(TOKEN, framed(&large_token())),
+        call(TOKEN_BATCH, framed(&token_batch())),
+        call(TOKEN_BATCH, framed(&v1::BatchCheckTokenScopesRequest::default())),
     ];
     let outcomes = check(&requests).await;
     assert_eq!(answered(&outcomes), requests.len());
@@ -403,6 +423,37 @@ fn large() -> v1::CheckAuthorizeScopesRequest {
         audiences: vec!["https://files.example.com/api".to_owned(); 16],
         ..authorize(Some("x"), Some(&registered.join(" ")))
     }
+}
+
+/// A client that asks with its own credentials, at two audiences.
+fn credentials() -> v1::CheckTokenScopesRequest {
+    v1::CheckTokenScopesRequest {
+        audiences: vec![AUDIENCE.to_owned(), "https://files.example.com/api".to_owned()],
+        granted_scope: None,
+        registered_scope: Some("openid files".to_owned()),
+        grant: v1::TokenGrant::ClientCredentials.into(),
+        correlation_id: "login-7".to_owned(),
+        ..refresh(Some("openid offline_access files.read"), "")
+    }
+}
+
+/// More look-ups than are made on a serving thread.
+fn large_token() -> v1::CheckTokenScopesRequest {
+    let v1::CheckAuthorizeScopesRequest { audiences, registered_scope, .. } = large();
+    v1::CheckTokenScopesRequest { audiences, granted_scope: registered_scope, ..refresh(Some("x"), "") }
+}
+
+/// Answers of each kind, and an error.
+fn token_batch() -> v1::BatchCheckTokenScopesRequest {
+    let without_grant = v1::CheckTokenScopesRequest { granted_scope: None, ..refresh(None, "") };
+    let checks = vec![
+        refresh(None, "openid"),
+        refresh(Some("nowhere"), "openid nowhere"),
+        without_grant,
+        credentials(),
+        large_token(),
+    ];
+    v1::BatchCheckTokenScopesRequest { checks }
 }
 
 #[tokio::test]
@@ -434,6 +485,16 @@ async fn errors_have_the_same_status_and_details() {
         call(BATCH, prefixed(&[0x0A, 2, 0x0A, 7])),
         // What a newer caller knows.
         call(CHECK, prefixed(&[0xA2, 6, 1, b'x'])),
+        // No grant, one without its scope, one that nobody knows, too many.
+        call(TOKEN, prefixed(&[])),
+        call(TOKEN, framed(&v1::CheckTokenScopesRequest { granted_scope: None, ..refresh(None, "") })),
+        call(TOKEN, framed(&v1::CheckTokenScopesRequest { grant: 99, ..refresh(None, "a") })),
+        call(TOKEN, framed(&v1::CheckTokenScopesRequest { grant: 300, ..refresh(None, "a") })),
+        call(TOKEN, framed(&v1::CheckTokenScopesRequest { grant: -1, ..refresh(None, "a") })),
+        call(
+            TOKEN_BATCH,
+            framed(&v1::BatchCheckTokenScopesRequest { checks: vec![refresh(None, "a"); 101] }),
+        ),
     ];
     let outcomes = check(&requests).await;
     assert_eq!(answered(&outcomes), 2, "the batch with a bad item, and the unknown field");
@@ -615,9 +676,26 @@ impl Random {
         }
     }
 
+    fn token(&mut self) -> v1::CheckTokenScopesRequest {
+        v1::CheckTokenScopesRequest {
+            audiences: self.some(3, &AUDIENCES),
+            scope: self.scope(),
+            granted_scope: self.scope(),
+            registered_scope: self.scope(),
+            client: self.client(),
+            grant: i32::try_from(self.below(6)).expect("a small number"),
+            correlation_id: self.pick(&["", "", "login-1"]).to_owned(),
+        }
+    }
+
     fn call(&mut self) -> Raw {
-        match self.below(5) {
+        match self.below(7) {
             0 | 1 => call(EXPAND, framed(&self.expand())),
+            5 => call(TOKEN, framed(&self.token())),
+            6 => {
+                let checks = (0..self.below(5)).map(|_| self.token()).collect();
+                call(TOKEN_BATCH, framed(&v1::BatchCheckTokenScopesRequest { checks }))
+            }
             2 => {
                 let checks = (0..self.below(5)).map(|_| self.check()).collect();
                 call(BATCH, framed(&v1::BatchCheckAuthorizeScopesRequest { checks }))

@@ -152,6 +152,17 @@ pub(crate) fn authorize(scope: Option<&str>, registered: Option<&str>) -> v1::Ch
 }
 
 /// The reason of an error of ours.
+/// A refresh at [`AUDIENCE`].
+pub(crate) fn refresh(scope: Option<&str>, granted: &str) -> v1::CheckTokenScopesRequest {
+    v1::CheckTokenScopesRequest {
+        audiences: vec![AUDIENCE.to_owned()],
+        scope: scope.map(str::to_owned),
+        granted_scope: Some(granted.to_owned()),
+        grant: v1::TokenGrant::Refresh.into(),
+        ..Default::default()
+    }
+}
+
 pub(crate) fn reason(status: &Status) -> String {
     match status.get_details_error_info() {
         Some(info) => {

@@ -57,6 +57,7 @@ mod suites;
 mod supervisor;
 mod tls;
 mod tls_offers;
+mod token;
 mod tools;
 mod unknown_audiences;
 mod uris;

@@ -153,6 +153,20 @@ async fn differences_are_counted_and_kept_for_the_report() {
     assert_eq!(service.metric(metric).await, Some(1.0));
     assert_eq!(service.metric("scopeward_shadow_compared_total").await, Some(2.0));
 
+    // At the token endpoint a scope that was taken back is dropped, and what was granted is part of the difference.
+    let refresh = v1::CheckTokenScopesRequest {
+        audiences: vec!["https://mcp.example.com".to_owned()],
+        granted_scope: Some("mcp:read mcp:write".to_owned()),
+        grant: v1::TokenGrant::Refresh.into(),
+        ..Default::default()
+    };
+    service.scopes().check_token_scopes(refresh).await.unwrap();
+    let report = report_of(&service, 3).await;
+    let [found, _] = &*report.differences else { panic!("{report:#?}") };
+    assert_eq!((found.kind(), found.grant()), (Kind::Narrower, v1::TokenGrant::Refresh));
+    assert_eq!(found.granted_scope.as_deref(), Some("mcp:read mcp:write"));
+    assert_eq!(found.method, "/scopeward.v1.ScopePolicyService/CheckTokenScopes");
+
     // An edit of the shadow is followed as one of the policy that serves, and changes nothing there.
     let generation = service.status().await.active.unwrap().generation;
     std::fs::write(service.folder.path().join("shadow/mcp.yaml"), POLICY).unwrap();
@@ -165,8 +179,8 @@ async fn differences_are_counted_and_kept_for_the_report() {
     };
     within("the edited shadow is compared", same).await;
     ask("mcp:read mcp:write").await;
-    let report = report_of(&service, 3).await;
-    assert_eq!((report.compared_count, report.differences.len()), (3, 1));
+    let report = report_of(&service, 4).await;
+    assert_eq!((report.compared_count, report.differences.len()), (4, 2));
     assert_eq!(service.status().await.active.unwrap().generation, generation);
     service.stop().await;
 }

@@ -168,7 +168,8 @@ impl<'d> Checker<'d> {
             });
             ScopeList::new(implied)
         });
-        let treatment = |path| written.word(path).map_or(Treatment::Reject, |word| word.value);
+        let treatment_or = |default, path| written.word(path).map_or(default, |word| word.value);
+        let treatment = |path| treatment_or(Treatment::Reject, path);
         let nothing_left = |path| written.word(path).map_or(NothingLeft::Reject, |word| word.value);
         let settings = AudienceSettings {
             aliases,
@@ -195,6 +196,8 @@ impl<'d> Checker<'d> {
             unknown_registration: unknown_registration(written),
             nothing_left: nothing_left("authorization.nothingLeft"),
             always_grant_scopes,
+            token_unsupported_scopes: treatment_or(Treatment::Drop, "token.unsupportedScopes"),
+            token_exceeding_scopes: treatment("token.exceedingScopes"),
             client_rules,
         };
         let mut policy = AudiencePolicy {

@@ -146,7 +146,7 @@ fn a_wrong_key_or_type_hides_no_other_finding_of_its_audience() {
             "a.yaml:4:28 BaselineScopeNotSupported \"x\" -> add `x` to `scopesSupported` or remove it here",
             "a.yaml:5:5 UnknownKey \"colour\" -> one of: scopesSupported, baselineClientScopes, \
              defaultClientScopes, privilegedScopes, forbiddenScopes, scopeMatching, registration, \
-             authorization, clientRules, scopeDescriptions, aliases, ignoreQuery, description",
+             authorization, token, clientRules, scopeDescriptions, aliases, ignoreQuery, description",
             "a.yaml:6:23 WrongType \"\" -> write a list of strings",
         ],
     );

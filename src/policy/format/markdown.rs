@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{MappingRule, Section, ValueKind};
+use super::{MappingRule, Section, ValueKind, either};
 
 /// The sections of a format as Markdown: a heading and a table of keys for each.
 #[must_use]
@@ -16,10 +16,7 @@ pub fn markdown(file: &'static Section) -> String {
             MappingRule::Plain => {}
             MappingRule::NotEmpty(_) => out.push_str(" At least one member is there."),
             MappingRule::OneOfAndAnyOf(one, any) => {
-                let quoted =
-                    |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
-                let (one, any) = (quoted(one).join(" or "), quoted(any).join(" or "));
-                _ = write!(out, " It has either {one}, and {any}.");
+                _ = write!(out, " It has either {}, and {}.", either(one), either(any));
             }
             MappingRule::OrText => {
                 let first = keys.first().map_or("", |key| key.name);

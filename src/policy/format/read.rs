@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::advice::{self, Expected};
 pub use super::mapping::{List, LocatedText, Mapping, Member, Spanned, Value};
-use super::{FileFormat, Key, MappingRule, Section, ValueKind as Is};
+use super::{FileFormat, Key, MappingRule, Section, ValueKind as Is, either};
 use crate::escape::shown;
 use crate::policy::finding::{self, Code, Finding, Findings, MAX_FINDINGS, Position, nearest};
 use crate::policy::yaml::{Node, NodeKind, Schema};
@@ -219,12 +219,11 @@ impl<'f> DocumentReader<'f> {
         one: &[&str],
         any: &[&str],
     ) {
-        let quoted =
-            |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
         let mut written = one.iter().filter_map(|name| fields.member(name));
         let first = written.next();
         for (key, at, _) in written {
-            let message = format!("`{}` has either {}, not both", section.name, quoted(one));
+            let rest = if one.len() > 2 { "and only one of them" } else { "not both" };
+            let message = format!("`{}` has either {}, {rest}", section.name, either(one));
             self.report(Code::DuplicateKey, at.position, key.name, message, "keep one of them");
         }
         for (names, is_missing) in
@@ -232,7 +231,7 @@ impl<'f> DocumentReader<'f> {
         {
             if is_missing {
                 let hint = names.first().and_then(|name| section.key(name)).map_or("", |key| key.hint);
-                let message = format!("missing key {} in `{}`", quoted(names), section.name);
+                let message = format!("missing key {} in `{}`", either(names), section.name);
                 self.report(Code::MissingKey, point(node), "", message, hint);
             }
         }

@@ -57,7 +57,7 @@ impl Draw {
     fn client(&mut self) -> v1::Client {
         v1::Client {
             client_id: self.text(),
-            source: [0, 0, 1, 2, 3, 99, 127, 128, -1, i32::MAX][self.below(10)],
+            source: self.number(),
             client_name: self.text(),
             software_id: self.text(),
             software_version: self.text(),
@@ -87,8 +87,29 @@ impl Draw {
         }
     }
 
+    fn token(&mut self) -> v1::CheckTokenScopesRequest {
+        v1::CheckTokenScopesRequest {
+            audiences: self.texts(),
+            scope: self.maybe(Self::text),
+            granted_scope: self.maybe(Self::text),
+            registered_scope: self.maybe(Self::text),
+            client: self.maybe(Self::client),
+            grant: self.number(),
+            correlation_id: self.text(),
+        }
+    }
+
+    /// The number of an enum, mostly one of those that there are.
+    fn number(&mut self) -> i32 {
+        [0, 0, 1, 2, 3, 99, 127, 128, -1, i32::MAX][self.below(10)]
+    }
+
     fn batch(&mut self) -> v1::BatchCheckAuthorizeScopesRequest {
         v1::BatchCheckAuthorizeScopesRequest { checks: (0..self.below(6)).map(|_| self.check()).collect() }
+    }
+
+    fn token_batch(&mut self) -> v1::BatchCheckTokenScopesRequest {
+        v1::BatchCheckTokenScopesRequest { checks: (0..self.below(6)).map(|_| self.token()).collect() }
     }
 
     /// Fields that a message of ours does not have, or not like this: of every wire type, groups and broken ones among them.
@@ -207,9 +228,43 @@ fn agrees_as_batch(bytes: &[u8]) -> bool {
     agrees(bytes, |bytes| read_batch(bytes, 100), message)
 }
 
-/// Whether a message that `prost` encodes is to be read here.
+fn agrees_as_token(bytes: &[u8]) -> bool {
+    agrees(bytes, TokenRequestRef::read, TokenRequestRef::to_message)
+}
+
+fn agrees_as_token_batch(bytes: &[u8]) -> bool {
+    let message = |checks: &Vec<(TokenRequestRef<'_>, usize)>| {
+        let checks = checks.iter().map(|(check, bytes)| {
+            let check = check.to_message();
+            assert_eq!(check.encoded_len(), *bytes);
+            check
+        });
+        v1::BatchCheckTokenScopesRequest { checks: checks.collect() }
+    };
+    agrees(bytes, |bytes| read_batch(bytes, 100), message)
+}
+
+/// Every kind of message that is read here.
+const KINDS: [(&str, fn(&[u8]) -> bool); 5] = [
+    ("CheckAuthorizeScopesRequest", agrees_as_check),
+    ("ExpandRegistrationScopesRequest", agrees_as_expand),
+    ("BatchCheckAuthorizeScopesRequest", agrees_as_batch),
+    ("CheckTokenScopesRequest", agrees_as_token),
+    ("BatchCheckTokenScopesRequest", agrees_as_token_batch),
+];
+
+/// Whether a number that `prost` encodes is to be read here.
+fn is_plain_number(number: i32) -> bool {
+    (0..128).contains(&number)
+}
+
+/// The same for a message with this client.
 fn is_plain(client: Option<&v1::Client>) -> bool {
-    client.is_none_or(|client| (0..128).contains(&client.source))
+    client.is_none_or(|client| is_plain_number(client.source))
+}
+
+fn is_plain_token(token: &v1::CheckTokenScopesRequest) -> bool {
+    is_plain(token.client.as_ref()) && is_plain_number(token.grant)
 }
 
 /// 4,000 messages of each kind, or as many as `TEST_CODEC_CASES` says: as they are, damaged, and as messages of another kind.
@@ -223,26 +278,38 @@ fn what_is_read_is_what_prost_decodes() {
     let (mut read, mut refused, mut damaged_and_read) = (0, 0, 0);
     for _ in 0..cases {
         let (check, expand, batch) = (draw.check(), draw.expand(), draw.batch());
-        let encoded = [check.encode_to_vec(), expand.encode_to_vec(), batch.encode_to_vec()];
-        let batch_is_plain = batch.checks.iter().all(|check| is_plain(check.client.as_ref()));
-        let plain = [is_plain(check.client.as_ref()), is_plain(expand.client.as_ref()), batch_is_plain];
-        let kinds = [agrees_as_check, agrees_as_expand, agrees_as_batch];
-        for ((bytes, is_plain), agrees) in encoded.iter().zip(plain).zip(kinds) {
+        let (token, token_batch) = (draw.token(), draw.token_batch());
+        let encoded = [
+            check.encode_to_vec(),
+            expand.encode_to_vec(),
+            batch.encode_to_vec(),
+            token.encode_to_vec(),
+            token_batch.encode_to_vec(),
+        ];
+        let plain = [
+            is_plain(check.client.as_ref()),
+            is_plain(expand.client.as_ref()),
+            batch.checks.iter().all(|check| is_plain(check.client.as_ref())),
+            is_plain_token(&token),
+            token_batch.checks.iter().all(is_plain_token),
+        ];
+        for ((bytes, is_plain), (_, agrees)) in encoded.iter().zip(plain).zip(KINDS) {
             assert_eq!(agrees(bytes), is_plain, "{bytes:02x?}");
         }
         assert_eq!(CheckRequestRef::of(&check).to_message(), check);
         assert_eq!(ExpandRequestRef::of(&expand).to_message(), expand);
-        for at in 0..3 {
+        assert_eq!(TokenRequestRef::of(&token).to_message(), token);
+        for at in 0..KINDS.len() {
             let mut bytes = encoded[at].clone();
             for _ in 0..=draw.below(3) {
-                let other = draw.below(3);
+                let other = draw.below(KINDS.len());
                 draw.damage(&mut bytes, &encoded[other]);
             }
-            for agrees in kinds {
+            for (_, agrees) in KINDS {
                 *if agrees(&bytes) { &mut damaged_and_read } else { &mut refused } += 1;
             }
         }
-        read += 3;
+        read += KINDS.len();
     }
     // Damage that leaves a plain message behind is compared as well.
     assert!(damaged_and_read > cases / 10 && refused > cases, "{read} {damaged_and_read} {refused}");
@@ -251,9 +318,10 @@ fn what_is_read_is_what_prost_decodes() {
 #[test]
 fn a_batch_of_more_checks_than_are_taken_is_not_read() {
     let checks = |count| v1::BatchCheckAuthorizeScopesRequest { checks: vec![Default::default(); count] };
-    assert_eq!(read_batch(&checks(3).encode_to_vec(), 3).map(|checks| checks.len()), Some(3));
-    assert_eq!(read_batch(&checks(4).encode_to_vec(), 3), None);
-    assert_eq!(read_batch(&[], 3), Some(Vec::new()));
+    let read = |bytes: &[u8]| read_batch::<CheckRequestRef<'_>>(bytes, 3).map(|checks| checks.len());
+    assert_eq!(read(&checks(3).encode_to_vec()), Some(3));
+    assert_eq!(read(&checks(4).encode_to_vec()), None);
+    assert_eq!(read(&[]), Some(0));
 }
 
 /// A text of more than 127 bytes has a length of two bytes, which are no UTF-8: the text is, and is checked alone.
@@ -292,12 +360,7 @@ fn every_field_of_the_descriptors_is_read() {
     let message = |name: &str| pool.get_message_by_name(&format!("scopeward.v1.{name}")).unwrap();
     let client = message("Client");
     let mut seen = 0;
-    let names = [
-        "CheckAuthorizeScopesRequest",
-        "ExpandRegistrationScopesRequest",
-        "BatchCheckAuthorizeScopesRequest",
-    ];
-    for (name, agrees) in names.into_iter().zip([agrees_as_check, agrees_as_expand, agrees_as_batch]) {
+    for (name, agrees) in KINDS {
         let message = message(name);
         for field in message.fields() {
             assert!(agrees(&with_field(&message, &field).encode_to_vec()), "{}", field.full_name());
@@ -311,5 +374,5 @@ fn every_field_of_the_descriptors_is_read() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 5 + 5 + 1 + 2 * 8);
+    assert_eq!(seen, 5 + 5 + 1 + 7 + 1 + 3 * 8);
 }

@@ -35,6 +35,8 @@ fn events_come_back_from_the_json_of_the_service() {
         sequence: 18_000_000_000_000_000_000,
         call: Call {
             kind: RequestKind::Authorize,
+            grant: None,
+            granted_scope: None,
             audiences: vec!["https://MCP.example.com".into()],
             scope: Some(" openid  admin".into()),
             registered_scope: Some(String::new()),

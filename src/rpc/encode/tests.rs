@@ -10,7 +10,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
 
 use super::*;
 use crate::decision::tests::draw::{asked, compiled, policies};
-use crate::decision::{AudienceList, EffectiveScope, Grants, Origin, Reason};
+use crate::decision::{AudienceList, EffectiveScope, Grants, Origin, Reason, Standing};
 use crate::policy::sample::{api, set};
 use crate::rpc::{FILE_DESCRIPTOR_SET, v1};
 
@@ -26,7 +26,7 @@ fn encoded(message: &impl WireMessage) -> Vec<u8> {
 
 /// Compares what is written of an answer, in each form, and returns all of it.
 #[track_caller]
-fn compare<'a>(policy: &'a Active, answer: impl Fn() -> Answer<'a>) -> [(&'static str, Vec<u8>); 3] {
+fn compare<'a>(policy: &'a Active, answer: impl Fn() -> Answer<'a>) -> [(&'static str, Vec<u8>); 4] {
     let (id, shown) = (WireId::from(uuid::Uuid::from_u128(0x1234_5678_9ABC << 60)), answer());
     let expand = encoded(&EncodedExpand::new(&shown, policy, &id));
     assert_eq!(expand, convert::expand_response(&answer(), policy, &id).encode_to_vec());
@@ -42,7 +42,19 @@ fn compare<'a>(policy: &'a Active, answer: impl Fn() -> Answer<'a>) -> [(&'stati
     assert_eq!(encoded(&item), result(&response));
     response.refused.iter_mut().for_each(|refused| refused.message.clear());
     assert_eq!(encoded(&item.without_messages()), result(&response));
+    let token = EncodedToken::new(&shown, policy, &id);
+    let mut response = convert::token_response(&answer(), policy, &id);
+    assert_eq!(encoded(&token), response.encode_to_vec());
+    let token_result = |response: &v1::CheckTokenScopesResponse| {
+        let result = v1::batch_check_token_result::Result::Response(response.clone());
+        let results = vec![v1::BatchCheckTokenResult { result: Some(result) }];
+        v1::BatchCheckTokenScopesResponse { results }.encode_to_vec()
+    };
+    assert_eq!(encoded(&token.into_item()), token_result(&response));
+    response.refused.iter_mut().for_each(|refused| refused.message.clear());
+    assert_eq!(encoded(&token.into_item().without_messages()), token_result(&response));
     [
+        ("CheckTokenScopesResponse", encoded(&token)),
         ("ExpandRegistrationScopesResponse", expand),
         ("CheckAuthorizeScopesResponse", check),
         ("BatchCheckAuthorizeScopesResponse", encoded(&item)),
@@ -79,7 +91,7 @@ fn answers_are_written_as_prost_writes_them() {
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
     let descriptor = |name: &str| pool.get_message_by_name(&format!("scopeward.v1.{name}")).unwrap();
     let mut found = BTreeSet::new();
-    let mut note = |written: [(&'static str, Vec<u8>); 3]| {
+    let mut note = |written: [(&'static str, Vec<u8>); 4]| {
         for (name, bytes) in written {
             add_set_fields(&DynamicMessage::decode(descriptor(name), &*bytes).unwrap(), &mut found);
         }
@@ -104,7 +116,12 @@ fn answers_are_written_as_prost_writes_them() {
                     scope: scope().collect(),
                     added: vec![Added { scope: &text, origin, rule: &text, is_registered: false }; count],
                     refused: vec![
-                        Refused { scope: &text, reason, is_registered: None, message: text.clone() };
+                        Refused {
+                            scope: &text,
+                            reason,
+                            standing: Standing::Unknown,
+                            message: text.clone()
+                        };
                         count
                     ],
                     effective: match count {
@@ -127,7 +144,9 @@ fn answers_are_written_as_prost_writes_them() {
         }
     }
     let mut expected = BTreeSet::new();
-    for name in ["ExpandRegistrationScopesResponse", "CheckAuthorizeScopesResponse"] {
+    for name in
+        ["ExpandRegistrationScopesResponse", "CheckAuthorizeScopesResponse", "CheckTokenScopesResponse"]
+    {
         all_fields(&descriptor(name), &mut expected);
     }
     found.retain(|name| !name.starts_with("scopeward.v1.BatchCheck"));

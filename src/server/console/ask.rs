@@ -50,7 +50,7 @@ where
     let wrong = |error: &dyn std::fmt::Display| (StatusCode::BAD_REQUEST, shown(&error.to_string()));
     let value: Value = serde_json::from_slice(&body).map_err(|error| wrong(&error))?;
     let question: Q = json::from_value(value).map_err(|error| wrong(&error))?;
-    question.check_limits().map_err(|error| wrong(&error))?;
+    question.check_question().map_err(|error| wrong(&error))?;
     Ok(question)
 }
 

@@ -13,7 +13,6 @@ use tonic::Code;
 
 use super::{Traces, number};
 use crate::rpc::caller::{CallerIdentity, PeerAddress};
-use crate::rpc::count::DecidingMethod;
 use crate::rpc::notes::{DecisionNotes, NotedDecisions};
 use crate::rpc::trace_parent::TraceParent;
 
@@ -114,7 +113,7 @@ impl CallSpan {
         let mut set = |attribute| self.span.set_attribute(attribute);
         set(KeyValue::new("scopeward.policy.generation", number(generation)));
         set(KeyValue::new("scopeward.audiences", number(audiences)));
-        if method == DecidingMethod::BatchCheck {
+        if method.is_batch() {
             set(KeyValue::new("scopeward.batch.allowed", i64::from(allowed)));
             set(KeyValue::new("scopeward.batch.denied", i64::from(denied)));
             return;

@@ -53,6 +53,14 @@ fn ask_all(server: &Piped) {
             ..Default::default()
         };
         client.expand_registration_scopes(ask(expand)).await.unwrap();
+        let refresh = v1::CheckTokenScopesRequest {
+            audiences: vec![MCP.to_owned()],
+            scope: Some("openid no".to_owned()),
+            granted_scope: Some("openid".to_owned()),
+            grant: v1::TokenGrant::Refresh.into(),
+            ..Default::default()
+        };
+        client.check_token_scopes(ask(refresh)).await.unwrap();
     });
 }
 
@@ -82,9 +90,11 @@ fn lines_are_of_none_of_denials_or_of_all() {
     };
     let denied = lines(&["--log-decisions", "denied"]);
     let refused = "no=UNSUPPORTED mcp:read=UNREGISTERED";
-    let expected = ["CheckAuthorizeScopes", "BatchCheckAuthorizeScopes"]
+    let [check, batch] = ["CheckAuthorizeScopes", "BatchCheckAuthorizeScopes"]
         .map(|method| format!("{method}|DENY|UNSUPPORTED|||{refused}"));
-    assert_eq!(short(&denied), expected);
+    let token = "CheckTokenScopes|DENY|EXCEEDS_GRANT|||no=EXCEEDS_GRANT";
+    assert_eq!(short(&denied), [&*check, &batch, token]);
+    assert_eq!((text(&denied[2], "grant"), denied[0].get("grant")), ("REFRESH".to_owned(), None));
     let line = &denied[0];
     assert_eq!(
         ["audiences", "client_id", "asked", "correlation_id", "trace_id"].map(|field| text(line, field)),
@@ -94,7 +104,6 @@ fn lines_are_of_none_of_denials_or_of_all() {
     assert_eq!(text(line, "decision_id").len(), 36);
     assert_eq!(line.get("caller"), None, "there is no access file");
     let all = lines(&["--log-decisions", "all"]);
-    let [check, batch] = expected;
     assert_eq!(
         short(&all),
         [
@@ -104,6 +113,7 @@ fn lines_are_of_none_of_denials_or_of_all() {
             &batch,
             "BatchCheckAuthorizeScopes|ALLOW||offline_access|offline_access=BASELINE|",
             "ExpandRegistrationScopes|ALLOW||openid offline_access|offline_access=BASELINE|",
+            token,
         ]
     );
     assert_eq!(all[4].get("asked"), None, "it was omitted");
@@ -123,7 +133,7 @@ fn the_caller_is_named() {
     server.signal("TERM");
     assert_eq!(server.end().code(), Some(0));
     let errors = server.errors();
-    assert_eq!(errors.matches(r#""caller":"my server""#).count(), 2, "{errors}");
+    assert_eq!(errors.matches(r#""caller":"my server""#).count(), 3, "{errors}");
     assert!(!errors.contains("secret-token"), "{errors}");
 }
 

@@ -45,7 +45,7 @@ const CASES: &[Case] = &[
         &[
             r#"a.yaml:1:1 UnknownKey "audience" -> did you mean `audiences`?"#,
             r#"a.yaml:5:5 UnknownKey "baselineClientScope" -> did you mean `baselineClientScopes`?"#,
-            r#"a.yaml:6:5 UnknownKey "colour" -> one of: scopesSupported, baselineClientScopes, defaultClientScopes, privilegedScopes, forbiddenScopes, scopeMatching, registration, authorization, clientRules, scopeDescriptions, aliases, ignoreQuery, description"#,
+            r#"a.yaml:6:5 UnknownKey "colour" -> one of: scopesSupported, baselineClientScopes, defaultClientScopes, privilegedScopes, forbiddenScopes, scopeMatching, registration, authorization, token, clientRules, scopeDescriptions, aliases, ignoreQuery, description"#,
             r#"a.yaml:7:20 UnknownKey "unsupportedScope" -> did you mean `unsupportedScopes`?"#,
             r#"a.yaml:8:21 UnknownKey "omitted" -> did you mean `omittedScope`?"#,
             r#"a.yaml:11:16 UnknownKey "clientID" -> did you mean `clientIdHost`?"#,
