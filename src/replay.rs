@@ -328,6 +328,25 @@ mod tests {
     }
 
     #[test]
+    fn a_denied_token_is_asked_for_again_with_its_grant() {
+        let rest = r#""audiences":["api"],"askedAudiences":["api"],"requestedScope":"openid c","grantedScope":"openid c","grant":"TOKEN_GRANT_REFRESH","effectiveScope":"","reason":"REASON_FORBIDDEN""#;
+        let (before, after) = (
+            set(
+                "audiences: {api: {scopesSupported: [openid, c], forbiddenScopes: [c], token: {unsupportedScopes: reject}}}",
+            ),
+            set("audiences: {api: {scopesSupported: [openid, c]}}"),
+        );
+        let mut replay = Replay::new(&before, &after);
+        replay.take(Line::read(&event("DENIAL", "CheckTokenScopes", 1, rest)).unwrap());
+        let report = replay.finish();
+        assert_eq!((report.calls, report.flipped, report.not_as_recorded), (1, 1, 0));
+        let group = &report.groups[0];
+        assert_eq!((group.flip, group.kind), (Flip::NowAllowed, RequestKind::Token));
+        assert_eq!(group.after.scope, ["c", "openid"]);
+        assert!(output::text(&report).contains("1 x token openid c at api"), "{}", output::text(&report));
+    }
+
+    #[test]
     fn what_is_no_call_is_counted_apart() {
         let report = replayed(&[
             r#"{"kind":"AUDIT_EVENT_KIND_POLICY_CHANGE","sequence":"1"}"#.to_owned(),

@@ -98,6 +98,34 @@ fn what_gives_somebody_more_widens() {
 }
 
 #[test]
+fn what_a_token_gets_is_asked_too() {
+    let token = |rest: &str| api(&format!("token: {{{rest}}}"));
+    check(
+        &api(""),
+        &token("exceedingScopes: drop"),
+        &["api: token.exceedingScopes reject -> drop (widening)"],
+    );
+    check(
+        &token("unsupportedScopes: reject"),
+        &api(""),
+        &["api: token.unsupportedScopes reject -> drop (widening)"],
+    );
+    check(&api(""), &token("unsupportedScopes: reject"), &["api: token.unsupportedScopes drop -> reject"]);
+    // Less of a policy gives a token less, though what is not supported is dropped: what is beyond the grant rejects in any case.
+    let of = |scopes: &str| {
+        format!("audiences: {{api: {{scopesSupported: [{scopes}], defaultClientScopes: []}}}}")
+    };
+    check(&of("a, b"), &of("a"), &["api: scopesSupported -b"]);
+    check(&api(""), &api("forbiddenScopes: [b]"), &["api: forbiddenScopes +b"]);
+    // A step-up scope is granted at authorize, and a client gets it with its own credentials once it is baseline.
+    check(
+        &api("authorization: {stepUpScopes: [b], unregisteredScopes: drop, omittedScope: reject}"),
+        &api("baselineClientScopes: [b], authorization: {unregisteredScopes: drop, omittedScope: reject}"),
+        &["api: baselineClientScopes +b (widening)", "api: authorization.stepUpScopes -b"],
+    );
+}
+
+#[test]
 fn the_need_to_name_an_audience_is_a_change() {
     let one = "audiences: {a: {scopesSupported: [openid]}}";
     let two = "audiences: {a: {scopesSupported: [openid]}, b: {scopesSupported: [openid]}}";
@@ -123,7 +151,7 @@ fn edited(world: &World, runner: &mut TestRunner) -> World {
     let mut edited = world.clone();
     let other = policies().new_tree(runner).unwrap().current();
     let place = (0..3usize).new_tree(runner).unwrap().current();
-    let fields = proptest::collection::vec(0..18u8, 1..3).new_tree(runner).unwrap().current();
+    let fields = proptest::collection::vec(0..20u8, 1..3).new_tree(runner).unwrap().current();
     let scope = select(SCOPES).new_tree(runner).unwrap().current();
     let (one, donor) = (&mut edited.policies[place], &other.policies[place]);
     let toggle = |list: &mut Vec<&'static str>| match list.iter().position(|known| *known == scope) {
@@ -148,7 +176,9 @@ fn edited(world: &World, runner: &mut TestRunner) -> World {
             13 => one.omitted = donor.omitted,
             14 => (one.unknown, one.is_one_word) = (donor.unknown, donor.is_one_word),
             15 => one.existing = !one.existing,
-            16 => edited.default = other.default,
+            16 => one.drops[3] = !one.drops[3],
+            17 => one.drops[4] = !one.drops[4],
+            18 => edited.default = other.default,
             _ => edited.registration.clone_from(&other.registration),
         }
     }
@@ -159,7 +189,7 @@ fn edited(world: &World, runner: &mut TestRunner) -> World {
     edited
 }
 
-/// Pairs of policies whose changes do not widen never answer a drawn question with more: 250 pairs with 180 questions each, or
+/// Pairs of policies whose changes do not widen never answer a drawn question with more: 250 pairs with 300 questions each, or
 /// as many as `SCOPEWARD_WIDENING_PAIRS` says.
 #[test]
 fn what_does_not_widen_answers_no_question_wider() {
@@ -184,6 +214,8 @@ fn what_does_not_widen_answers_no_question_wider() {
                 (asked.expand(&before), asked.expand(&after)),
                 (asked.update(&before), asked.update(&after)),
                 (asked.check(&before), asked.check(&after)),
+                (asked.refresh(&before), asked.refresh(&after)),
+                (asked.credentials(&before), asked.credentials(&after)),
             ] {
                 let wider = is_wider(&old, &new);
                 is_seen |= wider;

@@ -108,6 +108,61 @@ fn answers_as_expected_pass() {
 }
 
 #[test]
+fn tokens_are_asked_for_too() {
+    passes(&format!(
+        "token: {{{MCP}, grant: refresh, grantedScope: openid gone, scope: openid gone}}, \
+         expect: {{decision: ALLOW, scope: openid, added: [], refused: [{{scope: gone, reason: UNSUPPORTED}}], \
+         audienceGrants: [{{audience: https://mcp.example.com, scope: openid}}]}}"
+    ));
+    passes(&format!(
+        "token: {{{MCP}, grant: REFRESH, grantedScope: openid, scope: openid offline_access}}, \
+         expect: {{decision: DENY, error: invalid_scope, reason: EXCEEDS_GRANT, \
+         refused: [{{scope: offline_access, reason: EXCEEDS_GRANT}}]}}"
+    ));
+    for grant in ["client_credentials", "jwt_bearer", "CLIENT_CREDENTIALS", "JWT_BEARER"] {
+        passes(&format!(
+            "token: {{{MCP}, grant: {grant}, registeredScope: openid}}, expect: {{scope: openid offline_access}}"
+        ));
+    }
+    passes(&format!(
+        "token: {{{MCP}, grant: token_exchange, grantedScope: ''}}, expect: {{reason: SCOPE_REQUIRED}}"
+    ));
+    fails(
+        &format!(
+            "token: {{{MCP}, grant: refresh, grantedScope: openid}}, expect: {{scope: openid offline_access}}"
+        ),
+        &["scope: openid offline_access / openid / offline_access / "],
+    );
+    let report = ran(&only(&format!(
+        "token: {{{MCP}, grant: refresh, grantedScope: openid}}, \
+         table: {{columns: [grantedScope, scope, expect.scope], rows: [[profile, ~, profile]]}}"
+    )));
+    assert_eq!((report.passed(), report.failed()), (1, 0), "{:#?}", report.results);
+    let mcp = report.coverage.iter().find(|covered| covered.audience == "https://mcp.example.com").unwrap();
+    assert_eq!((mcp.register, mcp.authorize, mcp.token, mcp.is_touched()), (0, 0, 1, true));
+}
+
+/// A server would not answer it, so the case is a mistake of the file.
+#[test]
+fn a_token_without_what_its_grant_stands_for_is_a_mistake() {
+    let missing = |what: &str| [format!("1:16 MissingKey : test case `x`: {what}")];
+    for grant in ["refresh", "TOKEN_EXCHANGE"] {
+        let needed = format!("`granted_scope` is required where `grant` is {}", grant.to_uppercase());
+        let case = format!("token: {{{MCP}, grant: {grant}}}, expect: {{decision: ALLOW}}");
+        assert_eq!(findings(&only(&case)), missing(&needed));
+    }
+    let case = format!("token: {{{MCP}}}, expect: {{decision: ALLOW}}");
+    let found = findings(&only(&case));
+    assert!(
+        matches!(&*found, [one] if one.ends_with("MissingKey : test case `x`: missing key `grant` in `token`")),
+        "{found:?}"
+    );
+    let case = format!("token: {{{MCP}, grant: password}}, expect: {{decision: ALLOW}}");
+    let found = findings(&only(&case));
+    assert!(matches!(&*found, [one] if one.contains("UnknownValue password")), "{found:?}");
+}
+
+#[test]
 fn absent_empty_and_blank_scope_are_three_inputs() {
     passes(&format!(
         "authorize: {{{MCP}, scope: openid, registeredScope: ''}}, expect: {{reason: UNREGISTERED}}"
@@ -521,6 +576,41 @@ fn expectations_that_no_answer_meets_are_reported() {
         let reason = expected.split(' ').next().unwrap();
         check(case, &[&format!("{reason}: the reason {expected}")]);
     }
+    for (case, expected) in [
+        ("authorize: {scope: a}, expect: {reason: EXCEEDS_GRANT}", "comes from a request for a token only"),
+        (
+            "token: {grant: refresh, grantedScope: a, scope: a}, expect: {reason: UNREGISTERED}",
+            "never comes from a request for a token, which has EXCEEDS_GRANT instead",
+        ),
+        (
+            "token: {grant: refresh, grantedScope: a}, expect: {reason: EXCEEDS_GRANT}",
+            "needs a request with a scope",
+        ),
+    ] {
+        let reason = if expected.starts_with("never") { "UNREGISTERED" } else { "EXCEEDS_GRANT" };
+        check(case, &[&format!("{reason}: the reason {reason} {expected}")]);
+    }
+    // Nothing is added to a token, and nothing of it counts as registered.
+    check(
+        "token: {grant: refresh, grantedScope: a}, expect: {added: [{scope: a, origin: REGISTERED}], \
+         effectiveRegisteredScope: a}",
+        &[
+            "a: `a` in `added`: nothing is added to a token",
+            "a: the answer to a request for a token has no `effectiveRegisteredScope`",
+        ],
+    );
+    check(
+        "token: {grant: refresh, grantedScope: a, scope: a b}, expect: {refused: [{scope: a, reason: EXCEEDS_GRANT}, \
+         {scope: b, reason: UNREGISTERED}]}",
+        &[
+            "EXCEEDS_GRANT: `a` is in `grantedScope`, so it does not exceed it",
+            "UNREGISTERED: a token is never refused a scope as UNREGISTERED, but as EXCEEDS_GRANT",
+        ],
+    );
+    check(
+        "authorize: {scope: a}, expect: {refused: [{scope: a, reason: EXCEEDS_GRANT}]}",
+        &["EXCEEDS_GRANT: only a token is refused a scope as EXCEEDS_GRANT"],
+    );
     // What a registration does not answer.
     check(
         "register: {}, expect: {effectiveRegisteredScope: a, audienceGrants: [{audience: b}]}",

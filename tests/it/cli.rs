@@ -520,6 +520,10 @@ fn explain_refuses_what_a_server_would_refuse_to_answer() {
     let ran = place.run(&["explain", "authorize", "--correlation-id", "-\t"]);
     let expected = "error: `correlation_id`: byte 0x09 at offset 1 is not printable ASCII\n";
     assert_eq!((ran.code, &*ran.stderr), (2, expected));
+    let ran = place.run(&["explain", "token", "--grant", "refresh"]);
+    let expected =
+        "error: `granted_scope` is required: it says what the grant that is refreshed stands for\n";
+    assert_eq!((ran.code, &*ran.stderr), (2, expected));
     // Clients send what they like.
     let ran = place.run(&["explain", "expand", "--scope", "-x"]);
     assert_eq!(ran.code, 3, "{}", ran.stderr);
@@ -565,6 +569,18 @@ fn a_server_answers_the_client_verbs() {
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     assert_eq!(ran.json()["refused"][0]["reason"], "REASON_UNSUPPORTED");
     assert_eq!(ran.json()["policy"]["generation"], "1");
+
+    let base = ["token", "--audience", MCP, "--grant", "refresh", "--granted-scope", "openid gone"];
+    let ran = server.ask(&place, &base);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("ALLOW openid\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(&format!("grant     {MCP}: openid\n")), "{}", ran.stdout);
+    let ran = server.ask(&place, &[&base[..], &["--scope", "openid offline_access"]].concat());
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("DENY EXCEEDS_GRANT\n"), "{}", ran.stdout);
+    let ran = server.ask(&place, &["token", "--grant", "token-exchange"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("INVALID_ARGUMENT (FIELD_MISSING): `granted_scope`"), "{}", ran.stderr);
 
     let ran = server.ask(&place, &["describe"]);
     assert!(ran.stdout.contains(MCP) && ran.stdout.contains("https://notes.example.com"), "{}", ran.stdout);
@@ -616,23 +632,28 @@ fn a_server_listens_on_all_that_is_named() {
 fn explain_and_a_server_give_the_same_answer() {
     let place = Place::with_examples();
     let server = Server::start(&place);
-    let question =
-        ["authorize", "--audience", "https://notes.example.com", "--source", "cimd", "--output", "json"];
-    let client = ["--client-id", "https://editor.example.com/client.json", "--scope", "openid notes:share"];
-    let question = [&question[..], &client].concat();
-    let mut offline = place.run(&[&["explain"], &question[..]].concat()).json();
-    let mut online = server.ask(&place, &question).json();
-    let offline = offline.as_object_mut().unwrap();
-    for extra in ["asOmitted", "trail", "clientRules", "settings", "nearAudiences", "grpcurl"] {
-        assert!(offline.remove(extra).is_some(), "{extra}");
+    let client = ["--client-id", "https://editor.example.com/client.json", "--source", "cimd"];
+    for question in [
+        &["authorize", "--scope", "openid notes:share"][..],
+        &["token", "--grant", "client-credentials", "--scope", "notes:share"],
+        &["token", "--grant", "refresh", "--scope", "openid gone", "--granted-scope", "openid gone"],
+    ] {
+        let where_ = ["--audience", "https://notes.example.com", "--output", "json"];
+        let question = [question, &where_, &client].concat();
+        let mut offline = place.run(&[&["explain"], &question[..]].concat()).json();
+        let mut online = server.ask(&place, &question).json();
+        let offline = offline.as_object_mut().unwrap();
+        for extra in ["asOmitted", "trail", "clientRules", "settings", "nearAudiences", "grpcurl"] {
+            assert!(offline.remove(extra).is_some(), "{extra}");
+        }
+        let online = online.as_object_mut().unwrap();
+        assert_eq!(online["decision"], "DECISION_ALLOW");
+        for answer in [&mut *offline, &mut *online] {
+            answer.remove("decisionId").unwrap();
+            answer["policy"].as_object_mut().unwrap().remove("generation").unwrap();
+        }
+        assert_eq!(offline, online);
     }
-    let online = online.as_object_mut().unwrap();
-    assert_eq!(online["decision"], "DECISION_ALLOW");
-    for answer in [&mut *offline, &mut *online] {
-        answer.remove("decisionId").unwrap();
-        answer["policy"].as_object_mut().unwrap().remove("generation").unwrap();
-    }
-    assert_eq!(offline, online);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::super::*;
 use super::*;
 use crate::proto::v1::{
     AuditEvent, AuditEventKind, Client, ClientSource, LogOpened, PolicyChange, Reason, RefusedScope,
+    TokenGrant,
 };
 
 fn schema() -> Value {
@@ -136,6 +137,10 @@ fn every_kind_of_line_fits_the_schema() {
         redirect_uris: vec!["http://[::1]/cb".to_owned()],
         ..Client::default()
     });
+    let mut token = denial("c");
+    token.granted_scope = Some(String::new());
+    let tokens = (0..=TokenGrant::TokenExchange as i32).map(|grant| AuditEvent { grant, ..token.clone() });
+    tokens.for_each(|token| _ = assert_fits(&line_of(token)));
     let mut opened = new_event(AuditEventKind::LogOpened, SystemTime::now());
     opened.log_opened = Some(LogOpened { previous_hash: vec![7; 32], ..LogOpened::default() });
     for event in [change, refused, claims, opened, new_event(AuditEventKind::Denial, UNIX_EPOCH)] {

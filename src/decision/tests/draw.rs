@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::{check, expand, set, sound};
-use crate::decision::{Answer, Client, registration};
+use crate::decision::{Answer, Client, registration, token};
 use crate::policy::sample::read;
 use crate::policy::{ClientSource, PolicySet};
 use crate::scope::matching::ScopeMatching::{self, Exact, Hierarchic, Wildcard};
@@ -33,8 +33,8 @@ pub(crate) struct Drawn {
     pub(crate) forbidden: Vec<&'static str>,
     pub(crate) rule: Vec<&'static str>,
     pub(crate) always: Vec<&'static str>,
-    /// At registration; unsupported and unregistered ones at authorize.
-    pub(crate) drops: [bool; 3],
+    /// At registration; unsupported and unregistered ones at authorize; unsupported and exceeding ones of a token.
+    pub(crate) drops: [bool; 5],
     /// Whether nothing left means the default: at registration, at authorize.
     pub(crate) nothing_left: [bool; 2],
     pub(crate) omitted: &'static str,
@@ -85,7 +85,7 @@ impl Drawn {
             format!("[{}]", list.iter().map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(", "))
         };
         let treatment = |drop| if drop { "drop" } else { "reject" };
-        let [at_registration, unsupported, unregistered] = self.drops.map(treatment);
+        let [at_registration, unsupported, unregistered, of_token, exceeding] = self.drops.map(treatment);
         let [nothing_left, nothing_left_authorize] =
             self.nothing_left.map(|default| if default { "default" } else { "reject" });
         let [cimd, dcr, r#static] = self.unknown;
@@ -101,7 +101,8 @@ impl Drawn {
              registration: {{unsupportedScopes: {at_registration}, nothingLeft: {nothing_left}}}\n    \
              authorization: {{unsupportedScopes: {unsupported}, unregisteredScopes: {unregistered}, \
              omittedScope: {}, unknownRegistration: {unknown}, baselineForExistingClients: {}, stepUpScopes: {}, \
-             nothingLeft: {nothing_left_authorize}, alwaysGrantScopes: {}}}\n",
+             nothingLeft: {nothing_left_authorize}, alwaysGrantScopes: {}}}\n    \
+             token: {{unsupportedScopes: {of_token}, exceedingScopes: {exceeding}}}\n",
             ALIASES[at],
             list(&self.supported),
             list(&self.baseline),
@@ -143,7 +144,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     );
     let knobs = (
         select(vec![Exact, Hierarchic, Wildcard]),
-        any::<[bool; 3]>(),
+        any::<[bool; 5]>(),
         any::<[bool; 2]>(),
         select(vec!["registered", "default", "reject"]),
         [(); 3].map(|()| select(vec!["omitted", "none", "supported"])),
@@ -216,6 +217,31 @@ impl Asked {
         check(set, &self.audiences, self.registered.as_deref(), self.scope.as_deref(), self.client())
     }
 
+    /// A refresh of what is registered, taken as a grant.
+    pub(crate) fn refresh<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
+        self.token(set, Some(self.registered.as_deref().unwrap_or_default()))
+    }
+
+    /// A request for a token by the client's own credentials.
+    pub(crate) fn credentials<'a>(&'a self, set: &'a PolicySet) -> Answer<'a> {
+        self.token(set, None)
+    }
+
+    fn token<'a>(&'a self, set: &'a PolicySet, granted_scope: Option<&'a str>) -> Answer<'a> {
+        let answer = token::check(
+            set,
+            &token::TokenQuestion {
+                audiences: (&self.audiences).into(),
+                scope: self.scope.as_deref(),
+                granted_scope,
+                registered_scope: self.registered.as_deref(),
+                client: self.client(),
+            },
+        );
+        sound(&answer);
+        answer
+    }
+
     /// The same with nothing asked.
     pub(crate) fn omitted(&self) -> Self {
         Self { scope: None, ..self.clone() }
@@ -284,12 +310,14 @@ fn the_generator_draws_allowed_and_denied_questions() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let mut allowed = [0; 2];
+    let mut allowed = [0; 4];
     for _ in 0..200 {
         let (policies, asked) = (policies(), asked()).new_tree(&mut runner).unwrap().current();
         let set = compiled(&policies);
         allowed[0] += usize::from(asked.expand(&set).is_allowed());
         allowed[1] += usize::from(asked.check(&set).is_allowed());
+        allowed[2] += usize::from(asked.refresh(&set).is_allowed());
+        allowed[3] += usize::from(asked.credentials(&set).is_allowed());
     }
     assert!(allowed.iter().all(|count| (20..180).contains(count)), "{allowed:?}");
     // One that is by hand what the generator makes.
@@ -307,7 +335,7 @@ fn example() -> Drawn {
         forbidden: Vec::new(),
         rule: Vec::new(),
         always: Vec::new(),
-        drops: [false; 3],
+        drops: [false; 5],
         nothing_left: [false; 2],
         omitted: "registered",
         unknown: ["omitted"; 3],

@@ -212,7 +212,7 @@ proptest! {
     fn nothing_left_as_default_is_the_omitted_question(policies in policies(), asked in asked()) {
         let mut lenient = policies;
         for one in &mut lenient.policies {
-            (one.drops, one.nothing_left) = ([true; 3], [true; 2]);
+            (one.drops, one.nothing_left) = ([true; 5], [true; 2]);
         }
         let set = compiled(&lenient);
         let refused_all = |answer: &Answer<'_>| {
@@ -249,7 +249,7 @@ proptest! {
     #[test]
     fn an_unnamed_registration_is_the_union_of_the_single_ones(policies in policies(), asked in asked()) {
         let mut lenient = policies;
-        lenient.policies.iter_mut().for_each(|one| one.drops = [true; 3]);
+        lenient.policies.iter_mut().for_each(|one| one.drops = [true; 5]);
         let set = compiled(&lenient);
         let places = lenient.registration.clone().unwrap_or(vec![0, 1, 2]);
         let unnamed = Asked { places: Vec::new(), audiences: Vec::new(), ..asked.clone() };

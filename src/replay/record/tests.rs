@@ -1,6 +1,7 @@
 //! What the service prints is read back.
 
 use super::*;
+use crate::decision::TokenGrant;
 use crate::proto::{json, v1};
 
 fn event() -> v1::AuditEvent {
@@ -64,6 +65,21 @@ fn events_come_back_from_the_json_of_the_service() {
     };
     let text = json::to_string(&streamed).unwrap();
     assert_eq!(Line::read(&text).unwrap(), Line::Call(Box::new(expected)));
+
+    let token = v1::AuditEvent {
+        method: "/scopeward.v1.ScopePolicyService/BatchCheckTokenScopes".into(),
+        granted_scope: Some("openid".into()),
+        grant: v1::TokenGrant::TokenExchange.into(),
+        ..event()
+    };
+    let Line::Call(recorded) = Line::read(&json::to_string(&token).unwrap()).unwrap() else {
+        panic!("a call")
+    };
+    assert_eq!(
+        (recorded.call.kind, recorded.call.grant),
+        (RequestKind::Token, Some(TokenGrant::TokenExchange))
+    );
+    assert_eq!(recorded.call.granted_scope.as_deref(), Some("openid"));
 
     let unset = v1::AuditEvent {
         kind: v1::AuditEventKind::Expansion.into(),

@@ -3,11 +3,15 @@
 use super::*;
 
 fn explain(rest: &str, args: &[&str]) -> Ran {
+    explain_question(rest, "authorize", args)
+}
+
+fn explain_question(rest: &str, question: &str, args: &[&str]) -> Ran {
     let text = format!(
         "audiences:\n  {MCP}:\n    scopesSupported: [openid, \"mcp:read\", \"mcp:write\"]\n    baselineClientScopes: [\"mcp:read\"]\n{rest}"
     );
     let place = Place::with(&[("policies/mcp.yaml", &text)]);
-    place.run(&[&["explain", "authorize"], args].concat())
+    place.run(&[&["explain", question], args].concat())
 }
 
 /// The lines of an answer, without blank ones around them.
@@ -97,4 +101,75 @@ fn what_is_not_held_has_the_setting_that_says_so() {
     let fact = &ran.json()["trail"][0];
     assert_eq!(fact["notHeld"]["because"], "BASELINE_NOT_FOR_EXISTING_CLIENTS", "{}", ran.stdout);
     assert_eq!((&fact["notHeld"]["line"], &fact["standsIn"]), (&6.into(), &Value::Null));
+}
+
+#[test]
+fn what_a_token_gets_has_its_grounds() {
+    let rest = "    privilegedScopes: [\"mcp:write\"]\n    token:\n      exceedingScopes: drop\n";
+    #[track_caller]
+    fn check(rest: &str, args: &[&str], expected: &[&str]) {
+        let ran = explain_question(rest, "token", args);
+        for line in expected {
+            assert!(
+                ran.stdout.lines().any(|said| said.trim() == *line),
+                "no line `{line}` in\n{}",
+                ran.shown()
+            );
+        }
+        assert!(!ran.stdout.contains("added"), "{}", ran.shown());
+    }
+    check(
+        rest,
+        &["--grant", "refresh", "--granted-scope", "openid email", "--scope", "openid email mcp:read"],
+        &[
+            "ALLOW openid",
+            "in the grant: `openid`",
+            "email: refused, UNSUPPORTED",
+            &format!("UNSUPPORTED: email is not supported at {MCP} now, though the grant has it"),
+            "mcp:read: refused, EXCEEDS_GRANT",
+            "not in the grant",
+            &format!("EXCEEDS_GRANT: mcp:read is not granted at {MCP}: the grant does not cover it"),
+            "token.unsupportedScopes: drop (default)",
+            "token.exceedingScopes: drop (policies/mcp.yaml:7:24)",
+            "scope=openid (RFC 6749 section 3.3)",
+        ],
+    );
+    // What was granted is not withheld for having to be asked for.
+    check(
+        rest,
+        &["--grant", "token-exchange", "--granted-scope", "mcp:write"],
+        &[
+            "ALLOW mcp:write",
+            "mcp:write: granted",
+            "not asked for",
+            "privileged, and granted before: `mcp:write` in privilegedScopes, policies/mcp.yaml:5:24",
+        ],
+    );
+    let own = ["--grant", "client-credentials", "--source", "dcr"];
+    check(
+        rest,
+        &[&own[..], &["--registered-scope", "openid mcp:write"]].concat(),
+        &[
+            "ALLOW openid mcp:read",
+            "mcp:write: not given, PRIVILEGED",
+            "authorization.baselineForExistingClients: true (default)",
+        ],
+    );
+    check(
+        rest,
+        &[&own[..], &["--scope", "openid"]].concat(),
+        &[
+            "DENY NOTHING_GRANTED",
+            "not held: what the client registered is unknown, which for a token counts as no more than the baseline: `omitted` in authorization.unknownRegistration, the default",
+            "error_description=scope not held by this client: openid",
+        ],
+    );
+    let ran = explain_question(
+        rest,
+        "token",
+        &["--grant", "refresh", "--granted-scope", "", "--scope", "openid", "--output", "json"],
+    );
+    let fact = &ran.json()["trail"][0];
+    assert_eq!((ran.code, &fact["notHeld"]["because"]), (3, &"NOT_IN_GRANT".into()), "{}", ran.stdout);
+    assert!(ran.json()["grpcurl"].as_str().unwrap().ends_with("ScopePolicyService/CheckTokenScopes"));
 }

@@ -25,6 +25,7 @@ fn every_verb_says_how_long_it_waited_for_an_answer() {
     let verbs = [
         (&["expand", "--scope", "openid"][..], 2),
         (&["authorize", "--scope", "openid"], 2),
+        (&["token", "--grant", "client-credentials"], 2),
         (&["describe"], 2),
         (&["describe", "--audience", MCP], 2),
         (&["status"], 2),

@@ -446,7 +446,11 @@ type AuditEvent struct {
 	// The `correlation_id` of the request. Empty if it had none.
 	CorrelationId string `protobuf:"bytes,26,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
 	// Set for the first record of a log only.
-	LogOpened     *LogOpened `protobuf:"bytes,27,opt,name=log_opened,json=logOpened,proto3" json:"log_opened,omitempty"`
+	LogOpened *LogOpened `protobuf:"bytes,27,opt,name=log_opened,json=logOpened,proto3" json:"log_opened,omitempty"`
+	// At the token endpoint, the scopes of the grant as received. Three states: unset, empty, or a text.
+	GrantedScope *string `protobuf:"bytes,28,opt,name=granted_scope,json=grantedScope,proto3,oneof" json:"granted_scope,omitempty"`
+	// At the token endpoint, what the client presented.
+	Grant         TokenGrant `protobuf:"varint,29,opt,name=grant,proto3,enum=scopeward.v1.TokenGrant" json:"grant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -668,6 +672,20 @@ func (x *AuditEvent) GetLogOpened() *LogOpened {
 		return x.LogOpened
 	}
 	return nil
+}
+
+func (x *AuditEvent) GetGrantedScope() string {
+	if x != nil && x.GrantedScope != nil {
+		return *x.GrantedScope
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetGrant() TokenGrant {
+	if x != nil {
+		return x.Grant
+	}
+	return TokenGrant_TOKEN_GRANT_UNSPECIFIED
 }
 
 // A new log that continues a damaged or missing one.
@@ -1084,7 +1102,7 @@ const file_scopeward_v1_audit_proto_rawDesc = "" +
 	"checkpoint\x18\x02 \x01(\v2\x18.scopeward.v1.CheckpointH\x00R\n" +
 	"checkpoint\x12%\n" +
 	"\x03gap\x18\x03 \x01(\v2\x11.scopeward.v1.GapH\x00R\x03gapB\t\n" +
-	"\amessage\"\xe1\b\n" +
+	"\amessage\"\xcd\t\n" +
 	"\n" +
 	"AuditEvent\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\tR\x05logId\x12\x1a\n" +
@@ -1117,9 +1135,12 @@ const file_scopeward_v1_audit_proto_rawDesc = "" +
 	"\x0fasked_audiences\x18\x19 \x03(\tR\x0easkedAudiences\x12%\n" +
 	"\x0ecorrelation_id\x18\x1a \x01(\tR\rcorrelationId\x126\n" +
 	"\n" +
-	"log_opened\x18\x1b \x01(\v2\x17.scopeward.v1.LogOpenedR\tlogOpenedB\x12\n" +
+	"log_opened\x18\x1b \x01(\v2\x17.scopeward.v1.LogOpenedR\tlogOpened\x12(\n" +
+	"\rgranted_scope\x18\x1c \x01(\tH\x02R\fgrantedScope\x88\x01\x01\x12.\n" +
+	"\x05grant\x18\x1d \x01(\x0e2\x18.scopeward.v1.TokenGrantR\x05grantB\x12\n" +
 	"\x10_requested_scopeB\x13\n" +
-	"\x11_registered_scope\"\x9b\x01\n" +
+	"\x11_registered_scopeB\x10\n" +
+	"\x0e_granted_scope\"\x9b\x01\n" +
 	"\tLogOpened\x12&\n" +
 	"\x0fprevious_log_id\x18\x01 \x01(\tR\rpreviousLogId\x12+\n" +
 	"\x11previous_sequence\x18\x02 \x01(\x04R\x10previousSequence\x12#\n" +
@@ -1202,6 +1223,7 @@ var file_scopeward_v1_audit_proto_goTypes = []any{
 	(*RefusedScope)(nil),              // 14: scopeward.v1.RefusedScope
 	(Reason)(0),                       // 15: scopeward.v1.Reason
 	(*PolicyVersion)(nil),             // 16: scopeward.v1.PolicyVersion
+	(TokenGrant)(0),                   // 17: scopeward.v1.TokenGrant
 }
 var file_scopeward_v1_audit_proto_depIdxs = []int32{
 	0,  // 0: scopeward.v1.StreamAuditEventsRequest.position:type_name -> scopeward.v1.AuditStart
@@ -1220,17 +1242,18 @@ var file_scopeward_v1_audit_proto_depIdxs = []int32{
 	6,  // 13: scopeward.v1.AuditEvent.policy_change:type_name -> scopeward.v1.PolicyChange
 	7,  // 14: scopeward.v1.AuditEvent.caller:type_name -> scopeward.v1.Caller
 	5,  // 15: scopeward.v1.AuditEvent.log_opened:type_name -> scopeward.v1.LogOpened
-	11, // 16: scopeward.v1.Checkpoint.server_time:type_name -> google.protobuf.Timestamp
-	11, // 17: scopeward.v1.Gap.first_time:type_name -> google.protobuf.Timestamp
-	11, // 18: scopeward.v1.Gap.last_time:type_name -> google.protobuf.Timestamp
-	10, // 19: scopeward.v1.Gap.reason_counts:type_name -> scopeward.v1.Gap.ReasonCountsEntry
-	2,  // 20: scopeward.v1.AuditService.StreamAuditEvents:input_type -> scopeward.v1.StreamAuditEventsRequest
-	3,  // 21: scopeward.v1.AuditService.StreamAuditEvents:output_type -> scopeward.v1.StreamAuditEventsResponse
-	21, // [21:22] is the sub-list for method output_type
-	20, // [20:21] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	17, // 16: scopeward.v1.AuditEvent.grant:type_name -> scopeward.v1.TokenGrant
+	11, // 17: scopeward.v1.Checkpoint.server_time:type_name -> google.protobuf.Timestamp
+	11, // 18: scopeward.v1.Gap.first_time:type_name -> google.protobuf.Timestamp
+	11, // 19: scopeward.v1.Gap.last_time:type_name -> google.protobuf.Timestamp
+	10, // 20: scopeward.v1.Gap.reason_counts:type_name -> scopeward.v1.Gap.ReasonCountsEntry
+	2,  // 21: scopeward.v1.AuditService.StreamAuditEvents:input_type -> scopeward.v1.StreamAuditEventsRequest
+	3,  // 22: scopeward.v1.AuditService.StreamAuditEvents:output_type -> scopeward.v1.StreamAuditEventsResponse
+	22, // [22:23] is the sub-list for method output_type
+	21, // [21:22] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_scopeward_v1_audit_proto_init() }

@@ -473,14 +473,18 @@ type ShadowDifference struct {
 	ClientId string `protobuf:"bytes,6,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	// The scope as asked; unset if it was omitted.
 	RequestedScope *string `protobuf:"bytes,7,opt,name=requested_scope,json=requestedScope,proto3,oneof" json:"requested_scope,omitempty"`
-	// What the client holds as the caller said it: `registered_scope`, at registration `previous_scope`.
+	// What the client registered as the caller said it: `registered_scope`, at registration `previous_scope`.
 	RegisteredScope *string `protobuf:"bytes,8,opt,name=registered_scope,json=registeredScope,proto3,oneof" json:"registered_scope,omitempty"`
 	// The answer that was given.
 	Serving *ShadowAnswer `protobuf:"bytes,9,opt,name=serving,proto3" json:"serving,omitempty"`
 	// The answer that the shadow policy would have given.
 	Shadow *ShadowAnswer `protobuf:"bytes,10,opt,name=shadow,proto3" json:"shadow,omitempty"`
 	// Whether texts were cut to 512 bytes, or audiences left out.
-	Truncated     bool `protobuf:"varint,11,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	Truncated bool `protobuf:"varint,11,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// At the token endpoint, the scopes of the grant as the caller said them; unset if it said none.
+	GrantedScope *string `protobuf:"bytes,12,opt,name=granted_scope,json=grantedScope,proto3,oneof" json:"granted_scope,omitempty"`
+	// At the token endpoint, what the client presented.
+	Grant         TokenGrant `protobuf:"varint,13,opt,name=grant,proto3,enum=scopeward.v1.TokenGrant" json:"grant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -590,6 +594,20 @@ func (x *ShadowDifference) GetTruncated() bool {
 		return x.Truncated
 	}
 	return false
+}
+
+func (x *ShadowDifference) GetGrantedScope() string {
+	if x != nil && x.GrantedScope != nil {
+		return *x.GrantedScope
+	}
+	return ""
+}
+
+func (x *ShadowDifference) GetGrant() TokenGrant {
+	if x != nil {
+		return x.Grant
+	}
+	return TokenGrant_TOKEN_GRANT_UNSPECIFIED
 }
 
 // An answer, as far as it is kept.
@@ -1144,7 +1162,7 @@ const file_scopeward_v1_policy_status_proto_rawDesc = "" +
 	"\vdifferences\x18\a \x03(\v2\x1e.scopeward.v1.ShadowDifferenceR\vdifferences\"e\n" +
 	"\x15ShadowDifferenceCount\x126\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\".scopeward.v1.ShadowDifferenceKindR\x04kind\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x04R\x05count\"\x8e\x04\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\xfa\x04\n" +
 	"\x10ShadowDifference\x126\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\".scopeward.v1.ShadowDifferenceKindR\x04kind\x12?\n" +
 	"\rdecision_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fdecisionTime\x12\x1f\n" +
@@ -1158,9 +1176,12 @@ const file_scopeward_v1_policy_status_proto_rawDesc = "" +
 	"\aserving\x18\t \x01(\v2\x1a.scopeward.v1.ShadowAnswerR\aserving\x122\n" +
 	"\x06shadow\x18\n" +
 	" \x01(\v2\x1a.scopeward.v1.ShadowAnswerR\x06shadow\x12\x1c\n" +
-	"\ttruncated\x18\v \x01(\bR\ttruncatedB\x12\n" +
+	"\ttruncated\x18\v \x01(\bR\ttruncated\x12(\n" +
+	"\rgranted_scope\x18\f \x01(\tH\x02R\fgrantedScope\x88\x01\x01\x12.\n" +
+	"\x05grant\x18\r \x01(\x0e2\x18.scopeward.v1.TokenGrantR\x05grantB\x12\n" +
 	"\x10_requested_scopeB\x13\n" +
-	"\x11_registered_scope\"\xbb\x01\n" +
+	"\x11_registered_scopeB\x10\n" +
+	"\x0e_granted_scope\"\xbb\x01\n" +
 	"\fShadowAnswer\x122\n" +
 	"\bdecision\x18\x01 \x01(\x0e2\x16.scopeward.v1.DecisionR\bdecision\x12\x14\n" +
 	"\x05scope\x18\x02 \x01(\tR\x05scope\x12,\n" +
@@ -1252,8 +1273,9 @@ var file_scopeward_v1_policy_status_proto_goTypes = []any{
 	(*Finding)(nil),                   // 14: scopeward.v1.Finding
 	(*PolicyVersion)(nil),             // 15: scopeward.v1.PolicyVersion
 	(*timestamppb.Timestamp)(nil),     // 16: google.protobuf.Timestamp
-	(Decision)(0),                     // 17: scopeward.v1.Decision
-	(Reason)(0),                       // 18: scopeward.v1.Reason
+	(TokenGrant)(0),                   // 17: scopeward.v1.TokenGrant
+	(Decision)(0),                     // 18: scopeward.v1.Decision
+	(Reason)(0),                       // 19: scopeward.v1.Reason
 }
 var file_scopeward_v1_policy_status_proto_depIdxs = []int32{
 	10, // 0: scopeward.v1.GetPolicyStatusResponse.status:type_name -> scopeward.v1.PolicyStatus
@@ -1268,29 +1290,30 @@ var file_scopeward_v1_policy_status_proto_depIdxs = []int32{
 	16, // 9: scopeward.v1.ShadowDifference.decision_time:type_name -> google.protobuf.Timestamp
 	9,  // 10: scopeward.v1.ShadowDifference.serving:type_name -> scopeward.v1.ShadowAnswer
 	9,  // 11: scopeward.v1.ShadowDifference.shadow:type_name -> scopeward.v1.ShadowAnswer
-	17, // 12: scopeward.v1.ShadowAnswer.decision:type_name -> scopeward.v1.Decision
-	18, // 13: scopeward.v1.ShadowAnswer.reason:type_name -> scopeward.v1.Reason
-	15, // 14: scopeward.v1.ShadowAnswer.policy:type_name -> scopeward.v1.PolicyVersion
-	15, // 15: scopeward.v1.PolicyStatus.active:type_name -> scopeward.v1.PolicyVersion
-	16, // 16: scopeward.v1.PolicyStatus.load_time:type_name -> google.protobuf.Timestamp
-	11, // 17: scopeward.v1.PolicyStatus.last_attempt:type_name -> scopeward.v1.PolicyAttempt
-	13, // 18: scopeward.v1.PolicyStatus.conditions:type_name -> scopeward.v1.Condition
-	12, // 19: scopeward.v1.PolicyStatus.audience_statuses:type_name -> scopeward.v1.AudienceStatus
-	16, // 20: scopeward.v1.PolicyAttempt.attempt_time:type_name -> google.protobuf.Timestamp
-	14, // 21: scopeward.v1.PolicyAttempt.findings:type_name -> scopeward.v1.Finding
-	13, // 22: scopeward.v1.AudienceStatus.conditions:type_name -> scopeward.v1.Condition
-	16, // 23: scopeward.v1.Condition.last_transition_time:type_name -> google.protobuf.Timestamp
-	1,  // 24: scopeward.v1.PolicyStatusService.GetPolicyStatus:input_type -> scopeward.v1.GetPolicyStatusRequest
-	3,  // 25: scopeward.v1.PolicyStatusService.WatchPolicyStatus:input_type -> scopeward.v1.WatchPolicyStatusRequest
-	5,  // 26: scopeward.v1.PolicyStatusService.GetShadowReport:input_type -> scopeward.v1.GetShadowReportRequest
-	2,  // 27: scopeward.v1.PolicyStatusService.GetPolicyStatus:output_type -> scopeward.v1.GetPolicyStatusResponse
-	4,  // 28: scopeward.v1.PolicyStatusService.WatchPolicyStatus:output_type -> scopeward.v1.WatchPolicyStatusResponse
-	6,  // 29: scopeward.v1.PolicyStatusService.GetShadowReport:output_type -> scopeward.v1.GetShadowReportResponse
-	27, // [27:30] is the sub-list for method output_type
-	24, // [24:27] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	17, // 12: scopeward.v1.ShadowDifference.grant:type_name -> scopeward.v1.TokenGrant
+	18, // 13: scopeward.v1.ShadowAnswer.decision:type_name -> scopeward.v1.Decision
+	19, // 14: scopeward.v1.ShadowAnswer.reason:type_name -> scopeward.v1.Reason
+	15, // 15: scopeward.v1.ShadowAnswer.policy:type_name -> scopeward.v1.PolicyVersion
+	15, // 16: scopeward.v1.PolicyStatus.active:type_name -> scopeward.v1.PolicyVersion
+	16, // 17: scopeward.v1.PolicyStatus.load_time:type_name -> google.protobuf.Timestamp
+	11, // 18: scopeward.v1.PolicyStatus.last_attempt:type_name -> scopeward.v1.PolicyAttempt
+	13, // 19: scopeward.v1.PolicyStatus.conditions:type_name -> scopeward.v1.Condition
+	12, // 20: scopeward.v1.PolicyStatus.audience_statuses:type_name -> scopeward.v1.AudienceStatus
+	16, // 21: scopeward.v1.PolicyAttempt.attempt_time:type_name -> google.protobuf.Timestamp
+	14, // 22: scopeward.v1.PolicyAttempt.findings:type_name -> scopeward.v1.Finding
+	13, // 23: scopeward.v1.AudienceStatus.conditions:type_name -> scopeward.v1.Condition
+	16, // 24: scopeward.v1.Condition.last_transition_time:type_name -> google.protobuf.Timestamp
+	1,  // 25: scopeward.v1.PolicyStatusService.GetPolicyStatus:input_type -> scopeward.v1.GetPolicyStatusRequest
+	3,  // 26: scopeward.v1.PolicyStatusService.WatchPolicyStatus:input_type -> scopeward.v1.WatchPolicyStatusRequest
+	5,  // 27: scopeward.v1.PolicyStatusService.GetShadowReport:input_type -> scopeward.v1.GetShadowReportRequest
+	2,  // 28: scopeward.v1.PolicyStatusService.GetPolicyStatus:output_type -> scopeward.v1.GetPolicyStatusResponse
+	4,  // 29: scopeward.v1.PolicyStatusService.WatchPolicyStatus:output_type -> scopeward.v1.WatchPolicyStatusResponse
+	6,  // 30: scopeward.v1.PolicyStatusService.GetShadowReport:output_type -> scopeward.v1.GetShadowReportResponse
+	28, // [28:31] is the sub-list for method output_type
+	25, // [25:28] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_scopeward_v1_policy_status_proto_init() }

@@ -62,7 +62,7 @@ class StreamAuditEventsResponse(_message.Message):
     def __init__(self, event: _Optional[_Union[AuditEvent, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ...) -> None: ...
 
 class AuditEvent(_message.Message):
-    __slots__ = ("log_id", "sequence", "event_id", "event_time", "kind", "decision_id", "method", "audiences", "client", "requested_scope", "registered_scope", "effective_scope", "added", "refused", "reason", "policy", "policy_change", "caller", "peer", "trace_id", "attempt", "client_truncated", "prev_hash", "hash", "asked_audiences", "correlation_id", "log_opened")
+    __slots__ = ("log_id", "sequence", "event_id", "event_time", "kind", "decision_id", "method", "audiences", "client", "requested_scope", "registered_scope", "effective_scope", "added", "refused", "reason", "policy", "policy_change", "caller", "peer", "trace_id", "attempt", "client_truncated", "prev_hash", "hash", "asked_audiences", "correlation_id", "log_opened", "granted_scope", "grant")
     LOG_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +90,8 @@ class AuditEvent(_message.Message):
     ASKED_AUDIENCES_FIELD_NUMBER: _ClassVar[int]
     CORRELATION_ID_FIELD_NUMBER: _ClassVar[int]
     LOG_OPENED_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
     log_id: str
     sequence: int
     event_id: str
@@ -117,7 +119,9 @@ class AuditEvent(_message.Message):
     asked_audiences: _containers.RepeatedScalarFieldContainer[str]
     correlation_id: str
     log_opened: LogOpened
-    def __init__(self, log_id: _Optional[str] = ..., sequence: _Optional[int] = ..., event_id: _Optional[str] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[AuditEventKind, str]] = ..., decision_id: _Optional[str] = ..., method: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., client: _Optional[_Union[_scope_policy_pb2.Client, _Mapping]] = ..., requested_scope: _Optional[str] = ..., registered_scope: _Optional[str] = ..., effective_scope: _Optional[str] = ..., added: _Optional[_Iterable[_Union[_scope_policy_pb2.AddedScope, _Mapping]]] = ..., refused: _Optional[_Iterable[_Union[_scope_policy_pb2.RefusedScope, _Mapping]]] = ..., reason: _Optional[_Union[_scope_policy_pb2.Reason, str]] = ..., policy: _Optional[_Union[_scope_policy_pb2.PolicyVersion, _Mapping]] = ..., policy_change: _Optional[_Union[PolicyChange, _Mapping]] = ..., caller: _Optional[_Union[Caller, _Mapping]] = ..., peer: _Optional[str] = ..., trace_id: _Optional[str] = ..., attempt: _Optional[int] = ..., client_truncated: bool = ..., prev_hash: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., asked_audiences: _Optional[_Iterable[str]] = ..., correlation_id: _Optional[str] = ..., log_opened: _Optional[_Union[LogOpened, _Mapping]] = ...) -> None: ...
+    granted_scope: str
+    grant: _scope_policy_pb2.TokenGrant
+    def __init__(self, log_id: _Optional[str] = ..., sequence: _Optional[int] = ..., event_id: _Optional[str] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[AuditEventKind, str]] = ..., decision_id: _Optional[str] = ..., method: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., client: _Optional[_Union[_scope_policy_pb2.Client, _Mapping]] = ..., requested_scope: _Optional[str] = ..., registered_scope: _Optional[str] = ..., effective_scope: _Optional[str] = ..., added: _Optional[_Iterable[_Union[_scope_policy_pb2.AddedScope, _Mapping]]] = ..., refused: _Optional[_Iterable[_Union[_scope_policy_pb2.RefusedScope, _Mapping]]] = ..., reason: _Optional[_Union[_scope_policy_pb2.Reason, str]] = ..., policy: _Optional[_Union[_scope_policy_pb2.PolicyVersion, _Mapping]] = ..., policy_change: _Optional[_Union[PolicyChange, _Mapping]] = ..., caller: _Optional[_Union[Caller, _Mapping]] = ..., peer: _Optional[str] = ..., trace_id: _Optional[str] = ..., attempt: _Optional[int] = ..., client_truncated: bool = ..., prev_hash: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., asked_audiences: _Optional[_Iterable[str]] = ..., correlation_id: _Optional[str] = ..., log_opened: _Optional[_Union[LogOpened, _Mapping]] = ..., granted_scope: _Optional[str] = ..., grant: _Optional[_Union[_scope_policy_pb2.TokenGrant, str]] = ...) -> None: ...
 
 class LogOpened(_message.Message):
     __slots__ = ("previous_log_id", "previous_sequence", "previous_hash", "cause")

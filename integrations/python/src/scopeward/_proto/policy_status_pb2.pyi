@@ -77,7 +77,7 @@ class ShadowDifferenceCount(_message.Message):
     def __init__(self, kind: _Optional[_Union[ShadowDifferenceKind, str]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class ShadowDifference(_message.Message):
-    __slots__ = ("kind", "decision_time", "decision_id", "method", "audiences", "client_id", "requested_scope", "registered_scope", "serving", "shadow", "truncated")
+    __slots__ = ("kind", "decision_time", "decision_id", "method", "audiences", "client_id", "requested_scope", "registered_scope", "serving", "shadow", "truncated", "granted_scope", "grant")
     KIND_FIELD_NUMBER: _ClassVar[int]
     DECISION_TIME_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +89,8 @@ class ShadowDifference(_message.Message):
     SERVING_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
     kind: ShadowDifferenceKind
     decision_time: _timestamp_pb2.Timestamp
     decision_id: str
@@ -100,7 +102,9 @@ class ShadowDifference(_message.Message):
     serving: ShadowAnswer
     shadow: ShadowAnswer
     truncated: bool
-    def __init__(self, kind: _Optional[_Union[ShadowDifferenceKind, str]] = ..., decision_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., decision_id: _Optional[str] = ..., method: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., client_id: _Optional[str] = ..., requested_scope: _Optional[str] = ..., registered_scope: _Optional[str] = ..., serving: _Optional[_Union[ShadowAnswer, _Mapping]] = ..., shadow: _Optional[_Union[ShadowAnswer, _Mapping]] = ..., truncated: bool = ...) -> None: ...
+    granted_scope: str
+    grant: _scope_policy_pb2.TokenGrant
+    def __init__(self, kind: _Optional[_Union[ShadowDifferenceKind, str]] = ..., decision_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., decision_id: _Optional[str] = ..., method: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., client_id: _Optional[str] = ..., requested_scope: _Optional[str] = ..., registered_scope: _Optional[str] = ..., serving: _Optional[_Union[ShadowAnswer, _Mapping]] = ..., shadow: _Optional[_Union[ShadowAnswer, _Mapping]] = ..., truncated: bool = ..., granted_scope: _Optional[str] = ..., grant: _Optional[_Union[_scope_policy_pb2.TokenGrant, str]] = ...) -> None: ...
 
 class ShadowAnswer(_message.Message):
     __slots__ = ("decision", "scope", "reason", "policy")

@@ -20,6 +20,14 @@ class ClientSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CLIENT_SOURCE_CIMD: _ClassVar[ClientSource]
     CLIENT_SOURCE_STATIC: _ClassVar[ClientSource]
 
+class TokenGrant(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TOKEN_GRANT_UNSPECIFIED: _ClassVar[TokenGrant]
+    TOKEN_GRANT_REFRESH: _ClassVar[TokenGrant]
+    TOKEN_GRANT_CLIENT_CREDENTIALS: _ClassVar[TokenGrant]
+    TOKEN_GRANT_JWT_BEARER: _ClassVar[TokenGrant]
+    TOKEN_GRANT_TOKEN_EXCHANGE: _ClassVar[TokenGrant]
+
 class Origin(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ORIGIN_UNSPECIFIED: _ClassVar[Origin]
@@ -51,6 +59,11 @@ CLIENT_SOURCE_UNSPECIFIED: ClientSource
 CLIENT_SOURCE_DCR: ClientSource
 CLIENT_SOURCE_CIMD: ClientSource
 CLIENT_SOURCE_STATIC: ClientSource
+TOKEN_GRANT_UNSPECIFIED: TokenGrant
+TOKEN_GRANT_REFRESH: TokenGrant
+TOKEN_GRANT_CLIENT_CREDENTIALS: TokenGrant
+TOKEN_GRANT_JWT_BEARER: TokenGrant
+TOKEN_GRANT_TOKEN_EXCHANGE: TokenGrant
 ORIGIN_UNSPECIFIED: Origin
 ORIGIN_BASELINE: Origin
 ORIGIN_DEFAULT: Origin
@@ -154,6 +167,56 @@ class BatchCheckAuthorizeScopesResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[BatchCheckResult]
     def __init__(self, results: _Optional[_Iterable[_Union[BatchCheckResult, _Mapping]]] = ...) -> None: ...
+
+class CheckTokenScopesRequest(_message.Message):
+    __slots__ = ("audiences", "scope", "granted_scope", "registered_scope", "client", "grant", "correlation_id")
+    AUDIENCES_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_ID_FIELD_NUMBER: _ClassVar[int]
+    audiences: _containers.RepeatedScalarFieldContainer[str]
+    scope: str
+    granted_scope: str
+    registered_scope: str
+    client: Client
+    grant: TokenGrant
+    correlation_id: str
+    def __init__(self, audiences: _Optional[_Iterable[str]] = ..., scope: _Optional[str] = ..., granted_scope: _Optional[str] = ..., registered_scope: _Optional[str] = ..., client: _Optional[_Union[Client, _Mapping]] = ..., grant: _Optional[_Union[TokenGrant, str]] = ..., correlation_id: _Optional[str] = ...) -> None: ...
+
+class CheckTokenScopesResponse(_message.Message):
+    __slots__ = ("decision", "scope", "refused", "oauth_error", "policy", "decision_id", "reason", "audience_grants")
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    OAUTH_ERROR_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_GRANTS_FIELD_NUMBER: _ClassVar[int]
+    decision: Decision
+    scope: str
+    refused: _containers.RepeatedCompositeFieldContainer[RefusedScope]
+    oauth_error: OAuthError
+    policy: PolicyVersion
+    decision_id: str
+    reason: Reason
+    audience_grants: _containers.RepeatedCompositeFieldContainer[AudienceGrant]
+    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., scope: _Optional[str] = ..., refused: _Optional[_Iterable[_Union[RefusedScope, _Mapping]]] = ..., oauth_error: _Optional[_Union[OAuthError, _Mapping]] = ..., policy: _Optional[_Union[PolicyVersion, _Mapping]] = ..., decision_id: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., audience_grants: _Optional[_Iterable[_Union[AudienceGrant, _Mapping]]] = ...) -> None: ...
+
+class BatchCheckTokenScopesRequest(_message.Message):
+    __slots__ = ("checks",)
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    checks: _containers.RepeatedCompositeFieldContainer[CheckTokenScopesRequest]
+    def __init__(self, checks: _Optional[_Iterable[_Union[CheckTokenScopesRequest, _Mapping]]] = ...) -> None: ...
+
+class BatchCheckTokenScopesResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[BatchCheckTokenResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchCheckTokenResult, _Mapping]]] = ...) -> None: ...
 
 class DescribeAudienceRequest(_message.Message):
     __slots__ = ("audience", "page_size", "page_token")
@@ -279,6 +342,14 @@ class BatchCheckResult(_message.Message):
     response: CheckAuthorizeScopesResponse
     error: CheckError
     def __init__(self, response: _Optional[_Union[CheckAuthorizeScopesResponse, _Mapping]] = ..., error: _Optional[_Union[CheckError, _Mapping]] = ...) -> None: ...
+
+class BatchCheckTokenResult(_message.Message):
+    __slots__ = ("response", "error")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    response: CheckTokenScopesResponse
+    error: CheckError
+    def __init__(self, response: _Optional[_Union[CheckTokenScopesResponse, _Mapping]] = ..., error: _Optional[_Union[CheckError, _Mapping]] = ...) -> None: ...
 
 class CheckError(_message.Message):
     __slots__ = ("code", "reason", "message")
