@@ -43,6 +43,21 @@ impl ScopePolicyService for Echo {
         Ok(Response::new(v1::BatchCheckAuthorizeScopesResponse::default()))
     }
 
+    async fn check_token_scopes(
+        &self,
+        request: Request<v1::CheckTokenScopesRequest>,
+    ) -> Result<Response<v1::CheckTokenScopesResponse>, Status> {
+        let scope = request.into_inner().scope.unwrap_or_default();
+        Ok(Response::new(v1::CheckTokenScopesResponse { scope, ..Default::default() }))
+    }
+
+    async fn batch_check_token_scopes(
+        &self,
+        _: Request<v1::BatchCheckTokenScopesRequest>,
+    ) -> Result<Response<v1::BatchCheckTokenScopesResponse>, Status> {
+        Ok(Response::new(v1::BatchCheckTokenScopesResponse::default()))
+    }
+
     async fn describe_audience(
         &self,
         _: Request<v1::DescribeAudienceRequest>,

@@ -244,8 +244,11 @@ fn agrees_as_token_batch(bytes: &[u8]) -> bool {
     agrees(bytes, |bytes| read_batch(bytes, 100), message)
 }
 
+/// The name of a message, and whether bytes are read as it here, as `prost` reads them.
+type MessageKind = (&'static str, fn(&[u8]) -> bool);
+
 /// Every kind of message that is read here.
-const KINDS: [(&str, fn(&[u8]) -> bool); 5] = [
+const KINDS: [MessageKind; 5] = [
     ("CheckAuthorizeScopesRequest", agrees_as_check),
     ("ExpandRegistrationScopesRequest", agrees_as_expand),
     ("BatchCheckAuthorizeScopesRequest", agrees_as_batch),
