@@ -5,7 +5,7 @@
 //! token endpoint: a refresh may not exceed its grant (RFC 6749 section 6), and this may widen.
 
 use super::asked::AskedScopes;
-use super::holder::Holder;
+use super::holder::{Holder, Offer};
 use super::joined::Joined;
 use super::refusal::denial;
 use super::registered::{Cover, Registered};
@@ -181,13 +181,10 @@ fn grant_always<'a, const TRAIL: bool>(joined: &mut Joined<'_, 'a, TRAIL>, asked
 }
 
 /// What a request without scope may get at one audience, each once: what is held, or the defaults with what holds them.
-fn offers<'a>(
-    holder: &Holder<'a>,
-    registered: Option<&Registered<'_, 'a>>,
-) -> Vec<(&'a str, Option<Coverage<'a>>)> {
+fn offers<'a>(holder: &Holder<'a>, registered: Option<&Registered<'_, 'a>>) -> Vec<Offer<'a>> {
     let audience = holder.audience;
     if audience.omitted_scope != OmittedScope::Default {
-        return holder.all_held(registered).into_iter().map(|(scope, held)| (scope, Some(held))).collect();
+        return holder.all_held(registered);
     }
     // What the defaults name is a default, however it is held; a registered one needs no origin of ours.
     let offer = |(at, scope)| {

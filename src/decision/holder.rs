@@ -6,6 +6,9 @@ use crate::policy::{AudiencePolicy, ClientRule, UnknownRegistration};
 use crate::scope::Distinct;
 use crate::scope::matching::{ScopeMatching, has_star_segment};
 
+/// A scope that may stand in for an omitted one, and what holds it; `None` if nothing does.
+pub(super) type Offer<'a> = (&'a str, Option<Coverage<'a>>);
+
 /// What a client holds at one audience.
 pub(super) struct Holder<'a> {
     pub(super) audience: &'a AudiencePolicy,
@@ -33,11 +36,19 @@ impl<'a> Holder<'a> {
             None => audience.baseline_for_existing_clients,
             Some(_) => has_defaults,
         };
-        let mut holder = Self { unknown, has_baseline, has_defaults, ..Self::of_grant(audience) };
+        let mut rules = Vec::new();
         if has_baseline {
-            holder.rules.extend(client::rules(audience, client));
+            rules.extend(client::rules(audience, client));
         }
-        holder
+        Self {
+            audience,
+            unknown,
+            has_baseline,
+            has_defaults,
+            rules,
+            grantable: Grantable::default(),
+            granted: Distinct::default(),
+        }
     }
 
     /// The same without the defaults, which are what a client may ask for at authorize and no grant.
@@ -111,7 +122,7 @@ impl<'a> Holder<'a> {
     }
 
     /// All that is held here, each once, in the order of origins.
-    pub(super) fn all_held(&self, registered: Option<&Registered<'_, 'a>>) -> Vec<(&'a str, Coverage<'a>)> {
+    pub(super) fn all_held(&self, registered: Option<&Registered<'_, 'a>>) -> Vec<Offer<'a>> {
         let audience = self.audience;
         let held = |scope: &'a str| {
             let cover = registered.map(|registered| Cover::new(registered, scope));
@@ -121,7 +132,7 @@ impl<'a> Holder<'a> {
         let mut found = Vec::new();
         let mut add = |scope: &'a str, held: Coverage<'a>| {
             if seen.push(scope) {
-                found.push((scope, held));
+                found.push((scope, Some(held)));
             }
         };
         for token in registered.map_or(&[][..], Registered::tokens) {

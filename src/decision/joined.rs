@@ -4,7 +4,7 @@
 //! and none forbids it.
 
 use super::asked::AskedScopes;
-use super::holder::Holder;
+use super::holder::{Holder, Offer};
 use super::refusal::{is_granted, malformed, refusal};
 use super::registered::{Cover, Registered};
 use super::trail::Trail;
@@ -81,7 +81,7 @@ impl<'a, const TRAIL: bool> Joined<'_, 'a, TRAIL> {
     /// of the audiences forbids it.
     pub(super) fn give(
         &mut self,
-        offers: impl Fn(&Holder<'a>, Option<&Registered<'_, 'a>>) -> Vec<(&'a str, Option<Coverage<'a>>)>,
+        offers: impl Fn(&Holder<'a>, Option<&Registered<'_, 'a>>) -> Vec<Offer<'a>>,
         judge: impl Fn(&Holder<'a>, &'a str, Option<Coverage<'a>>, bool) -> ScopeStep<'a>,
         mut grant: impl FnMut(&mut Granted<'a>, &ScopeStep<'a>, Coverage<'a>),
     ) {

@@ -5,7 +5,7 @@
 //! what they stand for. So this only narrows: what the policy took back since is left out, and nothing that it gives comes in.
 
 use super::asked::AskedScopes;
-use super::holder::Holder;
+use super::holder::{Holder, Offer};
 use super::joined::Joined;
 use super::refusal::denial;
 use super::registered::{Cover, Registered};
@@ -242,9 +242,12 @@ fn offers<'a>(
     holder: &Holder<'a>,
     registered: Option<&Registered<'_, 'a>>,
     has_grant: bool,
-) -> Vec<(&'a str, Option<Coverage<'a>>)> {
-    let held = holder.all_held(registered).into_iter();
-    held.map(|(scope, held)| (scope, Some(if has_grant { of_grant(held) } else { held }))).collect()
+) -> Vec<Offer<'a>> {
+    let mut offers = holder.all_held(registered);
+    if has_grant {
+        offers.iter_mut().for_each(|(_, held)| *held = held.map(of_grant));
+    }
+    offers
 }
 
 /// A token that covers a scope, as one of the grant.
