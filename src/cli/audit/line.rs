@@ -62,7 +62,14 @@ fn decision(line: &mut String, event: &v1::AuditEvent) {
         false => push(line, &format_args!(" at {}", audiences.join(" "))),
     }
     let requested = event.requested_scope.as_deref().map_or_else(|| "(omitted)".to_owned(), quoted);
-    push(line, &format_args!(": {requested} -> "));
+    push(line, &format_args!(": {requested}"));
+    if event.grant() != v1::TokenGrant::Unspecified {
+        push(line, &format_args!(" by {}", short(event.grant().as_str_name(), "TOKEN_GRANT_")));
+        if let Some(granted) = &event.granted_scope {
+            push(line, &format_args!(" of {}", quoted(granted)));
+        }
+    }
+    push(line, &" -> ");
     match event.kind() {
         AuditEventKind::Denial => {
             let reason = short(event.reason().as_str_name(), "REASON_");
@@ -223,6 +230,27 @@ mod tests {
              \u{fffd}\" (claimed) at \"a\\\" at \\\"b\": (omitted) -> denied (MALFORMED); refused \"a␉b␍\" \
              (MALFORMED)\n"
         );
+    }
+
+    #[test]
+    fn a_denied_token_has_the_grant_that_it_was_asked_for_with() {
+        let mut shown = v1::AuditEvent {
+            sequence: 1,
+            event_time: at(0, 0),
+            kind: AuditEventKind::Denial.into(),
+            audiences: vec!["a".to_owned()],
+            requested_scope: Some("x".to_owned()),
+            granted_scope: Some(String::new()),
+            grant: v1::TokenGrant::Refresh.into(),
+            reason: v1::Reason::ExceedsGrant.into(),
+            ..Default::default()
+        };
+        let begin = "1970-01-01T00:00:00.000Z      1 denial        no client at \"a\": \"x\" by";
+        let expected = format!("{begin} REFRESH of \"\" -> denied (EXCEEDS_GRANT)\n");
+        assert_eq!(plain(&event(&shown)), expected);
+        (shown.grant, shown.granted_scope) = (v1::TokenGrant::ClientCredentials.into(), None);
+        let expected = format!("{begin} CLIENT_CREDENTIALS -> denied (EXCEEDS_GRANT)\n");
+        assert_eq!(plain(&event(&shown)), expected);
     }
 
     #[test]
