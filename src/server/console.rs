@@ -101,7 +101,7 @@ impl Console {
     {
         let (head, body) = request.into_parts();
         let path = head.uri.path().strip_prefix("/console").unwrap_or_default();
-        let is_question = matches!(path, "/api/expand" | "/api/authorize");
+        let is_question = matches!(path, "/api/expand" | "/api/authorize" | "/api/token");
         let methods = if is_question { "POST" } else { "GET, HEAD" };
         if !methods.split(", ").any(|method| method == head.method.as_str()) {
             return (only(methods), None);
@@ -122,6 +122,9 @@ impl Console {
             }
             "/api/authorize" => {
                 return self.ask::<v1::CheckAuthorizeScopesRequest, B>(Request::from_parts(head, body)).await;
+            }
+            "/api/token" => {
+                return self.ask::<v1::CheckTokenScopesRequest, B>(Request::from_parts(head, body)).await;
             }
             path => assets::find(path).unwrap_or_else(not_found),
         };

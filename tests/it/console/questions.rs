@@ -3,7 +3,7 @@
 use super::*;
 
 /// Questions of every kind, drawn from few words so that they mean something.
-fn drawn(count: u32) -> Vec<(bool, Value)> {
+fn drawn(count: u32) -> Vec<(&'static str, Value)> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move |most: usize| {
         state ^= state << 13;
@@ -30,7 +30,7 @@ fn drawn(count: u32) -> Vec<(bool, Value)> {
     };
     let mut questions = Vec::new();
     for _ in 0..count {
-        let is_expand = next(2) == 0;
+        let kind = ["expand", "authorize", "token"][next(3)];
         let audiences: Vec<&str> = (0..next(3)).map(|_| AUDIENCES[next(AUDIENCES.len())]).collect();
         let mut question = serde_json::json!({
             "audiences": audiences,
@@ -39,13 +39,23 @@ fn drawn(count: u32) -> Vec<(bool, Value)> {
                 "source": (["CLIENT_SOURCE_DCR", "CLIENT_SOURCE_CIMD", "CLIENT_SOURCE_UNSPECIFIED"][next(3)]),
             },
         });
-        let held = if is_expand { "previousScope" } else { "registeredScope" };
-        for member in ["scope", held] {
+        let held = match kind {
+            "expand" => &["previousScope"][..],
+            "authorize" => &["registeredScope"],
+            _ => &["registeredScope", "grantedScope"],
+        };
+        for member in ["scope"].iter().chain(held) {
             if let Some(scope) = scopes(&mut next) {
                 question[member] = scope.into();
             }
         }
-        questions.push((is_expand, question));
+        if kind == "token" {
+            // Of those that need a granted scope only where there is one.
+            let grants = ["CLIENT_CREDENTIALS", "JWT_BEARER", "REFRESH", "TOKEN_EXCHANGE"];
+            let grant = grants[next(if question["grantedScope"].is_null() { 2 } else { 4 })];
+            question["grant"] = format!("TOKEN_GRANT_{grant}").into();
+        }
+        questions.push((kind, question));
     }
     questions
 }
@@ -106,12 +116,9 @@ fn as_printed(answer: &Value) -> String {
 }
 
 /// The same question on the command line.
-fn explained(folder: &std::path::Path, is_expand: bool, question: &Value) -> String {
+fn explained(folder: &std::path::Path, kind: &str, question: &Value) -> String {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_scopeward"));
-    command
-        .args(["explain", if is_expand { "expand" } else { "authorize" }, "--policies"])
-        .arg(folder)
-        .env("NO_COLOR", "1");
+    command.args(["explain", kind, "--policies"]).arg(folder).env("NO_COLOR", "1");
     for audience in question["audiences"].as_array().unwrap() {
         command.args(["--audience", audience.as_str().unwrap()]);
     }
@@ -119,10 +126,15 @@ fn explained(folder: &std::path::Path, is_expand: bool, question: &Value) -> Str
         ("scope", "--scope"),
         ("previousScope", "--previous-scope"),
         ("registeredScope", "--registered-scope"),
+        ("grantedScope", "--granted-scope"),
     ] {
         if let Some(value) = question[member].as_str() {
             command.args([flag, value]);
         }
+    }
+    if let Some(grant) = question["grant"].as_str() {
+        let grant = grant.trim_start_matches("TOKEN_GRANT_").to_lowercase().replace('_', "-");
+        command.args(["--grant", &grant]);
     }
     let client = &question["client"];
     command.args([
@@ -163,20 +175,29 @@ async fn console_grpc_and_explain_give_the_same_answer() {
     use scopeward::proto::json;
     let service = start(RICH).await;
     let (mut allowed, mut denied) = (0, 0);
-    for (at, (is_expand, question)) in drawn(240).into_iter().enumerate() {
-        let path = if is_expand { "/console/api/expand" } else { "/console/api/authorize" };
-        let answer = post(service.admin, path, &question.to_string()).await.json();
-        let grpc = if is_expand {
-            let request: v1::ExpandRegistrationScopesRequest = json::from_value(question.clone()).unwrap();
-            let answer = service.scopes().expand_registration_scopes(request).await.unwrap().into_inner();
-            json::to_string(&v1::ExpandRegistrationScopesResponse { decision_id: String::new(), ..answer })
-                .unwrap()
-        } else {
-            let request: v1::CheckAuthorizeScopesRequest = json::from_value(question.clone()).unwrap();
-            let answer = service.scopes().check_authorize_scopes(request).await.unwrap().into_inner();
-            json::to_string(&v1::CheckAuthorizeScopesResponse { decision_id: String::new(), ..answer })
-                .unwrap()
-        };
+    for (at, (kind, question)) in drawn(300).into_iter().enumerate() {
+        let path = format!("/console/api/{kind}");
+        let answer = post(service.admin, &path, &question.to_string()).await.json();
+        let (mut scopes, decision_id) = (service.scopes(), String::new());
+        let grpc = match kind {
+            "expand" => {
+                let request: v1::ExpandRegistrationScopesRequest =
+                    json::from_value(question.clone()).unwrap();
+                let answer = scopes.expand_registration_scopes(request).await.unwrap().into_inner();
+                json::to_string(&v1::ExpandRegistrationScopesResponse { decision_id, ..answer })
+            }
+            "authorize" => {
+                let request: v1::CheckAuthorizeScopesRequest = json::from_value(question.clone()).unwrap();
+                let answer = scopes.check_authorize_scopes(request).await.unwrap().into_inner();
+                json::to_string(&v1::CheckAuthorizeScopesResponse { decision_id, ..answer })
+            }
+            _ => {
+                let request: v1::CheckTokenScopesRequest = json::from_value(question.clone()).unwrap();
+                let answer = scopes.check_token_scopes(request).await.unwrap().into_inner();
+                json::to_string(&v1::CheckTokenScopesResponse { decision_id, ..answer })
+            }
+        }
+        .unwrap();
         assert_eq!(answer["answer"], serde_json::from_str::<Value>(&grpc).unwrap(), "{question}");
         if answer["answer"]["decision"] == "DECISION_ALLOW" {
             allowed += 1
@@ -184,8 +205,8 @@ async fn console_grpc_and_explain_give_the_same_answer() {
             denied += 1
         }
         // A process each is slow.
-        if at % 8 == 0 {
-            let printed = explained(&service.policies(), is_expand, &question);
+        if at % 10 == 0 {
+            let printed = explained(&service.policies(), kind, &question);
             assert_eq!(as_printed(&answer), printed, "{question}");
         }
     }

@@ -56,13 +56,22 @@ export class Ask {
     const source = h("select", { id: "ask-source", name: "source" },
       [["", "not said"], ["CLIENT_SOURCE_DCR", "dcr: dynamic registration"], ["CLIENT_SOURCE_CIMD", "cimd: client id metadata document"],
         ["CLIENT_SOURCE_STATIC", "static: configured by hand"]].map(([value, label]) => h("option", { value }, label)));
+    const grant = h("select", { id: "ask-grant", name: "grant" },
+      [["REFRESH", "a refresh token"], ["CLIENT_CREDENTIALS", "its own credentials"], ["JWT_BEARER", "a JWT"],
+        ["TOKEN_EXCHANGE", "another token"]].map(([value, label]) => h("option", { value: `TOKEN_GRANT_${value}` }, label)));
     return h("form", { submit: (event) => { event.preventDefault(); this.#ask(); } },
       h("fieldset", { class: "kinds" }, h("legend", {}, "Question"),
         kind("authorize", "Which scopes may an authorize request get?", true),
-        kind("expand", "Which scopes shall a client hold that registers?", false)),
+        kind("expand", "Which scopes shall a client hold that registers?", false),
+        kind("token", "Which scopes may a token have?", false)),
       lines("audiences", "Audiences", "One a line; none means that the request names none.", "2"),
       text("scope", "Scope", "As the client sent it; empty means that it omitted it."),
-      h("div", { class: "of-authorize" },
+      h("div", { class: "of-token" },
+        field("grant", "The client presents", null, grant),
+        h("label", { class: "choice" }, h("input", { type: "checkbox", name: "ungranted", change: () => this.#choose() }),
+          "It stands for no scope of its own"),
+        text("granted", "Granted scope", "What was granted; empty means nothing. It alone counts then.")),
+      h("div", { class: "of-registered" },
         h("label", { class: "choice" }, h("input", { type: "checkbox", name: "unknown", change: () => this.#choose() }),
           "What the client registered is unknown"),
         text("registered", "Registered scope", "As stored; empty means registered with none.")),
@@ -82,9 +91,11 @@ export class Ask {
 
   /** Shows the fields of the chosen question. */
   #choose() {
-    const isAuthorize = this.#form.elements.kind.value === "authorize";
-    this.#form.querySelector(".of-authorize").hidden = !isAuthorize;
-    this.#form.querySelector(".of-expand").hidden = isAuthorize;
+    const kind = this.#form.elements.kind.value;
+    this.#form.querySelector(".of-registered").hidden = kind === "expand" || (kind === "token" && !this.#field("ungranted").checked);
+    this.#form.querySelector(".of-expand").hidden = kind !== "expand";
+    this.#form.querySelector(".of-token").hidden = kind !== "token";
+    this.#field("granted").disabled = this.#field("ungranted").checked;
     this.#field("registered").disabled = this.#field("unknown").checked;
     this.#field("previous").disabled = !this.#field("update").checked;
   }
@@ -97,9 +108,15 @@ export class Ask {
       redirectUris: split("redirectUris", "\n"), grantTypes: split("grantTypes", /\s+/), applicationType: value("applicationType"),
     };
     const common = { audiences: split("audiences", "\n"), scope: value("scope") || undefined, client };
-    return this.#form.elements.kind.value === "authorize"
-      ? ["authorize", { ...common, registeredScope: this.#field("unknown").checked ? undefined : value("registered") }]
-      : ["expand", { ...common, previousScope: this.#field("update").checked ? value("previous") : undefined }];
+    const registeredScope = this.#field("unknown").checked ? undefined : value("registered");
+    switch (this.#form.elements.kind.value) {
+      case "authorize": return ["authorize", { ...common, registeredScope }];
+      case "expand": return ["expand", { ...common, previousScope: this.#field("update").checked ? value("previous") : undefined }];
+      default: {
+        const backing = this.#field("ungranted").checked ? { registeredScope } : { grantedScope: value("granted") };
+        return ["token", { ...common, grant: value("grant"), ...backing }];
+      }
+    }
   }
 
   async #ask() {

@@ -221,7 +221,7 @@ test("audiences are searched and shown", () => with_server(examples, async (serv
   await close(page);
 }));
 
-test("both questions are answered with their grounds", () => with_server(examples, async (server) => {
+test("each question is answered with its grounds", () => with_server(examples, async (server) => {
   const page = await open(server, "#/ask");
   await page.getByRole("textbox", { name: "Audiences" }).fill(MCP);
   await page.getByLabel("Scope", { exact: true }).fill("openid offline_access payments");
@@ -231,10 +231,21 @@ test("both questions are answered with their grounds", () => with_server(example
   assert.equal(await textOf(page, ".decision"), "DENY UNSUPPORTED");
   assert.match(await textOf(page, "#answer"), /payments[\s\S]*in no entry of scopesSupported[\s\S]*error=invalid_scope/);
   await shoot(page, "ask", "light", "dark");
+  await page.getByLabel("Which scopes may a token have?").check();
+  await page.getByLabel("Scope", { exact: true }).fill("openid offline_access");
+  await page.getByLabel("Granted scope").fill("openid");
+  await page.getByRole("button", { name: "Ask" }).click();
+  await until(page, () => document.querySelector(".decision").textContent === "DENY EXCEEDS_GRANT");
+  assert.match(await textOf(page, "#answer"), /offline_access[\s\S]*not in the grant[\s\S]*error=invalid_scope/);
+  await page.getByLabel("The client presents").selectOption("its own credentials");
+  await page.getByLabel("It stands for no scope of its own").check();
+  await page.getByRole("button", { name: "Ask" }).click();
+  await page.locator(".decision.good").waitFor();
+  assert.equal(await textOf(page, ".decision"), "ALLOW openid offline_access");
   await page.getByLabel("Which scopes shall a client hold that registers?").check();
   await page.getByLabel("Scope", { exact: true }).fill("openid");
   await page.getByLabel("Scope", { exact: true }).press("Enter");
-  await page.locator(".decision.good").waitFor();
+  await until(page, () => document.querySelector("#answer").textContent.includes("ExpandRegistrationScopes"));
   assert.equal(await textOf(page, ".decision"), "ALLOW openid offline_access");
   assert.match(await textOf(page, "#answer"), /held by BASELINE: offline_access in baselineClientScopes policies\/mcp-server\.yaml:\d+:\d+/);
   // Of another policy the answer says so itself.
