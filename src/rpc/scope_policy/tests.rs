@@ -55,6 +55,19 @@ fn check_of(registered: usize) -> v1::CheckAuthorizeScopesRequest {
     }
 }
 
+/// The same of a token, with as many granted scopes.
+fn token_of(granted: usize) -> v1::CheckTokenScopesRequest {
+    let v1::CheckAuthorizeScopesRequest { audiences, scope, registered_scope, .. } = check_of(granted);
+    let grant = v1::TokenGrant::Refresh.into();
+    v1::CheckTokenScopesRequest {
+        audiences,
+        scope,
+        granted_scope: registered_scope,
+        grant,
+        ..Default::default()
+    }
+}
+
 #[tokio::test]
 async fn large_question_is_decided_off_the_serving_thread() {
     let (service, threads) = service();
@@ -68,10 +81,16 @@ async fn large_question_is_decided_off_the_serving_thread() {
         };
         service.expand_registration_scopes(Request::new(request)).await.expect("an answer");
         assert_eq!(threads.were_here(), [here], "{registered} scopes");
+        service.check_token_scopes(Request::new(token_of(registered))).await.expect("an answer");
+        assert_eq!(threads.were_here(), [here], "{registered} scopes");
     }
     let checks = vec![check_of(10), check_of(20_000), check_of(10)];
     let batch = Request::new(v1::BatchCheckAuthorizeScopesRequest { checks });
     service.batch_check_authorize_scopes(batch).await.expect("an answer");
+    assert_eq!(threads.were_here(), [true, false, true]);
+    let checks = vec![token_of(10), token_of(20_000), token_of(10)];
+    let batch = Request::new(v1::BatchCheckTokenScopesRequest { checks });
+    service.batch_check_token_scopes(batch).await.expect("an answer");
     assert_eq!(threads.were_here(), [true, false, true]);
 }
 
