@@ -74,7 +74,7 @@ fn every_mistake_is_found() {
     );
     check(&caller("match: [{unixUid: 1}]\n    may: [decide]\n    color: red"), &["unknown key `color`"]);
     check(&of_match("{unixUid: -1}"), &["unixUid"]);
-    check(&of_match("{unixUid: 1, dnsName: a}"), &["not both"]);
+    check(&of_match("{unixUid: 1, dnsName: a}"), &["and only one of them"]);
     check(&of_match("{unixUid: 1}, {unixUid: 1}"), &["already, on line 3"]);
     for bad in [
         "https://a",

@@ -103,6 +103,10 @@ async fn call_all(channel: Channel, token: Option<&str>) -> Vec<(&'static str, C
         "BatchCheckAuthorizeScopes",
         ended(scopes.batch_check_authorize_scopes(batch).await.map(drop)),
     ));
+    let token = crate::harness::refresh(None, "openid");
+    codes.push(("CheckTokenScopes", ended(scopes.check_token_scopes(token.clone()).await.map(drop))));
+    let batch = v1::BatchCheckTokenScopesRequest { checks: vec![token] };
+    codes.push(("BatchCheckTokenScopes", ended(scopes.batch_check_token_scopes(batch).await.map(drop))));
     let describe = v1::DescribeAudienceRequest { audience: A.to_owned(), ..Default::default() };
     codes.push(("DescribeAudience", ended(scopes.describe_audience(describe).await.map(drop))));
     let mut status = PolicyStatusServiceClient::new(authorized());
@@ -169,6 +173,8 @@ fn expected(may: &[&str], otherwise: Code) -> Vec<(&'static str, Code)> {
         ("ExpandRegistrationScopes", of("decide", Code::Ok)),
         ("CheckAuthorizeScopes", of("decide", Code::Ok)),
         ("BatchCheckAuthorizeScopes", of("decide", Code::Ok)),
+        ("CheckTokenScopes", of("decide", Code::Ok)),
+        ("BatchCheckTokenScopes", of("decide", Code::Ok)),
         ("DescribeAudience", of("describe", Code::Ok)),
         ("GetPolicyStatus", of("status", Code::Ok)),
         ("WatchPolicyStatus", of("status", Code::Ok)),
@@ -279,7 +285,8 @@ async fn every_rpc_for_every_kind_of_identity() {
     let own = id("spiffe://example.org/elsewhere");
     let channel = tls_channel(service.grpc, client(&ca.pem(), Some(&own))).await.unwrap();
     let mut all = expected(&["decide", "describe", "status", "audit"], denied);
-    all[3].1 = Code::NotFound;
+    let describe = all.iter_mut().find(|(rpc, _)| *rpc == "DescribeAudience").unwrap();
+    describe.1 = Code::NotFound;
     assert_eq!(call_all(channel, None).await, all, "another audience");
     // These do not even get a connection.
     for (what, own) in [
@@ -420,6 +427,14 @@ async fn for_a_caller_of_some_audiences_the_others_are_unknown() {
         })
         .collect();
     assert_eq!(decisions, [v1::Decision::Deny, v1::Decision::Allow]);
+    let refresh = |audiences: &[&str]| v1::CheckTokenScopesRequest {
+        audiences: audiences.iter().map(|audience| (*audience).to_owned()).collect(),
+        ..crate::harness::refresh(None, "openid")
+    };
+    let token = own.check_token_scopes(refresh(&[B])).await.unwrap().into_inner();
+    assert_eq!(token.reason(), v1::Reason::AudienceUnknown);
+    let token = own.check_token_scopes(refresh(&[])).await.unwrap().into_inner();
+    assert_eq!(token.audience_grants[0].audience, A);
     let all = own.describe_audience(v1::DescribeAudienceRequest::default()).await.unwrap().into_inner();
     assert_eq!(all.audiences.iter().map(|one| &*one.audience).collect::<Vec<_>>(), [A]);
     let mut texts = Vec::new();

@@ -43,7 +43,7 @@ fn tests_that_pass_exit_with_0_and_name_what_they_touched() {
       ok the baseline is there
       ok nobody is admin
     coverage
-      https://mcp.example.com: 1 register, 1 authorize
+      https://mcp.example.com: 1 register, 1 authorize, 0 token
         rule web: never gave a scope
     passed: 2 passed, 0 failed
     ");
