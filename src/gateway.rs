@@ -11,7 +11,6 @@ pub mod discovery;
 pub mod endpoint;
 mod fold;
 pub mod form;
-pub mod json;
 pub mod kind;
 pub mod metadata;
 pub mod object;

@@ -33,6 +33,7 @@ pub mod server;
 pub mod short_list;
 pub mod status;
 pub mod store;
+pub mod strict_json;
 pub mod suite;
 pub mod throttle;
 pub mod uri;

@@ -2,9 +2,9 @@
 //! they read, and the document that they get.
 
 use super::endpoint::{EndpointError, EndpointFlag, EndpointName, endpoint_path};
-use super::json::{StrictJson, StrictJsonError};
 use super::kind::UpstreamKind;
 use crate::escape::shown;
+use crate::strict_json::{StrictJson, StrictJsonError};
 
 /// Largest document in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;

@@ -1,5 +1,7 @@
 //! The one spelling behind all spellings of a name that some parser takes for it.
 
+use crate::strict_json::StrictJson;
+
 /// Upper and lower case, and the letters that case mapping turns into ASCII ones (`ſ`, `K`, `ı`), become lower case; full-width
 /// forms become ASCII. Texts with different results are different names to every parser that is known to fold names.
 pub(super) fn fold(text: &str) -> String {
@@ -27,6 +29,18 @@ pub(super) fn fold_name(name: &str) -> String {
     folded
 }
 
+/// A name of an object that is not one of `names` but that some parsers take for it, with that one.
+pub(super) fn other_spelling<'j, 'n>(
+    object: &'j StrictJson,
+    names: &[&'n str],
+) -> Option<(&'j str, &'n str)> {
+    object.members()?.iter().find_map(|(name, _)| {
+        let folded = fold_name(name);
+        let meant = names.iter().find(|known| **known == folded && *known != name)?;
+        Some((name.as_str(), *meant))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +51,13 @@ mod tests {
             let all: String = character.to_uppercase().flat_map(char::to_lowercase).collect();
             assert_eq!(fold(&character.to_string()), all, "{character:?}");
         }
+    }
+
+    #[test]
+    fn other_spellings_of_members_are_found() {
+        let object = StrictJson::read(br#"{"a":1,"b":null,"Scope":"x"}"#).unwrap();
+        assert_eq!(other_spelling(&object, &["a", "scope"]), Some(("Scope", "scope")));
+        assert_eq!(other_spelling(&object, &["a", "b"]), None);
     }
 
     #[test]

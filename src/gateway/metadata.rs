@@ -1,11 +1,12 @@
 //! Registrations (RFC 7591) and their updates (RFC 7592): the metadata of a client on its way to the authorization server,
 //! and what that says it registered.
 
-use super::json::StrictJson;
+use super::fold::other_spelling;
 use super::kind::UpstreamKind;
 use super::object;
 use crate::escape::shown;
 use crate::scope;
+use crate::strict_json::StrictJson;
 
 /// Largest body in bytes.
 pub const MAX_METADATA_BYTES: usize = 256 * 1024;
@@ -37,7 +38,7 @@ pub enum MetadataRefusal {
     TooLong,
     /// Not strict JSON.
     #[error("the client metadata are not JSON: {0}")]
-    Json(#[from] super::json::StrictJsonError),
+    Json(#[from] crate::strict_json::StrictJsonError),
     /// Another JSON value.
     #[error("the client metadata are not a JSON object")]
     NotAnObject,
@@ -134,7 +135,7 @@ impl RegistrationBody {
         if json.members().is_none() {
             return Err(MetadataRefusal::NotAnObject);
         }
-        if let Some((spelling, name)) = json.other_spelling(&MEMBERS) {
+        if let Some((spelling, name)) = other_spelling(&json, &MEMBERS) {
             return Err(MetadataRefusal::Spelling { spelling: spelling.to_owned(), name });
         }
         if let Some(statement) = text(&json, "software_statement")? {
@@ -142,7 +143,7 @@ impl RegistrationBody {
             // An empty or null scope is one too: it says none.
             let has_scope =
                 payload.members().is_some_and(|members| members.iter().any(|(name, _)| name == "scope"));
-            if has_scope || payload.other_spelling(&["scope"]).is_some() {
+            if has_scope || other_spelling(&payload, &["scope"]).is_some() {
                 return Err(MetadataRefusal::Statement);
             }
         }

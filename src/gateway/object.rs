@@ -6,9 +6,10 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use super::fold::other_spelling;
 use super::form::OAuthRequest;
-use super::json::StrictJson;
 use crate::scope;
+use crate::strict_json::StrictJson;
 
 /// The members that are read.
 const MEMBERS: [&str; 12] = [
@@ -140,7 +141,7 @@ pub(super) fn payload(jwt: &str) -> Result<StrictJson, ObjectRefusal> {
         return Err(ObjectRefusal::Header("cty"));
     }
     let payload = part(payload, "payload")?;
-    if payload.other_spelling(&MEMBERS).is_some() {
+    if other_spelling(&payload, &MEMBERS).is_some() {
         return Err(ObjectRefusal::Malformed("payload"));
     }
     Ok(payload)

@@ -26,7 +26,7 @@ use crate::gateway::endpoint::EndpointName;
 use crate::gateway::form::{
     FormRefusal, MAX_FORM_BYTES, OAuthRequest, check_content_type, check_query_of_post, with_scope,
 };
-use crate::gateway::json::StrictJson;
+use crate::strict_json::StrictJson;
 use crate::gateway::kind::UpstreamKind;
 use crate::gateway::object::{self, ObjectRefusal};
 use crate::rpc::v1;

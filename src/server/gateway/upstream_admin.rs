@@ -28,12 +28,12 @@ use super::count::{AdminOperation, GatewayCounts};
 use super::upstream::{Upstream, UpstreamError};
 use crate::clients::{ClientRecord, Clients, ClientsError, RecordSource};
 use crate::escape::shown;
-use crate::gateway::json::StrictJson;
 use crate::gateway::kind::UpstreamKind;
 use crate::gateway::metadata::ClientMetadata;
 use crate::scope;
 use crate::server::tls::TlsError;
 use crate::status::{StatusTracker, kind};
+use crate::strict_json::StrictJson;
 use crate::throttle::Throttle;
 
 mod hydra;

@@ -5,8 +5,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use percent_encoding::percent_decode;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use scopeward::gateway::json::StrictJson;
 use scopeward::server::gateway::settings::RequestObjects;
+use scopeward::strict_json::StrictJson;
 use serde_json::Value;
 
 use super::upstream::{Seen, Upstream};

@@ -7,9 +7,9 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::{AdminError, AdminHttp, StoredClient, encoded, json_of, secret_header, unexpected};
 use crate::escape;
-use crate::gateway::json::StrictJson;
 use crate::gateway::metadata::ClientMetadata;
 use crate::scope;
+use crate::strict_json::StrictJson;
 
 /// The admin API of a Hydra.
 #[derive(Debug)]

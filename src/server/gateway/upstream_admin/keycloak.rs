@@ -12,9 +12,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
 use super::{AdminBody, AdminError, AdminHttp, StoredClient, encoded, json_of, secret_header, unexpected};
-use crate::gateway::json::StrictJson;
 use crate::gateway::metadata::ClientMetadata;
 use crate::scope;
+use crate::strict_json::StrictJson;
 
 /// The admin API of a Keycloak.
 #[derive(Debug)]

@@ -8,7 +8,6 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde::ser::{Serialize, Serializer};
 use serde_json::Number;
 
-use super::fold::fold_name;
 use crate::escape;
 
 /// A JSON value; members keep their order.
@@ -80,16 +79,6 @@ impl StrictJson {
             (None, Some(value)) => members.push((name.to_owned(), value)),
             (None, None) => {}
         }
-    }
-
-    /// A name of an object that is not one of `names` but that some parsers take for it, with that one.
-    #[must_use]
-    pub fn other_spelling<'n>(&self, names: &[&'n str]) -> Option<(&str, &'n str)> {
-        self.members()?.iter().find_map(|(name, _)| {
-            let folded = fold_name(name);
-            let meant = names.iter().find(|known| **known == folded && *known != name)?;
-            Some((name.as_str(), *meant))
-        })
     }
 
     /// The text, on one line.
@@ -227,11 +216,9 @@ mod tests {
     }
 
     #[test]
-    fn members_are_set_in_place_and_other_spellings_found() {
+    fn members_are_set_in_place() {
         let mut object = StrictJson::read(br#"{"a":1,"b":null,"Scope":"x"}"#).unwrap();
         assert_eq!(object.get("b"), None);
-        assert_eq!(object.other_spelling(&["a", "scope"]), Some(("Scope", "scope")));
-        assert_eq!(object.other_spelling(&["a", "b"]), None);
         object.set("a", Some("y".into()));
         object.set("b", None);
         object.set("c", Some(StrictJson::Bool(true)));
