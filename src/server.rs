@@ -81,6 +81,7 @@ pub mod supervisor;
 mod task_request;
 pub mod tls;
 pub mod traces;
+mod web;
 
 /// Serves `services` on `listeners` until `shutdown`, then drains.
 ///

@@ -41,7 +41,6 @@ mod head;
 mod login;
 mod pushed;
 mod question;
-mod raw_head;
 mod registration;
 mod request;
 pub mod settings;
@@ -264,6 +263,3 @@ pub(super) fn public_url(
 pub(super) async fn serve(connection: Connection, gateway: Arc<Gateway>, stop: CancellationToken) {
     connection::serve(connection, gateway, stop).await;
 }
-
-/// A peer that has sent this much is not silent: a request of HTTP/1 may be short.
-pub(super) const FIRST_BYTES: usize = 1;

@@ -405,6 +405,13 @@ pub(super) struct Chunk {
     last: Option<(Box<HeldCall>, Code)>,
 }
 
+impl Chunk {
+    /// Bytes of a response; with the last of them, its call and how it ends.
+    pub(super) const fn new(bytes: Bytes, last: Option<(Box<HeldCall>, Code)>) -> Self {
+        Self { bytes, last }
+    }
+}
+
 impl Drop for Chunk {
     fn drop(&mut self) {
         if let Some((held, code)) = self.last.take()

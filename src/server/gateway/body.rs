@@ -1,13 +1,13 @@
-//! Bodies on their way: streamed with back pressure and a time for each part, or collected up to a limit.
+//! Bodies on their way between a client and the upstream: streamed with back pressure and a time for each part.
 
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::server::pressure::CallPlace;
+use crate::server::web::body::{OpenResponses, ResponseTaking};
 
 /// Any error of a body; nobody looks into it.
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -60,42 +61,6 @@ pub(super) struct StreamedBody {
     taking: Option<Arc<ResponseTaking>>,
     /// Held until the last part has left.
     _place: Option<CallPlace>,
-}
-
-/// Whether a client takes a response: since when a part waits to be sent.
-#[derive(Debug, Default)]
-pub(super) struct ResponseTaking(Mutex<Option<Instant>>);
-
-impl ResponseTaking {
-    /// Returns `true` if a part waits for longer than that.
-    fn is_stalled(&self, patience: Duration, now: Instant) -> bool {
-        let handed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        handed.is_some_and(|handed| now.saturating_duration_since(handed) >= patience)
-    }
-
-    fn note(&self, handed: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = handed;
-    }
-}
-
-/// The responses of a connection that are on their way.
-#[derive(Debug, Default)]
-pub(super) struct OpenResponses(Mutex<Vec<Weak<ResponseTaking>>>);
-
-impl OpenResponses {
-    fn open(&self) -> Arc<ResponseTaking> {
-        let taking = Arc::<ResponseTaking>::default();
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|known| known.strong_count() > 0);
-        open.push(Arc::downgrade(&taking));
-        taking
-    }
-
-    /// Returns `true` if the client has not taken a part of one of them for so long.
-    pub(super) fn are_stalled(&self, patience: Duration, now: Instant) -> bool {
-        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().filter_map(Weak::upgrade).any(|taking| taking.is_stalled(patience, now))
-    }
 }
 
 impl StreamedBody {
@@ -153,52 +118,5 @@ impl Body for StreamedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// Why a body could not be collected.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum CollectError {
-    /// It is larger than the limit.
-    #[error("the body has more than {0} bytes")]
-    TooLarge(usize),
-    /// There is no room for it now.
-    #[error("too many bytes are in flight")]
-    NoRoom,
-    /// It did not come in time.
-    #[error("the body did not come in time")]
-    TooLate,
-    /// It ended early.
-    #[error("the body broke off")]
-    Broken,
-}
-
-/// Collects a whole body of at most `limit` bytes, which `place` holds.
-///
-/// # Errors
-/// [`CollectError`].
-pub(super) async fn collect(
-    body: &mut Incoming,
-    limit: usize,
-    place: &mut CallPlace,
-    deadline: Instant,
-) -> Result<Bytes, CollectError> {
-    if usize::try_from(body.size_hint().lower()).is_ok_and(|least| least > limit) {
-        return Err(CollectError::TooLarge(limit));
-    }
-    let mut all = BytesMut::new();
-    loop {
-        let frame =
-            tokio::time::timeout_at(deadline, body.frame()).await.map_err(|_| CollectError::TooLate)?;
-        let Some(frame) = frame else { return Ok(all.freeze()) };
-        let frame = frame.map_err(|_| CollectError::Broken)?;
-        // Trailers say nothing that is passed on.
-        if let Ok(part) = frame.into_data() {
-            if all.len() + part.len() > limit {
-                return Err(CollectError::TooLarge(limit));
-            }
-            place.hold(all.len() + part.len()).map_err(|_| CollectError::NoRoom)?;
-            all.extend_from_slice(&part);
-        }
     }
 }

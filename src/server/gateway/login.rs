@@ -11,7 +11,7 @@ use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::answer::OAuthProblem;
-use super::body::{CollectError, GatewayBody, collect, full};
+use super::body::{GatewayBody, full};
 use super::connection::ClientConnection;
 use super::discovery::KnownUpstream;
 use super::head::strip_hop;
@@ -26,11 +26,12 @@ use crate::gateway::endpoint::EndpointName;
 use crate::gateway::form::{
     FormRefusal, MAX_FORM_BYTES, OAuthRequest, check_content_type, check_query_of_post, with_scope,
 };
-use crate::strict_json::StrictJson;
 use crate::gateway::kind::UpstreamKind;
 use crate::gateway::object::{self, ObjectRefusal};
 use crate::rpc::v1;
 use crate::scope;
+use crate::server::web::body::{CollectError, collect};
+use crate::strict_json::StrictJson;
 
 /// What becomes of a request.
 enum LoginVerdict {
@@ -201,14 +202,14 @@ impl ClientConnection {
         limit: usize,
     ) -> Result<bytes::Bytes, OAuthProblem> {
         let (body, place) = (&mut request.body, &mut request.place);
-        collect(body, limit, place, request.deadline).await.map_err(|error| {
+        collect(body, limit, |amount| place.hold(amount), request.deadline).await.map_err(|error| {
             let status = match error {
-                CollectError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-                CollectError::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+                CollectError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                CollectError::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
                 CollectError::TooLate => StatusCode::REQUEST_TIMEOUT,
                 CollectError::Broken => StatusCode::BAD_REQUEST,
             };
-            let code = if matches!(error, CollectError::NoRoom) {
+            let code = if matches!(error, CollectError::NoRoom(_)) {
                 "temporarily_unavailable"
             } else {
                 "invalid_request"

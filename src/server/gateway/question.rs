@@ -105,7 +105,7 @@ impl ClientConnection {
         carried.extend(headers.get(TRACE_PARENT).map(|value| (TRACE_PARENT, value.clone())));
         let mut request = Request::new(question);
         *request.metadata_mut() = MetadataMap::from_headers(carried);
-        let origin = CallOrigin { peer: Some(self.peer.address), identity, notes: None };
+        let origin = CallOrigin { peer: Some(self.web.peer.address), identity, notes: None };
         request.extensions_mut().insert(origin);
         request
     }

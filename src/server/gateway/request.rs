@@ -23,7 +23,7 @@ use super::body::{BodyProgress, GatewayBody, StreamedBody, empty, full};
 use super::connection::ClientConnection;
 use super::count::RequestTarget;
 use super::discovery::KnownUpstream;
-use super::head::{BadRequest, check, has_length, strip_hop, upgrade_of};
+use super::head::{has_length, strip_hop, upgrade_of};
 use super::upstream::UpstreamError;
 use crate::access::Right;
 use crate::escape::shown;
@@ -34,6 +34,7 @@ use crate::rpc::error::RpcError;
 use crate::server::access::{LetIn, Needs};
 use crate::server::method::{Service, Streaming};
 use crate::server::pressure::CallPlace;
+use crate::server::web::bad_request::{BadRequest, check};
 
 /// A request that was taken.
 pub(super) struct TakenRequest {
@@ -103,23 +104,14 @@ impl ClientConnection {
     /// Answers a request.
     pub(super) async fn respond(&self, request: Request<Incoming>) -> Response<GatewayBody> {
         let began = Instant::now();
-        let (method, version) = (request.method().clone(), request.version());
+        let method = request.method().clone();
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| shown(request.uri().path()));
-        // What follows on such a connection is not looked at (`raw_head`), so it is the last request.
-        let is_last = version != Version::HTTP_2
-            && (request.headers().contains_key(TRANSFER_ENCODING) || request.headers().contains_key(UPGRADE));
-        let (target, mut response) = self.take(request).await;
-        if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        if version == Version::HTTP_2 {
-            response.headers_mut().remove(CONNECTION);
-        }
+        let (target, response) = self.take(request).await;
         let took = began.elapsed();
         self.gateway.counts.answered(target, response.status(), took);
         if let Some(path) = path {
             let (endpoint, status) = (target.as_str(), response.status().as_u16());
-            debug!(%method, path, endpoint, status, ?took, peer = %self.peer.address, "request");
+            debug!(%method, path, endpoint, status, ?took, peer = %self.web.peer.address, "request");
         }
         response
     }
@@ -127,16 +119,12 @@ impl ClientConnection {
     async fn take(&self, request: Request<Incoming>) -> (RequestTarget, Response<GatewayBody>) {
         let gateway = &self.gateway;
         let refused = |response| (RequestTarget::Refused, response);
-        let Ok(place) = self.pressure.place(Streaming::Unary, Service::ScopePolicy) else {
+        let Ok(place) = self.web.pressure.place(Streaming::Unary, Service::ScopePolicy) else {
             return refused(busy("too many requests are in flight"));
         };
         let (parts, body) = request.into_parts();
-        if let Err(error) = check(&parts, self.faults.first()) {
-            let status = match error {
-                BadRequest::Expectation => StatusCode::EXPECTATION_FAILED,
-                _ => StatusCode::BAD_REQUEST,
-            };
-            return refused(last_text(status, &error.to_string()));
+        if let Err(error) = check(&parts, self.web.faults.first()) {
+            return refused(last_text(error.status(), &error.to_string()));
         }
         let Some(target) = parts.uri.path_and_query().cloned() else {
             return refused(last_text(StatusCode::BAD_REQUEST, &BadRequest::Target.to_string()));
@@ -144,7 +132,7 @@ impl ClientConnection {
         // A token in `authorization` is one of the upstream's.
         let needs = Needs::Right(Right::Decide);
         let let_in =
-            gateway.gate.admit(&self.peer, &HeaderMap::new(), needs, target.path(), &gateway.pressure);
+            gateway.gate.admit(&self.web.peer, &HeaderMap::new(), needs, target.path(), &gateway.pressure);
         let LetIn { identity, place: _caller, .. } = match let_in {
             Ok(let_in) => let_in,
             Err(RpcError::Overloaded { .. }) => return refused(busy("too many requests are in flight")),
@@ -295,7 +283,7 @@ impl ClientConnection {
         let body = if body.is_end_stream() {
             empty()
         } else {
-            StreamedBody::of_response(body, self.gateway.upstream.timeout(), &self.responses, place)
+            StreamedBody::of_response(body, self.gateway.upstream.timeout(), &self.web.responses, place)
         };
         Response::from_parts(parts, body)
     }

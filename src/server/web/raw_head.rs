@@ -18,7 +18,7 @@ use tokio::time::{Sleep, sleep};
 
 /// What is wrong with a head of a connection; nothing after it is answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(super) enum HeadFault {
+pub(in crate::server) enum HeadFault {
     /// The length of the body is said twice (RFC 9112 section 6.3).
     #[error("the length of the body is said in two ways")]
     Length,
@@ -32,11 +32,11 @@ pub(super) enum HeadFault {
 
 /// What was found on a connection. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HeadFaults(Arc<AtomicU8>);
+pub(in crate::server) struct HeadFaults(Arc<AtomicU8>);
 
 impl HeadFaults {
     /// The first fault.
-    pub(super) fn first(&self) -> Option<HeadFault> {
+    pub(in crate::server) fn first(&self) -> Option<HeadFault> {
         match self.0.load(Ordering::Acquire) {
             1 => Some(HeadFault::Length),
             2 => Some(HeadFault::Host),
