@@ -85,6 +85,8 @@ export class Service {
     this.policyFile = join(this.policies, "mcp.yaml");
     writeFileSync(this.policyFile, POLICY);
     this.target = "";
+    /** Where HTTP is spoken, if it is. */
+    this.http = "";
     this.#listen = listen;
     this.#args = args;
   }
@@ -97,6 +99,7 @@ export class Service {
     this.#process = child;
     for await (const line of createInterface(child.stdout)) {
       this.target = /grpc=(\S+)/.exec(line)?.[1] ?? "";
+      this.http = /http=(\S+)/.exec(line)?.[1] ?? "";
       break;
     }
     assert(this.target, readFileSync(join(this.folder, "log"), "utf8"));
