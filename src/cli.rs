@@ -63,7 +63,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     Gateway(gateway::GatewayVerb),
     Check(check::CheckArgs),
     Test(test::TestArgs),
@@ -166,7 +166,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let done = match cli.verb {
         None => help::run(help::HelpArgs::default(), command),
-        Some(Verb::Serve(ServeArgs { config, print_config, .. })) => {
+        Some(Verb::Serve(serve)) => {
+            let ServeArgs { config, print_config, .. } = *serve;
             let asked = AskedServer { verb: ServerVerb::Serve, config, print_config };
             asked.run(&command, args, &matches, &warnings, |complete, settings| {
                 serve::run(ServeArgs::from_arg_matches(complete)?, None, settings, &warnings)

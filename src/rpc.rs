@@ -7,6 +7,7 @@ pub mod audit;
 mod batch;
 pub mod caller;
 pub mod codec;
+pub mod connect;
 pub mod convert;
 pub mod count;
 mod deciding;

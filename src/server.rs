@@ -25,13 +25,13 @@ use tracing::{debug, info, warn};
 
 use crate::rpc::FILE_DESCRIPTOR_SET;
 use crate::rpc::scope_policy::ScopePolicy;
-use crate::server::accept::{Connection, Connections, FIRST_FRAME_BYTES, accept};
+use crate::server::accept::{Connection, Connections, accept};
 use crate::server::access::Gate;
 use crate::server::call::Calls;
 use crate::server::config::Config;
 use crate::server::health::HealthService;
 use crate::server::lifecycle::Lifecycle;
-use crate::server::listen::{ListenAddr, Listeners, require_loopback};
+use crate::server::listen::{ListenAddr, ListenerProtocol, Listeners, require_loopback};
 use crate::server::method::Methods;
 use crate::server::observe::CallCounts;
 use crate::server::pressure::Pressure;
@@ -59,6 +59,7 @@ mod follow;
 mod forward;
 pub mod gateway;
 mod health;
+mod http_api;
 mod kept_answers;
 pub mod lifecycle;
 pub mod listen;
@@ -83,7 +84,8 @@ pub mod tls;
 pub mod traces;
 mod web;
 
-/// Serves `services` on `listeners` until `shutdown`, then drains.
+/// Serves `services` on `listeners` until `shutdown`, then drains. At listeners of HTTP the RPCs of one message and one answer are served
+/// without gRPC.
 ///
 /// Health and reflection are added here, for all services by name. Health says NOT_SERVING until [`Lifecycle::serve`].
 /// Draining: health says NOT_SERVING, the listeners are closed, new calls are refused, streams are told to end through
@@ -102,7 +104,7 @@ pub async fn run(
     let limits = &config.limits;
     let lifecycle = services.lifecycle.clone();
     let pressure = services.pressure.clone().unwrap_or_else(|| Pressure::new(limits));
-    let connections = Connections::new(limits, FIRST_FRAME_BYTES, pressure.clone());
+    let connections = Connections::new(limits, pressure.clone());
     let (gate, traces) = (services.gate.clone(), services.traces.clone());
     let acceptors = services.acceptors.clone();
     let direct = services.direct.clone();
@@ -121,7 +123,15 @@ pub async fn run(
         lifecycle,
         connections,
         acceptors,
-        serve: move |connection, stop| connection::serve(connection, calls.clone(), stop),
+        serve: move |connection: Connection, stop| {
+            let calls = calls.clone();
+            async move {
+                match connection.protocol() {
+                    ListenerProtocol::Grpc => connection::serve(connection, calls, stop).await,
+                    ListenerProtocol::Http => Box::pin(http_api::serve(connection, calls, stop)).await,
+                }
+            }
+        },
         in_flight: move || methods.in_flight(),
     };
     front.run(config, listeners, shutdown).await

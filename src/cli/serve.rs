@@ -28,7 +28,7 @@ use crate::server::access::AccessError;
 use crate::server::app::{App, AppError};
 use crate::server::config::{AuditSettings, Config, PeerLimits, ServerSettings};
 use crate::server::gateway::settings::GatewaySettings;
-use crate::server::listen::ListenAddr;
+use crate::server::listen::{ListenAddr, ListenerProtocol};
 use crate::server::log::{Log, log_panics};
 use crate::server::memory;
 use crate::server::metrics::ProcessCounters;
@@ -54,6 +54,7 @@ pub(super) struct ServeArgs {
     policies: PathBuf,
     state_dir: PathBuf,
     pub(super) listen: Vec<ListenAddr>,
+    http_listen: Vec<ListenAddr>,
     listen_unix_mode: u32,
     pub(super) tls_cert_file: Option<PathBuf>,
     pub(super) tls_private_key_file: Option<PathBuf>,
@@ -124,6 +125,10 @@ impl ServeArgs {
             policies: given.value("policies")?,
             state_dir: given.value("state-dir")?,
             listen: given.values("listen")?,
+            http_listen: match verb {
+                ServerVerb::Serve => given.values("http-listen")?,
+                ServerVerb::Gateway => Vec::new(),
+            },
             listen_unix_mode: given.value("listen-unix-mode")?,
             tls_cert_file: given.optional("tls-cert-file")?,
             tls_private_key_file: given.optional("tls-private-key-file")?,
@@ -273,6 +278,7 @@ async fn start(
         policies,
         state_dir,
         listen,
+        http_listen,
         listen_unix_mode,
         tls_cert_file,
         tls_private_key_file,
@@ -316,6 +322,7 @@ async fn start(
     let settings = ServerSettings {
         server: Config {
             listen,
+            http_listen,
             listen_unix_mode,
             tls: tls_files(tls_cert_file, tls_private_key_file, tls_client_ca_file)?,
             insecure_allow_remote_plaintext,
@@ -424,11 +431,14 @@ fn tls_files(
 /// Says that questions are answered from now on: the addresses are bound, so a call that comes at once
 /// waits for its answer. On standard output, or on standard error if the former carries audit lines.
 fn announce(app: &App, log: &Log, lines_on_stdout: bool) {
-    let (name, urls) = match app.gateway_urls() {
-        None => ("grpc", String::new()),
-        Some((public, upstream)) => ("http", format!(" public={public} upstream={upstream}")),
+    let urls = app
+        .gateway_urls()
+        .map_or_else(String::new, |(public, upstream)| format!(" public={public} upstream={upstream}"));
+    let of = |protocol: ListenerProtocol| {
+        let named = move |address| format!("{}={address}", protocol.as_str());
+        app.addresses_of(protocol).into_iter().map(named)
     };
-    let addresses: Vec<_> = app.addresses().iter().map(|address| format!("{name}={address}")).collect();
+    let addresses: Vec<_> = of(ListenerProtocol::Grpc).chain(of(ListenerProtocol::Http)).collect();
     let (addresses, admin) = (addresses.join(" "), app.admin_addr());
     let (digest, audiences) = app.policy();
     let ready =
@@ -509,7 +519,7 @@ mod tests {
             roster: _,
             gateway: _,
         } = ServerSettings::default();
-        assert_eq!(args.listen, server.listen);
+        assert_eq!((args.listen, args.http_listen), (server.listen, server.http_listen));
         assert_eq!((args.listen_unix_mode, args.admin_listen), (server.listen_unix_mode, admin_listen));
         assert_eq!(args.console, console);
         assert_eq!((args.policies, args.state_dir), (policies, state_dir));

@@ -14,7 +14,7 @@ use prost_reflect::{
     DescriptorError, DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MapKey,
     MessageDescriptor, ReflectMessage, Value,
 };
-use prost_types::Timestamp;
+use prost_types::{Duration, Timestamp};
 use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
 use serde_json::json;
 use thiserror::Error;
@@ -22,6 +22,7 @@ use thiserror::Error;
 use super::FILE_DESCRIPTOR_SET;
 use crate::escape;
 use crate::hex;
+use crate::strict_json::{StrictJson, StrictJsonError};
 
 /// Why a message and its JSON cannot be turned into one another.
 #[derive(Debug, Error)]
@@ -118,6 +119,71 @@ pub fn from_value<M: Message + Name + Default>(mut value: serde_json::Value) -> 
     message.transcode_to().map_err(|source| JsonError::Mismatch { name: M::full_name(), source })
 }
 
+/// Why a text is not a message of a kind.
+#[derive(Debug, Error)]
+pub enum JsonTextError {
+    /// It is not JSON that all parsers read alike.
+    #[error("it is not valid JSON: {0}")]
+    Json(#[from] StrictJsonError),
+    /// It does not have the fields of the message, or not their types.
+    #[error("{0}")]
+    Fields(serde_json::Error),
+    /// Two members mean the same field, since names may be as in the proto too.
+    #[error("`{}` and `{}` are the same field", escape::shown(.first), escape::shown(.second))]
+    Twice {
+        /// The one that comes first.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+}
+
+/// Reads a message from a JSON text of somebody who may have written it by hand: a member that the message does not have is an error,
+/// as the mapping has it, and so is one that is there twice. Bytes are in base64.
+///
+/// # Errors
+///
+/// [`JsonTextError`], with the place in the text where there is one.
+pub fn read_text(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, JsonTextError> {
+    check_names(descriptor, &StrictJson::read(text)?)?;
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    DynamicMessage::deserialize(descriptor.clone(), &mut reader).map_err(JsonTextError::Fields)
+}
+
+/// Finds fields that are named twice, by both of their names.
+fn check_names(descriptor: &MessageDescriptor, value: &StrictJson) -> Result<(), JsonTextError> {
+    let mut seen: Vec<(u32, &str)> = Vec::new();
+    for (name, value) in value.members().unwrap_or_default() {
+        let Some(field) = field_of(descriptor, name) else { continue };
+        if let Some((_, first)) = seen.iter().find(|(number, _)| *number == field.number()) {
+            return Err(JsonTextError::Twice { first: (*first).to_owned(), second: name.clone() });
+        }
+        seen.push((field.number(), name));
+        let Kind::Message(inner) = field.kind() else { continue };
+        match value {
+            StrictJson::Array(values) => values.iter().try_for_each(|value| check_names(&inner, value))?,
+            value if !field.is_map() => check_names(&inner, value)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The field that a member stands for.
+fn field_of(descriptor: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
+    descriptor.get_field_by_json_name(name).or_else(|| descriptor.get_field_by_name(name))
+}
+
+/// A message of any kind, to be written as JSON.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageJson<'a>(pub &'a DynamicMessage);
+
+impl Serialize for MessageJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        JsonValue::Message(self.0).serialize(serializer)
+    }
+}
+
 fn with<M: Message + Name>(
     message: &M,
     write: impl FnOnce(&JsonValue<'_>) -> serde_json::Result<String>,
@@ -154,6 +220,8 @@ impl Serialize for JsonValue<'_> {
         match self {
             Self::Message(message) if message.descriptor().full_name() == TIMESTAMP => serializer
                 .collect_str(&time(message).ok_or_else(|| S::Error::custom("the time is out of range"))?),
+            Self::Message(message) if message.descriptor().full_name() == DURATION => serializer
+                .collect_str(&duration(message).ok_or_else(|| S::Error::custom("the duration is not one"))?),
             Self::Message(message) => {
                 let mut members = serializer.serialize_map(None)?;
                 for field in message.descriptor().fields() {
@@ -222,6 +290,13 @@ fn time(message: &DynamicMessage) -> Option<Timestamp> {
     Some(Timestamp { seconds, nanos }).filter(is_in_range)
 }
 
+/// Seconds with a fraction where there is one, such as `1.500s`.
+fn duration(message: &DynamicMessage) -> Option<Duration> {
+    let seconds = message.get_field_by_name("seconds")?.as_i64()?;
+    let nanos = message.get_field_by_name("nanos")?.as_i32()?;
+    Some(Duration { seconds, nanos })
+}
+
 /// Returns `true` for a time from the year 1 to 9999, which are those that `google.protobuf.Timestamp` allows.
 #[must_use]
 pub fn is_in_range(time: &Timestamp) -> bool {
@@ -232,11 +307,8 @@ pub fn is_in_range(time: &Timestamp) -> bool {
 /// Turns hexadecimal digits into base64 wherever a message has bytes. Anything else stays as it is.
 fn bytes_to_base64(descriptor: &MessageDescriptor, value: &mut serde_json::Value) {
     let Some(members) = value.as_object_mut() else { return };
-    let of = |name: &str| -> Option<FieldDescriptor> {
-        descriptor.get_field_by_json_name(name).or_else(|| descriptor.get_field_by_name(name))
-    };
     for (name, value) in members {
-        match of(name).map(|field| (field.kind(), field.is_list() || field.is_map())) {
+        match field_of(descriptor, name).map(|field| (field.kind(), field.is_list() || field.is_map())) {
             Some((Kind::Bytes, false)) => {
                 if let Some(bytes) = value.as_str().and_then(hex::decode) {
                     *value = BASE64.encode(bytes).into();
@@ -251,6 +323,7 @@ fn bytes_to_base64(descriptor: &MessageDescriptor, value: &mut serde_json::Value
 }
 
 const TIMESTAMP: &str = "google.protobuf.Timestamp";
+const DURATION: &str = "google.protobuf.Duration";
 /// 0001-01-01T00:00:00Z.
 const FIRST_SECOND: i64 = -62_135_596_800;
 /// 9999-12-31T23:59:59Z.

@@ -77,7 +77,8 @@ pub(super) fn malformed(error: DecodeError) -> RpcError {
 
 /// Puts the prefix of a message before `bytes`, which are such a message behind room for the prefix: no compression, and the length in
 /// bytes (gRPC over HTTP/2, "Length-Prefixed-Message").
-pub(super) fn frame(mut bytes: Vec<u8>) -> Bytes {
+#[must_use]
+pub fn frame(mut bytes: Vec<u8>) -> Bytes {
     // No answer has more than a few megabytes.
     let length = u32::try_from(bytes.len().saturating_sub(PREFIX_BYTES)).unwrap_or(u32::MAX);
     if let Some((prefix, _)) = bytes.split_first_chunk_mut::<PREFIX_BYTES>() {
@@ -91,8 +92,9 @@ pub(super) fn frame(mut bytes: Vec<u8>) -> Bytes {
     bytes.into()
 }
 
-/// Room for the prefix, and for so many bytes of a message.
-pub(super) fn frame_with_capacity(length: usize) -> Vec<u8> {
+/// Room for the prefix, which is there as zeros, and for so many bytes of a message.
+#[must_use]
+pub fn frame_with_capacity(length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + length);
     bytes.extend_from_slice(&[0; PREFIX_BYTES]);
     bytes

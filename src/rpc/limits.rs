@@ -8,6 +8,8 @@
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 /// The most bytes of a batch request message.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// How many times as large as a message its JSON may be: names, quotes and escapes.
+pub const JSON_FACTOR: usize = 2;
 /// The most bytes of an answer: what clients take by default.
 pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// The most checks of one batch.

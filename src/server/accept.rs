@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use super::access::PeerIdentity;
 use super::config::PeerLimits;
-use super::listen::{BoundListener, Socket};
+use super::listen::{BoundListener, ListenerProtocol, Socket};
 use super::pressure::{ConnectionRefusal, OpenConnection, Pressure};
 use super::task_request::TaskRequestListener;
 use super::tls::{CurrentTls, client_names};
@@ -54,7 +54,7 @@ pub(super) async fn accept(
             debug!(%error, %peer, "a connection broke while it was accepted");
             continue;
         }
-        match connections.admit(socket, peer) {
+        match connections.admit(listener.protocol(), socket, peer) {
             Ok(connection) => serve(connection),
             Err(cause) => {
                 if let Some(count) = refusals.count(Instant::now()) {
@@ -104,7 +104,6 @@ pub(super) struct Connections {
     limit: usize,
     limit_of_peer: usize,
     first_frame_timeout: Duration,
-    first_frame_bytes: usize,
     handshake_timeout: Duration,
     pressure: Pressure,
     open: Arc<Mutex<OpenConnections>>,
@@ -127,21 +126,24 @@ struct Handle {
 
 impl Connections {
     /// None is open yet. What is open and what was refused is counted in `pressure`.
-    /// A peer is silent until that many bytes of it are here.
-    pub(super) fn new(limits: &PeerLimits, first_frame_bytes: usize, pressure: Pressure) -> Self {
+    pub(super) fn new(limits: &PeerLimits, pressure: Pressure) -> Self {
         let PeerLimits { max_connections: limit, first_frame_timeout, handshake_timeout, .. } = *limits;
         Self {
             limit,
             limit_of_peer: limit.div_ceil(2),
             first_frame_timeout,
-            first_frame_bytes,
             handshake_timeout,
             pressure,
             open: Arc::default(),
         }
     }
 
-    fn admit(&self, socket: Socket, peer: PeerAddress) -> Result<Connection, ConnectionRefusal> {
+    fn admit(
+        &self,
+        protocol: ListenerProtocol,
+        socket: Socket,
+        peer: PeerAddress,
+    ) -> Result<Connection, ConnectionRefusal> {
         let (close, closed) = oneshot::channel();
         let has_first_frame = Arc::new(AtomicBool::new(false));
         let mut open = self.lock();
@@ -166,12 +168,16 @@ impl Connections {
         }
         drop(open);
         Ok(Connection {
+            protocol,
             socket,
             peer: PeerIdentity { address: peer, spiffe_id: None, dns_names: Box::default() },
             closed: Some(closed),
             written: Arc::default(),
             first_frame: Some(FirstFrameDeadline {
-                received: 0,
+                missing: match protocol {
+                    ListenerProtocol::Grpc => FIRST_FRAME_BYTES,
+                    ListenerProtocol::Http => FIRST_REQUEST_BYTES,
+                },
                 deadline: Box::pin(sleep(self.first_frame_timeout)),
                 done: has_first_frame,
             }),
@@ -243,6 +249,7 @@ impl Drop for OpenEntry {
 /// An accepted connection.
 #[derive(Debug)]
 pub(super) struct Connection {
+    protocol: ListenerProtocol,
     socket: Socket,
     peer: PeerIdentity,
     /// `None` once somebody waits for it.
@@ -256,7 +263,8 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 struct FirstFrameDeadline {
-    received: usize,
+    /// A peer is silent until that many bytes more are here.
+    missing: usize,
     deadline: Pin<Box<Sleep>>,
     done: Arc<AtomicBool>,
 }
@@ -274,7 +282,7 @@ impl Connection {
             (socket, _) => return Ok(Self { socket, ..self }),
         };
         let connections = &self.entry.connections;
-        let accepting = TlsAcceptor::from(tls.config()).accept(socket);
+        let accepting = TlsAcceptor::from(tls.config(self.protocol)).accept(socket);
         let closed = async {
             match &mut self.closed {
                 Some(closed) => _ = closed.await,
@@ -302,6 +310,11 @@ impl Connection {
             warn!(peer = %self.peer.address, %error, count, "TLS handshakes failed");
         }
         Err(error)
+    }
+
+    /// What is spoken on it.
+    pub(super) const fn protocol(&self) -> ListenerProtocol {
+        self.protocol
     }
 
     /// Who it comes from.
@@ -334,13 +347,13 @@ impl Connection {
         }
     }
 
-    /// Counts bytes of the first_frame. An error if they took too long.
+    /// Counts bytes of the first frame. An error if they took too long.
     fn note_received(&mut self, received: usize, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(first_frame) = &mut self.first_frame else {
             return Ok(());
         };
-        first_frame.received += received;
-        if first_frame.received >= self.entry.connections.first_frame_bytes {
+        first_frame.missing = first_frame.missing.saturating_sub(received);
+        if first_frame.missing == 0 {
             first_frame.done.store(true, Ordering::Release);
             self.first_frame = None;
         } else if first_frame.deadline.as_mut().poll(cx).is_ready() {
@@ -393,7 +406,9 @@ impl AsyncWrite for Connection {
 }
 
 /// The preface (RFC 9113 section 3.4) and the head of the SETTINGS frame that follows it (section 4.1).
-pub(super) const FIRST_FRAME_BYTES: usize = 24 + 9;
+const FIRST_FRAME_BYTES: usize = 24 + 9;
+/// A request of HTTP/1 may be short.
+const FIRST_REQUEST_BYTES: usize = 1;
 const PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -408,14 +423,14 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let (stream, _) = tokio::join!(TcpStream::connect(address), listener.accept());
         let peer = PeerAddress::Tcp(format!("{peer}:7").parse().expect("an address"));
-        connections.admit(Socket::Tcp(stream.expect("a connection")), peer)
+        connections.admit(ListenerProtocol::Grpc, Socket::Tcp(stream.expect("a connection")), peer)
     }
 
     #[tokio::test]
     async fn one_address_has_at_most_half_of_the_connections_unless_it_is_loopback() {
         let limits = PeerLimits { max_connections: 4, ..PeerLimits::default() };
         let pressure = Pressure::new(&limits);
-        let connections = Connections::new(&limits, FIRST_FRAME_BYTES, pressure.clone());
+        let connections = Connections::new(&limits, pressure.clone());
         let first = admit(&connections, "192.0.2.1").await.expect("room");
         // The same address, as IPv6 has it.
         let _second = admit(&connections, "[::ffff:192.0.2.1]").await.expect("room");

@@ -29,7 +29,7 @@ use super::forward::ForwardPart;
 use super::gateway::settings::{BaseUrl, GatewaySettings};
 use super::gateway::{self, Gateway, GatewayError, GatewayParts};
 use super::lifecycle::Lifecycle;
-use super::listen::{ListenAddr, Listeners};
+use super::listen::{ListenAddr, ListenerProtocol, Listeners};
 use super::metrics::{AnswerCounts, AuditFigures, Metrics, commit_histogram};
 use super::pressure::Pressure;
 use super::recorder::AuditRecorder;
@@ -189,8 +189,10 @@ impl App {
             roster,
             gateway,
         } = settings;
-        // A client of a gateway may be a browser, which speaks either.
-        config.offers_http1 = gateway.is_some();
+        if gateway.is_some() {
+            // A client of a gateway may be a browser, which speaks either version.
+            config.http_listen = std::mem::take(&mut config.listen);
+        }
         // Caught before anybody is told that there is a server: uncaught, it would end the process.
         let hangup = signal(SignalKind::hangup()).map_err(AppError::Signal)?;
         // Before anything is opened: connections must not take the descriptors that files need.
@@ -426,10 +428,16 @@ impl App {
         })
     }
 
-    /// The real addresses of the server, of gRPC or of the gateway.
+    /// The real addresses of the server: those of gRPC, then those of HTTP, which are those of a gateway.
     #[must_use]
     pub fn addresses(&self) -> Vec<ListenAddr> {
         self.listeners.addresses()
+    }
+
+    /// The real addresses at which this is spoken.
+    #[must_use]
+    pub fn addresses_of(&self, protocol: ListenerProtocol) -> Vec<ListenAddr> {
+        self.listeners.addresses_of(protocol)
     }
 
     /// What clients of the gateway see, and its upstream; `None` without a gateway.
@@ -620,7 +628,7 @@ impl App {
         let serving = Arc::clone(&gateway);
         let front = Front {
             lifecycle: lifecycle.clone(),
-            connections: Connections::new(&config.limits, gateway::FIRST_BYTES, pressure.clone()),
+            connections: Connections::new(&config.limits, pressure.clone()),
             acceptors,
             serve: move |connection, stop| gateway::serve(connection, Arc::clone(&serving), stop),
             in_flight: move || match pressure.calls() {

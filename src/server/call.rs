@@ -19,13 +19,15 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, HeaderName, Request, Response, request};
+use http::header::{CONTENT_TYPE, TE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, request};
 use http_body::Body as _;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
+use tonic::metadata::GRPC_CONTENT_TYPE;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service as _;
@@ -44,8 +46,9 @@ use super::response::{
     CallHoldings, Chunk, Ended, Ending, HeldCall, Revoked, Sending, send_answer, send_status,
 };
 use super::traces::Traces;
+use super::traces::call::GRPC;
 use crate::rpc::caller::CallOrigin;
-use crate::rpc::codec::PREFIX_BYTES;
+use crate::rpc::codec::{PREFIX_BYTES, frame, frame_with_capacity};
 use crate::rpc::count::DecidingMethod;
 use crate::rpc::error::RpcError;
 use crate::rpc::policy_status::SharedBytes;
@@ -116,9 +119,12 @@ impl ConnectionCalls {
         let method = methods.get(request.uri().path());
         let mut observed = ObservedCall::begin(methods.counts(method));
         if let Some(traces) = traces {
-            observed.trace(traces.call(&request, method.is_some(), &self.peer.address));
+            observed.trace(traces.call(GRPC, &request, method.is_some(), &self.peer.address));
         }
-        match self.admit(&request, method, observed.begun()) {
+        let asked = request.headers().get(TIMEOUT).and_then(|value| timeout(value.to_str().ok()?));
+        let (path, headers) = (request.uri().path(), request.headers());
+        let from = (&self.peer, &self.pressure);
+        match self.server.admit(from, (path, headers), method, asked, observed.begun()) {
             Ok((limits, mut origin, held)) => {
                 if let Some(span) = observed.span() {
                     span.admitted(origin.identity.as_ref());
@@ -141,17 +147,21 @@ impl ConnectionCalls {
             Err(status) => observed.end(send_status(&mut respond, status)),
         }
     }
+}
 
-    fn admit(
+impl Calls {
+    /// Lets a call from a connection in, whatever it came over, or says why not. `asked` is how long its caller waits.
+    pub(super) fn admit(
         &self,
-        request: &Request<RecvStream>,
+        (peer, connection): (&Arc<PeerIdentity>, &ConnectionPressure),
+        (path, headers): (&str, &HeaderMap),
         method: Option<&Arc<Method>>,
+        asked: Option<Duration>,
         now: Instant,
     ) -> Result<(CallLimits, CallOrigin, CallHoldings), Status> {
-        let Calls { lifecycle, pressure, limits, gate, .. } = &self.server;
-        let path = request.uri().path();
+        let Self { lifecycle, pressure, limits, gate, .. } = self;
         let needs = method.map_or(Needs::Listing, |method| method.needs);
-        let mut let_in = gate.admit(&self.peer, request.headers(), needs, path, pressure)?;
+        let mut let_in = gate.admit(peer, headers, needs, path, pressure)?;
         let Some(method) = method else { return Err(Status::unimplemented("")) };
         // These are asked when things go badly.
         let always = matches!(method.service, Service::Health | Service::Reflection);
@@ -159,13 +169,12 @@ impl ConnectionCalls {
             return Err(RpcError::Draining.into());
         }
         let refuse = |cause| Status::from(RpcError::Overloaded { cause });
-        let place = self.pressure.place(method.kind, method.service).map_err(refuse)?;
-        let asked = request.headers().get(TIMEOUT).and_then(|value| timeout(value.to_str().ok()?));
+        let place = connection.place(method.kind, method.service).map_err(refuse)?;
         // A little early, so that the answer is there before the caller stops waiting for it.
         let asked = asked.map(|timeout| timeout - DEADLINE_LEAD.min(timeout / 10));
         let deadline = now + asked.unwrap_or(limits.request_timeout).min(limits.request_timeout);
         let revoked = (method.kind != Streaming::Unary)
-            .then(|| gate.revoked(Arc::clone(&self.peer), needs, path.to_owned(), &let_in))
+            .then(|| gate.revoked(Arc::clone(peer), needs, path.to_owned(), &let_in))
             .flatten()
             .map(|revoked| Box::pin(revoked) as Revoked);
         let limits = CallLimits {
@@ -177,18 +186,57 @@ impl ConnectionCalls {
             revoked,
         };
         let held = CallHoldings { place, _of_caller: let_in.place.take(), _in_flight: InFlight::new(method) };
-        let origin = CallOrigin { peer: Some(self.peer.address), identity: let_in.identity, notes: None };
+        let origin = CallOrigin { peer: Some(peer.address), identity: let_in.identity, notes: None };
         Ok((limits, origin, held))
+    }
+
+    /// Has the generated service answer a call of one message, which came without gRPC.
+    ///
+    /// # Errors
+    /// The status that the call ends with.
+    pub(super) async fn unary(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+        origin: CallOrigin,
+        message: &[u8],
+    ) -> Result<Bytes, Status> {
+        let mut framed = frame_with_capacity(message.len());
+        framed.extend_from_slice(message);
+        let mut request = Request::new(Body::new(Full::new(frame(framed))));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = Uri::try_from(path).map_err(|_| RpcError::Internal)?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+        request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+        request.extensions_mut().insert(origin);
+        let response = match self.routes.clone().call(request).await {
+            Ok(response) => response,
+            Err(infallible) => match infallible {},
+        };
+        let (head, body) = response.into_parts();
+        let ended =
+            |headers: &HeaderMap| Status::from_header_map(headers).filter(|status| status.code() != Code::Ok);
+        if let Some(status) = ended(&head.headers) {
+            return Err(status);
+        }
+        let collected = body.collect().await?;
+        if let Some(status) = collected.trailers().and_then(ended) {
+            return Err(status);
+        }
+        let message = collected.to_bytes();
+        Ok(message.slice(PREFIX_BYTES.min(message.len())..))
     }
 }
 
 /// What ends a call early.
-struct CallLimits {
+pub(super) struct CallLimits {
     method: Arc<Method>,
     /// When the whole message must be here.
-    message_deadline: Instant,
+    pub(super) message_deadline: Instant,
     /// When the response must begin.
-    deadline: Instant,
+    pub(super) deadline: Instant,
     /// When a response that is a stream ends, if the caller named a time.
     stream_deadline: Option<Instant>,
     /// When the caller of a stream may no longer see it.

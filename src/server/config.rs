@@ -132,14 +132,14 @@ impl Default for AuditSettings {
 /// What the gRPC server is told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen for gRPC, at least one; all share every limit. Default `127.0.0.1:50551`.
+    /// Where to listen for gRPC; all addresses share every limit. Default `127.0.0.1:50551`.
     pub listen: Vec<ListenAddr>,
+    /// Where to listen for HTTP/1.1 and HTTP/2, for the same calls without gRPC, or for the clients of a gateway. Default: nowhere.
+    pub http_listen: Vec<ListenAddr>,
     /// The mode of Unix sockets. Default `0660`.
     pub listen_unix_mode: u32,
     /// TLS on TCP addresses. Default: plaintext.
     pub tls: Option<TlsFiles>,
-    /// Whether TLS offers HTTP/1.1 too, which a gateway serves. Default false.
-    pub offers_http1: bool,
     /// Allows `listen` to be reachable from other machines although nothing is encrypted. Default false.
     pub insecure_allow_remote_plaintext: bool,
     /// How long a shutdown may take, over everything. What is left then is abandoned; calls in flight are
@@ -156,9 +156,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 50551)).into()],
+            http_listen: Vec::new(),
             listen_unix_mode: 0o660,
             tls: None,
-            offers_http1: false,
             insecure_allow_remote_plaintext: false,
             shutdown_timeout: Duration::from_secs(20),
             limits: PeerLimits::default(),

@@ -77,24 +77,54 @@ impl Listeners {
     /// If an address is reachable from other machines without TLS or permission, or cannot be bound, or none is named; if a
     /// file of TLS cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, ServerError> {
-        if config.listen.is_empty() {
+        let grpc = config.listen.iter().map(|address| (ListenerProtocol::Grpc, address));
+        let http = config.http_listen.iter().map(|address| (ListenerProtocol::Http, address));
+        let named: Vec<_> = grpc.chain(http).collect();
+        if named.is_empty() {
             return Err(ServerError::NoListener);
         }
-        config.listen.iter().try_for_each(|address| require_loopback(address, config))?;
-        let tls =
-            config.tls.as_ref().map(|files| CurrentTls::load(files, config.offers_http1)).transpose()?;
-        let mut all = Vec::with_capacity(config.listen.len());
-        for address in &config.listen {
-            let bound = BoundListener::bind(address, config.listen_unix_mode).await;
+        named.iter().try_for_each(|(_, address)| require_loopback(address, config))?;
+        let tls = config.tls.as_ref().map(CurrentTls::load).transpose()?;
+        let mut all = Vec::with_capacity(named.len());
+        for (protocol, address) in named {
+            let bound = BoundListener::bind(protocol, address, config.listen_unix_mode).await;
             all.push(bound.map_err(|source| ServerError::Bind { addr: address.clone(), source })?);
         }
         Ok(Self { all, tls })
     }
 
-    /// The real addresses, in the order in which they were named: with the port that was picked if port 0 was asked for.
+    /// The real addresses, those of gRPC first, in the order in which they were named: with the port that was picked if port 0 was
+    /// asked for.
     #[must_use]
     pub fn addresses(&self) -> Vec<ListenAddr> {
         self.all.iter().map(|listener| listener.address().clone()).collect()
+    }
+
+    /// Those of one protocol.
+    #[must_use]
+    pub fn addresses_of(&self, protocol: ListenerProtocol) -> Vec<ListenAddr> {
+        let own = self.all.iter().filter(|listener| listener.protocol() == protocol);
+        own.map(|listener| listener.address().clone()).collect()
+    }
+}
+
+/// What is spoken at a listener.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ListenerProtocol {
+    /// gRPC, over HTTP/2.
+    Grpc,
+    /// HTTP/1.1 and HTTP/2.
+    Http,
+}
+
+impl ListenerProtocol {
+    /// As in the ready line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+        }
     }
 }
 
@@ -115,6 +145,7 @@ pub(super) fn require_loopback(address: &ListenAddr, config: &Config) -> Result<
 /// One bound socket.
 #[derive(Debug)]
 pub(super) struct BoundListener {
+    protocol: ListenerProtocol,
     socket: BoundSocket,
     address: ListenAddr,
     /// After the socket, so that nobody listens any more when its file is removed.
@@ -128,12 +159,12 @@ enum BoundSocket {
 }
 
 impl BoundListener {
-    async fn bind(address: &ListenAddr, unix_mode: u32) -> io::Result<Self> {
+    async fn bind(protocol: ListenerProtocol, address: &ListenAddr, unix_mode: u32) -> io::Result<Self> {
         match address {
             ListenAddr::Tcp(address) => {
                 let listener = TcpListener::bind(address).await?;
                 let address = ListenAddr::Tcp(listener.local_addr()?);
-                Ok(Self { socket: BoundSocket::Tcp(listener), address, _file: None })
+                Ok(Self { protocol, socket: BoundSocket::Tcp(listener), address, _file: None })
             }
             ListenAddr::Unix(path) => {
                 // Held until it listens: of two servers that start at once, one finds the other.
@@ -147,9 +178,13 @@ impl BoundListener {
                 // The umask may have taken bits away.
                 fs::set_permissions(path, Permissions::from_mode(unix_mode))?;
                 let socket = BoundSocket::Unix(socket.listen(BACKLOG)?);
-                Ok(Self { socket, address: address.clone(), _file: Some(file) })
+                Ok(Self { protocol, socket, address: address.clone(), _file: Some(file) })
             }
         }
+    }
+
+    pub(super) const fn protocol(&self) -> ListenerProtocol {
+        self.protocol
     }
 
     pub(super) const fn address(&self) -> &ListenAddr {

@@ -135,7 +135,7 @@ impl<M: Deref<Target = Method>> Framing<M> {
         let limit = self.method.max_message_bytes;
         if length > limit {
             return Err(RpcError::MessageTooLarge {
-                message: self.method.message.clone(),
+                message: self.method.input.name().to_owned(),
                 limit,
                 actual: length,
             });
@@ -217,19 +217,23 @@ const MAX_FREE_BYTES: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use prost_reflect::DescriptorPool;
+
     use super::*;
 
     const LIMIT: usize = 10;
 
     fn framing(kind: Streaming, names_encoding: bool) -> Framing<Box<Method>> {
-        let message = "SomeRequest".to_owned();
+        let pool = DescriptorPool::decode(crate::rpc::FILE_DESCRIPTOR_SET).expect("descriptors");
+        let message = |name| pool.get_message_by_name(name).expect("it is described");
         let method = Method {
             path: "/s/m".to_owned(),
             decides: None,
             kind,
             service: Service::Audit,
             needs: super::super::access::Needs::Nothing,
-            message,
+            input: message("scopeward.v1.DescribeAudienceRequest"),
+            output: message("scopeward.v1.DescribeAudienceResponse"),
             max_message_bytes: LIMIT,
             in_flight: Default::default(),
             counts: crate::server::observe::CallCounts::default().of(kind, "s", "m"),
@@ -265,8 +269,18 @@ mod tests {
             check(kind, false, &[1, 0, 0, 0, 1, 7], Some("grpc-encoding"));
             check(kind, true, &[1, 0, 0, 0, 1, 7], None);
             check(kind, true, &[2, 0, 0, 0, 1, 7], Some("must be 0 or 1"));
-            check(kind, false, &[0, 0, 0, 0, 11], Some("`SomeRequest` has 11 bytes, the limit is 10"));
-            check(kind, false, &[0, 255, 255, 255, 255], Some("`SomeRequest` has 4294967295 bytes"));
+            check(
+                kind,
+                false,
+                &[0, 0, 0, 0, 11],
+                Some("`DescribeAudienceRequest` has 11 bytes, the limit is 10"),
+            );
+            check(
+                kind,
+                false,
+                &[0, 255, 255, 255, 255],
+                Some("`DescribeAudienceRequest` has 4294967295 bytes"),
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use super::access::Needs;
 use super::observe::{CallCounts, MethodCounts};
@@ -27,8 +27,10 @@ pub(super) struct Method {
     pub(super) decides: Option<DecidingMethod>,
     /// Who may call it.
     pub(super) needs: Needs,
-    /// The name of the message that it takes, without its package.
-    pub(super) message: String,
+    /// The message that it takes.
+    pub(super) input: MessageDescriptor,
+    /// The message that it answers with.
+    pub(super) output: MessageDescriptor,
     /// The most bytes of that message.
     pub(super) max_message_bytes: usize,
     /// How many of its calls are in flight.
@@ -172,9 +174,9 @@ impl Methods {
                         (false, true) => Streaming::ServerStream,
                         (true, _) => Streaming::BidiStream,
                     };
-                    let message = method.input().name().to_owned();
+                    let (input, output) = (method.input(), method.output());
                     let max_message_bytes =
-                        if message.starts_with("Batch") { MAX_BATCH_BYTES } else { MAX_MESSAGE_BYTES };
+                        if input.name().starts_with("Batch") { MAX_BATCH_BYTES } else { MAX_MESSAGE_BYTES };
                     let needs = needs(known, method.name());
                     let path = format!("/{}/{}", service.full_name(), method.name());
                     let method = Method {
@@ -183,7 +185,8 @@ impl Methods {
                         kind,
                         service: known,
                         needs,
-                        message,
+                        input,
+                        output,
                         max_message_bytes,
                         in_flight: AtomicUsize::new(0),
                         counts: counts.of(kind, service.full_name(), method.name()),
@@ -200,6 +203,14 @@ impl Methods {
     /// `None` for a path that nobody answers.
     pub(super) fn get(&self, path: &str) -> Option<&Arc<Method>> {
         self.by_path.get(path)
+    }
+
+    /// As [`Methods::get`], of what is served without gRPC: the RPCs of one message and one answer that are about the policy.
+    pub(super) fn over_http(&self, path: &str) -> Option<&Arc<Method>> {
+        self.get(path).filter(|method| {
+            method.kind == Streaming::Unary
+                && matches!(method.service, Service::ScopePolicy | Service::PolicyStatus)
+        })
     }
 
     /// What is counted of calls of `method`, or of a path that nobody answers.

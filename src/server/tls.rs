@@ -28,6 +28,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use super::listen::ListenerProtocol;
 use crate::escape::shown;
 
 pub(super) mod follow;
@@ -54,7 +55,6 @@ impl TlsFiles {
 #[derive(Clone, Debug)]
 pub(super) struct CurrentTls {
     pub(super) files: TlsFiles,
-    offers_http1: bool,
     config: Arc<ArcSwap<TlsMaterial>>,
 }
 
@@ -63,14 +63,18 @@ impl CurrentTls {
     ///
     /// # Errors
     /// If one of them cannot be used.
-    pub(super) fn load(files: &TlsFiles, offers_http1: bool) -> Result<Self, TlsError> {
-        let material = TlsMaterial::load(files, offers_http1)?;
-        Ok(Self { files: files.clone(), offers_http1, config: Arc::new(ArcSwap::from_pointee(material)) })
+    pub(super) fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        let material = TlsMaterial::load(files)?;
+        Ok(Self { files: files.clone(), config: Arc::new(ArcSwap::from_pointee(material)) })
     }
 
-    /// For one handshake.
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config.load().config)
+    /// For one handshake, at a listener of this protocol.
+    pub(super) fn config(&self, protocol: ListenerProtocol) -> Arc<ServerConfig> {
+        let material = self.config.load();
+        Arc::clone(match protocol {
+            ListenerProtocol::Grpc => &material.config,
+            ListenerProtocol::Http => &material.http_config,
+        })
     }
 }
 
@@ -78,6 +82,8 @@ impl CurrentTls {
 #[derive(Debug)]
 pub(super) struct TlsMaterial {
     config: Arc<ServerConfig>,
+    /// The same, offering HTTP/1.1 too.
+    http_config: Arc<ServerConfig>,
     /// Of the bytes of all files.
     digest: [u8; 32],
     /// When what was read first ceases to be valid.
@@ -180,7 +186,7 @@ impl TlsError {
 
 impl TlsMaterial {
     /// Reads and checks all files.
-    fn load(files: &TlsFiles, offers_http1: bool) -> Result<Self, TlsError> {
+    fn load(files: &TlsFiles) -> Result<Self, TlsError> {
         let TlsFiles { certificate, private_key, client_ca } = files;
         let mut digest = Sha256::new();
         let chain_pem = read(TlsFile::Certificate, certificate)?;
@@ -216,13 +222,13 @@ impl TlsMaterial {
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
-        if offers_http1 {
-            config.alpn_protocols.push(ALPN_HTTP1.to_vec());
-        }
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        let mut http_config = config.clone();
+        http_config.alpn_protocols.push(ALPN_HTTP1.to_vec());
         Ok(Self {
             config: Arc::new(config),
+            http_config: Arc::new(http_config),
             digest: digest.finalize().into(),
             expiries,
             is_key_exposed: key_pem.mode & OTHERS_READ != 0,

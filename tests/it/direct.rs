@@ -208,7 +208,7 @@ impl Outcome {
 
 /// Keeps the events of what is recorded.
 #[derive(Debug, Default)]
-struct Events(Mutex<Vec<v1::AuditEvent>>);
+pub(crate) struct Events(pub(crate) Mutex<Vec<v1::AuditEvent>>);
 
 impl Recorder for Events {
     fn reserve(&self, _: usize) -> Result<Room, NoRoom> {
@@ -302,7 +302,7 @@ async fn check_with<R: Recorder + 'static>(
 }
 
 /// Calls that ended, by method and code.
-fn counted(wire: &Wire) -> BTreeMap<String, usize> {
+pub(crate) fn counted(wire: &Wire) -> BTreeMap<String, usize> {
     let mut registry = prometheus_client::registry::Registry::default();
     wire.calls.register(&mut registry);
     let mut text = String::new();
@@ -329,7 +329,7 @@ fn answered(outcomes: &[Outcome]) -> usize {
     outcomes.iter().filter(|outcome| !outcome.data.is_empty()).count()
 }
 
-const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 audiences:
   https://mcp.example.com:
     scopesSupported: [openid, offline_access, "mcp:read", "mcp:write", "mcp:admin"]

@@ -338,7 +338,10 @@ impl Scene {
     /// Starts a server on free ports and waits until it is ready.
     fn serve(&mut self, command: &str) {
         let mut child = self
-            .shell(&format!("exec {}", command.replace("cargo run --release --", "scopeward")))
+            .shell(&format!(
+                "exec {}",
+                command.replace("cargo run --release --", "scopeward").replace(":50554", ":0")
+            ))
             .env("SCOPEWARD_LISTEN", "127.0.0.1:0")
             .env("SCOPEWARD_ADMIN_LISTEN", "127.0.0.1:0")
             .stdin(Stdio::null())
@@ -354,10 +357,11 @@ impl Scene {
             .find(|line| line.contains("ready: "))
             .unwrap_or_else(|| panic!("`{command}` ended before it was ready"));
         thread::spawn(move || lines.for_each(drop));
-        let address = |name: &str| {
-            ready.split_whitespace().find_map(|word| word.strip_prefix(name)).unwrap().to_owned()
-        };
-        self.addresses = vec![("127.0.0.1:50551", address("grpc=")), ("127.0.0.1:50552", address("admin="))];
+        let named =
+            [("127.0.0.1:50551", "grpc="), ("127.0.0.1:50552", "admin="), ("127.0.0.1:50554", "http=")];
+        let address = |name: &str| ready.split_whitespace().find_map(|word| word.strip_prefix(name));
+        let address = |(documented, name)| Some((documented, address(name)?.to_owned()));
+        self.addresses = named.into_iter().filter_map(address).collect();
     }
 
     fn run(&self, command: &str) -> (Option<i32>, String) {

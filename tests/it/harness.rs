@@ -14,7 +14,7 @@ use scopeward::rpc::v1;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::config::Config;
 use scopeward::server::lifecycle::Lifecycle;
-use scopeward::server::listen::{ListenAddr, Listeners};
+use scopeward::server::listen::{ListenAddr, ListenerProtocol, Listeners};
 use scopeward::server::observe::CallCounts;
 use scopeward::server::pressure::Pressure;
 use scopeward::server::{Drained, Services, run};
@@ -44,6 +44,8 @@ pub(crate) fn one_audience(members: &str) -> String {
 /// The gRPC server alone.
 pub(crate) struct Wire {
     pub(crate) addr: SocketAddr,
+    /// Where HTTP is spoken; the same as `addr` if it is not.
+    pub(crate) http: SocketAddr,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) current: Current,
     pub(crate) pressure: Pressure,
@@ -91,12 +93,14 @@ impl Wire {
         };
         let listeners = Listeners::bind(&config).await.expect("a free port");
         let addr = tcp(&listeners.addresses());
+        let http =
+            listeners.addresses_of(ListenerProtocol::Http).first().and_then(ListenAddr::tcp).unwrap_or(addr);
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(async move {
             let shutdown = async { _ = stopped.await };
             run(config, services, listeners, shutdown).await.expect("the server ends in order")
         });
-        Self { addr, lifecycle, current, pressure, calls, stop, running }
+        Self { addr, http, lifecycle, current, pressure, calls, stop, running }
     }
 
     /// Puts a policy into place.
@@ -184,6 +188,6 @@ pub(crate) fn tcp(addresses: &[ListenAddr]) -> SocketAddr {
     addresses.iter().find_map(ListenAddr::tcp).expect("a TCP address")
 }
 
-fn any_port() -> SocketAddr {
+pub(crate) fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }

@@ -36,6 +36,7 @@ mod drain;
 mod findings;
 mod gateway;
 mod harness;
+mod http_api;
 mod idle;
 mod last_good;
 mod layering;

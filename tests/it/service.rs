@@ -8,7 +8,7 @@ use scopeward::rpc::v1::policy_status_service_client::PolicyStatusServiceClient;
 use scopeward::rpc::v1::scope_policy_service_client::ScopePolicyServiceClient;
 use scopeward::server::app::{App, AppError};
 use scopeward::server::config::{Config, ServerSettings};
-use scopeward::server::listen::ListenAddr;
+use scopeward::server::listen::{ListenAddr, ListenerProtocol};
 use scopeward::server::shutdown::Stopped;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,6 +32,8 @@ pub struct Service {
     pub folder: tempfile::TempDir,
     pub admin: std::net::SocketAddr,
     pub grpc: std::net::SocketAddr,
+    /// Where HTTP is spoken; the same as `grpc` if it is not.
+    pub http: std::net::SocketAddr,
     pub channel: Channel,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<Result<Stopped, AppError>>>,
@@ -79,6 +81,7 @@ impl Service {
         let app = App::start(settings).await?;
         let addresses = app.addresses();
         let (grpc, admin) = (crate::harness::tcp(&addresses), app.admin_addr());
+        let http = app.addresses_of(ListenerProtocol::Http).first().and_then(ListenAddr::tcp).unwrap_or(grpc);
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async {
             let _ = stopped.await;
@@ -88,7 +91,7 @@ impl Service {
             Some(ListenAddr::Unix(path)) => unix_channel(path).await,
             _ => Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap(),
         };
-        Ok(Self { folder, admin, grpc, channel, stop: Some(stop), running: Some(running) })
+        Ok(Self { folder, admin, grpc, http, channel, stop: Some(stop), running: Some(running) })
     }
 
     /// Stops and gives the folder back, for a restart.

@@ -57,7 +57,7 @@ fn client_of(ca: &str, own: Option<&Issued>, versions: &[&'static SupportedProto
     config
 }
 
-async fn handshake(addr: SocketAddr, config: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn handshake(addr: SocketAddr, config: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(addr).await?;
     TlsConnector::from(Arc::new(config)).connect(ServerName::from(addr.ip()), stream).await
 }

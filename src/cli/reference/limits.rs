@@ -38,6 +38,11 @@ fn questions() -> Vec<Row> {
     vec![
         ("a message", bytes(limits::MAX_MESSAGE_BYTES), "INVALID_ARGUMENT, `MESSAGE_TOO_LARGE`"),
         ("the message of a batch", bytes(limits::MAX_BATCH_BYTES), "INVALID_ARGUMENT, `MESSAGE_TOO_LARGE`"),
+        (
+            "the JSON of a message, over HTTP",
+            format!("{} times as much", limits::JSON_FACTOR),
+            "INVALID_ARGUMENT, `MESSAGE_TOO_LARGE`",
+        ),
         ("checks of a batch", number(limits::MAX_BATCH_ITEMS), "INVALID_ARGUMENT, `LIMIT_EXCEEDED`"),
         (
             "an answer",

@@ -48,7 +48,7 @@ impl ServerVerb {
 }
 
 /// What a gateway has no use for, or a row of its own.
-pub(in crate::cli) const SERVE_ALONE: [&str; 2] = ["listen", "max-streams"];
+pub(in crate::cli) const SERVE_ALONE: [&str; 3] = ["listen", "http-listen", "max-streams"];
 
 /// The values that a setting takes.
 #[derive(Clone, Copy, Debug)]
@@ -230,6 +230,12 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         kind: SettingKind::Listeners,
         default: Some("127.0.0.1:50551"),
         text: "Where to serve gRPC, may be given several times; port 0 picks a free one, unix:/PATH is a Unix socket",
+    },
+    ServeSetting {
+        flag: "http-listen",
+        kind: SettingKind::Listeners,
+        default: None,
+        text: "Where to serve the same over HTTP/1.1 and HTTP/2 for callers without gRPC, by the Connect protocol; as --listen",
     },
     ServeSetting {
         flag: "listen-unix-mode",

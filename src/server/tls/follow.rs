@@ -53,7 +53,7 @@ impl TlsFollower {
     }
 
     fn load(&self, now: SystemTime) -> Result<TlsMaterial, TlsError> {
-        let new = TlsMaterial::load(&self.current.files, self.current.offers_http1)?;
+        let new = TlsMaterial::load(&self.current.files)?;
         let is_over = |material: &TlsMaterial| material.expiry(TlsRole::Server).is_some_and(|end| end <= now);
         if is_over(&new) && !is_over(&self.current.config.load()) {
             return Err(TlsError::new(

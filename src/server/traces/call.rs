@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use http::header::HOST;
+use http::uri::Authority;
 use http::{HeaderMap, Request};
 use opentelemetry::trace::{
     Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
@@ -27,17 +29,18 @@ impl Traces {
     /// Begins the span of a call whose headers are here; `None` if it is not sampled. `is_known` says whether there is such a method.
     pub(in crate::server) fn call<T>(
         &self,
+        system: &'static str,
         request: &Request<T>,
         is_known: bool,
         peer: &PeerAddress,
     ) -> Option<Box<CallSpan>> {
         // Its real name is given to it once it is known to be sampled.
-        let builder = SpanBuilder::from_name(SYSTEM).with_kind(SpanKind::Server);
+        let builder = SpanBuilder::from_name(system).with_kind(SpanKind::Server);
         let mut span = self.tracer.build_with_context(builder, &self.parent(request.headers()));
         if !span.is_recording() {
             return None;
         }
-        span.set_attribute(KeyValue::new("rpc.system.name", SYSTEM));
+        span.set_attribute(KeyValue::new("rpc.system.name", system));
         let path = request.uri().path();
         if is_known {
             let method = path.trim_start_matches('/').to_owned();
@@ -48,7 +51,8 @@ impl Traces {
             span.set_attribute(KeyValue::new("rpc.method_original", cut(path.trim_start_matches('/'))));
         }
         // As the caller names the server, which the conventions want, and not as the connection was accepted.
-        if let Some(authority) = request.uri().authority() {
+        let host = || request.headers().get(HOST)?.to_str().ok()?.parse::<Authority>().ok();
+        if let Some(authority) = request.uri().authority().cloned().or_else(host) {
             span.set_attribute(KeyValue::new("server.address", cut(authority.host())));
             if let Some(port) = authority.port_u16() {
                 span.set_attribute(KeyValue::new("server.port", i64::from(port)));
@@ -168,7 +172,9 @@ const fn is_error(code: Code) -> bool {
 }
 
 /// `rpc.system.name`, and the name of a span whose method is not known.
-const SYSTEM: &str = "grpc";
+pub(in crate::server) const GRPC: &str = "grpc";
+/// The same of the Connect protocol.
+pub(in crate::server) const CONNECT: &str = "connectrpc";
 /// The longest name of a host, and longer than every path that is served.
 const MAX_TEXT_BYTES: usize = 255;
 const MAX_STATE_BYTES: usize = 512;
