@@ -23,7 +23,7 @@ pub mod trail;
 pub mod work;
 
 pub use client::Client;
-pub use limit::{MAX_AUDIENCES, MAX_SCOPES, QuestionError, check_limits};
+pub use limit::{MAX_AUDIENCES, MAX_CORRELATION_ID_BYTES, MAX_SCOPES, QuestionError, check_limits};
 pub use token::TokenGrant;
 pub use trail::{Coverage, ScopeOutcome, ScopeStep, Withheld};
 

@@ -10,6 +10,7 @@
 pub mod access;
 pub mod audience;
 pub mod audit;
+pub mod authzen;
 pub mod backoff;
 pub mod budget;
 pub mod call;

@@ -107,6 +107,14 @@ impl ScopePolicy {
         ScopePolicyServiceServer::new(self)
     }
 
+    /// Returns `true` if the policy that serves has an audience, as the caller sees it, by whatever spelling.
+    ///
+    /// # Errors
+    /// If there is no policy yet.
+    pub fn knows_audience(&self, origin: &CallOrigin, audience: &str) -> Result<bool, RpcError> {
+        self.with_policy(origin, |policy| Ok(matches!(policy.set.audience(audience), Ok(Some(_)))))
+    }
+
     /// Calls `answer` with the policy that serves, as the caller sees it.
     fn with_policy<T>(
         &self,

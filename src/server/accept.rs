@@ -317,6 +317,11 @@ impl Connection {
         self.protocol
     }
 
+    /// Whether it is encrypted.
+    pub(super) const fn is_tls(&self) -> bool {
+        matches!(self.socket, Socket::Tls(_))
+    }
+
     /// Who it comes from.
     pub(super) fn peer(&self) -> PeerIdentity {
         self.peer.clone()

@@ -1,4 +1,5 @@
-//! The API over HTTP/1.1 and HTTP/2, for callers without gRPC: the RPCs of one message and one answer by the Connect protocol.
+//! The API over HTTP/1.1 and HTTP/2, for callers without gRPC: the RPCs of one message and one answer by the Connect protocol, and
+//! access evaluations of OpenID AuthZEN.
 //!
 //! A call is let in, holds its place and its bytes, is observed and is answered as one over gRPC is (`call`): here is what differs, which
 //! is how a request says what it asks and how an answer looks.
@@ -30,6 +31,7 @@ use super::web::{self, WebConnection};
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::error::RpcError;
 
+mod authzen;
 mod connect;
 
 /// Serves a connection until its peer closes it, its age or `stop` ends it, or it breaks.
@@ -37,7 +39,7 @@ pub(super) async fn serve(mut connection: Connection, calls: Calls, stop: Cancel
     let mut closed = pin!(connection.take_closed());
     let limits = calls.limits.clone();
     let web = Arc::new(WebConnection::new(connection.peer(), &calls.pressure));
-    let api = Arc::new(ApiConnection { calls, web: Arc::clone(&web) });
+    let api = Arc::new(ApiConnection { calls, web: Arc::clone(&web), is_tls: connection.is_tls() });
     let answer = move |request| {
         let api = Arc::clone(&api);
         async move { api.respond(request).await }
@@ -50,6 +52,7 @@ pub(super) async fn serve(mut connection: Connection, calls: Calls, stop: Cancel
 struct ApiConnection {
     calls: Calls,
     web: Arc<WebConnection>,
+    is_tls: bool,
 }
 
 /// A call that was let in.
@@ -75,7 +78,13 @@ impl ApiConnection {
         let (parts, mut body) = request.into_parts();
         let version = parts.version;
         let response = match check(&parts, self.web.faults.first()) {
-            Ok(()) => self.connect(&Request::from_parts(parts, ()), &mut body).await,
+            Ok(()) => {
+                let head = Request::from_parts(parts, ());
+                match self.calls.methods.endpoint(head.uri().path()) {
+                    Some(endpoint) => self.authzen(endpoint, &head, &mut body).await,
+                    None => self.connect(&head, &mut body).await,
+                }
+            }
             Err(error) => {
                 let refused = connect::refusal(&Status::invalid_argument(error.to_string()));
                 let refused = refused.with_status(error.status());
@@ -120,34 +129,23 @@ impl ApiConnection {
     }
 
     /// Takes the whole body of a request, of which the call holds the bytes.
-    async fn message(
+    async fn body(
         &self,
         body: &mut Incoming,
         call: &mut TakenCall,
-        method: &Method,
         limit: usize,
-    ) -> Result<Bytes, Status> {
+    ) -> Result<Bytes, CollectError> {
         let held = &mut call.held;
-        let collected = collect(body, limit, |amount| hold(held, amount), call.limits.message_deadline).await;
-        collected.map_err(|error| match error {
-            CollectError::TooLarge { limit, actual } => {
-                let message = method.input.name().to_owned();
-                RpcError::MessageTooLarge { message, limit, actual }.into()
-            }
-            CollectError::NoRoom(cause) => RpcError::Overloaded { cause }.into(),
-            CollectError::TooLate => RpcError::DeadlineExceeded.into(),
-            // Nobody reads it.
-            CollectError::Broken => Status::cancelled(error.to_string()),
-        })
+        collect(body, limit, |amount| hold(held, amount), call.limits.message_deadline).await
     }
 
     /// Answers a call that was let in by `answered`, within its deadline. A panic is a fault of this call alone.
-    async fn answer_within(
+    async fn answer_within<E: From<RpcError>>(
         &self,
         path: &str,
         deadline: Instant,
-        answered: impl Future<Output = Result<ApiAnswer, Status>>,
-    ) -> Result<ApiAnswer, Status> {
+        answered: impl Future<Output = Result<ApiAnswer, E>>,
+    ) -> Result<ApiAnswer, E> {
         let answered = AssertUnwindSafe(answered).catch_unwind();
         match timeout_at(deadline, answered).await {
             Ok(Ok(answered)) => answered,

@@ -135,7 +135,7 @@ impl<M: Deref<Target = Method>> Framing<M> {
         let limit = self.method.max_message_bytes;
         if length > limit {
             return Err(RpcError::MessageTooLarge {
-                message: self.method.input.name().to_owned(),
+                message: self.method.message().to_owned(),
                 limit,
                 actual: length,
             });
@@ -232,8 +232,10 @@ mod tests {
             kind,
             service: Service::Audit,
             needs: super::super::access::Needs::Nothing,
-            input: message("scopeward.v1.DescribeAudienceRequest"),
-            output: message("scopeward.v1.DescribeAudienceResponse"),
+            messages: Some((
+                message("scopeward.v1.DescribeAudienceRequest"),
+                message("scopeward.v1.DescribeAudienceResponse"),
+            )),
             max_message_bytes: LIMIT,
             in_flight: Default::default(),
             counts: crate::server::observe::CallCounts::default().of(kind, "s", "m"),

@@ -10,6 +10,7 @@ use prost_reflect::{DescriptorPool, MessageDescriptor};
 use super::access::Needs;
 use super::observe::{CallCounts, MethodCounts};
 use crate::access::Right;
+use crate::authzen::response::{EVALUATION_PATH, EVALUATIONS_PATH, METADATA_PATH};
 use crate::rpc::FILE_DESCRIPTOR_SET;
 use crate::rpc::count::DecidingMethod;
 use crate::rpc::limits::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES};
@@ -27,16 +28,21 @@ pub(super) struct Method {
     pub(super) decides: Option<DecidingMethod>,
     /// Who may call it.
     pub(super) needs: Needs,
-    /// The message that it takes.
-    pub(super) input: MessageDescriptor,
-    /// The message that it answers with.
-    pub(super) output: MessageDescriptor,
+    /// The message that it takes and the one that it answers with; `None` of an endpoint over HTTP that is no RPC.
+    pub(super) messages: Option<(MessageDescriptor, MessageDescriptor)>,
     /// The most bytes of that message.
     pub(super) max_message_bytes: usize,
     /// How many of its calls are in flight.
     pub(super) in_flight: AtomicUsize,
     /// What is counted of its calls.
     pub(super) counts: Arc<MethodCounts>,
+}
+
+impl Method {
+    /// The name of the message that it takes, without its package.
+    pub(super) fn message(&self) -> &str {
+        self.messages.as_ref().map_or("", |(input, _)| input.name())
+    }
 }
 
 /// Counts as a call of its method until it is dropped.
@@ -145,6 +151,8 @@ fn needs(service: Service, method: &str) -> Needs {
 #[derive(Clone, Debug)]
 pub(super) struct Methods {
     by_path: Arc<HashMap<String, Arc<Method>>>,
+    /// Those over HTTP that are no RPCs.
+    endpoints: Arc<[Arc<Method>]>,
     /// What is counted of calls of nothing that is there.
     unknown: Arc<MethodCounts>,
 }
@@ -185,8 +193,7 @@ impl Methods {
                         kind,
                         service: known,
                         needs,
-                        input,
-                        output,
+                        messages: Some((input, output)),
                         max_message_bytes,
                         in_flight: AtomicUsize::new(0),
                         counts: counts.of(kind, service.full_name(), method.name()),
@@ -197,7 +204,20 @@ impl Methods {
         }
         // No part of a path that the caller made up is the value of a label.
         let unknown = counts.of(Streaming::Unary, UNKNOWN, UNKNOWN);
-        Ok(Self { by_path: Arc::new(by_path), unknown })
+        let endpoints = ENDPOINTS.map(|(path, name, needs)| {
+            Arc::new(Method {
+                path: path.to_owned(),
+                decides: None,
+                kind: Streaming::Unary,
+                service: Service::ScopePolicy,
+                needs,
+                messages: None,
+                max_message_bytes: MAX_BATCH_BYTES,
+                in_flight: AtomicUsize::new(0),
+                counts: counts.of(Streaming::Unary, AUTHZEN, name),
+            })
+        });
+        Ok(Self { by_path: Arc::new(by_path), endpoints: Arc::new(endpoints), unknown })
     }
 
     /// `None` for a path that nobody answers.
@@ -213,6 +233,11 @@ impl Methods {
         })
     }
 
+    /// An endpoint over HTTP that is no RPC.
+    pub(super) fn endpoint(&self, path: &str) -> Option<&Arc<Method>> {
+        self.endpoints.iter().find(|endpoint| endpoint.path == path)
+    }
+
     /// What is counted of calls of `method`, or of a path that nobody answers.
     pub(super) fn counts<'m>(&'m self, method: Option<&'m Arc<Method>>) -> &'m Arc<MethodCounts> {
         method.map_or(&self.unknown, |method| &method.counts)
@@ -223,9 +248,10 @@ impl Methods {
     pub(super) fn in_flight(&self) -> Vec<(String, usize)> {
         let mut found: Vec<_> = self
             .by_path
-            .iter()
-            .filter(|(_, method)| method.service != Service::Health)
-            .map(|(path, method)| (path.clone(), method.in_flight.load(Ordering::Relaxed)))
+            .values()
+            .chain(&*self.endpoints)
+            .filter(|method| method.service != Service::Health)
+            .map(|method| (method.path.clone(), method.in_flight.load(Ordering::Relaxed)))
             .filter(|(_, count)| *count > 0)
             .collect();
         found.sort();
@@ -233,6 +259,14 @@ impl Methods {
     }
 }
 
+/// The endpoints of AuthZEN, with their names in metrics and who may call them: the metadata say nothing of the policy.
+const ENDPOINTS: [(&str, &str, Needs); 3] = [
+    (EVALUATION_PATH, "AccessEvaluation", Needs::Right(Right::Decide)),
+    (EVALUATIONS_PATH, "AccessEvaluations", Needs::Right(Right::Decide)),
+    (METADATA_PATH, "Metadata", Needs::Nothing),
+];
+/// The service of those endpoints, in metrics.
+const AUTHZEN: &str = "openid.authzen";
 /// Service and method of a path that nobody answers, in metrics.
 const UNKNOWN: &str = "unknown";
 

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::within;
 
+mod authzen;
 mod connect;
 
 /// An answer of HTTP.

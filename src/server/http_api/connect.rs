@@ -25,18 +25,18 @@ use crate::rpc::limits::JSON_FACTOR;
 use crate::server::method::Method;
 use crate::server::response::hold;
 use crate::server::traces::call::CONNECT;
-use crate::server::web::body::AnswerBody;
+use crate::server::web::body::{AnswerBody, CollectError};
 
 /// The form of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum ConnectCodec {
+pub(super) enum ConnectCodec {
     Json,
     Proto,
 }
 
 impl ConnectCodec {
     /// That of a content type, parameters aside but for a charset that JSON does not have (RFC 8259 section 8.1).
-    fn of(content_type: &HeaderValue) -> Option<Self> {
+    pub(super) fn of(content_type: &HeaderValue) -> Option<Self> {
         let text = content_type.to_str().ok()?;
         let mut parts = text.split(';').map(str::trim);
         let codec = match parts.next()?.to_ascii_lowercase().as_str() {
@@ -73,13 +73,14 @@ impl ConnectCodec {
         match self {
             Self::Proto => Ok(body),
             Self::Json => {
-                let read = json::read_text(&method.input, &body);
+                let (input, _) = method.messages.as_ref().ok_or(RpcError::Internal)?;
+                let read = json::read_text(input, &body);
                 let message = read
                     .map_err(|error| RpcError::MalformedMessage { cause: error.to_string() })?
                     .encode_to_vec();
                 if message.len() > method.max_message_bytes {
                     return Err(RpcError::MessageTooLarge {
-                        message: method.input.name().to_owned(),
+                        message: method.message().to_owned(),
                         limit: method.max_message_bytes,
                         actual: message.len(),
                     });
@@ -94,7 +95,8 @@ impl ConnectCodec {
         match self {
             Self::Proto => Ok(message),
             Self::Json => {
-                let message = DynamicMessage::decode(method.output.clone(), message);
+                let (_, output) = method.messages.as_ref().ok_or(RpcError::Internal)?;
+                let message = DynamicMessage::decode(output.clone(), message);
                 let message = message.map_err(|_| RpcError::Internal)?;
                 let text = escape::json(&MessageJson(&message)).map_err(|_| RpcError::Internal)?;
                 Ok(text.into())
@@ -153,7 +155,8 @@ impl ApiConnection {
         headers: &HeaderMap,
         body: &mut Incoming,
     ) -> Result<ApiAnswer, Status> {
-        let body = self.message(body, call, method, codec.limit(method)).await?;
+        let body =
+            self.body(body, call, codec.limit(method)).await.map_err(|error| no_message(&error, method))?;
         let message = codec.read(method, body)?;
         let origin = call.origin.clone();
         let answer = self.calls.unary(&method.path, headers_for_services(headers), origin, &message).await?;
@@ -161,6 +164,19 @@ impl ApiConnection {
         hold(&mut call.held, body.len()).map_err(|cause| RpcError::Overloaded { cause })?;
         let (code, content_type) = (Code::Ok, codec.content_type());
         Ok(ApiAnswer { code, status: StatusCode::OK, content_type, headers: Vec::new(), body })
+    }
+}
+
+/// Why there is no message.
+fn no_message(error: &CollectError, method: &Method) -> Status {
+    match *error {
+        CollectError::TooLarge { limit, actual } => {
+            RpcError::MessageTooLarge { message: method.message().to_owned(), limit, actual }.into()
+        }
+        CollectError::NoRoom(cause) => RpcError::Overloaded { cause }.into(),
+        CollectError::TooLate => RpcError::DeadlineExceeded.into(),
+        // Nobody reads it.
+        CollectError::Broken => Status::cancelled(error.to_string()),
     }
 }
 
