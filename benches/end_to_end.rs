@@ -4,7 +4,8 @@
 //! `cargo bench --bench end_to_end -- decisions` compares with a bare tonic service that echoes the
 //! same messages; `-- audit` compares durable expansions with batch mode, with decisions that expand
 //! nothing and with the disk's own fsync rate, in `BENCH_STATE_DIR` if that names a folder; `-- reload`
-//! measures the latency of decisions during an edit storm, server and load generator on a core each.
+//! measures the latency of decisions during an edit storm, server and load generator on a core each; `-- forwarding` compares decisions
+//! that expand nothing with and without `--audit-forward` to the PostgreSQL of `BENCH_POSTGRES`, a URL without a password.
 //! Without a name all of them run.
 
 #![allow(
@@ -56,6 +57,9 @@ fn main() {
         }
         if wanted("reload") {
             reload().await;
+        }
+        if wanted("forwarding") {
+            forwarding().await;
         }
     });
 }
@@ -221,6 +225,78 @@ fn fsync_rate(folder: &Path) -> f64 {
         count += 1;
     }
     f64::from(count) / started.elapsed().as_secs_f64()
+}
+
+/// Passes with and without forwarding, so many times each.
+const FORWARDING_PASSES: usize = 7;
+/// Who expands meanwhile, so that there is something to forward.
+const EXPANDERS: u64 = 8;
+
+/// Decisions that expand nothing, while others expand so many times a second.
+async fn forwarding() {
+    let Some(url) = std::env::var_os("BENCH_POSTGRES") else {
+        println!(
+            "forwarding: BENCH_POSTGRES names no PostgreSQL, such as postgres://postgres@127.0.0.1:5432/audit"
+        );
+        return;
+    };
+    let policies = example_policies();
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let without = Process::start(scopeward(policies.path(), one.path(), &[]));
+    let with =
+        Process::start(scopeward(policies.path(), two.path(), &["--audit-forward", url.to_str().unwrap()]));
+    println!(
+        "forwarding: decisions (8 x 4) with and without it, {FORWARDING_PASSES} alternating passes of 3 s each"
+    );
+    let sides = [(&without, without.channels(8).await), (&with, with.channels(8).await)];
+    for rate in [0, 200, 1000] {
+        let mut passes: Vec<[Load; 2]> = Vec::new();
+        for pass in 1..=FORWARDING_PASSES {
+            let mut seen = [None; 2];
+            let mut order = [0, 1];
+            if pass % 2 == 0 {
+                order.reverse();
+            }
+            for at in order {
+                let (server, channels) = &sides[at];
+                let expanding: Vec<_> = (0..if rate > 0 { EXPANDERS } else { 0 })
+                    .map(|_| {
+                        tokio::spawn(expand(
+                            channels[0].clone(),
+                            Duration::from_millis(1000 * EXPANDERS / rate),
+                        ))
+                    })
+                    .collect();
+                seen[at] = Some(load(server, channels, 4, Duration::from_secs(3), Question::Plain).await);
+                expanding.iter().for_each(tokio::task::JoinHandle::abort);
+                // What is left to forward is not work of the next pass.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            passes.push(seen.map(|load| load.expect("each load ran")));
+        }
+        let median_of = |part: fn(&Load) -> f64, side: usize| {
+            median(passes.iter().map(|pass| part(&pass[side])).collect())
+        };
+        let ratio = median(passes.iter().map(|[off, on]| on.per_second / off.per_second).collect());
+        let cpu = median(passes.iter().map(|[off, on]| off.cpu / on.cpu).collect());
+        println!(
+            "  {rate:>4} expansions/s: without {:.0}/s (p99 {:.3} ms), with {:.0}/s (p99 {:.3} ms), calls {ratio:.3}, CPU {cpu:.3} (goal 0.97)",
+            median_of(|load| load.per_second, 0),
+            median_of(|load| load.p99, 0),
+            median_of(|load| load.per_second, 1),
+            median_of(|load| load.p99, 1),
+        );
+    }
+}
+
+/// Expands once in each interval, until it is stopped.
+async fn expand(channel: Channel, interval: Duration) {
+    let mut client = ScopePolicyServiceClient::new(channel);
+    let mut next = tokio::time::interval(interval);
+    loop {
+        next.tick().await;
+        Question::Expanding.ask(&mut client).await;
+    }
 }
 
 /// Quiet and storm, so many times each.
