@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::joined::{JoinedError, JoinedProblem, JoinedRow, JoinedStore, JoinedTarget};
-use super::record::{GENESIS_HASH, Hash, Head};
+use super::joined::{JoinedError, JoinedProblem, JoinedRow, JoinedStore, JoinedTarget, MissingRecords};
+use super::record::{Hash, Head};
 use super::scan::Scan;
 use super::stream::Start;
 use super::{AuditError, AuditLog, ChainProblem, STORE_FILE};
@@ -48,6 +48,8 @@ pub struct ForwardStatus {
     pub retries: u64,
     /// Records that retention deleted here before the store had them, since the process started.
     pub missing: u64,
+    /// Records that the store lost and cannot take again in their place.
+    pub lost: u64,
     /// Why it is behind, if it is: the reason of the condition, and words.
     pub behind: Option<(&'static str, String)>,
 }
@@ -79,6 +81,14 @@ pub struct Forwarder {
     target: JoinedTarget,
     status: watch::Sender<ForwardStatus>,
     failures: Throttle,
+}
+
+/// How a session ended, other than by an error.
+enum SessionEnd {
+    /// It was told to, and the store has everything; or the log was closed.
+    Stopped,
+    /// Its connection broke while the store had everything.
+    Broken,
 }
 
 /// Where records come from.
@@ -216,7 +226,9 @@ impl Forwarder {
                 () = &mut gives_up => return,
             };
             match ended {
-                Ok(()) | Err(ForwardError::Log(AuditError::Closed)) => return,
+                Ok(SessionEnd::Stopped) | Err(ForwardError::Log(AuditError::Closed)) => return,
+                // Nothing waits for it: whether it can be made again is seen at once.
+                Ok(SessionEnd::Broken) => {}
                 Err(error) => self.failed(&error),
             }
             if stop.is_cancelled() {
@@ -243,19 +255,24 @@ impl Forwarder {
 
     async fn connect(&self) -> Result<JoinedStore, ForwardError> {
         let store = JoinedStore::connect(&self.target).await?;
-        match store.check_schema().await {
+        match store.check_writable().await {
             Err(JoinedError { problem: JoinedProblem::NoSchema, .. }) => {
-                store.create_schema().await?;
+                store.create_schema(1).await?;
                 info!(store = %store.shown(), "made the tables of the joined audit store");
             }
-            checked => checked?,
+            Ok(Some(replicas)) => info!(store = %store.shown(), replicas, "audit records go to a stream"),
+            checked => _ = checked?,
         }
         Ok(store)
     }
 
     /// One connection, from its start to its end.
-    async fn session(&mut self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<(), ForwardError> {
-        let ForwardSource::Log(log) = &self.source else { return Ok(()) };
+    async fn session(
+        &mut self,
+        stop: &CancellationToken,
+        backoff: &mut Backoff,
+    ) -> Result<SessionEnd, ForwardError> {
+        let ForwardSource::Log(log) = &self.source else { return Ok(SessionEnd::Stopped) };
         let (log, mut head) = (log.clone(), log.watch_head());
         let mut store = self.connect().await?;
         let mut place = self.reconcile(&mut store).await?;
@@ -276,7 +293,8 @@ impl Forwarder {
                 behind_since = None;
             }
             if Instant::now() >= check_at {
-                if !self.has_all(&store, verified, place).await? {
+                store.check_writable().await?;
+                if !store.has_all(log.log_id(), verified, place).await? {
                     warn!(store = %store.shown(), "the joined audit store does not have what it acknowledged; it is written again");
                     place = self.reconcile(&mut store).await?;
                 }
@@ -285,7 +303,7 @@ impl Forwarder {
             }
             match (is_behind, stopping) {
                 (true, _) => continue,
-                (false, true) => return Ok(()),
+                (false, true) => return Ok(SessionEnd::Stopped),
                 (false, false) => {}
             }
             if has_written {
@@ -297,7 +315,8 @@ impl Forwarder {
             tokio::select! {
                 _ = head.changed() => {}
                 () = stop.cancelled() => {}
-                () = log.ended() => return Ok(()),
+                () = log.ended() => return Ok(SessionEnd::Stopped),
+                () = store.broken() => return Ok(SessionEnd::Broken),
                 () = tokio::time::sleep_until(check_at) => {}
             }
         }
@@ -352,7 +371,13 @@ impl Forwarder {
         };
         let mut after = base.sequence;
         loop {
-            let missing = store.missing(log_id, after).await?;
+            let missing = match store.missing(log_id, after).await? {
+                MissingRecords::Ranges(missing) => missing,
+                MissingRecords::ForGood(missing) => {
+                    self.lost_for_good(store, missing);
+                    break;
+                }
+            };
             let (Some((first, _)), Some((_, last))) = (missing.first(), missing.last()) else { break };
             self.write_again(store, &missing, *first - 1, *last).await?;
             after = *last;
@@ -402,25 +427,32 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Whether the store still has every record after `verified`, up to `place`.
-    async fn has_all(&self, store: &JoinedStore, verified: Head, place: Head) -> Result<bool, ForwardError> {
-        let log_id = self.source.log_id();
-        let head = store.head(log_id).await?;
-        if head.unwrap_or(Head { sequence: 0, hash: GENESIS_HASH }) != place {
-            return Ok(false);
+    fn lost_for_good(&self, store: &JoinedStore, missing: u64) {
+        if missing > self.status.borrow().lost {
+            let store = store.shown();
+            warn!(%store, missing, "the joined audit store lost records, and cannot take them again in their place");
         }
-        let count = store.count_after(log_id, verified.sequence).await?;
-        Ok(count == place.sequence - verified.sequence)
+        self.status.send_modify(|status| status.lost = missing);
     }
 
     /// Shows that records have waited since then, or that none waits.
     fn show(&self, since: Option<Instant>) {
         let is_behind = since.is_some_and(|since| since.elapsed() >= BEHIND_AFTER);
         self.status.send_if_modified(|status| {
-            let behind = is_behind.then(|| {
-                let words = format!("{} takes records more slowly than they are made", self.target);
-                ("CatchingUp", words)
-            });
+            let behind = match status.lost {
+                0 => is_behind.then(|| {
+                    let words = format!("{} takes records more slowly than they are made", self.target);
+                    ("CatchingUp", words)
+                }),
+                lost => Some((
+                    "RecordsLost",
+                    format!(
+                        "{} lost {lost} records of this log, and cannot take them again in their place; once the messages of this log are \
+                         purged there, all that are kept here are written again",
+                        self.target
+                    ),
+                )),
+            };
             let changed = status.behind != behind;
             status.behind = behind;
             if since.is_none() {

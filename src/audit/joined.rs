@@ -1,11 +1,13 @@
-//! The joined store: the records of the logs of many servers in one PostgreSQL.
+//! The joined store: the records of the logs of many servers in one PostgreSQL, or in one stream of NATS JetStream.
 //!
 //! Each log keeps its own chain there, record for record, so what a server recorded can be proven after its disk is lost. The columns
-//! beside a record say the same to people. [`forward`](super::forward) fills it; this module knows how it is written, read and proven.
+//! next to a record in PostgreSQL say the same to people. [`forward`](super::forward) fills it; this module knows how it is written, read
+//! and proven.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio_postgres::error::SqlState;
 
@@ -13,13 +15,23 @@ use super::chain::{BadRecord, StoredRow};
 use super::record::{Body, Hash, Record, from_nanos};
 use crate::proto::v1::{AuditEvent, Gap, Origin, Reason};
 
+#[cfg(feature = "nats")]
+mod nats;
 mod postgres;
+mod row;
+mod store;
 mod target;
 mod verify;
 
-pub use postgres::{JoinedStore, MergePlace, SCHEMA};
+pub use postgres::SCHEMA;
+pub use row::MergePlace;
+pub(super) use store::MissingRecords;
+pub use store::{JoinedReader, JoinedStore, MergedReader};
 pub use target::{JoinedTarget, TargetContext, TargetError, TargetFiles};
 pub use verify::{JoinedReport, verify_joined};
+
+/// How long one step may take.
+const LONGEST_STEP: Duration = Duration::from_secs(30);
 
 /// Why the joined store could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +49,9 @@ pub enum JoinedProblem {
     /// There is no connection, or it broke.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
+    /// Its certificate is not that of who it should be.
+    #[error("has a certificate that is not trusted: {0}")]
+    Untrusted(String),
     /// It did not answer in time.
     #[error("did not answer within {0} s")]
     Slow(u64),
@@ -53,6 +68,25 @@ pub enum JoinedProblem {
         found: i32,
         /// What is needed.
         expected: i32,
+    },
+    /// Its stream is not there.
+    #[error(
+        "has no stream `{stream}`; create it with `scopeward audit forward-schema --audit-forward URL`, or by hand with the subject \
+         `{subject}.*`"
+    )]
+    NoStream {
+        /// Its name.
+        stream: String,
+        /// What the subjects in it begin with.
+        subject: String,
+    },
+    /// Its stream does not take the records, or deletes them.
+    #[error("stream `{stream}` does not keep every record: {problems}")]
+    UnfitStream {
+        /// Its name.
+        stream: String,
+        /// Each setting that is wrong, and what would be right.
+        problems: String,
     },
     /// It has other records under the id of this log.
     #[error(
@@ -100,9 +134,11 @@ impl JoinedProblem {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "DestinationUnreachable",
+            Self::Untrusted(_) => "CertificateNotTrusted",
             Self::Slow(_) => "DestinationSlow",
             Self::Refused(_) => "DestinationRefused",
             Self::NoSchema | Self::OtherSchema { .. } => "SchemaNotUsable",
+            Self::NoStream { .. } | Self::UnfitStream { .. } => "StreamNotUsable",
             Self::Forked { .. } | Self::Ahead { .. } => "LogForked",
             Self::Bad { .. } => "RecordBad",
             Self::Credentials(_) => "CredentialsNotUsable",
@@ -111,10 +147,27 @@ impl JoinedProblem {
     }
 }
 
+impl JoinedProblem {
+    /// Why there is no connection.
+    fn of_connection(error: &(dyn std::error::Error + 'static)) -> Self {
+        let words = with_causes(error);
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        // An error of TLS is inside of one of the connection, and is not its source.
+        let inner = |error: &(dyn std::error::Error + 'static)| {
+            let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+            inner.downcast_ref::<rustls::Error>().cloned()
+        };
+        match causes.filter_map(inner).any(|error| matches!(error, rustls::Error::InvalidCertificate(_))) {
+            true => Self::Untrusted(words),
+            false => Self::Unreachable(words),
+        }
+    }
+}
+
 impl From<tokio_postgres::Error> for JoinedProblem {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {
-            return Self::Unreachable(with_causes(&error));
+            return Self::of_connection(&error);
         };
         let words = said.message().to_owned();
         match said.code() {
@@ -127,6 +180,16 @@ impl From<tokio_postgres::Error> for JoinedProblem {
             code => Self::Failed(format!("{words} (SQLSTATE {})", code.code())),
         }
     }
+}
+
+/// One exchange with the store, which has to end in time.
+async fn step<T>(
+    shown: &Arc<str>,
+    exchange: impl Future<Output = Result<T, JoinedProblem>>,
+) -> Result<T, JoinedError> {
+    let done = tokio::time::timeout(LONGEST_STEP, exchange).await;
+    let done = done.unwrap_or(Err(JoinedProblem::Slow(LONGEST_STEP.as_secs())));
+    done.map_err(|problem| JoinedError { store: Arc::clone(shown), problem })
 }
 
 /// An error with what it comes from, each said once.

@@ -3,7 +3,6 @@
 use std::env;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -15,7 +14,7 @@ use crate::server::tls::{ClientTlsFiles, ServerTrust, client_config};
 /// How the joined store lets a verb in.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct JoinedCredentials {
-    /// File with the password for the joined store; otherwise PGPASSWORD
+    /// File with the password for the joined store; otherwise PGPASSWORD or NATS_PASSWORD
     #[arg(long, value_name = "FILE")]
     audit_forward_password_file: Option<PathBuf>,
 }
@@ -48,7 +47,7 @@ pub(super) fn target(url: &str, password_file: Option<PathBuf>) -> anyhow::Resul
         None => env::home_dir().and_then(|home| fs::read_to_string(home.join(".pg_service.conf")).ok()),
     };
     let context = TargetContext {
-        password: env::var("PGPASSWORD").ok(),
+        password: env::var(if JoinedTarget::is_nats(url) { "NATS_PASSWORD" } else { "PGPASSWORD" }).ok(),
         password_file,
         services,
         may_have_password: VARIABLES.iter().any(|name| env::var(name).is_ok_and(|value| value == url)),
@@ -67,8 +66,7 @@ pub(super) fn target(url: &str, password_file: Option<PathBuf>) -> anyhow::Resul
         (None, None) => None,
         _ => bail!("the joined audit store {target}: a certificate needs both `sslcert` and `sslkey`"),
     };
-    let config = client_config(&ClientTlsFiles { trust: ServerTrust::IssuedBy(ca), own })?;
-    Ok(target.with_tls(Arc::new(config)))
+    Ok(target.with_tls(client_config(&ClientTlsFiles { trust: ServerTrust::IssuedBy(ca), own })?))
 }
 
 /// The variables that say where a joined store is.

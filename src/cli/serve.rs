@@ -252,7 +252,8 @@ pub(super) fn run(
 /// Sends what is logged to the log.
 fn log_to(log: &Log, as_json: bool, filter: Option<&str>) -> anyhow::Result<()> {
     let inherited = std::env::var("RUST_LOG").ok();
-    let filter = filter.or(inherited.as_deref()).filter(|filter| !filter.is_empty()).unwrap_or("info");
+    let filter =
+        filter.or(inherited.as_deref()).filter(|filter| !filter.is_empty()).unwrap_or(DEFAULT_FILTER);
     let filter = EnvFilter::try_new(filter).with_context(|| format!("log filter `{filter}`"))?;
     // What goes wrong with a line must not be printed on standard error by others.
     let builder =
@@ -475,6 +476,9 @@ fn not_started(error: StartError) -> anyhow::Result<Exit> {
 
 /// How long the last lines of the log may take.
 const LAST_LINES: Duration = Duration::from_millis(250);
+
+/// What a library says of its connection, the server says in its own words.
+const DEFAULT_FILTER: &str = "info,async_nats=off";
 
 #[cfg(test)]
 mod tests {

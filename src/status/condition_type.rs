@@ -296,11 +296,18 @@ pub const CONDITION_TYPES: &[ConditionType] = &[
 
 const AUDIT_FORWARDING_BEHIND_REASONS: &[ConditionReason] = &[
     ConditionReason("True", "DestinationUnreachable", "there is no connection, or it broke"),
+    ConditionReason("True", "CertificateNotTrusted", "its certificate is not that of who it should be"),
     ConditionReason("True", "DestinationSlow", "an exchange took longer than 30 s"),
     ConditionReason("True", "DestinationRefused", "the role is not let in, or may not write there"),
     ConditionReason("True", "DestinationFailed", "it said something else, which is in the message"),
     ConditionReason("True", "CredentialsNotUsable", "the file with the password cannot be used"),
     ConditionReason("True", "SchemaNotUsable", "its tables are not there, or of another version"),
+    ConditionReason("True", "StreamNotUsable", "its stream is not there, or deletes records"),
+    ConditionReason(
+        "True",
+        "RecordsLost",
+        "it lost records that it cannot take again in their place, and forwarding goes on",
+    ),
     ConditionReason(
         "True",
         "LogForked",

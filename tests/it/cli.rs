@@ -20,10 +20,13 @@ mod environment;
 mod explain;
 mod export;
 mod fleet;
+mod fleet_proof;
 mod gateway_clients;
 mod grpcurl;
 mod health;
 mod joined;
+#[cfg(feature = "nats")]
+mod joined_nats;
 mod remote;
 mod serve;
 mod shipper;

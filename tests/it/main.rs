@@ -42,6 +42,8 @@ mod last_good;
 mod layering;
 mod limits;
 mod metrics;
+#[cfg(feature = "nats")]
+mod nats;
 mod openmetrics;
 mod peer;
 mod postgres;

@@ -1,20 +1,21 @@
 //! The joined store in PostgreSQL, or whatever speaks its protocol: how it is connected to, written and read.
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, Config, Connection, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use super::row::{MergePlace, ReadColumns, ReadRow};
 use super::target::JoinedTarget;
-use super::{Columns, JoinedError, JoinedProblem, JoinedRow};
-use crate::audit::chain::{BadRecord, StoredRow};
+use super::{JoinedError, JoinedProblem, JoinedRow, step};
+use crate::audit::chain::StoredRow;
 use crate::audit::record::{Hash, Head, Record};
 
 /// The statements that make the tables and views.
@@ -22,10 +23,8 @@ pub const SCHEMA: &str = include_str!("schema.sql");
 /// The version of them.
 const VERSION: i32 = 1;
 
-/// How long one step may take.
-const LONGEST_STEP: Duration = Duration::from_secs(30);
 /// How many rows one query reads.
-pub(super) const PAGE_ROWS: i64 = 1000;
+const PAGE_ROWS: i64 = 1000;
 
 /// The columns in the order in which they are written; those before `event_time` are the record itself.
 const COLUMNS: &str = "log_id, sequence, prev_hash, hash, record, event_time, kind, decision_id, correlation_id, caller, client_id, \
@@ -56,79 +55,60 @@ const TYPES: [Type; 22] = [
     Type::INT8,
 ];
 
-/// A connection to the joined store.
-pub struct JoinedStore {
+/// A connection to a joined store in PostgreSQL.
+pub(super) struct PostgresStore {
     client: Client,
     shown: Arc<str>,
+    broken: CancellationToken,
 }
 
-/// A place in the merged order of all logs: by time, then log, then sequence.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct MergePlace {
-    /// When the event happened.
-    pub time: SystemTime,
-    /// Its log.
-    pub log_id: Uuid,
-    /// Its sequence there.
-    pub sequence: u64,
-}
-
-impl JoinedStore {
+impl PostgresStore {
     /// Connects.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be reached within 30 s, or does not let the role in.
-    pub async fn connect(target: &JoinedTarget) -> Result<Self, JoinedError> {
+    pub(super) async fn connect(target: &JoinedTarget, config: &Config) -> Result<Self, JoinedError> {
         let shown: Arc<str> = target.shown().into();
+        let broken = CancellationToken::new();
+        let ended = broken.clone().drop_guard();
         let connecting = async {
-            let config = target.config().await.map_err(JoinedProblem::Credentials)?;
+            let mut config = config.clone();
+            if let Some(password) = target.file_password().await.map_err(JoinedProblem::Credentials)? {
+                config.password(password);
+            }
             Ok::<_, JoinedProblem>(match target.tls() {
                 None => {
                     let (client, connection) = config.connect(NoTls).await?;
-                    drop(tokio::spawn(connection));
+                    drop(tokio::spawn(run(connection, ended)));
                     client
                 }
                 Some(tls) => {
                     let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
                     let (client, connection) = config.connect(tls).await?;
-                    drop(tokio::spawn(connection));
+                    drop(tokio::spawn(run(connection, ended)));
                     client
                 }
             })
         };
         let client = step(&shown, connecting).await?;
-        Ok(Self { client, shown })
+        Ok(Self { client, shown, broken })
     }
 
-    /// Whether the connection is gone.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.client.is_closed()
+    /// Returns once the connection is gone.
+    pub(super) async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Which store it is.
-    #[must_use]
-    pub fn shown(&self) -> &Arc<str> {
+    pub(super) const fn shown(&self) -> &Arc<str> {
         &self.shown
     }
 
     /// Makes the tables and views that are not there.
-    ///
-    /// # Errors
-    ///
-    /// The role may not, or [`JoinedProblem::OtherSchema`].
-    pub async fn create_schema(&self) -> Result<(), JoinedError> {
+    pub(super) async fn create_schema(&self) -> Result<(), JoinedError> {
         step(&self.shown, async { Ok(self.client.batch_execute(SCHEMA).await?) }).await?;
         self.check_schema().await
     }
 
     /// Looks whether the tables are there and of this version.
-    ///
-    /// # Errors
-    ///
-    /// [`JoinedProblem::NoSchema`] or [`JoinedProblem::OtherSchema`].
-    pub async fn check_schema(&self) -> Result<(), JoinedError> {
+    pub(super) async fn check_schema(&self) -> Result<(), JoinedError> {
         let found = step(&self.shown, async {
             let select = "SELECT max(version) FROM scopeward_audit_schema";
             let found: Option<i32> = self.client.query_one(select, &[]).await?.try_get(0)?;
@@ -141,11 +121,7 @@ impl JoinedStore {
     }
 
     /// The logs that have records there.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read.
-    pub async fn logs(&self) -> Result<Vec<Uuid>, JoinedError> {
+    pub(super) async fn logs(&self) -> Result<Vec<Uuid>, JoinedError> {
         // Steps from log to log by the primary key, whatever the number of records.
         let select = "WITH RECURSIVE log (id) AS (
                           (SELECT log_id FROM scopeward_audit ORDER BY log_id LIMIT 1)
@@ -161,7 +137,7 @@ impl JoinedStore {
     }
 
     /// The newest record of a log; `None` if it has none there.
-    pub(in crate::audit) async fn head(&self, log_id: Uuid) -> Result<Option<Head>, JoinedError> {
+    pub(super) async fn head(&self, log_id: Uuid) -> Result<Option<Head>, JoinedError> {
         let select =
             "SELECT sequence, hash FROM scopeward_audit WHERE log_id = $1 ORDER BY sequence DESC LIMIT 1";
         step(&self.shown, async {
@@ -173,7 +149,7 @@ impl JoinedStore {
     }
 
     /// How many records a log has there after a sequence.
-    pub(in crate::audit) async fn count_after(&self, log_id: Uuid, after: u64) -> Result<u64, JoinedError> {
+    pub(super) async fn count_after(&self, log_id: Uuid, after: u64) -> Result<u64, JoinedError> {
         let select = "SELECT count(*) FROM scopeward_audit WHERE log_id = $1 AND sequence > $2";
         step(&self.shown, async {
             let count: i64 = self.client.query_one(select, &[&log_id, &signed(after)]).await?.try_get(0)?;
@@ -183,11 +159,7 @@ impl JoinedStore {
     }
 
     /// The ranges of sequences after `after` that are missing there between others, both ends included; at most 100.
-    pub(in crate::audit) async fn missing(
-        &self,
-        log_id: Uuid,
-        after: u64,
-    ) -> Result<Vec<(u64, u64)>, JoinedError> {
+    pub(super) async fn missing(&self, log_id: Uuid, after: u64) -> Result<Vec<(u64, u64)>, JoinedError> {
         let select = "SELECT before + 1, sequence - 1 FROM (
                           SELECT coalesce(lag(sequence) OVER (ORDER BY sequence), $2) AS before, sequence
                           FROM scopeward_audit WHERE log_id = $1 AND sequence > $2) AS placed
@@ -204,11 +176,7 @@ impl JoinedStore {
     }
 
     /// Adds records in one transaction: all of them or none.
-    pub(in crate::audit) async fn append(
-        &mut self,
-        log_id: Uuid,
-        rows: &[JoinedRow],
-    ) -> Result<(), JoinedError> {
+    pub(super) async fn append(&mut self, log_id: Uuid, rows: &[JoinedRow]) -> Result<(), JoinedError> {
         let shown = Arc::clone(&self.shown);
         step(&shown, async {
             let transaction = self.client.transaction().await?;
@@ -255,17 +223,13 @@ impl JoinedStore {
         );
         step(&self.shown, async {
             let rows = self.client.query(&select, &[&log_id, &signed(after), &PAGE_ROWS]).await?;
-            rows.iter().map(ReadRow::of).collect()
+            rows.iter().map(read_row).collect()
         })
         .await
     }
 
     /// The next records of all logs, in the order of their time, each checked against its own hash. Empty at the end.
-    ///
-    /// # Errors
-    ///
-    /// The store cannot be read, or [`JoinedProblem::Bad`].
-    pub async fn records(&self, after: MergePlace) -> Result<Vec<(MergePlace, Record)>, JoinedError> {
+    pub(super) async fn records(&self, after: MergePlace) -> Result<Vec<(MergePlace, Record)>, JoinedError> {
         let select = format!(
             "SELECT {COLUMNS} FROM scopeward_audit WHERE (event_time, log_id, sequence) > ($1, $2, $3)
              ORDER BY event_time, log_id, sequence LIMIT $4"
@@ -273,132 +237,47 @@ impl JoinedStore {
         let MergePlace { time, log_id, sequence } = after;
         step(&self.shown, async {
             let rows = self.client.query(&select, &[&time, &log_id, &signed(sequence), &PAGE_ROWS]).await?;
-            rows.iter().map(|row| ReadRow::of(row)?.checked()).collect()
+            rows.iter().map(|row| read_row(row)?.checked()).collect()
         })
         .await
     }
 
-    pub(in crate::audit) fn error(&self, problem: JoinedProblem) -> JoinedError {
+    fn error(&self, problem: JoinedProblem) -> JoinedError {
         JoinedError { store: Arc::clone(&self.shown), problem }
     }
 }
 
-impl std::fmt::Debug for JoinedStore {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("JoinedStore").field("shown", &self.shown).finish_non_exhaustive()
-    }
+/// Serves a connection to its end, and says that it ended.
+async fn run<S, T>(connection: Connection<S, T>, ended: DropGuard)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    // Whoever waits for an answer hears why.
+    _ = connection.await;
+    drop(ended);
 }
 
-/// A row as it was read: nothing of it is believed yet.
-#[derive(Debug)]
-pub(super) struct ReadRow {
-    pub(super) log_id: Uuid,
-    pub(super) prev_hash: Hash,
-    /// Its `latest_time` is not known here.
-    pub(super) stored: StoredRow,
-    pub(super) event_time: SystemTime,
-    columns: ReadColumns,
-}
-
-#[derive(Debug)]
-struct ReadColumns {
-    texts: [Option<String>; 8],
-    lists: [Option<Vec<String>>; 7],
-    missing_events: Option<i64>,
-}
-
-impl ReadRow {
-    fn of(row: &Row) -> Result<Self, JoinedProblem> {
-        let sequence: i64 = row.try_get(1)?;
-        let text = |at: usize| row.try_get::<_, Option<String>>(at);
-        let list = |at: usize| row.try_get::<_, Option<Vec<String>>>(at);
-        Ok(Self {
-            log_id: row.try_get(0)?,
-            prev_hash: hash(row.try_get(2)?)?,
-            stored: StoredRow {
-                sequence: sequence.unsigned_abs(),
-                latest_time: i64::MIN,
-                content: row.try_get(4)?,
-                hash: hash(row.try_get(3)?)?,
-            },
-            event_time: row.try_get(5)?,
-            columns: ReadColumns {
-                texts: [text(6)?, text(7)?, text(8)?, text(9)?, text(10)?, text(11)?, text(19)?, text(20)?],
-                lists: [list(12)?, list(13)?, list(14)?, list(15)?, list(16)?, list(17)?, list(18)?],
-                missing_events: row.try_get(21)?,
-            },
-        })
-    }
-
-    fn checked(self) -> Result<(MergePlace, Record), JoinedProblem> {
-        let Self { log_id, stored, event_time, .. } = self;
-        let sequence = stored.sequence;
-        let bad = |problem| JoinedProblem::Bad { log_id, bad: BadRecord { sequence, problem } };
-        let record = stored.check_alone(&log_id.to_string()).map_err(bad)?;
-        Ok((MergePlace { time: event_time, log_id, sequence }, record))
-    }
-
-    /// The name of the first column that does not say what the record says; `None` if all do.
-    pub(super) fn differs(&self, expected: &Columns) -> Option<&'static str> {
-        let Columns {
-            event_time,
-            kind,
-            decision_id,
-            correlation_id,
-            caller,
-            client_id,
-            client_name,
-            audiences,
-            requested_scopes,
-            granted_scopes,
-            added_scopes,
-            added_origins,
-            added_rules,
-            refused_scopes,
-            reason,
-            policy_digest,
-            missing_events,
-        } = expected;
-        let ReadColumns { texts, lists, missing_events: missing } = &self.columns;
-        let texts_expected = [
-            ("kind", Some(*kind)),
-            ("decision_id", decision_id.as_deref()),
-            ("correlation_id", correlation_id.as_deref()),
-            ("caller", caller.as_deref()),
-            ("client_id", client_id.as_deref()),
-            ("client_name", client_name.as_deref()),
-            ("reason", *reason),
-            ("policy_digest", policy_digest.as_deref()),
-        ];
-        let text = |list: &Vec<String>| Some(list.iter().map(String::clone).collect::<Vec<String>>());
-        let lists_expected = [
-            ("audiences", text(audiences)),
-            ("requested_scopes", requested_scopes.as_ref().and_then(text)),
-            ("granted_scopes", text(granted_scopes)),
-            ("added_scopes", text(added_scopes)),
-            ("added_origins", Some(added_origins.iter().map(|origin| (*origin).to_owned()).collect())),
-            ("added_rules", text(added_rules)),
-            ("refused_scopes", text(refused_scopes)),
-        ];
-        if self.event_time != *event_time {
-            return Some("event_time");
-        }
-        let text = texts_expected.iter().zip(texts).find(|((_, wanted), found)| *wanted != found.as_deref());
-        let list = lists_expected.iter().zip(lists).find(|((_, wanted), found)| wanted != *found);
-        text.map(|((name, _), _)| *name)
-            .or(list.map(|((name, _), _)| *name))
-            .or((missing != missing_events).then_some("missing_events"))
-    }
-}
-
-/// One exchange with the store, which has to end in time.
-async fn step<T>(
-    shown: &Arc<str>,
-    exchange: impl Future<Output = Result<T, JoinedProblem>>,
-) -> Result<T, JoinedError> {
-    let done = tokio::time::timeout(LONGEST_STEP, exchange).await;
-    let done = done.unwrap_or(Err(JoinedProblem::Slow(LONGEST_STEP.as_secs())));
-    done.map_err(|problem| JoinedError { store: Arc::clone(shown), problem })
+fn read_row(row: &Row) -> Result<ReadRow, JoinedProblem> {
+    let sequence: i64 = row.try_get(1)?;
+    let text = |at: usize| row.try_get::<_, Option<String>>(at);
+    let list = |at: usize| row.try_get::<_, Option<Vec<String>>>(at);
+    Ok(ReadRow {
+        log_id: row.try_get(0)?,
+        prev_hash: hash(row.try_get(2)?)?,
+        stored: StoredRow {
+            sequence: sequence.unsigned_abs(),
+            latest_time: i64::MIN,
+            content: row.try_get(4)?,
+            hash: hash(row.try_get(3)?)?,
+        },
+        event_time: row.try_get(5)?,
+        columns: Some(ReadColumns {
+            texts: [text(6)?, text(7)?, text(8)?, text(9)?, text(10)?, text(11)?, text(19)?, text(20)?],
+            lists: [list(12)?, list(13)?, list(14)?, list(15)?, list(16)?, list(17)?, list(18)?],
+            missing_events: row.try_get(21)?,
+        }),
+    })
 }
 
 fn hash(bytes: Vec<u8>) -> Result<Hash, JoinedProblem> {

@@ -1,4 +1,4 @@
-//! Where the joined store is, as it is written: a `postgres://` URL, with what a service file and the environment add.
+//! Where the joined store is, as it is written: a `postgres://` or `nats://` URL, with what a service file and the environment add.
 //!
 //! What the environment and the service file say is given; only the password is read from its file, for each connection.
 
@@ -13,6 +13,12 @@ use tokio_postgres::config::{Host, SslMode};
 
 use crate::escape::shown;
 
+#[cfg(feature = "nats")]
+mod nats;
+
+#[cfg(feature = "nats")]
+pub(super) use nats::NatsPlace;
+
 /// How long one address may take to connect to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long sent bytes may stay unacknowledged.
@@ -21,9 +27,9 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// What is not in the URL.
 #[derive(Clone, Default)]
 pub struct TargetContext {
-    /// `PGPASSWORD`.
+    /// `PGPASSWORD`, or `NATS_PASSWORD`.
     pub password: Option<String>,
-    /// The file with the password, read again for each connection; goes before the other.
+    /// The file with the password, read again for each connection; goes before the other. For NATS it may have a token or credentials.
     pub password_file: Option<PathBuf>,
     /// The text of the service file, if there is one.
     pub services: Option<String>,
@@ -34,12 +40,20 @@ pub struct TargetContext {
 /// Where the joined store is. Shows no credentials.
 #[derive(Clone)]
 pub struct JoinedTarget {
-    config: Config,
+    place: TargetPlace,
     shown: String,
     is_encrypted: bool,
     files: TargetFiles,
     password_file: Option<PathBuf>,
     tls: Option<Arc<ClientConfig>>,
+}
+
+/// What kind of store it is, and where.
+#[derive(Clone)]
+pub(super) enum TargetPlace {
+    Postgres(Box<Config>),
+    #[cfg(feature = "nats")]
+    Nats(NatsPlace),
 }
 
 /// The files that TLS with the store needs, as the URL names them.
@@ -58,12 +72,18 @@ pub struct TargetFiles {
 pub enum TargetError {
     /// It is something else.
     #[error(
-        "write it as postgres://USER@HOST:PORT/DATABASE, with ?sslrootcert=FILE for TLS, or as postgres:///?service=NAME"
+        "write it as postgres://USER@HOST:PORT/DATABASE, with ?sslrootcert=FILE for TLS, as postgres:///?service=NAME, or as \
+         nats://USER@HOST:PORT/STREAM"
     )]
-    NotPostgres,
+    Unknown,
+    /// It is in NATS, for which this program was built without the feature.
+    #[error(
+        "this build of scopeward does not know NATS; build it with the feature: cargo build --release --features nats"
+    )]
+    NoNats,
     /// The URL has a password where others can see it.
     #[error(
-        "it has a password, which everybody on the machine can see there: put it into PGPASSWORD, or into a file \
+        "it has a password, which everybody on the machine can see there: put it into PGPASSWORD (NATS_PASSWORD for NATS), or into a file \
          for --audit-forward-password-file"
     )]
     Password,
@@ -84,7 +104,13 @@ impl JoinedTarget {
     /// Returns `true` if the text is meant as the place of a store.
     #[must_use]
     pub fn is_meant(text: &str) -> bool {
-        text.starts_with("postgres://") || text.starts_with("postgresql://")
+        is_postgres(text) || Self::is_nats(text)
+    }
+
+    /// Returns `true` if it is meant as a place in NATS.
+    #[must_use]
+    pub fn is_nats(text: &str) -> bool {
+        text.starts_with("nats://")
     }
 
     /// Reads the place.
@@ -93,8 +119,14 @@ impl JoinedTarget {
     ///
     /// [`TargetError`].
     pub fn parse(text: &str, context: &TargetContext) -> Result<Self, TargetError> {
-        if !Self::is_meant(text) {
-            return Err(TargetError::NotPostgres);
+        if Self::is_nats(text) {
+            #[cfg(feature = "nats")]
+            return Self::parse_nats(text, context);
+            #[cfg(not(feature = "nats"))]
+            return Err(TargetError::NoNats);
+        }
+        if !is_postgres(text) {
+            return Err(TargetError::Unknown);
         }
         let (place, query) = text.split_once('?').unwrap_or((text, ""));
         let mut parameters = Parameters::default();
@@ -143,7 +175,7 @@ impl JoinedTarget {
             return Err(TargetError::Parameter { name: "user".to_owned(), problem: "is missing".to_owned() });
         }
         let is_encrypted =
-            parameters.is_encrypted.unwrap_or_else(|| config.get_hosts().iter().any(is_remote));
+            parameters.is_encrypted.unwrap_or_else(|| config.get_hosts().iter().any(is_remote_host));
         config
             .ssl_mode(if is_encrypted { SslMode::Require } else { SslMode::Disable })
             .connect_timeout(CONNECT_TIMEOUT)
@@ -151,7 +183,8 @@ impl JoinedTarget {
             .application_name("scopeward");
         let shown = place_of(&config);
         let password_file = context.password_file.clone();
-        Ok(Self { config, shown, is_encrypted, files: parameters.files, password_file, tls: None })
+        let place = TargetPlace::Postgres(Box::new(config));
+        Ok(Self { place, shown, is_encrypted, files: parameters.files, password_file, tls: None })
     }
 
     /// A URL without the password that it may have, to be shown.
@@ -162,7 +195,8 @@ impl JoinedTarget {
         let (user, host) = rest.rsplit_once('@').unwrap_or(("", rest));
         let user = user.split(':').next().unwrap_or_default();
         let mut shown = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
-        if !user.is_empty() {
+        // What is before the @ of a NATS URL can be a token.
+        if !user.is_empty() && !Self::is_nats(url) {
             shown.push_str(&format!("{user}@"));
         }
         shown.push_str(host);
@@ -180,35 +214,42 @@ impl JoinedTarget {
         self.is_encrypted.then_some(&self.files)
     }
 
-    /// The same place, with what TLS needs.
+    /// The same place, with what TLS needs. The protocol that is negotiated is that of the store: PostgreSQL from version 17 on refuses others.
     #[must_use]
-    pub fn with_tls(self, tls: Arc<ClientConfig>) -> Self {
-        Self { tls: Some(tls), ..self }
+    pub fn with_tls(self, mut tls: ClientConfig) -> Self {
+        tls.alpn_protocols = match self.place {
+            TargetPlace::Postgres(_) => vec![b"postgresql".to_vec()],
+            #[cfg(feature = "nats")]
+            TargetPlace::Nats(_) => Vec::new(),
+        };
+        Self { tls: Some(Arc::new(tls)), ..self }
     }
 
-    /// With the password that its file has now.
-    pub(super) async fn config(&self) -> Result<Config, String> {
-        let mut config = self.config.clone();
-        if let Some(path) = &self.password_file {
-            let shown = shown(&path.to_string_lossy());
-            let text = tokio::fs::read(path)
-                .await
-                .map_err(|error| format!("could not read the password file `{shown}`: {error}"))?;
-            let password = text.strip_suffix(b"\n").unwrap_or(&text);
-            let password = password.strip_suffix(b"\r").unwrap_or(password);
-            if password.is_empty() {
-                return Err(format!("the password file `{shown}` is empty"));
-            }
-            config.password(password);
+    /// What kind of store it is, and where.
+    pub(super) const fn place(&self) -> &TargetPlace {
+        &self.place
+    }
+
+    /// The password that its file has now; `None` without a file.
+    pub(super) async fn file_password(&self) -> Result<Option<Vec<u8>>, String> {
+        let Some(path) = &self.password_file else { return Ok(None) };
+        let shown = shown(&path.to_string_lossy());
+        let text = tokio::fs::read(path)
+            .await
+            .map_err(|error| format!("could not read the password file `{shown}`: {error}"))?;
+        let password = text.strip_suffix(b"\n").unwrap_or(&text);
+        let password = password.strip_suffix(b"\r").unwrap_or(password);
+        if password.is_empty() {
+            return Err(format!("the password file `{shown}` is empty"));
         }
-        Ok(config)
+        Ok(Some(password.to_vec()))
     }
 
     pub(super) fn tls(&self) -> Option<&ClientConfig> {
         self.tls.as_deref().filter(|_| self.is_encrypted)
     }
 
-    /// Host, port and database.
+    /// Host, port, and database or stream.
     #[must_use]
     pub fn shown(&self) -> &str {
         &self.shown
@@ -303,16 +344,20 @@ fn set(config: &mut Config, parameters: &mut Parameters, name: &str, value: &str
     Ok(())
 }
 
-fn is_remote(host: &Host) -> bool {
+fn is_postgres(text: &str) -> bool {
+    text.starts_with("postgres://") || text.starts_with("postgresql://")
+}
+
+fn is_remote_host(host: &Host) -> bool {
     match host {
         Host::Unix(_) => false,
-        Host::Tcp(name) => {
-            name != "localhost"
-                && name
-                    .parse::<std::net::IpAddr>()
-                    .map_or(true, |address| !address.to_canonical().is_loopback())
-        }
+        Host::Tcp(name) => is_remote(name),
     }
+}
+
+fn is_remote(name: &str) -> bool {
+    name != "localhost"
+        && name.parse::<std::net::IpAddr>().map_or(true, |address| !address.to_canonical().is_loopback())
 }
 
 fn place_of(config: &Config) -> String {
@@ -346,6 +391,21 @@ mod tests {
         JoinedTarget::parse(text, &context).map_err(|error| error.to_string())
     }
 
+    fn config(target: &JoinedTarget) -> &Config {
+        match target.place() {
+            TargetPlace::Postgres(config) => config,
+            #[cfg(feature = "nats")]
+            TargetPlace::Nats(_) => panic!("it is in NATS"),
+        }
+    }
+
+    #[cfg(not(feature = "nats"))]
+    #[test]
+    fn nats_is_refused_by_name_where_it_is_not_built_in() {
+        let error = parse("nats://db.example/AUDIT").unwrap_err();
+        assert!(error.contains("--features nats"), "{error}");
+    }
+
     #[test]
     fn another_machine_is_spoken_to_in_tls_unless_the_url_says_otherwise() {
         for (text, is_encrypted, shown) in [
@@ -359,7 +419,7 @@ mod tests {
         ] {
             let target = parse(text).unwrap();
             assert_eq!((target.tls_files().is_some(), target.shown()), (is_encrypted, shown), "{text}");
-            assert_eq!(target.config.get_password(), Some(&b"secret"[..]), "{text}");
+            assert_eq!(config(&target).get_password(), Some(&b"secret"[..]), "{text}");
         }
     }
 
@@ -367,10 +427,10 @@ mod tests {
     fn a_service_says_what_the_url_does_not() {
         let target = parse("postgres:///?service=audit").unwrap();
         assert_eq!(target.shown(), "db.example:5433/joined");
-        assert_eq!(target.config.get_user(), Some("writer"));
+        assert_eq!(config(&target).get_user(), Some("writer"));
         assert_eq!(target.tls_files().unwrap().ca, Some("/ca.pem".into()));
         let target = parse("postgres://reader@/?service=audit").unwrap();
-        assert_eq!(target.config.get_user(), Some("reader"));
+        assert_eq!(config(&target).get_user(), Some("reader"));
     }
 
     #[test]
@@ -398,6 +458,7 @@ mod tests {
                 "postgres://w@db/a?sslmode=disable",
             ),
             ("postgres://db/a", "postgres://db/a"),
+            ("nats://hunter2@a,b/AUDIT?subject=x", "nats://a,b/AUDIT?subject=x"),
             ("w:hunter2@db", "w@db"),
         ] {
             assert_eq!(JoinedTarget::without_password(url), shown);

@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::postgres::{JoinedStore, ReadRow};
+use super::row::ReadRow;
+use super::store::JoinedStore;
 use super::{Columns, JoinedError};
 use crate::audit::chain::{BadRecord, ChainProblem, ChainWalk, VerifyReport, decode};
 use crate::audit::record::{Head, Tip};
@@ -10,24 +11,32 @@ use crate::audit::record::{Head, Tip};
 /// What was found of one log.
 pub type JoinedReport = VerifyReport;
 
-/// Walks the chain of one log: gapless, unaltered, nothing twice, and each column as the record says. The walk begins with the oldest record
-/// that is there. A log without records has an empty report.
+/// Walks the chain of one log: gapless, unaltered, nothing twice, each column as the record says, and the head that was kept elsewhere. The
+/// walk begins with the oldest record that is there. A log without records has an empty report.
 ///
 /// # Errors
 ///
 /// The store cannot be read. A chain that does not hold is a report.
-pub async fn verify_joined(store: &JoinedStore, log_id: Uuid) -> Result<JoinedReport, JoinedError> {
+pub async fn verify_joined(
+    store: &JoinedStore,
+    log_id: Uuid,
+    expected: Option<Head>,
+) -> Result<JoinedReport, JoinedError> {
     let mut walk: Option<ChainWalk> = None;
+    let mut reader = store.read(log_id).await?;
     loop {
-        let after = walk.as_ref().map_or(0, |walk| walk.last().head.sequence);
-        let rows = store.page(log_id, after).await?;
+        let rows = reader.page().await?;
         let Some(first) = rows.first() else { break };
         let walk = match &mut walk {
             Some(walk) => walk,
             None => {
                 let before =
                     Head { sequence: first.stored.sequence.saturating_sub(1), hash: first.prev_hash };
-                walk.insert(ChainWalk::new(log_id, Tip { head: before, latest_time: i64::MIN }))
+                let walk = walk.insert(ChainWalk::new(log_id, Tip { head: before, latest_time: i64::MIN }));
+                if let Err(bad) = walk.expect(expected) {
+                    return Ok(walk.clone().finish(Some(bad)).0);
+                }
+                walk
             }
         };
         for row in rows {
@@ -36,11 +45,13 @@ pub async fn verify_joined(store: &JoinedStore, log_id: Uuid) -> Result<JoinedRe
             }
         }
     }
-    let walk = walk.unwrap_or_else(|| {
+    let mut walk = walk.unwrap_or_else(|| {
         let nothing = Head { sequence: 0, hash: crate::audit::GENESIS_HASH };
         ChainWalk::new(log_id, Tip { head: nothing, latest_time: i64::MIN })
     });
-    Ok(walk.finish(None).0)
+    // For a log without records: it does not have the head either.
+    let found = walk.expect(expected).err();
+    Ok(walk.finish(found).0)
 }
 
 fn take(walk: &mut ChainWalk, mut row: ReadRow) -> Result<(), BadRecord> {

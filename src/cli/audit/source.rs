@@ -44,7 +44,7 @@ struct StoreOrServerArgs {
     /// Verify what this server sends
     #[arg(long, value_name = "SERVER")]
     server: Option<ServerAddress>,
-    /// Verify every log in this joined store, such as postgres://USER@HOST:PORT/DATABASE
+    /// Verify every log in this joined store: postgres://USER@HOST:PORT/DATABASE, or nats://USER@HOST:PORT/STREAM
     #[arg(long, value_name = "URL")]
     from: Option<String>,
     #[command(flatten)]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::StatusExt;
+use uuid::Uuid;
 
 use super::source::{ChainSource, JoinedPlace, StoreOrServer};
 use crate::audit::joined::{JoinedStore, verify_joined};
@@ -38,12 +39,20 @@ pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
     timeout: TimeoutArgs,
     /// A head that was kept elsewhere, and that the chain must have at its sequence, as an earlier run
-    /// printed it
-    #[arg(long, value_name = "SEQUENCE:HASH", value_parser = expected_head)]
-    expect_head: Option<Head>,
+    /// printed it. With --from the id of its log goes before it, and it may be given once for each log
+    #[arg(long, value_name = "[LOG_ID:]SEQUENCE:HASH", value_parser = expected_head)]
+    expect_head: Vec<ExpectedHead>,
     /// How to print the result
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Format,
+}
+
+/// A head that was kept elsewhere.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct ExpectedHead {
+    /// `None`: that of the one log that is verified.
+    log_id: Option<Uuid>,
+    head: Head,
 }
 
 /// Runs the verb.
@@ -52,16 +61,26 @@ pub(in crate::cli) struct VerifyArgs {
 /// If there is no chain to verify, or no way to it.
 pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
     let VerifyArgs { source: StoreOrServer(source), timeout: limit, expect_head, output } = args;
+    let one_head = || match &*expect_head {
+        [] => Ok(None),
+        [expected] => Ok(Some(expected.head)),
+        _ => Err(anyhow!("--expect-head may be given once: without --from there is one log")),
+    };
     let report = match &source {
-        ChainSource::Joined(place) => return joined(place, expect_head, output),
+        ChainSource::Joined(place) => return joined(place, &expect_head, output),
         ChainSource::StateDir(state_dir) => {
-            audit::verify(&state_dir.join(STORE_FILE), &VerifyOptions { expected: expect_head })?
+            audit::verify(&state_dir.join(STORE_FILE), &VerifyOptions { expected: one_head()? })?
         }
         ChainSource::Server(server) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(through(server, limit, expect_head))?
+            runtime.block_on(through(server, limit, one_head()?))?
         }
     };
+    for ExpectedHead { log_id, .. } in &expect_head {
+        if let Some(log_id) = log_id.filter(|log_id| log_id.to_string() != report.log_id) {
+            return Err(anyhow!("--expect-head is of log {log_id}, and this is log {}", report.log_id));
+        }
+    }
     print(&match output {
         Format::Text => text(&report, &source),
         Format::Json => json(&report, &source)?,
@@ -69,25 +88,39 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
     if report.bad.is_some() {
         return Ok(Exit::No);
     }
-    match expect_head.filter(|expected| expected.sequence < report.base.sequence) {
-        None => Ok(Exit::Yes),
-        // To say yes would be to say that it was found.
-        Some(Head { sequence, .. }) => {
-            let oldest = report.base.sequence + 1;
-            print_error(&format!(
-                "{}: the expected head could not be compared: retention deleted record {sequence}, and keeps \
-                 those from {oldest} on; keep a newer head\n",
-                bad("error"),
-            ));
-            Ok(Exit::CouldNotRun)
-        }
+    // To say yes would be to say that each was found.
+    let was_compared = expect_head.iter().all(|expected| can_compare(expected.head, &report));
+    Ok(if was_compared { Exit::Yes } else { Exit::CouldNotRun })
+}
+
+/// Whether a report says something about an expected head; says so if not.
+fn can_compare(expected: Head, report: &VerifyReport) -> bool {
+    let Head { sequence, .. } = expected;
+    if sequence >= report.base.sequence {
+        return true;
     }
+    let (log_id, oldest) = (&report.log_id, report.base.sequence + 1);
+    print_error(&format!(
+        "{}: the expected head of log {log_id} could not be compared: retention deleted record {sequence}, and keeps those from {oldest} \
+         on; keep a newer head\n",
+        bad("error"),
+    ));
+    false
 }
 
 /// Verifies every log of a joined store, and prints a report for each.
-fn joined(place: &JoinedPlace, expected: Option<Head>, output: Format) -> anyhow::Result<Exit> {
-    if expected.is_some() {
-        return Err(anyhow!("--expect-head is a place of one log, and --from verifies all of them"));
+fn joined(place: &JoinedPlace, expected: &[ExpectedHead], output: Format) -> anyhow::Result<Exit> {
+    let named: Vec<(Uuid, Head)> = expected
+        .iter()
+        .map(|ExpectedHead { log_id, head }| Some(((*log_id)?, *head)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| anyhow!("--expect-head needs the id of its log with --from: LOG_ID:SEQUENCE:HASH"))?;
+    if let Some((log_id, _)) = named
+        .iter()
+        .enumerate()
+        .find_map(|(at, (of, _))| named.iter().skip(at + 1).find(|(other, _)| other == of))
+    {
+        return Err(anyhow!("--expect-head may be given once for each log, and log {log_id} has two"));
     }
     let target = place.credentials.target(&place.url)?;
     let source =
@@ -96,9 +129,15 @@ fn joined(place: &JoinedPlace, expected: Option<Head>, output: Format) -> anyhow
     let reports = runtime.block_on(async {
         let store = JoinedStore::connect(&target).await?;
         store.check_schema().await?;
+        let mut logs = store.logs().await?;
+        // A log that is gone altogether does not have its head either.
+        logs.extend(named.iter().map(|(log_id, _)| *log_id));
+        logs.sort_unstable();
+        logs.dedup();
         let mut reports = Vec::new();
-        for log_id in store.logs().await? {
-            reports.push(verify_joined(&store, log_id).await?);
+        for log_id in logs {
+            let expected = named.iter().find(|(of, _)| *of == log_id).map(|(_, head)| *head);
+            reports.push(verify_joined(&store, log_id, expected).await?);
         }
         anyhow::Ok(reports)
     })?;
@@ -117,7 +156,13 @@ fn joined(place: &JoinedPlace, expected: Option<Head>, output: Format) -> anyhow
             }
         }
     }
-    Ok(if reports.iter().any(|report| report.bad.is_some()) { Exit::No } else { Exit::Yes })
+    if reports.iter().any(|report| report.bad.is_some()) {
+        return Ok(Exit::No);
+    }
+    let report_of = |log_id: &Uuid| reports.iter().find(|report| report.log_id == log_id.to_string());
+    let was_compared =
+        named.iter().all(|(log_id, head)| report_of(log_id).is_some_and(|report| can_compare(*head, report)));
+    Ok(if was_compared { Exit::Yes } else { Exit::CouldNotRun })
 }
 
 /// Verifies what a server sends.
@@ -283,13 +328,17 @@ struct JsonBad {
 }
 
 /// Reads `--expect-head`.
-fn expected_head(text: &str) -> Result<Head, String> {
-    let hint = "write it as an earlier run printed it: SEQUENCE:HASH, the hash as 64 hexadecimal digits";
-    let (sequence, digits) = text.split_once(':').ok_or(hint)?;
+fn expected_head(text: &str) -> Result<ExpectedHead, String> {
+    let hint = "write it as an earlier run printed it: SEQUENCE:HASH, the hash as 64 hexadecimal digits, after LOG_ID: with --from";
+    let (rest, digits) = text.rsplit_once(':').ok_or(hint)?;
+    let (log_id, sequence) = match rest.rsplit_once(':') {
+        Some((log_id, sequence)) => (Some(log_id.parse().map_err(|_| hint)?), sequence),
+        None => (None, rest),
+    };
     let sequence = sequence.parse().map_err(|_| hint)?;
     let hash =
         hex::decode(&digits.to_ascii_lowercase()).and_then(|bytes| bytes.try_into().ok()).ok_or(hint)?;
-    Ok(Head { sequence, hash })
+    Ok(ExpectedHead { log_id, head: Head { sequence, hash } })
 }
 
 /// The server checks what it reads, and sends nothing more after a record that is bad.
@@ -308,12 +357,23 @@ mod tests {
         let mut hash = Hash::default();
         hash[0] = 0xab;
         hash[31] = 0x0f;
-        let head = Head { sequence: 12, hash };
-        assert_eq!(expected_head(&format!("12:{}", hex::encode(&hash))), Ok(head));
-        assert_eq!(expected_head(&format!("12:{}", hex::encode(&hash).to_uppercase())), Ok(head));
+        let expected = |log_id| Ok(ExpectedHead { log_id, head: Head { sequence: 12, hash } });
+        assert_eq!(expected_head(&format!("12:{}", hex::encode(&hash))), expected(None));
+        assert_eq!(expected_head(&format!("12:{}", hex::encode(&hash).to_uppercase())), expected(None));
+        let log_id = Uuid::from_u128(7);
+        assert_eq!(expected_head(&format!("{log_id}:12:{}", hex::encode(&hash))), expected(Some(log_id)));
         let digits = hex::encode(&hash);
-        for text in ["", "12", ":", "12:", "x:00", &digits, &format!("12:{digits}0"), &format!("-1:{digits}")]
-        {
+        for text in [
+            "",
+            "12",
+            ":",
+            "12:",
+            "x:00",
+            &digits,
+            &format!("12:{digits}0"),
+            &format!("-1:{digits}"),
+            &format!("x:12:{digits}"),
+        ] {
             assert!(expected_head(text).is_err(), "{text}");
         }
         assert!(expected_head(&format!("1:{}", "é".repeat(32))).is_err());

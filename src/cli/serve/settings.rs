@@ -343,13 +343,13 @@ pub(in crate::cli) const SETTINGS: &[ServeSetting] = &[
         flag: FORWARD,
         kind: SettingKind::Text("URL"),
         default: None,
-        text: "Also copy audit records to a joined store, such as postgres://USER@HOST:PORT/DATABASE?sslrootcert=FILE",
+        text: "Also copy audit records to a joined store: postgres://USER@HOST:PORT/DATABASE?sslrootcert=FILE, or nats://USER@HOST:PORT/STREAM",
     },
     ServeSetting {
         flag: "audit-forward-password-file",
         kind: SettingKind::Path("FILE"),
         default: None,
-        text: "File with the password for that store, read again for each connection; otherwise PGPASSWORD",
+        text: "File with the password for that store, read again for each connection; otherwise PGPASSWORD or NATS_PASSWORD",
     },
     ServeSetting {
         flag: "allow-outside-links",

@@ -8,17 +8,18 @@ use scopeward::proto::v1::AuditEventKind;
 use super::audit::{event, sequences, with_log};
 use super::serve::{Piped, place as serve_place};
 use super::*;
+use crate::certs::{Authority, Name};
 use crate::postgres::Postgres;
 use crate::tools::wanted;
 
 /// A place whose stopped store has so many expansions, one denial after them.
-fn recorded(count: usize) -> Place {
+pub(super) fn recorded(count: usize) -> Place {
     let place = Place::new();
     append(&place, count);
     place
 }
 
-fn append(place: &Place, count: usize) {
+pub(super) fn append(place: &Place, count: usize) {
     with_log(
         place,
         |_| {},
@@ -120,6 +121,54 @@ fn what_somebody_changed_in_the_joined_store_is_named() {
         assert!(bad["problem"].as_str().unwrap().contains(words), "{statement}: {bad}");
         server.query("TRUNCATE scopeward_audit");
     }
+}
+
+#[test]
+fn a_head_that_was_kept_elsewhere_is_found_in_the_joined_store() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let (place, other) = (recorded(9), recorded(2));
+    let head_of = |place: &Place| {
+        let local = place.run(&["audit", "verify", "--output", "json"]).json();
+        let text = |name: &str| local[name].as_str().unwrap().to_owned();
+        format!("{}:{}:{}", text("logId"), local["headSequence"], text("headHash"))
+    };
+    let (head, other_head) = (head_of(&place), head_of(&other));
+    append(&place, 3);
+    forward(&place, &server);
+    forward(&other, &server);
+    let url = server.url("postgres");
+    let verify = |heads: &[&str]| {
+        let mut args = vec!["audit", "verify", "--from", &url];
+        args.extend(heads.iter().flat_map(|head| ["--expect-head", head]));
+        place.run(&args)
+    };
+    assert_eq!(verify(&[&head, &other_head]).code, 0);
+    // The whole end of a log is gone, which leaves no trace in the chain.
+    server.query("DELETE FROM scopeward_audit WHERE sequence > 8");
+    let cut = verify(&[&head, &other_head]);
+    assert!(cut.code == 1 && cut.stdout.contains("removed: the chain ends at record 8"), "{}", cut.stdout);
+    server.query(&format!(
+        "DELETE FROM scopeward_audit WHERE log_id = '{}'",
+        other_head.split(':').next().unwrap()
+    ));
+    let gone = verify(&[&other_head]);
+    assert!(gone.code == 1 && gone.stdout.contains("removed: the chain ends at record 0"), "{}", gone.stdout);
+    server.query("DELETE FROM scopeward_audit WHERE sequence < 5");
+    let oldest = head.replacen(":10:", ":2:", 1);
+    let old = verify(&[&oldest]);
+    assert!(old.code == 2 && old.stderr.contains("could not be compared"), "{}{}", old.stdout, old.stderr);
+    for (heads, words) in [
+        (&[head.split_once(':').unwrap().1][..], "needs the id of its log with --from"),
+        (&[&*head, &*oldest], "may be given once for each log"),
+    ] {
+        let refused = verify(heads);
+        assert!(refused.code == 2 && refused.stderr.contains(words), "{}", refused.stderr);
+    }
+    let elsewhere = place.run(&["audit", "verify", "--expect-head", &other_head]);
+    assert!(elsewhere.code == 2, "{}", elsewhere.stdout);
 }
 
 #[test]
@@ -233,9 +282,58 @@ fn a_store_that_cannot_be_used_is_named_with_what_is_wrong() {
     assert!(verify.code == 2 && verify.stderr.contains("has schema 9"), "{}", verify.stderr);
 }
 
+#[test]
+fn connections_to_the_joined_store_are_encrypted_and_verified() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let place = recorded(1);
+    let folder = place.0.path();
+    let password = server.password_file(folder);
+    let (ours, others) = (Authority::new("ours"), Authority::new("others"));
+    fs::write(folder.join("ours.pem"), ours.pem()).unwrap();
+    fs::write(folder.join("others.pem"), others.pem()).unwrap();
+    let own = ours.issue(&[Name::Dns("scopeward")]).write(folder, "own");
+    let client = format!("&sslcert={}&sslkey={}", own.chain.display(), own.key.display());
+    let url = server.url("writer").replace("127.0.0.1", "localhost");
+    let run = |query: &str| {
+        let url = format!("{url}?{query}");
+        let args = ["audit", "forward", "--once", "--audit-forward", &url, "--audit-forward-password-file"];
+        place.run(&[&args[..], &[password.to_str().unwrap()]].concat())
+    };
+    #[track_caller]
+    fn refused(ran: &Ran, words: &str) {
+        assert!(ran.code == 2 && ran.stderr.contains(words), "{}", ran.stderr);
+    }
+    let trusted = "sslmode=verify-full&sslrootcert=ours.pem";
+    refused(&run(trusted), "server does not support TLS");
+    server.encrypt(&ours.issue(&[Name::Dns("localhost")]), None);
+    for mode in ["verify-full", "verify-ca", "require"] {
+        let ran = run(&format!("sslmode={mode}&sslrootcert=ours.pem"));
+        assert_eq!((ran.code, &*ran.stderr), (0, ""), "{mode}");
+    }
+    refused(&run("sslmode=disable"), "no encryption");
+    refused(&run("sslmode=prefer"), "`sslmode`: it must be `disable` or `verify-full`");
+    refused(&run("sslmode=verify-full"), "?sslrootcert=FILE");
+    refused(&run("sslmode=verify-full&sslrootcert=nowhere.pem"), "nowhere.pem");
+    let others_ca = run("sslmode=require&sslrootcert=others.pem");
+    refused(&others_ca, "has a certificate that is not trusted");
+    refused(&others_ca, "UnknownIssuer");
+    server.encrypt(&ours.issue(&[Name::Dns("db.example.com")]), None);
+    refused(&run(trusted), "certificate not valid for name \"localhost\"");
+    server.encrypt(&ours.issue_expired(&[Name::Dns("localhost")]), None);
+    refused(&run(trusted), "certificate expired");
+    server.encrypt(&ours.issue(&[Name::Dns("localhost")]), Some(&ours));
+    refused(&run(trusted), "certificate");
+    let ran = run(&format!("{trusted}{client}"));
+    assert_eq!((ran.code, &*ran.stderr), (0, ""));
+    refused(&run(&format!("{trusted}&sslcert=own.pem")), "needs both `sslcert` and `sslkey`");
+}
+
 /// Waits until the server says that the joined store has everything, with the newest record that it has.
 #[track_caller]
-fn caught_up(server: &Piped, newest: f64) {
+pub(super) fn caught_up(server: &Piped, newest: f64) {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let at = |name: &str| server.metric(name);
@@ -320,6 +418,37 @@ fn replicas_that_are_killed_and_a_store_that_fails_lose_nothing_and_hold_up_noth
 }
 
 #[test]
+fn a_schema_that_changes_under_a_running_server_is_named_and_waited_for() {
+    if !wanted("postgres") {
+        return;
+    }
+    let store = Postgres::start();
+    let place = serve_place();
+    let password = store.password_file(place.0.path());
+    let url = store.url("writer");
+    let flags = ["--audit-forward", &url, "--audit-forward-password-file", password.to_str().unwrap()];
+    let server = Piped::start(&place, &flags);
+    server.expand(5);
+    caught_up(&server, 5.0);
+    store.query("UPDATE scopeward_audit_schema SET version = 9");
+    store.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'writer'");
+    server.expand(5);
+    let behind = |reason: Option<&str>| {
+        server.status_when(&place, "the condition", |status| {
+            condition(status, "AuditForwardingBehind") == reason
+        })
+    };
+    let status = behind(Some("SchemaNotUsable"));
+    assert!(
+        status.to_string().contains("has schema 9, and this version of scopeward uses schema 1"),
+        "{status}"
+    );
+    store.query("UPDATE scopeward_audit_schema SET version = 1");
+    caught_up(&server, 10.0);
+    behind(None);
+}
+
+#[test]
 fn a_password_in_the_environment_is_never_shown() {
     let place = serve_place();
     let url = "postgres://writer:hunter2@127.0.0.1:1/audit";
@@ -348,7 +477,7 @@ fn a_password_in_the_environment_is_never_shown() {
 }
 
 /// The reason of a condition, if it is there.
-fn condition<'s>(status: &'s Value, kind: &str) -> Option<&'s str> {
+pub(super) fn condition<'s>(status: &'s Value, kind: &str) -> Option<&'s str> {
     let conditions = status["conditions"].as_array()?;
     conditions.iter().find(|one| one["type"] == kind)?["reason"].as_str()
 }

@@ -32,17 +32,19 @@ impl Piped {
     pub(super) fn start_with(place: &Place, flags: &[&str], variables: &[(&str, &OsStr)]) -> Self {
         let args =
             ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--debounce", "20ms"];
-        let mut child = place
-            .command(&[&args, flags].concat())
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        let mut command = place.command(&[&args, flags].concat());
+        command.envs(variables.iter().copied());
+        Self::spawn(command, flags.contains(&"-"))
+    }
+
+    /// Starts a command that serves. Where standard output carries audit lines, the ready line is on standard error.
+    pub(super) fn spawn(mut command: Command, has_lines: bool) -> Self {
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut ready = String::new();
-        if flags.contains(&"-") {
+        if has_lines {
             while !ready.contains("scopeward ready:") {
                 ready.clear();
                 assert_ne!(stderr.read_line(&mut ready).unwrap(), 0, "a ready line");

@@ -2,11 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use uuid::Uuid;
-
 use super::selection::Choice;
 use super::{ReadingEnd, TailRun};
-use crate::audit::joined::{JoinedStore, JoinedTarget, MergePlace};
+use crate::audit::joined::{JoinedStore, JoinedTarget};
 use crate::rpc::v1::AuditStart;
 use crate::rpc::v1::stream_audit_events_request::Start;
 
@@ -22,13 +20,13 @@ impl TailRun {
         };
         let store = JoinedStore::connect(target).await?;
         store.check_schema().await?;
-        // No log has the nil UUID, and no record the sequence 0: everything of that time comes after.
-        let mut place = MergePlace { time, log_id: Uuid::nil(), sequence: 0 };
+        let mut reader = store.read_merged(time).await?;
         let wanted = self.request.log_id.clone();
         loop {
-            let records = store.records(place).await?;
-            let Some((last, _)) = records.last() else { break };
-            place = *last;
+            let records = reader.page().await?;
+            if records.is_empty() {
+                break;
+            }
             for (at, record) in records {
                 if self.stop.is_cancelled() {
                     return Ok(ReadingEnd::Stopped);
