@@ -254,7 +254,7 @@ impl Forwarder {
     }
 
     async fn connect(&self) -> Result<JoinedStore, ForwardError> {
-        let store = JoinedStore::connect(&self.target).await?;
+        let mut store = JoinedStore::connect(&self.target).await?;
         match store.check_writable().await {
             Err(JoinedError { problem: JoinedProblem::NoSchema, .. }) => {
                 store.create_schema(1).await?;

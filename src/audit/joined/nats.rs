@@ -1,7 +1,8 @@
 //! The joined store in a stream of NATS JetStream: a subject for each log, a message for each record.
 //!
 //! A message names the one that has to be the last of its subject before it, so that a record is there once and in order, however often and
-//! by whomever it is sent. It has no `Nats-Msg-Id`: a server that remembers an id refuses a record that it no longer has. What an
+//! by whomever it is sent. Where the stream takes batches as a whole (ADR 50 of NATS, from version 2.12 on), the first message of one does
+//! so for all, and records need no round trip each. A message has no `Nats-Msg-Id`: a server that remembers an id refuses a record that it no longer has. What an
 //! acknowledgement promises depends on the stream, and is not relied on.
 
 use std::error::Error;
@@ -9,6 +10,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM};
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -36,6 +38,13 @@ const PAGE_ROWS: usize = 1000;
 /// What a credentials file begins with.
 const CREDENTIALS: &str = "-----BEGIN NATS USER JWT-----";
 
+/// The most messages that a server takes as a whole.
+const MOST_IN_BATCH: usize = 1000;
+/// Headers of the messages of a batch.
+const BATCH_ID: &str = "Nats-Batch-Id";
+const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
+const BATCH_COMMIT: &str = "Nats-Batch-Commit";
+
 /// Headers that say what the payload says, for readers that do not decode it.
 const SEQUENCE: &str = "Scopeward-Sequence";
 const HASH: &str = "Scopeward-Hash";
@@ -47,6 +56,8 @@ pub(super) struct NatsStore {
     place: NatsPlace,
     shown: Arc<str>,
     broken: Broken,
+    /// Whether the stream takes several messages as a whole.
+    is_atomic: bool,
     /// The message that has the newest record of a log, by its sequence in the stream; 0 if there is none.
     last: Option<(Uuid, u64)>,
     /// How many records are known to be missing of those after a sequence.
@@ -90,7 +101,7 @@ impl NatsStore {
             Some(domain) => builder.domain(domain).build(client),
             None => builder.build(client),
         };
-        Ok(Self { context, place: place.clone(), shown, broken, last: None, missing: None })
+        Ok(Self { context, place: place.clone(), shown, broken, is_atomic: false, last: None, missing: None })
     }
 
     /// Which stream it is.
@@ -104,7 +115,7 @@ impl NatsStore {
     }
 
     /// Makes the stream, unless it is there.
-    pub(super) async fn create_stream(&self, replicas: usize) -> Result<(), JoinedError> {
+    pub(super) async fn create_stream(&mut self, replicas: usize) -> Result<(), JoinedError> {
         match self.check_kept().await {
             Err(JoinedError { problem: JoinedProblem::NoStream { .. }, .. }) => {}
             checked => return checked.map(drop),
@@ -116,6 +127,8 @@ impl NatsStore {
             storage: StorageType::File,
             num_replicas: replicas,
             deny_delete: true,
+            // Servers before 2.12 do not know it, and leave it out.
+            allow_atomic_publish: true,
             ..Config::default()
         };
         let creating = async { self.context.create_stream(config).await.map_err(|error| failed(&error)) };
@@ -129,7 +142,7 @@ impl NatsStore {
     }
 
     /// Looks whether the stream takes the records and keeps all of them. Returns on how many servers.
-    pub(super) async fn check_kept(&self) -> Result<usize, JoinedError> {
+    pub(super) async fn check_kept(&mut self) -> Result<usize, JoinedError> {
         let stream = self.stream().await?;
         let config = &stream.cached_info().config;
         let problems = unfit(config, &self.place.subject);
@@ -137,6 +150,7 @@ impl NatsStore {
             let stream = config.name.clone();
             return Err(self.error(JoinedProblem::UnfitStream { stream, problems: problems.join("; ") }));
         }
+        self.is_atomic = config.allow_atomic_publish;
         Ok(config.num_replicas)
     }
 
@@ -215,32 +229,59 @@ impl NatsStore {
             Some((of, last)) if of == log_id => last,
             _ => return Err(self.error(JoinedProblem::Failed("it was not asked what it has".to_owned()))),
         };
-        for JoinedRow { stored, columns, .. } in rows {
-            let message = PublishMessage::build()
-                .payload(Bytes::from(stored.content.clone()))
-                .header(SEQUENCE, stored.sequence.to_string())
-                .header(HASH, hex::encode(&stored.hash))
-                .header(KIND, columns.kind)
-                .expected_stream(&self.place.stream)
-                .expected_last_subject_sequence(last);
-            let publishing = async {
-                let sent = self.context.send_publish(subject.clone(), message).await;
-                match async { sent?.await }.await {
-                    Ok(ack) => Ok(ack.sequence),
-                    Err(error) => Err(match error.kind() {
-                        PublishErrorKind::TimedOut => JoinedProblem::Slow(LONGEST_STEP.as_secs()),
-                        PublishErrorKind::StreamNotFound => self.no_stream(),
-                        PublishErrorKind::WrongLastSequence => {
-                            JoinedProblem::Failed("it has other records of this log than it said".to_owned())
-                        }
-                        _ => failed(&error),
-                    }),
-                }
-            };
-            last = self.step(publishing).await?;
+        let batches = rows.chunks(if self.is_atomic { MOST_IN_BATCH } else { 1 });
+        for batch in batches {
+            last = self.publish(&subject, batch, last).await?;
             self.last = Some((log_id, last));
         }
         Ok(())
+    }
+
+    /// Publishes records, all of them or none. Returns the place of the last one in the stream.
+    async fn publish(&self, subject: &str, batch: &[JoinedRow], last: u64) -> Result<u64, JoinedError> {
+        let id = Uuid::now_v7().to_string();
+        let message = |at: usize, JoinedRow { stored, columns, .. }: &JoinedRow| {
+            let mut headers = HeaderMap::new();
+            headers.insert(SEQUENCE, stored.sequence.to_string());
+            headers.insert(HASH, hex::encode(&stored.hash));
+            headers.insert(KIND, columns.kind);
+            headers.insert(NATS_EXPECTED_STREAM, &*self.place.stream);
+            if at == 0 {
+                headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string());
+            }
+            if batch.len() > 1 {
+                headers.insert(BATCH_ID, &*id);
+                headers.insert(BATCH_SEQUENCE, (at + 1).to_string());
+            }
+            (headers, Bytes::from(stored.content.clone()))
+        };
+        let Some((newest, before)) = batch.split_last() else { return Ok(last) };
+        let publishing = async {
+            for (at, row) in before.iter().enumerate() {
+                let (headers, content) = message(at, row);
+                let sent =
+                    self.context.client().publish_with_headers(subject.to_owned(), headers, content).await;
+                sent.map_err(|error| failed(&error))?;
+            }
+            let (mut headers, content) = message(before.len(), newest);
+            if !before.is_empty() {
+                headers.insert(BATCH_COMMIT, "1");
+            }
+            let message = PublishMessage::build().payload(content).headers(headers);
+            let sent = self.context.send_publish(subject.to_owned(), message).await;
+            match async { sent?.await }.await {
+                Ok(ack) => Ok(ack.sequence),
+                Err(error) => Err(match error.kind() {
+                    PublishErrorKind::TimedOut => JoinedProblem::Slow(LONGEST_STEP.as_secs()),
+                    PublishErrorKind::StreamNotFound => self.no_stream(),
+                    PublishErrorKind::WrongLastSequence => {
+                        JoinedProblem::Failed("it has other records of this log than it said".to_owned())
+                    }
+                    _ => failed(&error),
+                }),
+            }
+        };
+        self.step(publishing).await
     }
 
     /// Reads one log, up to what is its newest record now.

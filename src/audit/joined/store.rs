@@ -72,11 +72,11 @@ impl JoinedStore {
     ///
     /// The role may not, or what is there is of another kind.
     pub async fn create_schema(
-        &self,
+        &mut self,
         #[cfg_attr(not(feature = "nats"), expect(unused_variables, reason = "tables have no replicas"))]
         replicas: usize,
     ) -> Result<(), JoinedError> {
-        match &self.0 {
+        match &mut self.0 {
             StoreKind::Postgres(store) => store.create_schema().await,
             #[cfg(feature = "nats")]
             StoreKind::Nats(store) => store.create_stream(replicas).await,
@@ -101,8 +101,8 @@ impl JoinedStore {
     /// # Errors
     ///
     /// Those of [`check_schema`](Self::check_schema), and [`JoinedProblem::UnfitStream`].
-    pub(in crate::audit) async fn check_writable(&self) -> Result<Option<usize>, JoinedError> {
-        match &self.0 {
+    pub(in crate::audit) async fn check_writable(&mut self) -> Result<Option<usize>, JoinedError> {
+        match &mut self.0 {
             StoreKind::Postgres(store) => store.check_schema().await.map(|()| None),
             #[cfg(feature = "nats")]
             StoreKind::Nats(store) => store.check_kept().await.map(Some),

@@ -66,6 +66,8 @@ fn every_record_is_in_the_stream_once_and_proven_there() {
         return;
     }
     let server = with_stream();
+    let config = &server.request("$JS.API.STREAM.INFO.AUDIT", &json!({}))["config"];
+    assert_eq!((&config["allow_atomic"], &config["deny_delete"]), (&true.into(), &true.into()));
     let (first, second) = (recorded(1200), recorded(7));
     for (place, records) in [(&first, 1201), (&second, 8)] {
         assert_eq!(written(place, &server), records);
