@@ -5,6 +5,7 @@ use draw::{Audience, Person, Question, Rule};
 
 mod compare;
 mod draw;
+mod laws;
 mod questions;
 
 // --- Words (sections 2 and 3, "Matching", "Tokens", "Audiences") ---
@@ -179,12 +180,14 @@ impl Audience {
             None if self.unknown(&asked.person) != "none" && is_default() => return Some(("DEFAULT", "")),
             _ => {}
         }
-        if self.has_baseline(asked) {
-            let baseline = self.baseline(&asked.person);
-            let by = baseline.into_iter().find(|(entry, _)| matches(self.matching(), entry, scope));
-            return by.map(|(_, rule)| ("BASELINE", rule));
-        }
-        None
+        self.given(asked, scope)
+    }
+
+    /// By what of the baseline and the rules a client holds a scope.
+    fn given(&self, asked: &Question, scope: &str) -> Option<(&'static str, &'static str)> {
+        let baseline = if self.has_baseline(asked) { self.baseline(&asked.person) } else { Vec::new() };
+        let by = baseline.into_iter().find(|(entry, _)| matches(self.matching(), entry, scope));
+        by.map(|(_, rule)| ("BASELINE", rule))
     }
 
     /// Whether nothing is known of the client and every supported scope counts as held.

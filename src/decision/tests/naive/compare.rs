@@ -2,53 +2,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::draw::{Audience, Dice, LISTS, MEMBERS, Policy, Question, WORDS};
-use super::questions::{Verdict, authorize, register};
-use super::{normal, without_query};
-use crate::decision::Reason;
-use crate::decision::authorize::{AuthorizeQuestion, check};
-use crate::decision::registration::{RegistrationQuestion, expand};
+use super::draw::{Dice, LISTS, MEMBERS, Policy, Question, WORDS};
+use super::questions::{self, Verdict};
+use crate::decision::{Reason, authorize, registration, token};
 use crate::policy::PolicySet;
 use crate::policy::sample::read;
 
 /// Reading a policy costs more than answering a question.
 const QUESTIONS: usize = 40;
 
-/// What is asked of both, by name.
-const ASKED: [(&str, Plain, Real); 3] = [
-    ("register", |policy, asked| register(policy, asked, false), |set, asked| expanded(set, asked, None)),
+/// What is asked of both, by name, with the OAuth error of its denials.
+const ASKED: [(&str, &str, Plain, Real); 4] = [
+    (
+        "register",
+        "invalid_client_metadata",
+        |policy, asked| questions::register(policy, asked, false),
+        |set, asked| Verdict::of(&registration::expand(set, &asked.registration(None))),
+    ),
     (
         "update",
-        |policy, asked| register(policy, asked, true),
-        |set, asked| expanded(set, asked, asked.registered.as_deref()),
+        "invalid_client_metadata",
+        |policy, asked| questions::register(policy, asked, true),
+        |set, asked| {
+            Verdict::of(&registration::expand(set, &asked.registration(asked.registered.as_deref())))
+        },
     ),
-    ("authorize", authorize, |set, asked| {
-        Verdict::of(&check(
-            set,
-            &AuthorizeQuestion {
-                audiences: (&asked.audiences).into(),
-                scope: asked.scope.as_deref(),
-                registered_scope: asked.registered.as_deref(),
-                client: asked.client(),
-            },
-        ))
+    ("authorize", "invalid_scope", questions::authorize, |set, asked| {
+        Verdict::of(&authorize::check(set, &asked.authorization()))
+    }),
+    ("token", "invalid_scope", questions::token, |set, asked| {
+        Verdict::of(&token::check(set, &asked.token()))
     }),
 ];
 
 type Plain = fn(&Policy, &Question) -> Verdict;
 type Real = fn(&PolicySet, &Question) -> Verdict;
-
-fn expanded(set: &PolicySet, asked: &Question, previous_scope: Option<&str>) -> Verdict {
-    Verdict::of(&expand(
-        set,
-        &RegistrationQuestion {
-            audiences: (&asked.audiences).into(),
-            scope: asked.scope.as_deref(),
-            previous_scope,
-            client: asked.client(),
-        },
-    ))
-}
 
 /// The real evaluator and the plain one on drawn pairs of policy and question: 20,000, or as many as `TEST_NAIVE_PAIRS`
 /// says, which are others each time.
@@ -71,7 +59,7 @@ fn the_evaluator_agrees_with_a_plain_one_on_naive_pairs() {
             let asked = dice.question(&policy);
             let view = asked.view(&set);
             let other = with_another_setting(&mut dice, &policy, &asked);
-            for (name, plain, real) in ASKED {
+            for (name, _, plain, real) in ASKED {
                 let expected = plain(&policy, &asked);
                 let found = real(view.as_ref().unwrap_or(&set), &asked);
                 assert_eq!(found, expected, "seed {seed}: {name} {asked:#?}\n{text}");
@@ -82,11 +70,7 @@ fn the_evaluator_agrees_with_a_plain_one_on_naive_pairs() {
                     *reached.entry(what).or_default() += 1;
                 }
                 if let Some((other, setting)) = &other
-                    && !setting.starts_with(if name == "authorize" {
-                        "registration."
-                    } else {
-                        "authorization."
-                    })
+                    && concerns(setting, name)
                     && plain(other, &asked) != expected
                 {
                     *reached.entry(setting.clone()).or_default() += 1;
@@ -108,9 +92,7 @@ fn with_another_setting(dice: &mut Dice, policy: &Policy, asked: &Question) -> O
         return None;
     }
     let mut other = policy.clone();
-    let bare = |name: &str| normal(name).map(|name| without_query(&name).to_owned());
-    let is_asked = |audience: &Audience| asked.audiences.iter().any(|name| bare(name) == bare(audience.name));
-    let at = other.audiences.iter().position(is_asked).unwrap_or(dice.below(other.audiences.len()));
+    let at = policy.place_of(asked).unwrap_or(dice.below(other.audiences.len()));
     let audience = &mut other.audiences[at];
     let unknown = WORDS.iter().position(|(name, _)| *name == "authorization.unknownRegistration").unwrap();
     let setting = match asked.registered {
@@ -143,18 +125,14 @@ fn with_another_setting(dice: &mut Dice, policy: &Policy, asked: &Question) -> O
 /// Every reason and origin of each question, and every setting in that another value of it would have changed an answer.
 fn to_be_reached() -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for (name, error) in [
-        ("register", "invalid_client_metadata"),
-        ("update", "invalid_client_metadata"),
-        ("authorize", "invalid_scope"),
-    ] {
-        let is_authorize = name == "authorize";
+    for (name, error, ..) in ASKED {
         for reason in Reason::ALL.map(Reason::as_str) {
-            let error = if is_authorize && reason.starts_with("AUDIENCE") { "invalid_target" } else { error };
+            let is_target = error == "invalid_scope" && reason.starts_with("AUDIENCE");
+            let error = if is_target { "invalid_target" } else { error };
             match reason {
-                "EXCEEDS_GRANT" => continue,
-                "UNREGISTERED" if !is_authorize => continue,
-                "MALFORMED" | "FORBIDDEN" | "UNSUPPORTED" | "UNREGISTERED" => {
+                "EXCEEDS_GRANT" if name != "token" => continue,
+                "UNREGISTERED" if name != "authorize" => continue,
+                "MALFORMED" | "FORBIDDEN" | "UNSUPPORTED" | "UNREGISTERED" | "EXCEEDS_GRANT" => {
                     all.push(format!("{name} refused {reason}"));
                 }
                 _ => {}
@@ -164,6 +142,7 @@ fn to_be_reached() -> Vec<String> {
         let origins: &[&str] = match name {
             "register" => &["DEFAULT", "BASELINE"],
             "update" => &["REGISTERED", "BASELINE"],
+            "token" => &[],
             _ => &["REGISTERED", "DEFAULT", "BASELINE", "STEP_UP", "ALWAYS"],
         };
         all.extend(origins.iter().map(|origin| format!("{name} added {origin}")));
@@ -176,4 +155,15 @@ fn to_be_reached() -> Vec<String> {
     }
     all.extend(LISTS.into_iter().chain(["defaultAudience", "registrationAudiences"]).map(str::to_owned));
     all
+}
+
+/// Whether a setting can make a difference to a question; what holds of all questions can to each.
+fn concerns(setting: &str, question: &str) -> bool {
+    match setting.split_once('.') {
+        Some(("registration", _)) => question == "register" || question == "update",
+        // What an unknown client holds matters for its tokens.
+        Some(("authorization", _)) => question == "authorize" || question == "token",
+        Some(("token", _)) => question == "token",
+        _ => true,
+    }
 }

@@ -5,11 +5,14 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
-use super::{distinct, has_star, matches, words};
+use super::{distinct, has_star, matches, normal, without_query, words};
 use crate::decision::Client;
+use crate::decision::authorize::AuthorizeQuestion;
+use crate::decision::registration::RegistrationQuestion;
+use crate::decision::token::TokenQuestion;
 use crate::policy::{ClientSource, PolicySet, Word};
 
-const SCOPES: &[&str] = &[
+pub(super) const SCOPES: &[&str] = &[
     "a",
     "a.b",
     "a.b.c",
@@ -58,7 +61,7 @@ const NAMES: [(&[&str], &[&str], &[&str]); 4] = [
 ];
 
 /// The keys that are one word, with what they may be; the default comes first.
-pub(super) const WORDS: [(&str, &[&str]); 13] = [
+pub(super) const WORDS: [(&str, &[&str]); 15] = [
     ("scopeMatching", &["exact", "hierarchic", "wildcard"]),
     ("ignoreQuery", &["false", "true"]),
     ("registration.unsupportedScopes", &["reject", "drop"]),
@@ -73,6 +76,8 @@ pub(super) const WORDS: [(&str, &[&str]); 13] = [
     ("authorization.unknownRegistration.cimd", &["omitted", "none", "supported"]),
     ("authorization.unknownRegistration.dcr", &["omitted", "none", "supported"]),
     ("authorization.unknownRegistration.static", &["omitted", "none", "supported"]),
+    ("token.unsupportedScopes", &["drop", "reject"]),
+    ("token.exceedingScopes", &["reject", "drop"]),
 ];
 
 pub(super) const LISTS: [&str; 10] = [
@@ -142,6 +147,8 @@ pub(super) struct Question {
     pub(super) scope: Option<String>,
     /// `registered_scope`, or `previous_scope` at a registration.
     pub(super) registered: Option<String>,
+    /// `granted_scope` of a token.
+    pub(super) granted: Option<String>,
     pub(super) person: Person,
     /// The audiences that the caller may know of, if not all.
     pub(super) caller_knows: Option<Vec<&'static str>>,
@@ -189,6 +196,14 @@ impl Audience {
 }
 
 impl Policy {
+    /// The place of an audience that a question names, aliases aside.
+    pub(super) fn place_of(&self, asked: &Question) -> Option<usize> {
+        let bare = |name: &str| normal(name).map(|name| without_query(&name).to_owned());
+        let is_asked =
+            |audience: &Audience| asked.audiences.iter().any(|name| bare(name) == bare(audience.name));
+        self.audiences.iter().position(is_asked)
+    }
+
     /// A policy file; JSON is YAML.
     pub(super) fn written(&self) -> String {
         let audiences: Map<String, Value> =
@@ -215,7 +230,7 @@ impl Question {
         words(self.scope.as_deref().unwrap_or(""))
     }
 
-    pub(super) fn client<'a>(&'a self) -> Client<'a> {
+    fn client<'a>(&'a self) -> Client<'a> {
         let Person {
             source,
             client_id,
@@ -234,6 +249,34 @@ impl Question {
             grant_types: grant_types.into(),
             application_type,
             ..Client::default()
+        }
+    }
+
+    pub(super) fn registration<'a>(&'a self, previous_scope: Option<&'a str>) -> RegistrationQuestion<'a> {
+        RegistrationQuestion {
+            audiences: (&self.audiences).into(),
+            scope: self.scope.as_deref(),
+            previous_scope,
+            client: self.client(),
+        }
+    }
+
+    pub(super) fn authorization(&self) -> AuthorizeQuestion<'_> {
+        AuthorizeQuestion {
+            audiences: (&self.audiences).into(),
+            scope: self.scope.as_deref(),
+            registered_scope: self.registered.as_deref(),
+            client: self.client(),
+        }
+    }
+
+    pub(super) fn token(&self) -> TokenQuestion<'_> {
+        TokenQuestion {
+            audiences: (&self.audiences).into(),
+            scope: self.scope.as_deref(),
+            granted_scope: self.granted.as_deref(),
+            registered_scope: self.registered.as_deref(),
+            client: self.client(),
         }
     }
 
@@ -296,7 +339,7 @@ impl Dice {
             self.fill(&mut audience);
             audiences.push(audience);
         }
-        if self.once_in(100) {
+        if self.once_in(200) {
             static PADDING: OnceLock<Vec<String>> = OnceLock::new();
             let names = PADDING.get_or_init(|| (0..257).map(|at| format!("padding-{at}")).collect());
             let mut lists = audiences[0].lists.clone();
@@ -402,6 +445,7 @@ impl Dice {
             audiences,
             scope,
             registered: if self.once_in(4) { None } else { self.parameter(&scopes) },
+            granted: if self.once_in(3) { None } else { self.parameter(&scopes) },
             person: self.person(),
             caller_knows: self.once_in(8).then(|| self.some(&names, 3)),
         }

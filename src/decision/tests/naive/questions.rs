@@ -140,7 +140,7 @@ struct Kind {
     error: &'static str,
     /// The knob for a scope that is refused for this reason.
     treatment: fn(&'static str) -> &'static str,
-    nothing_left: &'static str,
+    nothing_left: Option<&'static str>,
 }
 
 struct Hearing<'p> {
@@ -199,8 +199,8 @@ fn hear<'p>(
     if let Some((_, reason)) = refused.iter().find(|(_, reason)| rejects(reason)) {
         return Err(Box::new(Verdict::denied(reason, error, refused)));
     }
-    let is_nothing_left = grant.0.is_empty() && targets.iter().all(says(nothing_left, "default"));
-    let is_omitted = asked.words().is_empty() || is_nothing_left;
+    let counts_as_omitted = nothing_left.is_some_and(|knob| targets.iter().all(says(knob, "default")));
+    let is_omitted = asked.words().is_empty() || grant.0.is_empty() && counts_as_omitted;
     Ok(Hearing { targets, error, grant, refused, is_omitted, has_veto })
 }
 
@@ -257,7 +257,7 @@ fn supported(at: &Audience, scope: &str) -> Result<(), &'static str> {
 const REGISTRATION: Kind = Kind {
     error: "invalid_client_metadata",
     treatment: |_| "registration.unsupportedScopes",
-    nothing_left: "registration.nothingLeft",
+    nothing_left: Some("registration.nothingLeft"),
 };
 
 /// `ExpandRegistrationScopes`. What is registered is what is updated, if it is an update.
@@ -296,7 +296,7 @@ const AUTHORIZATION: Kind = Kind {
         "UNREGISTERED" => "authorization.unregisteredScopes",
         _ => "authorization.unsupportedScopes",
     },
-    nothing_left: "authorization.nothingLeft",
+    nothing_left: Some("authorization.nothingLeft"),
 };
 
 /// `CheckAuthorizeScopes`.
@@ -354,4 +354,46 @@ pub(super) fn authorize(policy: &Policy, asked: &Question) -> Verdict {
         }
     }
     hearing.verdict(Some(asked.registered.as_deref().unwrap_or("")))
+}
+
+const TOKEN: Kind = Kind {
+    error: "invalid_scope",
+    treatment: |reason| match reason {
+        "EXCEEDS_GRANT" => "token.exceedingScopes",
+        _ => "token.unsupportedScopes",
+    },
+    nothing_left: None,
+};
+
+/// `CheckTokenScopes`.
+pub(super) fn token(policy: &Policy, asked: &Question) -> Verdict {
+    // Whatever the policy says of it: it governs what was granted and is no longer supported.
+    let alone = |at: &Audience, scope: &str| {
+        let is_covered = match &asked.granted {
+            Some(granted) => at.covers(granted, scope),
+            None => {
+                let is_registered = asked.registered.as_ref().is_some_and(|known| at.covers(known, scope));
+                let is_any = at.holds_anything(asked) && at.supports(scope);
+                is_registered || is_any || at.given(asked, scope).is_some()
+            }
+        };
+        if is_covered { supported(at, scope).map(|()| (ASKED, "")) } else { Err("EXCEEDS_GRANT") }
+    };
+    let mut hearing = match hear(policy, asked, &TOKEN, alone) {
+        Ok(hearing) => hearing,
+        Err(denied) => return *denied,
+    };
+    for at in hearing.targets.clone().into_iter().filter(|_| hearing.is_omitted) {
+        let mut all = tokens(asked.granted.as_deref().or(asked.registered.as_deref()).unwrap_or(""));
+        if asked.granted.is_none() && at.has_baseline(asked) {
+            all.extend(at.baseline(&asked.person).into_iter().map(|(scope, _)| scope));
+        }
+        for scope in distinct(all) {
+            let is_given = asked.granted.is_some() || !at.must_be_asked(scope);
+            if is_given && supported(at, scope).is_ok() && !hearing.is_vetoed(scope) {
+                hearing.grant.give(scope, at, ASKED, "", true);
+            }
+        }
+    }
+    hearing.verdict(None)
 }
