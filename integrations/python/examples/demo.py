@@ -132,8 +132,9 @@ class Login:
             redirect_uri=REDIRECT_URI,
         )
 
-    def refresh(self, client: dict[str, Any], tokens: dict[str, Any]) -> dict[str, Any]:
-        return self.token(client, grant_type="refresh_token", refresh_token=tokens["refresh_token"])
+    def refresh(self, client: dict[str, Any], tokens: dict[str, Any], scope: str | None = None) -> dict[str, Any]:
+        asked = {} if scope is None else {"scope": scope}
+        return self.token(client, grant_type="refresh_token", refresh_token=tokens["refresh_token"], **asked)
 
 
 class Browser:

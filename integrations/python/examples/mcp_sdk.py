@@ -62,7 +62,8 @@ class MemoryProvider(OAuthAuthorizationServerProvider[AuthorizationCode, Refresh
         self, client: OAuthClientInformationFull, authorization_code: AuthorizationCode
     ) -> OAuthToken:
         del self.codes[authorization_code.code]
-        return self._tokens(client, authorization_code.scopes)
+        scopes = authorization_code.scopes
+        return self._tokens(client, scopes, scopes, authorization_code.resource)
 
     async def load_refresh_token(self, client: OAuthClientInformationFull, refresh_token: str) -> RefreshToken | None:
         return self.refresh_tokens.get(refresh_token)
@@ -71,7 +72,8 @@ class MemoryProvider(OAuthAuthorizationServerProvider[AuthorizationCode, Refresh
         self, client: OAuthClientInformationFull, refresh_token: RefreshToken, scopes: list[str]
     ) -> OAuthToken:
         del self.refresh_tokens[refresh_token.token]
-        return self._tokens(client, scopes)
+        # The new refresh token has the grant of the old one (RFC 6749 section 6), whatever this access token gets.
+        return self._tokens(client, scopes, refresh_token.scopes, refresh_token.resource)
 
     async def load_access_token(self, token: str) -> AccessToken | None:
         return None
@@ -79,8 +81,12 @@ class MemoryProvider(OAuthAuthorizationServerProvider[AuthorizationCode, Refresh
     async def revoke_token(self, token: AccessToken | RefreshToken) -> None:
         pass
 
-    def _tokens(self, client: OAuthClientInformationFull, scopes: list[str]) -> OAuthToken:
-        refresh = RefreshToken(token=secrets.token_urlsafe(32), client_id=client.client_id, scopes=scopes)
+    def _tokens(
+        self, client: OAuthClientInformationFull, scopes: list[str], granted: list[str], resource: str | None
+    ) -> OAuthToken:
+        refresh = RefreshToken(
+            token=secrets.token_urlsafe(32), client_id=client.client_id, scopes=granted, resource=resource
+        )
         self.refresh_tokens[refresh.token] = refresh
         return OAuthToken(access_token=secrets.token_urlsafe(32), refresh_token=refresh.token, scope=" ".join(scopes))
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from demo import POLICY, Login
+from servers import SERVERS, Running, eventually, serving
 from service import Service
 
 from scopeward import AsyncClient, Client
@@ -28,3 +30,26 @@ def service(tmp_path: Path) -> Iterator[Service]:
     """A server for one test, which may stop it and edit its policy."""
     with Service(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with Service(tmp_path_factory.mktemp(request.param)) as service, serving(request.param, service.target) as (app, login):
+        yield Running(request.param, app, service, login)
+
+
+@pytest.fixture
+def server(running: Running) -> Iterator[Running]:
+    """The server with its first policy and its Scopeward up, whatever a test did to them."""
+    yield running
+    running.service.resume()
+    running.service.stop()
+    running.service.policy_file.write_text(POLICY)
+    running.service.start()
+    eventually(lambda: running.login.register("openid"))
+
+
+@pytest.fixture
+def login(running: Running) -> Login:
+    """For tests that only ask."""
+    return running.login

@@ -1,4 +1,5 @@
-"""A server from before some fields: passes questions to the real one, and takes those fields out of its answers."""
+"""A server from before some fields, and from before the question of the token endpoint unless it is told that question: passes questions
+to the real one, and takes those fields out of its answers."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from scopeward import _wire
 
 
 class OldServer:
-    def __init__(self, target: str, *missing: str, **changed: Any) -> None:
+    def __init__(self, target: str, *missing: str, has_tokens: bool = False, **changed: Any) -> None:
         self._channel = grpc.insecure_channel(target)
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         self.take_out(*missing, **changed)
@@ -37,7 +38,8 @@ class OldServer:
                 response_serializer=method.answer.SerializeToString,
             )
 
-        methods = {method.path.rpartition("/")[2]: handler(method) for method in (_wire.EXPAND, _wire.CHECK)}
+        known: list[_wire.Method[Any, Any]] = [_wire.EXPAND, _wire.CHECK, *([_wire.TOKEN] if has_tokens else [])]
+        methods = {method.path.rpartition("/")[2]: handler(method) for method in known}
         service = "scopeward.v1.ScopePolicyService"
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
         self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"

@@ -7,15 +7,36 @@ import functools
 import importlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import demo
 from demo import Login, OAuthFailure
+from service import Service
 
 import scopeward
 
 SERVERS = ["mcp_sdk", "fastmcp_own", "fastmcp_proxy", "authlib_flask", "authlib_starlette", "django_toolkit"]
 T = TypeVar("T")
+
+
+@dataclass
+class Running:
+    """A server, its Scopeward, and a client of it."""
+
+    name: str
+    app: Any
+    service: Service
+    login: Login
+
+    def expansions(self, after: int = 0) -> list[dict[str, Any]]:
+        """Those after a sequence. Each was recorded before its answer, other than a denial."""
+        events: list[dict[str, Any]] = self.service.audit()
+        return [event for event in events if event["kind"] == "AUDIT_EVENT_KIND_EXPANSION" and int(event["sequence"]) > after]
+
+    def last(self) -> int:
+        """The sequence of the last of them, or 0."""
+        return max((int(event["sequence"]) for event in self.expansions()), default=0)
 
 
 @contextlib.contextmanager

@@ -192,3 +192,15 @@ async def test_asyncio_resumes_too(service: Service, tmp_path: Path) -> None:
         service.stop()
         with pytest.raises(Unavailable):
             [event async for event in client.audit_events(cursor=cursor, follow=False)]
+
+
+def test_a_denial_at_the_token_endpoint_says_what_was_presented(service: Service) -> None:
+    with Client(service.target) as client:
+        with pytest.raises(Denied):
+            client.check_token_scopes(grant="refresh", scope="profile", granted_scope="openid", correlation_id="login-one")
+        with pytest.raises(Denied):
+            client.check_authorize_scopes(scope="root", registered_scope="")
+        token, authorize = (event for event in islice(client.audit_events(kinds=["DENIAL"]), 2))
+    assert isinstance(token, AuditEvent) and isinstance(authorize, AuditEvent)
+    assert (token.grant, token.granted_scope, token.reason, token.correlation_id) == ("refresh", "openid", "EXCEEDS_GRANT", "login-one")
+    assert (authorize.grant, authorize.granted_scope) == (None, None)

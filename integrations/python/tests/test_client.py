@@ -18,7 +18,7 @@ from old_server import OldServer
 from service import AUDIENCE, POLICY, Service
 
 import scopeward
-from scopeward import AsyncClient, AuthorizeQuestion, Client, Denied, OAuthClient, Unavailable
+from scopeward import AsyncClient, AuthorizeQuestion, Client, Denied, OAuthClient, TokenQuestion, Unavailable, _wire
 from scopeward._channel import parse_target
 
 
@@ -441,6 +441,10 @@ def test_asyncio_gives_the_same_answers(shared: Service) -> None:
         with pytest.raises(Denied):
             await client.check_authorize_scopes(scope="root", registered_scope="openid")
         assert len(await client.batch_check_authorize_scopes([AuthorizeQuestion(scope="openid")])) == 1
+        assert (await client.check_token_scopes(grant="refresh", granted_scope="openid")).scope == "openid"
+        with pytest.raises(Denied):
+            await client.check_token_scopes(grant="refresh", scope="profile", granted_scope="openid")
+        assert len(await client.batch_check_token_scopes([TokenQuestion("refresh", granted_scope="openid")])) == 1
         assert (await client.describe_audience(AUDIENCE)).audience == AUDIENCE
         assert [item.audience async for item in client.describe_audiences()] == [AUDIENCE]
         assert (await client.policy_status()).audience_count == 1
@@ -477,3 +481,87 @@ def test_an_edited_policy_decides_the_next_question(service: Service) -> None:
             client.check_authorize_scopes(scope="profile", registered_scope=registered)
         assert denied.value.reason == "UNSUPPORTED"
         assert client.check_authorize_scopes(registered_scope=registered).scope == "offline_access"
+
+
+def test_a_refresh_gets_what_was_granted_and_no_more(shared: Service) -> None:
+    with Client(shared.target) as client:
+        answer = client.check_token_scopes(grant="refresh", granted_scope="openid profile", registered_scope="", audiences=AUDIENCE)
+        assert answer.scope == "openid profile" and answer.refused == ()
+        assert [(grant.audience, grant.scope) for grant in answer.audience_grants] == [(AUDIENCE, "openid profile")]
+        assert client.check_token_scopes(grant="refresh", scope=" profile ", granted_scope="openid profile").scope == "profile"
+        dropped = client.check_token_scopes(grant="refresh", granted_scope="openid root", scope="openid root")
+        assert (dropped.scope, [(item.scope, item.reason) for item in dropped.refused]) == ("openid", [("root", "FORBIDDEN")])
+        with pytest.raises(Denied) as denied:
+            client.check_token_scopes(grant="refresh", scope="openid mcp:read", granted_scope="openid", registered_scope="mcp:read")
+    assert (denied.value.error, denied.value.reason, denied.value.http_status) == ("invalid_scope", "EXCEEDS_GRANT", 400)
+    assert [(item.scope, item.reason) for item in denied.value.refused] == [("mcp:read", "EXCEEDS_GRANT")]
+
+
+def test_each_grant_of_the_token_endpoint(shared: Service) -> None:
+    with Client(shared.target) as client:
+        assert client.check_token_scopes(grant="client_credentials", registered_scope="openid").scope == "openid offline_access"
+        assert client.check_token_scopes(grant="jwt_bearer", registered_scope="openid", scope="openid").scope == "openid"
+        assert client.check_token_scopes(grant="jwt_bearer", granted_scope="mcp:read").scope == "mcp:read"
+        assert client.check_token_scopes(grant="token_exchange", granted_scope="mcp:read openid", scope="openid").scope == "openid"
+        grants: list[scopeward.TokenGrant] = ["refresh", "token_exchange"]
+        for grant in grants:
+            with pytest.raises(Unavailable) as error:
+                client.check_token_scopes(grant=grant, registered_scope="openid")
+            assert (error.value.code, error.value.error, error.value.http_status) == ("INVALID_ARGUMENT", "server_error", 500)
+            assert error.value.metadata["field"] == "granted_scope"
+        with pytest.raises(Denied):
+            client.check_token_scopes(grant="refresh", granted_scope="")
+        with pytest.raises(Denied) as denied:
+            client.check_token_scopes(grant="refresh", granted_scope="openid", audiences="https://other.example.com")
+        assert denied.value.error == "invalid_target"
+
+
+def test_a_batch_of_token_checks_is_in_order(shared: Service) -> None:
+    checks = [
+        TokenQuestion("refresh", granted_scope="openid"),
+        TokenQuestion("refresh", scope="profile", granted_scope="openid"),
+        TokenQuestion("refresh", scope="openid"),
+    ]
+    with Client(shared.target) as client:
+        granted, denied, failed = client.batch_check_token_scopes(checks)
+        assert client.batch_check_token_scopes([]) == []
+    assert isinstance(granted, scopeward.TokenAnswer) and granted.scope == "openid"
+    assert isinstance(denied, Denied) and denied.reason == "EXCEEDS_GRANT"
+    assert isinstance(failed, Unavailable) and (failed.code, failed.error) == ("INVALID_ARGUMENT", "server_error")
+
+
+@pytest.mark.parametrize("scope", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_scopes_are_denied_at_the_token_endpoint(shared: Service, scope: str) -> None:
+    with Client(shared.target, deadline=10) as client:
+        with pytest.raises(Denied) as denied:
+            client.check_token_scopes(grant="refresh", scope=scope, granted_scope="profile")
+        assert denied.value.error == "invalid_scope"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"scope": "openid profile"}, {"scope": ""}, {"decision": 0}, {"decision": 9}], ids=["wide", "empty", "none", "new"]
+)
+def test_a_token_answer_that_is_not_understood_grants_nothing(shared: Service, changed: dict[str, object]) -> None:
+    with OldServer(shared.target, has_tokens=True, **changed) as old, Client(old.target) as client:
+        for asked in ({"scope": "openid", "granted_scope": "openid profile"}, {"granted_scope": "openid"}):
+            with pytest.raises(Unavailable) as error:
+                client.check_token_scopes(grant="refresh", **asked)  # type: ignore[arg-type]
+            assert (error.value.code, error.value.error, error.value.http_status) == ("UNKNOWN", "server_error", 500)
+
+
+def test_a_server_without_the_question_is_named(shared: Service, caplog: pytest.LogCaptureFixture) -> None:
+    _wire._log_once.cache_clear()
+    with OldServer(shared.target) as old, Client(old.target) as client:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="Scopeward 0.1.0 or newer is needed") as error:
+                client.check_token_scopes(grant="refresh", granted_scope="openid")
+            assert (error.value.code, error.value.error, error.value.http_status) == ("UNIMPLEMENTED", "server_error", 500)
+            assert "0.1.0" not in error.value.error_description
+    assert len([record for record in caplog.records if record.name == "scopeward"]) == 1
+
+
+def test_a_refresh_without_the_service_can_be_tried_again(service: Service) -> None:
+    service.stop()
+    with Client(service.target, deadline=0.2) as client, pytest.raises(Unavailable) as error:
+        client.check_token_scopes(grant="refresh", granted_scope="openid")
+    assert (error.value.error, error.value.http_status) == ("temporarily_unavailable", 503)

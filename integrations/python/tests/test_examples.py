@@ -9,8 +9,8 @@ import sys
 
 import pytest
 from pages import PACKAGE
+from servers import SERVERS
 from service import binary
-from test_servers import SERVERS
 
 PRINTED = [
     "holds `openid offline_access`",

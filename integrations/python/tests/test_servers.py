@@ -3,60 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import demo
 import pytest
 from demo import POLICY, Login, OAuthFailure
-from servers import SERVERS, eventually, serving
-from service import Service
+from servers import Running, eventually
 
 # These show a consent page, with a GET and a POST.
 WITH_CONSENT = ["authlib_flask", "authlib_starlette", "django_toolkit"]
-
-
-@dataclass
-class Running:
-    """A server, its Scopeward, and a client of it."""
-
-    name: str
-    app: Any
-    service: Service
-    login: Login
-
-    def expansions(self, after: int = 0) -> list[dict[str, Any]]:
-        """Those after a sequence. Each was recorded before its answer, other than a denial."""
-        events: list[dict[str, Any]] = self.service.audit()
-        return [event for event in events if event["kind"] == "AUDIT_EVENT_KIND_EXPANSION" and int(event["sequence"]) > after]
-
-    def last(self) -> int:
-        """The sequence of the last of them, or 0."""
-        return max((int(event["sequence"]) for event in self.expansions()), default=0)
-
-
-@pytest.fixture(scope="session", params=SERVERS)
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Service(tmp_path_factory.mktemp(request.param)) as service, serving(request.param, service.target) as (app, login):
-        yield Running(request.param, app, service, login)
-
-
-@pytest.fixture
-def server(running: Running) -> Iterator[Running]:
-    """The server with its first policy and its Scopeward up, whatever a test did to them."""
-    yield running
-    running.service.resume()
-    running.service.stop()
-    running.service.policy_file.write_text(POLICY)
-    running.service.start()
-    eventually(lambda: running.login.register("openid"))
-
-
-@pytest.fixture
-def login(running: Running) -> Login:
-    """For tests that only ask."""
-    return running.login
 
 
 def scopes(answer: dict[str, Any]) -> set[str]:

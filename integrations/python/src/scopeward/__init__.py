@@ -1,7 +1,8 @@
 """Asks Scopeward, the policy decision service for OAuth scopes.
 
-Two questions: `expand_registration_scopes` when a client registers, `check_authorize_scopes` at the authorize endpoint. A denial
-is raised as `Denied`, with the OAuth error to send; that there is no answer as `Unavailable`, which fails the login too.
+Three questions: `expand_registration_scopes` when a client registers, `check_authorize_scopes` at the authorize endpoint,
+`check_token_scopes` at the token endpoint. A denial is raised as `Denied`, with the OAuth error to send; that there is no answer as
+`Unavailable`, which fails the request too.
 
 Adapters for auth servers are in `scopeward.mcp`, `scopeward.fastmcp`, `scopeward.authlib` and `scopeward.django`.
 """
@@ -17,6 +18,9 @@ from .answers import (
     ClientSource,
     OAuthClient,
     RegistrationAnswer,
+    TokenAnswer,
+    TokenGrant,
+    TokenQuestion,
 )
 from .audit import AuditEvent, AuditEventKind, AuditGap, Cursor, FileCursor, LogOpened, PolicyChange, Position
 from .errors import AuditStopped, Denied, PolicyVersion, RefusedScope, ScopewardError, Unavailable
@@ -51,5 +55,8 @@ __all__ = [
     "RefusedScope",
     "RegistrationAnswer",
     "ScopewardError",
+    "TokenAnswer",
+    "TokenGrant",
+    "TokenQuestion",
     "Unavailable",
 ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
 
 from .answers import ClientSource
 
-__all__ = ["login_id", "source_of"]
+__all__ = ["assertion_claims", "granted_by", "login_id", "source_of"]
 
 
 def login_id(*parameters: str | None) -> str:
@@ -22,3 +26,24 @@ def login_id(*parameters: str | None) -> str:
 def source_of(client_id: str) -> ClientSource:
     """Where a client is from, as far as its id says: an https URL is a metadata document."""
     return "cimd" if client_id[:8].lower() == "https://" else "dcr"
+
+
+def assertion_claims(assertion: str) -> Mapping[str, Any]:
+    """What a JWT says, unverified: enough to ask with, since the server verifies the same text before it issues anything."""
+    try:
+        payload = assertion.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, Mapping) else {}
+
+
+def granted_by(claims: Mapping[str, Any]) -> str | None:
+    """The scope that an assertion stands for; `None` if it names none. What is not understood stands for none."""
+    found = [claims[name] for name in ("scope", "scp") if claims.get(name) is not None]
+    if not found:
+        return None
+    scope = found[0]
+    if isinstance(scope, list):
+        return " ".join(item for item in scope if isinstance(item, str))
+    return scope if isinstance(scope, str) else ""

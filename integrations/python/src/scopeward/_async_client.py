@@ -18,7 +18,16 @@ from ._client import DEFAULT_DEADLINE, DEFAULT_TARGET
 from ._proto import policy_status_pb2 as status_pb
 from ._proto import scope_policy_pb2 as pb
 from ._wire import A, Method, Q
-from .answers import AudienceDescription, AuthorizeAnswer, AuthorizeQuestion, OAuthClient, RegistrationAnswer
+from .answers import (
+    AudienceDescription,
+    AuthorizeAnswer,
+    AuthorizeQuestion,
+    OAuthClient,
+    RegistrationAnswer,
+    TokenAnswer,
+    TokenGrant,
+    TokenQuestion,
+)
 from .audit import AuditEvent, AuditEventKind, AuditGap, Cursor
 from .errors import Denied, Unavailable
 from .status import PolicyStatus
@@ -105,7 +114,34 @@ class AsyncClient:
         """As `Client.batch_check_authorize_scopes`."""
         questions = [_wire.check_question(check) for check in checks]
         request = pb.BatchCheckAuthorizeScopesRequest(checks=questions)
-        return _wire.batch_answers(await self._ask(_wire.BATCH, request, deadline), len(questions))
+        return _wire.batch_answers(await self._ask(_wire.BATCH, request, deadline), questions)
+
+    async def check_token_scopes(
+        self,
+        *,
+        grant: TokenGrant,
+        scope: str | None = None,
+        granted_scope: str | None = None,
+        registered_scope: str | None = None,
+        audiences: Iterable[str] | str = (),
+        client: OAuthClient | None = None,
+        correlation_id: str = "",
+        deadline: float | None = None,
+    ) -> TokenAnswer:
+        """As `Client.check_token_scopes`."""
+        named = (audiences,) if isinstance(audiences, str) else tuple(audiences)
+        question = _wire.token_question(
+            TokenQuestion(grant, scope, granted_scope, registered_scope, named, client, correlation_id)
+        )
+        return _wire.token_answer(await self._ask(_wire.TOKEN, question, deadline), question)
+
+    async def batch_check_token_scopes(
+        self, checks: Iterable[TokenQuestion], *, deadline: float | None = None
+    ) -> list[TokenAnswer | Denied | Unavailable]:
+        """As `Client.batch_check_token_scopes`."""
+        questions = [_wire.token_question(check) for check in checks]
+        request = pb.BatchCheckTokenScopesRequest(checks=questions)
+        return _wire.batch_token_answers(await self._ask(_wire.BATCH_TOKEN, request, deadline), questions)
 
     async def describe_audience(self, audience: str, *, deadline: float | None = None) -> AudienceDescription:
         """As `Client.describe_audience`."""

@@ -252,6 +252,8 @@ def _event(event: audit_pb.AuditEvent) -> AuditEvent:
         client_truncated=event.client_truncated,
         requested_scope=event.requested_scope if event.HasField("requested_scope") else None,
         registered_scope=event.registered_scope if event.HasField("registered_scope") else None,
+        granted_scope=event.granted_scope if event.HasField("granted_scope") else None,
+        grant=_wire.grant_name(event.grant),
         effective_scope=event.effective_scope,
         added=_wire.added_scopes(event.added),
         refused=_wire.refused_scopes(event.refused),

@@ -16,7 +16,16 @@ from ._channel import Connection, parse_target
 from ._proto import policy_status_pb2 as status_pb
 from ._proto import scope_policy_pb2 as pb
 from ._wire import A, Method, Q
-from .answers import AudienceDescription, AuthorizeAnswer, AuthorizeQuestion, OAuthClient, RegistrationAnswer
+from .answers import (
+    AudienceDescription,
+    AuthorizeAnswer,
+    AuthorizeQuestion,
+    OAuthClient,
+    RegistrationAnswer,
+    TokenAnswer,
+    TokenGrant,
+    TokenQuestion,
+)
 from .audit import AuditEvent, AuditEventKind, AuditGap, Cursor
 from .errors import Denied, Unavailable
 from .status import PolicyStatus
@@ -127,7 +136,7 @@ class Client:
         correlation_id: str = "",
         deadline: float | None = None,
     ) -> AuthorizeAnswer:
-        """Asks which scopes an authorize request gets (RFC 6749 section 3.3). Not for the token endpoint.
+        """Asks which scopes an authorize request gets (RFC 6749 section 3.3). Not for the token endpoint, where nothing may be added.
 
         Args:
             scope: The parameter as received; `None` if there was none.
@@ -151,7 +160,53 @@ class Client:
         """Asks up to 100 checks, answered under one policy version, in the order asked. Failures are in the list, not raised."""
         questions = [_wire.check_question(check) for check in checks]
         request = pb.BatchCheckAuthorizeScopesRequest(checks=questions)
-        return _wire.batch_answers(self._ask(_wire.BATCH, request, deadline), len(questions))
+        return _wire.batch_answers(self._ask(_wire.BATCH, request, deadline), questions)
+
+    def check_token_scopes(
+        self,
+        *,
+        grant: TokenGrant,
+        scope: str | None = None,
+        granted_scope: str | None = None,
+        registered_scope: str | None = None,
+        audiences: Iterable[str] | str = (),
+        client: OAuthClient | None = None,
+        correlation_id: str = "",
+        deadline: float | None = None,
+    ) -> TokenAnswer:
+        """Asks which scopes a token gets at the token endpoint. It only narrows, whatever the policy says.
+
+        Not for authorization codes and device codes: what was granted at authorize stands. Ask before a refresh token or an
+        assertion is used up, so that a client can try again where there is no answer.
+
+        Args:
+            grant: What the client presents.
+            scope: The parameter as received; `None` if there was none.
+            granted_scope: What the grant stands for: the scope of the refresh token, of the subject token, or in the assertion.
+                Needed for `refresh` and `token_exchange`. `None` means that it says nothing, `""` that nothing was granted.
+            registered_scope: What you stored at registration; counts only without `granted_scope`.
+            audiences: Each `resource` parameter (RFC 8707), in order, or what the grant is for.
+            client: The client as stored.
+            correlation_id: The id of the login that the grant comes from, if you keep it: at most 128 bytes of printable ASCII.
+            deadline: Seconds, instead of the client's.
+
+        Raises:
+            Denied: with the error for HTTP 400.
+            Unavailable: answer `http_status` and `oauth_error()`.
+        """
+        named = (audiences,) if isinstance(audiences, str) else tuple(audiences)
+        question = _wire.token_question(
+            TokenQuestion(grant, scope, granted_scope, registered_scope, named, client, correlation_id)
+        )
+        return _wire.token_answer(self._ask(_wire.TOKEN, question, deadline), question)
+
+    def batch_check_token_scopes(
+        self, checks: Iterable[TokenQuestion], *, deadline: float | None = None
+    ) -> list[TokenAnswer | Denied | Unavailable]:
+        """As `batch_check_authorize_scopes`, for the token endpoint."""
+        questions = [_wire.token_question(check) for check in checks]
+        request = pb.BatchCheckTokenScopesRequest(checks=questions)
+        return _wire.batch_token_answers(self._ask(_wire.BATCH_TOKEN, request, deadline), questions)
 
     def describe_audience(self, audience: str, *, deadline: float | None = None) -> AudienceDescription:
         """What the policy says about one audience. An unknown one is `Unavailable` with code `NOT_FOUND`."""

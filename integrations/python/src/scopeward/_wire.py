@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
@@ -23,6 +25,9 @@ from .answers import (
     ClientSource,
     OAuthClient,
     RegistrationAnswer,
+    TokenAnswer,
+    TokenGrant,
+    TokenQuestion,
 )
 from .errors import Denied, PolicyVersion, QuestionKind, RefusedScope, Unavailable
 from .status import AudienceStatus, Condition, Finding, PolicyAttempt, PolicyStatus
@@ -32,6 +37,7 @@ Trailers = Iterable[Any] | None
 
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
+T = TypeVar("T")
 
 # Clients choose their scope and metadata, and the service denies what is too much of them; but a message of more than 256 KiB it
 # does not read. So what is larger than this is cut to something that is surely denied as well.
@@ -39,6 +45,16 @@ _LARGE = 96 * 1024
 _CLIENT_BYTES = 64 * 1024
 _SCOPE_TOKENS = 256
 _SCOPE_TOKEN_BYTES = 512
+
+_GRANTS: dict[TokenGrant, pb.TokenGrant] = {
+    "refresh": pb.TOKEN_GRANT_REFRESH,
+    "client_credentials": pb.TOKEN_GRANT_CLIENT_CREDENTIALS,
+    "jwt_bearer": pb.TOKEN_GRANT_JWT_BEARER,
+    "token_exchange": pb.TOKEN_GRANT_TOKEN_EXCHANGE,
+}
+
+# The first version of the service that has `CheckTokenScopes`.
+_TOKENS_SINCE = "0.1.0"
 
 _SOURCES: dict[ClientSource, pb.ClientSource] = {
     "": pb.CLIENT_SOURCE_UNSPECIFIED,
@@ -75,6 +91,18 @@ BATCH = Method(
     pb.BatchCheckAuthorizeScopesRequest,
     pb.BatchCheckAuthorizeScopesResponse,
     "authorize",
+)
+TOKEN = Method(
+    "/scopeward.v1.ScopePolicyService/CheckTokenScopes",
+    pb.CheckTokenScopesRequest,
+    pb.CheckTokenScopesResponse,
+    "token",
+)
+BATCH_TOKEN = Method(
+    "/scopeward.v1.ScopePolicyService/BatchCheckTokenScopes",
+    pb.BatchCheckTokenScopesRequest,
+    pb.BatchCheckTokenScopesResponse,
+    "token",
 )
 DESCRIBE = Method(
     "/scopeward.v1.ScopePolicyService/DescribeAudience", pb.DescribeAudienceRequest, pb.DescribeAudienceResponse
@@ -160,6 +188,19 @@ def check_question(question: AuthorizeQuestion) -> pb.CheckAuthorizeScopesReques
     )
 
 
+def token_question(question: TokenQuestion) -> pb.CheckTokenScopesRequest:
+    granted, registered = question.granted_scope, question.registered_scope
+    return pb.CheckTokenScopesRequest(
+        audiences=_wire_audiences(question.audiences),
+        scope=None if question.scope is None else _wire_scope(question.scope),
+        granted_scope=None if granted is None else wire_text(granted),
+        registered_scope=None if registered is None else wire_text(registered),
+        client=None if question.client is None else _wire_client(question.client),
+        grant=_GRANTS[question.grant],
+        correlation_id=wire_text(question.correlation_id),
+    )
+
+
 # Answers
 
 
@@ -182,6 +223,11 @@ def source_name(value: int) -> ClientSource:
     return names.get(value, "")
 
 
+def grant_name(value: int) -> TokenGrant | None:
+    names: dict[int, TokenGrant] = {number: name for name, number in _GRANTS.items()}
+    return names.get(value)
+
+
 def added_scopes(added: Iterable[pb.AddedScope]) -> tuple[AddedScope, ...]:
     return tuple(AddedScope(item.scope, enum_name(pb.Origin, "ORIGIN_", item.origin), item.rule) for item in added)
 
@@ -195,7 +241,8 @@ def policy_version(policy: pb.PolicyVersion) -> PolicyVersion:
 
 
 def _raise_unless_allowed(
-    answer: pb.ExpandRegistrationScopesResponse | pb.CheckAuthorizeScopesResponse, kind: QuestionKind
+    answer: pb.ExpandRegistrationScopesResponse | pb.CheckAuthorizeScopesResponse | pb.CheckTokenScopesResponse,
+    kind: QuestionKind,
 ) -> None:
     if answer.decision == pb.DECISION_ALLOW and answer.scope:
         return
@@ -236,18 +283,46 @@ def authorize_answer(answer: pb.CheckAuthorizeScopesResponse) -> AuthorizeAnswer
     )
 
 
+def token_answer(answer: pb.CheckTokenScopesResponse, question: pb.CheckTokenScopesRequest) -> TokenAnswer:
+    _raise_unless_allowed(answer, "token")
+    is_omitted = not question.scope.strip(" ")
+    if question.HasField("granted_scope") or not is_omitted:
+        bound = question.granted_scope if is_omitted else question.scope
+        if not set(answer.scope.split(" ")) <= set(bound.split(" ")):
+            raise Unavailable(f"an answer that widens: `{answer.scope}` of `{bound}`", code="UNKNOWN", kind="token")
+    return TokenAnswer(
+        scope=answer.scope,
+        refused=refused_scopes(answer.refused),
+        audience_grants=tuple(AudienceGrant(item.audience, item.scope) for item in answer.audience_grants),
+        policy=policy_version(answer.policy),
+        decision_id=answer.decision_id,
+    )
+
+
 def batch_answers(
-    answer: pb.BatchCheckAuthorizeScopesResponse, count: int
+    answer: pb.BatchCheckAuthorizeScopesResponse, questions: Sequence[pb.CheckAuthorizeScopesRequest]
 ) -> list[AuthorizeAnswer | Denied | Unavailable]:
-    if len(answer.results) != count:
-        raise Unavailable(f"{len(answer.results)} answers to {count} checks", code="UNKNOWN", kind="authorize")
-    answers: list[AuthorizeAnswer | Denied | Unavailable] = []
-    for result in answer.results:
+    return _each(answer.results, questions, lambda response, _: authorize_answer(response), "authorize")
+
+
+def batch_token_answers(
+    answer: pb.BatchCheckTokenScopesResponse, questions: Sequence[pb.CheckTokenScopesRequest]
+) -> list[TokenAnswer | Denied | Unavailable]:
+    return _each(answer.results, questions, token_answer, "token")
+
+
+def _each(
+    results: Sequence[Any], questions: Sequence[Q], read: Callable[[Any, Q], T], kind: QuestionKind
+) -> list[T | Denied | Unavailable]:
+    if len(results) != len(questions):
+        raise Unavailable(f"{len(results)} answers to {len(questions)} checks", code="UNKNOWN", kind=kind)
+    answers: list[T | Denied | Unavailable] = []
+    for result, question in zip(results, questions):
         try:
             if result.WhichOneof("result") == "error":
                 error = result.error
-                raise Unavailable(error.message, code=code_name(error.code), kind="authorize", reason=error.reason)
-            answers.append(authorize_answer(result.response))
+                raise Unavailable(error.message, code=code_name(error.code), kind=kind, reason=error.reason)
+            answers.append(read(result.response, question))
         except (Denied, Unavailable) as failure:
             answers.append(failure)
     return answers
@@ -371,6 +446,9 @@ def error_details(trailers: Trailers) -> ErrorDetails:
 def unavailable(
     kind: QuestionKind, code: grpc.StatusCode, message: str | None, trailers: Trailers
 ) -> Unavailable:
+    if code is grpc.StatusCode.UNIMPLEMENTED and kind == "token":
+        message = f"the service is too old for the question of the token endpoint: Scopeward {_TOKENS_SINCE} or newer is needed"
+        _log_once(message)
     details = error_details(trailers)
     return Unavailable(
         message or "no details",
@@ -380,3 +458,9 @@ def unavailable(
         metadata=details.metadata,
         retry_after=details.retry_after,
     )
+
+
+@functools.cache
+def _log_once(message: str) -> None:
+    """Adapters answer each such request with `server_error`, so the log says why."""
+    logging.getLogger("scopeward").error(message)

@@ -17,17 +17,23 @@ __all__ = [
     "ClientSource",
     "OAuthClient",
     "RegistrationAnswer",
+    "TokenAnswer",
+    "TokenGrant",
+    "TokenQuestion",
 ]
 
 ClientSource = Literal["", "dcr", "cimd", "static"]
 """Where the authorization server knows a client from: dynamic registration, a metadata document, an operator; `""` is not said."""
+
+TokenGrant = Literal["refresh", "client_credentials", "jwt_bearer", "token_exchange"]
+"""What a client presents at the token endpoint: a refresh token, its own credentials, a JWT (RFC 7523), another token (RFC 8693)."""
 
 
 @dataclass(frozen=True)
 class OAuthClient:
     """The OAuth client, as it registered or as its metadata document says (RFC 7591 section 2).
 
-    Send the same at both moments: a rule of the policy holds only for what is sent.
+    Send the same at all moments: a rule of the policy holds only for what is sent.
     """
 
     client_id: str = ""
@@ -72,6 +78,19 @@ class AuthorizeQuestion:
     """One check of a batch: the arguments of `check_authorize_scopes`."""
 
     scope: str | None = None
+    registered_scope: str | None = None
+    audiences: tuple[str, ...] = ()
+    client: OAuthClient | None = None
+    correlation_id: str = ""
+
+
+@dataclass(frozen=True)
+class TokenQuestion:
+    """One check of a batch: the arguments of `check_token_scopes`."""
+
+    grant: TokenGrant
+    scope: str | None = None
+    granted_scope: str | None = None
     registered_scope: str | None = None
     audiences: tuple[str, ...] = ()
     client: OAuthClient | None = None
@@ -124,6 +143,20 @@ class AuthorizeAnswer:
     """Which audience grants which scopes. A grant must not be used at another audience."""
     effective_registered_scope: str
     """For a check of the server's own within this request. **Never store it**: a step-up would become a registration."""
+    policy: PolicyVersion
+    decision_id: str
+
+
+@dataclass(frozen=True)
+class TokenAnswer:
+    """What a token gets at the token endpoint."""
+
+    scope: str
+    """For the access token, and for the response if it differs from what was asked (RFC 6749 section 5.1). Never empty."""
+    refused: tuple[RefusedScope, ...]
+    """What was asked for and dropped; empty unless the policy drops."""
+    audience_grants: tuple[AudienceGrant, ...]
+    """Which audience grants which scopes. A grant must not be used at another audience."""
     policy: PolicyVersion
     decision_id: str
 

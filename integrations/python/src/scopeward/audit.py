@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from .answers import AddedScope, OAuthClient
+from .answers import AddedScope, OAuthClient, TokenGrant
 from .errors import PolicyVersion, RefusedScope
 
 if TYPE_CHECKING:
@@ -123,6 +123,10 @@ class AuditEvent(_Line):
     client_truncated: bool
     requested_scope: str | None
     registered_scope: str | None
+    granted_scope: str | None
+    """At the token endpoint, what the grant stood for."""
+    grant: TokenGrant | None
+    """At the token endpoint, what the client presented."""
     effective_scope: str
     added: tuple[AddedScope, ...]
     refused: tuple[RefusedScope, ...]

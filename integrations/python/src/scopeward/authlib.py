@@ -14,19 +14,25 @@ from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import InvalidScopeError
 from authlib.oauth2.rfc7591 import InvalidClientMetadataError
 
-from ._adapter import login_id, source_of
+from ._adapter import granted_by, login_id, source_of
 from ._client import Client
-from .answers import ClientSource, OAuthClient
+from .answers import ClientSource, OAuthClient, TokenGrant
 from .errors import Denied, Unavailable
 
 __all__ = ["with_scopeward"]
 
 ServerT = TypeVar("ServerT")
 
-# What these grants issue was decided at authorize, or at the device authorization endpoint; the code or the refresh token is bound to it.
-_DECIDED_GRANTS = frozenset(
-    {"authorization_code", "implicit", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"}
-)
+# What these grants issue was decided at authorize, or at the device authorization endpoint; the code is bound to it.
+_DECIDED_GRANTS = frozenset({"authorization_code", "implicit", "urn:ietf:params:oauth:grant-type:device_code"})
+
+# What these issue is decided at the token endpoint.
+_ASKED_GRANTS: dict[str, TokenGrant] = {
+    "refresh_token": "refresh",
+    "client_credentials": "client_credentials",
+    "urn:ietf:params:oauth:grant-type:jwt-bearer": "jwt_bearer",
+    "urn:ietf:params:oauth:grant-type:token-exchange": "token_exchange",
+}
 
 
 def with_scopeward(
@@ -38,14 +44,15 @@ def with_scopeward(
 ) -> ServerT:
     """The same server, with its scopes decided by Scopeward.
 
-    Its authorization grants no longer ask the stored client (`get_allowed_scope`) nor `scopes_supported`, and the token endpoint
-    issues what was granted. Grants without an authorization request, such as client credentials, stay as they are.
+    Its grants no longer ask the stored client (`get_allowed_scope`) nor `scopes_supported`. The token endpoint issues what was granted at
+    authorize, and asks for refresh tokens, client credentials, JWT grants (ID-JAG included) and a token exchange of your own, which puts
+    the subject token into `request.credential`: an object with `get_scope()`. Other grants stay as they are.
 
     Args:
         server: An `AuthorizationServer`, of the Flask integration or of your own.
         client: Kept by the server.
-        audience: The resource that this server is for, if the policy has others as well: asked for at registration, and at
-            authorize for clients that send no `resource`.
+        audience: The resource that this server is for, if the policy has others as well: asked for at registration, and
+            later for clients that send no `resource`.
         client_source: Where a client is from. By default `cimd` for an https client id and `dcr` for any other.
     """
     if hasattr(server, "_scopeward"):
@@ -102,16 +109,36 @@ class _Asker:
                     client_id, payload.redirect_uri, payload.state, data.get("code_challenge"), data.get("nonce")
                 ),
             )
-        except Denied as denied:
-            if denied.error == "invalid_scope":
-                raise InvalidScopeError(description=denied.error_description) from denied
-            raise _error(denied) from denied
-        except Unavailable as unavailable:
-            raise _error(unavailable) from unavailable
+        except (Denied, Unavailable) as failure:
+            raise _error(failure) from failure
+        return answer.scope
+
+    def narrow(
+        self, grant: TokenGrant, request: Any, stored: Any, granted: str | None, resource: str | None
+    ) -> str:
+        """The scope that a token gets. `resource` is that of an assertion, which counts before those of the request."""
+        source = self._source_of(stored)
+        payload = request.payload
+        audiences = [resource] if resource else payload.datalist.get("resource") or self._audiences
+        try:
+            answer = self._client.check_token_scopes(
+                grant=grant,
+                scope=payload.scope,
+                granted_scope=granted,
+                registered_scope=None if source == "cimd" else _registered_scope(stored),
+                audiences=audiences,
+                client=OAuthClient.from_metadata(
+                    _metadata(stored), client_id=str(stored.get_client_id()), source=source
+                ),
+            )
+        except (Denied, Unavailable) as failure:
+            raise _error(failure) from failure
         return answer.scope
 
 
 def _error(failure: Denied | Unavailable) -> OAuth2Error:
+    if failure.error == "invalid_scope":
+        return InvalidScopeError(description=failure.error_description)
     return OAuth2Error(
         error=failure.error, description=failure.error_description, status_code=failure.http_status
     )
@@ -155,6 +182,12 @@ def _asking_class(kind: Any) -> Any:
                 return redirect_uri
 
             grant.validate_authorization_request = validate_authorization_request
+            return grant
+
+        def get_token_grant(self, request: Any) -> Any:
+            grant = super().get_token_grant(request)
+            if (kind := _ASKED_GRANTS.get(grant.GRANT_TYPE)) is not None:
+                _NarrowingServer(self, kind, request).attach(grant)
             return grant
 
         def generate_token(self, grant_type: str, client: Any, *args: Any, **kwargs: Any) -> Any:
@@ -242,6 +275,86 @@ class _AskingServer(_UncheckedServer):
         if self._answer is None:
             self._answer = self._viewed._scopeward.check(self._request, stored)
         return self._answer
+
+
+class _NarrowingServer(_View):
+    """The server as a grant sees it that asks at the token endpoint, at the latest when a token is generated."""
+
+    def __init__(self, server: Any, kind: TokenGrant, request: Any) -> None:
+        super().__init__(server)
+        self._kind = kind
+        self._request = request
+        self._stored: Any = None
+        self._refresh_token: Any = None
+        self._claims: Mapping[str, Any] = {}
+        self._answer: str | None = None
+
+    def attach(self, grant: Any) -> None:
+        """Puts this in the place of the grant's server, and the question in the place of its own checks of scopes."""
+        grant.server = self
+
+        def replace(name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
+            if (own := getattr(grant, name, None)) is not None:
+                setattr(grant, name, make(own))
+
+        def keep_claims(own: Any) -> Callable[..., Any]:
+            def process(assertion: str) -> Any:
+                self._claims = own(assertion)
+                return self._claims
+
+            return process
+
+        def validate_token_scope(token: Any) -> None:
+            self._refresh_token = token
+            self.decide()
+
+        # An assertion counts as used from here on.
+        def ask_before(own: Any) -> Callable[..., Any]:
+            def check(*arguments: Any) -> Any:
+                self.decide()
+                return own(*arguments)
+
+            return check
+
+        replace("_validate_token_scope", lambda _: validate_token_scope)
+        replace("process_assertion_claims", keep_claims)
+        replace("_process_assertion_claims", keep_claims)
+        replace("check_jti", ask_before)
+        replace("_resolve_scope", lambda _: lambda claims: self.decide())
+
+    def authenticate_client(self, *args: Any, **kwargs: Any) -> Any:
+        self._stored = self._viewed.authenticate_client(*args, **kwargs)
+        return self._stored
+
+    def validate_requested_scope(self, scope: str | None) -> None:
+        self.decide()
+
+    def generate_token(self, *, client: Any, scope: str | None = None, **named: Any) -> Any:
+        answer = self.decide()
+        # A grant may issue less than it may, and never more.
+        kept = [item for item in (scope or "").split() if item in answer.split()]
+        return self._viewed.generate_token(client=_DecidedClient(client), scope=" ".join(kept) or answer, **named)
+
+    def decide(self) -> str:
+        """The answer, asked for once a request, before anything is used up. From then on it is the scope that was requested."""
+        if self._answer is None:
+            request, resource = self._request, self._claims.get("resource")
+            self._answer = self._viewed._scopeward.narrow(
+                self._kind,
+                request,
+                request.client or self._stored,
+                self._granted_scope(),
+                resource if isinstance(resource, str) else None,
+            )
+            request.payload = _DecidedPayload(request.payload, self._answer)
+        return self._answer
+
+    def _granted_scope(self) -> str | None:
+        if self._kind == "jwt_bearer":
+            return granted_by(self._claims)
+        refresh_token = self._refresh_token or self._request.refresh_token
+        token = {"refresh": refresh_token, "token_exchange": self._request.credential}.get(self._kind)
+        return None if token is None else token.get_scope() or ""
 
 
 class _AskingClient(_View):

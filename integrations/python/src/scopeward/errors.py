@@ -11,7 +11,7 @@ from typing import Literal
 
 __all__ = ["AuditStopped", "Denied", "PolicyVersion", "RefusedScope", "ScopewardError", "Unavailable"]
 
-QuestionKind = Literal["registration", "authorize", "other"]
+QuestionKind = Literal["registration", "authorize", "token", "other"]
 
 # What passes by itself. All other codes want a person.
 _TRANSIENT = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED"})
@@ -25,7 +25,7 @@ class RefusedScope:
     scope: str
     """The token as received."""
     reason: str
-    """Why: `UNSUPPORTED`, `FORBIDDEN`, `UNREGISTERED`, `MALFORMED`, … Newer servers may have more."""
+    """Why: `UNSUPPORTED`, `FORBIDDEN`, `UNREGISTERED`, `EXCEEDS_GRANT`, `MALFORMED`, … Newer servers may have more."""
     message: str
     """The same for people. May change; `reason` does not."""
 
@@ -59,7 +59,8 @@ class _OAuthFailure(ScopewardError):
 class Denied(_OAuthFailure):
     """The policy says no.
 
-    At registration answer HTTP 400 with `oauth_error()`; at authorize redirect with it, after the redirect URI was validated.
+    At registration and at the token endpoint answer HTTP 400 with `oauth_error()`; at authorize redirect with it, after the redirect
+    URI was validated.
     """
 
     http_status = 400
@@ -76,7 +77,7 @@ class Denied(_OAuthFailure):
     ) -> None:
         super().__init__(f"{error}: {error_description}")
         self.error = error
-        """`invalid_scope` or `invalid_target` at authorize, `invalid_client_metadata` at registration."""
+        """`invalid_scope` or `invalid_target`, at registration `invalid_client_metadata`."""
         self.error_description = error_description
         """At most 512 bytes of printable ASCII without quote and backslash."""
         self.reason = reason
@@ -91,7 +92,7 @@ class Denied(_OAuthFailure):
 class Unavailable(_OAuthFailure):
     """There is no answer: the service is down, slow, not allowed to this caller, or not understood.
 
-    Deny the login. Never fall back to the registered scopes, to an earlier answer, or to a grant.
+    Deny the login or the token. Never fall back to the registered scopes, to an earlier answer, or to a grant.
     """
 
     def __init__(

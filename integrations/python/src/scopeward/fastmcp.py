@@ -6,23 +6,28 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fastmcp.server.auth import OAuthProvider
-from mcp.server.auth.provider import AuthorizationParams
-from mcp.shared.auth import OAuthClientInformationFull
+from mcp.server.auth.provider import AuthorizationParams, RefreshToken
+from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
 from ._adapter import source_of
 from ._async_client import AsyncClient
 from .answers import ClientSource
-from .mcp import Asker, SourceOf, deferring
+from .mcp import Asker, SourceOf, deferring, issued, undecided
 
 if TYPE_CHECKING:
+    from mcp.server.auth.provider import IdentityAssertionParams
     from starlette.routing import Route
 
 __all__ = ["with_scopeward"]
 
 ProviderT = TypeVar("ProviderT", bound=OAuthProvider)
+
+# What the refresh of this request may issue, whatever scopes the upstream's answer has.
+_refreshed: ContextVar[list[str] | None] = ContextVar("refreshed", default=None)
 
 
 def with_scopeward(
@@ -37,8 +42,8 @@ def with_scopeward(
     Args:
         provider: An `OAuthProxy`, or any other `OAuthProvider`.
         client: Kept by the provider; close it when the server ends.
-        audience: The resource that this server is for, if the policy has others as well: asked for at registration, and at
-            authorize for clients that send no `resource`.
+        audience: The resource that this server is for, if the policy has others as well: asked for at registration, and
+            later for clients and tokens without `resource`.
         client_source: Where a client is from. By default `cimd` for an https client id, `static` for the upstream's own client id
             (some clients use it without registering), and `dcr` for any other.
     """
@@ -53,7 +58,7 @@ def with_scopeward(
 
 
 def _asking_class(kind: Any) -> Any:
-    """The class of a provider with its two moments asked for. Of one base, since an object takes no class of another layout."""
+    """The class of a provider with its moments asked for. Of one base, since an object takes no class of another layout."""
 
     class Asking(kind):  # type: ignore[misc]
         _scopeward: Asker
@@ -71,6 +76,32 @@ def _asking_class(kind: Any) -> Any:
             client, params = await self._scopeward.check(client, params)
             url: str = await super().authorize(client, params)
             return url
+
+        async def load_refresh_token(self, client: OAuthClientInformationFull, refresh_token: str) -> RefreshToken | None:
+            token: RefreshToken | None = await super().load_refresh_token(client, refresh_token)
+            return None if token is None else undecided(token)
+
+        async def exchange_refresh_token(
+            self, client: OAuthClientInformationFull, refresh_token: RefreshToken, scopes: list[str]
+        ) -> OAuthToken:
+            refresh_token, scopes = await self._scopeward.narrow_refresh(client, refresh_token, scopes)
+            before = _refreshed.set(scopes)
+            try:
+                return issued(await super().exchange_refresh_token(client, refresh_token, scopes), scopes)
+            finally:
+                _refreshed.reset(before)
+
+        async def exchange_identity_assertion(
+            self, client: OAuthClientInformationFull, params: IdentityAssertionParams
+        ) -> OAuthToken:
+            params = await self._scopeward.narrow_assertion(client, params)
+            return issued(await super().exchange_identity_assertion(client, params), params.scopes or [])
+
+        def _translate_scopes_from_idp(self, scopes: list[str]) -> list[str]:
+            """Of `OAuthProxy`: what the upstream says that it granted, in the words of the client."""
+            translated: list[str] = super()._translate_scopes_from_idp(scopes)
+            allowed = _refreshed.get()
+            return translated if allowed is None else [scope for scope in translated if scope in allowed]
 
         def get_routes(self, mcp_path: str | None = None) -> list[Route]:
             # The scopes in the options are advertised, but would also stand in for an omitted scope (with all of them) and

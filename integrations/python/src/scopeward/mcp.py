@@ -13,26 +13,33 @@ import functools
 import json
 import types
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mcp.server.auth.provider import (
     AuthorizationErrorCode,
     AuthorizationParams,
     AuthorizeError,
+    RefreshToken,
     RegistrationError,
+    TokenError,
+    TokenErrorCode,
 )
-from mcp.shared.auth import OAuthClientInformationFull
+from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from starlette.exceptions import HTTPException
 
-from ._adapter import login_id, source_of
+from ._adapter import assertion_claims, granted_by, login_id, source_of
 from ._async_client import AsyncClient
-from .answers import ClientSource, OAuthClient
+from .answers import ClientSource, OAuthClient, TokenGrant
 from .errors import Denied, Unavailable
+
+if TYPE_CHECKING:
+    from mcp.server.auth.provider import IdentityAssertionParams
 
 __all__ = ["with_scopeward"]
 
 ProviderT = TypeVar("ProviderT")
 ClientT = TypeVar("ClientT", bound=OAuthClientInformationFull)
+TokenT = TypeVar("TokenT", bound=RefreshToken)
 SourceOf = Callable[[OAuthClientInformationFull], ClientSource]
 
 
@@ -48,8 +55,8 @@ def with_scopeward(
     Args:
         provider: Any `OAuthAuthorizationServerProvider`.
         client: Kept by the provider; close it when the server ends.
-        audience: The resource that this server is for, if the policy has others as well: asked for at registration, and at
-            authorize for clients that send no `resource`.
+        audience: The resource that this server is for, if the policy has others as well: asked for at registration, and
+            later for clients and tokens without `resource`.
         client_source: Where a client is from. By default `cimd` for an https client id and `dcr` for any other.
 
     Returns:
@@ -80,9 +87,25 @@ class _Provider:
         url: str = await self._provider.authorize(client, params)
         return url
 
+    async def load_refresh_token(self, client: OAuthClientInformationFull, refresh_token: str) -> RefreshToken | None:
+        token = await self._provider.load_refresh_token(client, refresh_token)
+        return None if token is None else undecided(token)
+
+    async def exchange_refresh_token(
+        self, client: OAuthClientInformationFull, refresh_token: RefreshToken, scopes: list[str]
+    ) -> OAuthToken:
+        refresh_token, scopes = await self._asker.narrow_refresh(client, refresh_token, scopes)
+        return issued(await self._provider.exchange_refresh_token(client, refresh_token, scopes), scopes)
+
+    async def exchange_identity_assertion(
+        self, client: OAuthClientInformationFull, params: IdentityAssertionParams
+    ) -> OAuthToken:
+        params = await self._asker.narrow_assertion(client, params)
+        return issued(await self._provider.exchange_identity_assertion(client, params), params.scopes or [])
+
 
 class Asker:
-    """Asks both questions in the words of the SDK, and answers in its errors."""
+    """Asks the questions in the words of the SDK, and answers in its errors."""
 
     def __init__(self, client: AsyncClient, audience: str | None, client_source: SourceOf | None) -> None:
         self._client = client
@@ -106,11 +129,7 @@ class Asker:
         except Denied as denied:
             raise RegistrationError("invalid_client_metadata", denied.error_description) from denied
         except Unavailable as unavailable:
-            raise HTTPException(
-                unavailable.http_status,
-                json.dumps(unavailable.oauth_error()),
-                {"content-type": "application/json", "cache-control": "no-store", "retry-after": "1"},
-            ) from unavailable
+            raise _http_error(unavailable) from unavailable
         client_info.scope = answer.scope
 
     async def check(
@@ -138,6 +157,59 @@ class Asker:
         holder = client.model_copy(update={"scope": answer.effective_registered_scope})
         return holder, params.model_copy(update={"scopes": answer.scope.split(" ")})
 
+    async def narrow_refresh(
+        self, client: OAuthClientInformationFull, token: TokenT, scopes: list[str]
+    ) -> tuple[TokenT, list[str]]:
+        """The stored refresh token, which keeps its grant, and the scopes of the new access token.
+
+        Raises:
+            TokenError: for a denial.
+            HTTPException: 503 or 500 where there is no answer. The refresh token is not used up then.
+        """
+        granted = list(token.scopes)
+        # The SDK passes on the scopes of the token themselves where the client sent none.
+        asked = None if scopes is token.scopes else scopes
+        scopes = await self._narrow("refresh", client, asked, " ".join(granted), token.resource)
+        return token.model_copy(update={"scopes": granted}), scopes
+
+    async def narrow_assertion(
+        self, client: OAuthClientInformationFull, params: IdentityAssertionParams
+    ) -> IdentityAssertionParams:
+        """The parameters with the scopes that the token may have: of those in the assertion, which the provider verifies.
+
+        Raises:
+            TokenError: for a denial.
+            HTTPException: 503 or 500 where there is no answer. The assertion is not used up then.
+        """
+        claims = assertion_claims(params.assertion)
+        resource = claims.get("resource")  # signed, other than the parameter
+        audience = resource if isinstance(resource, str) else params.resource
+        scopes = await self._narrow("jwt_bearer", client, params.scopes, granted_by(claims), audience)
+        return params.model_copy(update={"scopes": scopes})
+
+    async def _narrow(
+        self,
+        grant: TokenGrant,
+        client: OAuthClientInformationFull,
+        asked: list[str] | None,
+        granted: str | None,
+        resource: str | None,
+    ) -> list[str]:
+        try:
+            answer = await self._client.check_token_scopes(
+                grant=grant,
+                scope=None if asked is None else " ".join(asked),
+                granted_scope=granted,
+                registered_scope=client.scope if self._source_of(client) == "dcr" else None,
+                audiences=self._audiences if resource is None else (resource,),
+                client=self._oauth_client(client),
+            )
+        except Denied as denied:
+            raise TokenError(cast(TokenErrorCode, denied.error), denied.error_description) from denied
+        except Unavailable as unavailable:
+            raise _http_error(unavailable) from unavailable
+        return answer.scope.split(" ")
+
     def _oauth_client(self, client: OAuthClientInformationFull) -> OAuthClient:
         # The server of FastMCP keeps the redirect URIs of a metadata document there alone.
         document = getattr(client, "cimd_document", None)
@@ -152,6 +224,15 @@ class Asker:
             grant_types=tuple(client.grant_types),
             application_type=client.application_type or "",
         )
+
+
+def _http_error(unavailable: Unavailable) -> HTTPException:
+    """For registration and the token endpoint: the errors that the SDK has for them know no code for that."""
+    return HTTPException(
+        unavailable.http_status,
+        json.dumps(unavailable.oauth_error()),
+        {"content-type": "application/json", "cache-control": "no-store", "retry-after": "1"},
+    )
 
 
 class _Deferring:
@@ -175,3 +256,30 @@ def deferring(client: ClientT) -> ClientT:
     copy = client.model_copy()
     object.__setattr__(copy, "__class__", _deferring_class(type(client)))
     return copy
+
+
+class _Undecided(list[str]):
+    """The scopes of a refresh token, which contain any other: the SDK compares them before the provider is asked."""
+
+    def __contains__(self, scope: object) -> bool:
+        return True
+
+
+def undecided(token: TokenT) -> TokenT:
+    """A copy of the stored refresh token that leaves the requested scopes to `exchange_refresh_token`."""
+    return token.model_copy(update={"scopes": _Undecided(token.scopes)})
+
+
+def issued(tokens: OAuthToken, scopes: list[str]) -> OAuthToken:
+    """The token response, which names its scope (RFC 6749 section 5.1).
+
+    Raises:
+        HTTPException: 500 if the provider issued more than it was told. Nobody gets such a token.
+    """
+    if tokens.scope is None:
+        return tokens.model_copy(update={"scope": " ".join(scopes)})
+    if not set(tokens.scope.split()) <= set(scopes):
+        message = f"the provider issued `{tokens.scope}`, and was told `{' '.join(scopes)}`"
+        unavailable = Unavailable(message, code="FAILED_PRECONDITION", kind="token")
+        raise _http_error(unavailable) from unavailable
+    return tokens

@@ -1,4 +1,4 @@
-"""The authorize endpoint of django-oauth-toolkit."""
+"""The authorize and the token endpoint of django-oauth-toolkit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.oauth2.rfc6749 import errors
 
 from .._adapter import login_id
+from ..answers import TokenGrant
 from ..errors import Denied, Unavailable
 from . import asking
 
@@ -16,10 +17,8 @@ DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 class ScopewardValidator(OAuth2Validator):  # type: ignore[misc]
-    """Asks Scopeward at the authorize endpoint, for the GET of the consent page and again for its POST.
-
-    The token endpoint stays as it is: what was granted is granted, to devices as well, and a refresh may not exceed it (RFC 6749
-    section 6).
+    """Asks Scopeward at the authorize endpoint, for the GET of the consent page and again for its POST, and at the token endpoint for
+    refresh tokens and client credentials. What codes stand for was decided before, also those of devices.
     """
 
     def validate_scopes(
@@ -32,6 +31,9 @@ class ScopewardValidator(OAuth2Validator):  # type: ignore[misc]
                 request.scopes = _granted_to_device(client_id, request.device_code)
                 if request.scopes is None:
                     raise errors.InvalidGrantError(request=request)
+                return True
+            if request.grant_type == "client_credentials":
+                request.scopes = _narrowed("client_credentials", request, client, None)
                 return True
             return bool(super().validate_scopes(client_id, scopes, client, request, *args, **kwargs))
         if not _is_authorize(request):
@@ -55,18 +57,20 @@ class ScopewardValidator(OAuth2Validator):  # type: ignore[misc]
                 raise errors.InvalidScopeError(denied.error_description, request=request) from denied
             raise _custom(denied, request) from denied
         except Unavailable as unavailable:
-            kind = (
-                errors.TemporarilyUnavailableError
-                if unavailable.error == "temporarily_unavailable"
-                else errors.ServerError
-            )
-            raise kind(unavailable.error_description, request=request) from unavailable
+            raise _no_answer(unavailable, request) from unavailable
         granted = answer.scope.split(" ")
         if is_consent:
             # Nothing that the user was not shown, whatever the policy says now.
             granted = [scope for scope in granted if scope in agreed]
         request.scopes = granted
         return bool(granted)
+
+    def get_original_scopes(self, refresh_token: str, request: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Asked for once the refresh token is found to be good, and before it is used up."""
+        granted = _agreed(super().get_original_scopes(refresh_token, request, *args, **kwargs))
+        narrowed = _narrowed("refresh", request, request.client, " ".join(granted))
+        request.scope = None  # from here on all of the answer is asked for
+        return narrowed
 
     def validate_device_code(self, client_id: str, code: str, request: Any, *args: Any, **kwargs: Any) -> str | None:
         """Of oauthlib 4, for which the toolkit has nothing: until the user has agreed, its view answers itself."""
@@ -105,6 +109,34 @@ def _resources(request: Any, is_consent: bool) -> list[str]:
         resource = request.resource
         return [resource] if isinstance(resource, str) else list(resource or ())
     return [value for name, value in request.uri_query_params + (request.decoded_body or []) if name == "resource"]
+
+
+def _narrowed(grant: TokenGrant, request: Any, application: Any, granted: str | None) -> list[str]:
+    """The scopes of a token."""
+    registration = asking.registration_of(application)
+    of_grant = getattr(request.refresh_token_instance, "resource", None) if grant == "refresh" else None
+    try:
+        answer = asking.client().check_token_scopes(
+            grant=grant,
+            scope=request.scope,
+            granted_scope=granted,
+            registered_scope=registration.scope if registration else None,
+            audiences=_resources(request, False) or of_grant or asking.audiences(),
+            client=asking.oauth_client(application, registration),
+        )
+    except Denied as denied:
+        if denied.error == "invalid_scope":
+            raise errors.InvalidScopeError(denied.error_description, request=request) from denied
+        raise _custom(denied, request) from denied
+    except Unavailable as unavailable:
+        raise _no_answer(unavailable, request, unavailable.http_status) from unavailable
+    return answer.scope.split(" ")
+
+
+def _no_answer(unavailable: Unavailable, request: Any, status: int | None = None) -> errors.OAuth2Error:
+    is_transient = unavailable.error == "temporarily_unavailable"
+    kind = errors.TemporarilyUnavailableError if is_transient else errors.ServerError
+    return kind(unavailable.error_description, status_code=status, request=request)
 
 
 def _custom(denied: Denied, request: Any) -> errors.OAuth2Error:
