@@ -157,9 +157,11 @@ export class Login {
     return this.redeem(client, await this.authorize(client, scope, parameters));
   }
 
-  /** @param {Record<string, any>} client @param {Record<string, any>} tokens */
-  refresh(client, tokens) {
-    return this.token(client, { grant_type: "refresh_token", refresh_token: tokens["refresh_token"] });
+  /** @param {Record<string, any>} client @param {Record<string, any>} tokens @param {string} [scope] */
+  refresh(client, tokens, scope) {
+    /** @type {Record<string, string>} */
+    const asked = scope === undefined ? {} : { scope };
+    return this.token(client, { grant_type: "refresh_token", refresh_token: tokens["refresh_token"], ...asked });
   }
 }
 

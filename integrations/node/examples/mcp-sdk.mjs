@@ -20,6 +20,8 @@ export class MemoryProvider {
   #codes = new Map();
   /** @type {Map<string, { clientId: string, scopes: string[], resource: URL | undefined, expiresAt: number }>} */
   #tokens = new Map();
+  /** @type {Map<string, { clientId: string, scopes: string[], resource: URL | undefined }>} */
+  #refreshTokens = new Map();
 
   /** @param {StoredClient[]} [known] */
   constructor(known = []) {
@@ -59,14 +61,21 @@ export class MemoryProvider {
     return this.#issue(client, scopes, resource);
   }
 
+  /** What a refresh token stands for. @param {StoredClient} client @param {string} token */
+  refreshGrant(client, token) {
+    const known = this.#refreshTokens.get(token);
+    return known?.clientId === client.client_id ? known : undefined;
+  }
+
   /** @type {Provider["exchangeRefreshToken"]} */
   async exchangeRefreshToken(client, token, scopes) {
-    const known = this.#tokens.get(token);
-    if (known?.clientId !== client.client_id || scopes?.some((scope) => !known.scopes.includes(scope))) {
+    const known = this.refreshGrant(client, token);
+    if (known === undefined || scopes?.some((scope) => !known.scopes.includes(scope))) {
       throw new InvalidGrantError("the refresh token does not give that");
     }
-    this.#tokens.delete(token);
-    return this.#issue(client, scopes ?? known.scopes, known.resource);
+    this.#refreshTokens.delete(token);
+    // The new refresh token has the grant of the old one (RFC 6749 section 6), whatever this access token gets.
+    return this.#issue(client, scopes ?? known.scopes, known.resource, known.scopes);
   }
 
   /** @type {Provider["verifyAccessToken"]} */
@@ -83,18 +92,20 @@ export class MemoryProvider {
     return known;
   }
 
-  /** @param {StoredClient} client @param {string[]} scopes @param {URL | undefined} resource */
-  #issue(client, scopes, resource) {
+  /** @param {StoredClient} client @param {string[]} scopes @param {URL | undefined} resource @param {string[]} [granted] */
+  #issue(client, scopes, resource, granted = scopes) {
     const [access_token, refresh_token] = [randomUUID(), randomUUID()];
-    const about = { clientId: client.client_id, scopes, resource, expiresAt: Math.floor(Date.now() / 1000) + 3600 };
-    this.#tokens.set(access_token, about).set(refresh_token, about);
+    const clientId = client.client_id;
+    this.#tokens.set(access_token, { clientId, scopes, resource, expiresAt: Math.floor(Date.now() / 1000) + 3600 });
+    this.#refreshTokens.set(refresh_token, { clientId, scopes: granted, resource });
     return { access_token, refresh_token, token_type: "Bearer", expires_in: 3600, scope: scopes.join(" ") };
   }
 }
 
 /** @param {import("scopeward").Client} client @param {string} base @param {StoredClient[]} [known] Clients that it has already. */
 function makeApp(client, base, known) {
-  const provider = withScopeward(new MemoryProvider(known), client);
+  const memory = new MemoryProvider(known);
+  const provider = withScopeward(memory, client, { refreshGrant: (stored, token) => memory.refreshGrant(stored, token) });
   const unlimited = { rateLimit: /** @type {const} */ (false) }; // one client here logs in many times
   const options = { authorizationOptions: unlimited, clientRegistrationOptions: unlimited, tokenOptions: unlimited };
   return express().use(mcpAuthRouter({ provider, issuerUrl: new URL(base), ...options }));

@@ -8,7 +8,7 @@ export type ClientSource = "" | "dcr" | "cimd" | "static";
 /**
  * The OAuth client, as it registered or as its metadata document says (RFC 7591 section 2).
  *
- * Send the same at both moments: a rule of the policy holds only for what is sent.
+ * Send the same at all moments: a rule of the policy holds only for what is sent.
  */
 export interface OAuthClient {
   /** Left out for a client that registers and has none yet. */
@@ -81,6 +81,29 @@ export interface AuthorizeQuestion {
   readonly correlationId?: string | undefined;
 }
 
+/** What a client presents at the token endpoint: a refresh token, its own credentials, a JWT (RFC 7523), another token (RFC 8693). */
+export type TokenGrant = "refresh" | "client_credentials" | "jwt_bearer" | "token_exchange";
+
+/** A client asks at the token endpoint. */
+export interface TokenQuestion {
+  readonly grant: TokenGrant;
+  /** The parameter as received; `undefined` if there was none. */
+  readonly scope?: string | null | undefined;
+  /**
+   * What the grant stands for: the scope of the refresh token, of the subject token, or in the assertion. Needed for `refresh` and
+   * `token_exchange`. `undefined` means that it says nothing, `""` that nothing was granted.
+   */
+  readonly grantedScope?: string | null | undefined;
+  /** What you stored at registration; counts only without `grantedScope`. */
+  readonly registeredScope?: string | null | undefined;
+  /** Each `resource` parameter (RFC 8707), in order, or what the grant is for. */
+  readonly audiences?: readonly string[] | string | undefined;
+  /** The client as stored. */
+  readonly client?: OAuthClient | undefined;
+  /** The id of the login that the grant comes from, if you keep it: at most 128 bytes of printable ASCII. */
+  readonly correlationId?: string | undefined;
+}
+
 /** A scope that was granted although the client did not ask for it, or did not hold it. */
 export interface AddedScope {
   readonly scope: string;
@@ -119,6 +142,18 @@ export interface AuthorizeAnswer {
   readonly audienceGrants: readonly AudienceGrant[];
   /** For a check of the server's own within this request. **Never store it**: a step-up would become a registration. */
   readonly effectiveRegisteredScope: string;
+  readonly policy: PolicyVersion;
+  readonly decisionId: string;
+}
+
+/** What a token gets at the token endpoint. */
+export interface TokenAnswer {
+  /** For the access token, and for the response if it differs from what was asked (RFC 6749 section 5.1). Never empty. */
+  readonly scope: string;
+  /** What was asked for and dropped; empty unless the policy drops. */
+  readonly refused: readonly RefusedScope[];
+  /** Which audience grants which scopes. A grant must not be used at another audience. */
+  readonly audienceGrants: readonly AudienceGrant[];
   readonly policy: PolicyVersion;
   readonly decisionId: string;
 }

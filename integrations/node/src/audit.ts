@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 
 import { toJson, type DescMessage, type JsonObject, type JsonValue, type MessageShape } from "@bufbuild/protobuf";
 
-import type { AddedScope, OAuthClient } from "./answers.js";
+import type { AddedScope, OAuthClient, TokenGrant } from "./answers.js";
 import type { PolicyVersion, RefusedScope } from "./errors.js";
 import {
   AuditEventKindSchema,
@@ -117,6 +117,10 @@ export class AuditEvent {
   readonly clientTruncated: boolean;
   readonly requestedScope: string | undefined;
   readonly registeredScope: string | undefined;
+  /** At the token endpoint, what the grant stood for. */
+  readonly grantedScope: string | undefined;
+  /** At the token endpoint, what the client presented. */
+  readonly grant: TokenGrant | undefined;
   readonly effectiveScope: string;
   readonly added: readonly AddedScope[];
   readonly refused: readonly RefusedScope[];
@@ -150,6 +154,8 @@ export class AuditEvent {
     this.clientTruncated = message.clientTruncated;
     this.requestedScope = message.requestedScope;
     this.registeredScope = message.registeredScope;
+    this.grantedScope = message.grantedScope;
+    this.grant = wire.tokenGrant(message.grant);
     this.effectiveScope = message.effectiveScope;
     this.added = wire.addedScopes(message.added);
     this.refused = wire.refusedScopes(message.refused);

@@ -9,6 +9,8 @@ import type {
   AuthorizeQuestion,
   RegistrationAnswer,
   RegistrationQuestion,
+  TokenAnswer,
+  TokenQuestion,
 } from "./answers.js";
 import type { AuditEvent, AuditGap, AuditOptions } from "./audit.js";
 import { STREAM, isAborted, readAudit } from "./audit-reader.js";
@@ -78,7 +80,7 @@ export class Client {
   }
 
   /**
-   * Asks which scopes an authorize request gets (RFC 6749 section 3.3). Not for the token endpoint.
+   * Asks which scopes an authorize request gets (RFC 6749 section 3.3). Not for the token endpoint, where nothing may be added.
    *
    * @throws {Denied} with the error for the redirect.
    * @throws {Unavailable} with the error for the redirect.
@@ -93,7 +95,30 @@ export class Client {
     options: CallOptions = {},
   ): Promise<(AuthorizeAnswer | Denied | Unavailable)[]> {
     const questions = checks.map(wire.checkQuestion);
-    return wire.batchAnswers(await this.#ask(wire.BATCH, { checks: questions }, options), questions.length);
+    return wire.batchAnswers(await this.#ask(wire.BATCH, { checks: questions }, options), questions);
+  }
+
+  /**
+   * Asks which scopes a token gets at the token endpoint. It only narrows, whatever the policy says.
+   *
+   * Not for authorization codes and device codes: what was granted at authorize stands. Ask before a refresh token or an assertion is
+   * used up, so that a client can try again where there is no answer.
+   *
+   * @throws {Denied} with the error for HTTP 400.
+   * @throws {Unavailable} answer `httpStatus` and `oauthError()`.
+   */
+  async checkTokenScopes(question: TokenQuestion & CallOptions): Promise<TokenAnswer> {
+    const message = wire.tokenQuestion(question);
+    return wire.tokenAnswer(await this.#ask(wire.TOKEN, message, question), message);
+  }
+
+  /** As `batchCheckAuthorizeScopes`, for the token endpoint. */
+  async batchCheckTokenScopes(
+    checks: readonly TokenQuestion[],
+    options: CallOptions = {},
+  ): Promise<(TokenAnswer | Denied | Unavailable)[]> {
+    const questions = checks.map(wire.tokenQuestion);
+    return wire.batchTokenAnswers(await this.#ask(wire.BATCH_TOKEN, { checks: questions }, options), questions);
   }
 
   /** What the policy says about one audience. An unknown one is `Unavailable` with code `NOT_FOUND`. */

@@ -4,13 +4,13 @@
 // the login fails as well, and never with `invalid_scope`, since the client asked nothing wrong.
 
 /** Which question an error belongs to, since registration and authorize know different OAuth errors. */
-export type QuestionKind = "registration" | "authorize" | "other";
+export type QuestionKind = "registration" | "authorize" | "token" | "other";
 
 /** A scope that was asked for and not granted. */
 export interface RefusedScope {
   /** The token as received. */
   readonly scope: string;
-  /** Why: `UNSUPPORTED`, `FORBIDDEN`, `UNREGISTERED`, `MALFORMED`, … Newer servers may have more. */
+  /** Why: `UNSUPPORTED`, `FORBIDDEN`, `UNREGISTERED`, `EXCEEDS_GRANT`, `MALFORMED`, … Newer servers may have more. */
   readonly reason: string;
   /** The same for people. May change; `reason` does not. */
   readonly message: string;
@@ -39,10 +39,15 @@ export class ScopewardError extends Error {
   override name = "ScopewardError";
 }
 
-/** The policy says no. At registration answer HTTP 400 with `oauthError()`; at authorize redirect with it, after the redirect URI was validated. */
+/**
+ * The policy says no.
+ *
+ * At registration and at the token endpoint answer HTTP 400 with `oauthError()`; at authorize redirect with it, after the redirect URI
+ * was validated.
+ */
 export class Denied extends ScopewardError {
   override name = "Denied";
-  /** `invalid_scope` or `invalid_target` at authorize, `invalid_client_metadata` at registration. */
+  /** `invalid_scope` or `invalid_target`, at registration `invalid_client_metadata`. */
   readonly error: string;
   /** At most 512 bytes of printable ASCII without quote and backslash. */
   readonly errorDescription: string;
@@ -81,7 +86,7 @@ export class Denied extends ScopewardError {
 /**
  * There is no answer: the service is down, slow, not allowed to this caller, or not understood.
  *
- * Deny the login. Never fall back to the registered scopes, to an earlier answer, or to a grant.
+ * Deny the login or the token. Never fall back to the registered scopes, to an earlier answer, or to a grant.
  */
 export class Unavailable extends ScopewardError {
   override name = "Unavailable";

@@ -1,7 +1,8 @@
 // Asks Scopeward, the policy decision service for OAuth scopes.
 //
-// Two questions: `expandRegistrationScopes` when a client registers, `checkAuthorizeScopes` at the authorize endpoint. A denial is
-// thrown as `Denied`, with the OAuth error to send; that there is no answer as `Unavailable`, which fails the login too.
+// Three questions: `expandRegistrationScopes` when a client registers, `checkAuthorizeScopes` at the authorize endpoint,
+// `checkTokenScopes` at the token endpoint. A denial is thrown as `Denied`, with the OAuth error to send; that there is no answer as
+// `Unavailable`, which fails the request too.
 //
 // Adapters for auth servers are in `scopeward/oidc-provider`, `scopeward/mcp-sdk` and `scopeward/better-auth`.
 
@@ -15,6 +16,9 @@ export {
   type ClientSource,
   type RegistrationAnswer,
   type RegistrationQuestion,
+  type TokenAnswer,
+  type TokenGrant,
+  type TokenQuestion,
 } from "./answers.js";
 export {
   AuditEvent,

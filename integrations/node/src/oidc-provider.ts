@@ -2,22 +2,46 @@
 //
 //     const provider = new (withScopeward(Provider, client))(issuer, configuration);
 //
-// The class asks at four places: registration and its update (RFC 7591, RFC 7592), and, in one hook, the authorization endpoint,
-// pushed authorization requests (RFC 9126) and device authorization (RFC 8628). The hook is a validator of `extraParams`: the
-// server runs these after it has checked the client, its redirect URI and its request object. The server checks the stored scope
-// before that, so until then it sees the client without scope: in a view of this request, since it caches its clients.
+// The class asks at registration and its update (RFC 7591, RFC 7592); in one hook at the authorization endpoint, for pushed
+// authorization requests (RFC 9126) and at device authorization (RFC 8628); and before the handlers of some grants at the token
+// endpoint. The hook is a validator of `extraParams`: the server runs these after it has checked the client, its redirect URI and its
+// request object. The server checks the stored scope before that, so until then it sees the client without scope: in a view of this
+// request, since it caches its clients.
 
 import { errors, type default as Provider, type AllClientMetadata, type Configuration, type KoaContextWithOIDC } from "oidc-provider";
 
-import { loginId, retryAfter, sourceOf, type AdapterOptions } from "./adapter.js";
-import { OAuthClient, type ClientSource } from "./answers.js";
+import { assertionClaims, grantedBy, loginId, retryAfter, sourceOf, type AdapterOptions } from "./adapter.js";
+import { OAuthClient, type ClientSource, type TokenGrant } from "./answers.js";
 import type { Client } from "./client.js";
 import { Denied, Unavailable } from "./errors.js";
+import { isWithin } from "./wire.js";
 
 /** The class of a provider. */
 export type ProviderClass = new (issuer: string, configuration?: Configuration) => Provider;
 
 type StoredClient = InstanceType<Provider["Client"]>;
+
+/** What `withScopeward` can be told. */
+export interface ProviderOptions extends AdapterOptions<StoredClient> {
+  /**
+   * What a JWT grant or a token exchange of your own stands for, where it is neither the `scope` of the assertion nor that of an access
+   * token of this provider (`subject_token`). `undefined` if it names no scope. Your handler finds what may be issued in
+   * `ctx.oidc.params.scope`, and has to verify what this function read.
+   */
+  readonly grantedScope?: ((ctx: KoaContextWithOIDC) => string | undefined | Promise<string | undefined>) | undefined;
+}
+
+/** The grants that are asked for at the token endpoint. What others issue was decided before. */
+const TOKEN_GRANTS: Readonly<Record<string, TokenGrant>> = {
+  refresh_token: "refresh",
+  client_credentials: "client_credentials",
+  "urn:ietf:params:oauth:grant-type:jwt-bearer": "jwt_bearer",
+  "urn:ietf:params:oauth:grant-type:token-exchange": "token_exchange",
+};
+
+function tokenGrant(grantType: unknown): TokenGrant | undefined {
+  return typeof grantType === "string" && Object.hasOwn(TOKEN_GRANTS, grantType) ? TOKEN_GRANTS[grantType] : undefined;
+}
 
 /** A name of `extraParams`; nobody has to send it. */
 const HOOK = "scopeward";
@@ -31,7 +55,7 @@ const REGISTRATION_ROUTES = new Set(["registration", "client_update"]);
  * @param client Kept by the providers; close it when the server ends.
  * @param options Clients of `configuration.clients` are `static` unless `clientSource` says otherwise.
  */
-export function withScopeward<P extends ProviderClass>(provider: P, client: Client, options: AdapterOptions<StoredClient> = {}): P {
+export function withScopeward<P extends ProviderClass>(provider: P, client: Client, options: ProviderOptions = {}): P {
   const asker = new Asker(client, options);
   const Base = provider as unknown as typeof Extensible;
 
@@ -57,6 +81,13 @@ export function withScopeward<P extends ProviderClass>(provider: P, client: Clie
       });
     }
 
+    // The server registers its own grants by this method as well.
+    override registerGrantType(name: string, handler: Handler, ...rest: unknown[]): void {
+      const grant = tokenGrant(name);
+      const asking: Handler = grant === undefined ? handler : (ctx) => asker.issue(ctx, grant, handler);
+      super.registerGrantType(name, asking, ...rest);
+    }
+
     override get OIDCContext(): ContextClass {
       return (this.#context ??= askingContext(super.OIDCContext));
     }
@@ -69,7 +100,11 @@ declare class Extensible extends Provider {
   static get ctx(): KoaContextWithOIDC | undefined;
   // @ts-expect-error: the types have a property, and it is an accessor.
   get OIDCContext(): ContextClass;
+  // @ts-expect-error: the types have a handler for each kind of parameters.
+  registerGrantType(name: string, handler: Handler, ...rest: unknown[]): void;
 }
+
+type Handler = (ctx: KoaContextWithOIDC) => void | Promise<void>;
 
 type ExtraParams = Configuration["extraParams"];
 type Hook = (ctx: KoaContextWithOIDC) => Promise<void>;
@@ -115,6 +150,7 @@ function askingContext(context: ContextClass): ContextClass {
 
     override entity(key: string, value: unknown): void {
       if (key !== "Client" || value === undefined) return super.entity(key, value);
+      if (this.route === "token") this[STORED] = value as StoredClient;
       if (ASKED_ROUTES.has(this.route)) {
         this[STORED] = value as StoredClient;
         return super.entity(key, withoutScope(this[STORED]));
@@ -142,8 +178,16 @@ function askingContext(context: ContextClass): ContextClass {
       return this[BODY];
     }
 
-    // A registration is checked without its scope, of which the policy may drop what this server does not know.
+    // A registration is checked without its scope, of which the policy may drop what this server does not know; a token request is
+    // too, of which the server would refuse blanks at the ends and what the policy may drop.
     set body(body: unknown) {
+      if (this.route === "token" && typeof body === "object" && body !== null) {
+        const form = body as Record<string, unknown>;
+        if (tokenGrant(form["grant_type"]) !== undefined && typeof form["scope"] === "string") {
+          this[REQUESTED] = form["scope"];
+          delete form["scope"];
+        }
+      }
       if (REGISTRATION_ROUTES.has(this.route) && typeof body === "object" && body !== null && "scope" in body) {
         const { scope, ...rest } = body;
         if (typeof scope === "string" || scope === null) {
@@ -167,11 +211,17 @@ function withoutScope(client: StoredClient): StoredClient {
   });
 }
 
+interface Granted {
+  /** `undefined` if it names none. */
+  readonly scope?: string | undefined;
+  readonly resource?: string | string[] | undefined;
+}
+
 class Asker {
   readonly #client: Client;
-  readonly #options: AdapterOptions<StoredClient>;
+  readonly #options: ProviderOptions;
 
-  constructor(client: Client, options: AdapterOptions<StoredClient>) {
+  constructor(client: Client, options: ProviderOptions) {
     this.#client = client;
     this.#options = options;
   }
@@ -226,6 +276,65 @@ class Asker {
       throw serverError(ctx, failure);
     }
     oidc.entities["Client"] = stored;
+  }
+
+  /** Calls the handler of a grant with what may be issued as the scope that is requested. */
+  async issue(ctx: KoaContextWithOIDC, grant: TokenGrant, handler: Handler): Promise<void> {
+    const oidc = ctx.oidc as unknown as AskingContext & ServerContext;
+    const stored = oidc[STORED];
+    const params = ctx.oidc.params as Record<string, unknown> | undefined;
+    if (stored === undefined || params === undefined) throw new Error("a grant without a client");
+    const about = await this.#granted(ctx, grant, params);
+    if (about === undefined) return handler(ctx); // which refuses such a token
+    const source = this.#sourceOf(stored);
+    let scope: string;
+    try {
+      // Before the handler uses a refresh token up: where there is no answer, the client tries again with it.
+      const answer = await this.#client.checkTokenScopes({
+        grant,
+        scope: oidc[REQUESTED],
+        grantedScope: about.scope,
+        registeredScope: source === "cimd" ? undefined : stored.scope,
+        audiences: (params["resource"] as string | string[] | undefined) ?? about.resource ?? this.#options.audience,
+        client: OAuthClient.fromMetadata(stored.metadata(), { clientId: stored.clientId, source }),
+      });
+      scope = answer.scope;
+    } catch (failure) {
+      throw serverError(ctx, failure);
+    }
+    params["scope"] = scope;
+    // What the client holds is more than its stored scope, with which the server would compare.
+    if (grant !== "refresh") oidc.entities["Client"] = withoutScope(stored);
+    try {
+      await handler(ctx);
+    } finally {
+      oidc.entities["Client"] = stored;
+    }
+    const issued = (ctx.body as { scope?: unknown } | undefined)?.scope ?? "";
+    if (typeof issued !== "string" || !isWithin(issued, scope.split(" "))) {
+      const message = `the handler issued \`${String(issued)}\`, and was told \`${scope}\``;
+      throw serverError(ctx, new Unavailable(message, { code: "FAILED_PRECONDITION", kind: "token" }));
+    }
+  }
+
+  /** What the grant stands for; `undefined` for a refresh token that the handler will refuse. */
+  async #granted(ctx: KoaContextWithOIDC, grant: TokenGrant, params: Record<string, unknown>): Promise<Granted | undefined> {
+    const { provider } = ctx.oidc;
+    if (grant === "refresh") {
+      const value = params["refresh_token"];
+      const token = typeof value === "string" ? await provider.RefreshToken.find(value, { ignoreExpiration: true }) : undefined;
+      if (token === undefined || token.clientId !== ctx.oidc.client?.clientId || token.isExpired || token.consumed) return undefined;
+      return { scope: token.scope ?? "", resource: token.resource };
+    }
+    if (grant === "client_credentials") return {};
+    if (this.#options.grantedScope !== undefined) return { scope: await this.#options.grantedScope(ctx) };
+    if (grant === "jwt_bearer") {
+      const claims = assertionClaims(params["assertion"]);
+      return { scope: grantedBy(claims), resource: typeof claims["resource"] === "string" ? claims["resource"] : undefined };
+    }
+    const subject = params["subject_token"];
+    const token = typeof subject === "string" ? await provider.AccessToken.find(subject) : undefined;
+    return { scope: token && (token.scope ?? "") };
   }
 
   #sourceOf(stored: StoredClient): ClientSource {

@@ -23,6 +23,9 @@ import type {
   OAuthClient,
   RegistrationAnswer,
   RegistrationQuestion,
+  TokenAnswer,
+  TokenGrant,
+  TokenQuestion,
 } from "./answers.js";
 import { Denied, Unavailable, type PolicyVersion, type QuestionKind, type RefusedScope } from "./errors.js";
 import { ErrorInfoSchema, RetryInfoSchema, StatusSchema } from "./proto/google/rpc/errors_pb.js";
@@ -31,14 +34,19 @@ import {
   ClientSchema,
   ClientSource as WireSource,
   CheckAuthorizeScopesRequestSchema,
+  CheckTokenScopesRequestSchema,
   Decision,
   OriginSchema,
   ReasonSchema,
   ScopePolicyService,
+  TokenGrant as WireGrant,
   type AddedScope as AddedMessage,
   type AudienceDescription as DescriptionMessage,
   type BatchCheckAuthorizeScopesResponse,
+  type BatchCheckTokenScopesResponse,
   type CheckAuthorizeScopesResponse,
+  type CheckError,
+  type CheckTokenScopesResponse,
   type Client as ClientMessage,
   type ExpandRegistrationScopesResponse,
   type PolicyVersion as VersionMessage,
@@ -61,6 +69,16 @@ const SOURCES: Readonly<Record<ClientSource, WireSource>> = {
   static: WireSource.STATIC,
 };
 
+const GRANTS: Readonly<Record<TokenGrant, WireGrant>> = {
+  refresh: WireGrant.REFRESH,
+  client_credentials: WireGrant.CLIENT_CREDENTIALS,
+  jwt_bearer: WireGrant.JWT_BEARER,
+  token_exchange: WireGrant.TOKEN_EXCHANGE,
+};
+
+/** The first version of the service that has `CheckTokenScopes`. */
+const TOKENS_SINCE = "0.1.0";
+
 /** One RPC, and how its errors are to be told to a client. */
 export interface Method<Q extends DescMessage, A extends DescMessage> {
   readonly path: string;
@@ -79,6 +97,8 @@ function method<Q extends DescMessage, A extends DescMessage>(
 export const EXPAND = method(ScopePolicyService.method.expandRegistrationScopes, "registration");
 export const CHECK = method(ScopePolicyService.method.checkAuthorizeScopes, "authorize");
 export const BATCH = method(ScopePolicyService.method.batchCheckAuthorizeScopes, "authorize");
+export const TOKEN = method(ScopePolicyService.method.checkTokenScopes, "token");
+export const BATCH_TOKEN = method(ScopePolicyService.method.batchCheckTokenScopes, "token");
 export const DESCRIBE = method(ScopePolicyService.method.describeAudience);
 export const STATUS = method(PolicyStatusService.method.getPolicyStatus);
 export const WATCH_STATUS = method(PolicyStatusService.method.watchPolicyStatus);
@@ -160,6 +180,20 @@ export function checkQuestion(question: AuthorizeQuestion): MessageShape<typeof 
   });
 }
 
+export function tokenQuestion(question: TokenQuestion): MessageShape<typeof TOKEN.question> {
+  const grant = GRANTS[question.grant];
+  if (grant === undefined) throw new TypeError(`\`grant\` is not one of ${Object.keys(GRANTS).join(", ")}`);
+  return create(CheckTokenScopesRequestSchema, {
+    audiences: wireAudiences(question.audiences),
+    ...scopeField(question.scope),
+    ...optionalText(question.grantedScope, "grantedScope"),
+    ...optionalText(question.registeredScope, "registeredScope"),
+    ...clientField(question.client),
+    grant,
+    correlationId: wireText(question.correlationId ?? "", "correlationId"),
+  });
+}
+
 // Answers
 
 /** The name without its prefix; the number of a value that only newer servers know; empty for unspecified. */
@@ -169,6 +203,10 @@ export function enumName(schema: DescEnum, value: number): string {
 
 export function reasonName(reason: Reason): string {
   return enumName(ReasonSchema, reason);
+}
+
+export function tokenGrant(grant: WireGrant): TokenGrant | undefined {
+  return (Object.keys(GRANTS) as TokenGrant[]).find((name) => GRANTS[name] === grant);
 }
 
 function addedScopes(added: readonly AddedMessage[]): AddedScope[] {
@@ -193,7 +231,10 @@ export function oauthClient(client: ClientMessage): Required<OAuthClient> {
 }
 
 /** @throws {Denied | Unavailable} for anything but a grant. */
-function expectGrant(answer: ExpandRegistrationScopesResponse | CheckAuthorizeScopesResponse, kind: QuestionKind): void {
+function expectGrant(
+  answer: ExpandRegistrationScopesResponse | CheckAuthorizeScopesResponse | CheckTokenScopesResponse,
+  kind: QuestionKind,
+): void {
   if (answer.decision === Decision.ALLOW && answer.scope !== "") return;
   if (answer.decision === Decision.DENY && answer.oauthError !== undefined && answer.oauthError.error !== "") {
     throw new Denied({
@@ -233,18 +274,68 @@ export function authorizeAnswer(answer: CheckAuthorizeScopesResponse): Authorize
   };
 }
 
-export function batchAnswers(answer: BatchCheckAuthorizeScopesResponse, count: number): (AuthorizeAnswer | Denied | Unavailable)[] {
-  if (answer.results.length !== count) {
-    throw new Unavailable(`${answer.results.length} answers to ${count} checks`, { code: "UNKNOWN", kind: "authorize" });
+export function tokenAnswer(answer: CheckTokenScopesResponse, question: MessageShape<typeof TOKEN.question>): TokenAnswer {
+  expectGrant(answer, "token");
+  const { scope: asked = "", grantedScope } = question;
+  const bound = tokens(asked).length > 0 ? asked : grantedScope;
+  if (bound !== undefined && !isWithin(answer.scope, tokens(bound))) {
+    throw new Unavailable(`an answer that widens: \`${answer.scope}\` of \`${bound}\``, { code: "UNKNOWN", kind: "token" });
   }
-  return answer.results.map(({ result }) => {
+  return {
+    scope: answer.scope,
+    refused: refusedScopes(answer.refused),
+    audienceGrants: answer.audienceGrants.map(({ audience, scope }) => ({ audience, scope })),
+    policy: policyVersion(answer.policy),
+    decisionId: answer.decisionId,
+  };
+}
+
+function tokens(scope: string): string[] {
+  return scope.split(" ").filter((token) => token !== "");
+}
+
+/** Whether each scope of the text is one of these. */
+export function isWithin(scope: string, allowed: readonly string[]): boolean {
+  return tokens(scope).every((token) => allowed.includes(token));
+}
+
+export function batchAnswers(
+  answer: BatchCheckAuthorizeScopesResponse,
+  questions: readonly MessageShape<typeof CHECK.question>[],
+): (AuthorizeAnswer | Denied | Unavailable)[] {
+  return each(answer.results, questions, authorizeAnswer, "authorize");
+}
+
+export function batchTokenAnswers(
+  answer: BatchCheckTokenScopesResponse,
+  questions: readonly MessageShape<typeof TOKEN.question>[],
+): (TokenAnswer | Denied | Unavailable)[] {
+  return each(answer.results, questions, tokenAnswer, "token");
+}
+
+/** One of a batch, whatever it asks. */
+interface BatchResult<A> {
+  readonly result: { case: "response"; value: A } | { case: "error"; value: CheckError } | { case: undefined };
+}
+
+function each<Q, A, T>(
+  results: readonly BatchResult<A>[],
+  questions: readonly Q[],
+  read: (answer: A, question: Q) => T,
+  kind: QuestionKind,
+): (T | Denied | Unavailable)[] {
+  if (results.length !== questions.length) {
+    throw new Unavailable(`${results.length} answers to ${questions.length} checks`, { code: "UNKNOWN", kind });
+  }
+  return questions.map((question, index) => {
     try {
-      if (result.case === "response") return authorizeAnswer(result.value);
-      if (result.case === "error") {
+      const result = results[index]?.result;
+      if (result?.case === "response") return read(result.value, question);
+      if (result?.case === "error") {
         const { code, reason, message } = result.value;
-        return new Unavailable(message, { code: codeName(code), kind: "authorize", reason });
+        return new Unavailable(message, { code: codeName(code), kind, reason });
       }
-      return new Unavailable("a check has neither an answer nor an error", { code: "UNKNOWN", kind: "authorize" });
+      return new Unavailable("a check has neither an answer nor an error", { code: "UNKNOWN", kind });
     } catch (failure) {
       if (failure instanceof Denied || failure instanceof Unavailable) return failure;
       throw failure;
@@ -338,7 +429,16 @@ export function isCallError(error: unknown): error is Error & CallError {
   return error instanceof Error && typeof (error as Partial<CallError>).code === "number";
 }
 
+let hasToldAge = false;
+
 export function unavailable(kind: QuestionKind, error: Error & CallError): Unavailable {
   const details = errorDetails(error.metadata);
-  return new Unavailable(error.details || "no details", { code: codeName(error.code), kind, ...details, cause: error });
+  let message = error.details || "no details";
+  if (kind === "token" && error.code === GrpcStatus.UNIMPLEMENTED) {
+    message = `the service is too old for the question of the token endpoint: Scopeward ${TOKENS_SINCE} or newer is needed`;
+    // Adapters answer each such request with `server_error`, so the log says why.
+    if (!hasToldAge) process.emitWarning(message, { type: "ScopewardWarning", code: "SCOPEWARD_TOO_OLD" });
+    hasToldAge = true;
+  }
+  return new Unavailable(message, { code: codeName(error.code), kind, ...details, cause: error });
 }

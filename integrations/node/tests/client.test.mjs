@@ -104,6 +104,70 @@ describe("one server for all that only ask", () => {
     has(failed, { code: "INVALID_ARGUMENT", error: "server_error" });
   });
 
+  test("a refresh gets what was granted, and no more", async () => {
+    const answer = await client.checkTokenScopes({ grant: "refresh", grantedScope: "openid profile", registeredScope: "", audiences: RESOURCE });
+    assert.deepEqual([answer.scope, answer.refused], ["openid profile", []]);
+    assert.deepEqual(answer.audienceGrants, [{ audience: RESOURCE, scope: "openid profile" }]);
+    assert.equal((await client.checkTokenScopes({ grant: "refresh", scope: " profile ", grantedScope: "openid profile" })).scope, "profile");
+    const dropped = await client.checkTokenScopes({ grant: "refresh", scope: "openid root", grantedScope: "openid root" });
+    assert.deepEqual([dropped.scope, dropped.refused.map(({ scope, reason }) => [scope, reason])], ["openid", [["root", "FORBIDDEN"]]]);
+    const wide = client.checkTokenScopes({ grant: "refresh", scope: "openid mcp:read", grantedScope: "openid", registeredScope: "mcp:read" });
+    await denied(wide, { error: "invalid_scope", reason: "EXCEEDS_GRANT", httpStatus: 400 });
+  });
+
+  test("each grant of the token endpoint", async () => {
+    const scopeOf = async (/** @type {import("scopeward").TokenQuestion} */ question) => (await client.checkTokenScopes(question)).scope;
+    assert.equal(await scopeOf({ grant: "client_credentials", registeredScope: "openid" }), BASELINE);
+    assert.equal(await scopeOf({ grant: "jwt_bearer", registeredScope: "openid", scope: "openid" }), "openid");
+    assert.equal(await scopeOf({ grant: "jwt_bearer", grantedScope: "mcp:read" }), "mcp:read");
+    assert.equal(await scopeOf({ grant: "token_exchange", grantedScope: "mcp:read openid", scope: "openid" }), "openid");
+    for (const grant of /** @type {const} */ (["refresh", "token_exchange"])) {
+      const answer = client.checkTokenScopes({ grant, registeredScope: "openid" });
+      await unavailable(answer, { code: "INVALID_ARGUMENT", error: "server_error", httpStatus: 500 });
+    }
+    await denied(client.checkTokenScopes({ grant: "refresh", grantedScope: "" }), { error: "invalid_scope" });
+    await denied(client.checkTokenScopes({ grant: "refresh", grantedScope: "openid", audiences: "https://other.example.com" }), { error: "invalid_target" });
+    await assert.rejects(client.checkTokenScopes({ grant: /** @type {any} */ ("password") }), TypeError);
+  });
+
+  test("a batch of token checks is in order", async () => {
+    const [granted, refused, failed] = await client.batchCheckTokenScopes([
+      { grant: "refresh", grantedScope: "openid" },
+      { grant: "refresh", scope: "profile", grantedScope: "openid" },
+      { grant: "refresh", scope: "openid" },
+    ]);
+    assert(granted !== undefined && "audienceGrants" in granted && granted.scope === "openid");
+    assert(refused instanceof Denied && has(refused, { reason: "EXCEEDS_GRANT" }));
+    assert(failed instanceof Unavailable && has(failed, { code: "INVALID_ARGUMENT", error: "server_error" }));
+    assert.deepEqual(await client.batchCheckTokenScopes([]), []);
+  });
+
+  for (const changed of [{ scope: "openid profile" }, { scope: "" }, { decision: 0 }, { decision: 9 }]) {
+    test(`a token answer that is not understood grants nothing: ${JSON.stringify(changed)}`, async (t) => {
+      const old = connected(t, await oldServer(t, service.target, { missing: [], changed, hasTokens: true }));
+      for (const asked of [{ scope: "openid", grantedScope: "openid profile" }, { grantedScope: "openid" }]) {
+        await unavailable(old.checkTokenScopes({ grant: "refresh", ...asked }), { code: "UNKNOWN", error: "server_error", httpStatus: 500 });
+      }
+    });
+  }
+
+  test("a server without the question is named, once", async (t) => {
+    const old = connected(t, await oldServer(t, service.target, []));
+    /** @type {Error[]} */
+    const warnings = [];
+    const keep = (/** @type {Error} */ warning) => void warnings.push(warning);
+    process.on("warning", keep);
+    t.after(() => process.off("warning", keep));
+    for (let count = 0; count < 2; count++) {
+      await assert.rejects(old.checkTokenScopes({ grant: "refresh", grantedScope: "openid" }), (error) => {
+        assert(error instanceof Unavailable && has(error, { code: "UNIMPLEMENTED", error: "server_error", httpStatus: 500 }));
+        assert.match(error.message, /Scopeward 0\.1\.0 or newer is needed/);
+        return true;
+      });
+    }
+    assert.deepEqual(warnings.map(({ message }) => /0\.1\.0 or newer/.test(message)), [true]);
+  });
+
   test("descriptions and status", async () => {
     const descriptions = [];
     for await (const description of client.describeAudiences()) descriptions.push(description);
@@ -139,9 +203,10 @@ describe("one server for all that only ask", () => {
     "</script><script>alert(1)</script>",
   ];
   for (const [number, scope] of HOSTILE.entries()) {
-    test(`a hostile scope is denied at both moments: ${number}`, async () => {
+    test(`a hostile scope is denied at all moments: ${number}`, async () => {
       await denied(client.expandRegistrationScopes({ scope }), { error: "invalid_client_metadata" });
       await denied(client.checkAuthorizeScopes({ scope, registeredScope: "openid" }), { error: "invalid_scope" });
+      await denied(client.checkTokenScopes({ grant: "refresh", scope, grantedScope: "profile" }), { error: "invalid_scope" });
     });
   }
 

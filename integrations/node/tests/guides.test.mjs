@@ -20,7 +20,8 @@ const GUIDES = {
     own: {
       "provider.mjs": `export { MemoryProvider as MyProvider } from ${EXAMPLE};`,
       "provider.mts": `import type { OAuthServerProvider } from "@modelcontextprotocol/sdk/server/auth/provider.js";
-export declare const MyProvider: new () => OAuthServerProvider;`,
+import type { McpOptions } from "scopeward/mcp-sdk";
+export declare const MyProvider: new () => OAuthServerProvider & { refreshGrant: NonNullable<McpOptions["refreshGrant"]> };`,
     },
   },
 };

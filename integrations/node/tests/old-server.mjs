@@ -1,21 +1,23 @@
-// A server from before some fields: passes questions to the real one, and takes those fields out of its answers.
+// A server from before some fields, and from before the question of the token endpoint unless it is told that question: passes
+// questions to the real one, and takes those fields out of its answers.
 
 import grpc from "@grpc/grpc-js";
 
-import { CHECK, EXPAND, decoder, encoder } from "../dist/wire.js";
+import { CHECK, EXPAND, TOKEN, decoder, encoder } from "../dist/wire.js";
 
 /**
  * Returns its target.
  *
  * @param {import("node:test").TestContext} t @param {string} target
- * @param {{ missing: string[], changed: Record<string, unknown> } | string[]} faults May be changed later.
+ * @param {{ missing: string[], changed: Record<string, unknown>, hasTokens?: boolean } | string[]} faults May be changed later.
  * @param {Record<string, unknown>} [also]
  */
 export async function oldServer(t, target, faults, also = {}) {
   const channel = new grpc.Client(target, grpc.credentials.createInsecure());
   const server = new grpc.Server();
   const bytes = (/** @type {Buffer} */ value) => value;
-  for (const method of [EXPAND, CHECK]) {
+  const hasTokens = !Array.isArray(faults) && faults.hasTokens;
+  for (const method of [EXPAND, CHECK, ...(hasTokens ? [TOKEN] : [])]) {
     const [encode, decode] = [encoder(/** @type {any} */ (method.answer)), decoder(/** @type {any} */ (method.answer))];
     const rpc = { path: method.path, requestStream: false, responseStream: false };
     const types = { requestSerialize: bytes, requestDeserialize: bytes, responseSerialize: bytes, responseDeserialize: bytes };
