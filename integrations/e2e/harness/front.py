@@ -49,6 +49,8 @@ class Stimulus:
     """`scopes_supported` of the resource and of the server; `None` leaves the member out."""
     has_refresh_token: bool = True
     """Otherwise the token response loses it, as from a server that issues none."""
+    expires_in: int | None = None
+    """How long the first access token of a login lives, as its response says; `None` leaves what the server says."""
     has_metadata_documents: bool = False
 
 
@@ -100,6 +102,7 @@ class Front:
         self.stimulus = Stimulus()
         self.record = Record()
         self.after_registration: Hook | None = None
+        self.after_login: Hook | None = None
         self.judge_registration: Callable[[Registration], Awaitable[str | None]] | None = None
         self.expect_authorization: Callable[[Authorization], Awaitable[Callable[[Authorization], str | None]]] | None = None
         self._seeing = asyncio.Lock()
@@ -143,9 +146,13 @@ class Front:
     def begin(self, stimulus: Stimulus) -> Record:
         """A new case."""
         self.stimulus, self.record = stimulus, Record()
-        self.after_registration = None
+        self.after_registration = self.after_login = None
         self._verdicts.clear()
         return self.record
+
+    def expire_tokens(self) -> None:
+        """The resource takes none of the access tokens any more."""
+        self._tokens.clear()
 
     # The resource: as much of MCP as a client needs in order to connect and to call a tool.
 
@@ -236,6 +243,9 @@ class Front:
             await self._see_registration(body, answer)
         elif path == self.paths.token and request.method == "POST":
             content = self._see_token(body, answer)
+            if self.after_login is not None and answer.status_code == 200:
+                hook, self.after_login = self.after_login, None
+                await hook()
         self._see_redirect(answer.headers.get("location", ""))
         response = Response(content, answer.status_code)
         response.raw_headers += [
@@ -286,6 +296,8 @@ class Front:
         self._tokens[tokens["access_token"]] = frozenset(str(tokens.get("scope", "")).split())
         if not self.stimulus.has_refresh_token:
             tokens.pop("refresh_token", None)
+        if self.stimulus.expires_in is not None and form["grant_type"] != "refresh_token":
+            tokens["expires_in"] = self.stimulus.expires_in
         return json.dumps(tokens).encode()
 
     def _judge_authorization(self) -> None:

@@ -89,6 +89,9 @@ class World:
         self._steps.append(step)
         return error is None
 
+    def expire_tokens(self) -> None:
+        self._front.expire_tokens()
+
     async def forget_tokens(self) -> None:
         assert self._driver is not None
         await self._driver.do("forget")
@@ -115,6 +118,9 @@ class World:
 
     def edit_policy_after_registration(self, **changes: str) -> None:
         self._front.after_registration = lambda: self.set_policy(**changes)
+
+    def edit_policy_after_login(self, **changes: str) -> None:
+        self._front.after_login = lambda: self.set_policy(**changes)
 
     async def _until_it_is_back(self) -> None:
         metadata = {name: value for name, value in DOCUMENT.items() if name != "client_id"}
