@@ -130,6 +130,11 @@ fn a_gateway_before_any_server_runs() {
 }
 
 #[test]
+fn which_question_when_runs() {
+    check("docs/guides/which-question-when.md");
+}
+
+#[test]
 fn every_guide_has_a_test() {
     let source = include_str!("docs.rs");
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides")).unwrap() {
