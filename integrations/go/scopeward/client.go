@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/scopeward/scopeward/integrations/go/scopeward/scopewardv1"
 )
@@ -182,7 +183,8 @@ func (c *Client) ExpandRegistrationScopes(ctx context.Context, question Registra
 	return registrationAnswer(response)
 }
 
-// CheckAuthorizeScopes asks which scopes an authorize request gets (RFC 6749 section 3.3). Not for the token endpoint.
+// CheckAuthorizeScopes asks which scopes an authorize request gets (RFC 6749 section 3.3). Not for the token endpoint: see
+// [Client.CheckTokenScopes].
 //
 // Errors: [*Denied] and [*Unavailable], both with the error for the redirect.
 func (c *Client) CheckAuthorizeScopes(ctx context.Context, question AuthorizeQuestion) (*AuthorizeAnswer, error) {
@@ -204,7 +206,35 @@ func (c *Client) BatchCheckAuthorizeScopes(ctx context.Context, questions []Auth
 	if err != nil {
 		return nil, err
 	}
-	return batchResults(response, len(questions))
+	return batchResults(atAuthorize, response.GetResults(), len(questions), authorizeResult)
+}
+
+// CheckTokenScopes asks which scopes a token gets at the token endpoint: a refresh (RFC 6749 section 6), client credentials
+// (section 4.4), a JWT grant (RFC 7523) or a token exchange (RFC 8693). It only narrows: a refresh gains nothing because the policy
+// changed.
+//
+// Errors: [*Denied] with the error for HTTP 400 (RFC 6749 section 5.2), [*Unavailable] with temporarily_unavailable and 503 or
+// server_error and 500; its Code is Unimplemented if the service is older than this question.
+func (c *Client) CheckTokenScopes(ctx context.Context, question TokenQuestion) (*TokenAnswer, error) {
+	response, err := ask(ctx, c, atToken, c.decisions.CheckTokenScopes, tokenRequest(question))
+	if err != nil {
+		return nil, err
+	}
+	return tokenAnswer(response)
+}
+
+// BatchCheckTokenScopes asks up to 100 token checks, answered under one policy version, in the order asked. Denials and errors of
+// single checks are in the results; the error is for the whole.
+func (c *Client) BatchCheckTokenScopes(ctx context.Context, questions []TokenQuestion) ([]TokenResult, error) {
+	request := &scopewardv1.BatchCheckTokenScopesRequest{}
+	for _, question := range questions {
+		request.Checks = append(request.Checks, tokenRequest(question))
+	}
+	response, err := ask(ctx, c, atToken, c.decisions.BatchCheckTokenScopes, request)
+	if err != nil {
+		return nil, err
+	}
+	return batchResults(atToken, response.GetResults(), len(questions), tokenResult)
 }
 
 // DescribeAudience returns what the policy says about one audience: what to advertise, and texts for consent pages. An unknown
@@ -273,7 +303,7 @@ func (c *Client) WatchPolicyStatus(ctx context.Context) iter.Seq2[*scopewardv1.P
 }
 
 // ask makes one call, with its deadline and the caller's identity.
-func ask[Q, A any](
+func ask[Q proto.Message, A any](
 	ctx context.Context, c *Client, at moment, call func(context.Context, Q, ...grpc.CallOption) (A, error), question Q,
 ) (A, error) {
 	var none A
@@ -285,7 +315,12 @@ func ask[Q, A any](
 	}
 	answer, err := call(ctx, question)
 	if err != nil {
-		return none, unavailable(at, err)
+		failure := unavailable(at, err)
+		if failure.Code == codes.Unimplemented {
+			name := strings.TrimSuffix(string(question.ProtoReflect().Descriptor().Name()), "Request")
+			failure.message = "the service does not know " + name + ": it is older than this client, or is none"
+		}
+		return none, failure
 	}
 	return answer, nil
 }

@@ -1,8 +1,9 @@
 // Package scopeward asks Scopeward, the policy decision service for OAuth scopes.
 //
-// An authorization server asks two questions: [Client.ExpandRegistrationScopes] when a client registers (RFC 7591) and
-// [Client.CheckAuthorizeScopes] at the authorize endpoint (RFC 6749 section 3.3). There is nothing to ask at the token endpoint:
-// what was granted is granted, and a refresh may not exceed it (RFC 6749 section 6).
+// An authorization server asks three questions: [Client.ExpandRegistrationScopes] when a client registers (RFC 7591),
+// [Client.CheckAuthorizeScopes] at the authorize endpoint (RFC 6749 section 3.3) and [Client.CheckTokenScopes] at the token endpoint,
+// where nothing is added: for a refresh (RFC 6749 section 6), client credentials (section 4.4), a JWT grant (RFC 7523) and a token
+// exchange (RFC 8693), but not for an authorization code.
 //
 // # Three outcomes
 //

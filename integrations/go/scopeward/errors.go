@@ -37,7 +37,8 @@ type OAuthError struct {
 
 // Denied is an answer: the policy says no.
 //
-// At registration answer HTTP 400 with OAuthError; at authorize redirect with it, after the redirect URI was validated.
+// At registration and at the token endpoint answer HTTP 400 with OAuthError; at authorize redirect with it, after the redirect URI
+// was validated.
 type Denied struct {
 	oauthError OAuthError
 
@@ -133,6 +134,7 @@ const (
 	atOther moment = iota
 	atRegistration
 	atAuthorize
+	atToken
 )
 
 // isTransient returns true for what passes by itself. All other codes want a person.

@@ -19,9 +19,27 @@ const (
 	FromOperator = scopewardv1.ClientSource_CLIENT_SOURCE_STATIC
 )
 
+// TokenGrant says what a client presents at the token endpoint. The zero value is an error of the caller, which the service names.
+type TokenGrant = scopewardv1.TokenGrant
+
+// What clients present at the token endpoint. An authorization code is not among them: its scopes were decided before.
+const (
+	// GrantRefresh is a refresh token (RFC 6749 section 6).
+	GrantRefresh = scopewardv1.TokenGrant_TOKEN_GRANT_REFRESH
+
+	// GrantClientCredentials is the client's own credentials (RFC 6749 section 4.4).
+	GrantClientCredentials = scopewardv1.TokenGrant_TOKEN_GRANT_CLIENT_CREDENTIALS
+
+	// GrantJWTBearer is a JWT as authorization grant (RFC 7523 section 2.1), such as an identity assertion (ID-JAG).
+	GrantJWTBearer = scopewardv1.TokenGrant_TOKEN_GRANT_JWT_BEARER
+
+	// GrantTokenExchange is another token (RFC 8693).
+	GrantTokenExchange = scopewardv1.TokenGrant_TOKEN_GRANT_TOKEN_EXCHANGE
+)
+
 // OAuthClient is the OAuth client, as it registered or as its metadata document says (RFC 7591 section 2).
 //
-// Send the same at both moments: a rule of the policy holds only for what is sent.
+// Send the same each time: a rule of the policy holds only for what is sent.
 type OAuthClient struct {
 	// ClientID is empty for a client that registers and has none yet.
 	ClientID        string
@@ -86,7 +104,7 @@ type RegistrationQuestion struct {
 	CorrelationID string
 }
 
-// AuthorizeQuestion asks which scopes an authorize request gets. Not for the token endpoint.
+// AuthorizeQuestion asks which scopes an authorize request gets. Not for the token endpoint: see [TokenQuestion].
 type AuthorizeQuestion struct {
 	// Scope is the parameter as received; nil if there was none.
 	Scope *string
@@ -102,6 +120,33 @@ type AuthorizeQuestion struct {
 	Client *OAuthClient
 
 	// CorrelationID is one id for all calls of this login, for the audit: at most 128 bytes of printable ASCII. See [LoginID].
+	CorrelationID string
+}
+
+// TokenQuestion asks which scopes a token gets at the token endpoint, where nothing may be added.
+type TokenQuestion struct {
+	// Grant is what the client presents. Required.
+	Grant TokenGrant
+
+	// Scope is the parameter as received; nil if there was none.
+	Scope *string
+
+	// GrantedScope is what the grant stands for: the scopes of the refreshed grant, of the subject token, or of the assertion.
+	// Required for GrantRefresh and GrantTokenExchange. Nil means that the grant says nothing of scopes, "" that it has none, of
+	// which nothing can be had. Where it is set, RegisteredScope does not count.
+	GrantedScope *string
+
+	// RegisteredScope is what was stored at registration, as in [AuthorizeQuestion].
+	RegisteredScope *string
+
+	// Audiences has each resource parameter (RFC 8707 section 2) or audience parameter (RFC 8693 section 2.1), in order. At most
+	// 16 of at most 2048 bytes each.
+	Audiences []string
+
+	// Client is the client as stored. Without it no client rule holds.
+	Client *OAuthClient
+
+	// CorrelationID is the id of the login that the grant is from, for the audit: at most 128 bytes of printable ASCII.
 	CorrelationID string
 }
 
@@ -152,6 +197,33 @@ type AuthorizeAnswer struct {
 // AuthorizeResult is the outcome of one check of a batch: one of the two is set.
 type AuthorizeResult struct {
 	Answer *AuthorizeAnswer
+
+	// Err is a [*Denied] or an [*Unavailable].
+	Err error
+}
+
+// TokenAnswer is what a token gets: never more than was asked for, or than what the grant stands for.
+type TokenAnswer struct {
+	// Scope is for the token and the answer of the endpoint (RFC 6749 section 5.1): tokens separated by single spaces, in request
+	// order, never empty. A new refresh token keeps the scopes of the old one (RFC 6749 section 6).
+	Scope string
+
+	// Refused has what was asked for and dropped, in request order.
+	Refused []*scopewardv1.RefusedScope
+
+	// AudienceGrants says which audience grants which scopes. A grant must not be used at another audience.
+	AudienceGrants []*scopewardv1.AudienceGrant
+
+	// Policy names the policy that decided.
+	Policy *scopewardv1.PolicyVersion
+
+	// DecisionID names this answer in the audit log.
+	DecisionID string
+}
+
+// TokenResult is the outcome of one token check of a batch: one of the two is set.
+type TokenResult struct {
+	Answer *TokenAnswer
 
 	// Err is a [*Denied] or an [*Unavailable].
 	Err error

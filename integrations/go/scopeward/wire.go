@@ -107,7 +107,19 @@ func checkRequest(question AuthorizeQuestion) *scopewardv1.CheckAuthorizeScopesR
 	}
 }
 
-// answer is what the answers to both questions have in common.
+func tokenRequest(question TokenQuestion) *scopewardv1.CheckTokenScopesRequest {
+	return &scopewardv1.CheckTokenScopesRequest{
+		Audiences:       wireTexts(question.Audiences),
+		Scope:           wireScope(question.Scope),
+		GrantedScope:    optional(question.GrantedScope),
+		RegisteredScope: optional(question.RegisteredScope),
+		Client:          wireClient(question.Client),
+		Grant:           question.Grant,
+		CorrelationId:   wireText(question.CorrelationID),
+	}
+}
+
+// answer is what the answers to all questions have in common.
 type answer interface {
 	GetDecision() scopewardv1.Decision
 	GetScope() string
@@ -170,20 +182,50 @@ func authorizeAnswer(response *scopewardv1.CheckAuthorizeScopesResponse) (*Autho
 	}, nil
 }
 
-func batchResults(response *scopewardv1.BatchCheckAuthorizeScopesResponse, count int) ([]AuthorizeResult, error) {
-	if got := len(response.GetResults()); got != count {
-		return nil, newUnavailable(atAuthorize, codes.Unknown, fmt.Sprintf("%d answers to %d checks", got, count), nil)
+func tokenAnswer(response *scopewardv1.CheckTokenScopesResponse) (*TokenAnswer, error) {
+	if err := unlessAllowed(response, atToken); err != nil {
+		return nil, err
 	}
-	results := make([]AuthorizeResult, count)
-	for i, result := range response.GetResults() {
-		if err := result.GetError(); err != nil {
-			details := errorDetails{reason: err.GetReason()}
-			results[i].Err = withDetails(atAuthorize, codes.Code(err.GetCode()), err.GetMessage(), nil, details)
-			continue
-		}
-		results[i].Answer, results[i].Err = authorizeAnswer(result.GetResponse())
+	return &TokenAnswer{
+		Scope:          response.GetScope(),
+		Refused:        response.GetRefused(),
+		AudienceGrants: response.GetAudienceGrants(),
+		Policy:         response.GetPolicy(),
+		DecisionID:     response.GetDecisionId(),
+	}, nil
+}
+
+func batchResults[R, T any](at moment, items []R, count int, result func(R) T) ([]T, error) {
+	if got := len(items); got != count {
+		return nil, newUnavailable(at, codes.Unknown, fmt.Sprintf("%d answers to %d checks", got, count), nil)
+	}
+	results := make([]T, count)
+	for i, item := range items {
+		results[i] = result(item)
 	}
 	return results, nil
+}
+
+func authorizeResult(item *scopewardv1.BatchCheckResult) (result AuthorizeResult) {
+	if result.Err = checkError(atAuthorize, item.GetError()); result.Err == nil {
+		result.Answer, result.Err = authorizeAnswer(item.GetResponse())
+	}
+	return result
+}
+
+func tokenResult(item *scopewardv1.BatchCheckTokenResult) (result TokenResult) {
+	if result.Err = checkError(atToken, item.GetError()); result.Err == nil {
+		result.Answer, result.Err = tokenAnswer(item.GetResponse())
+	}
+	return result
+}
+
+// checkError is the failure of one check of a batch, or nil.
+func checkError(at moment, err *scopewardv1.CheckError) error {
+	if err == nil {
+		return nil
+	}
+	return withDetails(at, codes.Code(err.GetCode()), err.GetMessage(), nil, errorDetails{reason: err.GetReason()})
 }
 
 // errorDetails is what the service says of an error besides its code: the ErrorInfo and the RetryInfo.
