@@ -1,7 +1,7 @@
 // Package scopewardfosite makes an authorization server of github.com/ory/fosite ask Scopeward.
 //
-// [Asker.Compose] stands in the place of compose.Compose: its provider asks at the authorize endpoint and for pushed
-// authorization requests, and leaves everything else to fosite. [Asker.ExpandRegistration] and [Asker.ExpandUpdate] are for a
+// [Asker.Compose] stands in the place of compose.Compose: its provider asks at the authorize endpoint, for pushed
+// authorization requests and at the token endpoint, and leaves everything else to fosite. [Asker.ExpandRegistration] and [Asker.ExpandUpdate] are for a
 // registration endpoint, which fosite does not have.
 //
 // # What is asked, and what is not
@@ -10,8 +10,10 @@
 //     callback with its state (RFC 6749 section 4.1.2.1). The requested scopes are then the answer: put them on the consent page.
 //   - NewPushedAuthorizeRequest asks too (RFC 9126). The authorize request that uses the pushed one asks again, for the scopes
 //     and resources that were pushed.
-//   - The token endpoint does not ask. A refresh keeps the scopes of its grant (RFC 6749 section 6), of a client from before the
-//     policy too; client_credentials and other grants are compared with the stored scopes, by fosite.
+//   - NewAccessRequest asks for a refresh: a scope that the policy no longer supports, or forbids, is not in the new tokens, and
+//     nothing is added (RFC 6749 section 6). It asks for client credentials, whose requested scopes are then the answer (section 4.4),
+//     and for the scopes that a JWT grant asks for (RFC 7523). It does not ask for a code, which was decided at authorize, for a
+//     password, and for grants of your own: ask [scopeward.Client.CheckTokenScopes] in their handlers.
 //
 // The scopes of a stored client never change by an authorize request: a step-up is no registration.
 //

@@ -16,7 +16,7 @@ import (
 // Options say what is asked. The zero value is right for a server of one policy.
 type Options struct {
 	// Audience is the resource that the server is for, if the policy has others as well: asked for at registration, and at
-	// authorize for clients that send no resource (RFC 8707).
+	// authorize and at the token endpoint for clients that send no resource (RFC 8707) and grants that have no audience.
 	Audience string
 
 	// Source says where a stored client is from. By default an https id is a metadata document, and any other a registration.
@@ -32,7 +32,7 @@ type MetadataClient interface {
 	GetMetadata() map[string]any
 }
 
-// Asker asks both questions in the words of fosite.
+// Asker asks all three questions in the words of fosite.
 type Asker struct {
 	client  *scopeward.Client
 	options Options
@@ -47,7 +47,8 @@ func NewAsker(client *scopeward.Client, options Options) *Asker {
 }
 
 // Compose is compose.Compose for a provider that asks: the config gets the handlers of the factories, and a storage has to have
-// what they need. The scope strategy of the config counts where nothing is asked, such as for client_credentials.
+// what they need. The scope strategy of the config counts where nothing is asked, such as for a password, and for the keys of JWT
+// grants.
 //
 // Give the config to nothing else: handlers of another provider would be kept. An AuthorizeRequester that did not come from
 // NewAuthorizeRequest of this provider, such as one that was restored after a login elsewhere, is issued its requested scopes
@@ -89,11 +90,12 @@ var (
 	_ fosite.PushedAuthorizeRequestHandlersProvider = askingConfig{}
 )
 
-// GetScopeStrategy allows everything within an authorize request, which is decided by an answer, and for a refresh, which walks
-// over the scopes of its own grant alone. Everywhere else it is the strategy of the config.
+// GetScopeStrategy allows everything within an authorize request and for client credentials, which are decided by an answer, and for
+// a refresh, which walks over the scopes of its own grant and is then decided. Everywhere else it is the strategy of the config.
 func (c askingConfig) GetScopeStrategy(ctx context.Context) fosite.ScopeStrategy {
 	if access, isAccess := ctx.Value(fosite.AccessRequestContextKey).(fosite.AccessRequester); isAccess {
-		if access.GetGrantTypes().ExactOne("refresh_token") {
+		types := access.GetGrantTypes()
+		if types.ExactOne("refresh_token") || types.ExactOne("client_credentials") {
 			return allowAll
 		}
 		return c.Config.GetScopeStrategy(ctx)

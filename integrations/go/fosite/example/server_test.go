@@ -279,24 +279,134 @@ func TestARefreshTakesNothingMore(t *testing.T) {
 	r := start(t)
 	id, _ := r.registers("openid admin")
 	tokens := r.gets(id, "openid", "openid", nil)
-	tokens, err := r.Refresh(t.Context(), id, tokens, url.Values{"scope": {"openid admin root"}})
+	for _, scope := range []string{"openid admin root", "admin", "root", `openid"`} {
+		_, err := r.Refresh(t.Context(), id, tokens, url.Values{"scope": {scope}})
+		failure(t, err, "invalid_scope")
+	}
+	_, err := r.Refresh(t.Context(), id, tokens, url.Values{"grant_type": {"refresh_token client_credentials"}})
+	if err == nil {
+		t.Fatal("two grants in one")
+	}
+	// None of these took the token.
+	tokens, err = r.Refresh(t.Context(), id, tokens, url.Values{"scope": {"openid"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	equal(t, tokens["scope"], any("openid"))
-	_, err = r.Refresh(t.Context(), id, tokens, url.Values{"grant_type": {"refresh_token client_credentials"}})
-	if err == nil {
-		t.Fatal("two grants in one")
+}
+
+func TestARefreshLosesWhatThePolicyTookAway(t *testing.T) {
+	r := start(t)
+	id, _ := r.registers("openid mcp:read profile")
+	tokens := r.gets(id, "openid mcp:read profile", "openid mcp:read profile", nil)
+	if err := r.decider.SetPolicy(t.Context(), strings.Replace(policy, `profile, `, "", 1)); err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := r.Refresh(t.Context(), id, tokens, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, tokens["scope"], any("openid mcp:read"))
+	// The policy grants a scope to everyone now, and a refresh does not gain it.
+	more := strings.Replace(policy, "baselineClientScopes: [", `baselineClientScopes: ["mcp:write", `, 1)
+	if err := r.decider.SetPolicy(t.Context(), more); err != nil {
+		t.Fatal(err)
+	}
+	if tokens, err = r.Refresh(t.Context(), id, tokens, nil); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, tokens["scope"], any("openid mcp:read"))
+	none := strings.NewReplacer("[root]", `[root, openid, "mcp:read"]`, `[openid, "mcp:read"]`, "[profile]").Replace(policy)
+	if err := r.decider.SetPolicy(t.Context(), none); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Refresh(t.Context(), id, tokens, nil)
+	failure(t, err, "invalid_scope")
+}
+
+func TestAGrantWithoutScopesIsRefreshedWithoutAQuestion(t *testing.T) {
+	r := start(t)
+	provider := r.server.asker.Compose(&fosite.Config{}, r.server.store, nil, func(fosite.Configurator, any, any) any {
+		return grantsWhatIsAsked{}
+	})
+	request := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader("grant_type=refresh_token"))
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	before := r.last()
+	answer, err := provider.NewAccessRequest(t.Context(), request, &fosite.DefaultSession{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, len(answer.GetGrantedScopes()), 0)
+	equal(t, r.last(), before)
+}
+
+// grantsWhatIsAsked is a token endpoint of another maker: each grant without a client, and with all scopes.
+type grantsWhatIsAsked struct{}
+
+func (grantsWhatIsAsked) CanHandleTokenEndpointRequest(context.Context, fosite.AccessRequester) bool {
+	return true
+}
+
+func (grantsWhatIsAsked) CanSkipClientAuth(context.Context, fosite.AccessRequester) bool { return true }
+
+func (grantsWhatIsAsked) HandleTokenEndpointRequest(_ context.Context, request fosite.AccessRequester) error {
+	for _, scope := range request.GetRequestedScopes() {
+		request.GrantScope(scope)
+	}
+	return nil
+}
+
+func (grantsWhatIsAsked) PopulateTokenEndpointResponse(context.Context, fosite.AccessRequester, fosite.AccessResponder) error {
+	return nil
+}
+
+func TestAJWTGrantGetsWhatThePolicyGrants(t *testing.T) {
+	r := start(t)
+	provider := r.server.asker.Compose(&fosite.Config{}, r.server.store, nil, func(fosite.Configurator, any, any) any {
+		return grantsWhatIsAsked{}
+	})
+	ask := func(scope string) ([]string, error) {
+		form := url.Values{"grant_type": {string(fosite.GrantTypeJWTBearer)}, "scope": {scope}}
+		request := httptest.NewRequest(http.MethodPost, "/token", strings.NewReader(form.Encode()))
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		answer, err := provider.NewAccessRequest(t.Context(), request, &fosite.DefaultSession{})
+		return answer.GetGrantedScopes(), err
+	}
+	granted, err := ask("openid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, granted, []string{"openid"})
+	if granted, err = ask("openid root nonsense"); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, granted, []string{"openid"})
+	for _, scope := range []string{"root", "nonsense", `root"`} {
+		_, err := ask(scope)
+		var denied *scopeward.Denied
+		if !errors.As(err, &denied) || fosite.ErrorToRFC6749Error(err).ErrorField != "invalid_scope" {
+			t.Fatal(err)
+		}
+	}
+	if granted, err = ask(""); err != nil || len(granted) != 0 {
+		t.Fatalf("%v, %v", granted, err)
+	}
+	if err := r.decider.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	var unavailable *scopeward.Unavailable
+	if _, err = ask("openid"); !errors.As(err, &unavailable) {
+		t.Fatal(err)
 	}
 }
 
-func TestClientCredentialsAreComparedWithTheStoredScopes(t *testing.T) {
+func TestClientCredentialsGetWhatThePolicyGrants(t *testing.T) {
 	r := start(t)
 	secret, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	metadata := map[string]any{"scope": "openid", "grant_types": []any{"client_credentials", "refresh_token"}}
+	metadata := map[string]any{"scope": "openid mcp:read root", "grant_types": []any{"client_credentials", "refresh_token"}}
 	r.server.store.Put(&Client{ID: "service", Secret: secret, Metadata: metadata})
 	token := "Basic " + base64.StdEncoding.EncodeToString([]byte("service:secret"))
 	ask := func(form url.Values) (map[string]any, error) {
@@ -307,13 +417,20 @@ func TestClientCredentialsAreComparedWithTheStoredScopes(t *testing.T) {
 	if err != nil || answer["scope"] != "openid" {
 		t.Fatalf("%v, %v", answer, err)
 	}
-	for _, scope := range []string{"mcp:write", "offline_access", "openid root"} {
+	// What is held and not forbidden; the baseline is held by all.
+	answer, err = ask(url.Values{"grant_type": {"client_credentials"}})
+	if err != nil || answer["scope"] != "openid mcp:read offline_access" {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	for _, scope := range []string{"mcp:write", "admin", "root", "openid profile"} {
 		_, err := ask(url.Values{"grant_type": {"client_credentials"}, "scope": {scope}})
 		failure(t, err, "invalid_scope")
 		if _, err := ask(url.Values{"grant_type": {"refresh_token client_credentials"}, "scope": {scope}}); err == nil {
 			t.Fatal(scope)
 		}
 	}
+	_, err = ask(url.Values{"grant_type": {"client_credentials"}, "resource": {"https://other.example.com"}})
+	failure(t, err, "invalid_target")
 }
 
 func TestClientsThatDidNotRegisterWithScopeward(t *testing.T) {
@@ -507,14 +624,18 @@ func TestDownAndBack(t *testing.T) {
 			t.Fatal(description)
 		}
 	}
-	// Nothing is asked for what was granted.
-	if _, err := r.Refresh(t.Context(), id, tokens, nil); err != nil {
-		t.Fatal(err)
-	}
+	_, err = r.Refresh(t.Context(), id, tokens, nil)
+	failure(t, err, "temporarily_unavailable")
+	errors.As(err, &refused)
+	equal(t, refused.Status, 503)
 	if err := r.decider.Start(); err != nil {
 		t.Fatal(err)
 	}
 	r.eventually(id)
+	// The refresh token is still good.
+	if _, err := r.Refresh(t.Context(), id, tokens, nil); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // eventually logs in once Scopeward is reached again.
