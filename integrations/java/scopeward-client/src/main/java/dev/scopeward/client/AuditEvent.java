@@ -20,6 +20,8 @@ import java.util.List;
  * @param clientTruncated whether its metadata was cut to 4 KiB
  * @param requestedScope as received; null if it was left out
  * @param registeredScope as received, at registration the previous scope; null if it was left out
+ * @param grantedScope at the token endpoint the scopes of the grant as received; null if they were left out
+ * @param grant at the token endpoint what the client presented, such as {@code REFRESH}; else empty
  * @param effectiveScope the granted scopes; empty on a denial
  * @param added the scopes that the client got without asking
  * @param refused the scopes that were refused
@@ -49,6 +51,8 @@ public record AuditEvent(
         boolean clientTruncated,
         String requestedScope,
         String registeredScope,
+        String grantedScope,
+        String grant,
         String effectiveScope,
         List<AddedScope> added,
         List<RefusedScope> refused,

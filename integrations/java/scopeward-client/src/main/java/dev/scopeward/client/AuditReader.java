@@ -149,6 +149,8 @@ final class AuditReader {
                 event.getClientTruncated(),
                 event.hasRequestedScope() ? event.getRequestedScope() : null,
                 event.hasRegisteredScope() ? event.getRegisteredScope() : null,
+                event.hasGrantedScope() ? event.getGrantedScope() : null,
+                Wire.enumName("TOKEN_GRANT_", event.getGrant(), event.getGrantValue()),
                 event.getEffectiveScope(),
                 Wire.added(event.getAddedList()),
                 Wire.refused(event.getRefusedList()),

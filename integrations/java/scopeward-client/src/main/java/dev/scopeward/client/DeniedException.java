@@ -5,7 +5,8 @@ import java.util.List;
 /**
  * The policy says no.
  *
- * <p>At registration answer HTTP 400 with {@link #oauthError()}; at authorize redirect with it, after the redirect URI was validated.
+ * <p>At registration and at the token endpoint answer HTTP 400 with {@link #oauthError()}; at authorize redirect with it, after the redirect
+ * URI was validated.
  *
  * @serial exclude
  */

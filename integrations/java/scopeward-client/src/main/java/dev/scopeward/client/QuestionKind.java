@@ -4,5 +4,6 @@ package dev.scopeward.client;
 enum QuestionKind {
     REGISTRATION,
     AUTHORIZE,
+    TOKEN,
     OTHER
 }

@@ -117,7 +117,8 @@ public final class ScopewardClient implements AutoCloseable {
     }
 
     /**
-     * Asks which scopes an authorize request gets (RFC 6749 section 3.3). Not for the token endpoint.
+     * Asks which scopes an authorize request gets (RFC 6749 section 3.3). Not for the token endpoint, where nothing may be added: see
+     * {@link #checkTokenScopes}.
      *
      * @param question what the client sent, and what is stored
      * @return what to grant
@@ -162,6 +163,54 @@ public final class ScopewardClient implements AutoCloseable {
         int count = checks.size();
         return askAsync(QuestionKind.AUTHORIZE, ScopePolicyServiceGrpc.getBatchCheckAuthorizeScopesMethod(),
                 Wire.question(checks), answer -> Wire.answers(answer, count));
+    }
+
+    /**
+     * Asks which scopes a token gets at the token endpoint: a refresh (RFC 6749 section 6), client credentials (section 4.4), a JWT grant
+     * (RFC 7523) or a token exchange (RFC 8693). Only narrows: a refresh gains nothing because the policy changed.
+     *
+     * @param question what the client sent, and what its grant stands for
+     * @return what the token gets
+     * @throws DeniedException with the error for HTTP 400
+     * @throws UnavailableException answer {@link ScopewardException#httpStatus()} with {@link ScopewardException#oauthError()}; code {@code
+     *     UNIMPLEMENTED} if the service is older than this question
+     */
+    public TokenAnswer checkTokenScopes(TokenQuestion question) {
+        return Wire.answer(ask(QuestionKind.TOKEN, ScopePolicyServiceGrpc.getCheckTokenScopesMethod(), Wire.question(question)));
+    }
+
+    /**
+     * Asks as {@link #checkTokenScopes} does.
+     *
+     * @param question what the client sent, and what its grant stands for
+     * @return a future; cancelling it cancels the call
+     */
+    public CompletableFuture<TokenAnswer> checkTokenScopesAsync(TokenQuestion question) {
+        return askAsync(QuestionKind.TOKEN, ScopePolicyServiceGrpc.getCheckTokenScopesMethod(), Wire.question(question), Wire::answer);
+    }
+
+    /**
+     * Asks up to 100 token checks, answered under one policy version.
+     *
+     * @param checks the checks
+     * @return what each came to, in the order asked; denials are in the list, not thrown
+     * @throws UnavailableException if the whole has no answer
+     */
+    public List<TokenOutcome> batchCheckTokenScopes(List<TokenQuestion> checks) {
+        return Wire.tokenAnswers(ask(QuestionKind.TOKEN, ScopePolicyServiceGrpc.getBatchCheckTokenScopesMethod(),
+                Wire.tokenQuestions(checks)), checks.size());
+    }
+
+    /**
+     * Asks as {@link #batchCheckTokenScopes} does.
+     *
+     * @param checks the checks
+     * @return a future; cancelling it cancels the call
+     */
+    public CompletableFuture<List<TokenOutcome>> batchCheckTokenScopesAsync(List<TokenQuestion> checks) {
+        int count = checks.size();
+        return askAsync(QuestionKind.TOKEN, ScopePolicyServiceGrpc.getBatchCheckTokenScopesMethod(),
+                Wire.tokenQuestions(checks), answer -> Wire.tokenAnswers(answer, count));
     }
 
     /**
@@ -224,9 +273,10 @@ public final class ScopewardClient implements AutoCloseable {
                 watcher.accept(Wire.status(message.getStatus()));
                 message = stream.next();
             }
-            throw unavailable(QuestionKind.OTHER, Status.UNAVAILABLE.withDescription("the stream ended").asRuntimeException());
+            throw unavailable(QuestionKind.OTHER, PolicyStatusServiceGrpc.getWatchPolicyStatusMethod(),
+                    Status.UNAVAILABLE.withDescription("the stream ended").asRuntimeException());
         } catch (StatusRuntimeException error) {
-            throw unavailable(QuestionKind.OTHER, error);
+            throw unavailable(QuestionKind.OTHER, PolicyStatusServiceGrpc.getWatchPolicyStatusMethod(), error);
         }
     }
 
@@ -255,7 +305,7 @@ public final class ScopewardClient implements AutoCloseable {
         try {
             return ClientCalls.blockingUnaryCall(connection.channel(kind), method, options(), question);
         } catch (StatusRuntimeException error) {
-            throw unavailable(kind, error);
+            throw unavailable(kind, method, error);
         }
     }
 
@@ -281,7 +331,7 @@ public final class ScopewardClient implements AutoCloseable {
 
             @Override
             public void onFailure(Throwable error) {
-                result.completeExceptionally(unavailable(kind, error));
+                result.completeExceptionally(unavailable(kind, method, error));
             }
         }, MoreExecutors.directExecutor());
         result.whenComplete((answer, error) -> {
@@ -296,9 +346,12 @@ public final class ScopewardClient implements AutoCloseable {
         return CallOptions.DEFAULT.withDeadlineAfter(deadline.toNanos(), TimeUnit.NANOSECONDS);
     }
 
-    private static UnavailableException unavailable(QuestionKind kind, Throwable error) {
+    private static UnavailableException unavailable(QuestionKind kind, MethodDescriptor<?, ?> method, Throwable error) {
         Status status = Status.fromThrowable(error);
         String message = status.getDescription() == null ? "no details" : status.getDescription();
+        if (status.getCode() == Status.Code.UNIMPLEMENTED) {
+            message = "the service does not know " + method.getBareMethodName() + ": it is older than this client, or is none";
+        }
         return new UnavailableException(kind, status.getCode().name(), message, ErrorDetails.of(error), error);
     }
 

@@ -41,7 +41,8 @@ public final class UnavailableException extends ScopewardException {
     }
 
     private static OAuthError oauthError(QuestionKind kind, boolean isTransient) {
-        // RFC 7591 has no code of its own for this; temporarily_unavailable is one of the authorize endpoint.
+        // RFC 7591 has no code of its own for this; temporarily_unavailable is one of the authorize endpoint, which the
+        // token endpoint answers as well (its own codes, RFC 6749 section 5.2, are all about the client).
         boolean isTemporary = isTransient && kind != QuestionKind.REGISTRATION;
         return new OAuthError(isTemporary ? "temporarily_unavailable" : "server_error", DESCRIPTION);
     }

@@ -5,8 +5,14 @@ import com.google.protobuf.Timestamp;
 import dev.scopeward.v1.BatchCheckAuthorizeScopesRequest;
 import dev.scopeward.v1.BatchCheckAuthorizeScopesResponse;
 import dev.scopeward.v1.BatchCheckResult;
+import dev.scopeward.v1.BatchCheckTokenResult;
+import dev.scopeward.v1.BatchCheckTokenScopesRequest;
+import dev.scopeward.v1.BatchCheckTokenScopesResponse;
+import dev.scopeward.v1.CheckError;
 import dev.scopeward.v1.CheckAuthorizeScopesRequest;
 import dev.scopeward.v1.CheckAuthorizeScopesResponse;
+import dev.scopeward.v1.CheckTokenScopesRequest;
+import dev.scopeward.v1.CheckTokenScopesResponse;
 import dev.scopeward.v1.Client;
 import dev.scopeward.v1.Decision;
 import dev.scopeward.v1.ExpandRegistrationScopesRequest;
@@ -44,6 +50,9 @@ final class Wire {
         answer(CheckAuthorizeScopesResponse.newBuilder()
                 .setDecision(Decision.DECISION_ALLOW).setScope("openid").addAdded(added).addRefused(refused)
                 .addAudienceGrants(dev.scopeward.v1.AudienceGrant.newBuilder()).build());
+        question(TokenQuestion.builder(TokenGrant.REFRESH).grantedScope("openid").client(client).build()).toByteString();
+        answer(CheckTokenScopesResponse.newBuilder()
+                .setDecision(Decision.DECISION_ALLOW).setScope("openid").addRefused(refused).build());
         ScopePolicyServiceGrpc.getServiceDescriptor();
     }
 
@@ -83,6 +92,44 @@ final class Wire {
         BatchCheckAuthorizeScopesRequest.Builder message = BatchCheckAuthorizeScopesRequest.newBuilder();
         checks.forEach(check -> message.addChecks(question(check)));
         return message.build();
+    }
+
+    static CheckTokenScopesRequest question(TokenQuestion question) {
+        CheckTokenScopesRequest.Builder message = CheckTokenScopesRequest.newBuilder()
+                .addAllAudiences(texts(question.audiences()))
+                .setGrant(grant(question.grant()))
+                .setCorrelationId(text(question.correlationId()));
+        if (question.scope() != null) {
+            message.setScope(scope(question.scope()));
+        }
+        if (question.grantedScope() != null) {
+            message.setGrantedScope(text(question.grantedScope()));
+        }
+        if (question.registeredScope() != null) {
+            message.setRegisteredScope(text(question.registeredScope()));
+        }
+        if (question.client() != null) {
+            message.setClient(client(question.client()));
+        }
+        return message.build();
+    }
+
+    static BatchCheckTokenScopesRequest tokenQuestions(List<TokenQuestion> checks) {
+        BatchCheckTokenScopesRequest.Builder message = BatchCheckTokenScopesRequest.newBuilder();
+        checks.forEach(check -> message.addChecks(question(check)));
+        return message.build();
+    }
+
+    private static dev.scopeward.v1.TokenGrant grant(TokenGrant grant) {
+        if (grant == null) {
+            return dev.scopeward.v1.TokenGrant.TOKEN_GRANT_UNSPECIFIED;
+        }
+        return switch (grant) {
+            case REFRESH -> dev.scopeward.v1.TokenGrant.TOKEN_GRANT_REFRESH;
+            case CLIENT_CREDENTIALS -> dev.scopeward.v1.TokenGrant.TOKEN_GRANT_CLIENT_CREDENTIALS;
+            case JWT_BEARER -> dev.scopeward.v1.TokenGrant.TOKEN_GRANT_JWT_BEARER;
+            case TOKEN_EXCHANGE -> dev.scopeward.v1.TokenGrant.TOKEN_GRANT_TOKEN_EXCHANGE;
+        };
     }
 
     /** Puts U+FFFD for a lone surrogate, which has no UTF-8 and which protobuf would send as {@code ?}, a scope character. */
@@ -218,8 +265,22 @@ final class Wire {
         // A server from before the field leaves it empty, and what was granted is enough for any check within the request.
         String effective = answer.getEffectiveRegisteredScope();
         return new AuthorizeAnswer(answer.getScope(), added(answer.getAddedList()), refused(answer.getRefusedList()),
-                map(answer.getAudienceGrantsList(), grant -> new AudienceGrant(grant.getAudience(), grant.getScope())),
+                grants(answer.getAudienceGrantsList()),
                 effective.isEmpty() ? answer.getScope() : effective, policy(answer.getPolicy()), answer.getDecisionId());
+    }
+
+    static TokenAnswer answer(CheckTokenScopesResponse answer) {
+        if (answer.getDecision() != Decision.DECISION_ALLOW || answer.getScope().isEmpty()) {
+            throw failure(QuestionKind.TOKEN, answer.getDecisionValue(), answer.getOauthError(),
+                    enumName("REASON_", answer.getReason(), answer.getReasonValue()), answer.getRefusedList(),
+                    answer.getPolicy(), answer.getDecisionId());
+        }
+        return new TokenAnswer(answer.getScope(), refused(answer.getRefusedList()), grants(answer.getAudienceGrantsList()),
+                policy(answer.getPolicy()), answer.getDecisionId());
+    }
+
+    private static List<AudienceGrant> grants(List<dev.scopeward.v1.AudienceGrant> items) {
+        return map(items, item -> new AudienceGrant(item.getAudience(), item.getScope()));
     }
 
     /** What is no grant: a denial if it is a whole one, and no answer otherwise. */
@@ -243,24 +304,45 @@ final class Wire {
     }
 
     static List<AuthorizeOutcome> answers(BatchCheckAuthorizeScopesResponse answer, int count) {
-        if (answer.getResultsCount() != count) {
-            throw notUnderstood(QuestionKind.AUTHORIZE, answer.getResultsCount() + " answers to " + count + " checks");
+        return outcomes(QuestionKind.AUTHORIZE, answer.getResultsList(), count, Wire::outcome);
+    }
+
+    static List<TokenOutcome> tokenAnswers(BatchCheckTokenScopesResponse answer, int count) {
+        return outcomes(QuestionKind.TOKEN, answer.getResultsList(), count, Wire::outcome);
+    }
+
+    private static <A, B> List<B> outcomes(QuestionKind kind, List<A> results, int count, Function<A, B> outcome) {
+        if (results.size() != count) {
+            throw notUnderstood(kind, results.size() + " answers to " + count + " checks");
         }
-        return map(answer.getResultsList(), Wire::outcome);
+        return map(results, outcome);
     }
 
     private static AuthorizeOutcome outcome(BatchCheckResult result) {
         try {
             if (result.hasError()) {
-                String code = io.grpc.Status.fromCodeValue(result.getError().getCode()).getCode().name();
-                ErrorDetails details = new ErrorDetails(result.getError().getReason(), Map.of(), null);
-                throw new UnavailableException(
-                        QuestionKind.AUTHORIZE, code, result.getError().getMessage(), details, null);
+                throw failure(QuestionKind.AUTHORIZE, result.getError());
             }
             return new AuthorizeOutcome(answer(result.getResponse()), null);
         } catch (ScopewardException failure) {
             return new AuthorizeOutcome(null, failure);
         }
+    }
+
+    private static TokenOutcome outcome(BatchCheckTokenResult result) {
+        try {
+            if (result.hasError()) {
+                throw failure(QuestionKind.TOKEN, result.getError());
+            }
+            return new TokenOutcome(answer(result.getResponse()), null);
+        } catch (ScopewardException failure) {
+            return new TokenOutcome(null, failure);
+        }
+    }
+
+    private static UnavailableException failure(QuestionKind kind, CheckError error) {
+        String code = io.grpc.Status.fromCodeValue(error.getCode()).getCode().name();
+        return new UnavailableException(kind, code, error.getMessage(), new ErrorDetails(error.getReason(), Map.of(), null), null);
     }
 
     static AudienceDescription description(dev.scopeward.v1.AudienceDescription item) {
