@@ -6,6 +6,8 @@ import dev.scopeward.client.DeniedException;
 import dev.scopeward.client.RegistrationAnswer;
 import dev.scopeward.client.RegistrationQuestion;
 import dev.scopeward.client.ScopewardClient;
+import dev.scopeward.client.TokenAnswer;
+import dev.scopeward.client.TokenQuestion;
 import dev.scopeward.client.UnavailableException;
 import java.time.Duration;
 import java.util.concurrent.ConcurrentHashMap;
@@ -70,6 +72,10 @@ final class PolicyGate {
 
     AuthorizeAnswer ask(AuthorizeQuestion question, Duration deadline) throws RefusedException {
         return guarded(false, deadline, () -> client.withDeadline(deadline).checkAuthorizeScopes(question));
+    }
+
+    TokenAnswer ask(TokenQuestion question, Duration deadline) throws RefusedException {
+        return guarded(false, deadline, () -> client.withDeadline(deadline).checkTokenScopes(question));
     }
 
     private <A> A guarded(boolean isRegistration, Duration patience, Supplier<A> call) throws RefusedException {

@@ -3,14 +3,16 @@ package dev.scopeward.keycloak;
 import dev.scopeward.client.AuthorizeQuestion;
 import dev.scopeward.client.OAuthClient;
 import dev.scopeward.client.RegistrationQuestion;
+import dev.scopeward.client.TokenQuestion;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Set;
 import org.keycloak.models.ClientModel;
 
-/** The two questions, with what the settings of a profile add to them. */
+/** The three questions, with what the settings of a profile add to them. */
 final class PolicyQuestions {
     private final PolicyGate gate;
     private final ExecutorSettings.Checked settings;
@@ -41,6 +43,16 @@ final class PolicyQuestions {
                 .correlationId(loginId(login))
                 .build();
         return gate.ask(question, settings.deadline()).scope();
+    }
+
+    /** Asks what a token gets, for a question that has its grant and its scopes. Null or no resources count as above. */
+    Set<String> ask(ClientModel client, TokenQuestion.Builder question, List<String> resources, String... login)
+            throws RefusedException {
+        question.registeredScope(held(client))
+                .audiences(resources == null || resources.isEmpty() ? settings.audiences() : resources)
+                .client(ClientFacts.of(client))
+                .correlationId(loginId(login));
+        return ClientFacts.tokens(gate.ask(question.build(), settings.deadline()).scope());
     }
 
     private String held(ClientModel client) {

@@ -53,6 +53,11 @@ final class RefusedException extends Exception {
                 "invalid_scope", "not all of the requested scopes are granted, and this request cannot be granted in part", 400, 0, true, null);
     }
 
+    /** A token is exchanged that another server issued, or that is not an access token: nobody knows its scopes. */
+    static RefusedException unknownSubject() {
+        return new RefusedException("invalid_request", "the scopes of the subject token are not known", 400, 0, true, null);
+    }
+
     String error() {
         return error;
     }

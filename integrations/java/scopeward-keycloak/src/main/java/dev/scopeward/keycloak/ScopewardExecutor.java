@@ -8,14 +8,19 @@ import org.keycloak.models.ClientModel;
 import org.keycloak.models.KeycloakSession;
 import org.keycloak.protocol.oidc.grants.device.clientpolicy.context.DeviceAuthorizationRequestContext;
 import org.keycloak.protocol.oidc.par.clientpolicy.context.PushedAuthorizationRequestContext;
+import org.keycloak.protocol.oidc.refresh.RefreshTokenException;
+import org.keycloak.protocol.oidc.token.TokenInterceptorException;
 import org.keycloak.services.clientpolicy.ClientPolicyContext;
 import org.keycloak.services.clientpolicy.ClientPolicyException;
 import org.keycloak.services.clientpolicy.context.AuthorizationRequestContext;
 import org.keycloak.services.clientpolicy.context.ClientCRUDContext;
 import org.keycloak.services.clientpolicy.context.ClientModelContext;
+import org.keycloak.services.clientpolicy.context.JWTAuthorizationGrantContext;
 import org.keycloak.services.clientpolicy.context.PreAuthorizationRequestContext;
 import org.keycloak.services.clientpolicy.context.ScopeParameterContext;
 import org.keycloak.services.clientpolicy.context.ServiceAccountTokenRequestContext;
+import org.keycloak.services.clientpolicy.context.TokenExchangeRequestContext;
+import org.keycloak.services.clientpolicy.context.TokenRefreshContext;
 import org.keycloak.services.clientpolicy.executor.ClientPolicyExecutorProvider;
 
 /**
@@ -28,12 +33,14 @@ import org.keycloak.services.clientpolicy.executor.ClientPolicyExecutorProvider;
  *     edits</td></tr>
  * <tr><td>PRE_AUTHORIZATION_REQUEST, AUTHORIZATION_REQUEST, PUSHED_AUTHORIZATION_REQUEST</td><td>decided, and narrowed or
  *     filled in; a request object is refused if not all of its scope is granted</td></tr>
- * <tr><td>DEVICE_AUTHORIZATION_REQUEST, BACKCHANNEL_AUTHENTICATION_REQUEST, SERVICE_ACCOUNT_TOKEN_REQUEST,
- *     RESOURCE_OWNER_PASSWORD_CREDENTIALS_REQUEST, TOKEN_EXCHANGE_REQUEST, JWT_AUTHORIZATION_GRANT</td><td>decided if scopes are asked for;
- *     refused if not all of them are granted, since Keycloak lets nobody change these requests. Without {@code scope} Keycloak grants the
- *     client's default client scopes, which are not gated</td></tr>
- * <tr><td>PRE_TOKEN_REQUEST, TOKEN_REQUEST, TOKEN_REFRESH, BACKCHANNEL_TOKEN_REQUEST, DEVICE_TOKEN_REQUEST, the responses</td><td>not gated: they issue what
- *     was decided before, and Keycloak refuses a refresh that asks for more (RFC 6749 section 6)</td></tr>
+ * <tr><td>TOKEN_REFRESH</td><td>decided by what the refresh token stands for, and narrowed (RFC 6749 section 6)</td></tr>
+ * <tr><td>SERVICE_ACCOUNT_TOKEN_REQUEST, TOKEN_EXCHANGE_REQUEST, JWT_AUTHORIZATION_GRANT</td><td>decided as tokens if scopes are asked for,
+ *     and narrowed. Without {@code scope} Keycloak grants the client's default client scopes, which are not gated</td></tr>
+ * <tr><td>DEVICE_AUTHORIZATION_REQUEST, BACKCHANNEL_AUTHENTICATION_REQUEST, RESOURCE_OWNER_PASSWORD_CREDENTIALS_REQUEST</td><td>decided as
+ *     authorize requests if scopes are asked for; refused if not all of them are granted, since Keycloak lets nobody change these
+ *     requests. Without {@code scope} as above</td></tr>
+ * <tr><td>PRE_TOKEN_REQUEST, TOKEN_REQUEST, BACKCHANNEL_TOKEN_REQUEST, DEVICE_TOKEN_REQUEST, the responses</td><td>not gated: they issue what
+ *     was decided before</td></tr>
  * <tr><td>VIEW, UNREGISTER, TOKEN_REVOKE, TOKEN_INTROSPECT, USERINFO_REQUEST, LOGOUT_REQUEST, IDENTITY_BROKERING_API, SAML</td><td>not
  *     gated: no scope is granted</td></tr>
  * <tr><td>any other</td><td>refused: it is one of a newer Keycloak, and may grant scopes</td></tr>
@@ -74,7 +81,7 @@ public final class ScopewardExecutor implements ClientPolicyExecutorProvider<Exe
             dispatch(context);
         } catch (RefusedException refused) {
             throw exception(refused);
-        } catch (WebApplicationException answer) {
+        } catch (WebApplicationException | RefreshTokenException | TokenInterceptorException answer) {
             throw answer;
         } catch (RuntimeException | LinkageError error) {
             LOG.errorf(error, "executor scopeward failed at %s", context.getEvent());
@@ -103,14 +110,16 @@ public final class ScopewardExecutor implements ClientPolicyExecutorProvider<Exe
                 ClientModel client = session.getContext().getRealm().getClientByClientId(device.getRequest().getClientId());
                 check(client, device.getRequest().getScope());
             };
-            case SERVICE_ACCOUNT_TOKEN_REQUEST -> () -> {
-                ServiceAccountTokenRequestContext account = (ServiceAccountTokenRequestContext) context;
-                check(account.getClientSession().getClient(), account.getParams().getFirst("scope"));
-            };
-            case BACKCHANNEL_AUTHENTICATION_REQUEST, RESOURCE_OWNER_PASSWORD_CREDENTIALS_REQUEST, TOKEN_EXCHANGE_REQUEST,
-                    JWT_AUTHORIZATION_GRANT -> () ->
+            case BACKCHANNEL_AUTHENTICATION_REQUEST, RESOURCE_OWNER_PASSWORD_CREDENTIALS_REQUEST -> () ->
                     check(((ClientModelContext) context).getClient(), ((ScopeParameterContext) context).getScopeParameter());
-            case PRE_TOKEN_REQUEST, TOKEN_REQUEST, TOKEN_RESPONSE, TOKEN_REFRESH, TOKEN_REFRESH_RESPONSE,
+            case TOKEN_REFRESH -> () -> new TokenEvents(session, this::questions).refresh((TokenRefreshContext) context);
+            case SERVICE_ACCOUNT_TOKEN_REQUEST -> () ->
+                    new TokenEvents(session, this::questions).serviceAccount((ServiceAccountTokenRequestContext) context);
+            case TOKEN_EXCHANGE_REQUEST -> () ->
+                    new TokenEvents(session, this::questions).exchange((TokenExchangeRequestContext) context);
+            case JWT_AUTHORIZATION_GRANT -> () ->
+                    new TokenEvents(session, this::questions).assertion((JWTAuthorizationGrantContext) context);
+            case PRE_TOKEN_REQUEST, TOKEN_REQUEST, TOKEN_RESPONSE, TOKEN_REFRESH_RESPONSE,
                     SERVICE_ACCOUNT_TOKEN_RESPONSE, IMPLICIT_HYBRID_TOKEN_RESPONSE, BACKCHANNEL_TOKEN_REQUEST,
                     BACKCHANNEL_TOKEN_RESPONSE, DEVICE_TOKEN_REQUEST, DEVICE_TOKEN_RESPONSE,
                     RESOURCE_OWNER_PASSWORD_CREDENTIALS_RESPONSE, VIEW, UNREGISTER, TOKEN_REVOKE, TOKEN_REVOKE_RESPONSE,

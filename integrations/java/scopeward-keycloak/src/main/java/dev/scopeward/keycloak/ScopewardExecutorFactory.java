@@ -65,7 +65,7 @@ public final class ScopewardExecutorFactory implements ClientPolicyExecutorProvi
 
     @Override
     public String getHelpText() {
-        return "Asks Scopeward which scopes a client holds after it registers, and which of them an authorize request gets."
+        return "Asks Scopeward which scopes a client holds after it registers, and which an authorize request and a token get."
                 + " Where Scopeward is, is set with the server option spi-client-policy-executor--scopeward--target.";
     }
 

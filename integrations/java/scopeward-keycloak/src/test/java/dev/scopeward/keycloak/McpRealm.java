@@ -10,6 +10,7 @@ import com.google.gson.Gson;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import dev.scopeward.client.ScopewardClient;
 import dev.scopeward.keycloak.KeycloakServer.Answer;
 import dev.scopeward.testing.Service;
 import dev.scopeward.testing.UserAgent;
@@ -26,6 +27,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.UUID;
+import java.util.concurrent.CancellationException;
 import org.junit.jupiter.api.extension.BeforeAllCallback;
 import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.extension.ExtensionContext;
@@ -265,6 +267,33 @@ abstract class McpRealm {
             scopeward.start();
             untilAnswered(client);
         }
+    }
+
+    /** Runs what is to be seen under another policy, and puts the one of before back. */
+    static void whilePolicyIs(String policy, Runnable check) {
+        serve(policy);
+        try {
+            check.run();
+        } finally {
+            serve(POLICY);
+        }
+    }
+
+    private static void serve(String policy) {
+        try (ScopewardClient client = ScopewardClient.create(scopeward.target())) {
+            long before = client.policyStatus().active().generation();
+            scopeward.writePolicy(policy);
+            client.watchPolicyStatus(status -> {
+                if (status.active().generation() > before) {
+                    throw new CancellationException("it serves");
+                }
+            });
+        } catch (CancellationException serves) {
+            return;
+        } catch (InterruptedException error) {
+            Thread.currentThread().interrupt();
+        }
+        throw new AssertionError("the policy is not served");
     }
 
     /** Asks until Scopeward answers again. */

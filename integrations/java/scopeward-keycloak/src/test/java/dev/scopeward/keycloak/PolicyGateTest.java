@@ -6,6 +6,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.scopeward.client.AuthorizeQuestion;
 import dev.scopeward.client.RegistrationQuestion;
+import dev.scopeward.client.TokenGrant;
+import dev.scopeward.client.TokenQuestion;
 import dev.scopeward.testing.Authority;
 import dev.scopeward.testing.Service;
 import dev.scopeward.v1.CheckAuthorizeScopesRequest;
@@ -118,6 +120,12 @@ class PolicyGateTest {
         try {
             RefusedException refused = refused(target("127.0.0.1:" + old.getPort()), PATIENT);
             assertEquals("server_error 500", refused.error() + " " + refused.status());
+            // It is older than the question of tokens.
+            TokenQuestion question = TokenQuestion.builder(TokenGrant.REFRESH).grantedScope("openid").build();
+            refused = assertThrows(RefusedException.class,
+                    () -> PolicyGate.of(target("127.0.0.1:" + old.getPort())).ask(question, PATIENT));
+            assertEquals("server_error 500", refused.error() + " " + refused.status());
+            assertTrue(refused.getCause().getMessage().contains("it is older than this client"), refused.getCause()::getMessage);
         } finally {
             old.shutdownNow();
         }

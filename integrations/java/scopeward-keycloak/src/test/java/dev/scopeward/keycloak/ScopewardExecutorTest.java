@@ -31,8 +31,7 @@ class ScopewardExecutorTest {
     }
 
     private static void assertRefused(ScopewardExecutor executor) {
-        for (ClientPolicyEvent event : List.of(ClientPolicyEvent.TOKEN_EXCHANGE_REQUEST, ClientPolicyEvent.JWT_AUTHORIZATION_GRANT,
-                ClientPolicyEvent.BACKCHANNEL_AUTHENTICATION_REQUEST, ClientPolicyEvent.RESOURCE_OWNER_PASSWORD_CREDENTIALS_REQUEST)) {
+        for (ClientPolicyEvent event : List.of(ClientPolicyEvent.BACKCHANNEL_AUTHENTICATION_REQUEST, ClientPolicyEvent.RESOURCE_OWNER_PASSWORD_CREDENTIALS_REQUEST)) {
             ClientPolicyException refused = assertThrows(ClientPolicyException.class, () -> executor.executeOnEvent(context(event)));
             assertEquals("server_error", refused.getError());
             assertEquals("the scope policy could not be asked; try again later", refused.getErrorDetail());
