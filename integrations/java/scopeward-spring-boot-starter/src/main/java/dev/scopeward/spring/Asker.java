@@ -7,6 +7,8 @@ import dev.scopeward.client.OAuthClient;
 import dev.scopeward.client.RegistrationQuestion;
 import dev.scopeward.client.ScopewardClient;
 import dev.scopeward.client.ScopewardException;
+import dev.scopeward.client.TokenGrant;
+import dev.scopeward.client.TokenQuestion;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.LinkedHashSet;
@@ -18,7 +20,7 @@ import org.apache.commons.logging.Log;
 import org.apache.commons.logging.LogFactory;
 import org.springframework.security.oauth2.server.authorization.client.RegisteredClient;
 
-/** Both questions, in the words of the server. Every failure is a {@link PolicyFailureException}. */
+/** All three questions, in the words of the server. Every failure is a {@link PolicyFailureException}. */
 final class Asker {
     private static final Log LOG = LogFactory.getLog(Asker.class);
 
@@ -70,6 +72,29 @@ final class Asker {
         });
     }
 
+    /**
+     * A client asks for a token.
+     *
+     * @param grant what it presents
+     * @param scope as received, or null
+     * @param grantedScope what the grant stands for; null if it says nothing of scopes
+     * @param stored the client
+     * @param resources what the token is for; empty if nobody has said
+     * @return the scopes of the token, not empty
+     */
+    Set<String> token(TokenGrant grant, String scope, String grantedScope, RegisteredClient stored, List<String> resources) {
+        return ask(() -> {
+            OAuthClient described = describer.describe(stored);
+            return client.checkTokenScopes(TokenQuestion.builder(grant)
+                    .scope(scope)
+                    .grantedScope(grantedScope)
+                    .registeredScope(registeredScope(stored, described))
+                    .audiences(resources.isEmpty() ? audiences : resources)
+                    .client(described)
+                    .build()).scope();
+        });
+    }
+
     /** Null where nobody has said what the client registered: what it may have is then for the policy to say. */
     private static String registeredScope(RegisteredClient stored, OAuthClient described) {
         // What a metadata document says of scopes is no registration.
@@ -96,7 +121,7 @@ final class Asker {
     }
 
     /** A parameter that may be there several times, as the server keeps it, and as a store gives it back; without empty ones. */
-    private static List<String> texts(Object value) {
+    static List<String> texts(Object value) {
         Collection<?> values = value instanceof Object[] array ? Arrays.asList(array)
                 : value instanceof Collection<?> collection ? collection
                 : value == null ? List.of() : List.of(value);

@@ -111,11 +111,11 @@ final class AskingConverters {
         };
     }
 
-    private static boolean isKnown(OAuth2ClientAuthenticationToken principal) {
+    static boolean isKnown(OAuth2ClientAuthenticationToken principal) {
         return principal.isAuthenticated() && principal.getRegisteredClient() != null;
     }
 
-    private static OAuth2ClientAuthenticationToken holding(OAuth2ClientAuthenticationToken principal, Set<String> scopes) {
+    static OAuth2ClientAuthenticationToken holding(OAuth2ClientAuthenticationToken principal, Set<String> scopes) {
         OAuth2ClientAuthenticationToken copy = new OAuth2ClientAuthenticationToken(
                 Scopes.holding(principal.getRegisteredClient(), scopes), principal.getClientAuthenticationMethod(),
                 principal.getCredentials());

@@ -5,11 +5,13 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 import org.springframework.core.Ordered;
 import org.springframework.core.convert.converter.Converter;
 import org.springframework.security.config.ObjectPostProcessor;
 import org.springframework.security.config.annotation.web.builders.HttpSecurity;
 import org.springframework.security.oauth2.core.endpoint.OAuth2ParameterNames;
+import org.springframework.security.oauth2.server.authorization.OAuth2AuthorizationService;
 import org.springframework.security.oauth2.server.authorization.OAuth2ClientRegistration;
 import org.springframework.security.oauth2.server.authorization.authentication.OAuth2AuthorizationCodeRequestAuthenticationContext;
 import org.springframework.security.oauth2.server.authorization.authentication.OAuth2AuthorizationCodeRequestAuthenticationProvider;
@@ -28,6 +30,7 @@ import org.springframework.security.oauth2.server.authorization.web.OAuth2Author
 import org.springframework.security.oauth2.server.authorization.web.OAuth2ClientRegistrationEndpointFilter;
 import org.springframework.security.oauth2.server.authorization.web.OAuth2DeviceAuthorizationEndpointFilter;
 import org.springframework.security.oauth2.server.authorization.web.OAuth2PushedAuthorizationRequestEndpointFilter;
+import org.springframework.security.oauth2.server.authorization.web.OAuth2TokenEndpointFilter;
 import org.springframework.security.web.authentication.AuthenticationConverter;
 
 /**
@@ -39,6 +42,7 @@ import org.springframework.security.web.authentication.AuthenticationConverter;
 final class Attachment implements ObjectPostProcessor<Object>, Ordered {
     private final Asker asker;
     private final AskingConverters converters;
+    private final Supplier<OAuth2AuthorizationService> authorizations;
     private Consumer<OAuth2AuthorizationCodeRequestAuthenticationContext> authorizationValidator;
     private Consumer<OAuth2AuthorizationCodeRequestAuthenticationContext> pushedValidator;
     private boolean hasRegistration;
@@ -48,6 +52,7 @@ final class Attachment implements ObjectPostProcessor<Object>, Ordered {
     Attachment(Asker asker, HttpSecurity http) {
         this.asker = asker;
         this.converters = new AskingConverters(asker, () -> http.getSharedObject(RegisteredClientRepository.class));
+        this.authorizations = () -> http.getSharedObject(OAuth2AuthorizationService.class);
     }
 
     /** Returns true once the authorization endpoint asks. */
@@ -82,6 +87,9 @@ final class Attachment implements ObjectPostProcessor<Object>, Ordered {
             filter.setAuthenticationFailureHandler(PolicyFailureHandler.around(filter));
         } else if (object instanceof OAuth2DeviceAuthorizationEndpointFilter filter) {
             filter.setAuthenticationConverter(converters.device(converterOf(filter)));
+            filter.setAuthenticationFailureHandler(PolicyFailureHandler.around(filter));
+        } else if (object instanceof OAuth2TokenEndpointFilter filter) {
+            filter.setAuthenticationConverter(new AskingTokenConverter(converterOf(filter), asker, authorizations));
             filter.setAuthenticationFailureHandler(PolicyFailureHandler.around(filter));
         } else if (object instanceof OAuth2ClientRegistrationEndpointFilter filter) {
             require(hasRegistration, "client registration", "OAuth2ClientRegistrationAuthenticationProvider");

@@ -212,13 +212,6 @@ class AuthorizationServerTest {
     }
 
     @Test
-    void client_credentials_are_compared_with_what_is_stored() {
-        Tool tool = app.tool("old");
-        Answer answer = tool.post("/oauth2/token", UserAgent.parameters("grant_type", "client_credentials", "scope", "offline_access"));
-        assertEquals("invalid_scope", answer.json().get("error").getAsString());
-    }
-
-    @Test
     void a_pushed_request_is_asked_for_when_it_is_pushed_and_when_it_is_used() {
         Tool tool = registered("openid");
         Answer pushed = tool.post("/oauth2/par", tool.request("openid mcp:write", "resource", Service.AUDIENCE));

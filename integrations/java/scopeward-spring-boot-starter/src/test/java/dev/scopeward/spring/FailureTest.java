@@ -78,11 +78,11 @@ class FailureTest {
                 "client_id", tool.clientId(), "request_uri", pushed.json().get("request_uri").getAsString());
         service.stop();
         assertNoAnswer(browser, tool);
+        Assert.refused(503, "temporarily_unavailable", NO_ANSWER, tool.refresh(tokens));
         assertEquals("temporarily_unavailable", browser.authorize("/oauth2/authorize", use).redirected().get("error"));
-        // Nobody is asked for what was granted before.
-        Assert.granted("openid offline_access", tool.refresh(tokens));
         service.start();
         awaitRegistration(browser);
+        Assert.granted("openid offline_access", tool.refresh(tokens));
         Assert.granted("openid mcp:write", tool.login("openid mcp:write"));
         Assert.granted("openid", tool.exchange(browser.authorize("/oauth2/authorize", use)));
     }
