@@ -71,6 +71,12 @@ configMap:
 {{- end }}
 {{- end }}
 
+{{- /* The URL of the joined store, with who issues its certificate. */}}
+{{- define "scopeward.auditForward" -}}
+{{- .url }}
+{{- if .caConfigMap }}{{ if contains "?" .url }}&{{ else }}?{{ end }}sslrootcert=/etc/scopeward/audit-forward-ca/{{ .caFile }}{{ end }}
+{{- end }}
+
 {{- /* Settings by their keys as arguments: a switch that is on is the flag alone, numbers are whole numbers. */}}
 {{- define "scopeward.settings" -}}
 {{- $args := list }}
@@ -126,6 +132,12 @@ configMap:
 {{- if $values.access.unrestricted }}{{ $access = append $access "access.unrestricted" }}{{ end }}
 {{- if ne (len $access) 1 }}
 {{- fail (printf "access: set exactly one of access.existingSecret, access.text and, where everybody who reaches the port may do everything, access.unrestricted, not %s" (default "none" (join " and " $access))) }}
+{{- end }}
+{{- if regexMatch "^[a-z]+://[^/@]*:[^/@]*@" $values.auditForward.url }}
+{{- fail "auditForward.url: it has a password, which everybody who may see pods can read there; put it into the Secret auditForward.passwordSecret" }}
+{{- end }}
+{{- if and $values.auditForward.url $values.networkPolicy.enabled (not $values.networkPolicy.egress) }}
+{{- fail "auditForward.url: the pods may connect to nothing; name the store, and DNS, in networkPolicy.egress" }}
 {{- end }}
 {{- if and $values.persistence.existingClaim (gt (int $values.replicas) 1) }}
 {{- fail "persistence.existingClaim: one claim is for one replica, since a state directory has one server" }}

@@ -149,6 +149,13 @@ fn values_that_are_wrong_are_refused_and_named() {
     check("ha", &["tls.clientCa.existingSecret=a"], "client certificates need TLS");
     check("ha", &["persistence.existingClaim=a"], "one claim is for one replica");
     check("monitoring", &["networkPolicy.adminFrom=null"], "nobody may reach the admin port");
+    check("minimal", &["auditForward.url=mysql://db.example.com/audit"], "auditForward");
+    check(
+        "minimal",
+        &["auditForward.url=postgres://w@db.example.com/audit"],
+        "name the store, and DNS, in networkPolicy.egress",
+    );
+    check("minimal", &["auditForward.url=nats://w:secret@nats.example.com/AUDIT"], "it has a password");
 }
 
 /// The schemas of Kubernetes come with `kubernetes-validate` of PyPI, so nothing is fetched. Every version from the least one of

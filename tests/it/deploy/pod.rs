@@ -167,6 +167,11 @@ fn inside(root: &Path, path: &str) -> PathBuf {
 /// An argument with its path in the folder, and with its port replaced by a free one.
 fn adapted(argument: &str, container: &Value, root: &Path) -> Result<String, String> {
     let Some((flag, value)) = argument.split_once('=') else { return Ok(argument.to_owned()) };
+    // A path can also be a parameter of a URL, at its end.
+    if let Some((url, path)) = value.split_once("=/") {
+        let path = adapted(&format!("path=/{path}"), container, root)?;
+        return Ok(format!("{flag}={url}={}", path.trim_start_matches("path=")));
+    }
     if value.starts_with('/') {
         let is_mounted = |mount: &&Value| Path::new(value).starts_with(text(&mount["mountPath"]));
         let mounts = entries(&container["volumeMounts"]);

@@ -162,7 +162,7 @@ fn narrowed(dice: &mut Dice, policy: &Policy) -> Option<Policy> {
     }
     let of = one.clone();
     let may_be_asked = |scope: &&str| of.supports(scope) && !of.forbids(scope);
-    if !one.list("authorization.stepUpScopes").iter().all(|scope| may_be_asked(scope)) {
+    if !one.list("authorization.stepUpScopes").iter().all(&may_be_asked) {
         return None;
     }
     let may_be_given = |scope: &&'static str| may_be_asked(&&**scope) && !of.is_privileged(scope);

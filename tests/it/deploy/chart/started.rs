@@ -114,6 +114,8 @@ impl World {
             ("ConfigMap/team-policies", files(&[("mcp.yaml", POLICY)])),
             ("ConfigMap/next-policies", files(&[("mcp.yaml", POLICY)])),
             ("ConfigMap/clients-ca", files(&[("ca.crt", &clients.pem())])),
+            ("ConfigMap/databases", files(&[("db-ca.pem", &ca.pem())])),
+            ("Secret/audit-store", files(&[("scopeward", "writing")])),
             ("Secret/scopeward-tls", files(&[("tls.crt", &pair.chain), ("tls.key", &pair.key)])),
             ("Secret/scopeward-access", files(&[("access.yaml", &access)])),
             ("Secret/callers", files(&[("callers.yaml", &access)])),
