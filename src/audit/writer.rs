@@ -595,12 +595,14 @@ impl Writer {
     /// Keeps the store within its size and age.
     fn maintain(&mut self) {
         let move_wal = self.wal_guess >= self.settings.retention.wal_bytes;
-        // Also after an error: otherwise every batch would try again.
-        self.wal_guess = 0;
+        if move_wal {
+            // Also after an error: otherwise every batch would try again.
+            self.wal_guess = 0;
+        }
         let hold = self.shared.hold();
         let more = match self.settings.retention.maintain(self.ledger.as_mut(), move_wal, hold) {
             Ok(done) => {
-                self.wal_guess = done.steps * COMMIT_OVERHEAD;
+                self.wal_guess += done.steps * COMMIT_OVERHEAD;
                 self.shared.set_space(&done.space);
                 self.shared.figures.evicted(done.evicted);
                 if let Some(count) = self.evictions.add(done.evicted.size, Instant::now()) {

@@ -114,3 +114,25 @@ async fn volume_that_is_nearly_full_is_shown() {
     free.store(20 << 30, Ordering::Relaxed);
     health.wait_for(|health| health.storage_low.is_none()).await.unwrap();
 }
+
+/// Also where it takes longer than one round of maintenance until it is large: else it would grow as long as the process runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn write_ahead_file_is_moved_however_slowly_it_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    // It is moved when it has about 256 KiB; a commit takes 12 KiB and more.
+    let log =
+        AuditLog::open(AuditOptions { max_bytes: Some(Retention::LEAST_BYTES), ..options(&folder) }).unwrap();
+    let store = state(&folder).join(STORE_FILE);
+    let length = || std::fs::metadata(&store).unwrap().len();
+    let before = length();
+    for _ in 0..2 {
+        assert_eq!(length(), before, "it is not large yet");
+        for n in 0..12 {
+            log.append_durable(expansion(&n.to_string())).await.unwrap();
+        }
+        let maintained = log.status().maintained;
+        until(&log, |status| status.maintained > maintained).await;
+    }
+    until(&log, |_| length() > before).await;
+    log.close().await.unwrap();
+}
