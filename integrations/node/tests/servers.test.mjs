@@ -1,7 +1,6 @@
 // Each server, over HTTP, with what real clients send.
 
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
 import { after, afterEach, before, describe, test } from "node:test";
 
 import { Client } from "scopeward";
@@ -9,7 +8,7 @@ import { Client } from "scopeward";
 import { Login, OAuthFailure, POLICY, REDIRECT_URI, served } from "../examples/demo.mjs";
 import { Authority } from "./certificates.mjs";
 import { oldServer } from "./old-server.mjs";
-import { eventually, shared, started, temporary } from "./service.mjs";
+import { eventually, restored, shared, started, temporary } from "./service.mjs";
 
 /** The servers: the status of a registration without an answer, and whether they have RFC 7592. */
 const SERVERS = {
@@ -63,10 +62,7 @@ for (const [name, { example, unavailable, hasUpdate }] of Object.entries(SERVERS
     afterEach(async () => {
       if (!isTouched) return;
       isTouched = false;
-      await service.stop();
-      writeFileSync(service.policyFile, POLICY);
-      await service.start();
-      await eventually(() => login.register("openid"), (error) => error.status === unavailable);
+      await restored(service, () => login.register("openid"), (error) => error.status === unavailable);
     });
 
     /** @param {Record<string, any>} client */

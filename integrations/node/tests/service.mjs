@@ -50,6 +50,18 @@ export function shared() {
   return service;
 }
 
+/**
+ * Makes a service what it was before a test touched it, and waits until `attempt` works again.
+ *
+ * @param {Service} service @param {() => Promise<unknown>} attempt @param {(error: any) => boolean} isTransient
+ */
+export async function restored(service, attempt, isTransient) {
+  await service.stop();
+  writeFileSync(service.policyFile, POLICY);
+  await service.start();
+  await eventually(attempt, isTransient);
+}
+
 /** A client that is closed with the test. @param {import("node:test").TestContext} t @param {ConstructorParameters<typeof Client>} args */
 export function connected(t, ...[target, options]) {
   // A busy machine may take a second for an answer, and most tests are not about that.

@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
 import { after, afterEach, before, describe, test } from "node:test";
 
 import { Client } from "scopeward";
@@ -12,7 +11,7 @@ import { Login, OAuthFailure, POLICY, RESOURCE, served } from "../examples/demo.
 import { EXAMPLE as MCP_SDK, MemoryProvider } from "../examples/mcp-sdk.mjs";
 import { EXAMPLE as OIDC_PROVIDER } from "../examples/oidc-provider.mjs";
 import { oldServer } from "./old-server.mjs";
-import { eventually, shared, started } from "./service.mjs";
+import { eventually, restored, shared, started } from "./service.mjs";
 
 /** The servers, and the status of a refresh without an answer that passes by itself: the MCP SDK has none but 400 for that. */
 const SERVERS = { "oidc-provider": { example: OIDC_PROVIDER, unavailable: 503 }, "mcp-sdk": { example: MCP_SDK, unavailable: 400 } };
@@ -59,10 +58,7 @@ for (const [name, { example, unavailable }] of Object.entries(SERVERS)) {
     afterEach(async () => {
       if (!isTouched) return;
       isTouched = false;
-      await service.stop();
-      writeFileSync(service.policyFile, POLICY);
-      await service.start();
-      await eventually(() => login.register("openid"), isTransient);
+      await restored(service, () => login.register("openid"), isTransient);
     });
 
     /** @param {string} registered @param {string} asked */
