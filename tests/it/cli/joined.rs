@@ -348,6 +348,52 @@ pub(super) fn caught_up(server: &Piped, newest: f64) {
     }
 }
 
+/// What can be stopped and crash.
+pub(super) trait Crashing {
+    /// Sends a signal to all of it.
+    fn signal(&self, signal: &str);
+    /// Ends it at once.
+    fn kill(&mut self);
+}
+
+impl Crashing for Postgres {
+    fn signal(&self, signal: &str) {
+        Self::signal(self, signal);
+    }
+
+    fn kill(&mut self) {
+        Self::kill(self);
+    }
+}
+
+/// Records something at each server, kills the first with records on the way and starts it again, and lets the joined store hang
+/// and then crash: every call is answered meanwhile, and the condition says why records wait. The store is down at the end.
+pub(super) fn fail_and_catch_up(
+    servers: &mut [Piped],
+    places: &[Place],
+    start: &impl Fn(&Place) -> Piped,
+    store: &mut impl Crashing,
+) {
+    for (at, server) in servers.iter().enumerate() {
+        server.expand(20 * (at + 1));
+        caught_up(server, 20.0 * (at as f64 + 1.0));
+    }
+    servers[0].expand(50);
+    servers[0].signal("KILL");
+    servers[0].end();
+    servers[0] = start(&places[0]);
+
+    store.signal("-STOP");
+    servers.iter().for_each(|server| server.expand(30));
+    store.signal("-CONT");
+    store.kill();
+    servers.iter().for_each(|server| server.expand(30));
+    let why = servers[1].status_when(&places[1], "the outage", |status| {
+        condition(status, "AuditForwardingBehind") == Some("DestinationUnreachable")
+    });
+    assert!(!why.to_string().contains("writing"), "{why}");
+}
+
 #[test]
 fn replicas_that_are_killed_and_a_store_that_fails_lose_nothing_and_hold_up_nothing() {
     if !wanted("postgres") {
@@ -360,27 +406,7 @@ fn replicas_that_are_killed_and_a_store_that_fails_lose_nothing_and_hold_up_noth
     let flags = ["--audit-forward", &url, "--audit-forward-password-file", password.to_str().unwrap()];
     let start = |place: &Place| Piped::start(place, &flags);
     let mut servers: Vec<Piped> = places.iter().map(start).collect();
-    for (at, server) in servers.iter().enumerate() {
-        server.expand(20 * (at + 1));
-        caught_up(server, 20.0 * (at as f64 + 1.0));
-    }
-
-    // A replica is killed with records on the way, and comes back.
-    servers[0].expand(50);
-    servers[0].signal("KILL");
-    servers[0].end();
-    servers[0] = start(&places[0]);
-
-    // The store hangs, and later crashes: every call is answered meanwhile, and the condition says why records wait.
-    store.signal("-STOP");
-    servers.iter().for_each(|server| server.expand(30));
-    store.signal("-CONT");
-    store.kill();
-    servers.iter().for_each(|server| server.expand(30));
-    let why = servers[1].status_when(&places[1], "the outage", |status| {
-        condition(status, "AuditForwardingBehind") == Some("DestinationUnreachable")
-    });
-    assert!(!why.to_string().contains("writing"), "{why}");
+    fail_and_catch_up(&mut servers, &places, &start, &mut store);
     // A replica stops in order meanwhile, and goes on from there at its next start.
     servers[2].signal("TERM");
     assert_eq!(servers[2].end().code(), Some(0), "{}", servers[2].errors());

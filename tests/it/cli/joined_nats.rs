@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::joined::{append, caught_up, condition, recorded};
+use super::joined::{Crashing, append, caught_up, condition, fail_and_catch_up, recorded};
 use super::serve::{Piped, place as serve_place};
 use super::*;
 use crate::certs::{Authority, Name};
@@ -287,6 +287,16 @@ fn connections_to_nats_are_encrypted_and_verified() {
     }
 }
 
+impl Crashing for Nats {
+    fn signal(&self, signal: &str) {
+        Self::signal(self, signal);
+    }
+
+    fn kill(&mut self) {
+        Self::kill(self);
+    }
+}
+
 #[test]
 fn servers_that_are_killed_and_a_nats_server_that_loses_everything_lose_nothing() {
     if !wanted("nats") {
@@ -299,25 +309,7 @@ fn servers_that_are_killed_and_a_nats_server_that_loses_everything_lose_nothing(
     let flags = ["--audit-forward", &url, "--audit-forward-password-file", &password];
     let start = |place: &Place| Piped::start(place, &flags);
     let mut servers: Vec<Piped> = places.iter().map(start).collect();
-    for (at, server) in servers.iter().enumerate() {
-        server.expand(20 * (at + 1));
-        caught_up(server, 20.0 * (at as f64 + 1.0));
-    }
-    servers[0].expand(50);
-    servers[0].signal("KILL");
-    servers[0].end();
-    servers[0] = start(&places[0]);
-
-    // It hangs, and then it is killed: every call is answered meanwhile, and the condition says why records wait.
-    store.signal("-STOP");
-    servers.iter().for_each(|server| server.expand(30));
-    store.signal("-CONT");
-    store.kill();
-    servers.iter().for_each(|server| server.expand(30));
-    let why = servers[1].status_when(&places[1], "the outage", |status| {
-        condition(status, "AuditForwardingBehind") == Some("DestinationUnreachable")
-    });
-    assert!(!why.to_string().contains("writing"), "{why}");
+    fail_and_catch_up(&mut servers, &places, &start, &mut store);
     store.resume();
     servers.iter().for_each(|server| caught_up(server, 80.0));
 
