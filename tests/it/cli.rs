@@ -29,6 +29,7 @@ mod joined;
 mod joined_nats;
 mod remote;
 mod serve;
+mod settings;
 mod shipper;
 mod status;
 mod store;
@@ -297,68 +298,6 @@ fn the_example_policies_are_valid() {
 }
 
 #[test]
-fn check_shows_the_line_with_a_caret() {
-    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
-    let ran = place.run(&["check"]);
-    assert_snapshot!(ran.shown());
-}
-
-#[test]
-fn check_reports_every_finding_of_every_file() {
-    let place = Place::with(&[
-        (
-            "p/a.yaml",
-            "audiences:\n  https://a.example:\n    scopesSuported: [openid]\n    scopesSupported: [\"a b\", x, x]\n",
-        ),
-        ("p/b.yml", "audiences:\n  HTTPS://A.example:443/:\n    scopesSupported: openid\n"),
-        ("p/sub/c.yaml", "audiences: [\n"),
-        ("p/d_test.yaml", "not a policy: ["),
-        ("p/.e.yaml", "not a policy: ["),
-        ("p/f.yaml", ""),
-    ]);
-    place.write("p/g.yaml", b"a: \xff\n");
-    assert_snapshot!(place.run(&["check", "p"]).shown());
-}
-
-#[test]
-fn check_writes_json_with_all_members() {
-    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
-    let ran = place.run(&["check", "--output", "json"]);
-    assert_snapshot!(ran.shown());
-    let finding = &ran.json()["findings"][0];
-    assert_eq!(finding["file"], "policies/mcp.yaml");
-    assert_eq!((&finding["line"], &finding["column"]), (&4.into(), &28.into()));
-    assert_eq!(finding["value"], "offline_access");
-    let ran = Place::with_examples().run(&["check", "--output", "json"]);
-    let digest = ran.json()["digest"].as_str().map(str::len);
-    assert_eq!((ran.code, digest), (0, Some("sha256:".len() + 64)));
-    let mut report = ran.json();
-    report["digest"] = "".into();
-    assert_eq!(
-        report,
-        serde_json::json!({
-            "valid": true, "digest": "", "audience_count": 4, "file_count": 4,
-            "error_count": 0, "warning_count": 0, "finding_count": 0, "findings": [],
-        })
-    );
-}
-
-#[test]
-fn check_takes_several_paths_as_one_set() {
-    let audience = |name: &str| format!("audiences: {{{name}: {{scopesSupported: [openid]}}}}\n");
-    let place = Place::with(&[
-        ("one/a.yaml", &format!("{}defaultAudience: a\n", audience("a"))),
-        ("two.txt", &audience("b")),
-    ]);
-    let ran = place.run(&["check", "one", "two.txt"]);
-    assert!(ran.stdout.starts_with("valid: 2 audiences in 2 files"), "{}", ran.stdout);
-    place.write("two.txt", audience("a"));
-    let ran = place.run(&["check", "one", "two.txt"]);
-    assert_eq!(ran.code, 1);
-    assert!(ran.stdout.contains("DuplicateAudience"), "{}", ran.stdout);
-}
-
-#[test]
 fn a_named_path_that_cannot_be_read_is_2_and_an_empty_folder_1() {
     let place = Place::new();
     let ran = place.run(&["check"]);
@@ -419,126 +358,6 @@ fn an_answer_that_cannot_be_written_is_2() {
         (output.status.code(), &*stderr),
         (Some(2), "error: could not write to standard output: No space left on device\n")
     );
-}
-
-#[test]
-fn explain_says_why_a_scope_was_added() {
-    let place = Place::with_examples();
-    let ran = place.run(&[
-        "explain",
-        "expand",
-        "--audience",
-        MCP,
-        "--scope",
-        "openid",
-        "--redirect-uri",
-        "http://127.0.0.1:33418/callback",
-        "--grant-type",
-        "authorization_code",
-        "--grant-type",
-        "refresh_token",
-        "--client-name",
-        "it's \u{e9}",
-    ]);
-    assert_snapshot!(ran.shown());
-}
-
-#[test]
-fn explain_says_why_a_request_is_denied() {
-    let ran = Place::with_examples().run(&[
-        "explain",
-        "authorize",
-        "--audience",
-        MCP,
-        "--registered-scope",
-        "openid",
-        "--scope",
-        "openid mcp:write mcp:read root imperson\u{7}ate superuser",
-    ]);
-    assert_snapshot!(ran.shown());
-}
-
-#[test]
-fn explain_knows_a_default_that_was_filled_in() {
-    let policy = "audiences: {a: {scopesSupported: [openid, x], forbiddenScopes: [x]}}\n";
-    let place = Place::with(&[("policies/a.yaml", policy)]);
-    assert_snapshot!(place.run(&["explain", "expand"]).shown());
-}
-
-#[test]
-fn explain_tells_no_scope_from_an_empty_one() {
-    let place = Place::with_examples();
-    let grpcurl = |args: &[&str]| place.run(args).json()["grpcurl"].as_str().unwrap().to_owned();
-    let base = ["explain", "authorize", "--audience", MCP, "--output", "json"];
-    assert!(!grpcurl(&base).contains("\"registeredScope\""));
-    let empty = grpcurl(&[&base[..], &["--registered-scope", "", "--scope", ""]].concat());
-    assert!(empty.contains("\"registeredScope\":\"\"") && empty.contains("\"scope\":\"\""), "{empty}");
-    // Unknown holds the defaults and the baseline, registered with nothing only the baseline.
-    let scope = |args: &[&str]| place.run(args).json()["scope"].as_str().unwrap().to_owned();
-    assert_eq!(scope(&base), "openid mcp:read offline_access");
-    assert_eq!(scope(&[&base[..], &["--registered-scope", ""]].concat()), "offline_access");
-}
-
-#[test]
-fn explain_writes_the_message_and_its_trail_as_json() {
-    let ran = Place::with_examples().run(&[
-        "explain",
-        "authorize",
-        "--audience",
-        MCP,
-        "--registered-scope",
-        "openid",
-        "--scope",
-        "openid admin",
-        "--output",
-        "json",
-    ]);
-    assert_eq!(ran.code, 3);
-    let json = ran.json();
-    assert_eq!(json["decision"], "DECISION_DENY");
-    assert_eq!(json["oauthError"]["error"], "invalid_scope");
-    assert_eq!(json["decisionId"], "");
-    let facts = json["trail"].as_array().unwrap();
-    assert_eq!(facts.len(), 2);
-    assert_eq!(facts[0]["outcome"], "GRANTED");
-    assert_eq!(facts[0]["supported"]["file"], "policies/mcp-server.yaml");
-    assert_eq!(facts[0]["held"]["origin"], "REGISTERED");
-    assert_eq!(facts[1]["reason"], "UNSUPPORTED");
-    assert_eq!(facts[1]["privileged"]["file"], "policies/guardrails.yaml");
-    assert_eq!(facts[1]["supported"], Value::Null);
-}
-
-#[test]
-fn explain_refuses_what_a_server_would_refuse_to_answer() {
-    let place = Place::with_examples();
-    let at = "x ".repeat(256);
-    assert_eq!(place.run(&["explain", "expand", "--scope", &at]).code, 3);
-    let over = "x ".repeat(257);
-    let ran = place.run(&["explain", "expand", "--scope", &over]);
-    assert_eq!(ran.code, 3);
-    assert!(ran.stdout.starts_with("DENY TOO_MANY_SCOPES\n"), "{}", ran.stdout);
-    let ran = place.run(&[&["explain", "expand"][..], &["--audience", "a"].repeat(17)].concat());
-    assert_eq!(ran.code, 2);
-    assert_eq!(ran.stderr, "error: `audiences` has 17 audiences, the limit is 16\n");
-    let ran = place.run(&["explain", "authorize", "--correlation-id", "-\t"]);
-    let expected = "error: `correlation_id`: byte 0x09 at offset 1 is not printable ASCII\n";
-    assert_eq!((ran.code, &*ran.stderr), (2, expected));
-    let ran = place.run(&["explain", "token", "--grant", "refresh"]);
-    let expected =
-        "error: `granted_scope` is required: it says what the grant that is refreshed stands for\n";
-    assert_eq!((ran.code, &*ran.stderr), (2, expected));
-    // Clients send what they like.
-    let ran = place.run(&["explain", "expand", "--scope", "-x"]);
-    assert_eq!(ran.code, 3, "{}", ran.stderr);
-    assert!(ran.stdout.contains("-x is not supported"), "{}", ran.stdout);
-}
-
-#[test]
-fn explain_needs_a_valid_policy() {
-    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
-    let ran = place.run(&["explain", "expand"]);
-    assert_eq!((ran.code, &*ran.stdout), (2, ""));
-    assert!(ran.stderr.contains("BaselineScopeNotSupported"), "{}", ran.stderr);
 }
 
 #[test]
@@ -729,63 +548,6 @@ fn a_server_with_an_invalid_policy_reports_it_and_exits_with_1() {
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("cannot read `policies`"), "{}", ran.stderr);
     assert!(ran.stderr.contains("--start-from-last-good"), "{}", ran.stderr);
-}
-
-#[test]
-fn settings_come_from_flags_environment_file_and_defaults_in_this_order() {
-    let place = Place::with(&[(
-        "scopeward.yaml",
-        "listen: 127.0.0.1:1\ndebounce: 1s\nremovalQuiet: 7s\nstartFromLastGood: true\nlog: \"a=b,c\"\n",
-    )]);
-    let mut command = place.command(&["serve", "--print-config", "--listen", "127.0.0.1:3"]);
-    command
-        .env("SCOPEWARD_CONFIG", "scopeward.yaml")
-        .env("SCOPEWARD_LISTEN", "127.0.0.1:2")
-        .env("SCOPEWARD_DEBOUNCE", "2s")
-        .env("SCOPEWARD_INSECURE_ALLOW_REMOTE_PLAINTEXT", "0");
-    let printed = ran(command);
-    assert_snapshot!(printed.shown());
-
-    // What is printed is itself a configuration with the same values.
-    place.write("printed.yaml", &printed.stdout);
-    let again = place.run(&["serve", "--print-config", "--config", "printed.yaml"]);
-    let values = |text: &str| -> Vec<String> {
-        text.lines().map(|line| line.split("  #").next().unwrap().trim_end().to_owned()).collect()
-    };
-    assert_eq!(values(&again.stdout), values(&printed.stdout));
-}
-
-#[test]
-fn a_configuration_file_is_checked_as_a_whole() {
-    let place = Place::with(&[(
-        "c.yaml",
-        "listn: 127.0.0.1:1\nlisten: 5\ndebounce: [1s]\nauditMode: never\nstartFromLastGood: yes\nlog:\nlisten: 6\n",
-    )]);
-    assert_snapshot!(place.run(&["serve", "--config", "c.yaml"]).shown());
-    let ran = place.run(&["serve", "--config", "nothing.yaml"]);
-    assert_eq!(
-        (ran.code, &*ran.stderr),
-        (2, "error: cannot read `nothing.yaml`: no such file or directory\n")
-    );
-    let ran = place.run(&["serve", "--config", "."]);
-    assert_eq!((ran.code, &*ran.stderr), (2, "error: the configuration `.` is a folder, not a file\n"));
-}
-
-#[test]
-fn every_flag_has_its_variable_and_goes_before_it() {
-    let place = Place::with_examples();
-    let run = |variables: &[(&str, &str)], args: &[&str]| {
-        let mut command = place.command(args);
-        command.envs(variables.iter().copied());
-        ran(command)
-    };
-    let json = [("SCOPEWARD_OUTPUT", "json")];
-    assert!(run(&json, &["check"]).stdout.starts_with('{'));
-    assert!(run(&json, &["check", "--output", "text"]).stdout.starts_with("valid"));
-    let variables =
-        [("SCOPEWARD_AUDIENCE", MCP), ("SCOPEWARD_SCOPE", "openid"), ("SCOPEWARD_OUTPUT", "json")];
-    assert_eq!(run(&variables, &["explain", "expand"]).json()["scope"], "openid offline_access");
-    assert_eq!(run(&[("SCOPEWARD_SERVER", "http://127.217.3.9:1")], &["describe"]).code, 2);
 }
 
 #[test]

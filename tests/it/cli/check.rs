@@ -383,3 +383,65 @@ fn json_has_no_invisible_characters_and_no_escape_sequences() {
         assert_eq!(ran.json().to_string().contains(raw), has_text, "{args:?}: {}", ran.stdout);
     }
 }
+
+#[test]
+fn check_shows_the_line_with_a_caret() {
+    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
+    let ran = place.run(&["check"]);
+    assert_snapshot!(ran.shown());
+}
+
+#[test]
+fn check_reports_every_finding_of_every_file() {
+    let place = Place::with(&[
+        (
+            "p/a.yaml",
+            "audiences:\n  https://a.example:\n    scopesSuported: [openid]\n    scopesSupported: [\"a b\", x, x]\n",
+        ),
+        ("p/b.yml", "audiences:\n  HTTPS://A.example:443/:\n    scopesSupported: openid\n"),
+        ("p/sub/c.yaml", "audiences: [\n"),
+        ("p/d_test.yaml", "not a policy: ["),
+        ("p/.e.yaml", "not a policy: ["),
+        ("p/f.yaml", ""),
+    ]);
+    place.write("p/g.yaml", b"a: \xff\n");
+    assert_snapshot!(place.run(&["check", "p"]).shown());
+}
+
+#[test]
+fn check_writes_json_with_all_members() {
+    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
+    let ran = place.run(&["check", "--output", "json"]);
+    assert_snapshot!(ran.shown());
+    let finding = &ran.json()["findings"][0];
+    assert_eq!(finding["file"], "policies/mcp.yaml");
+    assert_eq!((&finding["line"], &finding["column"]), (&4.into(), &28.into()));
+    assert_eq!(finding["value"], "offline_access");
+    let ran = Place::with_examples().run(&["check", "--output", "json"]);
+    let digest = ran.json()["digest"].as_str().map(str::len);
+    assert_eq!((ran.code, digest), (0, Some("sha256:".len() + 64)));
+    let mut report = ran.json();
+    report["digest"] = "".into();
+    assert_eq!(
+        report,
+        serde_json::json!({
+            "valid": true, "digest": "", "audience_count": 4, "file_count": 4,
+            "error_count": 0, "warning_count": 0, "finding_count": 0, "findings": [],
+        })
+    );
+}
+
+#[test]
+fn check_takes_several_paths_as_one_set() {
+    let audience = |name: &str| format!("audiences: {{{name}: {{scopesSupported: [openid]}}}}\n");
+    let place = Place::with(&[
+        ("one/a.yaml", &format!("{}defaultAudience: a\n", audience("a"))),
+        ("two.txt", &audience("b")),
+    ]);
+    let ran = place.run(&["check", "one", "two.txt"]);
+    assert!(ran.stdout.starts_with("valid: 2 audiences in 2 files"), "{}", ran.stdout);
+    place.write("two.txt", audience("a"));
+    let ran = place.run(&["check", "one", "two.txt"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("DuplicateAudience"), "{}", ran.stdout);
+}

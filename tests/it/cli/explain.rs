@@ -173,3 +173,123 @@ fn what_a_token_gets_has_its_grounds() {
     assert_eq!((ran.code, &fact["notHeld"]["because"]), (3, &"NOT_IN_GRANT".into()), "{}", ran.stdout);
     assert!(ran.json()["grpcurl"].as_str().unwrap().ends_with("ScopePolicyService/CheckTokenScopes"));
 }
+
+#[test]
+fn explain_says_why_a_scope_was_added() {
+    let place = Place::with_examples();
+    let ran = place.run(&[
+        "explain",
+        "expand",
+        "--audience",
+        MCP,
+        "--scope",
+        "openid",
+        "--redirect-uri",
+        "http://127.0.0.1:33418/callback",
+        "--grant-type",
+        "authorization_code",
+        "--grant-type",
+        "refresh_token",
+        "--client-name",
+        "it's \u{e9}",
+    ]);
+    assert_snapshot!(ran.shown());
+}
+
+#[test]
+fn explain_says_why_a_request_is_denied() {
+    let ran = Place::with_examples().run(&[
+        "explain",
+        "authorize",
+        "--audience",
+        MCP,
+        "--registered-scope",
+        "openid",
+        "--scope",
+        "openid mcp:write mcp:read root imperson\u{7}ate superuser",
+    ]);
+    assert_snapshot!(ran.shown());
+}
+
+#[test]
+fn explain_knows_a_default_that_was_filled_in() {
+    let policy = "audiences: {a: {scopesSupported: [openid, x], forbiddenScopes: [x]}}\n";
+    let place = Place::with(&[("policies/a.yaml", policy)]);
+    assert_snapshot!(place.run(&["explain", "expand"]).shown());
+}
+
+#[test]
+fn explain_tells_no_scope_from_an_empty_one() {
+    let place = Place::with_examples();
+    let grpcurl = |args: &[&str]| place.run(args).json()["grpcurl"].as_str().unwrap().to_owned();
+    let base = ["explain", "authorize", "--audience", MCP, "--output", "json"];
+    assert!(!grpcurl(&base).contains("\"registeredScope\""));
+    let empty = grpcurl(&[&base[..], &["--registered-scope", "", "--scope", ""]].concat());
+    assert!(empty.contains("\"registeredScope\":\"\"") && empty.contains("\"scope\":\"\""), "{empty}");
+    // Unknown holds the defaults and the baseline, registered with nothing only the baseline.
+    let scope = |args: &[&str]| place.run(args).json()["scope"].as_str().unwrap().to_owned();
+    assert_eq!(scope(&base), "openid mcp:read offline_access");
+    assert_eq!(scope(&[&base[..], &["--registered-scope", ""]].concat()), "offline_access");
+}
+
+#[test]
+fn explain_writes_the_message_and_its_trail_as_json() {
+    let ran = Place::with_examples().run(&[
+        "explain",
+        "authorize",
+        "--audience",
+        MCP,
+        "--registered-scope",
+        "openid",
+        "--scope",
+        "openid admin",
+        "--output",
+        "json",
+    ]);
+    assert_eq!(ran.code, 3);
+    let json = ran.json();
+    assert_eq!(json["decision"], "DECISION_DENY");
+    assert_eq!(json["oauthError"]["error"], "invalid_scope");
+    assert_eq!(json["decisionId"], "");
+    let facts = json["trail"].as_array().unwrap();
+    assert_eq!(facts.len(), 2);
+    assert_eq!(facts[0]["outcome"], "GRANTED");
+    assert_eq!(facts[0]["supported"]["file"], "policies/mcp-server.yaml");
+    assert_eq!(facts[0]["held"]["origin"], "REGISTERED");
+    assert_eq!(facts[1]["reason"], "UNSUPPORTED");
+    assert_eq!(facts[1]["privileged"]["file"], "policies/guardrails.yaml");
+    assert_eq!(facts[1]["supported"], Value::Null);
+}
+
+#[test]
+fn explain_refuses_what_a_server_would_refuse_to_answer() {
+    let place = Place::with_examples();
+    let at = "x ".repeat(256);
+    assert_eq!(place.run(&["explain", "expand", "--scope", &at]).code, 3);
+    let over = "x ".repeat(257);
+    let ran = place.run(&["explain", "expand", "--scope", &over]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.stdout.starts_with("DENY TOO_MANY_SCOPES\n"), "{}", ran.stdout);
+    let ran = place.run(&[&["explain", "expand"][..], &["--audience", "a"].repeat(17)].concat());
+    assert_eq!(ran.code, 2);
+    assert_eq!(ran.stderr, "error: `audiences` has 17 audiences, the limit is 16\n");
+    let ran = place.run(&["explain", "authorize", "--correlation-id", "-\t"]);
+    let expected = "error: `correlation_id`: byte 0x09 at offset 1 is not printable ASCII\n";
+    assert_eq!((ran.code, &*ran.stderr), (2, expected));
+    let ran = place.run(&["explain", "token", "--grant", "refresh"]);
+    let expected =
+        "error: `granted_scope` is required: it says what the grant that is refreshed stands for\n";
+    assert_eq!((ran.code, &*ran.stderr), (2, expected));
+    // Clients send what they like.
+    let ran = place.run(&["explain", "expand", "--scope", "-x"]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stdout.contains("-x is not supported"), "{}", ran.stdout);
+}
+
+#[test]
+fn explain_needs_a_valid_policy() {
+    let place = Place::with(&[("policies/mcp.yaml", UNSUPPORTED_BASELINE)]);
+    let ran = place.run(&["explain", "expand"]);
+    assert_eq!((ran.code, &*ran.stdout), (2, ""));
+    assert!(ran.stderr.contains("BaselineScopeNotSupported"), "{}", ran.stderr);
+}
