@@ -145,7 +145,15 @@ impl CaseReader<'_> {
                 Ok(()) => {}
                 Err(error @ (QuestionError::GrantMissing | QuestionError::GrantedScopeMissing { .. })) => {
                     let suggestion = "say it: a server refuses such a request before it is decided";
-                    self.reader.report(Code::MissingKey, case.position, "", error.to_string(), suggestion);
+                    // The keys of a file, and not the fields of a message.
+                    let message = match error {
+                        QuestionError::GrantedScopeMissing { grant } => format!(
+                            "`grantedScope` is required where `grant` is {}",
+                            grant.as_str().to_lowercase()
+                        ),
+                        error => error.to_string(),
+                    };
+                    self.reader.report(Code::MissingKey, case.position, "", message, suggestion);
                 }
                 Err(error) => {
                     let suggestion = "ask less: a server refuses such a request before it is decided";

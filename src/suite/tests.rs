@@ -149,7 +149,7 @@ fn tokens_are_asked_for_too() {
 fn a_token_without_what_its_grant_stands_for_is_a_mistake() {
     let missing = |what: &str| [format!("1:16 MissingKey : test case `x`: {what}")];
     for grant in ["refresh", "TOKEN_EXCHANGE"] {
-        let needed = format!("`granted_scope` is required where `grant` is {}", grant.to_uppercase());
+        let needed = format!("`grantedScope` is required where `grant` is {}", grant.to_lowercase());
         let case = format!("token: {{{MCP}, grant: {grant}}}, expect: {{decision: ALLOW}}");
         assert_eq!(findings(&only(&case)), missing(&needed));
     }
