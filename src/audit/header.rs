@@ -9,12 +9,11 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::ledger::{PAGE_BYTES, SMALL_PAGE_BYTES};
 use super::sqlite::APPLICATION_ID;
 
 const HEADER_BYTES: usize = 100;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// The page size of every store, as the header has it.
-const PAGE_BYTES: &[u8; 2] = &4096_u16.to_be_bytes();
 /// The fractions that a payload may take of a page, which SQLite has never varied.
 const FRACTIONS: &[u8; 3] = &[64, 32, 32];
 
@@ -46,7 +45,10 @@ impl StoreHeader {
         let word_at_most = |at: usize, most: u8| is(at, &[0; 3]) && at_most(at + 3, most);
         let checks = [
             (is(0, MAGIC), "it does not begin as a SQLite database does"),
-            (is(16, PAGE_BYTES), "its header is damaged: the page size is not 4096"),
+            (
+                is(16, &PAGE_BYTES.to_be_bytes()) || is(16, &SMALL_PAGE_BYTES.to_be_bytes()),
+                "its header is damaged: the page size is neither 16384 nor 4096",
+            ),
             (
                 at_most(18, 2) && at_most(19, 2),
                 "its header is damaged: it names a file format that SQLite does not know",

@@ -11,6 +11,12 @@ use rusqlite::ErrorCode;
 use super::chain::StoredRow;
 use super::record::Tip;
 
+/// The size of a page of a new store. Records of some 700 bytes share fewer pages of this size than of SQLite's 4 KiB, and each page of a
+/// transaction is two writes; a record that is written alone costs little more.
+pub(super) const PAGE_BYTES: u16 = 16 << 10;
+/// The size of a page of stores that were made before that, which keep it.
+pub(super) const SMALL_PAGE_BYTES: u16 = 4096;
+
 /// The most rows that one step of retention deletes.
 pub(super) const TRIM_ROWS: u64 = 1000;
 

@@ -68,7 +68,7 @@ pub struct AuditOptions {
 }
 
 impl AuditOptions {
-    /// No limits, 16 MiB that may wait, for at most 5 s, gathered for 5 ms, a checkpoint every 15 s, the clock of the
+    /// No limits, 16 MiB that may wait, for at most 5 s, gathered for 20 ms, a checkpoint every 15 s, the clock of the
     /// system.
     #[must_use]
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
@@ -78,7 +78,7 @@ impl AuditOptions {
             max_age: None,
             max_bytes: None,
             queue_bytes: 16 << 20,
-            gather_interval: Duration::from_millis(5),
+            gather_interval: Duration::from_millis(20),
             stall_after: Duration::from_secs(5),
             checkpoint_interval: Duration::from_secs(15),
             denials_per_second: None,

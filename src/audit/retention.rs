@@ -9,16 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::AuditError;
 use super::age::AgeClock;
-use super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS, Usage};
+use super::ledger::{Cut, Ledger, LedgerError, PAGE_BYTES, TRIM_ROWS, Usage};
 use super::record::{Tip, to_nanos};
 
 /// How many steps of each kind run between two batches.
 const STEPS: u64 = 4;
 /// Pages given back to the file system in one step.
-const VACUUM_PAGES: u64 = 256;
+const VACUUM_PAGES: u64 = 64;
 /// Free pages that are kept for records to come: they cost less than to shrink and grow.
 const SPARE_BYTES: u64 = 4 << 20;
-const PAGE_BYTES: u64 = 4096;
 
 /// The two clocks of a log; a test turns them by hand.
 #[derive(Clone)]
@@ -177,7 +176,7 @@ impl Retention {
             let usage = ledger.usage()?;
             let free = usage.main_bytes.saturating_sub(usage.used_bytes);
             let too_large = self.max_bytes.is_some_and(|limit| total(usage) > high_water(limit));
-            if free < PAGE_BYTES || !(too_large || free > usage.used_bytes / 4 + SPARE_BYTES) {
+            if free < u64::from(PAGE_BYTES) || !(too_large || free > usage.used_bytes / 4 + SPARE_BYTES) {
                 return Ok(false);
             }
             ledger.vacuum(VACUUM_PAGES)?;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::chain::{StoredRow, time_of};
 use super::files::{StoreFiles, Written};
 use super::header::StoreHeader;
-use super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS, Trimmed, Usage};
+use super::ledger::{Cut, Ledger, LedgerError, PAGE_BYTES, TRIM_ROWS, Trimmed, Usage};
 use super::record::{GENESIS_HASH, Hash, Head, Tip, from_nanos, to_nanos};
 use super::{AuditError, wal};
 use crate::file::sync_parent;
@@ -452,6 +452,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // own, and no other process can open the store, stall it, or cut that index off.
     connection.pragma_update_and_check(None, "locking_mode", "exclusive", |_| Ok(()))?;
     connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON")?;
+    // Both say something to a new file only.
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     // FULL syncs the write-ahead file at each commit; NORMAL would lose the last commits when the

@@ -17,7 +17,7 @@ use super::AuditError;
 use super::chain::{BadRecord, ChainWalk, StoredRow};
 use super::check::{ChainCheck, WalkResult};
 use super::jobs::{JobReceiver, WakeOn};
-use super::ledger::{Ledger, LedgerError};
+use super::ledger::{Ledger, LedgerError, PAGE_BYTES};
 use super::loss::TakenLosses;
 use super::queue::{QueuedEvent, Recorded};
 use super::read::ReadJob;
@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// After so many failures in a row the store is opened again, and then again.
 const FAILURES_TO_REOPEN: u32 = 3;
 /// A guess at the pages that a transaction writes in addition to its contents.
-const COMMIT_OVERHEAD: u64 = 3 * 4096;
+const COMMIT_OVERHEAD: u64 = 3 * PAGE_BYTES as u64;
 
 /// Is told, on the writer's thread, how long each transaction took and how many records it had.
 pub type CommitObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;

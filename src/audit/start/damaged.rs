@@ -10,7 +10,7 @@ use super::super::testing::*;
 use super::super::*;
 use super::*;
 
-const PAGE: usize = 4096;
+const PAGE: usize = super::super::ledger::PAGE_BYTES as usize;
 
 /// A folder in memory where there is one: nothing here depends on a disk, and each store is synced many times.
 fn scratch() -> tempfile::TempDir {
@@ -30,13 +30,13 @@ impl ClosedStore {
         let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
         for n in 0..12 {
             let mut event = expansion(&n.to_string());
-            event.effective_scope = "x".repeat(if n % 4 == 0 { 9000 } else { 100 });
+            event.effective_scope = "x".repeat(if n % 4 == 0 { 40_000 } else { 100 });
             log.append_durable(event).await.unwrap();
         }
         let (records, log_id) = (all(&log).await, log.log_id());
         log.close().await.unwrap();
         let connection = rusqlite::Connection::open(folder.path().join(STORE_FILE)).unwrap();
-        connection.execute_batch("INSERT INTO probe VALUES (zeroblob(12000)); DELETE FROM probe").unwrap();
+        connection.execute_batch("INSERT INTO probe VALUES (zeroblob(50000)); DELETE FROM probe").unwrap();
         Self { folder, log_id, records }
     }
 

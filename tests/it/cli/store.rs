@@ -19,7 +19,7 @@ use super::*;
 fn damage(place: &Place) {
     let path = place.0.path().join(".scopeward/audit.db");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[3 * 4096..3 * 4096 + 100].fill(0xa5);
+    bytes[3 * 16_384..3 * 16_384 + 100].fill(0xa5);
     fs::write(path, bytes).unwrap();
 }
 

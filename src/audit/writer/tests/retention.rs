@@ -119,7 +119,7 @@ async fn volume_that_is_nearly_full_is_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn write_ahead_file_is_moved_however_slowly_it_grows() {
     let folder = tempfile::tempdir().unwrap();
-    // It is moved when it has about 256 KiB; a commit takes 12 KiB and more.
+    // It is moved when it has about 256 KiB; a commit takes 48 KiB and more.
     let log =
         AuditLog::open(AuditOptions { max_bytes: Some(Retention::LEAST_BYTES), ..options(&folder) }).unwrap();
     let store = state(&folder).join(STORE_FILE);
@@ -127,8 +127,10 @@ async fn write_ahead_file_is_moved_however_slowly_it_grows() {
     let before = length();
     for _ in 0..2 {
         assert_eq!(length(), before, "it is not large yet");
-        for n in 0..12 {
-            log.append_durable(expansion(&n.to_string())).await.unwrap();
+        for n in 0..4 {
+            let mut event = expansion(&n.to_string());
+            event.effective_scope = "x".repeat(4000);
+            log.append_durable(event).await.unwrap();
         }
         let maintained = log.status().maintained;
         until(&log, |status| status.maintained > maintained).await;
