@@ -32,8 +32,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The most records and bytes of one transaction; a record alone may have more bytes.
 const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
-/// The least time between two transactions while few records come, so that several share one.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long records are gathered after a transaction that took all there were, so that the next one has more than a few.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// How forwarding stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -281,13 +281,14 @@ impl Forwarder {
         let mut behind_since = None;
         loop {
             let stopping = stop.is_cancelled();
-            head.borrow_and_update();
+            let newest = head.borrow_and_update().sequence;
             let has_written = self.forward(&mut store, &mut place).await?;
             if backoff.failures() > 0 {
                 info!(store = %store.shown(), "audit records are forwarded again");
                 backoff.reset();
             }
-            let is_behind = place.sequence < log.head().sequence;
+            // What came meanwhile is gathered, but for a stop, which waits for all.
+            let is_behind = place.sequence < if stopping { log.head().sequence } else { newest };
             self.show(is_behind.then(|| *behind_since.get_or_insert_with(Instant::now)));
             if !is_behind {
                 behind_since = None;
@@ -335,10 +336,12 @@ impl Forwarder {
 
     fn forwarded(&self, sequence: u64, records: u64) {
         self.source.hold_after(sequence);
-        self.status.send_modify(|status| {
+        // Nobody is woken: these are read when metrics are.
+        self.status.send_if_modified(|status| {
             status.forwarded = Some(sequence);
             status.last_success = Some(SystemTime::now());
             status.records += records;
+            false
         });
     }
 

@@ -254,10 +254,7 @@ impl LogReader {
     ) -> Result<Page, AuditError> {
         let (base, tip) = self.shared.ends();
         check_range(after, base, tip)?;
-        let RawPage { place, rows } = match self.shared.recent_after(after, limit.min(PAGE_ROWS)) {
-            Some((place, rows)) if !self.closed.load(Ordering::Acquire) => RawPage { place, rows },
-            _ => self.ask(|reply| ReadRequest::Page { after, until, limit, reply }).await?,
-        };
+        let RawPage { place, rows } = self.raw_page(after, until, limit).await?;
         if hash.is_some_and(|known| known != place.head.hash) {
             return Err(lost(after, ChainProblem::UnexpectedHash));
         }
@@ -283,6 +280,14 @@ impl LogReader {
         Ok(Page { records, through: walk.last().head, head: tip.head, oldest: base.head.sequence + 1 })
     }
 
+    /// Records from memory where they are recent, and otherwise from the store.
+    async fn raw_page(&self, after: u64, until: u64, limit: usize) -> Result<RawPage, AuditError> {
+        match self.shared.recent_after(after, limit.min(PAGE_ROWS)) {
+            Some((place, rows)) if !self.closed.load(Ordering::Acquire) => Ok(RawPage { place, rows }),
+            _ => self.ask(|reply| ReadRequest::Page { after, until, limit, reply }).await,
+        }
+    }
+
     /// Waits until every event that was queued before is durable. Returns without that if the store cannot be written, or does not
     /// answer within [`COMMIT_DEADLINE`].
     pub(super) async fn committed(&self) {
@@ -291,7 +296,7 @@ impl LogReader {
         let _ = tokio::time::timeout(COMMIT_DEADLINE, committed).await;
     }
 
-    /// The records after a sequence, as the store has them and decoded; `hash` is that of the record at the sequence.
+    /// The records after a sequence, as they are stored and decoded; `hash` is that of the record at the sequence.
     pub(super) async fn rows(
         &self,
         after: u64,
@@ -299,8 +304,7 @@ impl LogReader {
     ) -> Result<Vec<(Arc<StoredRow>, Record)>, AuditError> {
         let (base, tip) = self.shared.ends();
         check_range(after, base, tip)?;
-        let ask = |reply| ReadRequest::Page { after, until: u64::MAX, limit: PAGE_ROWS, reply };
-        let RawPage { place, rows } = self.ask(ask).await?;
+        let RawPage { place, rows } = self.raw_page(after, u64::MAX, PAGE_ROWS).await?;
         if hash.is_some_and(|known| known != place.head.hash) {
             return Err(lost(after, ChainProblem::UnexpectedHash));
         }
