@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 
 use super::chain::{BadRecord, StoredRow};
 use super::record::{Body, Hash, Record, from_nanos};
-use crate::proto::v1::{AuditEvent, Gap, Origin, Reason};
+use crate::proto::v1::{AuditEvent, Gap, Origin, Reason, TokenGrant};
 
 #[cfg(feature = "nats")]
 mod nats;
@@ -62,7 +62,7 @@ pub enum JoinedProblem {
     #[error("has no tables for audit records; create them with `scopeward audit forward-schema`")]
     NoSchema,
     /// Its tables are of another version of this program.
-    #[error("has schema {found}, and this version of scopeward uses schema {expected}")]
+    #[error("has schema {found}, and this version of scopeward uses schema {expected}: {}", other_schema(*found, *expected))]
     OtherSchema {
         /// What is there.
         found: i32,
@@ -182,6 +182,18 @@ impl From<tokio_postgres::Error> for JoinedProblem {
     }
 }
 
+/// What is to be done about tables of another version.
+const fn other_schema(found: i32, expected: i32) -> &'static str {
+    match found < expected {
+        true => {
+            "bring it up to date with `scopeward audit forward-schema --audit-forward URL`, as who owns the tables"
+        }
+        false => {
+            "a newer version made it, which this one would leave columns empty in; update scopeward here"
+        }
+    }
+}
+
 /// One exchange with the store, which has to end in time.
 async fn step<T>(
     shown: &Arc<str>,
@@ -243,6 +255,10 @@ pub(super) struct Columns {
     pub(super) reason: Option<&'static str>,
     pub(super) policy_digest: Option<String>,
     pub(super) missing_events: Option<i64>,
+    /// What the client presented at the token endpoint; `None` for other questions.
+    pub(super) token_grant: Option<&'static str>,
+    /// What the grant had there; `None` if the question did not say.
+    pub(super) token_granted_scopes: Option<Vec<String>>,
 }
 
 impl Columns {
@@ -279,6 +295,11 @@ impl Columns {
             },
             policy_digest: event.policy.as_ref().and_then(|policy| said(&policy.digest)),
             missing_events: None,
+            token_grant: match event.grant() {
+                TokenGrant::Unspecified => None,
+                grant => Some(grant.as_str_name().trim_start_matches("TOKEN_GRANT_")),
+            },
+            token_granted_scopes: event.granted_scope.as_deref().map(tokens),
         }
     }
 
@@ -301,6 +322,8 @@ impl Columns {
             reason: None,
             policy_digest: None,
             missing_events: Some(i64::try_from(gap.count).unwrap_or(i64::MAX)),
+            token_grant: None,
+            token_granted_scopes: None,
         }
     }
 }

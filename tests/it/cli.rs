@@ -27,6 +27,7 @@ mod health;
 mod joined;
 #[cfg(feature = "nats")]
 mod joined_nats;
+mod joined_schema;
 mod remote;
 mod serve;
 mod settings;

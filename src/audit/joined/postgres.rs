@@ -7,30 +7,32 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, Connection, NoTls, Row};
+use tokio_postgres::{Client, Config, Connection, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::row::{MergePlace, ReadColumns, ReadRow};
 use super::target::JoinedTarget;
-use super::{JoinedError, JoinedProblem, JoinedRow, step};
-use crate::audit::chain::StoredRow;
+use super::{Columns, JoinedError, JoinedProblem, JoinedRow, step};
+use crate::audit::chain::{StoredRow, decode};
 use crate::audit::record::{Hash, Head, Record};
 
 /// The statements that make the tables and views.
 pub const SCHEMA: &str = include_str!("schema.sql");
 /// The version of them.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// How many rows one query reads.
 const PAGE_ROWS: i64 = 1000;
+/// How many sequences are looked through at once for what an older schema did not have.
+const FILL_ROWS: i64 = 10_000;
 
 /// The columns in the order in which they are written; those before `event_time` are the record itself.
 const COLUMNS: &str = "log_id, sequence, prev_hash, hash, record, event_time, kind, decision_id, correlation_id, caller, client_id, \
     client_name, audiences, requested_scopes, granted_scopes, added_scopes, added_origins, added_rules, refused_scopes, reason, \
-    policy_digest, missing_events";
-const TYPES: [Type; 22] = [
+    policy_digest, missing_events, token_grant, token_granted_scopes";
+const TYPES: [Type; 24] = [
     Type::UUID,
     Type::INT8,
     Type::BYTEA,
@@ -53,6 +55,8 @@ const TYPES: [Type; 22] = [
     Type::TEXT,
     Type::TEXT,
     Type::INT8,
+    Type::TEXT,
+    Type::TEXT_ARRAY,
 ];
 
 /// A connection to a joined store in PostgreSQL.
@@ -60,6 +64,8 @@ pub(super) struct PostgresStore {
     client: Client,
     shown: Arc<str>,
     broken: CancellationToken,
+    /// What adds records, once it was needed.
+    copy: Option<Statement>,
 }
 
 impl PostgresStore {
@@ -88,7 +94,7 @@ impl PostgresStore {
             })
         };
         let client = step(&shown, connecting).await?;
-        Ok(Self { client, shown, broken })
+        Ok(Self { client, shown, broken, copy: None })
     }
 
     /// Returns once the connection is gone.
@@ -101,10 +107,47 @@ impl PostgresStore {
         &self.shown
     }
 
-    /// Makes the tables and views that are not there.
+    /// Makes the tables and views that are not there, and brings older ones up to date.
     pub(super) async fn create_schema(&self) -> Result<(), JoinedError> {
+        match self.check_schema().await {
+            Err(JoinedError { problem: JoinedProblem::OtherSchema { found, .. }, .. }) if found < VERSION => {
+            }
+            Err(JoinedError { problem: JoinedProblem::NoSchema, .. }) | Ok(()) => {}
+            newer => return newer,
+        }
         step(&self.shown, async { Ok(self.client.batch_execute(SCHEMA).await?) }).await?;
+        for log_id in self.logs().await? {
+            self.fill_token_columns(log_id).await?;
+        }
         self.check_schema().await
+    }
+
+    /// Fills in what the columns of schema 2 say of records that a program with schema 1 wrote.
+    async fn fill_token_columns(&self, log_id: Uuid) -> Result<(), JoinedError> {
+        let select = "SELECT sequence, record FROM scopeward_audit
+                      WHERE log_id = $1 AND sequence > $2 AND sequence <= $3 AND kind = 'DENIAL' AND token_grant IS NULL";
+        let update = "UPDATE scopeward_audit SET token_grant = $3, token_granted_scopes = $4 WHERE log_id = $1 AND sequence = $2";
+        let newest = self.head(log_id).await?.map_or(0, |head| signed(head.sequence));
+        let mut after = 0;
+        while after < newest {
+            step(&self.shown, async {
+                for row in self.client.query(select, &[&log_id, &after, &(after + FILL_ROWS)]).await? {
+                    let (sequence, content): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+                    // What cannot be read is for `verify` to name.
+                    let Ok(record) = decode(&content, Hash::default()) else { continue };
+                    let Columns { token_grant, token_granted_scopes, .. } = Columns::of(&record.body);
+                    if token_grant.is_some() {
+                        let values: [&(dyn ToSql + Sync); 4] =
+                            [&log_id, &sequence, &token_grant, &token_granted_scopes];
+                        self.client.execute(update, &values).await?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+            after += FILL_ROWS;
+        }
+        Ok(())
     }
 
     /// Looks whether the tables are there and of this version.
@@ -179,11 +222,17 @@ impl PostgresStore {
     pub(super) async fn append(&mut self, log_id: Uuid, rows: &[JoinedRow]) -> Result<(), JoinedError> {
         let shown = Arc::clone(&self.shown);
         step(&shown, async {
+            let copy = match &self.copy {
+                Some(copy) => copy,
+                None => {
+                    let copy = format!("COPY scopeward_audit ({COLUMNS}) FROM STDIN BINARY");
+                    self.copy.insert(self.client.prepare(&copy).await?)
+                }
+            };
             let transaction = self.client.transaction().await?;
-            let copy = format!("COPY scopeward_audit ({COLUMNS}) FROM STDIN BINARY");
-            let mut writer = pin!(BinaryCopyInWriter::new(transaction.copy_in(&copy).await?, &TYPES));
+            let mut writer = pin!(BinaryCopyInWriter::new(transaction.copy_in(copy).await?, &TYPES));
             for JoinedRow { prev_hash, stored, columns } in rows {
-                let values: [&(dyn ToSql + Sync); 22] = [
+                let values: [&(dyn ToSql + Sync); 24] = [
                     &log_id,
                     &signed(stored.sequence),
                     &prev_hash.as_slice(),
@@ -206,6 +255,8 @@ impl PostgresStore {
                     &columns.reason,
                     &columns.policy_digest,
                     &columns.missing_events,
+                    &columns.token_grant,
+                    &columns.token_granted_scopes,
                 ];
                 writer.as_mut().write(&values).await?;
             }
@@ -273,8 +324,18 @@ fn read_row(row: &Row) -> Result<ReadRow, JoinedProblem> {
         },
         event_time: row.try_get(5)?,
         columns: Some(ReadColumns {
-            texts: [text(6)?, text(7)?, text(8)?, text(9)?, text(10)?, text(11)?, text(19)?, text(20)?],
-            lists: [list(12)?, list(13)?, list(14)?, list(15)?, list(16)?, list(17)?, list(18)?],
+            texts: [
+                text(6)?,
+                text(7)?,
+                text(8)?,
+                text(9)?,
+                text(10)?,
+                text(11)?,
+                text(19)?,
+                text(20)?,
+                text(22)?,
+            ],
+            lists: [list(12)?, list(13)?, list(14)?, list(15)?, list(16)?, list(17)?, list(18)?, list(23)?],
             missing_events: row.try_get(21)?,
         }),
     })

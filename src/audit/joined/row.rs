@@ -34,8 +34,8 @@ pub(super) struct ReadRow {
 /// What the columns of a row say.
 #[derive(Debug)]
 pub(super) struct ReadColumns {
-    pub(super) texts: [Option<String>; 8],
-    pub(super) lists: [Option<Vec<String>>; 7],
+    pub(super) texts: [Option<String>; 9],
+    pub(super) lists: [Option<Vec<String>>; 8],
     pub(super) missing_events: Option<i64>,
 }
 
@@ -69,6 +69,8 @@ impl ReadRow {
             reason,
             policy_digest,
             missing_events,
+            token_grant,
+            token_granted_scopes,
         } = expected;
         let ReadColumns { texts, lists, missing_events: missing } = self.columns.as_ref()?;
         let texts_expected = [
@@ -80,6 +82,7 @@ impl ReadRow {
             ("client_name", client_name.as_deref()),
             ("reason", *reason),
             ("policy_digest", policy_digest.as_deref()),
+            ("token_grant", *token_grant),
         ];
         let text = |list: &Vec<String>| Some(list.iter().map(String::clone).collect::<Vec<String>>());
         let lists_expected = [
@@ -90,6 +93,7 @@ impl ReadRow {
             ("added_origins", Some(added_origins.iter().map(|origin| (*origin).to_owned()).collect())),
             ("added_rules", text(added_rules)),
             ("refused_scopes", text(refused_scopes)),
+            ("token_granted_scopes", token_granted_scopes.as_ref().and_then(text)),
         ];
         if self.event_time != *event_time {
             return Some("event_time");

@@ -1,4 +1,4 @@
--- The joined store of the audit logs of many servers, schema 1.
+-- The joined store of the audit logs of many servers, schema 2. They also bring schema 1 up to date.
 --
 -- One row for each record of each log. `record` is the canonical content that the hash chain covers; the columns after it say the same
 -- to people, and `scopeward audit verify --from` compares them with it.
@@ -28,11 +28,16 @@ CREATE TABLE IF NOT EXISTS scopeward_audit (
     forwarded_time   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (log_id, sequence)
 );
+-- Since schema 2: what the client presented at the token endpoint, and the scopes that the grant had. `scopeward audit forward-schema
+-- --audit-forward` also fills them in for records that were there before.
+ALTER TABLE scopeward_audit
+    ADD COLUMN IF NOT EXISTS token_grant text,
+    ADD COLUMN IF NOT EXISTS token_granted_scopes text[];
 CREATE INDEX IF NOT EXISTS scopeward_audit_by_time ON scopeward_audit (event_time, log_id, sequence);
 CREATE INDEX IF NOT EXISTS scopeward_audit_by_client ON scopeward_audit (client_id, event_time) WHERE client_id IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS scopeward_audit_schema (version integer NOT NULL PRIMARY KEY);
-INSERT INTO scopeward_audit_schema (version) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO scopeward_audit_schema (version) VALUES (2) ON CONFLICT DO NOTHING;
 
 -- Who got what without asking: a row for each scope.
 CREATE OR REPLACE VIEW scopeward_unasked_scopes AS
@@ -54,3 +59,10 @@ CREATE OR REPLACE VIEW scopeward_unasked_per_day AS
     SELECT date_trunc('day', event_time AT TIME ZONE 'UTC')::date AS day, scope, count(*) AS times, count(DISTINCT client_id) AS clients
     FROM scopeward_unasked_scopes
     GROUP BY day, scope;
+
+-- What was denied at the token endpoint: by what, and of what it asked more than it had.
+CREATE OR REPLACE VIEW scopeward_token_denials AS
+    SELECT event_time, log_id, sequence, decision_id, caller, client_id, client_name, audiences, token_grant, token_granted_scopes,
+           requested_scopes, refused_scopes, reason
+    FROM scopeward_audit
+    WHERE kind = 'DENIAL' AND token_grant IS NOT NULL;

@@ -34,7 +34,7 @@ pub(super) fn append(place: &Place, count: usize) {
 
 /// Runs `audit forward --once`, which must succeed.
 #[track_caller]
-fn forward(place: &Place, server: &Postgres) -> Value {
+pub(super) fn forward(place: &Place, server: &Postgres) -> Value {
     let password = server.password_file(place.0.path());
     let args = ["audit", "forward", "--once", "--output", "json", "--audit-forward", &server.url("writer")];
     let ran =
@@ -277,7 +277,7 @@ fn a_store_that_cannot_be_used_is_named_with_what_is_wrong() {
     );
     forward(&place, &server);
     server.query("UPDATE scopeward_audit_schema SET version = 9");
-    assert!(run(&url, Some(password)).contains("has schema 9, and this version of scopeward uses schema 1"));
+    assert!(run(&url, Some(password)).contains("has schema 9, and this version of scopeward uses schema 2"));
     let verify = place.run(&["audit", "verify", "--from", &server.url("postgres")]);
     assert!(verify.code == 2 && verify.stderr.contains("has schema 9"), "{}", verify.stderr);
 }
@@ -444,6 +444,27 @@ fn replicas_that_are_killed_and_a_store_that_fails_lose_nothing_and_hold_up_noth
 }
 
 #[test]
+fn records_that_come_one_after_the_other_share_transactions() {
+    if !wanted("postgres") {
+        return;
+    }
+    let store = Postgres::start();
+    let place = serve_place();
+    let password = store.password_file(place.0.path());
+    let url = store.url("writer");
+    let flags = ["--audit-forward", &url, "--audit-forward-password-file", password.to_str().unwrap()];
+    let server = Piped::start(&place, &flags);
+    caught_up(&server, 1.0);
+    let begin = Instant::now();
+    server.expand(200);
+    caught_up(&server, 201.0);
+    // One at once, and then one for each time of gathering, however long the machine took.
+    let most = begin.elapsed().as_millis() / 100 + 2;
+    let made = store.query("SELECT count(DISTINCT xmin::text) FROM scopeward_audit WHERE sequence > 1");
+    assert!(made.parse::<u128>().unwrap() <= most, "{made} transactions, and not {most}");
+}
+
+#[test]
 fn a_schema_that_changes_under_a_running_server_is_named_and_waited_for() {
     if !wanted("postgres") {
         return;
@@ -466,10 +487,10 @@ fn a_schema_that_changes_under_a_running_server_is_named_and_waited_for() {
     };
     let status = behind(Some("SchemaNotUsable"));
     assert!(
-        status.to_string().contains("has schema 9, and this version of scopeward uses schema 1"),
+        status.to_string().contains("has schema 9, and this version of scopeward uses schema 2"),
         "{status}"
     );
-    store.query("UPDATE scopeward_audit_schema SET version = 1");
+    store.query("UPDATE scopeward_audit_schema SET version = 2");
     caught_up(&server, 10.0);
     behind(None);
 }
