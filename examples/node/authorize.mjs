@@ -1,4 +1,4 @@
-// Asks Scopeward both questions, as an authorization server does, and fails closed.
+// Asks Scopeward its three questions, as an authorization server does, and fails closed.
 //
 //     npm ci --prefix examples/node && node examples/node/authorize.mjs
 //
@@ -40,7 +40,7 @@ function decide(method, request, unanswered) {
   });
 }
 
-// The whole client, the same at both moments: a rule of the policy holds only for what is sent.
+// The whole client, the same each time: a rule of the policy holds only for what is sent.
 function clientOf(metadata, clientId) {
   const { client_name, software_id, software_version, redirect_uris, grant_types, application_type } = metadata;
   const known = { client_name, software_id, software_version, redirect_uris, grant_types, application_type };
@@ -62,13 +62,26 @@ function authorize(stored, scope, audiences, login) {
   return decide("CheckAuthorizeScopes", request, "temporarily_unavailable");
 }
 
+// At `POST /token`, once the refresh token is found to be good and before it is used up. Nothing is added here. `granted` is the
+// scope stored with the refresh token, and stays stored with the new one, whatever the answer has.
+function refresh(stored, granted, scope, audiences, login) {
+  const client = clientOf(stored.metadata, stored.client_id);
+  const request = { grant: "TOKEN_GRANT_REFRESH", audiences, scope, granted_scope: granted, client, correlation_id: login };
+  return decide("CheckTokenScopes", request, "temporarily_unavailable");
+}
+
 const tool = { client_name: "Example Tool", scope: "openid", redirect_uris: ["http://127.0.0.1:33418/callback"] };
 let answer = await register(tool);
 console.log("registered:", answer.scope ?? answer);
 if (answer.scope) {
   const stored = { client_id: "example-tool", scope: answer.scope, metadata: tool };
-  answer = await authorize(stored, "openid offline_access", ["https://mcp.example.com"], randomUUID());
+  const [audiences, login] = [["https://mcp.example.com"], randomUUID()];
+  answer = await authorize(stored, "openid offline_access", audiences, login);
   console.log("authorized:", answer.scope ?? answer);
+  if (answer.scope) {
+    answer = await refresh(stored, answer.scope, undefined, audiences, login);
+    console.log("refreshed:", answer.scope ?? answer);
+  }
 }
 policy.close();
 process.exitCode = answer.error ? 3 : 0;

@@ -1,4 +1,4 @@
-"""Asks Scopeward both questions, as an authorization server does, and fails closed.
+"""Asks Scopeward its three questions, as an authorization server does, and fails closed.
 
 An error, a deadline or an answer that is not understood is a denial, and never `invalid_scope`: the
 client asked nothing wrong. Stubs are made from `proto/` at start, so nothing is generated beforehand.
@@ -41,7 +41,7 @@ def decide(call, request, unanswered):
 
 
 def client_of(metadata, client_id=""):
-    """The whole client, the same at both moments: a rule of the policy holds only for what is sent."""
+    """The whole client, the same each time: a rule of the policy holds only for what is sent."""
     names = ["client_name", "software_id", "software_version", "redirect_uris", "grant_types", "application_type"]
     known = {name: metadata[name] for name in names if metadata.get(name)}
     return pb.Client(client_id=client_id, source=pb.CLIENT_SOURCE_DCR, **known)
@@ -75,6 +75,22 @@ def authorize(policy, stored, scope, resources, login):
     return decide(policy.CheckAuthorizeScopes, request, "temporarily_unavailable")
 
 
+def refresh(policy, stored, granted, scope, resources, login):
+    """At `POST /token`, once the refresh token is found to be good and before it is used up. Nothing is added here.
+
+    `granted` is the scope stored with the refresh token, and stays stored with the new one, whatever the answer has.
+    """
+    request = pb.CheckTokenScopesRequest(
+        grant=pb.TOKEN_GRANT_REFRESH,
+        audiences=resources,
+        scope=scope,
+        granted_scope=granted,
+        client=client_of(stored["metadata"], stored["client_id"]),
+        correlation_id=login,
+    )
+    return decide(policy.CheckTokenScopes, request, "temporarily_unavailable")
+
+
 if __name__ == "__main__":
     with grpc.insecure_channel(SERVER, options=CHANNEL_OPTIONS) as channel:
         policy = services.ScopePolicyServiceStub(channel)
@@ -83,7 +99,10 @@ if __name__ == "__main__":
         print("registered:", granted or error)
         if granted:
             stored = {"client_id": "example-tool", "scope": granted, "metadata": tool}
-            wanted, resources = "openid offline_access", ["https://mcp.example.com"]
-            granted, error = authorize(policy, stored, wanted, resources, login=str(uuid.uuid4()))
+            wanted, resources, login = "openid offline_access", ["https://mcp.example.com"], str(uuid.uuid4())
+            granted, error = authorize(policy, stored, wanted, resources, login)
             print("authorized:", granted or error)
+        if granted:
+            granted, error = refresh(policy, stored, granted, None, resources, login)
+            print("refreshed:", granted or error)
     sys.exit(3 if error else 0)
