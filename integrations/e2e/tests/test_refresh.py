@@ -10,7 +10,7 @@ from run import SERVERS, clients
 from world import World, world
 
 # Those whose adapters ask at the token endpoint.
-ASKING = ["mcp_sdk", "fastmcp_own", "fastmcp_proxy", "authlib_flask", "authlib_starlette", "django_toolkit", "oidc-provider", "mcp-sdk"]
+ASKING = ["mcp_sdk", "fastmcp_own", "fastmcp_proxy", "authlib_flask", "authlib_starlette", "django_toolkit", "oidc-provider", "mcp-sdk", "better-auth"]
 CLIENTS = ["ts-1.25", "ts-1.32", "py-2.3"]
 
 

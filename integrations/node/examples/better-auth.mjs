@@ -19,8 +19,11 @@ const native = createAuthMiddleware(async ({ path, body }) => {
   return { context: { body: { ...body, application_type: "native" } } };
 });
 
-/** @param {import("scopeward").Client} client @param {string} base @param {Partial<Parameters<typeof oauthProvider>[0]>} [more] */
-async function makeApp(client, base, more) {
+/**
+ * @param {import("scopeward").Client} client @param {string} base @param {Partial<Parameters<typeof oauthProvider>[0]>} [more]
+ * @param {import("better-auth").BetterAuthPlugin[]} [plugins]
+ */
+async function makeApp(client, base, more, plugins = []) {
   const tables = ["user", "session", "account", "verification", "jwks", "oauthClient", "oauthRefreshToken", "oauthAccessToken"];
   tables.push("oauthConsent", "oauthClientAssertion", "oauthResource", "oauthClientResource");
   const plugin = oauthProvider({
@@ -43,7 +46,7 @@ async function makeApp(client, base, more) {
     rateLimit: { enabled: false }, // one client here logs in many times
     telemetry: { enabled: false },
     hooks: { before: native },
-    plugins: [jwt(), withScopeward(plugin, client)],
+    plugins: [jwt(), withScopeward(plugin, client), ...plugins],
   });
   await auth.api.signUpEmail({ body: { name: "User", ...USER } });
   const serve = toNodeHandler(auth);

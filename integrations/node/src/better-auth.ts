@@ -4,7 +4,8 @@
 //
 // The plugin reads the stored client again wherever it compares scopes, and stores all scopes that it knows whatever a client asked
 // for. So this answers both in the adapter of the database: a new client is stored with the answer, and while an authorize request is
-// handled its client holds what was granted to that request, and nothing where nothing was decided.
+// handled its client holds what was granted to that request, and nothing where nothing was decided. A refresh is decided there, too:
+// when the plugin looks the user up, it has checked the client and the refresh token, and has not used the token up.
 
 import { tryGetCurrentAuthEndpointContext } from "@better-auth/core/context";
 import type { oauthProvider } from "@better-auth/oauth-provider";
@@ -14,6 +15,7 @@ import { loginId, retryAfter, sourceOf, type AdapterOptions } from "./adapter.js
 import { OAuthClient, type ClientSource } from "./answers.js";
 import type { Client } from "./client.js";
 import { Denied, Unavailable } from "./errors.js";
+import { isWithin, tokens } from "./wire.js";
 
 type Plugin = ReturnType<typeof oauthProvider>;
 
@@ -36,6 +38,25 @@ interface Decision {
   readonly requested?: string | undefined;
   /** Of an authorize request: what is granted. */
   readonly granted?: readonly string[];
+  readonly refresh?: Refresh;
+}
+
+/** A row of the table of refresh tokens, as far as it matters here. */
+interface RefreshToken {
+  readonly clientId: string;
+  readonly scopes: readonly string[];
+  readonly resources?: readonly string[] | null;
+  readonly revoked?: unknown;
+}
+
+/** A refresh while it is handled. */
+interface Refresh {
+  /** The scope as received. */
+  readonly requested: string | undefined;
+  token?: RefreshToken;
+  /** What the plugin is about to issue: the array that it has, which is changed in place. */
+  scopes?: string[];
+  isDecided: boolean;
 }
 
 interface Adapter {
@@ -56,6 +77,9 @@ const AUTHORIZE = "/oauth2/authorize";
 const REGISTRATIONS = new Set(["/oauth2/register", "/oauth2/create-client"]);
 const UPDATE = "/oauth2/update-client";
 const TOKEN = "/oauth2/token";
+const REFRESH_TOKEN = "oauthRefreshToken";
+/** What their tokens have was decided before, or is decided by then. */
+const DECIDED_GRANTS = new Set(["authorization_code", "refresh_token"]);
 
 /**
  * The plugin, with its scopes decided by Scopeward.
@@ -73,7 +97,8 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
   };
   if ((settings.cachedTrustedClients?.size ?? 0) > 0) throw new RangeError("`cachedTrustedClients` are not asked for: leave it out");
   if (settings.requestUriResolver !== undefined) throw new RangeError("`requestUriResolver` is not supported: its requests are resolved after they are decided");
-  const models = new Set(["oauthClient", settings.schema?.oauthClient?.modelName]);
+  const clientModel = settings.schema?.oauthClient?.modelName ?? "oauthClient";
+  const models = new Set(["oauthClient", clientModel]);
   const { audience } = options;
   const sourceOfClient = options.clientSource ?? ((stored): ClientSource => (stored.clientDiscoveryId ? "cimd" : sourceOf(stored.clientId)));
   let database: Adapter | undefined;
@@ -87,8 +112,40 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
     if (!models.has(model) || row === null || typeof row !== "object") return row;
     const { path, body, scopeward } = current();
     if (path === AUTHORIZE) return { ...row, scopes: scopeward?.granted ?? [] };
-    const isDecided = body?.["grant_type"] === "authorization_code" || body?.["grant_type"] === "refresh_token";
-    return path === TOKEN && isDecided ? { ...row, scopes: null } : row;
+    return path === TOKEN && DECIDED_GRANTS.has(grantType(body)) ? { ...row, scopes: null } : row;
+  }
+
+  /** The row of the refresh token that is presented: of its scopes the plugin issues all, and what these are is decided later. */
+  function presented(token: RefreshToken, refresh: Refresh): RefreshToken {
+    const asked = tokens(refresh.requested ?? "");
+    const scopes = asked.length === 0 ? [...token.scopes] : asked.filter((scope) => token.scopes.includes(scope));
+    Object.assign(refresh, { token, scopes });
+    // Once they are decided, the plugin looks here whether a refresh token was granted.
+    return Object.defineProperty({ ...token }, "scopes", { enumerable: true, get: () => (refresh.isDecided ? token.scopes : scopes) });
+  }
+
+  /** Decides what the refresh that runs may issue. */
+  async function narrow(adapter: Adapter, refresh: Refresh): Promise<void> {
+    const { token, scopes, requested } = refresh;
+    if (token === undefined || scopes === undefined || refresh.isDecided) return;
+    const where = [{ field: "clientId", value: token.clientId }];
+    const stored = (await adapter.findOne({ model: clientModel, where })) ?? { clientId: token.clientId };
+    const source = sourceOfClient(stored);
+    const { resource } = (current().body ?? {}) as { resource?: unknown };
+    try {
+      const answer = await client.checkTokenScopes({
+        grant: "refresh",
+        scope: requested,
+        grantedScope: token.scopes.join(" "),
+        registeredScope: source === "dcr" ? stored.scopes?.join(" ") : undefined,
+        audiences: resource === undefined ? (token.resources?.length ? token.resources : audience) : [resource].flat().map(String),
+        client: about(stored, source),
+      });
+      scopes.splice(0, scopes.length, ...tokens(answer.scope));
+      refresh.isDecided = true;
+    } catch (failure) {
+      throw apiError(failure);
+    }
   }
 
   /** The members of a row with the answer of the policy for its scopes. `previous` is the row that they replace. */
@@ -113,9 +170,19 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
 
   function asking(adapter: Adapter): Adapter {
     const members: Adapter = {
-      findOne: async (query) => seen(query.model, await adapter.findOne(query)),
+      findOne: async (query) => {
+        const row = await adapter.findOne(query);
+        const refresh = current().path === TOKEN ? current().scopeward?.refresh : undefined;
+        if (row === null || refresh === undefined) return seen(query.model, row);
+        if (query.model === "user") await narrow(adapter, refresh);
+        return query.model === REFRESH_TOKEN ? presented(row as RefreshToken & StoredClient, refresh) : seen(query.model, row);
+      },
       create: async (query) => {
         const { path = "", scopeward } = current();
+        if (query.model === REFRESH_TOKEN && scopeward?.refresh?.token !== undefined) {
+          // The grant stays as it was (RFC 6749 section 6).
+          return adapter.create({ ...query, data: { ...query.data, scopes: scopeward.refresh.token.scopes } });
+        }
         const isAsked = models.has(query.model) && REGISTRATIONS.has(path);
         const data = isAsked ? await answered(query.data, scopeward?.requested) : query.data;
         return seen(query.model, await adapter.create({ ...query, data }));
@@ -152,7 +219,7 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
     const { client_id: clientId, redirect_uri: redirectUri, state, scope } = parameters;
     if (typeof clientId !== "string" || (scope !== undefined && typeof scope !== "string")) return; // refused by the plugin
     const where = [{ field: "clientId", value: clientId }];
-    const row = (await database?.findOne({ model: settings.schema?.oauthClient?.modelName ?? "oauthClient", where })) ?? undefined;
+    const row = (await database?.findOne({ model: clientModel, where })) ?? undefined;
     if (row === undefined && sourceOf(clientId) !== "cimd") return;
     const stored = row ?? { clientId, clientDiscoveryId: "unknown" };
     const isRegistered = row?.redirectUris?.some((uri) => isSameRedirectUri(uri, redirectUri)) === true;
@@ -183,12 +250,40 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
     }
   });
 
+  const refresh = createAuthMiddleware(async (ctx) => {
+    const body = ctx.body as Record<string, unknown>;
+    const { scope } = body;
+    if (scope !== undefined && typeof scope !== "string") return; // refused by the plugin
+    delete body["scope"]; // the plugin would compare it before the policy is asked
+    const state: Refresh = { requested: scope, isDecided: false };
+    return { context: { scopeward: { refresh: state } } };
+  });
+
+  // A refresh that nobody decided is not sent, nor one with more than the answer. The answer to a token that was rotated a moment ago
+  // (`refreshTokenReuseInterval`) was decided then.
+  const refreshed = createAuthMiddleware(async (ctx) => {
+    const { token, scopes, isDecided } = (ctx as unknown as EndpointContext).scopeward?.refresh ?? {};
+    const issued = ctx.context.returned as { access_token?: unknown; scope?: unknown } | undefined;
+    if (issued?.access_token === undefined || token?.revoked) return;
+    if (isDecided === true && typeof issued.scope === "string" && isWithin(issued.scope, scopes ?? [])) return;
+    throw apiError(new Unavailable("the plugin issued what was not decided", { code: "FAILED_PRECONDITION", kind: "token" }));
+  });
+  const isRefresh = ({ path, body }: EndpointContext): boolean => path === TOKEN && grantType(body) === "refresh_token";
+
   const before = [
     ...(plugin.hooks?.before ?? []),
     { matcher: ({ path = "" }: EndpointContext) => REGISTRATIONS.has(path), handler: register },
     { matcher: (ctx: EndpointContext) => ctx.path === AUTHORIZE, handler: authorize },
+    { matcher: isRefresh, handler: refresh },
   ];
-  return { ...plugin, init, hooks: { ...plugin.hooks, before } };
+  const after = [...(plugin.hooks?.after ?? []), { matcher: isRefresh, handler: refreshed }];
+  return { ...plugin, init, hooks: { ...plugin.hooks, before, after } };
+}
+
+/** As the plugin reads it. */
+function grantType(body: Record<string, unknown> | undefined): string {
+  const value = body?.["grant_type"];
+  return typeof value === "string" ? value.trim() : "";
 }
 
 function about(stored: StoredClient, source: ClientSource): OAuthClient {

@@ -290,7 +290,7 @@ export function tokenAnswer(answer: CheckTokenScopesResponse, question: MessageS
   };
 }
 
-function tokens(scope: string): string[] {
+export function tokens(scope: string): string[] {
   return scope.split(" ").filter((token) => token !== "");
 }
 

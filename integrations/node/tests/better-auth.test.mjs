@@ -10,7 +10,7 @@ import { withScopeward } from "scopeward/better-auth";
 
 import { EXAMPLE, USER } from "../examples/better-auth.mjs";
 import { Browser, Login, OAuthFailure, REDIRECT_URI, served } from "../examples/demo.mjs";
-import { shared, started } from "./service.mjs";
+import { eventually, shared, started } from "./service.mjs";
 
 const DOCUMENTS = ["https://app.example.com/client.json", "https://app.example.com/other.json"];
 
@@ -158,6 +158,84 @@ describe("Better Auth alone", () => {
     const narrow = await served(example, new Client(service.target, { deadline: 5000 }));
     t.after(() => narrow.close());
     await refused(new Login(EXAMPLE, narrow.base).register("openid"), 500, "server_error");
+  });
+
+  test("a refresh keeps its grant, whatever it issues", async () => {
+    const client = await login.register("openid profile");
+    // With a resource the access token is a JWT, without one it is a row.
+    for (const asking of [login, new Login({ ...EXAMPLE, resource: null }, server.base)]) {
+      const tokens = await asking.login(client, "openid profile offline_access");
+      const narrow = await asking.refresh(client, tokens, "openid");
+      assert.equal(scopes(narrow), "openid");
+      // It is rotated although `offline_access` is not among what was issued.
+      assert.notEqual(narrow["refresh_token"], tokens["refresh_token"]);
+      assert.equal(scopes(await asking.refresh(client, narrow)), "offline_access openid profile");
+    }
+  });
+
+  test("the grant type may have blanks around it", async () => {
+    const client = await login.register("openid profile");
+    const { refresh_token } = await login.login(client, "openid offline_access");
+    for (const grant_type of [" refresh_token", "refresh_token\n"]) {
+      await refused(login.token(client, { grant_type, refresh_token, scope: "openid profile" }), 400, "invalid_scope");
+    }
+    assert.equal(scopes(await login.token(client, { grant_type: " refresh_token ", refresh_token, scope: " openid " })), "openid");
+    const { code, code_verifier } = /** @type {Record<string, any>} */ (await login.authorize(client, "openid mcp:write"));
+    const form = { grant_type: " authorization_code", code, code_verifier, redirect_uri: REDIRECT_URI };
+    assert.equal(scopes(await login.token(client, form)), "mcp:write openid");
+  });
+
+  test("a client that does not authenticate is not asked for", async () => {
+    const post = await user();
+    const { token_endpoint_auth_method: _, ...secret } = CLIENT;
+    const client = await post("/oauth2/create-client", { ...secret, token_endpoint_auth_method: "client_secret_post", scope: "openid" });
+    const { code, code_verifier } = /** @type {Record<string, any>} */ (await login.authorize(client, "openid offline_access"));
+    const { client_secret } = client;
+    const form = { grant_type: "authorization_code", code, code_verifier, redirect_uri: REDIRECT_URI, client_secret };
+    const { refresh_token } = await login.token(client, form);
+    const refresh = { grant_type: "refresh_token", refresh_token, scope: "openid root" };
+    const refusals = async () => (await service.eventsOf(client["client_id"])).filter((event) => event["grant"] === "TOKEN_GRANT_REFRESH");
+    await refused(login.token(client, { ...refresh, client_secret: "wrong" }), 400, "invalid_client");
+    await refused(login.token(client, { ...refresh, refresh_token: "wrong", client_secret }), 400, "invalid_grant");
+    await refused(login.token(client, { ...refresh, client_secret }), 400, "invalid_scope");
+    await eventually(async () => assert.equal((await refusals()).length, 1));
+  });
+
+  test("a rotated token that is presented again at once gets the same response", async (t) => {
+    const own = await started(t);
+    const example = {
+      ...EXAMPLE,
+      makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, { refreshTokenReuseInterval: 600 }),
+    };
+    const other = await served(example, new Client(own.target, { deadline: 5000 }));
+    t.after(() => other.close());
+    const login = new Login(EXAMPLE, other.base);
+    const client = await login.register("openid profile");
+    const tokens = await login.login(client, "openid profile offline_access");
+    const first = await login.refresh(client, tokens, "openid");
+    assert.equal((await login.refresh(client, tokens, "openid"))["access_token"], first["access_token"]);
+    await refused(login.refresh(client, tokens, "profile"), 400, "invalid_grant");
+    assert.equal(scopes(await login.refresh(client, first)), "offline_access openid profile");
+  });
+
+  test("a refresh that nobody decided is not sent", async (t) => {
+    // As by a plugin that has users elsewhere.
+    const elsewhere = {
+      id: "elsewhere",
+      init: (/** @type {any} */ { adapter }) => {
+        const findOne = async (/** @type {any} */ query) => (query.model === "user" ? (await adapter.findMany(query))[0] ?? null : adapter.findOne(query));
+        return { context: { adapter: { ...adapter, findOne } } };
+      },
+    };
+    const example = {
+      ...EXAMPLE,
+      makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, {}, [elsewhere]),
+    };
+    const other = await served(example, new Client(service.target, { deadline: 5000 }));
+    t.after(() => other.close());
+    const login = new Login(EXAMPLE, other.base);
+    const client = await login.register("openid");
+    await refused(login.refresh(client, await login.login(client, "openid offline_access")), 500, "server_error");
   });
 
   test("settings that pass by the policy are refused at start", (t) => {
