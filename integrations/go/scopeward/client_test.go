@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -305,12 +306,18 @@ func TestDownAndBack(t *testing.T) {
 	_, err = client.ExpandRegistrationScopes(t.Context(), scopeward.RegistrationQuestion{Scope: new("openid")})
 	equal(t, unavailable(t, err).OAuthError().Error, "server_error")
 
-	response := httptest.NewRecorder()
-	scopeward.WriteRegistrationError(response, err)
-	equal(t, response.Code, 503)
-	equal(t, response.Header().Get("Retry-After"), "1")
-	if strings.Contains(response.Body.String(), server.Target) {
-		t.Fatal(response.Body)
+	_, tokenErr := client.CheckTokenScopes(t.Context(), scopeward.TokenQuestion{Grant: scopeward.GrantRefresh, GrantedScope: new("openid")})
+	for code, write := range map[string]func(http.ResponseWriter){
+		"server_error":            func(w http.ResponseWriter) { scopeward.WriteRegistrationError(w, err) },
+		"temporarily_unavailable": func(w http.ResponseWriter) { scopeward.WriteTokenError(w, tokenErr) },
+	} {
+		response := httptest.NewRecorder()
+		write(response)
+		equal(t, response.Code, 503)
+		equal(t, response.Header().Get("Retry-After"), "1")
+		if body := response.Body.String(); strings.Contains(body, server.Target) || !strings.Contains(body, code) {
+			t.Fatal(body)
+		}
 	}
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
@@ -319,11 +326,13 @@ func TestDownAndBack(t *testing.T) {
 }
 
 func TestAnErrorOfAnotherKindIsAServerError(t *testing.T) {
-	response := httptest.NewRecorder()
-	scopeward.WriteRegistrationError(response, errors.New("the secret is 7"))
-	equal(t, response.Code, 500)
-	if body := response.Body.String(); !strings.Contains(body, `"server_error"`) || strings.Contains(body, "secret") {
-		t.Fatal(body)
+	for _, write := range []func(http.ResponseWriter, error){scopeward.WriteRegistrationError, scopeward.WriteTokenError} {
+		response := httptest.NewRecorder()
+		write(response, errors.New("the secret is 7"))
+		equal(t, response.Code, 500)
+		if body := response.Body.String(); !strings.Contains(body, `"server_error"`) || strings.Contains(body, "secret") {
+			t.Fatal(body)
+		}
 	}
 }
 

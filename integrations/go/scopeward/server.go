@@ -34,10 +34,17 @@ func SourceOf(clientID string) ClientSource {
 // WriteRegistrationError answers a registration request (RFC 7591 section 3.2.2): HTTP 400 with invalid_client_metadata for a
 // [*Denied], 503 with Retry-After or 500, both with server_error, for an [*Unavailable] and any other error. Nothing of the cause
 // is in it.
-func WriteRegistrationError(w http.ResponseWriter, err error) {
+func WriteRegistrationError(w http.ResponseWriter, err error) { writeError(w, atRegistration, err) }
+
+// WriteTokenError answers a token request (RFC 6749 section 5.2): HTTP 400 with invalid_scope or invalid_target for a [*Denied],
+// 503 with Retry-After and temporarily_unavailable, or 500 with server_error, for an [*Unavailable], 500 for any other error. Nothing
+// of the cause is in it.
+func WriteTokenError(w http.ResponseWriter, err error) { writeError(w, atToken, err) }
+
+func writeError(w http.ResponseWriter, at moment, err error) {
 	var failure Failure
 	if !errors.As(err, &failure) {
-		failure = newUnavailable(atRegistration, codes.Unknown, "", err)
+		failure = newUnavailable(at, codes.Unknown, "", err)
 	}
 	header := w.Header()
 	header.Set("Content-Type", "application/json")

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
+	"github.com/ory/fosite"
 	"github.com/stacklok/toolhive/pkg/authserver"
 	"github.com/stacklok/toolhive/pkg/authserver/server/handlers"
 	"github.com/stacklok/toolhive/pkg/authserver/storage"
@@ -41,16 +43,22 @@ func New(
 	case config.CIMDEnabled:
 		return nil, errors.New("scopeward: CIMDEnabled: ToolHive keeps clients with a metadata document where no question can be asked; set it to false")
 	}
-	inner, err := authserver.New(ctx, config, askingStorage{store})
+	asker := asker{client, options.Audience}
+	inner, err := authserver.New(ctx, config, askingStorage{store, asker})
 	if err != nil {
 		return nil, err
 	}
-	return &server{Server: inner, store: store, client: client, audience: options.Audience}, nil
+	return &server{Server: inner, store: store, asker: asker}, nil
 }
 
 type server struct {
 	authserver.Server
-	store    storage.Storage
+	asker
+	store storage.Storage
+}
+
+// asker has what every question needs.
+type asker struct {
 	client   *scopeward.Client
 	audience string
 }
@@ -177,11 +185,8 @@ func (s *server) decide(ctx context.Context, query url.Values) *grant {
 		decided.denial = refused{"server_error", "the client could not be read"}
 		return decided
 	}
-	tool := &scopeward.OAuthClient{
-		ClientID: id, Source: scopeward.SourceOf(id), RedirectURIs: stored.GetRedirectURIs(), GrantTypes: stored.GetGrantTypes(),
-	}
 	question := scopeward.AuthorizeQuestion{
-		Client: tool, Audiences: s.audiences(query["resource"]),
+		Client: describe(stored), Audiences: s.audiences(query["resource"]),
 		CorrelationID: scopeward.LoginID(
 			id, query.Get("redirect_uri"), query.Get("state"), query.Get("code_challenge"), query.Get("nonce")),
 	}
@@ -192,24 +197,65 @@ func (s *server) decide(ctx context.Context, query url.Values) *grant {
 		question.RegisteredScope = new(strings.Join(scopes, " "))
 	}
 	answer, err := s.client.CheckAuthorizeScopes(ctx, question)
-	if failure := scopeward.Failure(nil); errors.As(err, &failure) {
-		decided.denial = failure
-	} else if err != nil {
-		decided.denial = refused{"server_error", "the scope policy could not be asked"}
+	if err != nil {
+		decided.denial = asFailure(err)
 	} else {
 		decided.scope = answer.Scope
 	}
 	return decided
 }
 
-func (s *server) audiences(resources []string) []string {
-	if len(resources) == 0 && s.audience != "" {
-		return []string{s.audience}
+func asFailure(err error) scopeward.Failure {
+	var failure scopeward.Failure
+	if !errors.As(err, &failure) {
+		failure = refused{"server_error", "the scope policy could not be asked"}
+	}
+	return failure
+}
+
+func describe(client fosite.Client) *scopeward.OAuthClient {
+	return &scopeward.OAuthClient{
+		ClientID: client.GetID(), Source: scopeward.SourceOf(client.GetID()),
+		RedirectURIs: client.GetRedirectURIs(), GrantTypes: client.GetGrantTypes(),
+	}
+}
+
+func (a asker) audiences(resources []string) []string {
+	if len(resources) == 0 && a.audience != "" {
+		return []string{a.audience}
 	}
 	return resources
 }
 
-// token keeps a refresh within its own grant, whatever the client registered: the storage looks the grant up.
+// refresh asks what is left of a grant (RFC 6749 section 6). fosite issues the whole grant, and keeps what it issues for the next
+// refresh. So a part of it is not asked for, since the rest would be lost; what is not in it is, and denied.
+func (a asker) refresh(ctx context.Context, grant fosite.Requester, form url.Values) ([]string, error) {
+	granted := grant.GetGrantedScopes()
+	question := scopeward.TokenQuestion{
+		Grant: scopeward.GrantRefresh, GrantedScope: new(strings.Join(granted, " ")), Client: describe(grant.GetClient()),
+		Audiences: form["resource"], CorrelationID: grant.GetID(),
+	}
+	if len(question.Audiences) == 0 {
+		question.Audiences = a.audiences(grant.GetGrantedAudience())
+	}
+	scope := form.Get("scope")
+	isOutside := func(token string) bool { return !slices.Contains(granted, token) }
+	if slices.ContainsFunc(strings.Fields(scope), isOutside) {
+		question.Scope = &scope
+	}
+	answer, err := a.client.CheckTokenScopes(ctx, question)
+	if err != nil {
+		return nil, err
+	}
+	left := fosite.Arguments(strings.Fields(answer.Scope))
+	if !left.HasOneOf("offline", "offline_access") {
+		// fosite refreshes nothing without one of them. The user has to log in again.
+		return nil, refused{"invalid_grant", "the policy does not grant offline_access any more"}
+	}
+	return left, nil
+}
+
+// token keeps a refresh within its own grant, whatever the client registered: the storage looks the grant up, and asks for it.
 func token(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	// As fosite will: it reads both kinds of forms.
 	if err := r.ParseMultipartForm(1 << 20); err != nil && !errors.Is(err, http.ErrNotMultipart) {
@@ -217,7 +263,9 @@ func token(next http.Handler, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if types := strings.Fields(r.PostForm.Get("grant_type")); len(types) == 1 && types[0] == "refresh_token" {
-		r = r.WithContext(with(r.Context(), &grant{refreshToken: r.PostForm.Get("refresh_token")}))
+		refreshed := &grant{refreshToken: r.PostForm.Get("refresh_token")}
+		r = r.WithContext(with(r.Context(), refreshed))
+		w = &refusingWriter{ResponseWriter: w, grant: refreshed}
 	}
 	next.ServeHTTP(w, r)
 }
@@ -239,7 +287,7 @@ type refused struct {
 	description string
 }
 
-func (r refused) Error() string { return r.description }
+func (r refused) Error() string { return r.code + ": " + r.description }
 
 func (r refused) HTTPStatus() int {
 	if r.code == "server_error" {
@@ -293,4 +341,27 @@ func (d *denyingWriter) Write(body []byte) (int, error) {
 		return len(body), nil
 	}
 	return d.ResponseWriter.Write(body)
+}
+
+// refusingWriter passes what ToolHive answers to a refresh, unless the grant was denied meanwhile.
+type refusingWriter struct {
+	http.ResponseWriter
+	grant     *grant
+	isRefused bool
+}
+
+func (r *refusingWriter) WriteHeader(status int) {
+	if r.grant.denial == nil {
+		r.ResponseWriter.WriteHeader(status)
+		return
+	}
+	r.isRefused = true
+	scopeward.WriteTokenError(r.ResponseWriter, r.grant.denial)
+}
+
+func (r *refusingWriter) Write(body []byte) (int, error) {
+	if r.isRefused {
+		return len(body), nil
+	}
+	return r.ResponseWriter.Write(body)
 }

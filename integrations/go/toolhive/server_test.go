@@ -254,15 +254,39 @@ func (r *running) refuses(id, scope, code, description string, more url.Values) 
 	}
 }
 
+func (r *running) refresh(id string, tokens map[string]any, more url.Values) (int, map[string]any) {
+	r.t.Helper()
+	form := url.Values{
+		"grant_type": {"refresh_token"}, "refresh_token": {fmt.Sprint(tokens["refresh_token"])}, "client_id": {id}, "resource": {resource},
+	}
+	maps.Copy(form, more)
+	return r.post(form)
+}
+
+// refreshes expects new tokens with this scope, in the access token as well, and returns them.
 func (r *running) refreshes(id string, tokens map[string]any, want string) map[string]any {
 	r.t.Helper()
-	status, fresh := r.post(url.Values{
-		"grant_type": {"refresh_token"}, "refresh_token": {fmt.Sprint(tokens["refresh_token"])}, "client_id": {id}, "resource": {resource},
-	})
+	status, fresh := r.refresh(id, tokens, nil)
 	if status != http.StatusOK || fresh["scope"] != want {
 		r.t.Fatalf("%d %v, and it was to be %q", status, fresh, want)
 	}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(fresh["access_token"].(string), ".")[1])
+	var claims struct {
+		Scopes []string `json:"scp"`
+	}
+	if err != nil || json.Unmarshal(payload, &claims) != nil || strings.Join(claims.Scopes, " ") != want {
+		r.t.Fatalf("%s, and it was to be %q", payload, want)
+	}
 	return fresh
+}
+
+// doesNotRefresh expects this error.
+func (r *running) doesNotRefresh(id string, tokens map[string]any, more url.Values, wantStatus int, code, description string) {
+	r.t.Helper()
+	status, answer := r.refresh(id, tokens, more)
+	if status != wantStatus || answer["error"] != code || (description != "" && answer["error_description"] != description) {
+		r.t.Fatalf("%d %v, and it was to be %s: %s", status, answer, code, description)
+	}
 }
 
 func TestRegistrationStoresTheAnswer(t *testing.T) {
@@ -355,6 +379,51 @@ func TestAnEditNarrowsARegisteredClient(t *testing.T) {
 	r.gets(id, "openid mcp:read", "openid")
 }
 
+func (r *running) serves(policy string) {
+	r.t.Helper()
+	if err := r.decider.SetPolicy(r.t.Context(), policy); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestARefreshLosesWhatThePolicyTookAway(t *testing.T) {
+	r := start(t)
+	id := r.registers(`,"scope":"openid mcp:read"`, "openid mcp:read offline_access")
+	tokens := r.gets(id, "openid mcp:read offline_access mcp:write", "openid mcp:read offline_access mcp:write")
+	tokens = r.refreshes(id, tokens, "openid mcp:read offline_access mcp:write")
+	r.serves(strings.ReplaceAll(policy, `, "mcp:read"`, ``))
+	tokens = r.refreshes(id, tokens, "openid offline_access mcp:write")
+
+	// The policy grants a scope to everyone now, and a refresh does not gain it.
+	r.serves(strings.Replace(policy, "baselineClientScopes: [", "baselineClientScopes: [profile, ", 1))
+	tokens = r.refreshes(id, tokens, "openid offline_access mcp:write")
+
+	r.serves(`audiences: {"https://mcp.example.com": {scopesSupported: [profile]}}`)
+	r.doesNotRefresh(id, tokens, nil, 400, "invalid_scope", "")
+	r.serves(`audiences: {"https://mcp.example.com": {scopesSupported: [openid, "mcp:write"]}}`)
+	r.doesNotRefresh(id, tokens, nil, 400, "invalid_grant", "the policy does not grant offline_access any more")
+	// None of these took the token.
+	r.serves(policy)
+	r.refreshes(id, tokens, "openid offline_access mcp:write")
+}
+
+func TestARefreshTakesNothingMore(t *testing.T) {
+	r := start(t)
+	id := r.registers(`,"scope":"openid admin"`, "openid admin offline_access")
+	tokens := r.gets(id, "openid offline_access", "openid offline_access")
+	for _, scope := range []string{"openid admin", "root", "OpenID", `openid"`, "openid\nadmin"} {
+		r.doesNotRefresh(id, tokens, url.Values{"scope": {scope}}, 400, "invalid_scope", "")
+	}
+	other := url.Values{"resource": {"https://other.example.com"}}
+	r.doesNotRefresh(id, tokens, other, 400, "invalid_target", "audience unknown: https://other.example.com")
+	status, fresh := r.refresh(id, tokens, url.Values{"scope": {"openid"}})
+	if status != http.StatusOK || fresh["scope"] != "openid offline_access" {
+		t.Fatalf("%d %v", status, fresh)
+	}
+	// The token was used: this is ToolHive's own answer.
+	r.doesNotRefresh(id, tokens, nil, 400, "invalid_grant", "")
+}
+
 func TestWhatWouldGoAround(t *testing.T) {
 	r := start(t)
 	id := r.registers(`,"scope":"openid"`, "openid offline_access")
@@ -383,12 +452,7 @@ func TestWhatWouldGoAround(t *testing.T) {
 	// A refresh token of another client widens nobody.
 	other := r.registers(`,"scope":"openid"`, "openid offline_access")
 	tokens := r.gets(id, "openid offline_access mcp:write", "openid offline_access mcp:write")
-	status, answer := r.post(url.Values{
-		"grant_type": {"refresh_token"}, "refresh_token": {fmt.Sprint(tokens["refresh_token"])}, "client_id": {other}, "resource": {resource},
-	})
-	if status/100 != 4 {
-		t.Fatalf("%d %v", status, answer)
-	}
+	r.doesNotRefresh(other, tokens, nil, 400, "invalid_grant", "")
 }
 
 func TestWithoutScopewardNothingIsGranted(t *testing.T) {
@@ -403,7 +467,7 @@ func TestWithoutScopewardNothingIsGranted(t *testing.T) {
 		t.Fatalf("%d %v", status, answer)
 	}
 	r.refuses(id, "openid", "temporarily_unavailable", "the scope policy could not be asked; try again later", nil)
-	r.refreshes(id, tokens, "openid offline_access")
+	r.doesNotRefresh(id, tokens, nil, 503, "temporarily_unavailable", "the scope policy could not be asked; try again later")
 	if err := r.decider.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -416,6 +480,7 @@ func TestWithoutScopewardNothingIsGranted(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	r.gets(id, "openid", "openid")
+	r.refreshes(id, tokens, "openid offline_access")
 }
 
 func TestConfigurationsThatCannotAsk(t *testing.T) {

@@ -3,6 +3,8 @@ package scopewardtoolhive
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +24,7 @@ type grant struct {
 	scope    string
 	denial   scopeward.Failure
 
+	// Of a refresh, whose grant the storage looks up.
 	refreshToken string
 }
 
@@ -34,6 +37,7 @@ func with(ctx context.Context, decided *grant) context.Context {
 // askingStorage gives clients with the scopes that were decided, since ToolHive and fosite compare with those of the client.
 type askingStorage struct {
 	storage.Storage
+	asker asker
 }
 
 var _ storage.AssertionJWTConsumer = askingStorage{}
@@ -96,6 +100,38 @@ func (s askingStorage) granted(ctx context.Context, client fosite.Client, token 
 	}
 	return scopes
 }
+
+// GetRefreshTokenSession returns a grant with what the policy leaves of its scopes. Nobody is asked for one that fosite refuses: it is
+// expired, or of another client than the one that was authenticated.
+func (s askingStorage) GetRefreshTokenSession(ctx context.Context, signature string, session fosite.Session) (fosite.Requester, error) {
+	request, err := s.Storage.GetRefreshTokenSession(ctx, signature, session)
+	refreshed, isThere := ctx.Value(grantKey{}).(*grant)
+	access, isAccess := ctx.Value(fosite.AccessRequestContextKey).(fosite.AccessRequester)
+	if err != nil || !isThere || !isAccess || len(request.GetGrantedScopes()) == 0 ||
+		request.GetClient().GetID() != access.GetClient().GetID() {
+		return request, err
+	}
+	if expires := request.GetSession().GetExpiresAt(fosite.RefreshToken); !expires.IsZero() && expires.Before(time.Now()) {
+		return request, nil
+	}
+	scopes, err := s.asker.refresh(ctx, request, access.GetRequestForm())
+	if err != nil {
+		refreshed.denial = asFailure(err)
+		if refreshed.denial.HTTPStatus() < http.StatusInternalServerError {
+			return nil, fmt.Errorf("%w: %w", fosite.ErrNotFound, err) // ToolHive logs other errors as those of a server
+		}
+		return nil, err
+	}
+	return narrowed{request, scopes}, nil
+}
+
+// narrowed is a grant with less than it stands for.
+type narrowed struct {
+	fosite.Requester
+	scopes fosite.Arguments
+}
+
+func (n narrowed) GetGrantedScopes() fosite.Arguments { return n.scopes }
 
 // withScopes returns a copy of a client that may log in. One that may not has no such scopes: it is returned as it is.
 func withScopes(client fosite.Client, scopes []string) fosite.Client {
