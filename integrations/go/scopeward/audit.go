@@ -173,13 +173,12 @@ func (r *auditReader) read(ctx context.Context, yield func(AuditRecord, error) b
 	if err != nil {
 		return false, err
 	}
-	wasSilent := false
 	stream, err := r.client.audit.StreamAuditEvents(outgoing, r.request())
 	for isFirst := true; err == nil; isFirst = false {
 		var message *scopewardv1.StreamAuditEventsResponse
 		silence := time.AfterFunc(auditSilence, cancel)
 		message, err = stream.Recv()
-		wasSilent = !silence.Stop()
+		silence.Stop()
 		if err != nil {
 			break
 		}
@@ -194,7 +193,8 @@ func (r *auditReader) read(ctx context.Context, yield func(AuditRecord, error) b
 			}
 		}
 	}
-	return r.ended(ctx, err, wasSilent)
+	// A message may come when the time is up: it is handled, and the stream is over all the same.
+	return r.ended(ctx, err, streamContext.Err() != nil)
 }
 
 // receive returns what to hand out, if anything, and the position after it, if it is one.
