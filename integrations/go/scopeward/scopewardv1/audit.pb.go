@@ -1188,8 +1188,8 @@ const file_scopeward_v1_audit_proto_rawDesc = "" +
 	"\x1bAUDIT_EVENT_KIND_LOG_OPENED\x10\x04\x12\"\n" +
 	"\x1eAUDIT_EVENT_KIND_ACCESS_CHANGE\x10\x052v\n" +
 	"\fAuditService\x12f\n" +
-	"\x11StreamAuditEvents\x12&.scopeward.v1.StreamAuditEventsRequest\x1a'.scopeward.v1.StreamAuditEventsResponse0\x01BT\n" +
-	"\x10dev.scopeward.v1P\x01Z>github.com/scopeward/scopeward/gen/go/scopeward/v1;scopewardv1b\x06proto3"
+	"\x11StreamAuditEvents\x12&.scopeward.v1.StreamAuditEventsRequest\x1a'.scopeward.v1.StreamAuditEventsResponse0\x01BZ\n" +
+	"\x10dev.scopeward.v1P\x01ZDgithub.com/scopeward/scopeward/integrations/go/scopeward/scopewardv1b\x06proto3"
 
 var (
 	file_scopeward_v1_audit_proto_rawDescOnce sync.Once

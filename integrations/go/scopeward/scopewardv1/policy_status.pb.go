@@ -1238,8 +1238,8 @@ const file_scopeward_v1_policy_status_proto_rawDesc = "" +
 	"\x13PolicyStatusService\x12^\n" +
 	"\x0fGetPolicyStatus\x12$.scopeward.v1.GetPolicyStatusRequest\x1a%.scopeward.v1.GetPolicyStatusResponse\x12f\n" +
 	"\x11WatchPolicyStatus\x12&.scopeward.v1.WatchPolicyStatusRequest\x1a'.scopeward.v1.WatchPolicyStatusResponse0\x01\x12^\n" +
-	"\x0fGetShadowReport\x12$.scopeward.v1.GetShadowReportRequest\x1a%.scopeward.v1.GetShadowReportResponseBT\n" +
-	"\x10dev.scopeward.v1P\x01Z>github.com/scopeward/scopeward/gen/go/scopeward/v1;scopewardv1b\x06proto3"
+	"\x0fGetShadowReport\x12$.scopeward.v1.GetShadowReportRequest\x1a%.scopeward.v1.GetShadowReportResponseBZ\n" +
+	"\x10dev.scopeward.v1P\x01ZDgithub.com/scopeward/scopeward/integrations/go/scopeward/scopewardv1b\x06proto3"
 
 var (
 	file_scopeward_v1_policy_status_proto_rawDescOnce sync.Once

@@ -2303,8 +2303,8 @@ const file_scopeward_v1_scope_policy_proto_rawDesc = "" +
 	"\x19BatchCheckAuthorizeScopes\x12..scopeward.v1.BatchCheckAuthorizeScopesRequest\x1a/.scopeward.v1.BatchCheckAuthorizeScopesResponse\x12a\n" +
 	"\x10CheckTokenScopes\x12%.scopeward.v1.CheckTokenScopesRequest\x1a&.scopeward.v1.CheckTokenScopesResponse\x12p\n" +
 	"\x15BatchCheckTokenScopes\x12*.scopeward.v1.BatchCheckTokenScopesRequest\x1a+.scopeward.v1.BatchCheckTokenScopesResponse\x12a\n" +
-	"\x10DescribeAudience\x12%.scopeward.v1.DescribeAudienceRequest\x1a&.scopeward.v1.DescribeAudienceResponseBT\n" +
-	"\x10dev.scopeward.v1P\x01Z>github.com/scopeward/scopeward/gen/go/scopeward/v1;scopewardv1b\x06proto3"
+	"\x10DescribeAudience\x12%.scopeward.v1.DescribeAudienceRequest\x1a&.scopeward.v1.DescribeAudienceResponseBZ\n" +
+	"\x10dev.scopeward.v1P\x01ZDgithub.com/scopeward/scopeward/integrations/go/scopeward/scopewardv1b\x06proto3"
 
 var (
 	file_scopeward_v1_scope_policy_proto_rawDescOnce sync.Once

@@ -27,7 +27,6 @@ import (
 const (
 	protoFolder  = "../../../proto"
 	targetFolder = "../scopeward/scopewardv1"
-	importPath   = "github.com/scopeward/scopeward/integrations/go/scopeward/scopewardv1"
 )
 
 func main() {
@@ -66,12 +65,7 @@ func generated() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: names}
-	parameters := []string{"paths=source_relative"}
-	for _, name := range names {
-		parameters = append(parameters, "M"+name+"="+importPath)
-	}
-	request.Parameter = proto.String(strings.Join(parameters, ","))
+	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: names, Parameter: proto.String("paths=source_relative")}
 	seen := map[string]bool{}
 	for _, file := range compiled {
 		request.ProtoFile = appendWithImports(request.ProtoFile, seen, file)
