@@ -1,7 +1,8 @@
 //! What clients registered: the record that a gateway keeps, since the authorization server behind it cannot be asked.
 //!
 //! One SQLite file in the state directory, `clients.db`, of one upstream. What was put is durable when [`Clients::put`] returns;
-//! what happens at the same time shares one commit. It is bounded: where it is full, clients that never began a login go first.
+//! what happens at the same time shares one commit. It is bounded: where it is full, clients that never began a login go first. What
+//! was read lately is kept in memory, bounded too.
 //! Knows neither HTTP nor policies, and is told the time.
 
 use std::path::{Path, PathBuf};
@@ -13,10 +14,12 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use self::cache::{ClientCache, OtherChanges};
 use self::queue::JobQueue;
 use self::store::{ClientChange, ClientStore, WrittenChanges};
 use crate::gateway::metadata::ClientMetadata;
 
+mod cache;
 mod queue;
 mod store;
 
@@ -95,6 +98,23 @@ impl ClientRecord {
             login_time: None,
         }
     }
+
+    /// The bytes of its texts.
+    fn text_bytes(&self) -> usize {
+        let Self { issuer, client_id, registered_scope, added_scope, metadata, .. } = self;
+        let ClientMetadata {
+            client_name,
+            software_id,
+            software_version,
+            redirect_uris,
+            grant_types,
+            application_type,
+        } = metadata;
+        let texts =
+            [issuer, client_id, registered_scope, added_scope, client_name, software_id, software_version];
+        let lists = redirect_uris.iter().chain(grant_types).map(|text| size_of::<String>() + text.len());
+        texts.into_iter().map(String::len).sum::<usize>() + application_type.len() + lists.sum::<usize>()
+    }
 }
 
 /// Why the record of clients cannot be used.
@@ -169,6 +189,14 @@ pub enum ClientsError {
         /// What SQLite says.
         cause: String,
     },
+    /// The record was changed, and a gateway that has it open may not know.
+    #[error(
+        "the client is forgotten, but a gateway that runs may know it until it is started again: {cause}"
+    )]
+    NotAnnounced {
+        /// What the system says.
+        cause: String,
+    },
     /// A client could not be looked up.
     #[error("the record of clients could not be read: {cause}")]
     Unreadable {
@@ -209,6 +237,7 @@ struct Opened {
     reader: Mutex<ClientStore>,
     writes: Arc<JobQueue<Write>>,
     reads: Arc<JobQueue<Lookup>>,
+    cache: ClientCache,
     clients: AtomicU64,
     bytes: AtomicU64,
     evicted_unused: AtomicU64,
@@ -241,12 +270,19 @@ impl Clients {
         let writer = ClientStore::create(&path, upstream)?;
         let reader = ClientStore::open(&path)?;
         let (clients, bytes) = writer.totals()?;
+        let others = OtherChanges::of(&path);
+        others.clear().map_err(|cause| ClientsError::Io {
+            action: "clear the changes of",
+            path,
+            cause: cause.to_string(),
+        })?;
         Ok(Self(Arc::new(Opened {
             limit: limit.max(1),
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
             writes: JobQueue::new(PLACES),
             reads: JobQueue::new(PLACES),
+            cache: ClientCache::new(others),
             clients: clients.into(),
             bytes: bytes.into(),
             evicted_unused: AtomicU64::default(),
@@ -259,10 +295,20 @@ impl Clients {
     ///
     /// # Errors
     /// If the file cannot be read, or too many wait.
-    pub async fn get(&self, issuer: &str, client_id: &str) -> Result<Option<ClientRecord>, ClientsError> {
+    pub async fn get(
+        &self,
+        issuer: &str,
+        client_id: &str,
+    ) -> Result<Option<Arc<ClientRecord>>, ClientsError> {
+        let version = match self.0.cache.get(issuer, client_id) {
+            Ok(known) => return Ok(known),
+            Err(version) => version,
+        };
         let (outcome, found) = oneshot::channel();
         self.look_up(Lookup::Client { issuer: issuer.to_owned(), client_id: client_id.to_owned(), outcome })?;
-        found.await.unwrap_or_else(|_| Err(reader_ended()))
+        let known = found.await.unwrap_or_else(|_| Err(reader_ended()))?.map(Arc::new);
+        self.0.cache.keep(version, issuer, client_id, &known);
+        Ok(known)
     }
 
     /// What was added to a client at the upstream, whether it is known or not.
@@ -311,7 +357,7 @@ impl Clients {
         if is_noted {
             return;
         }
-        let ClientRecord { issuer, client_id, .. } = record.clone();
+        let (issuer, client_id) = (record.issuer.clone(), record.client_id.clone());
         let change = ClientChange::Login { issuer, client_id, time: now };
         // Where too many wait, this can.
         _ = self.push(Write { change, outcome: None });
@@ -359,9 +405,14 @@ impl Opened {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let written = writer.write(&changes, self.limit);
         drop(writer);
+        // Before anybody hears of it; also if it failed, since then nobody knows what is in the file.
+        let evicted = written.as_ref().map_or(&[][..], |written| &written.evicted);
+        let evicted = evicted.iter().map(|(issuer, client_id)| (issuer.as_str(), client_id.as_str()));
+        self.cache.changed(changes.iter().map(ClientChange::client).chain(evicted));
         match written {
             Ok(written) => {
-                let WrittenChanges { done, clients, bytes, evicted_unused, evicted_used } = written;
+                let WrittenChanges { done, clients, bytes, evicted, evicted_used } = written;
+                let evicted_unused = (evicted.len() as u64).saturating_sub(evicted_used);
                 self.clients.store(clients, Ordering::Relaxed);
                 self.bytes.store(bytes, Ordering::Relaxed);
                 self.evicted_unused.fetch_add(evicted_unused, Ordering::Relaxed);
@@ -401,7 +452,10 @@ impl Opened {
 
 /// The record of a state directory for people, with or without a gateway that has it open.
 #[derive(Debug)]
-pub struct ClientFile(ClientStore);
+pub struct ClientFile {
+    store: ClientStore,
+    changes: OtherChanges,
+}
 
 impl ClientFile {
     /// Opens the record in a state directory.
@@ -413,7 +467,7 @@ impl ClientFile {
         if !path.exists() {
             return Err(ClientsError::Missing { path: state_dir.to_owned() });
         }
-        ClientStore::open(&path).map(Self)
+        Ok(Self { store: ClientStore::open(&path)?, changes: OtherChanges::of(&path) })
     }
 
     /// Whose clients they are.
@@ -421,7 +475,7 @@ impl ClientFile {
     /// # Errors
     /// If the file cannot be read.
     pub fn upstream(&self) -> Result<String, ClientsError> {
-        self.0.upstream()
+        self.store.upstream()
     }
 
     /// Visits each client, by issuer and id, until `visit` says no.
@@ -429,20 +483,22 @@ impl ClientFile {
     /// # Errors
     /// If the file cannot be read.
     pub fn list(&self, visit: impl FnMut(ClientRecord) -> bool) -> Result<(), ClientsError> {
-        self.0.list(visit)
+        self.store.list(visit)
     }
 
-    /// Forgets a client, but not what was added to it at the upstream; `false` if it was not known. Durable when it returns.
+    /// Forgets a client, but not what was added to it at the upstream; `false` if it was not known. Durable when it returns, and
+    /// known to a gateway that has the record open.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If a file cannot be written.
     pub fn forget(&mut self, issuer: &str, client_id: &str) -> Result<bool, ClientsError> {
         let change = ClientChange::Forget {
             issuer: issuer.to_owned(),
             client_id: client_id.to_owned(),
             is_gone: false,
         };
-        let written = self.0.write(&[change], u64::MAX)?;
+        let written = self.store.write(&[change], u64::MAX)?;
+        self.changes.announce().map_err(|cause| ClientsError::NotAnnounced { cause: cause.to_string() })?;
         Ok(written.done.first().copied().unwrap_or(false))
     }
 
@@ -451,7 +507,7 @@ impl ClientFile {
     /// # Errors
     /// If the file cannot be written.
     pub fn move_to(&mut self, upstream: &str) -> Result<(), ClientsError> {
-        self.0.move_to(upstream)
+        self.store.move_to(upstream)
     }
 }
 

@@ -84,6 +84,18 @@ pub(super) enum ClientChange {
     Login { issuer: String, client_id: String, time: SystemTime },
 }
 
+impl ClientChange {
+    /// The issuer and the id of the client.
+    pub(super) fn client(&self) -> (&str, &str) {
+        match self {
+            Self::Put(record) => (&record.issuer, &record.client_id),
+            Self::Add { issuer, client_id, .. }
+            | Self::Forget { issuer, client_id, .. }
+            | Self::Login { issuer, client_id, .. } => (issuer, client_id),
+        }
+    }
+}
+
 /// What a commit did.
 #[derive(Debug, Default)]
 pub(super) struct WrittenChanges {
@@ -93,7 +105,9 @@ pub(super) struct WrittenChanges {
     pub(super) clients: u64,
     /// The bytes of their texts.
     pub(super) bytes: u64,
-    pub(super) evicted_unused: u64,
+    /// Issuers and ids of clients that made room for others.
+    pub(super) evicted: Vec<(String, String)>,
+    /// How many of those began a login once.
     pub(super) evicted_used: u64,
 }
 
@@ -379,14 +393,12 @@ fn make_room(
         let mut statement = connection.prepare_cached(
             "DELETE FROM client WHERE (issuer, client_id) IN
              (SELECT issuer, client_id FROM client ORDER BY login_time, registered_time LIMIT ?1)
-             RETURNING login_time IS NOT NULL",
+             RETURNING issuer, client_id, login_time IS NOT NULL",
         )?;
         let mut rows = statement.query([signed(rows)])?;
         while let Some(row) = rows.next()? {
-            match row.get(0)? {
-                true => written.evicted_used += 1,
-                false => written.evicted_unused += 1,
-            }
+            written.evicted.push((row.get(0)?, row.get(1)?));
+            written.evicted_used += u64::from(row.get::<_, bool>(2)?);
         }
     }
 }

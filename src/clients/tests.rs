@@ -30,7 +30,7 @@ fn folder() -> TempDir {
 async fn ids(clients: &Clients, among: &[&str]) -> Vec<String> {
     let mut there = Vec::new();
     for id in among {
-        there.extend(clients.get("", id).await.unwrap().map(|record| record.client_id));
+        there.extend(clients.get("", id).await.unwrap().map(|record| record.client_id.clone()));
     }
     there
 }
@@ -41,12 +41,12 @@ async fn what_was_put_is_there_after_a_new_start() {
     let clients = open(&folder, 10);
     let first = client("a", "openid x", 100);
     clients.put(first.clone()).await.unwrap();
-    assert_eq!(clients.get("", "a").await.unwrap().as_ref(), Some(&first));
+    assert_eq!(clients.get("", "a").await.unwrap().as_deref(), Some(&first));
     assert_eq!(clients.get("/realms/t", "a").await.unwrap(), None, "an id is unique in its issuer");
     assert_eq!(clients.get("", "A").await.unwrap(), None);
     drop(clients);
     let clients = open(&folder, 10);
-    assert_eq!(clients.get("", "a").await.unwrap(), Some(first));
+    assert_eq!(clients.get("", "a").await.unwrap().as_deref(), Some(&first));
     assert_eq!(clients.status().clients, 1);
     assert!(clients.forget("", "a").await.unwrap());
     assert!(!clients.forget("", "a").await.unwrap());
@@ -74,7 +74,7 @@ async fn a_client_that_registers_again_keeps_what_was_added_and_when_it_was_firs
         login_time: Some(at(200)),
         ..client("a", "openid x", 300)
     };
-    assert_eq!(known, expected);
+    assert_eq!(*known, expected);
     // Within an hour no other login is noted.
     clients.note_login(&known, at(200 + 3599));
     clients.put(client("b", "", 1)).await.unwrap();
@@ -84,12 +84,48 @@ async fn a_client_that_registers_again_keeps_what_was_added_and_when_it_was_firs
     assert_eq!(clients.get("", "a").await.unwrap().unwrap().login_time, Some(at(3800)));
 }
 
+/// What is kept in memory is never older than the file, whoever changes that.
+#[tokio::test]
+async fn every_change_is_known_at_the_next_look() {
+    let folder = folder();
+    let clients = open(&folder, 2);
+    let scope = async |id: &str| {
+        let twice = [clients.get("", id).await.unwrap(), clients.get("", id).await.unwrap()];
+        assert_eq!(twice[0], twice[1]);
+        twice[0].as_ref().map(|record| format!("{}+{}", record.registered_scope, record.added_scope))
+    };
+    assert_eq!(scope("a").await, None);
+    clients.put(client("a", "x", 1)).await.unwrap();
+    assert_eq!(scope("a").await.as_deref(), Some("x+"));
+    clients.put(client("a", "y", 2)).await.unwrap();
+    assert_eq!(scope("a").await.as_deref(), Some("y+"));
+    clients.add("", "a", "s").await.unwrap();
+    assert_eq!(scope("a").await.as_deref(), Some("y+s"));
+    clients.forget("", "a").await.unwrap();
+    assert_eq!(scope("a").await, None);
+    for (id, time) in [("a", 1), ("b", 2), ("c", 3)] {
+        clients.put(client(id, "x", time)).await.unwrap();
+        assert_eq!(scope(id).await.as_deref(), Some("x+"));
+    }
+    assert_eq!(scope("a").await, None, "it made room");
+    let mut file = ClientFile::open(folder.path()).unwrap();
+    assert!(file.forget("", "b").unwrap());
+    assert_eq!(scope("b").await, None, "people forgot it");
+    assert!(!file.forget("", "b").unwrap());
+    assert_eq!(scope("c").await.as_deref(), Some("x+"));
+    drop((clients, file));
+    let clients = open(&folder, 2);
+    assert_eq!(ids(&clients, &["a", "b", "c"]).await, ["c"]);
+    assert!(ClientFile::open(folder.path()).unwrap().forget("", "c").unwrap());
+    assert_eq!(ids(&clients, &["c"]).await, [""; 0]);
+}
+
 /// A client that is looked up again has not registered what was only added to it.
 #[tokio::test]
 async fn what_was_added_is_known_until_the_client_is_gone_at_the_upstream() {
     let folder = folder();
     let clients = open(&folder, 1);
-    let added = async |clients: &Clients| clients.get("", "a").await.unwrap().unwrap().added_scope;
+    let added = async |clients: &Clients| clients.get("", "a").await.unwrap().unwrap().added_scope.clone();
     clients.put(client("a", "x", 1)).await.unwrap();
     clients.add("", "a", "s").await.unwrap();
     clients.put(client("b", "x", 2)).await.unwrap();

@@ -241,16 +241,26 @@ pub fn check_query_of_post(query: &[u8]) -> Result<(), FormRefusal> {
 /// pair is changed, and those not if every parser reads the scope in them; where there is none it comes first, before anything that
 /// a parser might stop at.
 #[must_use]
-pub fn with_scope(form: &[u8], scope: &str) -> Vec<u8> {
-    let pair = format!("scope={}", utf8_percent_encode(scope, ENCODED)).into_bytes();
-    let mut pieces: Vec<&[u8]> = form.split(|byte| *byte == b'&').collect();
-    match pieces.iter_mut().find(|piece| raw_name(piece) == b"scope") {
-        Some(place) if says_plainly(place, scope) => {}
-        Some(place) => *place = &pair,
-        None if form.is_empty() => return pair,
-        None => pieces.insert(0, &pair),
+pub fn with_scope<'f>(form: &'f [u8], scope: &str) -> Cow<'f, [u8]> {
+    let mut at = 0;
+    let mut pieces = form.split(|byte| *byte == b'&').map(|piece| {
+        let begin = at;
+        at += piece.len() + 1;
+        (begin, piece)
+    });
+    let said = pieces.find(|(_, piece)| raw_name(piece) == b"scope");
+    if said.is_some_and(|(_, piece)| says_plainly(piece, scope)) {
+        return Cow::Borrowed(form);
     }
-    pieces.join(&b'&')
+    let pair = format!("scope={}", utf8_percent_encode(scope, ENCODED)).into_bytes();
+    Cow::Owned(match said {
+        Some((begin, piece)) => {
+            let (before, rest) = form.split_at(begin);
+            [before, &pair, rest.get(piece.len()..).unwrap_or_default()].concat()
+        }
+        None if form.is_empty() => pair,
+        None => [&pair, form].join(&b'&'),
+    })
 }
 
 /// Returns `true` if all parsers read this value in a pair: a `+` is a space to some alone.

@@ -38,6 +38,16 @@ pub(super) trait DecidingRequest {
     /// As the core asks it.
     fn question(&self) -> Self::Question<'_>;
 
+    /// As many bytes as its message has, or a few more.
+    fn bytes(&self) -> usize {
+        let AskedTexts { audiences, client, scope, registered_scope, grant, correlation_id } = self.asked();
+        let texts =
+            [scope, registered_scope, grant.and_then(|grant| grant.granted_scope), Some(correlation_id)];
+        let client = client.into_iter().flat_map(ClientRef::texts);
+        let all = texts.into_iter().flatten().chain(audiences.iter()).chain(client);
+        all.map(|text| text.len() + FIELD_BYTES).sum::<usize>() + 2 * FIELD_BYTES
+    }
+
     /// What records tell of it.
     fn asked(&self) -> AskedTexts<'_>;
 
@@ -220,6 +230,9 @@ impl DecidingRequest for TokenRequestRef<'_> {
         ShadowRequest::Token(self.to_message())
     }
 }
+
+/// The most bytes that a field has before its text: a key and a length.
+const FIELD_BYTES: usize = 6;
 
 /// A check that may be asked in a batch.
 pub(super) trait BatchedCheck: Readable + Send + 'static {

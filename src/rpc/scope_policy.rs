@@ -19,6 +19,7 @@ use crate::budget::Budget;
 use crate::call;
 use crate::decision::{Answer, check_limits};
 use crate::policy::AudiencePolicy;
+use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::convert;
@@ -314,36 +315,106 @@ impl ScopePolicy {
         for<'r> M::Borrowed<'r>: DecidingRequest,
         T: Send + 'static,
     {
-        let answered = received.read().and_then(|(request, bytes)| {
-            self.with_policy(&head.origin, |policy| {
-                let question = request.question();
-                if question.lookups(&policy.set) > MAX_LOOKUPS {
-                    return Ok(None);
-                }
-                let of = (method, head.call(), &WireId::now());
-                let asked = (&request, &question);
-                self.decide(asked, bytes, (policy, None), of, String::new, (wait, respond)).map(Some)
-            })
-        });
+        let answered = received
+            .read()
+            .and_then(|(request, bytes)| self.decide_here(&request, bytes, (method, head), (wait, respond)));
         match answered {
             Ok(Some(Answered { response, waiting: None })) => Answering::Done(Ok(response)),
             Ok(Some(Answered { response, waiting: Some(waiting) })) => {
                 Answering::Recording(response, waiting)
             }
-            Ok(None) => Answering::Waiting(Box::pin(async move {
-                let head = head.clone();
-                let decide = move |service: &Self| {
-                    let (request, bytes) = received.read()?;
-                    service.with_policy(&head.origin, |policy| {
-                        let (asked, of) =
-                            ((&request, &request.question()), (method, head.call(), &WireId::now()));
-                        service.decide(asked, bytes, (policy, None), of, String::new, (&WaitAlone, respond))
-                    })
-                };
-                self.elsewhere(decide).await?.wait().await
-            })),
+            Ok(None) => {
+                Answering::Waiting(Box::pin(self.decide_elsewhere(received, (method, head), respond)))
+            }
             Err(error) => Answering::Done(Err(error)),
         }
+    }
+
+    /// Answers an authorize request that another part of this process has, as a call of the RPC would be, but without messages:
+    /// `respond` makes the answer into what is wanted. It is there once its record is durable.
+    ///
+    /// # Errors
+    /// [`RpcError`], as for a call.
+    pub async fn ask_check<T: Send + 'static>(
+        &self,
+        head: &CallHead,
+        request: &CheckRequestRef<'_>,
+        respond: impl Fn(&Answer<'_>) -> T + Copy + Send + 'static,
+    ) -> Result<T, RpcError> {
+        self.ask(DecidingMethod::Check, head, request, respond).await
+    }
+
+    /// The same for a registration.
+    ///
+    /// # Errors
+    /// [`RpcError`], as for a call.
+    pub async fn ask_expand<T: Send + 'static>(
+        &self,
+        head: &CallHead,
+        request: &ExpandRequestRef<'_>,
+        respond: impl Fn(&Answer<'_>) -> T + Copy + Send + 'static,
+    ) -> Result<T, RpcError> {
+        self.ask(DecidingMethod::Expand, head, request, respond).await
+    }
+
+    async fn ask<R, T>(
+        &self,
+        method: DecidingMethod,
+        head: &CallHead,
+        request: &R,
+        respond: impl Fn(&Answer<'_>) -> T + Copy + Send + 'static,
+    ) -> Result<T, RpcError>
+    where
+        R: DecidingRequest<Message: Readable + 'static>,
+        for<'r> <R::Message as Readable>::Borrowed<'r>: DecidingRequest,
+        T: Send + 'static,
+    {
+        let respond = move |answer: &Answer<'_>, _: &Active, _: &WireId| respond(answer);
+        match self.decide_here(request, request.bytes(), (method, head), (&WaitAlone, respond))? {
+            Some(answered) => answered.wait().await,
+            None => self.decide_elsewhere(request.to_message().into(), (method, head), respond).await,
+        }
+    }
+
+    /// Decides a request whose message has so many bytes; `None` if it is too large for a serving thread.
+    fn decide_here<R: DecidingRequest, W: RecordWait, T>(
+        &self,
+        request: &R,
+        bytes: usize,
+        (method, head): (DecidingMethod, &CallHead),
+        (wait, respond): (&W, impl Fn(&Answer<'_>, &Active, &WireId) -> T),
+    ) -> Result<Option<Answered<T, W::Waiting>>, RpcError> {
+        self.with_policy(&head.origin, |policy| {
+            let question = request.question();
+            if question.lookups(&policy.set) > MAX_LOOKUPS {
+                return Ok(None);
+            }
+            let (asked, of) = ((request, &question), (method, head.call(), &WireId::now()));
+            self.decide(asked, bytes, (policy, None), of, String::new, (wait, respond)).map(Some)
+        })
+    }
+
+    /// Decides a request off the serving threads, and waits for its record.
+    async fn decide_elsewhere<M, T>(
+        &self,
+        received: Received<M>,
+        (method, head): (DecidingMethod, &CallHead),
+        respond: impl Fn(&Answer<'_>, &Active, &WireId) -> T + Copy + Send + 'static,
+    ) -> Result<T, RpcError>
+    where
+        M: Readable + 'static,
+        for<'r> M::Borrowed<'r>: DecidingRequest,
+        T: Send + 'static,
+    {
+        let head = head.clone();
+        let decide = move |service: &Self| {
+            let (request, bytes) = received.read()?;
+            service.with_policy(&head.origin, |policy| {
+                let (asked, of) = ((&request, &request.question()), (method, head.call(), &WireId::now()));
+                service.decide(asked, bytes, (policy, None), of, String::new, (&WaitAlone, respond))
+            })
+        };
+        self.elsewhere(decide).await?.wait().await
     }
 
     /// Answers the checks of a batch, whose message has so many bytes.

@@ -95,6 +95,40 @@ async fn large_question_is_decided_off_the_serving_thread() {
 }
 
 #[tokio::test]
+async fn what_another_part_asks_is_answered_like_a_call() {
+    let (service, threads) = service();
+    let head = CallHead::default();
+    for (registered, here) in [(10, true), (20_000, false)] {
+        let message = v1::CheckAuthorizeScopesRequest {
+            client: Some(v1::Client {
+                client_id: "c".repeat(200),
+                source: v1::ClientSource::Cimd.into(),
+                redirect_uris: vec!["http://localhost".to_owned(); 3],
+                ..Default::default()
+            }),
+            correlation_id: "login".to_owned(),
+            ..check_of(registered)
+        };
+        let request = CheckRequestRef::of(&message);
+        let more = request.bytes() - message.encoded_len();
+        assert!(more < 200, "{more} more than the message has");
+        let asked = service.ask_check(&head, &request, |answer| answer.reason).await.expect("an answer");
+        let called = service.check_authorize_scopes(Request::new(message)).await.expect("an answer");
+        assert_eq!(i32::from(convert::reason(asked)), called.into_inner().reason);
+        let message = v1::ExpandRegistrationScopesRequest {
+            audiences: vec!["one".to_owned(); 16],
+            previous_scope: check_of(registered).registered_scope,
+            ..Default::default()
+        };
+        let request = ExpandRequestRef::of(&message);
+        let asked = service.ask_expand(&head, &request, |answer| answer.reason).await.expect("an answer");
+        let called = service.expand_registration_scopes(Request::new(message)).await.expect("an answer");
+        assert_eq!(i32::from(convert::reason(asked)), called.into_inner().reason);
+        assert_eq!(threads.were_here(), [here; 4], "{registered} scopes");
+    }
+}
+
+#[tokio::test]
 async fn large_question_without_a_place_is_refused_and_small_ones_are_not() {
     let (service, threads) = service();
     let budget = Budget::new(1);

@@ -1,9 +1,13 @@
 //! Requests that begin a login: authorize, pushed, device and backchannel requests. Each is read, decided, and passed on with the
 //! scope that is granted, or not at all.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::Instant;
@@ -28,7 +32,7 @@ use crate::gateway::form::{
 };
 use crate::gateway::kind::UpstreamKind;
 use crate::gateway::object::{self, ObjectRefusal};
-use crate::rpc::v1;
+use crate::proto::borrowed::CheckRequestRef;
 use crate::scope;
 use crate::server::web::body::{CollectError, collect};
 use crate::strict_json::StrictJson;
@@ -46,12 +50,42 @@ enum LoginVerdict {
 }
 
 /// What a login asks for, and what is known of who asks.
-struct JudgedLogin {
-    verdict: LoginVerdict,
+struct AskedLogin {
     request: OAuthRequest,
     client_id: String,
-    record: Option<ClientRecord>,
+    record: Option<Arc<ClientRecord>>,
     correlation_id: String,
+}
+
+/// The parameters of a request, where they are.
+enum LoginForm {
+    Query(PathAndQuery),
+    Body(Bytes),
+}
+
+impl LoginForm {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Query(target) => target.query().unwrap_or_default().as_bytes(),
+            Self::Body(body) => body,
+        }
+    }
+
+    /// What is sent: other parameters, if there are any, in their place.
+    fn rewritten(self, other: Option<Vec<u8>>) -> Option<Rewritten> {
+        Some(match self {
+            Self::Query(target) => {
+                let target = match other {
+                    Some(other) => Some(with_query(&target, &other)?),
+                    None => None,
+                };
+                Rewritten { target, ..Rewritten::default() }
+            }
+            Self::Body(body) => {
+                Rewritten { body: Some(other.map_or(body, Bytes::from)), ..Rewritten::default() }
+            }
+        })
+    }
 }
 
 impl ClientConnection {
@@ -68,16 +102,16 @@ impl ClientConnection {
             Ok(form) => form,
             Err(problem) => return page(&problem, &request),
         };
-        let login = match self.judge(&request, EndpointName::Authorization, issuer, &form).await {
-            Ok(login) => login,
+        let judged = self.judge(&request, EndpointName::Authorization, issuer, form.bytes()).await;
+        let (login, verdict) = match judged {
+            Ok(judged) => judged,
             Err(problem) => return page(&problem, &request),
         };
-        let form = match &login.verdict {
-            LoginVerdict::Pass { form: None, .. } => form,
-            LoginVerdict::Pass { form: Some(form), .. } => form.clone(),
-            LoginVerdict::Malformed(problem) => return page(problem, &request),
+        let is_outage = matches!(verdict, LoginVerdict::Outage(_));
+        let other = match verdict {
+            LoginVerdict::Pass { form, .. } => form,
+            LoginVerdict::Malformed(problem) => return page(&problem, &request),
             LoginVerdict::Denied(problem) | LoginVerdict::Outage(problem) => {
-                let is_outage = matches!(login.verdict, LoginVerdict::Outage(_));
                 if !is_outage {
                     info!(
                         client_id = shown(&login.client_id),
@@ -88,26 +122,19 @@ impl ClientConnection {
                 }
                 match self.gateway.on_deny {
                     OnDeny::Upstream if !is_outage && login.request.request.is_none() => {
-                        with_scope(&form, REFUSED_SCOPE)
+                        Some(with_scope(form.bytes(), REFUSED_SCOPE).into_owned())
                     }
                     OnDeny::Redirect => {
-                        let redirected = self.redirect(&login, problem, known.response_issuer(issuer));
-                        return redirected.unwrap_or_else(|| page(problem, &request));
+                        let redirected = redirect(&login, &problem, known.response_issuer(issuer));
+                        return redirected.unwrap_or_else(|| page(&problem, &request));
                     }
-                    OnDeny::Upstream | OnDeny::Page => return page(problem, &request),
+                    OnDeny::Upstream | OnDeny::Page => return page(&problem, &request),
                 }
             }
         };
-        let rewritten = if is_post {
-            Rewritten { body: Some(form), ..Rewritten::default() }
-        } else {
-            let Some(target) = with_query(&request.target, &form) else {
-                return page(
-                    &OAuthProblem::bad_request("invalid_request", "the query is malformed"),
-                    &request,
-                );
-            };
-            Rewritten { target: Some(target), ..Rewritten::default() }
+        let Some(rewritten) = form.rewritten(other) else {
+            let problem = OAuthProblem::bad_request("invalid_request", "the query is malformed");
+            return page(&problem, &request);
         };
         let TakenRequest { parts, target, place, .. } = request;
         match self.send_rewritten(parts, target, rewritten).await {
@@ -127,12 +154,12 @@ impl ClientConnection {
             Ok(form) => form,
             Err(problem) => return problem.json(),
         };
-        let login = match self.judge(&request, name, issuer, &form).await {
-            Ok(login) => login,
+        let (login, verdict) = match self.judge(&request, name, issuer, form.bytes()).await {
+            Ok(judged) => judged,
             Err(problem) => return problem.json(),
         };
-        let (form, granted) = match login.verdict {
-            LoginVerdict::Pass { form: other, granted } => (other.unwrap_or(form), granted),
+        let (other, granted) = match verdict {
+            LoginVerdict::Pass { form, granted } => (form, granted),
             LoginVerdict::Denied(problem)
             | LoginVerdict::Malformed(problem)
             | LoginVerdict::Outage(problem) => {
@@ -141,7 +168,7 @@ impl ClientConnection {
         };
         let is_read = name == EndpointName::PushedAuthorization;
         let TakenRequest { parts, target, place, .. } = request;
-        let rewritten = Rewritten { body: Some(form), is_read, target: None };
+        let rewritten = Rewritten { is_read, ..form.rewritten(other).unwrap_or_default() };
         let response = match self.send_rewritten(parts, target, rewritten).await {
             Ok(response) => response,
             Err(error) => return self.failed(&error),
@@ -173,7 +200,7 @@ impl ClientConnection {
     }
 
     /// The parameters of a request: of its query, or of its body.
-    async fn form(&self, request: &mut TakenRequest, in_body: bool) -> Result<Vec<u8>, OAuthProblem> {
+    async fn form(&self, request: &mut TakenRequest, in_body: bool) -> Result<LoginForm, OAuthProblem> {
         let refused =
             |refusal: FormRefusal| OAuthProblem::bad_request("invalid_request", &refusal.to_string());
         if !in_body {
@@ -181,7 +208,7 @@ impl ClientConnection {
             if request.has_body() {
                 return Err(OAuthProblem::bad_request("invalid_request", "a GET has no body here"));
             }
-            return Ok(request.query().to_vec());
+            return Ok(LoginForm::Query(request.target.clone()));
         }
         check_query_of_post(request.query()).map_err(refused)?;
         let mut types = request.headers().get_all(CONTENT_TYPE).iter();
@@ -192,7 +219,7 @@ impl ClientConnection {
         if request.is_coded() {
             return Err(refused(FormRefusal::ContentType));
         }
-        Ok(self.whole_body(request, MAX_FORM_BYTES).await?.to_vec())
+        Ok(LoginForm::Body(self.whole_body(request, MAX_FORM_BYTES).await?))
     }
 
     /// Takes the whole body of a request.
@@ -200,7 +227,7 @@ impl ClientConnection {
         &self,
         request: &mut TakenRequest,
         limit: usize,
-    ) -> Result<bytes::Bytes, OAuthProblem> {
+    ) -> Result<Bytes, OAuthProblem> {
         let (body, place) = (&mut request.body, &mut request.place);
         collect(body, limit, |amount| place.hold(amount), request.deadline).await.map_err(|error| {
             let status = match error {
@@ -228,7 +255,7 @@ impl ClientConnection {
         name: EndpointName,
         issuer: usize,
         form: &[u8],
-    ) -> Result<JudgedLogin, OAuthProblem> {
+    ) -> Result<(AskedLogin, LoginVerdict), OAuthProblem> {
         let refused =
             |refusal: FormRefusal| OAuthProblem::bad_request("invalid_request", &refusal.to_string());
         let request = OAuthRequest::read(form).map_err(refused)?;
@@ -253,111 +280,119 @@ impl ClientConnection {
             EndpointName::PushedAuthorization => Uuid::now_v7().to_string(),
             _ => String::new(),
         };
-        let login = |verdict, record| JudgedLogin {
-            verdict,
-            request: request.clone(),
-            client_id: client_id.clone(),
-            record,
-            correlation_id: correlation_id.clone(),
-        };
+        let mut login = AskedLogin { request, client_id, record: None, correlation_id };
+        let verdict = self.verdict(taken, (name, issuer), form, &mut login).await;
+        Ok((login, verdict))
+    }
+
+    /// Decides a request that was read, and fills in what is known of its client.
+    async fn verdict(
+        &self,
+        taken: &TakenRequest,
+        (name, issuer): (EndpointName, usize),
+        form: &[u8],
+        login: &mut AskedLogin,
+    ) -> LoginVerdict {
+        let AskedLogin { request, client_id, record, correlation_id } = login;
         let malformed = |error, text: &str| LoginVerdict::Malformed(OAuthProblem::bad_request(error, text));
         if let Some(uri) = request.request_uri.as_deref().filter(|uri| !uri.is_empty()) {
             let pushed = self.gateway.pushed.get(uri, Instant::now()).filter(|pushed| {
                 name == EndpointName::Authorization
                     && pushed.issuer == issuer
-                    && pushed.client_id == client_id
+                    && pushed.client_id == *client_id
             });
-            let verdict = match pushed {
+            return match pushed {
                 Some(_) if request.request.is_some() => {
                     malformed("invalid_request", "request and request_uri must not be there together")
                 }
                 // Servers differ in whether a scope next to it counts.
-                Some(PushedRequest { scope, .. }) => match &request.scope {
-                    Some(_) => LoginVerdict::Pass { form: Some(with_scope(form, &scope)), granted: scope },
-                    _ => LoginVerdict::Pass { form: None, granted: scope },
-                },
+                Some(PushedRequest { scope, .. }) if request.scope.is_some() => {
+                    LoginVerdict::Pass { form: changed(with_scope(form, &scope)), granted: scope }
+                }
+                Some(PushedRequest { scope, .. }) => LoginVerdict::Pass { form: None, granted: scope },
                 None => malformed(
                     "request_uri_not_supported",
                     "the request_uri is not of a request that was pushed here",
                 ),
             };
-            return Ok(login(verdict, None));
         }
         let has_object = request.request.as_deref().is_some_and(|object| !object.is_empty());
         let effective = match (has_object, self.gateway.request_objects) {
-            (false, _) => request.clone(),
+            (false, _) => Cow::Borrowed(&*request),
             (true, RequestObjects::Refuse) => {
-                let verdict = malformed("request_not_supported", "request objects are not supported");
-                return Ok(login(verdict, None));
+                return malformed("request_not_supported", "request objects are not supported");
             }
-            (true, RequestObjects::Match) => match object::effective(&request) {
-                Ok(effective) => effective,
-                Err(refusal) => {
-                    return Ok(login(malformed("invalid_request_object", &refusal.to_string()), None));
-                }
+            (true, RequestObjects::Match) => match object::effective(request) {
+                Ok(effective) => Cow::Owned(effective),
+                Err(refusal) => return malformed("invalid_request_object", &refusal.to_string()),
             },
         };
         let continues = self.gateway.expected.kind == UpstreamKind::Hydra
             && name == EndpointName::Authorization
             && request.continues_login();
-        let record = match self.known_client(issuer, &client_id).await {
+        *record = match self.known_client(issuer, client_id).await {
             Ok(record) => record,
-            Err(problem) => return Ok(login(LoginVerdict::Outage(problem), None)),
+            Err(problem) => return LoginVerdict::Outage(problem),
         };
-        let question = v1::CheckAuthorizeScopesRequest {
-            audiences: effective.resources.clone(),
-            scope: effective.scope.clone(),
-            registered_scope: record.as_ref().map(|record| record.registered_scope.clone()),
-            client: Some(client_of(&client_id, record.as_ref())),
-            correlation_id: correlation_id.clone(),
+        let record = record.as_deref();
+        let question = CheckRequestRef {
+            audiences: effective.resources.iter().map(String::as_str).collect(),
+            scope: effective.scope.as_deref(),
+            registered_scope: record.map(|record| record.registered_scope.as_str()),
+            client: Some(client_of(client_id, record)),
+            correlation_id,
         };
-        let granted = match self.ask_authorize(taken.headers(), taken.identity.clone(), question).await {
+        let granted = match self.ask_authorize(taken.headers(), taken.identity.clone(), &question).await {
             Decided::Granted(granted) => granted,
-            Decided::Denied(problem) => return Ok(login(LoginVerdict::Denied(problem), record)),
-            Decided::Outage(problem) => return Ok(login(LoginVerdict::Outage(problem), record)),
+            Decided::Denied(problem) => return LoginVerdict::Denied(problem),
+            Decided::Outage(problem) => return LoginVerdict::Outage(problem),
         };
         let asked = effective.scope.as_deref().unwrap_or_default();
         if has_object && object::check_granted(asked, &granted).is_err() {
-            let problem = OAuthProblem::bad_request("invalid_scope", &ObjectRefusal::Scope.to_string());
-            return Ok(login(LoginVerdict::Malformed(problem), record));
+            return malformed("invalid_scope", &ObjectRefusal::Scope.to_string());
         }
         if continues {
             // Hydra reads the scope again when it comes back: it must be what was granted when the login began.
-            let is_same = same_scopes(request.scope.as_deref().unwrap_or_default(), &granted);
-            let verdict = if is_same {
+            return if same_scopes(request.scope.as_deref().unwrap_or_default(), &granted) {
                 LoginVerdict::Pass { form: None, granted }
             } else {
                 malformed("invalid_scope", "the scope is not the one with which the login began")
             };
-            return Ok(login(verdict, record));
         }
-        if let Err(problem) = self.complete_client(issuer, &client_id, record.as_ref(), &granted).await {
-            return Ok(login(LoginVerdict::Outage(problem), record));
+        if let Err(problem) = self.complete_client(issuer, client_id, record, &granted).await {
+            return LoginVerdict::Outage(problem);
         }
-        if let Some(record) = &record {
+        if let Some(record) = record {
             self.gateway.clients.note_login(record, SystemTime::now());
         }
         // Also where the scope is as it was asked: servers read a `+` in it in two ways, and what is written here in one.
-        Ok(login(LoginVerdict::Pass { form: Some(with_scope(form, &granted)), granted }, record))
+        LoginVerdict::Pass { form: changed(with_scope(form, &granted)), granted }
     }
+}
 
-    /// A denial at a redirect URI, where that is one that the client registered and the response mode is that of a query.
-    fn redirect(
-        &self,
-        login: &JudgedLogin,
-        problem: &OAuthProblem,
-        issuer: Option<&str>,
-    ) -> Option<Response<GatewayBody>> {
-        let JudgedLogin { request, record, .. } = login;
-        let uri = request.redirect_uri.as_deref()?;
-        let is_registered = record.as_ref()?.metadata.redirect_uris.iter().any(|known| known == uri);
-        let is_query = request.response_mode.as_deref().is_none_or(|mode| mode == "query");
-        let is_code = request.response_type.as_deref() == Some("code");
-        if !is_registered || !is_query || !is_code || uri.contains('#') {
-            return None;
-        }
-        problem.redirect(uri, request.state.as_deref(), issuer)
+/// Other parameters, if they are others.
+fn changed(form: Cow<'_, [u8]>) -> Option<Vec<u8>> {
+    match form {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(form) => Some(form),
     }
+}
+
+/// A denial at a redirect URI, where that is one that the client registered and the response mode is that of a query.
+fn redirect(
+    login: &AskedLogin,
+    problem: &OAuthProblem,
+    issuer: Option<&str>,
+) -> Option<Response<GatewayBody>> {
+    let AskedLogin { request, record, .. } = login;
+    let uri = request.redirect_uri.as_deref()?;
+    let is_registered = record.as_ref()?.metadata.redirect_uris.iter().any(|known| known == uri);
+    let is_query = request.response_mode.as_deref().is_none_or(|mode| mode == "query");
+    let is_code = request.response_type.as_deref() == Some("code");
+    if !is_registered || !is_query || !is_code || uri.contains('#') {
+        return None;
+    }
+    problem.redirect(uri, request.state.as_deref(), issuer)
 }
 
 fn same_scopes(one: &str, other: &str) -> bool {

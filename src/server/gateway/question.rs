@@ -1,19 +1,22 @@
-//! The questions of a gateway, decided in this process by the service that answers RPCs: with its budgets, counters and audit, and
-//! only once the record of an expansion is durable.
+//! The questions of a gateway, decided in this process by what answers RPCs: with its budgets, counters and audit, and only once the
+//! record of an expansion is durable.
 
 use http::{HeaderMap, HeaderName};
 use tokio::time::timeout;
-use tonic::metadata::MetadataMap;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tracing::warn;
 
 use super::answer::OAuthProblem;
 use super::connection::ClientConnection;
 use crate::clients::{ClientRecord, RecordSource};
+use crate::decision::{Answer, OAuthError};
 use crate::gateway::metadata::ClientMetadata;
+use crate::proto::borrowed::{CheckRequestRef, ClientRef, ExpandRequestRef};
 use crate::rpc::caller::{CallOrigin, CallerIdentity};
+use crate::rpc::error::RpcError;
+use crate::rpc::scope_policy::CallHead;
 use crate::rpc::v1;
-use crate::rpc::v1::scope_policy_service_server::ScopePolicyService as _;
+use crate::scope;
 
 /// What was decided.
 #[derive(Clone, Debug)]
@@ -27,7 +30,7 @@ pub(super) enum Decided {
 }
 
 /// A client as the policy sees it.
-pub(super) fn client_of(client_id: &str, record: Option<&ClientRecord>) -> v1::Client {
+pub(super) fn client_of<'a>(client_id: &'a str, record: Option<&'a ClientRecord>) -> ClientRef<'a> {
     match record {
         // One that was looked up may have registered, or somebody entered it.
         Some(ClientRecord { source: RecordSource::Upstream, metadata, .. }) => {
@@ -35,15 +38,20 @@ pub(super) fn client_of(client_id: &str, record: Option<&ClientRecord>) -> v1::C
         }
         Some(record) => client(client_id, v1::ClientSource::Dcr, &record.metadata),
         // A client that never registered: its id is the URL of a document about it, or somebody entered it.
-        None if client_id.starts_with("https://") => {
-            client(client_id, v1::ClientSource::Cimd, &ClientMetadata::default())
+        None => {
+            let is_document = client_id.starts_with("https://");
+            let source = if is_document { v1::ClientSource::Cimd } else { v1::ClientSource::Static };
+            ClientRef { client_id, source: source.into(), ..ClientRef::default() }
         }
-        None => client(client_id, v1::ClientSource::Static, &ClientMetadata::default()),
     }
 }
 
 /// A client from what it says of itself.
-pub(super) fn client(client_id: &str, source: v1::ClientSource, metadata: &ClientMetadata) -> v1::Client {
+pub(super) fn client<'a>(
+    client_id: &'a str,
+    source: v1::ClientSource,
+    metadata: &'a ClientMetadata,
+) -> ClientRef<'a> {
     let ClientMetadata {
         client_name,
         software_id,
@@ -51,15 +59,15 @@ pub(super) fn client(client_id: &str, source: v1::ClientSource, metadata: &Clien
         redirect_uris,
         grant_types,
         application_type,
-    } = metadata.clone();
-    v1::Client {
-        client_id: client_id.to_owned(),
+    } = metadata;
+    ClientRef {
+        client_id,
         source: source.into(),
         client_name,
         software_id,
         software_version,
-        redirect_uris,
-        grant_types,
+        redirect_uris: redirect_uris.iter().map(String::as_str).collect(),
+        grant_types: grant_types.iter().map(String::as_str).collect(),
         application_type,
     }
 }
@@ -70,16 +78,11 @@ impl ClientConnection {
         &self,
         headers: &HeaderMap,
         identity: Option<CallerIdentity>,
-        question: v1::ExpandRegistrationScopesRequest,
+        question: &ExpandRequestRef<'_>,
     ) -> Decided {
-        let call = self.gateway.policy.expand_registration_scopes(self.call(headers, identity, question));
-        match self.decide(call).await {
-            Ok(answer) => {
-                let v1::ExpandRegistrationScopesResponse { decision, scope, oauth_error, .. } = answer;
-                verdict(decision, scope, oauth_error)
-            }
-            Err(status) => failure(&status, "invalid_client_metadata"),
-        }
+        let head = self.call_head(headers, identity);
+        let asked = self.gateway.policy.ask_expand(&head, question, decided);
+        self.in_time(asked).await.unwrap_or_else(|error| failure(error, "invalid_client_metadata"))
     }
 
     /// Asks which scopes a login gets.
@@ -87,58 +90,44 @@ impl ClientConnection {
         &self,
         headers: &HeaderMap,
         identity: Option<CallerIdentity>,
-        question: v1::CheckAuthorizeScopesRequest,
+        question: &CheckRequestRef<'_>,
     ) -> Decided {
-        let call = self.gateway.policy.check_authorize_scopes(self.call(headers, identity, question));
-        match self.decide(call).await {
-            Ok(answer) => {
-                let v1::CheckAuthorizeScopesResponse { decision, scope, oauth_error, .. } = answer;
-                verdict(decision, scope, oauth_error)
-            }
-            Err(status) => failure(&status, "invalid_request"),
-        }
+        let head = self.call_head(headers, identity);
+        let asked = self.gateway.policy.ask_check(&head, question, decided);
+        self.in_time(asked).await.unwrap_or_else(|error| failure(error, "invalid_request"))
     }
 
-    fn call<T>(&self, headers: &HeaderMap, identity: Option<CallerIdentity>, question: T) -> Request<T> {
-        // All that a question takes of the headers.
+    /// What a question takes of its request.
+    fn call_head(&self, headers: &HeaderMap, identity: Option<CallerIdentity>) -> CallHead {
         let mut carried = HeaderMap::new();
         carried.extend(headers.get(TRACE_PARENT).map(|value| (TRACE_PARENT, value.clone())));
-        let mut request = Request::new(question);
-        *request.metadata_mut() = MetadataMap::from_headers(carried);
         let origin = CallOrigin { peer: Some(self.web.peer.address), identity, notes: None };
-        request.extensions_mut().insert(origin);
-        request
+        CallHead { headers: carried, origin }
     }
 
-    async fn decide<T>(
-        &self,
-        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-    ) -> Result<T, Status> {
-        match timeout(self.gateway.limits.request_timeout, call).await {
-            Ok(answered) => answered.map(tonic::Response::into_inner),
-            Err(_) => Err(Status::deadline_exceeded("the request was not decided in time")),
-        }
+    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, RpcError>>) -> Result<T, RpcError> {
+        let answered = timeout(self.gateway.limits.request_timeout, asked).await;
+        answered.unwrap_or(Err(RpcError::DeadlineExceeded))
     }
 }
 
-fn verdict(decision: i32, scope: String, error: Option<v1::OAuthError>) -> Decided {
-    if decision == i32::from(v1::Decision::Allow) {
-        return Decided::Granted(scope);
+fn decided(answer: &Answer<'_>) -> Decided {
+    if answer.is_allowed() {
+        return Decided::Granted(scope::join(&answer.scope));
     }
-    let v1::OAuthError { error, error_description } = error.unwrap_or_default();
-    let error = match &*error {
-        "invalid_client_metadata" => "invalid_client_metadata",
-        "invalid_target" => "invalid_target",
-        _ => "invalid_scope",
+    let (error, error_description) = match &answer.oauth_error {
+        Some(OAuthError { error, error_description }) => (*error, error_description.clone()),
+        None => ("invalid_scope", String::new()),
     };
     // It was made printable where it was made.
     Decided::Denied(OAuthProblem { status: http::StatusCode::BAD_REQUEST, error, error_description })
 }
 
 /// A question that was not answered: the fault of its asker where it is over a limit, and else an outage, which is never a denial.
-fn failure(status: &Status, error: &'static str) -> Decided {
+fn failure(error: RpcError, code: &'static str) -> Decided {
+    let status = Status::from(error);
     if status.code() == Code::InvalidArgument {
-        return Decided::Denied(OAuthProblem::bad_request(error, status.message()));
+        return Decided::Denied(OAuthProblem::bad_request(code, status.message()));
     }
     warn!(code = ?status.code(), message = status.message(), "a request of the gateway was not decided");
     Decided::Outage(OAuthProblem::unavailable("the request could not be decided, try again"))

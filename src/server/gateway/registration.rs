@@ -1,6 +1,7 @@
 //! Registrations (RFC 7591) and their management (RFC 7592): what a client asks to register is decided, and what the upstream then
 //! says it registered is remembered before the client hears of it.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -26,6 +27,7 @@ use crate::gateway::metadata::{
     read_answer,
 };
 use crate::gateway::path::CanonicalTarget;
+use crate::proto::borrowed::ExpandRequestRef;
 use crate::rpc::v1;
 
 impl ClientConnection {
@@ -85,19 +87,19 @@ impl ClientConnection {
             }
             Some(id) => self.known_client(issuer, id).await?,
         };
-        let question = v1::ExpandRegistrationScopesRequest {
-            audiences: Vec::new(),
-            scope: body.scope.clone(),
+        let question = ExpandRequestRef {
+            scope: body.scope.as_deref(),
             client: Some(client(update_of.unwrap_or_default(), v1::ClientSource::Dcr, &body.client)),
-            previous_scope: record.as_ref().map(|record| record.registered_scope.clone()),
-            correlation_id: String::new(),
+            previous_scope: record.as_ref().map(|record| record.registered_scope.as_str()),
+            ..ExpandRequestRef::default()
         };
-        let granted = match self.ask_registration(request.headers(), request.identity.clone(), question).await
-        {
+        let asked = self.ask_registration(request.headers(), request.identity.clone(), &question).await;
+        let granted = match asked {
             Decided::Granted(granted) => granted,
             Decided::Denied(problem) | Decided::Outage(problem) => return Err(problem),
         };
-        let rewritten = Rewritten { body: Some(body.with_scope(&granted)), is_read: true, target: None };
+        let rewritten =
+            Rewritten { body: Some(body.with_scope(&granted).into()), is_read: true, target: None };
         let TakenRequest { parts, target, .. } = request;
         let response = match self.send_rewritten(parts, target, rewritten).await {
             Ok(response) => response,
@@ -214,7 +216,7 @@ impl ClientConnection {
         &self,
         issuer: usize,
         client_id: &str,
-    ) -> Result<Option<ClientRecord>, OAuthProblem> {
+    ) -> Result<Option<Arc<ClientRecord>>, OAuthProblem> {
         let gateway = &self.gateway;
         let issuer = gateway.issuer_path(issuer);
         let known = gateway.clients.get(issuer, client_id).await.map_err(|error| {

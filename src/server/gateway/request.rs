@@ -1,7 +1,6 @@
 //! One request of a client: whether it is taken, where it goes, and what is passed on unchanged.
 
-use std::str::FromStr as _;
-
+use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_REQUEST_HEADERS, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue,
@@ -95,7 +94,7 @@ pub(super) struct Rewritten {
     /// Another target.
     pub(super) target: Option<PathAndQuery>,
     /// A body that is here.
-    pub(super) body: Option<Vec<u8>>,
+    pub(super) body: Option<Bytes>,
     /// Whether the answer is to be read here, so that it must not be coded.
     pub(super) is_read: bool,
 }
@@ -393,6 +392,6 @@ impl ClientConnection {
 
 /// A target of the same path with another query.
 pub(super) fn with_query(target: &PathAndQuery, query: &[u8]) -> Option<PathAndQuery> {
-    let query = std::str::from_utf8(query).ok()?;
-    PathAndQuery::from_str(&format!("{}?{query}", target.path())).ok()
+    let whole = [target.path().as_bytes(), query].join(&b'?');
+    PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()
 }

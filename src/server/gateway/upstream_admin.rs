@@ -295,7 +295,7 @@ impl UpstreamAdmin {
         issuer: &str,
         client_id: &str,
         is_step_up: impl Fn(&str) -> bool,
-    ) -> Result<Option<ClientRecord>, AdminError> {
+    ) -> Result<Option<Arc<ClientRecord>>, AdminError> {
         let lock = self.busy_clients.of(issuer, client_id);
         let _alone = lock.lock().await;
         // Whoever was here before may have found it, and may have added to it since.
@@ -319,7 +319,7 @@ impl UpstreamAdmin {
         record.source = RecordSource::Upstream;
         self.clients.put(record.clone()).await?;
         info!(client_id = shown(client_id), "a client was looked up at the upstream and remembered");
-        Ok(Some(record))
+        Ok(Some(Arc::new(record)))
     }
 
     /// Gives a client at the upstream what was granted beyond what it has there. Returns when it has it.
