@@ -4,6 +4,8 @@
 //! and fold case. What depends on one of the first four is refused wherever it is; the other readings are one more text,
 //! [`CanonicalTarget::folded`], which [`super::endpoint`] compares too.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use super::fold::fold;
@@ -48,7 +50,7 @@ pub enum PathRefusal {
 pub struct CanonicalTarget<'t> {
     path: &'t str,
     query: Option<&'t str>,
-    folded: String,
+    folded: Cow<'t, str>,
 }
 
 impl<'t> CanonicalTarget<'t> {
@@ -73,11 +75,16 @@ impl<'t> CanonicalTarget<'t> {
             byte.is_ascii_graphic()
                 && !matches!(byte, b'\\' | b'#' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}')
         };
+        // A query may have more, but nothing that ends the line or the query.
+        let is_query_fit =
+            query.unwrap_or_default().bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        if is_query_fit && is_plain(path) {
+            return Ok(Self { path, query, folded: Cow::Borrowed(path) });
+        }
         if !path.bytes().all(|byte| is_allowed(byte) && !matches!(byte, b'[' | b']')) {
             return Err(PathRefusal::Byte);
         }
-        // A query may have more, but nothing that ends the line or the query.
-        if !query.unwrap_or_default().bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        if !is_query_fit {
             return Err(PathRefusal::Byte);
         }
         if !has_whole_encodings(path.as_bytes()) {
@@ -111,7 +118,7 @@ impl<'t> CanonicalTarget<'t> {
         if slashes(&folded) != slashes_sent {
             return Err(PathRefusal::Ambiguous);
         }
-        Ok(Self { path, query, folded })
+        Ok(Self { path, query, folded: Cow::Owned(folded) })
     }
 
     /// The path, byte for byte; begins with `/`.
@@ -134,6 +141,23 @@ impl<'t> CanonicalTarget<'t> {
     }
 }
 
+/// Returns `true` for a path in which nothing has to be decoded, resolved or folded: most are.
+fn is_plain(path: &str) -> bool {
+    let mut before = b'/';
+    let (first, rest) = path.split_at_checked(1).unwrap_or_default();
+    first == "/"
+        && rest.bytes().all(|byte| {
+            let after_slash = before == b'/';
+            before = byte;
+            match byte {
+                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => true,
+                // No empty segment and no dot segment.
+                b'/' | b'.' => !after_slash,
+                _ => false,
+            }
+        })
+}
+
 /// Returns `true` if two hexadecimal digits follow each `%`.
 pub(super) fn has_whole_encodings(text: &[u8]) -> bool {
     let mut parts = text.split(|byte| *byte == b'%');
@@ -147,7 +171,25 @@ fn is_encoding(three: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// What is not looked at closely is what a close look would leave as it is.
+        #[test]
+        fn a_plain_path_is_its_only_reading(path in "/[a-zA-Z0-9_~./;%-]{0,12}") {
+            if is_plain(&path) {
+                // `;x` makes it one that is looked at.
+                let parameter = format!("{path};x");
+                let read = CanonicalTarget::parse(parameter.as_bytes());
+                prop_assert_eq!(read.as_ref().map(CanonicalTarget::folded), match path.ends_with('/') {
+                    true => Err(&PathRefusal::EmptySegment),
+                    false => Ok(path.as_str()),
+                });
+            }
+        }
+    }
 
     #[test]
     fn a_target_has_one_reading_or_is_refused() {
