@@ -6,9 +6,11 @@ use std::error::Error;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
@@ -17,7 +19,7 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -40,7 +42,9 @@ pub(super) struct WebConnection {
     pub(super) pressure: ConnectionPressure,
     pub(super) faults: HeadFaults,
     pub(super) responses: OpenResponses,
-    has_asked: AtomicBool,
+    /// Requests that began.
+    asked: AtomicU64,
+    is_http2: AtomicBool,
 }
 
 impl WebConnection {
@@ -51,7 +55,8 @@ impl WebConnection {
             pressure: pressure.connection(),
             faults: HeadFaults::default(),
             responses: OpenResponses::default(),
-            has_asked: AtomicBool::new(false),
+            asked: AtomicU64::default(),
+            is_http2: AtomicBool::default(),
         }
     }
 }
@@ -59,7 +64,7 @@ impl WebConnection {
 /// Serves a connection until its peer closes it, its age or `stop` ends it, it breaks, or it was upgraded. `closed` completes when the
 /// server closes it; the headers of a request have at most `max_head_bytes`.
 pub(super) async fn serve<F, B>(
-    (connection, mut closed): (Connection, Pin<&mut impl Future<Output = ()>>),
+    (connection, closed): (Connection, Pin<&mut impl Future<Output = ()>>),
     shared: Arc<WebConnection>,
     (limits, max_head_bytes): (&PeerLimits, u32),
     stop: &CancellationToken,
@@ -74,8 +79,11 @@ pub(super) async fn serve<F, B>(
     let _ends = ended.clone().drop_guard();
     let builder = builder(limits, max_head_bytes, RequestTasks { ended });
     let service = service_fn(|request: Request<Incoming>| {
-        shared.has_asked.store(true, Ordering::Release);
         let version = request.version();
+        shared.asked.fetch_add(1, Ordering::Release);
+        if version == Version::HTTP_2 {
+            shared.is_http2.store(true, Ordering::Release);
+        }
         // What follows on such a connection is not looked at (`raw_head`), so it is the last request.
         let is_last = version != Version::HTTP_2
             && (request.headers().contains_key(TRANSFER_ENCODING) || request.headers().contains_key(UPGRADE));
@@ -92,12 +100,9 @@ pub(super) async fn serve<F, B>(
         }
     });
     let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(watch), service));
-    let mut silence = pin!(sleep(limits.first_frame_timeout));
-    let mut age = pin!(sleep(jittered(limits.max_connection_age, 0.1)));
-    let patience = limits.response_progress_timeout;
-    let mut looks = interval(patience.max(LEAST_LOOK) / 3);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut may_be_silent, mut is_retired) = (true, false);
+    // It is polled when something happens to it, and not whenever a byte comes.
+    let mut watch = FuturesUnordered::new();
+    watch.push(ConnectionWatch::new(&shared, limits, stop, closed).next());
     loop {
         tokio::select! {
             biased;
@@ -105,26 +110,112 @@ pub(super) async fn serve<F, B>(
                 Ok(()) => {}
                 Err(error) => debug!(%error, "a connection broke"),
             },
-            () = closed.as_mut() => return debug!("a connection was closed by the server"),
-            () = &mut silence, if may_be_silent => {
-                may_be_silent = false;
-                if !shared.has_asked.load(Ordering::Acquire) {
-                    return debug!("a connection was closed, it asked nothing in time");
+            Some((event, watching)) = watch.next() => match event {
+                WatchEvent::Close(why) => return debug!("a connection was closed, {why}"),
+                WatchEvent::Retire => {
+                    http.as_mut().graceful_shutdown();
+                    watch.push(watching.next());
+                }
+            },
+        }
+    }
+}
+
+/// What becomes of a connection, whatever its requests are.
+enum WatchEvent {
+    /// It is closed, since this is so.
+    Close(&'static str),
+    /// It takes no new request.
+    Retire,
+}
+
+/// Watches what ends a connection.
+struct ConnectionWatch<'s, C> {
+    shared: &'s WebConnection,
+    stop: &'s CancellationToken,
+    closed: Pin<&'s mut C>,
+    patience: Duration,
+    looks: Interval,
+    /// Until a first request must be there.
+    silence: Option<Pin<Box<Sleep>>>,
+    /// Until it takes no new request.
+    age: Option<Pin<Box<Sleep>>>,
+    /// Since when no request was seen, and how many there were before.
+    idle: (Instant, u64),
+}
+
+impl<'s, C: Future<Output = ()>> ConnectionWatch<'s, C> {
+    fn new(
+        shared: &'s WebConnection,
+        limits: &PeerLimits,
+        stop: &'s CancellationToken,
+        closed: Pin<&'s mut C>,
+    ) -> Self {
+        let patience = limits.response_progress_timeout;
+        let mut looks = interval(patience.max(LEAST_LOOK) / 3);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            shared,
+            stop,
+            closed,
+            patience,
+            looks,
+            silence: Some(Box::pin(sleep(limits.first_frame_timeout))),
+            age: Some(Box::pin(sleep(jittered(limits.max_connection_age, 0.1)))),
+            idle: (Instant::now(), 0),
+        }
+    }
+
+    /// What happens next.
+    async fn next(mut self) -> (WatchEvent, Self) {
+        loop {
+            let is_retired = self.age.is_none();
+            tokio::select! {
+                biased;
+                () = self.closed.as_mut() => return (WatchEvent::Close("by the server"), self),
+                () = elapsed(self.silence.as_mut()) => {
+                    self.silence = None;
+                    if self.shared.asked.load(Ordering::Acquire) == 0 {
+                        return (WatchEvent::Close("it asked nothing in time"), self);
+                    }
+                }
+                // HTTP/2 has windows, behind which a response can wait while the socket takes all that it is given.
+                now = self.looks.tick() => {
+                    if self.shared.responses.are_stalled(self.patience, now) {
+                        return (WatchEvent::Close("its peer does not take an answer"), self);
+                    }
+                    if self.is_idle(now) {
+                        return (WatchEvent::Close("it is idle"), self);
+                    }
+                }
+                () = elapsed(self.age.as_mut()) => {
+                    self.age = None;
+                    return (WatchEvent::Retire, self);
+                }
+                () = self.stop.cancelled(), if !is_retired => {
+                    self.age = None;
+                    return (WatchEvent::Retire, self);
                 }
             }
-            // HTTP/2 has windows, behind which a response can wait while the socket takes all that it is given.
-            now = looks.tick() => if shared.responses.are_stalled(patience, now) {
-                return debug!("a connection was closed, its peer does not take an answer");
-            },
-            () = &mut age, if !is_retired => {
-                is_retired = true;
-                http.as_mut().graceful_shutdown();
-            }
-            () = stop.cancelled(), if !is_retired => {
-                is_retired = true;
-                http.as_mut().graceful_shutdown();
-            }
         }
+    }
+
+    /// Returns `true` if a connection over HTTP/1 has been without a request for too long. One over HTTP/2 is pinged.
+    fn is_idle(&mut self, now: Instant) -> bool {
+        let Self { shared, idle: (since, before), .. } = self;
+        let asked = shared.asked.load(Ordering::Acquire);
+        if asked != *before || !shared.pressure.open().is_empty() {
+            (*since, *before) = (now, asked);
+        }
+        !shared.is_http2.load(Ordering::Acquire) && now.saturating_duration_since(*since) >= IDLE
+    }
+}
+
+/// Completes when the time is over, and never without one.
+async fn elapsed(time: Option<&mut Pin<Box<Sleep>>>) {
+    match time {
+        Some(time) => time.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -154,9 +245,8 @@ fn builder(limits: &PeerLimits, max_head_bytes: u32, tasks: RequestTasks) -> Bui
     let mut builder = Builder::new(tasks);
     builder
         .http1()
-        .timer(TokioTimer::new())
-        // From one request to the next; a head that has begun has less time (`raw_head`).
-        .header_read_timeout(IDLE)
+        // Of no use without a timer: heads have a time in `raw_head`, and idle connections in `ConnectionWatch`.
+        .header_read_timeout(None)
         .max_buf_size(max_head_bytes as usize)
         .preserve_header_case(true);
     builder
