@@ -1,13 +1,31 @@
-//! The gateway under load beside a plain proxy of the same crates, in alternating rounds of one run: figures from different machines
-//! or moments cannot be compared, ratios can.
+//! The gateway beside a plain proxy of the same crates: figures from different machines or moments cannot be compared, ratios can.
 //!
-//! `cargo bench --bench gateway`. Upstream, proxies and load share the process and its cores.
+//! `cargo bench --bench gateway` has three parts; a name as argument runs one. `load`: requests a second and p99 in alternating
+//! rounds, where upstream, proxies and load share one process and its cores. `cpu`: CPU time of a request, that of the kernel, of the
+//! upstream and of the load included, in alternating runs with each proxy in a process of its own: the same as `load`, but other work on the machine counts for
+//! less. `instructions`: what a request costs each proxy alone under callgrind, where valgrind is there.
+//!
+//! The plain proxy passes the same requests to the same upstream, and both get the same answer of 1 KiB. Neither request is an
+//! expansion, whose durable record an end-to-end bench measures; the decided one is looked up, decided, counted and passed on with what was granted.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a bench")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "a bench; the files in `shared` are for several of them"
+)]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,6 +43,13 @@ use scopeward::server::config::{Config, ServerSettings};
 use scopeward::server::gateway::settings::{BaseUrl, GatewaySettings};
 use tokio::net::{TcpListener, TcpStream};
 
+#[path = "shared/callgrind.rs"]
+mod callgrind;
+#[path = "shared/process.rs"]
+mod process;
+
+use process::{Process, median};
+
 const PUBLIC: &str = "http://auth.example.com";
 const POLICY: &str = "\
 audiences:
@@ -35,33 +60,147 @@ audiences:
 const CONNECTIONS: usize = 16;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(4);
+const CPU_REQUESTS: u64 = 40_000;
+const COUNTED_REQUESTS: u64 = 4_000;
+
+/// The variable that makes a process the plain proxy of the upstream at this address.
+const PLAIN_PROXY: &str = "BENCH_PLAIN_PROXY";
+const REQUESTS: [(&str, &str); 2] = [
+    ("a page that passes", "/page"),
+    (
+        "an authorize request that is decided",
+        "/authorize?response_type=code&client_id=x&scope=openid&state=y",
+    ),
+];
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let upstream = upstream().await;
-        let plain = plain(upstream).await;
-        let folder = tempfile::tempdir().unwrap();
-        let gateway = gateway(folder.path(), upstream).await;
-        let decided = "/authorize?response_type=code&client_id=x&scope=openid&state=y";
-        for (name, target) in
-            [("a page that passes", "/page"), ("an authorize request that is decided", decided)]
-        {
-            let mut ratios = Vec::new();
-            println!("{name}: requests a second and p99 in ms, plain proxy and gateway");
-            for _ in 0..ROUNDS {
-                let (before, plain_p99) = load(plain, target).await;
-                let (after, gateway_p99) = load(gateway, target).await;
-                println!(
-                    "  {before:9.0} {plain_p99:7.2}   {after:9.0} {gateway_p99:7.2}   ratio {:.3}",
-                    after / before
-                );
-                ratios.push(after / before);
-            }
-            ratios.sort_by(f64::total_cmp);
-            println!("  median ratio {:.3}", ratios.get(ROUNDS / 2).unwrap());
+    if let Ok(upstream) = std::env::var(PLAIN_PROXY) {
+        runtime.block_on(async {
+            println!("ready: http={}", plain(upstream.parse().unwrap()).await);
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap().recv().await;
+        });
+        return;
+    }
+    let names: Vec<String> = std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|known| known == name);
+    if wanted("load") {
+        runtime.block_on(compare_load());
+    }
+    if wanted("cpu") {
+        runtime.block_on(compare_cpu());
+    }
+    let has_valgrind = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if wanted("instructions") && has_valgrind {
+        runtime.block_on(compare_instructions());
+    }
+}
+
+async fn compare_load() {
+    let upstream = upstream().await;
+    let plain = plain(upstream).await;
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = gateway(folder.path(), upstream).await;
+    for (name, target) in REQUESTS {
+        let mut ratios = Vec::new();
+        println!("{name}: requests a second and p99 in ms, plain proxy and gateway");
+        for _ in 0..ROUNDS {
+            let (before, plain_p99) = load(plain, target).await;
+            let (after, gateway_p99) = load(gateway, target).await;
+            println!(
+                "  {before:9.0} {plain_p99:7.2}   {after:9.0} {gateway_p99:7.2}   ratio {:.3}",
+                after / before
+            );
+            ratios.push(after / before);
         }
-    });
+        println!("  median ratio {:.3}", median(ratios));
+    }
+}
+
+async fn compare_cpu() {
+    let upstream = upstream().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (plain, gateway) =
+        (Process::start(plain_process(upstream)), Process::start(gateway_process(folder.path(), upstream)));
+    println!(
+        "CPU time of a request in microseconds, all of it and that of the proxy (medians of alternating runs)"
+    );
+    for (name, target) in REQUESTS {
+        let (mut all, mut own, mut ratios) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()], Vec::new());
+        for _ in 0..2 * ROUNDS {
+            for (at, proxy) in [&plain, &gateway].into_iter().enumerate() {
+                let before = (own_cpu(), proxy.cpu());
+                requests(proxy.address().parse().unwrap(), target, CPU_REQUESTS).await;
+                let proxy = (proxy.cpu() - before.1) * 1e6 / CPU_REQUESTS as f64;
+                own[at].push(proxy);
+                all[at].push(proxy + (own_cpu() - before.0) * 1e6 / CPU_REQUESTS as f64);
+            }
+            ratios.push(all[0][all[0].len() - 1] / all[1][all[1].len() - 1]);
+        }
+        let [plain, gateway] = all.map(median);
+        let [plain_own, gateway_own] = own.map(median);
+        println!(
+            "  {name}: plain {plain:.1} ({plain_own:.1}), gateway {gateway:.1} ({gateway_own:.1}), ratio {:.3}",
+            median(ratios)
+        );
+    }
+}
+
+async fn compare_instructions() {
+    let upstream = upstream().await;
+    println!("instructions of a request, of the proxy alone (what N further requests add, divided by N)");
+    for (name, target) in REQUESTS {
+        let plain = instructions(target, || plain_process(upstream)).await;
+        let gateway = instructions(target, || {
+            let folder = tempfile::tempdir().unwrap().keep();
+            gateway_process(&folder, upstream)
+        });
+        println!("  {name}: plain {plain:.0}, gateway {:.0}", gateway.await);
+    }
+}
+
+async fn instructions(target: &str, command: impl Fn() -> Command) -> f64 {
+    let mut counted = [0; 2];
+    for (at, count) in counted.iter_mut().enumerate() {
+        let out = tempfile::tempdir().unwrap();
+        let file = out.path().join("callgrind");
+        let mut command = callgrind::under(&command(), &file);
+        // With several, looking for work in vain counts too.
+        command.env("TOKIO_WORKER_THREADS", "1");
+        let proxy = Process::start(command);
+        requests(proxy.address().parse().unwrap(), target, COUNTED_REQUESTS * (at as u64 + 1)).await;
+        proxy.stop();
+        *count = callgrind::total(&file);
+    }
+    (counted[1] - counted[0]) as f64 / COUNTED_REQUESTS as f64
+}
+
+fn plain_process(upstream: SocketAddr) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(PLAIN_PROXY, upstream.to_string());
+    command
+}
+
+fn gateway_process(folder: &Path, upstream: SocketAddr) -> Command {
+    let policies = folder.join("policies");
+    std::fs::create_dir(&policies).unwrap();
+    std::fs::write(policies.join("policy.yaml"), POLICY).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scopeward"));
+    command
+        .args(["gateway", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--public-url", PUBLIC])
+        .arg(format!("--upstream=http://{upstream}"))
+        .arg("--policies")
+        .arg(policies)
+        .arg("--state-dir")
+        .arg(folder.join("state"))
+        .env("SCOPEWARD_LOG", "warn");
+    command
+}
+
+/// CPU time of this process in seconds.
+fn own_cpu() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Answers every path with 1 KiB.
@@ -144,17 +283,39 @@ async fn gateway(folder: &std::path::Path, upstream: SocketAddr) -> SocketAddr {
 
 /// Requests in closed loops, one on each connection: how many a second, and the 99th percentile of their time in milliseconds.
 async fn load(address: SocketAddr, target: &str) -> (f64, f64) {
-    let target: Arc<str> = target.into();
     let end = Instant::now() + ROUND;
+    let mut times = ask_while(address, target, move || Instant::now() < end).await;
+    times.sort_by(f64::total_cmp);
+    let p99 = times.get(times.len() * 99 / 100).unwrap();
+    (times.len() as f64 / ROUND.as_secs_f64(), p99 * 1000.0)
+}
+
+/// So many requests in the same loops.
+async fn requests(address: SocketAddr, target: &str, count: u64) {
+    let left = Arc::new(AtomicU64::new(count));
+    let is_one_left = move || {
+        let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.is_ok()
+    };
+    ask_while(address, target, is_one_left).await;
+}
+
+/// Asks as long as `more` says so: the time of each request in seconds.
+async fn ask_while(
+    address: SocketAddr,
+    target: &str,
+    more: impl Fn() -> bool + Clone + Send + 'static,
+) -> Vec<f64> {
+    let target: Arc<str> = target.into();
     let loops = (0..CONNECTIONS).map(|_| {
-        let target = Arc::clone(&target);
+        let (target, more) = (Arc::clone(&target), more.clone());
         tokio::spawn(async move {
             let stream = TcpStream::connect(address).await.unwrap();
             stream.set_nodelay(true).unwrap();
             let (mut send, connection) = handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
             let mut times = Vec::new();
-            while Instant::now() < end {
+            while more() {
                 let request =
                     Request::get(&*target).header(HOST, "auth.example.com").body(Empty::<Bytes>::new());
                 let began = Instant::now();
@@ -170,7 +331,5 @@ async fn load(address: SocketAddr, target: &str) -> (f64, f64) {
     for one in loops.collect::<Vec<_>>() {
         times.extend(one.await.unwrap());
     }
-    times.sort_by(f64::total_cmp);
-    let p99 = times.get(times.len() * 99 / 100).unwrap();
-    (times.len() as f64 / ROUND.as_secs_f64(), p99 * 1000.0)
+    times
 }

@@ -62,7 +62,7 @@ impl Process {
         let ready_after = started.elapsed();
         let address = line
             .split_whitespace()
-            .find_map(|word| word.strip_prefix("grpc="))
+            .find_map(|word| word.strip_prefix("grpc=").or_else(|| word.strip_prefix("http=")))
             .unwrap_or_else(|| panic!("no address in the ready line {line:?}"))
             .to_owned();
         Self { child, address, ready_after }
@@ -104,6 +104,11 @@ impl Process {
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
         let ticks: f64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap_or_default()).sum();
         ticks / 100.0
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Connections to it.
