@@ -170,8 +170,8 @@ async fn audit() {
         let loads = [
             (&blocking, &blocking_channels, Question::Expanding),
             (&batch, &batch_channels, Question::Expanding),
-            (&blocking, &blocking_channels, Question::Plain),
-            (&batch, &batch_channels, Question::Plain),
+            (&blocking, &blocking_channels, Question::Registered),
+            (&batch, &batch_channels, Question::Registered),
         ];
         let mut passes: Vec<[Load; 4]> = Vec::new();
         for pass in 1..=AUDIT_PASSES {

@@ -14,6 +14,8 @@ pub const BATCH: u64 = 100;
 pub enum Question {
     /// An authorize request whose four scopes are all registered: nothing to record.
     Plain,
+    /// The same of a client that registered them in another order, so that both lists are read as they are for [`Question::Expanding`].
+    Registered,
     /// An authorize request that gets a baseline scope unasked: recorded.
     Expanding,
     /// [`BATCH`] authorize requests of three scopes, all registered, in one call.
@@ -24,9 +26,12 @@ impl Question {
     /// Asks it once, and checks the answer.
     pub async fn ask(self, client: &mut ScopePolicyServiceClient<Channel>) {
         match self {
-            Self::Plain | Self::Expanding => {
-                let registered =
-                    if matches!(self, Self::Plain) { SCOPE } else { "openid mcp:read mcp:write" };
+            Self::Plain | Self::Registered | Self::Expanding => {
+                let registered = match self {
+                    Self::Plain => SCOPE,
+                    Self::Registered => "openid mcp:read offline_access mcp:write",
+                    _ => "openid mcp:read mcp:write",
+                };
                 let request = authorize(SCOPE, registered);
                 let answer = client.check_authorize_scopes(request).await.expect("an answer").into_inner();
                 assert_eq!(answer.scope, SCOPE);
