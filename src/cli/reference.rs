@@ -64,7 +64,7 @@ fn settings() -> String {
     }
     line(
         &mut page,
-        "\n## Traces\n\nThe standard variables of OpenTelemetry, for `serve`; there are no flags and no keys for them. Those that begin \
+        "\n## Traces\n\nThe standard variables of OpenTelemetry, for `serve` and `gateway`; there are no flags and no keys for them. Those that begin \
          with `OTEL_EXPORTER_OTLP_` may have `TRACES_` after that, as in `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, which goes first. A \
          variable that says where spans go, or how, and cannot be used stops the start; any other is ignored with a warning.\n",
     );

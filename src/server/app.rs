@@ -394,6 +394,7 @@ impl App {
                     clients,
                     counts: metrics.gateway().clone(),
                     tracker: Arc::clone(&tracker),
+                    traces: spans.as_ref().map(|(traces, _)| traces.clone()),
                 };
                 Some(Arc::new(start_gateway(settings, &public_url, parts, &tracker).await?))
             }

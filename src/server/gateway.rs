@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::answer::CorsMemory;
+use self::begun::BegunLogins;
 use self::count::GatewayCounts;
 use self::discovery::{CurrentUpstream, DiscoveryFault, ExpectedUpstream};
 use self::head::ForwardedAs;
@@ -25,6 +26,8 @@ use super::config::PeerLimits;
 use super::listen::ListenAddr;
 use super::pressure::Pressure;
 use super::tls::TlsError;
+use super::traces::Traces;
+use super::traces::request::{RequestTraces, SpanAddress};
 use crate::clients::{Clients, ClientsError};
 use crate::gateway::kind::UpstreamKind;
 use crate::rpc::scope_policy::ScopePolicy;
@@ -33,15 +36,18 @@ use crate::store::Current;
 use crate::throttle::Throttle;
 
 mod answer;
+mod begun;
 mod body;
 mod connection;
 pub(super) mod count;
 pub mod discovery;
+mod expiring;
 mod head;
 mod login;
 mod pushed;
 mod question;
 mod registration;
+
 mod request;
 pub mod settings;
 pub mod upstream;
@@ -93,8 +99,11 @@ pub(super) struct Gateway {
     clients: Clients,
     admin: Option<UpstreamAdmin>,
     pushed: PushedRequests,
+    begun: BegunLogins,
     cors: CorsMemory,
     counts: GatewayCounts,
+    /// If requests are spans.
+    traces: Option<RequestTraces>,
     on_deny: OnDeny,
     request_objects: RequestObjects,
     /// Of lines about the upstream.
@@ -117,6 +126,7 @@ pub(super) struct GatewayParts {
     pub(super) clients: Clients,
     pub(super) counts: GatewayCounts,
     pub(super) tracker: Arc<StatusTracker>,
+    pub(super) traces: Option<Traces>,
 }
 
 impl Gateway {
@@ -185,7 +195,13 @@ impl Gateway {
             refuses_request_objects: request_objects == RequestObjects::Refuse,
             interval: discovery_interval,
         };
-        let GatewayParts { limits, pressure, gate, policy, current, clients, counts, tracker } = parts;
+        let GatewayParts { limits, pressure, gate, policy, current, clients, counts, tracker, traces } =
+            parts;
+        let traces = traces.map(|traces| RequestTraces {
+            traces,
+            public: address_of(public_url),
+            upstream: address_of(&url),
+        });
         let admin = match upstream_admin {
             None => None,
             Some(admin) => {
@@ -214,8 +230,10 @@ impl Gateway {
             clients,
             admin,
             pushed: PushedRequests::default(),
+            begun: BegunLogins::default(),
             cors: CorsMemory::default(),
             counts,
+            traces,
             on_deny,
             request_objects,
             failures: Throttle::every_minute(),
@@ -235,6 +253,15 @@ impl Gateway {
     /// Where the authorization server is.
     pub(super) fn upstream_url(&self) -> &str {
         &self.expected.upstream_url
+    }
+}
+
+/// A URL of the settings, for spans.
+fn address_of(url: &BaseUrl) -> SpanAddress {
+    SpanAddress {
+        scheme: url.scheme().to_string(),
+        host: url.authority().host().to_owned(),
+        port: url.port(),
     }
 }
 

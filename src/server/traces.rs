@@ -1,11 +1,15 @@
-//! Spans over OTLP/gRPC: one for each call, and one for each reload of the policy.
+//! Spans over OTLP/gRPC: one for each call, two for each request to a gateway, and one for each reload of the policy.
 //!
 //! Spans are made with the API and the SDK of OpenTelemetry, and sent by a part of this server (`SpanExport`), so that a collector
 //! never holds up anything else. Without a collector in the settings there is none of this.
 
 use std::time::{Duration, SystemTime};
 
-use opentelemetry::trace::{Span, SpanBuilder, SpanKind, Status, Tracer, TracerProvider};
+use http::HeaderMap;
+use opentelemetry::trace::{
+    Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
+    TraceState, Tracer, TracerProvider,
+};
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
@@ -16,11 +20,13 @@ use self::export::SpanExport;
 use self::settings::TraceSettings;
 use super::metrics::Reload;
 use super::tls::TlsError;
+use crate::rpc::trace_parent::TraceParent;
 
 pub(super) mod call;
 pub mod count;
 mod dial;
 pub(in crate::server) mod export;
+pub(super) mod request;
 pub mod settings;
 
 /// Makes spans. Clones share everything.
@@ -74,9 +80,27 @@ impl Traces {
         }
         span.end_with_timestamp(now);
     }
+
+    /// The span of the caller, if it names one.
+    fn parent(&self, headers: &HeaderMap) -> Context {
+        let text = |name| headers.get(name)?.to_str().ok();
+        let parent = text("traceparent").filter(|_| self.reads_parents).and_then(TraceParent::read);
+        let Some(TraceParent { trace_id, span_id, is_sampled }) = parent else { return Context::new() };
+        let (Ok(trace_id), Ok(span_id)) = (TraceId::from_hex(trace_id), SpanId::from_hex(span_id)) else {
+            return Context::new();
+        };
+        let flags = TraceFlags::default().with_sampled(is_sampled);
+        // A header that is not well-formed leaves the parent as it is, and none has to be kept that is longer (W3C Trace Context
+        // section 3.3.1).
+        let state = text("tracestate").filter(|state| state.len() <= MAX_STATE_BYTES);
+        let state = state.and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
+        Context::new().with_remote_span_context(SpanContext::new(trace_id, span_id, flags, true, state))
+    }
 }
 
 /// As attributes have it.
 fn number(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
+
+const MAX_STATE_BYTES: usize = 512;

@@ -24,6 +24,7 @@ mod hostile;
 mod operation;
 mod proxied;
 mod readings;
+mod spans;
 pub mod upstream;
 mod upstreams;
 

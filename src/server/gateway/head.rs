@@ -79,7 +79,13 @@ pub(super) struct ForwardedAs {
 impl ForwardedAs {
     /// Makes the headers of a request those of the request to the upstream.
     pub(super) fn apply(&self, version: Version, headers: &mut HeaderMap, client: &ClientAddress) {
+        let takes_trailers = takes_trailers(headers);
         strip_hop(headers);
+        if takes_trailers {
+            // It is passed on by the gateway, so it is asked for by the gateway (RFC 9110 section 10.1.4).
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
         headers.remove(EXPECT);
         if version == Version::HTTP_2 {
             join_cookies(headers);
@@ -113,6 +119,12 @@ impl ForwardedAs {
             headers.insert(FORWARDED_PORT, self.public_port.clone());
         }
     }
+}
+
+/// Whether the sender of a request takes trailers of its answer.
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TE).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Whether a header says where a request came from, or that it is another request than it seems. Some servers read `_` as `-`.

@@ -15,9 +15,11 @@ use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::answer::OAuthProblem;
+use super::begun::BegunLogin;
 use super::body::{GatewayBody, full};
 use super::connection::ClientConnection;
 use super::discovery::KnownUpstream;
+use super::expiring::LONGEST;
 use super::head::strip_hop;
 use super::pushed::PushedRequest;
 use super::question::{Decided, client_of};
@@ -191,7 +193,7 @@ impl ClientConnection {
             };
             let pushed = PushedRequest { issuer, client_id: login.client_id, scope: granted };
             let lifetime = Duration::from_secs(lifetime);
-            self.gateway.pushed.remember(uri, pushed, lifetime, Instant::now());
+            self.gateway.pushed.remember(uri.into(), pushed, lifetime, Instant::now());
             debug!(correlation_id = login.correlation_id, "a pushed request was taken");
         }
         strip_hop(&mut parts.headers);
@@ -342,7 +344,24 @@ impl ClientConnection {
             client: Some(client_of(client_id, record)),
             correlation_id,
         };
-        let granted = match self.ask_authorize(taken.headers(), taken.identity.clone(), &question).await {
+        // Hydra reads the scope again when it comes back: it must be what was granted when the login began.
+        // The policy may be another one by the time of the decision: then it is asked again, and not the other way round.
+        let generation = self.gateway.current.load().as_ref().map(|policy| policy.generation);
+        let begun = |scope: &str| {
+            let is_one = !has_object
+                && name == EndpointName::Authorization
+                && self.gateway.expected.kind == UpstreamKind::Hydra;
+            let caller = taken.identity.as_ref().map(|identity| &*identity.caller.name);
+            let decided_by = (issuer, generation.filter(|_| is_one)?, caller);
+            Some(BegunLogin::new(decided_by, request, &question, scope))
+        };
+        let said = request.scope.as_deref().unwrap_or_default();
+        if continues
+            && begun(said).is_some_and(|login| self.gateway.begun.get(&login, Instant::now()).is_some())
+        {
+            return LoginVerdict::Pass { form: None, granted: said.to_owned() };
+        }
+        let granted = match self.ask_authorize(taken, &question).await {
             Decided::Granted(granted) => granted,
             Decided::Denied(problem) => return LoginVerdict::Denied(problem),
             Decided::Outage(problem) => return LoginVerdict::Outage(problem),
@@ -352,8 +371,7 @@ impl ClientConnection {
             return malformed("invalid_scope", &ObjectRefusal::Scope.to_string());
         }
         if continues {
-            // Hydra reads the scope again when it comes back: it must be what was granted when the login began.
-            return if same_scopes(request.scope.as_deref().unwrap_or_default(), &granted) {
+            return if same_scopes(said, &granted) {
                 LoginVerdict::Pass { form: None, granted }
             } else {
                 malformed("invalid_scope", "the scope is not the one with which the login began")
@@ -361,6 +379,9 @@ impl ClientConnection {
         }
         if let Err(problem) = self.complete_client(issuer, client_id, record, &granted).await {
             return LoginVerdict::Outage(problem);
+        }
+        if let Some(login) = begun(&granted) {
+            self.gateway.begun.remember(login, (), LONGEST, Instant::now());
         }
         if let Some(record) = record {
             self.gateway.clients.note_login(record, SystemTime::now());

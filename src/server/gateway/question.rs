@@ -8,11 +8,12 @@ use tracing::warn;
 
 use super::answer::OAuthProblem;
 use super::connection::ClientConnection;
+use super::request::TakenRequest;
 use crate::clients::{ClientRecord, RecordSource};
 use crate::decision::{Answer, OAuthError};
 use crate::gateway::metadata::ClientMetadata;
 use crate::proto::borrowed::{CheckRequestRef, ClientRef, ExpandRequestRef};
-use crate::rpc::caller::{CallOrigin, CallerIdentity};
+use crate::rpc::caller::CallOrigin;
 use crate::rpc::error::RpcError;
 use crate::rpc::scope_policy::CallHead;
 use crate::rpc::v1;
@@ -76,11 +77,10 @@ impl ClientConnection {
     /// Asks what a client holds after it registers.
     pub(super) async fn ask_registration(
         &self,
-        headers: &HeaderMap,
-        identity: Option<CallerIdentity>,
+        taken: &TakenRequest,
         question: &ExpandRequestRef<'_>,
     ) -> Decided {
-        let head = self.call_head(headers, identity);
+        let head = self.call_head(taken);
         let asked = self.gateway.policy.ask_expand(&head, question, decided);
         self.in_time(asked).await.unwrap_or_else(|error| failure(error, "invalid_client_metadata"))
     }
@@ -88,21 +88,20 @@ impl ClientConnection {
     /// Asks which scopes a login gets.
     pub(super) async fn ask_authorize(
         &self,
-        headers: &HeaderMap,
-        identity: Option<CallerIdentity>,
+        taken: &TakenRequest,
         question: &CheckRequestRef<'_>,
     ) -> Decided {
-        let head = self.call_head(headers, identity);
+        let head = self.call_head(taken);
         let asked = self.gateway.policy.ask_check(&head, question, decided);
         self.in_time(asked).await.unwrap_or_else(|error| failure(error, "invalid_request"))
     }
 
     /// What a question takes of its request.
-    fn call_head(&self, headers: &HeaderMap, identity: Option<CallerIdentity>) -> CallHead {
-        let mut carried = HeaderMap::new();
-        carried.extend(headers.get(TRACE_PARENT).map(|value| (TRACE_PARENT, value.clone())));
-        let origin = CallOrigin { peer: Some(self.web.peer.address), identity, notes: None };
-        CallHead { headers: carried, origin }
+    fn call_head(&self, taken: &TakenRequest) -> CallHead {
+        let mut headers = HeaderMap::new();
+        headers.extend(taken.headers().get(TRACE_PARENT).map(|value| (TRACE_PARENT, value.clone())));
+        let (identity, notes) = (taken.identity.clone(), taken.notes.clone());
+        CallHead { headers, origin: CallOrigin { peer: Some(self.web.peer.address), identity, notes } }
     }
 
     async fn in_time<T>(&self, asked: impl Future<Output = Result<T, RpcError>>) -> Result<T, RpcError> {

@@ -93,7 +93,7 @@ impl ClientConnection {
             previous_scope: record.as_ref().map(|record| record.registered_scope.as_str()),
             ..ExpandRequestRef::default()
         };
-        let asked = self.ask_registration(request.headers(), request.identity.clone(), &question).await;
+        let asked = self.ask_registration(&request, &question).await;
         let granted = match asked {
             Decided::Granted(granted) => granted,
             Decided::Denied(problem) | Decided::Outage(problem) => return Err(problem),

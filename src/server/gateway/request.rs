@@ -13,6 +13,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade;
 use hyper_util::rt::TokioIo;
+use opentelemetry::trace::SpanContext;
 use tokio::io::copy_bidirectional;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -30,9 +31,11 @@ use crate::gateway::endpoint::{EndpointName, GatewayRoute};
 use crate::gateway::path::{CanonicalTarget, PathRefusal};
 use crate::rpc::caller::CallerIdentity;
 use crate::rpc::error::RpcError;
+use crate::rpc::notes::DecisionNotes;
 use crate::server::access::{LetIn, Needs};
 use crate::server::method::{Service, Streaming};
 use crate::server::pressure::CallPlace;
+use crate::server::traces::request::RequestSpan;
 use crate::server::web::bad_request::{BadRequest, check};
 
 /// A request that was taken.
@@ -44,6 +47,8 @@ pub(super) struct TakenRequest {
     pub(super) place: CallPlace,
     pub(super) identity: Option<CallerIdentity>,
     pub(super) deadline: Instant,
+    /// Where what is decided is noted, if the request has a span.
+    pub(super) notes: Option<DecisionNotes>,
 }
 
 impl TakenRequest {
@@ -105,7 +110,13 @@ impl ClientConnection {
         let began = Instant::now();
         let method = request.method().clone();
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| shown(request.uri().path()));
-        let (target, response) = self.take(request).await;
+        let traces = self.gateway.traces.as_ref();
+        let mut span = traces
+            .and_then(|traces| traces.request(request.method(), request.headers(), &self.web.peer.address));
+        let (target, response) = self.take(request, span.as_mut()).await;
+        if let Some(span) = span {
+            span.end(response.status());
+        }
         let took = began.elapsed();
         self.gateway.counts.answered(target, response.status(), took);
         if let Some(path) = path {
@@ -115,13 +126,17 @@ impl ClientConnection {
         response
     }
 
-    async fn take(&self, request: Request<Incoming>) -> (RequestTarget, Response<GatewayBody>) {
+    async fn take(
+        &self,
+        request: Request<Incoming>,
+        span: Option<&mut RequestSpan>,
+    ) -> (RequestTarget, Response<GatewayBody>) {
         let gateway = &self.gateway;
         let refused = |response| (RequestTarget::Refused, response);
         let Ok(place) = self.web.pressure.place(Streaming::Unary, Service::ScopePolicy) else {
             return refused(busy("too many requests are in flight"));
         };
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         if let Err(error) = check(&parts, self.web.faults.first()) {
             return refused(last_text(error.status(), &error.to_string()));
         }
@@ -146,7 +161,14 @@ impl ClientConnection {
         };
         let deadline = Instant::now() + gateway.limits.message_timeout;
         let name = RequestTarget::of(&route);
-        let request = TakenRequest { parts, body, target, place, identity, deadline };
+        let mut notes = None;
+        if let Some(span) = span {
+            span.admitted(identity.as_ref());
+            span.routed(&parts.method, name.as_str(), route_of(&route, &known).as_deref());
+            notes = Some(span.notes());
+            parts.extensions.insert(SpanOfRequest(span.context()));
+        }
+        let request = TakenRequest { parts, body, target, place, identity, deadline, notes };
         let is_decided =
             !matches!(route, GatewayRoute::Other | GatewayRoute::Refused(_) | GatewayRoute::Discovery(_));
         let page = if is_decided { request.page() } else { None };
@@ -166,6 +188,7 @@ impl ClientConnection {
         known: &KnownUpstream,
     ) -> Response<GatewayBody> {
         let method = request.parts.method.clone();
+        // What passes is most of it: boxed, the others take no place in its future, which is moved.
         match route {
             GatewayRoute::Refused(refusal) => {
                 let status = match refusal {
@@ -176,7 +199,7 @@ impl ClientConnection {
                 text(status, &refusal.to_string())
             }
             GatewayRoute::Other => self.pass(request).await,
-            GatewayRoute::Discovery(issuer) => self.discovery(issuer, request, known).await,
+            GatewayRoute::Discovery(issuer) => Box::pin(self.discovery(issuer, request, known)).await,
             // What a browser asks before it sends a request of another origin.
             GatewayRoute::Endpoint(..) | GatewayRoute::ClientConfiguration(..)
                 if method == Method::OPTIONS =>
@@ -184,19 +207,23 @@ impl ClientConnection {
                 self.pass(request).await
             }
             GatewayRoute::Endpoint(EndpointName::Registration, issuer) if method == Method::POST => {
-                self.register(request, issuer).await
+                Box::pin(self.register(request, issuer)).await
             }
             GatewayRoute::Endpoint(EndpointName::Registration, _) => method_not_allowed("POST, OPTIONS"),
             GatewayRoute::ClientConfiguration(issuer, id) => match method {
-                Method::GET | Method::PUT | Method::DELETE => self.configure(request, issuer, &id).await,
+                Method::GET | Method::PUT | Method::DELETE => {
+                    Box::pin(self.configure(request, issuer, &id)).await
+                }
                 _ => method_not_allowed("GET, PUT, DELETE, OPTIONS"),
             },
             GatewayRoute::Endpoint(EndpointName::Authorization, issuer) => match method {
-                Method::GET | Method::HEAD | Method::POST => self.authorize(request, issuer, known).await,
+                Method::GET | Method::HEAD | Method::POST => {
+                    Box::pin(self.authorize(request, issuer, known)).await
+                }
                 _ => method_not_allowed("GET, HEAD, POST, OPTIONS"),
             },
             GatewayRoute::Endpoint(name, issuer) => match method {
-                Method::POST => self.authorize_by_form(request, name, issuer).await,
+                Method::POST => Box::pin(self.authorize_by_form(request, name, issuer)).await,
                 _ => method_not_allowed("POST, OPTIONS"),
             },
         }
@@ -369,7 +396,16 @@ impl ClientConnection {
         let uri = upstream.uri(target).map_err(|error| UpstreamError::Broken(error.to_string()))?;
         parts.uri = uri;
         parts.version = Version::HTTP_11;
+        let span = match (parts.extensions.remove::<SpanOfRequest>(), &self.gateway.traces) {
+            (Some(SpanOfRequest(below)), Some(traces)) => {
+                Some(traces.to_upstream(&parts.method, &below, &mut parts.headers))
+            }
+            _ => None,
+        };
         let sent = upstream.send(Request::from_parts(parts, body), progress).await;
+        if let Some(span) = span {
+            span.end(sent.as_ref().map(Response::status).map_err(UpstreamError::as_str));
+        }
         sent.inspect_err(|error| {
             self.gateway.counts.upstream_failed(error);
             if let Some(count) = self.gateway.failures.count(std::time::Instant::now()) {
@@ -388,6 +424,20 @@ impl ClientConnection {
         };
         text(error.status(), message)
     }
+}
+
+/// Which span a request to the upstream is below of.
+#[derive(Clone)]
+struct SpanOfRequest(SpanContext);
+
+/// The path of an endpoint as the upstream publishes it, for spans.
+fn route_of(route: &GatewayRoute, known: &KnownUpstream) -> Option<String> {
+    let (name, issuer, rest) = match route {
+        GatewayRoute::Endpoint(name, issuer) => (*name, *issuer, ""),
+        GatewayRoute::ClientConfiguration(issuer, _) => (EndpointName::Registration, *issuer, "/{client_id}"),
+        GatewayRoute::Discovery(_) | GatewayRoute::Other | GatewayRoute::Refused(_) => return None,
+    };
+    Some(format!("{}{rest}", known.table.path(name, issuer)?))
 }
 
 /// A target of the same path with another query.

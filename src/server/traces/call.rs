@@ -2,21 +2,17 @@
 
 use std::time::SystemTime;
 
+use http::Request;
 use http::header::HOST;
 use http::uri::Authority;
-use http::{HeaderMap, Request};
-use opentelemetry::trace::{
-    Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
-    TraceState, Tracer,
-};
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind, Status, Tracer};
 use opentelemetry_sdk::trace::Span;
 use tonic::Code;
 
 use super::{Traces, number};
 use crate::rpc::caller::{CallerIdentity, PeerAddress};
 use crate::rpc::notes::{DecisionNotes, NotedDecisions};
-use crate::rpc::trace_parent::TraceParent;
 
 /// The span of a call that is going on.
 #[derive(Debug)]
@@ -67,22 +63,6 @@ impl Traces {
         }
         Some(Box::new(CallSpan { span, notes: DecisionNotes::default() }))
     }
-
-    /// The span of the caller, if it names one.
-    fn parent(&self, headers: &HeaderMap) -> Context {
-        let text = |name| headers.get(name)?.to_str().ok();
-        let parent = text("traceparent").filter(|_| self.reads_parents).and_then(TraceParent::read);
-        let Some(TraceParent { trace_id, span_id, is_sampled }) = parent else { return Context::new() };
-        let (Ok(trace_id), Ok(span_id)) = (TraceId::from_hex(trace_id), SpanId::from_hex(span_id)) else {
-            return Context::new();
-        };
-        let flags = TraceFlags::default().with_sampled(is_sampled);
-        // A header that is not well-formed leaves the parent as it is, and none has to be kept that is longer (W3C Trace Context
-        // section 3.3.1).
-        let state = text("tracestate").filter(|state| state.len() <= MAX_STATE_BYTES);
-        let state = state.and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
-        Context::new().with_remote_span_context(SpanContext::new(trace_id, span_id, flags, true, state))
-    }
 }
 
 impl CallSpan {
@@ -107,27 +87,28 @@ impl CallSpan {
             self.span.set_status(Status::error(""));
         }
         if let Some(noted) = self.notes.take() {
-            self.decided(&noted);
+            set_decisions(&mut self.span, &noted);
         }
         self.span.end_with_timestamp(SystemTime::now());
     }
+}
 
-    fn decided(&mut self, noted: &NotedDecisions) {
-        let NotedDecisions { method, generation, allowed, denied, reason, decision_id, audiences } = *noted;
-        let mut set = |attribute| self.span.set_attribute(attribute);
-        set(KeyValue::new("scopeward.policy.generation", number(generation)));
-        set(KeyValue::new("scopeward.audiences", number(audiences)));
-        if method.is_batch() {
-            set(KeyValue::new("scopeward.batch.allowed", i64::from(allowed)));
-            set(KeyValue::new("scopeward.batch.denied", i64::from(denied)));
-            return;
-        }
-        set(KeyValue::new("scopeward.decision", if denied == 0 { "ALLOW" } else { "DENY" }));
-        if let Some(reason) = reason {
-            set(KeyValue::new("scopeward.reason", reason.as_str()));
-        }
-        set(KeyValue::new("scopeward.decision_id", decision_id.to_string()));
+/// Says in a span what was decided.
+pub(super) fn set_decisions(span: &mut Span, noted: &NotedDecisions) {
+    let NotedDecisions { method, generation, allowed, denied, reason, decision_id, audiences } = *noted;
+    let mut set = |attribute| span.set_attribute(attribute);
+    set(KeyValue::new("scopeward.policy.generation", number(generation)));
+    set(KeyValue::new("scopeward.audiences", number(audiences)));
+    if method.is_batch() {
+        set(KeyValue::new("scopeward.batch.allowed", i64::from(allowed)));
+        set(KeyValue::new("scopeward.batch.denied", i64::from(denied)));
+        return;
     }
+    set(KeyValue::new("scopeward.decision", if denied == 0 { "ALLOW" } else { "DENY" }));
+    if let Some(reason) = reason {
+        set(KeyValue::new("scopeward.reason", reason.as_str()));
+    }
+    set(KeyValue::new("scopeward.decision_id", decision_id.to_string()));
 }
 
 /// A text that a caller sends for whatever it is, as much of it as a name may be long.
@@ -177,4 +158,3 @@ pub(in crate::server) const GRPC: &str = "grpc";
 pub(in crate::server) const CONNECT: &str = "connectrpc";
 /// The longest name of a host, and longer than every path that is served.
 const MAX_TEXT_BYTES: usize = 255;
-const MAX_STATE_BYTES: usize = 512;

@@ -1,10 +1,12 @@
 //! Registrations and logins: what is decided, what the upstream gets, what the client hears, and what is remembered.
 
+use scopeward::audit::jsonl::JsonlTarget;
 use scopeward::gateway::kind::UpstreamKind;
 use scopeward::server::gateway::settings::{OnDeny, RequestObjects};
 
 use super::upstream::{PUBLIC, Upstream};
 use super::{Gateway, gateway_settings};
+use crate::harness::within;
 
 /// Registers a client with a scope: its id.
 async fn client(gateway: &Gateway, scope: &str) -> String {
@@ -390,6 +392,75 @@ async fn hydra_comes_back_with_a_verifier_and_the_scope_of_the_start() {
         }
     }
     gateway.stop().await;
+}
+
+/// A login with Hydra is one decision, however often its requests come back, as long as nothing changed that it depends on.
+#[tokio::test]
+async fn a_login_that_hydra_continues_is_decided_and_recorded_once() {
+    let upstream = Upstream::start().await;
+    let folder = super::folder();
+    let lines = folder.path().join("audit.jsonl");
+    let mut settings = gateway_settings(folder.path(), upstream.addr);
+    settings.gateway.as_mut().unwrap().kind = UpstreamKind::Hydra;
+    settings.audit.jsonl = Some(JsonlTarget::File(lines.clone()));
+    let gateway = Gateway::start_in(folder, settings).await.unwrap();
+    let id = client(&gateway, "openid mcp:read").await;
+    upstream.take();
+    let decided = async || -> u64 {
+        let metrics = gateway.admin("/metrics").await.text();
+        let decisions = metrics.lines().filter(|line| {
+            line.starts_with("scopeward_decisions_total{") && line.contains("CheckAuthorizeScopes")
+        });
+        decisions.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+    };
+    let ask = |scope: &str, more: &str| {
+        format!("/oauth2/auth?scope={scope}&response_type=code&client_id={id}&state=s1{more}")
+    };
+    let (login, consent) = ("&login_verifier=v1", "&consent_verifier=v2");
+    gateway.get(&ask("openid%20mcp:read", "")).await;
+    let begun = upstream.one().target;
+    assert!(begun.contains("scope=openid%20mcp"), "{begun}");
+    assert_eq!(decided().await, 1);
+    // In another order, as Hydra writes it, and again.
+    for more in [login, consent, consent] {
+        let back = ask("mcp:read+openid", more);
+        gateway.get(&back).await;
+        assert_eq!(upstream.one().target, back);
+    }
+    assert_eq!(decided().await, 1, "each came back with what was decided");
+    // Whatever is not that login is asked for itself.
+    for other in [
+        ask("openid", login),
+        ask("openid%20mcp:read", &format!("{login}&resource=https://mcp.example.com")),
+        ask("openid%20mcp:read", login).replace("s1", "s2"),
+    ] {
+        let before = decided().await;
+        gateway.get(&other).await;
+        assert_eq!(decided().await, before + 1, "{other}");
+    }
+    let before = decided().await;
+    for odd in ["&login_verifier=", "&login_verifier=v&consent_verifier=v"] {
+        gateway.get(&ask("openid%20mcp:read", odd)).await;
+    }
+    assert_eq!(decided().await, before + 2, "these begin a login");
+    upstream.take();
+    // A policy that forbids it holds for a login that has begun.
+    let policies = gateway.folder.path().join("policies/mcp.yaml");
+    let stricter =
+        super::POLICY.replace("forbiddenScopes: [admin]", "forbiddenScopes: [admin, \"mcp:read\"]");
+    std::fs::write(policies, stricter).unwrap();
+    within("the policy is served", async {
+        while !gateway.admin("/status.json").await.text().contains("\"generation\":\"2\"") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    gateway.get(&ask("openid%20mcp:read", login)).await;
+    assert!(upstream.one().target.contains("scope=scopeward-refused"));
+    let folder = gateway.stop().await;
+    let text = std::fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
+    let denials = text.lines().filter(|line| line.contains("AUDIT_EVENT_KIND_DENIAL")).count();
+    assert_eq!(denials, 1, "{text}");
 }
 
 #[tokio::test]

@@ -158,6 +158,43 @@ async fn what_is_not_scope_is_the_same_with_and_without_the_gateway() {
     gateway.stop().await;
 }
 
+/// The bytes of a chunked body with its trailers, of both answers.
+#[tokio::test]
+async fn trailers_of_an_answer_pass_to_who_takes_them() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    for te in ["TE: trailers\r\n", "te: Trailers\r\nConnection: TE\r\n", "TE: gzip;q=0.5\r\n", ""] {
+        let request = format!(
+            "GET /trailers HTTP/1.1\r\nHost: h\r\n{te}\r\nGET /end HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        );
+        let mut bodies = Vec::new();
+        for addr in [upstream.addr, gateway.addr] {
+            let bytes = raw(addr, request.as_bytes()).await;
+            let text = String::from_utf8(bytes).unwrap();
+            let (head, rest) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.to_lowercase().contains("\r\ntrailer: x-sum"), "{head}");
+            bodies.push(rest.split_once("HTTP/1.1 404").unwrap().0.to_owned());
+        }
+        assert_eq!(bodies[0], bodies[1], "{te:?}");
+        let expected = te.to_lowercase().contains("trailers");
+        assert_eq!(bodies[1].contains("x-sum: 1\r\n"), expected, "{te:?} {bodies:?}");
+    }
+    // HTTP/2 has them always.
+    let stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("http://h/trailers").header("te", "trailers").body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    let mut body = within("an answer", response).await.unwrap().into_body();
+    while let Some(part) = body.data().await {
+        let part = part.unwrap();
+        body.flow_control().release_capacity(part.len()).unwrap();
+    }
+    let trailers = within("trailers", body.trailers()).await.unwrap().unwrap();
+    assert_eq!(trailers["x-sum"], "1");
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn large_bodies_are_streamed_both_ways() {
     const MIB: usize = 1 << 20;

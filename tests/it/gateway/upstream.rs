@@ -237,6 +237,16 @@ async fn route(state: &UpstreamState, method: &Method, seen: &Seen) -> Response<
             let is_even = seen.body.chunks(piece.len()).all(|part| part == &piece[..part.len()]);
             text(format!("{} {first} {is_even}", seen.body.len()))
         }
+        "/trailers" => {
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("x-sum", HeaderValue::from_static("1"));
+            trailers.insert("x-unnamed", HeaderValue::from_static("2"));
+            let frames = [Frame::data(Bytes::from_static(b"a body")), Frame::trailers(trailers)];
+            let body = StreamBody::new(futures_util::stream::iter(frames.map(Ok))).boxed_unsync();
+            let mut response = Response::new(body);
+            response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+            response
+        }
         "/chunked" => Response::new(pieces(vec!["one ", "two ", "", "three"])),
         "/large" => {
             let count: usize = query.parse().unwrap();

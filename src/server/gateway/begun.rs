@@ -1,0 +1,108 @@
+//! Logins with Ory Hydra that were decided here and go on: it sends the browser back to the authorization endpoint after the login and
+//! after the consent, with the parameters that it got.
+//!
+//! Such a request is not decided again, nor counted and recorded, if that could give nothing else: the question, the policy and what
+//! the client registered are those of the start. Otherwise it is a question like any other.
+
+use sha2::{Digest as _, Sha256};
+
+use super::expiring::ExpiringMap;
+use crate::gateway::form::OAuthRequest;
+use crate::proto::borrowed::CheckRequestRef;
+use crate::scope;
+
+/// The logins that were granted, by all that their decisions depend on.
+pub(super) type BegunLogins = ExpiringMap<BegunLogin, ()>;
+
+/// A login: the digest of what it asks and was granted.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct BegunLogin([u8; 32]);
+
+impl BegunLogin {
+    /// The login at an issuer that begins with `request`, where it asks `question` of the policy of this generation and is granted
+    /// `scope`. `caller`: who it is by the access file.
+    pub(super) fn new(
+        (issuer, generation, caller): (usize, u64, Option<&str>),
+        request: &OAuthRequest,
+        question: &CheckRequestRef<'_>,
+        scope: &str,
+    ) -> Self {
+        let OAuthRequest { redirect_uri, response_type, response_mode, state, .. } = request;
+        // What a client says of itself is in the record, and the same as long as that is.
+        let CheckRequestRef { audiences, scope: _, registered_scope, client, correlation_id: _ } = question;
+        let mut granted = scope::distinct_tokens(scope).to_vec();
+        granted.sort_unstable();
+        let mut digest = Sha256::new();
+        digest.update((issuer as u64).to_le_bytes());
+        digest.update(generation.to_le_bytes());
+        let mut add = |text: Option<&str>| {
+            // With its length before it, no text can look like two.
+            digest.update(text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+            digest.update(text.unwrap_or_default());
+        };
+        for text in [redirect_uri, response_type, response_mode, state] {
+            add(text.as_deref());
+        }
+        add(caller);
+        add(*registered_scope);
+        for text in client.iter().flat_map(|client| client.texts()) {
+            add(Some(text));
+        }
+        add(None);
+        for list in [&**audiences, &granted] {
+            list.iter().for_each(|text| add(Some(text)));
+            add(None);
+        }
+        Self(digest.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::borrowed::ClientRef;
+
+    #[test]
+    fn a_login_is_another_one_wherever_a_decision_could_be() {
+        let request = OAuthRequest { state: Some("s".into()), ..OAuthRequest::default() };
+        let client = ClientRef { client_id: "c", ..ClientRef::default() };
+        let question = CheckRequestRef {
+            audiences: ["a"].into_iter().collect(),
+            registered_scope: Some("x"),
+            client: Some(client.clone()),
+            ..CheckRequestRef::default()
+        };
+        let place = (0, 1, None);
+        let begun = BegunLogin::new(place, &request, &question, "x y");
+        assert_eq!(begun, BegunLogin::new(place, &request, &question, "y x y"));
+        let asked = CheckRequestRef { scope: Some("x"), ..question.clone() };
+        assert_eq!(begun, BegunLogin::new(place, &request, &asked, "y x"));
+        let others = [
+            BegunLogin::new((1, 1, None), &request, &question, "x y"),
+            BegunLogin::new((0, 2, None), &request, &question, "x y"),
+            BegunLogin::new((0, 1, Some("")), &request, &question, "x y"),
+            BegunLogin::new(place, &OAuthRequest::default(), &question, "x y"),
+            BegunLogin::new(place, &request, &question, "x"),
+            BegunLogin::new(place, &request, &question, "x y z"),
+            BegunLogin::new(
+                place,
+                &request,
+                &CheckRequestRef { registered_scope: None, ..question.clone() },
+                "x y",
+            ),
+            BegunLogin::new(
+                place,
+                &request,
+                &CheckRequestRef { client: Some(ClientRef { client_id: "d", ..client }), ..question.clone() },
+                "x y",
+            ),
+            BegunLogin::new(
+                place,
+                &request,
+                &CheckRequestRef { audiences: ["a", "b"].into_iter().collect(), ..question.clone() },
+                "x y",
+            ),
+        ];
+        assert!(others.iter().all(|other| *other != begun));
+    }
+}
