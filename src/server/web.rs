@@ -25,6 +25,7 @@ use tracing::debug;
 
 use self::body::OpenResponses;
 use self::raw_head::{HeadFaults, HeadWatch};
+use self::timers::SpareTimers;
 use super::accept::Connection;
 use super::access::PeerIdentity;
 use super::config::PeerLimits;
@@ -34,6 +35,7 @@ use crate::backoff::jittered;
 pub(super) mod bad_request;
 pub(super) mod body;
 pub(super) mod raw_head;
+pub(super) mod timers;
 
 /// What the requests of a connection share.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub(super) struct WebConnection {
     pub(super) pressure: ConnectionPressure,
     pub(super) faults: HeadFaults,
     pub(super) responses: OpenResponses,
+    pub(super) timers: SpareTimers,
     /// Requests that began.
     asked: AtomicU64,
     is_http2: AtomicBool,
@@ -55,6 +58,7 @@ impl WebConnection {
             pressure: pressure.connection(),
             faults: HeadFaults::default(),
             responses: OpenResponses::default(),
+            timers: SpareTimers::default(),
             asked: AtomicU64::default(),
             is_http2: AtomicBool::default(),
         }

@@ -1,6 +1,5 @@
 //! Bodies on their way between a client and the upstream: streamed with back pressure and a time for each part.
 
-use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +11,12 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use crate::server::pressure::CallPlace;
-use crate::server::web::body::{OpenResponses, ResponseTaking};
+use crate::server::web::WebConnection;
+use crate::server::web::body::ResponseTaking;
+use crate::server::web::timers::{ConnectionTimer, SpareTimers};
 
 /// Any error of a body; nobody looks into it.
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -38,14 +39,25 @@ pub(super) fn empty() -> GatewayBody {
 #[error("a part of the body did not come in time")]
 pub(super) struct BodyStalled;
 
-/// How often parts of a body came. Clones share it.
+/// How often parts of a body came. Clones share it; the default is of a body that is here.
 #[derive(Clone, Debug, Default)]
-pub(super) struct BodyProgress(Arc<AtomicU64>);
+pub(super) struct BodyProgress(Option<Arc<AtomicU64>>);
 
 impl BodyProgress {
+    /// Of a body that comes in parts.
+    pub(super) fn of_parts() -> Self {
+        Self(Some(Arc::default()))
+    }
+
     /// A number that grows with each part.
     pub(super) fn parts(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.as_ref().map_or(0, |parts| parts.load(Ordering::Relaxed))
+    }
+
+    fn note(&self) {
+        if let Some(parts) = &self.0 {
+            parts.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -55,7 +67,8 @@ pub(super) struct StreamedBody {
     body: Incoming,
     /// How long a part may take that is waited for.
     patience: Duration,
-    waiting: Option<Pin<Box<Sleep>>>,
+    waiting: Option<ConnectionTimer>,
+    timers: SpareTimers,
     progress: BodyProgress,
     /// Whether the client takes it, of a response.
     taking: Option<Arc<ResponseTaking>>,
@@ -65,19 +78,26 @@ pub(super) struct StreamedBody {
 
 impl StreamedBody {
     /// The body of a request. Each part is noted in `progress`.
-    pub(super) fn of_request(body: Incoming, patience: Duration, progress: BodyProgress) -> GatewayBody {
-        Self { body, patience, waiting: None, progress, taking: None, _place: None }.boxed_unsync()
+    pub(super) fn of_request(
+        body: Incoming,
+        patience: Duration,
+        web: &WebConnection,
+        progress: BodyProgress,
+    ) -> GatewayBody {
+        let timers = web.timers.clone();
+        Self { body, patience, waiting: None, timers, progress, taking: None, _place: None }.boxed_unsync()
     }
 
     /// The body of a response of a connection, which holds its place.
     pub(super) fn of_response(
         body: Incoming,
         patience: Duration,
-        open: &OpenResponses,
+        web: &WebConnection,
         place: CallPlace,
     ) -> GatewayBody {
-        let (progress, taking) = (BodyProgress::default(), Some(open.open()));
-        Self { body, patience, waiting: None, progress, taking, _place: Some(place) }.boxed_unsync()
+        let (progress, taking) = (BodyProgress::default(), Some(web.responses.open()));
+        let timers = web.timers.clone();
+        Self { body, patience, waiting: None, timers, progress, taking, _place: Some(place) }.boxed_unsync()
     }
 }
 
@@ -97,14 +117,14 @@ impl Body for StreamedBody {
         }
         match polled {
             Poll::Ready(frame) => {
-                this.progress.0.fetch_add(1, Ordering::Relaxed);
+                this.progress.note();
                 this.waiting = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => {
                 let patience = this.patience;
-                let waiting = this.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-                match waiting.as_mut().poll(cx) {
+                let waiting = this.waiting.get_or_insert_with(|| this.timers.timer(patience));
+                match waiting.poll_over(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(()) => Poll::Ready(Some(Err(BodyStalled.into()))),
                 }

@@ -270,12 +270,12 @@ impl ClientConnection {
         let TakenRequest { mut parts, body, target, place, .. } = request;
         let client = upgrade.is_some().then(|| parts.extensions.remove::<upgrade::OnUpgrade>()).flatten();
         parts.extensions.remove::<upgrade::OnUpgrade>();
-        let progress = BodyProgress::default();
+        let progress = if body.is_end_stream() { BodyProgress::default() } else { BodyProgress::of_parts() };
         let page = AskingPage::of(&target, &parts.headers);
         let is_sized = body.is_end_stream() || has_length(&parts.headers);
         let body = match body.is_end_stream() {
             true => empty(),
-            false => StreamedBody::of_request(body, patience, progress.clone()),
+            false => StreamedBody::of_request(body, patience, &self.web, progress.clone()),
         };
         self.prepare(&mut parts);
         if !is_sized {
@@ -309,7 +309,7 @@ impl ClientConnection {
         let body = if body.is_end_stream() {
             empty()
         } else {
-            StreamedBody::of_response(body, self.gateway.upstream.timeout(), &self.web.responses, place)
+            StreamedBody::of_response(body, self.gateway.upstream.timeout(), &self.web, place)
         };
         Response::from_parts(parts, body)
     }
@@ -402,7 +402,7 @@ impl ClientConnection {
             }
             _ => None,
         };
-        let sent = upstream.send(Request::from_parts(parts, body), progress).await;
+        let sent = upstream.send(Request::from_parts(parts, body), progress, &self.web.timers).await;
         if let Some(span) = span {
             span.end(sent.as_ref().map(Response::status).map_err(UpstreamError::as_str));
         }

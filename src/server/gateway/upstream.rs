@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::body::{BodyProgress, GatewayBody, empty};
 use crate::server::dial::cause;
 use crate::server::tls::{ClientTlsFiles, ServerTrust, TlsError, client_config};
+use crate::server::web::timers::SpareTimers;
 
 /// Where an authorization server is.
 #[derive(Clone, Debug)]
@@ -125,20 +127,21 @@ impl Upstream {
         &self,
         request: Request<GatewayBody>,
         progress: &BodyProgress,
+        timers: &SpareTimers,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let mut answered = self.client.request(request);
+        let mut answered = pin!(self.client.request(request));
         loop {
             let seen = progress.parts();
-            match timeout_at(Instant::now() + self.timeout, &mut answered).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) if error.is_connect() => {
+            match timers.within(self.timeout, answered.as_mut()).await {
+                Some(Ok(response)) => return Ok(response),
+                Some(Err(error)) if error.is_connect() => {
                     let cause = cause(&error);
                     let is_late = io::ErrorKind::TimedOut.to_string() == cause;
                     return Err(if is_late { UpstreamError::Timeout } else { UpstreamError::Connect(cause) });
                 }
-                Ok(Err(error)) => return Err(UpstreamError::Broken(cause(&error))),
-                Err(_) if progress.parts() > seen => {}
-                Err(_) => return Err(UpstreamError::Timeout),
+                Some(Err(error)) => return Err(UpstreamError::Broken(cause(&error))),
+                None if progress.parts() > seen => {}
+                None => return Err(UpstreamError::Timeout),
             }
         }
     }
@@ -157,7 +160,7 @@ impl Upstream {
             .body(empty())
             .map_err(broken)?;
         let whole = async {
-            let response = self.send(request, &BodyProgress::default()).await?;
+            let response = self.send(request, &BodyProgress::default(), &SpareTimers::default()).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), limit).collect().await;
             let body = body.map_err(|error| UpstreamError::Broken(cause(&*error)))?;

@@ -32,6 +32,7 @@ use crate::gateway::kind::UpstreamKind;
 use crate::gateway::metadata::ClientMetadata;
 use crate::scope;
 use crate::server::tls::TlsError;
+use crate::server::web::timers::SpareTimers;
 use crate::status::{StatusTracker, kind};
 use crate::strict_json::StrictJson;
 use crate::throttle::Throttle;
@@ -455,7 +456,8 @@ impl AdminHttp {
         };
         let request = request.map_err(broken)?;
         let whole = async {
-            let response = self.upstream.send(request, &BodyProgress::default()).await?;
+            let response =
+                self.upstream.send(request, &BodyProgress::default(), &SpareTimers::default()).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| UpstreamError::Broken(error.to_string()))?;

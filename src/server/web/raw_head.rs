@@ -6,13 +6,14 @@
 
 use std::future::Future as _;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use httparse::{EMPTY_HEADER, Request, Status};
+use httparse::{Request, Status};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -151,9 +152,9 @@ fn look(bytes: &[u8], faults: &HeadFaults) -> HeadLook {
     {
         return if bytes.len() < HTTP2_PREFACE.len() { HeadLook::Partial } else { HeadLook::Opaque };
     }
-    let mut headers = [EMPTY_HEADER; MAX_HEADERS];
-    let mut request = Request::new(&mut headers);
-    let head = match request.parse(bytes) {
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = Request::new(&mut []);
+    let head = match request.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(Status::Complete(head)) => head,
         Ok(Status::Partial) if bytes.len() < MAX_HEAD_BYTES => return HeadLook::Partial,
         // hyper refuses it too.
