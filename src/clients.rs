@@ -270,7 +270,7 @@ impl Clients {
         let writer = ClientStore::create(&path, upstream)?;
         let reader = ClientStore::open(&path)?;
         let (clients, bytes) = writer.totals()?;
-        let others = OtherChanges::of(&path);
+        let others = changes(&path)?;
         others.clear().map_err(|cause| ClientsError::Io {
             action: "clear the changes of",
             path,
@@ -467,7 +467,7 @@ impl ClientFile {
         if !path.exists() {
             return Err(ClientsError::Missing { path: state_dir.to_owned() });
         }
-        Ok(Self { store: ClientStore::open(&path)?, changes: OtherChanges::of(&path) })
+        Ok(Self { store: ClientStore::open(&path)?, changes: changes(&path)? })
     }
 
     /// Whose clients they are.
@@ -509,6 +509,15 @@ impl ClientFile {
     pub fn move_to(&mut self, upstream: &str) -> Result<(), ClientsError> {
         self.store.move_to(upstream)
     }
+}
+
+/// The changes of other processes to a record.
+fn changes(path: &Path) -> Result<OtherChanges, ClientsError> {
+    OtherChanges::of(path).map_err(|cause| ClientsError::Io {
+        action: "note changes of",
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    })
 }
 
 fn reader_ended() -> ClientsError {

@@ -3,10 +3,10 @@
 //! Bounded by their number and by the bytes of their texts. What this process commits is taken out before anybody hears of the
 //! commit. What another process commits, it announces in a file next to the record ([`OtherChanges`]).
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::{Equivalent, HashMap};
@@ -145,31 +145,29 @@ fn bytes_of(key: &CachedKey, known: &KnownClient) -> usize {
 /// The changes of a record that other processes made, while a gateway has it open: one byte each in a file next to it, so that their
 /// number is the length of that file.
 #[derive(Debug)]
-pub(super) struct OtherChanges(PathBuf);
+pub(super) struct OtherChanges(File);
 
 impl OtherChanges {
     /// Those of the record in this file.
-    pub(super) fn of(record: &Path) -> Self {
-        Self(record.with_extension("changes"))
+    pub(super) fn of(record: &Path) -> io::Result<Self> {
+        let path = record.with_extension("changes");
+        OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(Self)
     }
 
     /// Announces a change that was committed.
     pub(super) fn announce(&self) -> io::Result<()> {
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.0)?;
-        file.write_all(b".")
+        (&self.0).write_all(b".")
     }
 
     /// Forgets the changes before now: for a gateway that starts, and has read nothing yet.
     pub(super) fn clear(&self) -> io::Result<()> {
-        match std::fs::remove_file(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.0.set_len(0)
     }
 
     /// How many there were.
     fn count(&self) -> u64 {
-        std::fs::metadata(&self.0).map_or(0, |metadata| metadata.len())
+        // This fails for no file that is open.
+        self.0.metadata().map_or(0, |metadata| metadata.len())
     }
 }
 
@@ -193,7 +191,7 @@ mod tests {
     }
 
     fn cache(folder: &Path) -> ClientCache {
-        ClientCache::new(OtherChanges::of(&folder.join("clients.db")))
+        ClientCache::new(OtherChanges::of(&folder.join("clients.db")).unwrap())
     }
 
     /// Reads a client through the cache; `read` is what the file has.
@@ -221,10 +219,11 @@ mod tests {
         cache.others.announce().unwrap();
         assert_eq!(through(&cache, "a", &first), first);
         assert_eq!(through(&cache, "b", &second), second);
-        let other = ClientCache::new(OtherChanges(cache.others.0.clone()));
-        other.others.clear().unwrap();
-        other.others.clear().unwrap();
-        assert_eq!(through(&other, "a", &first), first);
+        let other = OtherChanges::of(&folder.path().join("clients.db")).unwrap();
+        other.announce().unwrap();
+        assert_eq!(through(&cache, "a", &second), second);
+        other.clear().unwrap();
+        assert_eq!((other.count(), cache.others.count()), (0, 0));
     }
 
     /// A read that began before a commit may end after it.

@@ -322,7 +322,9 @@ fn name_of(piece: &[u8]) -> Result<Option<&'static str>, FormRefusal> {
     if let (Some(name), true) = (exact, has_semicolon) {
         return Err(FormRefusal::Separator { name });
     }
-    if exact.is_some() {
+    // A plain name is no spelling of another one.
+    let is_plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+    if exact.is_some() || (!has_semicolon && raw.iter().all(is_plain)) {
         return Ok(exact);
     }
     for part in piece.split(|byte| *byte == b';') {
@@ -373,7 +375,13 @@ fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
 
 /// A value that all parsers decode alike.
 fn value(raw: &[u8]) -> Option<String> {
-    if !raw.is_ascii() || !has_whole_encodings(raw) {
+    if !raw.is_ascii() {
+        return None;
+    }
+    if !raw.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return String::from_utf8(raw.to_vec()).ok().filter(|text| !text.contains('\0'));
+    }
+    if !has_whole_encodings(raw) {
         return None;
     }
     let text = String::from_utf8(decode(raw).into_owned()).ok()?;

@@ -251,8 +251,7 @@ fn builder(limits: &PeerLimits, max_head_bytes: u32, tasks: RequestTasks) -> Bui
         .http1()
         // Of no use without a timer: heads have a time in `raw_head`, and idle connections in `ConnectionWatch`.
         .header_read_timeout(None)
-        .max_buf_size(max_head_bytes as usize)
-        .preserve_header_case(true);
+        .max_buf_size(max_head_bytes as usize);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -92,6 +92,7 @@ impl Upstream {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEPT_IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
+            // Odd clients get the names of headers as the upstream spells them. What clients send has no need of it.
             .http1_preserve_header_case(true)
             .http1_max_buf_size(MAX_BUFFER_BYTES)
             .set_host(false)

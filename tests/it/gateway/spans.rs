@@ -127,7 +127,10 @@ fn a_login_is_a_span_with_its_decision_and_the_upstream_gets_its_parent() {
     traced.collector.span("an odd method", |one| one.span.name == "_OTHER");
     for one in traced.collector.seen(|_| true) {
         let text = format!("{:?}", one.span);
-        assert!(!text.contains("unter2") && !text.contains("UNTER2") && !text.contains(&id), "{text}");
+        assert!(
+            !text.contains("unter2") && !text.contains("UNTER2") && !text.contains(&format!("{id:?}")),
+            "{text}"
+        );
     }
     // Where the upstream does not answer, both are errors.
     let runtime = tokio::runtime::Handle::clone(traced.runtime.handle());
