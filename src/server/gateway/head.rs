@@ -232,13 +232,16 @@ mod tests {
             ("cookie", "b=2"),
             ("connection", "x-secret, close"),
             ("x-secret", "1"),
-            ("te", "trailers"),
+            ("te", "gzip, Trailers"),
             ("accept", "*/*"),
         ]);
+        // That trailers are taken is asked for by the gateway itself.
         let expected = [
             "accept: */*",
+            "connection: te",
             "cookie: a=1; b=2",
             "host: up:4444",
+            "te: trailers",
             "x-forwarded-for: 192.0.2.7",
             "x-forwarded-host: auth.example.com",
             "x-forwarded-port: 443",
