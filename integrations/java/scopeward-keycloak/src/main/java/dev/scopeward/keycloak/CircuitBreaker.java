@@ -8,9 +8,10 @@ import java.util.concurrent.locks.ReentrantLock;
 /**
  * Keeps a service that hangs from holding the threads of Keycloak, in two ways.
  *
- * <p>A bulkhead: a limited number of questions is asked at once. Others wait until one of these has ended, as long as answers come: after a
- * twelfth of what a question may take without one nobody waits, until there is an answer. For a service that is slow it is twice the time
- * of its answers, but at most a third of what a question may take. Callers within the limit are asked however slow the service is.
+ * <p>A bulkhead: a limited number of questions is asked at once. Others wait until one of these has ended, as long as answers come. After a
+ * sixtieth of what a question may take without an answer no more wait than are asked, and after a twelfth nobody waits, until there is an
+ * answer. For a service that is slow both are twice the time of its answers, but at most a third of what a question may take. Callers
+ * within the limit are asked however slow the service is.
  *
  * <p>A circuit breaker: after {@link #MAX_FAILURES} failures in a row nothing is asked, but for one question at a time,
  * {@link #TRIAL_INTERVAL} after the one before at the earliest; the first that is answered ends that.
@@ -20,18 +21,28 @@ final class CircuitBreaker {
     static final Duration TRIAL_INTERVAL = Duration.ofMillis(500);
 
     // Whoever waits looks that often during a silence. A pause of the whole process is one look, and not a silence.
-    private static final int LOOKS = 5;
+    private static final int LOOKS = 10;
 
     private final int limit;
     private final Clock clock;
     private final ReentrantLock lock = new ReentrantLock();
     private final Condition changed = lock.newCondition();
     private int inFlight;
+    private int waiting;
     private int failures;
     private long nextTrial;
     private long answers;
     private long averageNanos;
-    private boolean isSilent;
+    private Silence silence = Silence.NONE;
+
+    /** How long there was no answer while questions were asked, and others waited. */
+    private enum Silence {
+        NONE,
+        /** No more wait than are asked. */
+        SHORT,
+        /** Nobody waits. */
+        LONG
+    }
 
     /** What time it is, and how to wait. */
     interface Clock {
@@ -110,25 +121,37 @@ final class CircuitBreaker {
         long look = Math.min(Math.max(patience / 12, 2 * averageNanos), patience / 3) / LOOKS;
         long left = look;
         long looksLeft = look == 0 ? 0 : patience / look;
+        long looksUntilShort = look == 0 ? 0 : Math.min(LOOKS, Math.max(patience / 60, 2 * averageNanos) / look);
         int silentLooks = 0;
         long seen = answers;
-        while (!isOpen() && inFlight >= limit) {
-            if (isSilent || looksLeft == 0) {
-                return false;
-            }
-            left = clock.await(changed, left);
-            if (left <= 0) {
-                left = look;
-                looksLeft--;
-                silentLooks = answers == seen ? silentLooks + 1 : 0;
-                seen = answers;
-                if (silentLooks == LOOKS) {
-                    isSilent = true;
-                    changed.signalAll();
+        waiting++;
+        try {
+            while (!isOpen() && inFlight >= limit) {
+                if (silence == Silence.LONG || (silence == Silence.SHORT && waiting > limit) || looksLeft == 0) {
+                    return false;
+                }
+                left = clock.await(changed, left);
+                if (left <= 0) {
+                    left = look;
+                    looksLeft--;
+                    silentLooks = answers == seen ? silentLooks + 1 : 0;
+                    seen = answers;
+                    if (silentLooks == LOOKS) {
+                        becomes(Silence.LONG);
+                    } else if (silentLooks == looksUntilShort && silence == Silence.NONE) {
+                        becomes(Silence.SHORT);
+                    }
                 }
             }
+            return true;
+        } finally {
+            waiting--;
         }
-        return true;
+    }
+
+    private void becomes(Silence silence) {
+        this.silence = silence;
+        changed.signalAll();
     }
 
     private boolean leave(long begun, boolean isAnswered) {
@@ -139,7 +162,7 @@ final class CircuitBreaker {
             if (isAnswered) {
                 failures = 0;
                 answers++;
-                isSilent = false;
+                silence = Silence.NONE;
                 averageNanos += (clock.nanoTime() - begun - averageNanos) / 8;
             } else if (++failures == MAX_FAILURES) {
                 nextTrial = clock.nanoTime() + TRIAL_INTERVAL.toNanos();

@@ -1,6 +1,7 @@
 package dev.scopeward.keycloak;
 
-import com.google.gson.JsonElement;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
 import com.google.gson.JsonObject;
 import dev.scopeward.client.AuthorizeQuestion;
 import dev.scopeward.client.ScopewardClient;
@@ -9,7 +10,6 @@ import dev.scopeward.testing.UserAgent;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
-import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -18,20 +18,26 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.Future;
+import java.util.concurrent.locks.LockSupport;
+import java.util.function.Supplier;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledIfEnvironmentVariable;
 
-/** With as many requests as {@code KEYCLOAK_BENCH} says, prints what a question adds to an authorize request, and what other requests feel of many logins. For a machine that is quiet. */
-@EnabledIfEnvironmentVariable(named = "KEYCLOAK_BENCH", matches = "[0-9]+", disabledReason = "takes minutes, and nothing is asserted")
+/**
+ * With as many requests as {@code KEYCLOAK_BENCH} says, prints what a question adds to an authorize request, and what other requests feel
+ * of many logins. For a machine that is quiet.
+ */
+@EnabledIfEnvironmentVariable(named = "KEYCLOAK_BENCH", matches = "[0-9]+", disabledReason = "takes minutes, on a machine that is quiet")
 class BenchIT extends McpRealm {
     private static final int REQUESTS = Integer.parseInt(Objects.requireNonNullElse(System.getenv("KEYCLOAK_BENCH"), "1000"));
 
     private static final int LOGINS_AT_ONCE = 200;
     // One for all: making a client costs more than a login does, on the processors that Keycloak wants.
     private static final HttpClient BROWSERS = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+    private static final HttpClient OTHERS = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+    private static final String OTHER = REALM + "/.well-known/openid-configuration";
 
     /** A process of its own: makes a client and asks once. */
     static final class Cold {
@@ -70,96 +76,141 @@ class BenchIT extends McpRealm {
         }
     }
 
-    /** How long other requests took, sorted. */
-    private record Others(long[] nanos) {
-        double millis(int percent) {
-            return nanos[nanos.length * percent / 100] / 1e6;
+    /**
+     * What goes on while other requests are timed, and how long these took. Each round has a window of the same length for every load, in
+     * which a request is sent at a fixed interval, whether or not those before it are answered.
+     */
+    private static final class Load {
+        private static final Duration WINDOW = Duration.ofMillis(400);
+        private static final Duration INTERVAL = Duration.ofMillis(5);
+
+        final String name;
+        private final Runnable before;
+        private final Supplier<Stream<HttpRequest>> logins;
+        private final List<Long> others = new ArrayList<>();
+        private final List<Long> durations = new ArrayList<>();
+        private Duration cpu = Duration.ZERO;
+        private long refused;
+
+        Load(String name, Runnable before, Supplier<Stream<HttpRequest>> logins) {
+            this.name = name;
+            this.before = before;
+            this.logins = logins;
         }
-    }
 
-    /** What a burst of logins came to: how long other requests took meanwhile, and how many logins were refused. */
-    private record Burst(List<Long> others, long refused) {}
+        void run() {
+            before.run();
+            List<HttpRequest> requests = logins.get().toList();
+            Duration cpuBefore = keycloak.cpu();
+            long begun = System.nanoTime();
+            List<CompletableFuture<String>> answers = requests.stream()
+                    .map(request -> BROWSERS.sendAsync(request, BodyHandlers.discarding())
+                            .thenApply(answer -> answer.headers().firstValue("Location").orElse("")))
+                    .toList();
+            CompletableFuture<Long> all = CompletableFuture.allOf(answers.toArray(CompletableFuture<?>[]::new))
+                    .thenApply(done -> System.nanoTime() - begun);
+            List<CompletableFuture<Long>> times = new ArrayList<>();
+            long first = System.nanoTime();
+            for (long due = first; due - first < WINDOW.toNanos(); due += INTERVAL.toNanos()) {
+                for (long left = due - System.nanoTime(); left > 0; left = due - System.nanoTime()) {
+                    LockSupport.parkNanos(left);
+                }
+                long sent = due;
+                times.add(OTHERS.sendAsync(HttpRequest.newBuilder(URI.create(keycloak.url() + OTHER)).build(), BodyHandlers.discarding())
+                        .thenApply(answer -> System.nanoTime() - sent));
+            }
+            times.forEach(time -> others.add(time.join()));
+            durations.add(all.join());
+            cpu = cpu.plus(keycloak.cpu().minus(cpuBefore));
+            refused += answers.stream().filter(location -> location.join().contains("error=temporarily_unavailable")).count();
+        }
 
-    private interface Load {
-        Burst run();
+        /** Forgets what was measured. Returns the median. */
+        double forget() {
+            double median = millis(others, 50);
+            others.clear();
+            durations.clear();
+            cpu = Duration.ZERO;
+            refused = 0;
+            return median;
+        }
+
+        double p50() {
+            return millis(others, 50);
+        }
+
+        double p99() {
+            return millis(others, 99);
+        }
+
+        void print(Load quiet) {
+            int rounds = durations.size();
+            System.out.printf("| %s | %.1f ms | %.1f ms | %.1f, %.1f | %.0f | %.0f ms | %.0f ms |%n", name, p50(), p99(), p50() / quiet.p50(),
+                    p99() / quiet.p99(), (double) refused / rounds, millis(durations, 50), cpu.toMillis() / (double) rounds);
+        }
+
+        private static double millis(List<Long> nanos, int percent) {
+            return nanos.stream().mapToLong(Long::longValue).sorted().skip((long) nanos.size() * percent / 100).findFirst().orElseThrow() / 1e6;
+        }
     }
 
     @Test
     void what_other_requests_feel() throws Exception {
-        System.out.println("| another request | p50 | p99 | to quiet | to the same logins, answered | logins refused | CPU of Keycloak a login |\n"
-                + "| --- | --- | --- | --- | --- | --- | --- |");
+        Service.run("env", "KEYCLOAK_URL=" + keycloak.url(), "REALM=plain", "SCOPES=" + SCOPES, "EXECUTOR=", "examples/realm.sh");
+        JsonObject plain = json(keycloak.send(
+                "POST", "/realms/plain/clients-registrations/openid-connect", null, JSON, GSON.toJson(metadata("openid"))));
         JsonObject client = register("openid");
-        Load logins = () -> logins(client);
-        Others quiet = measure(() -> new Burst(List.of(time(BenchIT::other)), 0), "quiet", null, null);
-        JsonElement policies = admin("GET", "/client-policies/policies", null);
-        admin("PUT", "/client-policies/policies", Map.of("policies", List.of()));
+        Runnable answered = () -> {
+            scopeward.resume();
+            untilAnswered(client);
+        };
+        Runnable hung = () -> {
+            answered.run();
+            scopeward.pause();
+        };
+        Supplier<Stream<HttpRequest>> logins = () -> logins(PROTOCOL, client, "openid");
+        Load quiet = new Load("quiet", answered, Stream::empty);
+        Load refused = new Load("200 are refused by Keycloak itself, in a realm that does not ask", answered,
+                () -> logins("/realms/plain/protocol/openid-connect", plain, "admin"));
+        Load plainLogins = new Load("200 log in, in a realm that does not ask", answered,
+                () -> logins("/realms/plain/protocol/openid-connect", plain, "openid"));
+        Load answeredLogins = new Load("200 log in", answered, logins);
+        Load beginning = new Load("200 log in and Scopeward has begun to hang", hung, logins);
+        Load hanging = new Load("200 log in and Scopeward goes on hanging", () -> { }, logins);
+        List<Load> loads = List.of(quiet, refused, plainLogins, answeredLogins, beginning, hanging);
         try {
-            measure(logins, "while 200 log in at once, without the executor", quiet, null);
-        } finally {
-            admin("PUT", "/client-policies/policies", policies);
-        }
-        Others answered = measure(logins, "while 200 log in at once", quiet, null);
-        try {
-            measure(() -> {
-                scopeward.resume();
-                untilAnswered(client);
-                scopeward.pause();
-                return logins(client);
-            }, "while 200 log in at once and Scopeward has begun to hang", quiet, answered);
-            measure(logins, "while 200 log in at once and Scopeward goes on hanging", quiet, answered);
+            // The server is warm when its medians do not fall any more.
+            List<Double> medians = loads.stream().map(load -> Double.MAX_VALUE).toList();
+            for (int i = 0; i < 10; i++) {
+                IntStream.range(0, 3).forEach(round -> loads.forEach(Load::run));
+                List<Double> last = medians;
+                medians = loads.stream().map(Load::forget).toList();
+                System.out.println("medians in ms while warming up: " + medians);
+                if (medians.get(0) > 0.9 * last.get(0) && medians.get(1) > 0.9 * last.get(1)) {
+                    break;
+                }
+            }
+            IntStream.range(0, Math.max(3, REQUESTS / 20)).forEach(round -> loads.forEach(Load::run));
         } finally {
             scopeward.resume();
         }
+        System.out.println("| another request, while | p50 | p99 | to quiet | logins refused | all answered after | CPU of Keycloak |\n"
+                + "| --- | --- | --- | --- | --- | --- | --- |");
+        loads.forEach(load -> load.print(quiet));
+        for (Load load : List.of(beginning, hanging)) {
+            // Where requests that ask nobody do as much, it is the burst that does it, and not the question.
+            assertTrue(load.p50() <= Math.max(2 * quiet.p50(), refused.p50()), load.name);
+            assertTrue(load.p99() <= Math.max(2 * quiet.p99(), refused.p99()), load.name);
+        }
     }
 
-    private static void other() {
-        keycloak.send("GET", REALM + "/.well-known/openid-configuration", null, null, null);
-    }
-
-    /** Begins 200 logins at once, and sends other requests one after the other until all are answered. */
-    private static Burst logins(JsonObject client) {
-        List<HttpRequest> requests = Stream.generate(() -> {
-            Map<String, String> query = query(id(client), "openid");
+    private static Stream<HttpRequest> logins(String protocol, JsonObject client, String scope) {
+        return Stream.generate(() -> {
+            Map<String, String> query = query(id(client), scope);
             query.put("prompt", "none");
-            String address = keycloak.url() + PROTOCOL + "/auth?" + UserAgent.encoded(UserAgent.parameters(query));
+            String address = keycloak.url() + protocol + "/auth?" + UserAgent.encoded(UserAgent.parameters(query));
             return HttpRequest.newBuilder(URI.create(address)).build();
-        }).limit(LOGINS_AT_ONCE).toList();
-        List<CompletableFuture<HttpResponse<Void>>> logins =
-                requests.stream().map(request -> BROWSERS.sendAsync(request, BodyHandlers.discarding())).toList();
-        List<Long> others = new ArrayList<>();
-        do {
-            others.add(time(BenchIT::other));
-        } while (!logins.stream().allMatch(Future::isDone));
-        long refused = logins.stream()
-                .map(login -> login.join().headers().firstValue("Location").orElse(""))
-                .filter(location -> location.contains("error=temporarily_unavailable"))
-                .count();
-        return new Burst(others, refused);
-    }
-
-    private static Others measure(Load load, String name, Others quiet, Others answered) {
-        List<Long> times = new ArrayList<>();
-        long refused = 0;
-        int runs = 0;
-        while (times.size() < REQUESTS / 2) {
-            times.addAll(load.run().others);
-        }
-        times.clear();
-        Duration before = keycloak.cpu();
-        for (; times.size() < REQUESTS; runs++) {
-            Burst burst = load.run();
-            times.addAll(burst.others);
-            refused += burst.refused;
-        }
-        Others others = new Others(times.stream().mapToLong(Long::longValue).sorted().toArray());
-        System.out.printf("| %s | %.1f ms | %.1f ms | %s | %s | %.0f | %s |%n", name, others.millis(50), others.millis(99),
-                ratios(others, quiet), ratios(others, answered), (double) refused / runs,
-                quiet == null ? "" : "%.1f ms".formatted(keycloak.cpu().minus(before).toNanos() / 1e6 / runs / LOGINS_AT_ONCE));
-        return others;
-    }
-
-    private static String ratios(Others others, Others base) {
-        return base == null ? "" : "%.1f, %.1f".formatted(others.millis(50) / base.millis(50), others.millis(99) / base.millis(99));
+        }).limit(LOGINS_AT_ONCE);
     }
 
     private static void report(String name, Runnable request) {

@@ -18,6 +18,7 @@ import org.junit.jupiter.api.Test;
 class CircuitBreakerTest {
     private static final int LIMIT = 16;
     private static final Duration DEADLINE = Duration.ofMillis(300);
+    private static final Duration SHORT_SILENCE = Duration.ofMillis(5);
     private static final Duration SILENCE = Duration.ofMillis(25);
 
     private final FakeClock clock = new FakeClock();
@@ -129,6 +130,47 @@ class CircuitBreakerTest {
         end(true);
         assertEquals(Duration.ZERO, wait(true));
         assertTrue(wait(false).compareTo(SILENCE) >= 0);
+    }
+
+    /** Does something while so many wait, all in vain. */
+    private void whileOthersWait(int others, Runnable then) {
+        clock.meanwhile = () -> {
+            clock.meanwhile = () -> { };
+            if (others == 1) {
+                then.run();
+            } else {
+                whileOthersWait(others - 1, then);
+            }
+        };
+        assertFalse(ask());
+    }
+
+    @Test
+    void no_more_wait_than_are_asked_after_a_short_silence() {
+        fill();
+        whileOthersWait(LIMIT - 1, () -> assertEquals(SILENCE, wait(false)));
+    }
+
+    @Test
+    void one_too_many_waits_for_a_short_silence_and_the_next_one_not_at_all() {
+        fill();
+        whileOthersWait(LIMIT, () -> {
+            assertEquals(SHORT_SILENCE, wait(false));
+            assertEquals(Duration.ZERO, wait(false));
+        });
+    }
+
+    @Test
+    void however_many_wait_while_answers_come() {
+        fill();
+        whileOthersWait(3 * LIMIT, () -> {
+            clock.meanwhile = () -> {
+                end(true);
+                assertTrue(ask());
+            };
+            assertEquals(DEADLINE, wait(false));
+            clock.meanwhile = () -> { };
+        });
     }
 
     @Test

@@ -26,6 +26,8 @@ import java.util.regex.Pattern;
 final class KeycloakServer implements AutoCloseable {
     private static final Path HOME = Path.of("target/keycloak/keycloak-" + System.getProperty("keycloak.version"));
 
+    static final int DATABASE_CONNECTIONS = 12;
+
     private static final Pattern LISTENING = Pattern.compile("Listening on: http://127\\.0\\.0\\.1:([0-9]+)");
 
     private final HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
@@ -40,7 +42,7 @@ final class KeycloakServer implements AutoCloseable {
         Files.copy(Path.of("target/scopeward-keycloak.jar"), HOME.resolve("providers/scopeward-keycloak.jar"),
                 StandardCopyOption.REPLACE_EXISTING);
         List<String> command = new ArrayList<>(List.of(HOME.resolve("bin/kc.sh").toAbsolutePath().toString(), "start-dev", "--db=dev-mem",
-                "--http-host=127.0.0.1", "--http-port=0", "--http-pool-max-threads=60", "--features=cimd,jwt-authorization-grant", "--log-level=INFO,dev.scopeward.keycloak.PolicyGate:DEBUG"));
+                "--db-pool-max-size=" + DATABASE_CONNECTIONS, "--http-host=127.0.0.1", "--http-port=0", "--http-pool-max-threads=60", "--features=cimd,jwt-authorization-grant", "--log-level=INFO,dev.scopeward.keycloak.PolicyGate:DEBUG"));
         command.addAll(List.of(arguments));
         ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
         builder.environment().put("KC_BOOTSTRAP_ADMIN_USERNAME", "admin");
