@@ -10,12 +10,20 @@ from demo import POLICY, Login
 from servers import SERVERS, Running, eventually, serving
 from service import Service
 
-from scopeward import AsyncClient, Client
+from scopeward import AsyncClient, Client, _channel
 
-# A busy machine may take a second for an answer, and these tests are not about that.
+# A busy machine may take seconds for an answer or a connection, and these tests are not about that: what is about a deadline has its own.
 for _client in (AsyncClient, Client):
     assert _client.__init__.__kwdefaults__ is not None
-    _client.__init__.__kwdefaults__["deadline"] = 3.0
+    _client.__init__.__kwdefaults__["deadline"] = 30.0
+OPTIONS = list(_channel._OPTIONS)
+_channel._OPTIONS = [(name, 20_000 if name == "grpc.min_reconnect_backoff_ms" else value) for name, value in OPTIONS]
+
+
+@pytest.fixture
+def real_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections as users have them."""
+    monkeypatch.setattr(_channel, "_OPTIONS", OPTIONS)
 
 
 @pytest.fixture(scope="session")

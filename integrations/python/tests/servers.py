@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.util
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from service import Service
 
 import scopeward
 
-SERVERS = ["mcp_sdk", "fastmcp_own", "fastmcp_proxy", "authlib_flask", "authlib_starlette", "django_toolkit"]
+# FastMCP wants a newer Python than this package does.
+HAS_FASTMCP = importlib.util.find_spec("fastmcp") is not None
+_FASTMCP = ["fastmcp_own", "fastmcp_proxy"] if HAS_FASTMCP else []
+SERVERS = ["mcp_sdk", *_FASTMCP, "authlib_flask", "authlib_starlette", "django_toolkit"]
 T = TypeVar("T")
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from service import AUDIENCE, Service, binary
@@ -24,6 +28,7 @@ from scopeward import (
     OAuthClient,
     Position,
     Unavailable,
+    _audit,
 )
 
 
@@ -166,17 +171,62 @@ def test_several_addresses_have_several_logs() -> None:
 
 
 def test_a_silent_stream_is_dead(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scopeward import _audit
-
-    monkeypatch.setattr(_audit, "SILENCE_SECONDS", 0.2)
-    with Client(service.target) as client:
+    streams = counted_streams(monkeypatch, "read_blocking")
+    monkeypatch.setattr(_audit, "SILENCE_SECONDS", 1.0)
+    with Client(service.target) as client, ThreadPoolExecutor() as threads:
         ask(client, "one")
         events = client.audit_events(kinds=["EXPANSION"])
         assert take(events) == "one"
+        following = threads.submit(take, events)
         service.pause()
-        threading.Timer(0.5, service.resume).start()
-        threading.Timer(1.0, ask, (client, "two")).start()
-        assert take(events) == "two"
+        opened = len(streams)
+        until(lambda: len(streams) > opened)
+        monkeypatch.setattr(_audit, "SILENCE_SECONDS", 30.0)
+        service.resume()
+        ask(client, "two")
+        assert following.result() == "two"
+
+
+async def test_asyncio_leaves_a_silent_stream_too(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = counted_streams(monkeypatch, "read_async")
+    monkeypatch.setattr(_audit, "SILENCE_SECONDS", 1.0)
+    async with AsyncClient(service.target) as client:
+        await client.expand_registration_scopes(scope="openid")
+        events = client.audit_events(kinds=["EXPANSION"])
+        assert isinstance(await anext(events), AuditEvent)
+        following = asyncio.ensure_future(anext(events))
+        service.pause()
+        opened = len(streams)
+        await asyncio.to_thread(until, lambda: len(streams) > opened)
+        monkeypatch.setattr(_audit, "SILENCE_SECONDS", 30.0)
+        service.resume()
+        await client.expand_registration_scopes(scope="profile")
+        event = await following
+        assert isinstance(event, AuditEvent) and event.requested_scope == "profile"
+
+
+def counted_streams(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
+    """Those that the reader opens from now on."""
+    read: Callable[..., Any] = getattr(_audit, name)
+    streams: list[object] = []
+
+    def counting(reader: object, connect: Callable[[], object]) -> Any:
+        def counted() -> object:
+            streams.append(connect())
+            return streams[-1]
+
+        return read(reader, counted)
+
+    monkeypatch.setattr(_audit, name, counting)
+    return streams
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        threading.Event().wait(0.02)
+    raise AssertionError("it did not come")
 
 
 async def test_asyncio_resumes_too(service: Service, tmp_path: Path) -> None:

@@ -181,11 +181,11 @@ def wait_for_answer(client: Client) -> str:
 
 
 def test_a_stalled_server_ends_with_the_deadline(service: Service) -> None:
-    with Client(service.target, deadline=0.05) as client:
+    with Client(service.target) as client:
         wait_for_answer(client)
         service.pause()
         with pytest.raises(Unavailable) as error:
-            client.check_authorize_scopes(scope="openid", registered_scope="openid")
+            client.check_authorize_scopes(scope="openid", registered_scope="openid", deadline=0.05)
         assert (error.value.code, error.value.error) == ("DEADLINE_EXCEEDED", "temporarily_unavailable")
         service.resume()
         assert wait_for_answer(client) == "openid"
@@ -273,7 +273,7 @@ def test_several_addresses_leave_out_one_that_is_down(service: Service, tmp_path
             assert client.expand_registration_scopes(scope="openid").scope == "openid offline_access"
 
 
-def test_a_connection_may_take_a_while(shared: Service) -> None:
+def test_a_connection_may_take_a_while(shared: Service, real_connections: None) -> None:
     """As over TLS to another continent, or on a machine that is busy."""
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -458,7 +458,7 @@ def test_asyncio_gives_the_same_answers(shared: Service) -> None:
 
 
 async def test_asyncio_down_and_slow(service: Service) -> None:
-    async with AsyncClient(service.target, deadline=0.2) as client:
+    async with AsyncClient(service.target) as client:
         assert (await client.expand_registration_scopes(scope="openid")).scope == "openid offline_access"
         service.pause()
         with pytest.raises(Unavailable) as error:

@@ -6,15 +6,11 @@ import json
 import logging
 from typing import Any
 
-import demo
-import fastmcp_proxy
 import pytest
 from demo import Login, OAuthFailure
 from old_server import OldServer
 from servers import SERVERS, Running, eventually, serving
 from service import POLICY, Service
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 
 from scopeward import _wire
 
@@ -180,18 +176,3 @@ def test_an_answer_that_widens_is_none(name: str, shared: Service) -> None:
         assert refused(failure) == (500, "server_error")
         old.take_out()
         assert scopes(login.refresh(client, tokens)) == {"openid"}
-
-
-def test_the_upstream_of_a_proxy_does_not_widen(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def upstream_token(request: Request) -> JSONResponse:
-        body = {"access_token": "upstream", "refresh_token": "upstream-refresh", "token_type": "Bearer", "expires_in": 3600}
-        return JSONResponse({**body, "scope": "openid profile mcp:read"})
-
-    monkeypatch.setattr(fastmcp_proxy, "upstream_token", upstream_token)
-    with demo.served(fastmcp_proxy.EXAMPLE, service.target) as base:
-        login = Login(fastmcp_proxy.EXAMPLE, base)
-        client = login.register("openid profile")
-        tokens = login.login(client, "openid profile")
-        service.write_policy(WITHOUT_PROFILE)
-        tokens = login.refresh(client, tokens, "openid")
-        assert scopes(tokens) == {"openid"}

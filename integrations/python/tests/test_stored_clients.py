@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
 
 import authlib_core
 import authlib_flask
 import demo
-import fastmcp_proxy
 import mcp_sdk
 import pytest
 from authlib_core import Store, StoredClient
 from demo import Login, OAuthFailure
-from fastmcp.server.auth.cimd import CIMDDocument
 from mcp.server.auth.provider import AuthorizationParams, AuthorizeError
 from mcp.shared.auth import OAuthClientInformationFull
 from pydantic import AnyUrl
 from service import Service
 
 from scopeward import AsyncClient
-from scopeward.fastmcp import with_scopeward as with_scopeward_fastmcp
 from scopeward.mcp import with_scopeward
 
 CIMD = "https://app.example.com/client.json"
@@ -78,48 +74,6 @@ async def test_the_source_of_a_client_can_be_said(shared: Service) -> None:
     async with AsyncClient(shared.target) as asking:
         provider = with_scopeward(inner, asking, client_source=lambda client: "static")
         assert await granted(provider, "fixed", "mcp:read") == "mcp:read"
-
-
-@pytest.fixture
-def proxy(shared: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
-    providers: list[Any] = []
-
-    def keep(provider: Any, *arguments: Any, **named: Any) -> Any:
-        providers.append(with_scopeward_fastmcp(provider, *arguments, **named))
-        return providers[0]
-
-    monkeypatch.setattr(fastmcp_proxy, "with_scopeward", keep)
-    with demo.served(fastmcp_proxy.EXAMPLE, shared.target) as base:
-        yield providers[0], Login(fastmcp_proxy.EXAMPLE, base)
-
-
-def test_fastmcp_metadata_document(proxy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    provider, login = proxy
-
-    async def fetch(url: str) -> CIMDDocument:
-        return CIMDDocument(client_id=url, client_name="App", redirect_uris=[demo.REDIRECT_URI], scope="admin profile")
-
-    monkeypatch.setattr(provider._cimd_manager._fetcher, "fetch", fetch)
-    tokens = login.login({"client_id": CIMD}, "openid mcp:read")
-    assert tokens["scope"] == "openid mcp:read"
-    for scope in ("admin", "openid profile"):  # FastMCP would take both: one is in the document, one in its default
-        with pytest.raises(OAuthFailure) as failure:
-            login.authorize({"client_id": CIMD}, scope)
-        assert failure.value.error == "invalid_scope"
-
-
-def test_fastmcp_advertises_as_before(proxy: Any) -> None:
-    provider, login = proxy
-    url = f"{login.base}/.well-known/oauth-authorization-server"
-    advertised = ["openid", "profile", "offline_access", "mcp:read"]
-    assert login.call("GET", url, "", "application/json")["scopes_supported"] == advertised
-    assert provider.scopes_supported == advertised
-    provider.update_default_scopes([*advertised, "mcp:write"])
-    assert provider.scopes_supported == [*advertised, "mcp:write"]
-    # Which are still no defaults.
-    assert login.register()["scope"] == "openid mcp:read offline_access"
-    with pytest.raises(ValueError):
-        with_scopeward_fastmcp(provider, AsyncClient())
 
 
 def test_authlib(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:

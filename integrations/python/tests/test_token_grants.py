@@ -13,7 +13,6 @@ from typing import Any
 import authlib_core
 import authlib_flask
 import demo
-import fastmcp_proxy
 import mcp_sdk
 import pytest
 from authlib.oauth2.drafts.id_jag import IDJAGGrant
@@ -22,7 +21,6 @@ from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
 from authlib.oauth2.rfc7523 import JWTBearerGrant
 from authlib_core import Store, StoredClient, StoredToken
 from demo import Login, OAuthFailure
-from fastmcp.server.auth import IdentityAssertion
 from joserfc import jwk, jwt
 from mcp.server.auth.provider import IdentityAssertionParams, TokenError
 from mcp.server.auth.routes import create_auth_routes
@@ -136,6 +134,9 @@ def mcp(service: Service, provider: AssertingProvider) -> Iterator[Enterprise]:
 
 @pytest.fixture
 def fastmcp(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Enterprise]:
+    fastmcp_proxy = pytest.importorskip("fastmcp_proxy")
+    from fastmcp.server.auth import IdentityAssertion
+
     make = fastmcp_proxy.OAuthProxy
 
     def asserting(**named: Any) -> Any:
