@@ -13,13 +13,13 @@ from .answers import ClientSource
 __all__ = ["assertion_claims", "granted_by", "login_id", "source_of"]
 
 
-def login_id(*parameters: str | None) -> str:
+def login_id(*parameters: object) -> str:
     """One id for all requests of a login: the same for the GET and the POST of a consent page, and for a reload.
 
     Made of the parameters that the client sends with each of them: its id, the redirect URI, `state`, the code challenge, `nonce`.
     Client libraries make the last three new for each login.
     """
-    joined = "\0".join("" if parameter is None else parameter for parameter in parameters)
+    joined = "\0".join("" if parameter is None else str(parameter) for parameter in parameters)
     return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -101,9 +101,9 @@ class _Asker:
         data = payload.data
         try:
             answer = self._client.check_authorize_scopes(
-                scope=payload.scope,
+                scope=_scope(payload),
                 registered_scope=_registered_scope(stored) if source == "dcr" else None,
-                audiences=payload.datalist.get("resource") or self._audiences,
+                audiences=_resources(payload) or self._audiences,
                 client=OAuthClient.from_metadata(_metadata(stored), client_id=client_id, source=source),
                 correlation_id=login_id(
                     client_id, payload.redirect_uri, payload.state, data.get("code_challenge"), data.get("nonce")
@@ -119,7 +119,7 @@ class _Asker:
         """The scope that a token gets. `resource` is that of an assertion, which counts before those of the request."""
         source = self._source_of(stored)
         payload = request.payload
-        audiences = [resource] if resource else payload.datalist.get("resource") or self._audiences
+        audiences = [resource] if resource else _resources(payload) or self._audiences
         try:
             answer = self._client.check_token_scopes(
                 grant=grant,
@@ -134,6 +134,25 @@ class _Asker:
         except (Denied, Unavailable) as failure:
             raise _error(failure) from failure
         return answer.scope
+
+
+def _scope(payload: Any) -> str | None:
+    """The scope as received. In a request object (RFC 9101) it may be anything."""
+    scope = payload.scope
+    if scope is not None and not isinstance(scope, str):
+        raise InvalidScopeError(description="scope is not a string")
+    return scope
+
+
+def _resources(payload: Any) -> list[str]:
+    """Each `resource`: repeated parameters, or a list in a request object."""
+    resources: list[str] = []
+    for value in payload.datalist.get("resource") or ():
+        for resource in value if isinstance(value, list) else [value]:
+            if not isinstance(resource, str):
+                raise OAuth2Error(error="invalid_target", description="resource is not a string", status_code=400)
+            resources.append(resource)
+    return resources
 
 
 def _error(failure: Denied | Unavailable) -> OAuth2Error:
