@@ -19,7 +19,7 @@ environment() { # NAME PIP-ARGUMENTS...
     "$venvs/$1/bin/pip" install --quiet --no-compile "${@:2}"
 }
 
-environment generator "$(sed -n 's/^GENERATOR = "\(.*\)"$/grpcio-tools==\1/p' generate.py)"
+environment generator "$(sed -n 's/^GENERATOR = "\(.*\)"$/grpcio-tools==\1/p' generate.py)" hatchling
 "$venvs/generator/bin/python" generate.py --check
 
 if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
@@ -27,7 +27,9 @@ if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
 else # for what pip finds for it; there is no FastMCP
     environment test '.[authlib-flask,authlib-starlette,django,mcp]' httpx mypy pytest pytest-asyncio types-grpcio types-protobuf uvicorn
 fi
-"$venvs/test/bin/pip" wheel --quiet --no-deps --wheel-dir "$folder/dist" .
+# The wheel is built from the source distribution, so that both are whole.
+"$venvs/generator/bin/python" -c 'import sys, hatchling.build; hatchling.build.build_sdist(sys.argv[1])' "$folder/dist"
+"$venvs/test/bin/pip" wheel --quiet --no-deps --wheel-dir "$folder/dist" "$folder"/dist/scopeward-*.tar.gz
 "$venvs/test/bin/pip" install --quiet --no-compile --no-deps --force-reinstall "$folder"/dist/scopeward-*.whl
 "$venvs/test/bin/mypy"
 "$venvs/test/bin/pytest" -q -p no:cacheprovider "$@"

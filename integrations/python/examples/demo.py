@@ -237,7 +237,7 @@ def served(example: Example, target: str) -> Iterator[str]:
 @contextlib.contextmanager
 def scopeward() -> Iterator[str]:
     """Runs Scopeward with the policy above; yields its address."""
-    program = os.environ.get("SCOPEWARD_BIN") or shutil.which("scopeward") or "../../target/debug/scopeward"
+    program = os.environ.get("SCOPEWARD_BIN") or shutil.which("scopeward") or str(Path(__file__).resolve().parents[3] / "target/debug/scopeward")
     with tempfile.TemporaryDirectory() as folder:
         policies = Path(folder, "policies")
         policies.mkdir()

@@ -16,6 +16,7 @@ from certificates import Authority
 from failing_server import FailingServer
 from old_server import OldServer
 from service import AUDIENCE, POLICY, Service
+from sick_server import SickServer
 
 import scopeward
 from scopeward import AsyncClient, AuthorizeQuestion, Client, Denied, OAuthClient, TokenQuestion, Unavailable, _wire
@@ -271,6 +272,29 @@ def test_several_addresses_leave_out_one_that_is_down(service: Service, tmp_path
         service.stop()
         for _ in range(10):
             assert client.expand_registration_scopes(scope="openid").scope == "openid offline_access"
+
+
+def test_several_addresses_leave_out_one_that_does_not_serve(shared: Service, service: Service) -> None:
+    with SickServer(shared.target) as sick, Client([sick.target, service.target]) as client:
+
+        def asks_both() -> bool:
+            before = sick.calls
+            for _ in range(8):
+                client.expand_registration_scopes(scope="openid")
+            return sick.calls > before
+
+        for _ in range(100):
+            if asks_both():
+                break
+        else:
+            raise AssertionError("only one of them was asked")
+        sick.become_sick()
+        for _ in range(100):
+            if not asks_both():
+                break
+        else:
+            raise AssertionError("it is asked although it does not serve")
+        assert not asks_both()
 
 
 def test_a_connection_may_take_a_while(shared: Service, real_connections: None) -> None:
