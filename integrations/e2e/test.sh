@@ -48,6 +48,10 @@ case $mode in
     all)
         # Its dependencies take minutes to compile; E2E_RUST names a program that was built before.
         [[ -n ${E2E_RUST:-} ]] || cargo build --locked --quiet --manifest-path clients/rust/Cargo.toml
+        # Of these two each builds what it lacks, modules of the other among it, and they start at one time.
+        if command -v mvn >/dev/null; then
+            mvn -B -q -ntp -f ../java -pl scopeward-spring-example,scopeward-keycloak -am -DskipTests -Dmaven.javadoc.skip pre-integration-test
+        fi
         run --write
         "$venvs/test/bin/python" harness/table.py
         ;;

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,12 @@ def clients() -> dict[str, Client]:
     }
 
 
-async def run(servers: list[str], names: list[str], cases: list[str], fault: str, is_written: bool) -> dict[str, Any]:
-    """Results by client, case and server."""
+async def run(
+    servers: list[str], names: list[str], cases: list[str], fault: str, is_written: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Results by client, case and server, and the servers that broke off: the others go on."""
     results: dict[str, Any] = {}
+    broken: list[str] = []
     known = clients()
     # Mostly they wait for one another.
     places = asyncio.Semaphore(3)
@@ -135,8 +139,15 @@ async def run(servers: list[str], names: list[str], cases: list[str], fault: str
                 if is_written:
                     write(results)
 
-    await asyncio.gather(*(against(server) for server in servers))
-    return results
+    async def attempt(server: str) -> None:
+        try:
+            await against(server)
+        except Exception:
+            traceback.print_exc()
+            broken.append(server)
+
+    await asyncio.gather(*(attempt(server) for server in servers))
+    return results, broken
 
 
 Cells = dict[tuple[str, str, str], Any]
@@ -163,7 +174,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print what happened")
     arguments = parser.parse_args()
 
-    found = asyncio.run(
+    found, broken = asyncio.run(
         run(
             arguments.servers.split(","),
             arguments.clients.split(","),
@@ -174,7 +185,10 @@ def main() -> None:
     )
     if arguments.show:
         print(json.dumps(found, indent=1))
-    sys.exit(1 if judged(cells(found), arguments.fault) else 0)
+    failed = judged(cells(found), arguments.fault)
+    for server in broken:
+        print("BROKE OFF", server)
+    sys.exit(1 if failed or broken else 0)
 
 
 def read() -> dict[str, Any]:
