@@ -11,10 +11,15 @@ set -euo pipefail
 : "${SCOPES:=openid offline_access mcp:read mcp:write}" "${AUDIENCES:=}" "${TRUSTED_HOSTS:=localhost 127.0.0.1}"
 : "${DOCUMENT_HOSTS:=}" "${DEADLINE:=300ms}" "${DEMO_USER:=}" "${EXECUTOR=scopeward}" "${SERVICE_ACCOUNT:=}"
 
-token=$(curl -sSf "$KEYCLOAK_URL/realms/master/protocol/openid-connect/token" -d grant_type=password -d client_id=admin-cli \
-    --data-urlencode "username=$ADMIN_USER" --data-urlencode "password=$ADMIN_PASSWORD" | jq -r .access_token)
+log_in() { # for a minute
+    token=$(curl -sSf "$KEYCLOAK_URL/realms/master/protocol/openid-connect/token" -d grant_type=password -d client_id=admin-cli \
+        --data-urlencode "username=$ADMIN_USER" --data-urlencode "password=$ADMIN_PASSWORD" | jq -r .access_token)
+    since=$SECONDS
+}
+log_in
 words() { jq -cn --arg words "$1" '$words | split(" ") | map(select(. != ""))'; }
 call() { # METHOD PATH [JSON]
+    ((SECONDS - since < 20)) || log_in
     curl -sS --fail-with-body -X "$1" "$KEYCLOAK_URL/admin/realms$2" -H "Authorization: Bearer $token" \
         ${3:+-H "Content-Type: application/json" -d "$3"}
 }
