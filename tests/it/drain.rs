@@ -144,6 +144,8 @@ async fn reflection_lists_and_describes_exactly_what_is_served() {
 async fn drain_does_not_wait_for_watchers_idle_clients_or_silent_connections() {
     let wire = Wire::start(None, |config| {
         config.shutdown_timeout = Duration::from_secs(1200);
+        // Whoever acknowledges the end is not cut off before, however slow this machine is.
+        config.limits.drain_grace = Duration::from_secs(600);
         // An address that no other test listens on: one of them may be given the port as soon as it is free.
         config.listen = vec![std::net::SocketAddr::from(([127, 0, 0, 83], 0)).into()];
     })
