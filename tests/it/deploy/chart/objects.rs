@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{SETS, kept};
-use crate::deploy::manifest::{entries, find, named, only, text};
+use super::{SETS, helm, kept, values_file};
+use crate::deploy::manifest::{documents, entries, find, named, only, text};
+use crate::tools;
 
 #[test]
 fn kinds_of_others_have_only_fields_that_these_know() {
@@ -141,6 +142,65 @@ fn objects_of_a_render_fit_together() {
             assert!(mount["subPath"].is_null(), "{set}: a subPath is never updated");
             assert!(mount["name"] == "state" || mount["readOnly"] == true, "{set}: {mount}");
         }
+    }
+}
+
+#[test]
+fn replicas_that_forward_have_a_log_each_and_the_password_in_a_file() {
+    if !tools::wanted("helm") {
+        return;
+    }
+    let values = values_file("ha");
+    for (url, query) in [
+        ("postgres://scopeward@db.example.com/audit", "?"),
+        ("nats://a.example.com/AUDIT?subject=eu.audit", "&"),
+    ] {
+        let url_value = format!("auditForward.url={url}");
+        let (is_rendered, manifests, error) = helm(
+            &["template", "scopeward"],
+            &[
+                "--values",
+                values.to_str().unwrap(),
+                "--set",
+                &url_value,
+                "--set",
+                "auditForward.passwordSecret=audit-store",
+                "--set",
+                "auditForward.caConfigMap=databases",
+                "--set",
+                "networkPolicy.egress[0].ports[0].port=5432",
+            ],
+        );
+        assert!(is_rendered, "{url}: {error}");
+        let manifests = documents(&manifests);
+        let stateful = &only(&manifests, "StatefulSet")["spec"];
+        let pod = &stateful["template"]["spec"];
+        let container = named(&pod["containers"], "scopeward").unwrap();
+        assert_eq!(stateful["replicas"], 3, "{url}");
+        // A claim for each, and no volume that they share but to read.
+        let claims = entries(&stateful["volumeClaimTemplates"]);
+        assert!(claims.len() == 1 && claims[0]["metadata"]["name"] == "state", "{url}: {claims:?}");
+        assert!(named(&pod["volumes"], "state").is_none(), "{url}");
+        let is_argument =
+            |argument: &str| entries(&container["args"]).iter().any(|one| text(one) == argument);
+        let ca = "sslrootcert=/etc/scopeward/audit-forward-ca/ca.crt";
+        assert!(is_argument(&format!("--audit-forward={url}{query}{ca}")), "{url}: {}", container["args"]);
+        assert!(is_argument("--audit-forward-password-file=/etc/scopeward/audit-forward/password"), "{url}");
+        for (name, path) in [
+            ("audit-forward", "/etc/scopeward/audit-forward"),
+            ("audit-forward-ca", "/etc/scopeward/audit-forward-ca"),
+        ] {
+            let mount = named(&container["volumeMounts"], name).unwrap();
+            assert!(mount["mountPath"] == path && mount["readOnly"] == true, "{url}: {mount}");
+        }
+        let volume = |name: &str| named(&pod["volumes"], name).unwrap();
+        assert_eq!(volume("audit-forward")["secret"]["secretName"], "audit-store", "{url}");
+        assert_eq!(volume("audit-forward-ca")["configMap"]["name"], "databases", "{url}");
+        // One at a time leaves, and each of them may reach the store.
+        assert_eq!(only(&manifests, "PodDisruptionBudget")["spec"]["maxUnavailable"], 1, "{url}");
+        assert_eq!(entries(&pod["topologySpreadConstraints"]).len(), 2, "{url}");
+        let egress = &only(&manifests, "NetworkPolicy")["spec"]["egress"];
+        assert_eq!(egress[0]["ports"][0]["port"], 5432, "{url}");
     }
 }
 
