@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use scopeward::rpc::v1;
 use scopeward::rpc::v1::audit_service_client::AuditServiceClient;
@@ -71,20 +71,30 @@ fn start_server(folder: &Path) -> (Running, SocketAddr) {
     command.args(["--tls-cert-file", "server.pem", "--tls-private-key-file", "server.key"]);
     command.args(["--access-file", "access.yaml", "--shadow", "shadow", "--audit-jsonl", "audit.jsonl"]);
     command.args(["--audit-max-size", "1GiB", "--metrics-per-audience"]);
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut ready = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
-    let admin = ready.split("admin=").nth(1).unwrap_or_else(|| panic!("no admin address: {ready}"));
-    let admin = admin.split_whitespace().next().unwrap().parse().unwrap();
-    (Running(child), admin)
+    let (server, [_, admin]) = ready(command);
+    (server, admin)
 }
 
-/// Prometheus with our rules, which scrapes `target` every second.
-fn start_prometheus(folder: &Path, target: SocketAddr) -> (Running, SocketAddr) {
+/// Starts a server, and waits until it is ready: where it answers calls, and where it tells of itself.
+fn ready(mut command: Command) -> (Running, [SocketAddr; 2]) {
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let addresses = ["grpc=", "admin="].map(|name| {
+        let address = line.split(name).nth(1).unwrap_or_else(|| panic!("no {name}: {line}"));
+        address.split([' ', ',', '\n']).next().unwrap().parse().unwrap()
+    });
+    (Running(child), addresses)
+}
+
+/// Prometheus with our rules, which scrapes the targets every second.
+fn start_prometheus(folder: &Path, targets: &[SocketAddr]) -> (Running, SocketAddr) {
+    let targets: Vec<String> = targets.iter().map(|target| format!("'{target}'")).collect();
+    let targets = targets.join(", ");
     let config = format!(
         "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\nscrape_configs:\n  - job_name: scopeward\n    \
-         static_configs: [{{targets: ['{target}']}}]\n",
+         static_configs: [{{targets: [{targets}]}}]\n",
         project(RULES).display()
     );
     fs::write(folder.join("prometheus.yml"), config).unwrap();
@@ -121,10 +131,13 @@ fn api(address: SocketAddr, path: &str) -> Value {
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {head}"))
 }
 
+fn percent(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 /// How many series an expression has now that are numbers.
 fn evaluate(address: SocketAddr, expr: &str) -> usize {
-    let encoded: String = expr.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let answer = api(address, &format!("query?query={encoded}"));
+    let answer = api(address, &format!("query?query={}", percent(expr)));
     assert_eq!(answer["status"], "success", "{expr}: {answer}");
     let found = answer["data"]["result"].as_array().unwrap();
     found.iter().filter(|series| series["value"][1] != "NaN").count()
@@ -170,7 +183,7 @@ async fn a_real_prometheus_finds_data_for_every_expression() {
     }
     let folder = tempfile::tempdir().unwrap();
     let (_server, admin) = start_server(folder.path());
-    let (_prometheus, prometheus) = start_prometheus(folder.path(), admin);
+    let (_prometheus, prometheus) = start_prometheus(folder.path(), &[admin]);
     let channel = unix_channel(&folder.path().join("socket")).await;
     let request = v1::StreamAuditEventsRequest { follow: true, ..Default::default() };
     let mut audit =
@@ -241,4 +254,76 @@ async fn a_real_prometheus_finds_data_for_every_expression() {
         assert!(expected.iter().any(|one| name.contains(one)), "nothing else is wrong: {alert}");
     }
     reader.abort();
+}
+
+/// How long it may take until servers that differ are seen, where they are scraped every second.
+const SEEN_WITHIN: Duration = Duration::from_secs(30);
+
+/// `fleet status` for servers: its exit code and what it said of them.
+fn fleet_status(servers: &[SocketAddr]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scopeward"));
+    command.args(["fleet", "status"]).args(servers.iter().map(ToString::to_string));
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn servers_whose_policies_differ_are_in_fleet_status_and_in_an_alert_within_30_seconds() {
+    if !tools::wanted("prometheus") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let policy = |server: &str| folder.path().join(server).join("policies/p.yaml");
+    let servers = ["a", "b", "c"].map(|server| {
+        fs::create_dir_all(policy(server).parent().unwrap()).unwrap();
+        fs::write(policy(server), POLICY).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scopeward"));
+        command.current_dir(folder.path().join(server));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        ready(command)
+    });
+    let addresses = servers.each_ref().map(|(_, [grpc, _])| *grpc);
+    let admin = servers.each_ref().map(|(_, [_, admin])| *admin);
+    let (_prometheus, prometheus) = start_prometheus(folder.path(), &admin);
+    #[track_caller]
+    fn until(what: &str, done: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !done() {
+            assert!(Instant::now() < deadline, "not seen: {what}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let alert = |state: &str| {
+        format!("ALERTS{{alertname=\"ScopewardPolicyRollout\", alertstate=\"{state}\", job=\"scopeward\"}}")
+    };
+    let firing = alert("firing");
+    until("three servers", || evaluate(prometheus, "count(scopeward_policy_info) == 3") > 0);
+    assert_eq!(fleet_status(&addresses), (Some(0), String::new()));
+    assert_eq!(evaluate(prometheus, &alert("pending")) + evaluate(prometheus, &firing), 0);
+
+    // One of them gets an edit.
+    let edited = SystemTime::now();
+    let wider = POLICY.replace("[openid", "[more, openid");
+    fs::write(policy("b"), &wider).unwrap();
+    until("the edit in `fleet status`", || fleet_status(&addresses).0 == Some(1));
+    assert!(fleet_status(&addresses).1.contains("the servers serve different policies"));
+    let in_status = edited.elapsed().unwrap();
+    // When it began to fire, as Prometheus has it.
+    let since = percent(&format!("min_over_time(timestamp({firing})[5m:1s])"));
+    let since = || {
+        let answer = api(prometheus, &format!("query?query={since}"));
+        answer["data"]["result"][0]["value"][1].as_str().map(|seconds| seconds.parse::<f64>().unwrap())
+    };
+    until("the alert", || since().is_some());
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(since().unwrap());
+    let in_alert = since.duration_since(edited).unwrap_or_default();
+    println!("in fleet status after {in_status:?}, in the alert after {in_alert:?}");
+    assert!(in_status < SEEN_WITHIN && in_alert < SEEN_WITHIN, "{in_status:?}, {in_alert:?}");
+
+    // The others follow.
+    for server in ["a", "c"] {
+        fs::write(policy(server), &wider).unwrap();
+    }
+    until("equal policies in `fleet status`", || fleet_status(&addresses).0 == Some(0));
+    until("no alert", || evaluate(prometheus, &firing) == 0);
 }
