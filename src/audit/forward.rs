@@ -25,6 +25,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// How often the store is asked what it has.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// At how many of those times all records are counted that are kept here, and not only those since the time before.
+const CHECKS_TO_FULL: u32 = 60;
 /// How long records may wait, while nothing fails, before that is shown.
 const BEHIND_AFTER: Duration = Duration::from_secs(60);
 /// How long a stop waits for the store to take what is left; the next start goes on from there.
@@ -81,6 +83,7 @@ pub struct Forwarder {
     target: JoinedTarget,
     status: watch::Sender<ForwardStatus>,
     failures: Throttle,
+    check_interval: Duration,
 }
 
 /// How a session ended, other than by an error.
@@ -183,7 +186,7 @@ impl Forwarder {
         log.shared().hold_after(status.borrow().forwarded.unwrap_or(0));
         // Whatever an earlier part left there.
         status.send_modify(|status| status.behind = None);
-        Self { source: ForwardSource::Log(log), target, status, failures: Throttle::every_minute() }
+        Self::of(ForwardSource::Log(log), target, status)
     }
 
     /// Forwards the store of a state directory whose server has stopped. Blocks.
@@ -197,7 +200,17 @@ impl Forwarder {
         let scan = Scan::open(&path, Start::Earliest, "")?;
         let base = scan.position();
         let source = ForwardSource::Store(Box::new(StoppedStore { scan, path, base, newest }));
-        Ok(Self { source, target, status: watch::Sender::default(), failures: Throttle::every_minute() })
+        Ok(Self::of(source, target, watch::Sender::default()))
+    }
+
+    fn of(source: ForwardSource, target: JoinedTarget, status: watch::Sender<ForwardStatus>) -> Self {
+        Self { source, target, status, failures: Throttle::every_minute(), check_interval: CHECK_INTERVAL }
+    }
+
+    /// Asks the store so often what it has, instead of every minute.
+    #[must_use]
+    pub fn check_every(self, check_interval: Duration) -> Self {
+        Self { check_interval, ..self }
     }
 
     /// How it stands.
@@ -277,7 +290,8 @@ impl Forwarder {
         let mut store = self.connect().await?;
         let mut place = self.reconcile(&mut store).await?;
         let mut verified = place;
-        let mut check_at = Instant::now() + CHECK_INTERVAL;
+        let mut check_at = Instant::now() + self.check_interval;
+        let mut checks = 0_u32;
         let mut behind_since = None;
         loop {
             let stopping = stop.is_cancelled();
@@ -295,12 +309,17 @@ impl Forwarder {
             }
             if Instant::now() >= check_at {
                 store.check_writable().await?;
+                checks = checks.wrapping_add(1);
+                let (base, _) = self.source.ends();
+                if checks.is_multiple_of(CHECKS_TO_FULL) && base.sequence < verified.sequence {
+                    verified = base;
+                }
                 if !store.has_all(log.log_id(), verified, place).await? {
                     warn!(store = %store.shown(), "the joined audit store does not have what it acknowledged; it is written again");
                     place = self.reconcile(&mut store).await?;
                 }
                 verified = place;
-                check_at = Instant::now() + CHECK_INTERVAL;
+                check_at = Instant::now() + self.check_interval;
             }
             match (is_behind, stopping) {
                 (true, _) => continue,

@@ -3,7 +3,11 @@
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
+use scopeward::audit::forward::Forwarder;
+use scopeward::audit::joined::{JoinedTarget, TargetContext};
 use scopeward::proto::v1::AuditEventKind;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::audit::{event, sequences, with_log};
 use super::serve::{Piped, place as serve_place};
@@ -192,6 +196,124 @@ fn what_the_joined_store_lost_is_written_again() {
         assert_eq!(verified.code, 0, "{}", verified.stdout);
         assert_eq!(server.query("SELECT count(*), max(sequence) FROM scopeward_audit"), "2501|2501");
     }
+}
+
+#[test]
+fn what_a_store_lost_while_it_is_connected_is_noticed_and_written_again() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let place = Place::new();
+    let url = server.url("postgres");
+    with_log(
+        &place,
+        |_| {},
+        async |log| {
+            for _ in 0..50 {
+                log.enqueue(event(AuditEventKind::Expansion, MCP));
+            }
+            log.append_durable(event(AuditEventKind::Expansion, MCP)).await.unwrap();
+            let target = JoinedTarget::parse(&url, &TargetContext::default()).unwrap();
+            let status = watch::Sender::default();
+            let forwarder =
+                Forwarder::new(log.clone(), target, status.clone()).check_every(Duration::from_millis(50));
+            let stop = CancellationToken::new();
+            let losing = async {
+                let all = "SELECT count(*), max(sequence) FROM scopeward_audit";
+                for lost in ["", "sequence > 40", "sequence BETWEEN 3 AND 7 OR sequence = 20", "TRUE"] {
+                    if !lost.is_empty() {
+                        server.query(&format!("DELETE FROM scopeward_audit WHERE {lost}"));
+                    }
+                    let deadline = Instant::now() + Duration::from_secs(60);
+                    while status.borrow().forwarded != Some(51) || server.query(all) != "51|51" {
+                        assert!(Instant::now() < deadline, "{lost}: {:?}", *status.borrow());
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    assert_eq!(status.borrow().retries, 0, "{lost}: on one connection");
+                }
+                stop.cancel();
+            };
+            tokio::join!(forwarder.run(&stop), losing);
+        },
+    );
+    let verified = place.run(&["audit", "verify", "--from", &url]);
+    assert_eq!(verified.code, 0, "{}", verified.stdout);
+}
+
+#[test]
+fn what_was_deleted_here_before_the_store_had_it_is_counted_and_named() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let place = recorded(5);
+    forward(&place, &server);
+    append(&place, 10);
+    with_log(
+        &place,
+        |options| options.max_age = Some(Duration::from_nanos(1)),
+        async |log| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while log.status().oldest <= 17 {
+                assert!(Instant::now() < deadline, "{:?}", log.status());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        },
+    );
+    append(&place, 0);
+    let report = forward(&place, &server);
+    assert_eq!((&report["missing"], &report["written"]), (&11.into(), &1.into()), "{report}");
+    let verified = place.run(&["audit", "verify", "--from", &server.url("postgres")]);
+    assert_eq!(verified.code, 1);
+    assert!(verified.stdout.contains("the next record is 18"), "{}", verified.stdout);
+}
+
+#[test]
+fn a_store_that_answers_slowly_delays_nobody_and_gets_everything() {
+    if !wanted("postgres") {
+        return;
+    }
+    let store = Postgres::start();
+    let place = serve_place();
+    let password = store.password_file(place.0.path());
+    let url = store.url("writer");
+    let flags = ["--audit-forward", &url, "--audit-forward-password-file", password.to_str().unwrap()];
+    let server = Piped::start(&place, &flags);
+    caught_up(&server, 1.0);
+    // No transaction ends before the gate opens.
+    store.query(
+        "CREATE TABLE gate (is_open boolean NOT NULL); INSERT INTO gate VALUES (false); GRANT SELECT ON gate TO writer;
+         CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN WHILE NOT (SELECT is_open FROM gate) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN NULL; END';
+         CREATE TRIGGER slow AFTER INSERT ON scopeward_audit FOR EACH STATEMENT EXECUTE FUNCTION wait()",
+    );
+    server.expand(40);
+    assert!(server.metric("scopeward_audit_forward_lag") >= 40.0);
+    store.query("UPDATE gate SET is_open = true");
+    caught_up(&server, 41.0);
+    assert!(server.metric("scopeward_audit_forward_retries_total") == 0.0);
+}
+
+#[test]
+fn logs_are_merged_by_the_time_of_their_records() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let (first, second) = (recorded(2), recorded(1));
+    append(&first, 1);
+    append(&second, 2);
+    append(&first, 0);
+    forward(&second, &server);
+    forward(&first, &server);
+    let merged = first.run(&["audit", "tail", "--from", &server.url("postgres"), "--output", "json"]);
+    let lines: Vec<Value> = merged.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let first_id = &lines[0]["logId"];
+    let order: String = lines.iter().map(|line| if line["logId"] == *first_id { 'a' } else { 'b' }).collect();
+    assert_eq!(order, "aaabbaabbba");
+    let times: Vec<&str> = lines.iter().map(|line| line["eventTime"].as_str().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
 }
 
 #[test]
