@@ -5,7 +5,8 @@
 //! same messages; `-- audit` compares durable expansions with batch mode, with decisions that expand
 //! nothing and with the disk's own fsync rate, in `BENCH_STATE_DIR` if that names a folder; `-- reload`
 //! measures the latency of decisions during an edit storm, server and load generator on a core each; `-- forwarding` compares decisions
-//! that expand nothing with and without `--audit-forward` to the PostgreSQL of `BENCH_POSTGRES`, a URL without a password.
+//! that expand nothing with and without `--audit-forward` to the PostgreSQL of `BENCH_POSTGRES`, a URL without a password; `-- forwarded` measures
+//! how many records a second reach that and the stream of `BENCH_NATS`, and how late.
 //! Without a name all of them run.
 
 #![allow(
@@ -60,6 +61,11 @@ fn main() {
         }
         if wanted("forwarding") {
             forwarding().await;
+        }
+        if wanted("forwarded") {
+            for variable in ["BENCH_POSTGRES", "BENCH_NATS"] {
+                forwarded(variable).await;
+            }
         }
     });
 }
@@ -227,8 +233,10 @@ fn fsync_rate(folder: &Path) -> f64 {
     f64::from(count) / started.elapsed().as_secs_f64()
 }
 
-/// Passes with and without forwarding, so many times each.
-const FORWARDING_PASSES: usize = 7;
+/// Passes with and without forwarding, so many times each, and how long each is measured. Many short ones, since what else the machine
+/// does changes from second to second.
+const FORWARDING_PASSES: usize = 15;
+const FORWARDING_PASS: Duration = Duration::from_millis(1500);
 /// Who expands meanwhile, so that there is something to forward.
 const EXPANDERS: u64 = 8;
 
@@ -246,7 +254,7 @@ async fn forwarding() {
     let with =
         Process::start(scopeward(policies.path(), two.path(), &["--audit-forward", url.to_str().unwrap()]));
     println!(
-        "forwarding: decisions (8 x 4) with and without it, {FORWARDING_PASSES} alternating passes of 3 s each"
+        "forwarding: decisions (8 x 4) with and without it, {FORWARDING_PASSES} passes of {FORWARDING_PASS:?} each, every other one backwards"
     );
     let sides = [(&without, without.channels(8).await), (&with, with.channels(8).await)];
     for rate in [0, 200, 1000] {
@@ -259,18 +267,11 @@ async fn forwarding() {
             }
             for at in order {
                 let (server, channels) = &sides[at];
-                let expanding: Vec<_> = (0..if rate > 0 { EXPANDERS } else { 0 })
-                    .map(|_| {
-                        tokio::spawn(expand(
-                            channels[0].clone(),
-                            Duration::from_millis(1000 * EXPANDERS / rate),
-                        ))
-                    })
-                    .collect();
-                seen[at] = Some(load(server, channels, 4, Duration::from_secs(3), Question::Plain).await);
+                let expanding = expanding(&channels[0], rate);
+                seen[at] = Some(load(server, channels, 4, FORWARDING_PASS, Question::Plain).await);
                 expanding.iter().for_each(tokio::task::JoinHandle::abort);
                 // What is left to forward is not work of the next pass.
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(Duration::from_millis(300)).await;
             }
             passes.push(seen.map(|load| load.expect("each load ran")));
         }
@@ -287,6 +288,62 @@ async fn forwarding() {
             median_of(|load| load.p99, 1),
         );
     }
+}
+
+/// For how long records are made in each row of `forwarded`.
+const FORWARDED_TIME: Duration = Duration::from_secs(5);
+
+/// Expansions at a steady rate: whether their records reach the store as fast, how many wait, and for how long after the last one.
+async fn forwarded(variable: &str) {
+    let Some(url) = std::env::var_os(variable) else {
+        println!("forwarded: {variable} names no store, such as nats://127.0.0.1:4222/AUDIT");
+        return;
+    };
+    let policies = example_policies();
+    println!("forwarded: to {}, expansions in `batch` for {FORWARDED_TIME:?}", url.to_string_lossy());
+    for rate in [1_000, 5_000, 10_000, 20_000] {
+        let state = tempfile::tempdir().unwrap();
+        let flags = ["--audit-mode", "batch", "--audit-forward", url.to_str().unwrap()];
+        let server = Process::start(scopeward(policies.path(), state.path(), &flags));
+        let channels = server.channels(1).await;
+        let records = || server.metric("scopeward_audit_forwarded_records_total");
+        while records() < 1.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (begin, before, cpu) = (Instant::now(), records(), server.cpu());
+        let expanding = expanding(&channels[0], rate);
+        let mut most = 0.0_f64;
+        while begin.elapsed() < FORWARDED_TIME {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            most = most.max(server.metric("scopeward_audit_forward_lag"));
+        }
+        let there = records() - before;
+        let took = begin.elapsed().as_secs_f64();
+        expanding.iter().for_each(tokio::task::JoinHandle::abort);
+        let ended = Instant::now();
+        // Whoever was asked last has still to be answered.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        while server.metric("scopeward_audit_forward_lag") > 0.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let late = ended.elapsed();
+        println!(
+            "  {rate:>5} expansions/s: {:.0}/s made, {:.0}/s there by then, at most {most:.0} waited, all there {:.0} ms after the last, CPU of the server {:.1} us each",
+            (records() - before) / took,
+            there / took,
+            late.as_secs_f64() * 1000.0,
+            (server.cpu() - cpu) * 1e6 / (records() - before)
+        );
+        server.stop();
+    }
+}
+
+/// Those who expand, so many times a second together.
+fn expanding(channel: &Channel, rate: u64) -> Vec<tokio::task::JoinHandle<()>> {
+    // One who waits for its answers makes some 1,000 a second.
+    let count = if rate > 0 { EXPANDERS.max(rate / 200) } else { 0 };
+    let interval = Duration::from_secs(count) / u32::try_from(rate.max(1)).unwrap();
+    (0..count).map(|_| tokio::spawn(expand(channel.clone(), interval))).collect()
 }
 
 /// Expands once in each interval, until it is stopped.

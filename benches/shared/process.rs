@@ -1,6 +1,7 @@
 //! Server processes that are measured.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ pub fn scopeward_of(program: &Path, policies: &Path, state: &Path, flags: &[&str
 pub struct Process {
     child: Child,
     address: String,
+    admin: String,
     /// From the start of the process to its ready line.
     pub ready_after: Duration,
 }
@@ -60,12 +62,11 @@ impl Process {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready_after = started.elapsed();
-        let address = line
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("grpc=").or_else(|| word.strip_prefix("http=")))
-            .unwrap_or_else(|| panic!("no address in the ready line {line:?}"))
-            .to_owned();
-        Self { child, address, ready_after }
+        let word = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
+        let address = word("grpc=").or_else(|| word("http="));
+        let address = address.unwrap_or_else(|| panic!("no address in the ready line {line:?}")).to_owned();
+        let admin = word("admin=").unwrap_or_default().to_owned();
+        Self { child, address, admin, ready_after }
     }
 
     /// Asks the server to stop, and waits until it has.
@@ -109,6 +110,16 @@ impl Process {
     /// Where it listens.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// A figure of its metrics that has no labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(&self.admin).expect("it tells of itself");
+        write!(stream, "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
     }
 
     /// Connections to it.
