@@ -25,6 +25,7 @@ mod gateway_clients;
 mod grpcurl;
 mod health;
 mod joined;
+mod joined_credentials;
 #[cfg(feature = "nats")]
 mod joined_nats;
 mod joined_schema;

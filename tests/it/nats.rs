@@ -41,21 +41,54 @@ impl Nats {
 
     /// The same with more lines in its configuration.
     pub fn start_with(host: &str, more: &str) -> Self {
-        let folder = TempDir::new().unwrap();
-        let port = free_port(host);
-        let config = format!(
-            "listen: \"{host}:{port}\"\njetstream {{ store_dir: {store:?} }}\nauthorization {{ users: [\n\
-             {{ user: admin, password: ruling }},\n{{ user: writer, password: writing, permissions: {WRITER} }} ] }}\n{more}\n",
-            store = folder.path().join("store"),
+        let access = format!(
+            "authorization {{ users: [\n{{ user: admin, password: ruling }},\n\
+             {{ user: writer, password: writing, permissions: {WRITER} }} ] }}\n{more}"
         );
-        fs::write(folder.path().join("nats.conf"), config).unwrap();
-        let mut server = Self { folder, host: host.to_owned(), port, process: None };
+        let mut server = Self::prepare(host, &access);
         server.resume();
         server
     }
 
+    /// Starts one that lets others in than those two, so that nothing can be asked of it here.
+    pub fn start_for(access: &str) -> Self {
+        let mut server = Self::prepare("127.0.0.1", access);
+        server.spawn();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !server.greets() {
+            assert!(Instant::now() < deadline, "NATS does not greet");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    fn prepare(host: &str, access: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let port = free_port(host);
+        let store = folder.path().join("store");
+        let config = format!("listen: \"{host}:{port}\"\njetstream {{ store_dir: {store:?} }}\n{access}\n");
+        fs::write(folder.path().join("nats.conf"), config).unwrap();
+        Self { folder, host: host.to_owned(), port, process: None }
+    }
+
+    /// Whether it says who it is to who connects.
+    fn greets(&self) -> bool {
+        let Ok(stream) = TcpStream::connect((&*self.host, self.port)) else { return false };
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).is_ok() && line.starts_with("INFO ")
+    }
+
     /// Starts the process, and waits until it answers.
     pub fn resume(&mut self) {
+        self.spawn();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.try_request("$JS.API.INFO", "").is_none() {
+            assert!(Instant::now() < deadline, "NATS does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn spawn(&mut self) {
         let process = Command::new(program())
             .arg("-c")
             .arg(self.folder.path().join("nats.conf"))
@@ -65,11 +98,6 @@ impl Nats {
             .spawn()
             .unwrap();
         self.process = Some(process);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.try_request("$JS.API.INFO", "").is_none() {
-            assert!(Instant::now() < deadline, "NATS does not answer");
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 
     /// Ends it at once, as a crash does.

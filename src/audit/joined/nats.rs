@@ -406,8 +406,10 @@ async fn connect(target: &JoinedTarget, place: &NatsPlace, broken: Broken) -> Re
         (Some(user), Some(password)) => options.user_and_password(user.clone(), password),
         (_, Some(secret)) if secret.trim_start().starts_with(CREDENTIALS) => {
             let wrong = |error: std::io::Error| JoinedProblem::Credentials(error.to_string());
-            options.credentials(&secret).map_err(wrong)?
+            // The library wants a line break after the last line, which a file need not have.
+            options.credentials(&format!("{secret}\n")).map_err(wrong)?
         }
+        (None, Some(secret)) if is_seed(secret.trim()) => options.nkey(secret.trim().to_owned()),
         (None, Some(token)) => options.token(token),
         (_, None) => options,
     };
@@ -418,6 +420,13 @@ async fn connect(target: &JoinedTarget, place: &NatsPlace, broken: Broken) -> Re
         }
         _ => JoinedProblem::of_connection(&error),
     })
+}
+
+/// Whether a text is the seed of the nkey of a user: base32, 58 characters, of which the first two say what it is.
+fn is_seed(text: &str) -> bool {
+    text.len() == 58
+        && text.starts_with("SU")
+        && text.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'))
 }
 
 fn failed(error: &(dyn Error + 'static)) -> JoinedProblem {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use crate::escape::shown;
 
@@ -29,7 +29,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 pub struct TargetContext {
     /// `PGPASSWORD`, or `NATS_PASSWORD`.
     pub password: Option<String>,
-    /// The file with the password, read again for each connection; goes before the other. For NATS it may have a token or credentials.
+    /// The file with the password, read again for each connection; goes before the other. For NATS it may have a token, a seed or credentials.
     pub password_file: Option<PathBuf>,
     /// The text of the service file, if there is one.
     pub services: Option<String>,
@@ -333,7 +333,16 @@ fn set(config: &mut Config, parameters: &mut Parameters, name: &str, value: &str
         "password" if config.get_password().is_none() => {
             config.password(value);
         }
-        "host" | "hostaddr" | "port" | "user" | "dbname" | "password" => {}
+        // What the URL says goes before it, which is not to be told from the default.
+        "target_session_attrs" if config.get_target_session_attrs() == TargetSessionAttrs::Any => {
+            config.target_session_attrs(match value {
+                "any" => TargetSessionAttrs::Any,
+                "read-write" | "primary" => TargetSessionAttrs::ReadWrite,
+                "read-only" | "standby" => TargetSessionAttrs::ReadOnly,
+                _ => return Err(wrong("it must be `read-write`, `read-only` or `any`")),
+            });
+        }
+        "host" | "hostaddr" | "port" | "user" | "dbname" | "password" | "target_session_attrs" => {}
         "connect_timeout" | "application_name" | "keepalives" => {}
         name => {
             if !parameters.take(name, value)? {
@@ -383,7 +392,7 @@ mod tests {
             password: Some("secret".to_owned()),
             password_file: None,
             services: Some(
-                "# shared\n[other]\nhost=other\n\n[audit]\nhost = db.example\nport=5433\nuser=writer\ndbname=joined\nsslrootcert=/ca.pem\n[x]\nhost=x"
+                "# shared\n[other]\nhost=other\n\n[audit]\nhost = db.example\nport=5433\nuser=writer\ndbname=joined\nsslrootcert=/ca.pem\ntarget_session_attrs=read-write\n[x]\nhost=x"
                     .to_owned(),
             ),
             may_have_password: false,
@@ -429,6 +438,7 @@ mod tests {
         assert_eq!(target.shown(), "db.example:5433/joined");
         assert_eq!(config(&target).get_user(), Some("writer"));
         assert_eq!(target.tls_files().unwrap().ca, Some("/ca.pem".into()));
+        assert_eq!(config(&target).get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
         let target = parse("postgres://reader@/?service=audit").unwrap();
         assert_eq!(config(&target).get_user(), Some("reader"));
     }

@@ -14,7 +14,7 @@ pub(in crate::audit::joined) struct NatsPlace {
     /// `host:port` of each server, in the order in which they are tried.
     pub(in crate::audit::joined) servers: Vec<String>,
     pub(in crate::audit::joined) user: Option<String>,
-    /// The password of the user, or a token if there is none. A file goes before it.
+    /// The password of the user; a token, a seed or credentials if there is none. A file goes before it.
     pub(in crate::audit::joined) password: Option<String>,
     pub(in crate::audit::joined) stream: String,
     /// What the subject of each log begins with, without the dot.
@@ -71,8 +71,8 @@ impl JoinedTarget {
         let hosts: Vec<(String, u16)> = hosts.split(',').map(host_and_port).collect::<Result<_, _>>()?;
         let password = password.or_else(|| context.password.clone());
         if user.is_some() && password.is_none() && context.password_file.is_none() {
-            let problem = "has no password: put it into NATS_PASSWORD, or into a file for --audit-forward-password-file; a token or the \
-                           text of a credentials file goes there too, without a user";
+            let problem = "has no password: put it into NATS_PASSWORD, or into a file for --audit-forward-password-file; a token, the \
+                           seed of an nkey or the text of a credentials file goes there too, without a user";
             return Err(wrong("user", problem));
         }
         let is_encrypted =
