@@ -136,11 +136,7 @@ impl Nats {
 
     /// Makes the stream with settings that are not those of `forward-schema`.
     pub fn make_stream(&self, settings: &Value) {
-        let mut config = json!({
-            "name": "AUDIT", "subjects": ["scopeward.audit.*"], "retention": "limits", "storage": "file", "discard": "old",
-            "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_age": 0, "num_replicas": 1,
-        });
-        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let config = stream_config(settings);
         // What was deleted is removed from the disk a moment later.
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -150,6 +146,11 @@ impl Nats {
             }
             assert!(Instant::now() < deadline, "{settings}: {answer}");
         }
+    }
+
+    /// Gives the stream other settings.
+    pub fn change_stream(&self, settings: &Value) {
+        self.request("$JS.API.STREAM.UPDATE.AUDIT", &stream_config(settings));
     }
 
     pub fn delete_stream(&self) {
@@ -194,6 +195,16 @@ impl Nats {
             }
         }
     }
+}
+
+/// A stream for the records that keeps all of them, but for these settings.
+fn stream_config(settings: &Value) -> Value {
+    let mut config = json!({
+        "name": "AUDIT", "subjects": ["scopeward.audit.*"], "retention": "limits", "storage": "file", "discard": "old",
+        "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_age": 0, "num_replicas": 1,
+    });
+    config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    config
 }
 
 impl Drop for Nats {

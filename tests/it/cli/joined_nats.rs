@@ -102,14 +102,22 @@ fn two_that_forward_one_log_at_once_write_each_record_once() {
     if !wanted("nats") {
         return;
     }
-    let server = with_stream();
+    // In batches, and each record by itself.
+    for is_atomic in [true, false] {
+        let server = Nats::start();
+        server.make_stream(&json!({"allow_atomic": is_atomic}));
+        two_forward_one_log(&server);
+    }
+}
+
+fn two_forward_one_log(server: &Nats) {
     let (place, copy) = (recorded(2000), Place::new());
     let copied =
         Command::new("cp").arg("-r").arg(place.0.path().join(".scopeward")).arg(copy.0.path()).status();
     assert!(copied.unwrap().success());
     let both: Vec<Child> = [&place, &copy]
         .map(|place| {
-            forward_command(place, &server).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+            forward_command(place, server).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .into();
     for child in both {
@@ -118,19 +126,37 @@ fn two_that_forward_one_log_at_once_write_each_record_once() {
         let was_later = errors.contains("has other records of this log than it said");
         assert!(done.status.success() || was_later, "{errors}");
     }
-    _ = forward(&place, &server);
-    assert_eq!((written(&copy, &server), server.messages()), (0, 2001));
-    assert_eq!(read(&place, &server, &["audit", "verify"]).code, 0);
+    _ = forward(&place, server);
+    assert_eq!((written(&copy, server), server.messages()), (0, 2001));
+    assert_eq!(read(&place, server, &["audit", "verify"]).code, 0);
     // They go different ways from here: the second one is found.
     append(&place, 2);
     append(&copy, 2);
-    assert_eq!(written(&place, &server), 3);
-    let refused = forward(&copy, &server);
+    assert_eq!(written(&place, server), 3);
+    let refused = forward(&copy, server);
     assert!(
         refused.code == 2 && refused.stderr.contains("has another record 2004 of log"),
         "{}",
         refused.stderr
     );
+}
+
+#[test]
+fn a_batch_that_is_refused_in_its_middle_is_not_there_at_all() {
+    if !wanted("nats") {
+        return;
+    }
+    let server = Nats::start();
+    // There is room for a part of it, and none is made.
+    let limited = json!({"allow_atomic": true, "max_msgs": 10, "discard": "new"});
+    server.make_stream(&limited);
+    let place = recorded(30);
+    let refused = forward(&place, &server);
+    assert!(refused.code == 2 && refused.stderr.contains("maximum messages exceeded"), "{}", refused.stderr);
+    assert_eq!(server.messages(), 0);
+    server.change_stream(&json!({"allow_atomic": true}));
+    assert_eq!((written(&place, &server), server.messages()), (31, 31));
+    assert_eq!(read(&place, &server, &["audit", "verify"]).code, 0);
 }
 
 #[test]

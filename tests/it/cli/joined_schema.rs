@@ -130,3 +130,53 @@ fn the_printed_statements_make_what_the_verb_makes() {
     );
     assert_eq!(forward(&place, &server)["written"], 3);
 }
+
+#[test]
+fn tables_that_are_partitioned_as_the_guide_says_drop_a_month_and_prove_the_rest() {
+    if !wanted("postgres") {
+        return;
+    }
+    let server = Postgres::start();
+    let place = recorded(3);
+    let guide = include_str!("../../../docs/guides/more-than-one-machine.md");
+    let command = |begin: &str| {
+        let line =
+            guide.lines().find_map(|line| line.strip_prefix("$ ").filter(|line| line.starts_with(begin)));
+        line.unwrap_or_else(|| panic!("{begin}")).to_owned()
+    };
+    let make = command("scopeward audit forward-schema | sed");
+    let make = make.strip_suffix(" | psql audit").unwrap();
+    let make = make.replacen("scopeward", env!("CARGO_BIN_EXE_scopeward"), 1);
+    let made = Command::new("sh").args(["-c", &make]).output().unwrap();
+    assert!(made.status.success());
+    server.query(std::str::from_utf8(&made.stdout).unwrap());
+    server.query(
+        "GRANT SELECT, INSERT ON scopeward_audit TO writer; GRANT SELECT ON scopeward_audit_schema TO writer",
+    );
+    let refused = place.run(&["audit", "forward", "--once", "--audit-forward", &server.url("postgres")]);
+    assert!(refused.code == 2 && refused.stderr.contains("no partition of relation"), "{}", refused.stderr);
+
+    // What is there so far is of one month, and what comes is of the next one.
+    let partition = command("psql audit -c \"CREATE TABLE");
+    let partition = partition.split('"').nth(1).unwrap();
+    let border = server.query("SELECT clock_timestamp()");
+    for (name, from, to) in [("one", "-infinity", &*border), ("two", &*border, "infinity")] {
+        let statement =
+            partition.replace("2026_12", name).replace("2026-12-01", from).replace("2027-01-01", to);
+        assert!(
+            statement.contains(&format!("scopeward_audit_{name} ")) && statement.contains(to),
+            "{statement}"
+        );
+        server.query(&statement);
+    }
+    append_token_denials(&place);
+    assert_eq!(forward(&place, &server)["written"], 7);
+    let verify = || place.run(&["audit", "verify", "--from", &server.url("postgres"), "--output", "json"]);
+    assert_eq!((verify().code, &verify().json()["records"]), (0, &7.into()));
+    // The verb leaves it as it is.
+    assert_eq!(place.run(&["audit", "forward-schema", "--audit-forward", &server.url("postgres")]).code, 0);
+    assert_eq!(server.query(TOKEN_DENIALS).lines().count(), 3);
+    server.query("DROP TABLE scopeward_audit_one");
+    let rest = verify();
+    assert_eq!((rest.code, &rest.json()["records"]), (0, &3.into()), "{}", rest.stdout);
+}
