@@ -74,7 +74,7 @@ def documents(folder: Path, document: str) -> Iterator[list[str]]:
         yield [
             f"-Djdk.net.hosts.file={hosts}",
             f"--truststore-paths={authority.file}",
-            f"--spi-connections-http-client--default--proxy-mappings=.*;http://127.0.0.1:{server.server_address[1]}",
+            f"--spi-connections-http-client--default--proxy-mappings={re.escape(host)};http://127.0.0.1:{server.server_address[1]}",
         ]
         server.shutdown()
 

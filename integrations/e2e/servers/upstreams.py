@@ -162,8 +162,12 @@ class Keycloak(Program):
     }
     scopes = "openid profile email offline_access mcp:read mcp:write admin root"
 
-    def __init__(self, folder: Path, base: str | None = None) -> None:
+    def __init__(self, folder: Path, base: str | None = None, *options: str, document_host: str = "") -> None:
+        """With `options` of its own. Clients may have metadata documents at `document_host`."""
         super().__init__(folder / "keycloak.log")
+        self._options = [option for option in options if not option.startswith("-D")]
+        self._java = [option for option in options if option.startswith("-D")]
+        self._document_host = document_host
         self.url = f"http://127.0.0.1:{free_port()}"
         self.base = base or self.url
         self.issuer = self.base + self.paths["issuer"]
@@ -173,12 +177,14 @@ class Keycloak(Program):
 
     def start(self) -> None:
         command = [str(keycloak_home() / "bin/kc.sh"), "start-dev", "--db=dev-mem", "--http-host=127.0.0.1"]
-        command += ["--http-port", self.url.rpartition(":")[2], "--hostname", self.base]
+        command += ["--http-port", self.url.rpartition(":")[2], "--hostname", self.base, *self._options]
+        if self._document_host:
+            command.append("--features=cimd")
         process = self.run(
             command,
             KC_BOOTSTRAP_ADMIN_USERNAME="admin",
             KC_BOOTSTRAP_ADMIN_PASSWORD="admin",
-            JAVA_OPTS_APPEND="-XX:TieredStopAtLevel=1",
+            JAVA_OPTS_APPEND=" ".join(["-XX:TieredStopAtLevel=1", *self._java]),
         )
         assert process.stdout is not None
         log = []
@@ -194,6 +200,8 @@ class Keycloak(Program):
         realm["SERVICE_ACCOUNT"] = self._credentials.read_text().strip()
         # mcp-remote says that its page is there.
         realm["TRUSTED_HOSTS"] = "localhost 127.0.0.1 github.com"
+        # The redirect URI of a document is on loopback.
+        realm["DOCUMENT_HOSTS"] = f"{self._document_host} 127.0.0.1" if self._document_host else ""
         script = HERE.parents[1] / "java/scopeward-keycloak/examples/realm.sh"
         subprocess.run([script], env={**os.environ, **realm}, check=True, stdout=self.log.open("a"))
 
@@ -210,6 +218,12 @@ class Keycloak(Program):
         """Two first logins of one user and client at once make two consents there, and none works after that."""
         (client,) = self._admin("GET", f"clients?clientId={client_id}")
         self._admin("PUT", f"clients/{client['id']}", {**client, "consentRequired": False})
+
+    def offer(self, *scopes: str) -> None:
+        """Clients that say nothing of scopes, as those with metadata documents, may ask for these."""
+        ids = {scope["name"]: scope["id"] for scope in self._admin("GET", "client-scopes")}
+        for scope in scopes:
+            self._admin("PUT", f"default-optional-client-scopes/{ids[scope]}")
 
     def _admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": "admin"}
