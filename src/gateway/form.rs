@@ -9,11 +9,13 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use memchr::{memchr_iter, memchr2, memchr3};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 use super::fold::fold_name;
 use super::path::has_whole_encodings;
 use crate::escape::shown;
+use crate::short_list::ShortList;
 
 /// Most pairs in one query or body. Frameworks stop at 1,000 and more, and ignore the rest.
 pub const MAX_PAIRS: usize = 256;
@@ -267,7 +269,10 @@ pub fn with_scope<'f>(form: &'f [u8], scope: &str) -> Cow<'f, [u8]> {
 fn says_plainly(pair: &[u8], scope: &str) -> bool {
     let raw =
         pair.iter().position(|byte| *byte == b'=').and_then(|at| pair.get(at + 1..)).unwrap_or_default();
-    !raw.contains(&b'+') && value(raw).is_some_and(|said| said == scope)
+    match memchr2(b'+', b'%', raw) {
+        None => raw == scope.as_bytes(),
+        Some(_) => !raw.contains(&b'+') && value(raw).is_some_and(|said| said == scope),
+    }
 }
 
 /// Checks the content type of a body at an endpoint where a scope is decided.
@@ -294,14 +299,14 @@ fn pairs(
     if form.len() > MAX_FORM_BYTES {
         return Err(FormRefusal::TooLong);
     }
-    // Parsers of C strings stop at a NUL, and a line break ends what some of them read.
-    if form.iter().any(u8::is_ascii_control) {
+    // Parsers of C strings stop at a NUL, and a line break ends what some of them read. Without an early end, so that it is done for many bytes at once.
+    if form.iter().fold(false, |found, byte| found | byte.is_ascii_control()) {
         return Err(FormRefusal::Control);
     }
-    if form.split(|byte| *byte == b'&').count() > MAX_PAIRS {
+    if memchr_iter(b'&', form).count() >= MAX_PAIRS {
         return Err(FormRefusal::TooMany);
     }
-    let mut seen: Vec<&'static str> = Vec::new();
+    let mut seen: ShortList<&'static str, 8> = ShortList::new();
     Ok(form.split(|byte| *byte == b'&').map(move |piece| {
         let Some(name) = name_of(piece)? else { return Ok(("", String::new())) };
         if name != "resource" && seen.contains(&name) {
@@ -378,8 +383,8 @@ fn value(raw: &[u8]) -> Option<String> {
     if !raw.is_ascii() {
         return None;
     }
-    if !raw.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-        return String::from_utf8(raw.to_vec()).ok().filter(|text| !text.contains('\0'));
+    if memchr3(b'%', b'+', 0, raw).is_none() {
+        return String::from_utf8(raw.to_vec()).ok();
     }
     if !has_whole_encodings(raw) {
         return None;

@@ -76,8 +76,9 @@ impl<'t> CanonicalTarget<'t> {
                 && !matches!(byte, b'\\' | b'#' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}')
         };
         // A query may have more, but nothing that ends the line or the query.
-        let is_query_fit =
-            query.unwrap_or_default().bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        // Without an early end, so that it is done for many bytes at once.
+        let fits = |fits: bool, byte: u8| fits & byte.is_ascii_graphic() & (byte != b'#');
+        let is_query_fit = query.unwrap_or_default().bytes().fold(true, fits);
         if is_query_fit && is_plain(path) {
             return Ok(Self { path, query, folded: Cow::Borrowed(path) });
         }
