@@ -446,7 +446,10 @@ async fn for_a_caller_of_some_audiences_the_others_are_unknown() {
     assert_eq!(texts[0], texts[1]);
 
     // The status and the audit of others are not shown.
-    fs::write(service.policies().join("p.yaml"), POLICY.replace("[openid]", "[openid, \"a b\"]")).unwrap();
+    // In one step: a file that is only cut off yet would be rejected for something else.
+    let next = service.folder.path().join("next.yaml");
+    fs::write(&next, POLICY.replace("[openid]", "[openid, \"a b\"]")).unwrap();
+    fs::rename(next, service.policies().join("p.yaml")).unwrap();
     let rejected =
         |status: &v1::PolicyStatus| status.last_attempt.as_ref().is_some_and(|last| !last.accepted);
     let whole = service.status_when("it is rejected", rejected).await;
