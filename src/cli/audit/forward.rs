@@ -39,7 +39,8 @@ pub(in crate::cli) struct ForwardArgs {
 
 /// Print the statements that make the tables of the joined store, or run them; make its stream in NATS
 ///
-/// The role that forwards needs INSERT and SELECT on the tables, and no more. A stream that is there is looked at, and not changed.
+/// Tables of an older version are brought up to date. The role that forwards needs INSERT and SELECT on the tables, and no more. A stream
+/// that is there is looked at, and not changed.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct ForwardSchemaArgs {
     /// Make them there: postgres://USER@HOST:PORT/DATABASE, or nats://USER@HOST:PORT/STREAM
