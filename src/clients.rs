@@ -191,7 +191,7 @@ pub enum ClientsError {
     },
     /// The record was changed, and a gateway that has it open may not know.
     #[error(
-        "the client is forgotten, but a gateway that runs may know it until it is started again: {cause}"
+        "the client is forgotten, but a gateway that runs may know it until this is run again or the gateway is started again: {cause}"
     )]
     NotAnnounced {
         /// What the system says.
@@ -454,7 +454,7 @@ impl Opened {
 #[derive(Debug)]
 pub struct ClientFile {
     store: ClientStore,
-    changes: OtherChanges,
+    path: PathBuf,
 }
 
 impl ClientFile {
@@ -467,7 +467,7 @@ impl ClientFile {
         if !path.exists() {
             return Err(ClientsError::Missing { path: state_dir.to_owned() });
         }
-        Ok(Self { store: ClientStore::open(&path)?, changes: changes(&path)? })
+        Ok(Self { store: ClientStore::open(&path)?, path })
     }
 
     /// Whose clients they are.
@@ -498,7 +498,9 @@ impl ClientFile {
             is_gone: false,
         };
         let written = self.store.write(&[change], u64::MAX)?;
-        self.changes.announce().map_err(|cause| ClientsError::NotAnnounced { cause: cause.to_string() })?;
+        OtherChanges::of(&self.path)
+            .and_then(|changes| changes.announce())
+            .map_err(|cause| ClientsError::NotAnnounced { cause: cause.to_string() })?;
         Ok(written.done.first().copied().unwrap_or(false))
     }
 

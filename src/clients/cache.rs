@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -75,6 +75,11 @@ impl ClientCache {
     pub(super) fn get(&self, issuer: &str, client_id: &str) -> Result<KnownClient, CacheVersion> {
         let others = self.others.count();
         let mut state = self.lock();
+        let Some(others) = others else {
+            // Nothing that is read now may be kept.
+            *state = CacheState { version: state.version + 1, others: state.others, ..CacheState::default() };
+            return Err(CacheVersion(state.version - 1));
+        };
         if state.others != others {
             *state = CacheState { version: state.version + 1, others, ..CacheState::default() };
         }
@@ -151,7 +156,13 @@ impl OtherChanges {
     /// Those of the record in this file.
     pub(super) fn of(record: &Path) -> io::Result<Self> {
         let path = record.with_extension("changes");
-        OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(Self)
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        // As SQLite does with its files: root may have made it, and who owns the record has to write it.
+        let (owner, own) = (std::fs::metadata(record)?, file.metadata()?);
+        if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
+            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        Ok(Self(file))
     }
 
     /// Announces a change that was committed.
@@ -164,10 +175,9 @@ impl OtherChanges {
         self.0.set_len(0)
     }
 
-    /// How many there were.
-    fn count(&self) -> u64 {
-        // This fails for no file that is open.
-        self.0.metadata().map_or(0, |metadata| metadata.len())
+    /// How many there were; `None` if the file is not the one that others write any more.
+    fn count(&self) -> Option<u64> {
+        self.0.metadata().ok().filter(|metadata| metadata.nlink() > 0).map(|metadata| metadata.len())
     }
 }
 
@@ -191,7 +201,9 @@ mod tests {
     }
 
     fn cache(folder: &Path) -> ClientCache {
-        ClientCache::new(OtherChanges::of(&folder.join("clients.db")).unwrap())
+        let record = folder.join("clients.db");
+        std::fs::write(&record, "").unwrap();
+        ClientCache::new(OtherChanges::of(&record).unwrap())
     }
 
     /// Reads a client through the cache; `read` is what the file has.
@@ -223,7 +235,19 @@ mod tests {
         other.announce().unwrap();
         assert_eq!(through(&cache, "a", &second), second);
         other.clear().unwrap();
-        assert_eq!((other.count(), cache.others.count()), (0, 0));
+        assert_eq!((other.count(), cache.others.count()), (Some(0), Some(0)));
+    }
+
+    /// What others announce then, they announce in another file.
+    #[test]
+    fn nothing_is_kept_once_the_file_of_changes_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path());
+        let (first, second) = (client("a", "x"), client("a", "y"));
+        assert_eq!(through(&cache, "a", &first), first);
+        std::fs::remove_file(folder.path().join("clients.changes")).unwrap();
+        assert_eq!(through(&cache, "a", &second), second);
+        assert_eq!(through(&cache, "a", &first), first);
     }
 
     /// A read that began before a commit may end after it.

@@ -299,7 +299,8 @@ fn pairs(
     if form.len() > MAX_FORM_BYTES {
         return Err(FormRefusal::TooLong);
     }
-    // Parsers of C strings stop at a NUL, and a line break ends what some of them read. Without an early end, so that it is done for many bytes at once.
+    // Parsers of C strings stop at a NUL, and a line break ends what some of them read. Without an early end, so that it is done for
+    // many bytes at once.
     if form.iter().fold(false, |found, byte| found | byte.is_ascii_control()) {
         return Err(FormRefusal::Control);
     }

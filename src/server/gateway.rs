@@ -47,7 +47,6 @@ mod login;
 mod pushed;
 mod question;
 mod registration;
-
 mod request;
 pub mod settings;
 pub mod upstream;

@@ -156,7 +156,7 @@ impl<'s, C: Future<Output = ()>> ConnectionWatch<'s, C> {
         closed: Pin<&'s mut C>,
     ) -> Self {
         let patience = limits.response_progress_timeout;
-        let mut looks = interval(patience.max(LEAST_LOOK) / 3);
+        let mut looks = interval((patience.max(LEAST_LOOK) / 3).min(IDLE / 6));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             shared,

@@ -26,7 +26,7 @@ const VERSION: i32 = 2;
 /// How many rows one query reads.
 const PAGE_ROWS: i64 = 1000;
 /// How many sequences are looked through at once for what an older schema did not have.
-const FILL_ROWS: i64 = 10_000;
+const FILL_ROWS: i64 = 1000;
 
 /// The columns in the order in which they are written; those before `event_time` are the record itself.
 const COLUMNS: &str = "log_id, sequence, prev_hash, hash, record, event_time, kind, decision_id, correlation_id, caller, client_id, \
@@ -128,9 +128,11 @@ impl PostgresStore {
                       WHERE log_id = $1 AND sequence > $2 AND sequence <= $3 AND kind = 'DENIAL' AND token_grant IS NULL";
         let update = "UPDATE scopeward_audit SET token_grant = $3, token_granted_scopes = $4 WHERE log_id = $1 AND sequence = $2";
         let newest = self.head(log_id).await?.map_or(0, |head| signed(head.sequence));
+        let update = step(&self.shown, async { Ok(self.client.prepare(update).await?) }).await?;
         let mut after = 0;
         while after < newest {
             step(&self.shown, async {
+                self.client.batch_execute("BEGIN").await?;
                 for row in self.client.query(select, &[&log_id, &after, &(after + FILL_ROWS)]).await? {
                     let (sequence, content): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
                     // What cannot be read is for `verify` to name.
@@ -139,10 +141,10 @@ impl PostgresStore {
                     if token_grant.is_some() {
                         let values: [&(dyn ToSql + Sync); 4] =
                             [&log_id, &sequence, &token_grant, &token_granted_scopes];
-                        self.client.execute(update, &values).await?;
+                        self.client.execute(&update, &values).await?;
                     }
                 }
-                Ok(())
+                Ok(self.client.batch_execute("COMMIT").await?)
             })
             .await?;
             after += FILL_ROWS;

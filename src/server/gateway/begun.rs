@@ -8,7 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::expiring::ExpiringMap;
 use crate::gateway::form::OAuthRequest;
-use crate::proto::borrowed::CheckRequestRef;
+use crate::proto::borrowed::{CheckRequestRef, ClientRef};
+use crate::rpc::caller::Caller;
 use crate::scope;
 
 /// The logins that were granted, by all that their decisions depend on.
@@ -20,9 +21,9 @@ pub(super) struct BegunLogin([u8; 32]);
 
 impl BegunLogin {
     /// The login at an issuer that begins with `request`, where it asks `question` of the policy of this generation and is granted
-    /// `scope`. `caller`: who it is by the access file.
+    /// `scope`. `caller`: who it is by the access file, which may let it know other audiences later.
     pub(super) fn new(
-        (issuer, generation, caller): (usize, u64, Option<&str>),
+        (issuer, generation, caller): (usize, u64, Option<&Caller>),
         request: &OAuthRequest,
         question: &CheckRequestRef<'_>,
         scope: &str,
@@ -43,24 +44,44 @@ impl BegunLogin {
         for text in [redirect_uri, response_type, response_mode, state] {
             add(text.as_deref());
         }
-        add(caller);
+        add(caller.map(|caller| &*caller.name));
+        let known = caller.and_then(|caller| caller.audiences.as_deref());
+        add(known.map(|_| ""));
+        known.iter().copied().flatten().for_each(|audience| add(Some(&**audience)));
+        add(None);
         add(*registered_scope);
-        for text in client.iter().flat_map(|client| client.texts()) {
+        let none = ClientRef::default();
+        let ClientRef {
+            client_id,
+            source,
+            client_name,
+            software_id,
+            software_version,
+            redirect_uris,
+            grant_types,
+            application_type,
+        } = client.as_ref().unwrap_or(&none);
+        for text in [client_id, client_name, software_id, software_version, application_type] {
             add(Some(text));
         }
-        add(None);
-        for list in [&**audiences, &granted] {
+        for list in [&**redirect_uris, &**grant_types, &**audiences, &granted] {
             list.iter().for_each(|text| add(Some(text)));
             add(None);
         }
+        digest.update(source.to_le_bytes());
         Self(digest.finalize().into())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
-    use crate::proto::borrowed::ClientRef;
+
+    fn caller(audiences: Option<&[&str]>) -> Caller {
+        Caller::new("".into(), audiences.map(|audiences| audiences.iter().copied().map(Box::from).collect()))
+    }
 
     #[test]
     fn a_login_is_another_one_wherever_a_decision_could_be() {
@@ -80,7 +101,9 @@ mod tests {
         let others = [
             BegunLogin::new((1, 1, None), &request, &question, "x y"),
             BegunLogin::new((0, 2, None), &request, &question, "x y"),
-            BegunLogin::new((0, 1, Some("")), &request, &question, "x y"),
+            BegunLogin::new((0, 1, Some(&caller(None))), &request, &question, "x y"),
+            BegunLogin::new((0, 1, Some(&caller(Some(&[])))), &request, &question, "x y"),
+            BegunLogin::new((0, 1, Some(&caller(Some(&["a"])))), &request, &question, "x y"),
             BegunLogin::new(place, &OAuthRequest::default(), &question, "x y"),
             BegunLogin::new(place, &request, &question, "x"),
             BegunLogin::new(place, &request, &question, "x y z"),
@@ -93,7 +116,55 @@ mod tests {
             BegunLogin::new(
                 place,
                 &request,
-                &CheckRequestRef { client: Some(ClientRef { client_id: "d", ..client }), ..question.clone() },
+                &CheckRequestRef {
+                    client: Some(ClientRef { client_id: "d", ..client.clone() }),
+                    ..question.clone()
+                },
+                "x y",
+            ),
+            BegunLogin::new(
+                place,
+                &request,
+                &CheckRequestRef {
+                    client: Some(ClientRef { source: 1, ..client.clone() }),
+                    ..question.clone()
+                },
+                "x y",
+            ),
+            BegunLogin::new(
+                place,
+                &request,
+                &CheckRequestRef {
+                    client: Some(ClientRef { client_name: "n", ..client.clone() }),
+                    ..question.clone()
+                },
+                "x y",
+            ),
+            BegunLogin::new(
+                place,
+                &request,
+                &CheckRequestRef {
+                    client: Some(ClientRef { software_id: "n", ..client.clone() }),
+                    ..question.clone()
+                },
+                "x y",
+            ),
+            BegunLogin::new(
+                place,
+                &request,
+                &CheckRequestRef {
+                    client: Some(ClientRef { redirect_uris: ["n"].into_iter().collect(), ..client.clone() }),
+                    ..question.clone()
+                },
+                "x y",
+            ),
+            BegunLogin::new(
+                place,
+                &request,
+                &CheckRequestRef {
+                    client: Some(ClientRef { grant_types: ["n"].into_iter().collect(), ..client }),
+                    ..question.clone()
+                },
                 "x y",
             ),
             BegunLogin::new(
@@ -104,5 +175,7 @@ mod tests {
             ),
         ];
         assert!(others.iter().all(|other| *other != begun));
+        let different: HashSet<_> = others.iter().collect();
+        assert_eq!(different.len(), others.len(), "nor is one of them like another");
     }
 }

@@ -351,7 +351,7 @@ impl ClientConnection {
             let is_one = !has_object
                 && name == EndpointName::Authorization
                 && self.gateway.expected.kind == UpstreamKind::Hydra;
-            let caller = taken.identity.as_ref().map(|identity| &*identity.caller.name);
+            let caller = taken.identity.as_ref().map(|identity| &*identity.caller);
             let decided_by = (issuer, generation.filter(|_| is_one)?, caller);
             Some(BegunLogin::new(decided_by, request, &question, scope))
         };
