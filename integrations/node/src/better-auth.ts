@@ -5,7 +5,8 @@
 // The plugin reads the stored client again wherever it compares scopes, and stores all scopes that it knows whatever a client asked
 // for. So this answers both in the adapter of the database: a new client is stored with the answer, and while an authorize request is
 // handled its client holds what was granted to that request, and nothing where nothing was decided. A refresh is decided there, too:
-// when the plugin looks the user up, it has checked the client and the refresh token, and has not used the token up.
+// when the plugin looks the user up, it has checked the client and the refresh token, and has not used the token up. A refresh that
+// is not decided by then is refused before the token is used up.
 
 import { tryGetCurrentAuthEndpointContext } from "@better-auth/core/context";
 import type { oauthProvider } from "@better-auth/oauth-provider";
@@ -63,6 +64,7 @@ interface Adapter {
   findOne(query: { model: string; where: unknown }): Promise<StoredClient | null>;
   create(query: { model: string; data: Record<string, unknown> }): Promise<unknown>;
   update(query: { model: string; where: unknown; update: Record<string, unknown> }): Promise<unknown>;
+  incrementOne(query: { model: string }): Promise<unknown>;
   transaction(callback: (adapter: Adapter) => Promise<unknown>): Promise<unknown>;
 }
 
@@ -107,6 +109,12 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
     return (tryGetCurrentAuthEndpointContext() ?? {}) as EndpointContext;
   }
 
+  /** The refresh that the endpoint that runs handles, if it handles one. */
+  function currentRefresh(): Refresh | undefined {
+    const { path, scopeward } = current();
+    return path === TOKEN ? scopeward?.refresh : undefined;
+  }
+
   /** The row as the endpoint that runs may see it. */
   function seen<T>(model: string, row: T): T {
     if (!models.has(model) || row === null || typeof row !== "object") return row;
@@ -131,7 +139,7 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
     const where = [{ field: "clientId", value: token.clientId }];
     const stored = (await adapter.findOne({ model: clientModel, where })) ?? { clientId: token.clientId };
     const source = sourceOfClient(stored);
-    const { resource } = (current().body ?? {}) as { resource?: unknown };
+    const { resource, scope } = (current().body ?? {}) as { resource?: unknown; scope?: unknown };
     try {
       const answer = await client.checkTokenScopes({
         grant: "refresh",
@@ -142,6 +150,10 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
         client: about(stored, source),
       });
       scopes.splice(0, scopes.length, ...tokens(answer.scope));
+      // A hook that returns a copy of the body brings `scope` back, and that is what the plugin issues.
+      if (typeof scope === "string" && !isWithin(scope, scopes)) {
+        throw new Unavailable("a hook brought `scope` back", { code: "FAILED_PRECONDITION", kind: "token" });
+      }
       refresh.isDecided = true;
     } catch (failure) {
       throw apiError(failure);
@@ -172,7 +184,7 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
     const members: Adapter = {
       findOne: async (query) => {
         const row = await adapter.findOne(query);
-        const refresh = current().path === TOKEN ? current().scopeward?.refresh : undefined;
+        const refresh = currentRefresh();
         if (row === null || refresh === undefined) return seen(query.model, row);
         if (query.model === "user") await narrow(adapter, refresh);
         return query.model === REFRESH_TOKEN ? presented(row as RefreshToken & StoredClient, refresh) : seen(query.model, row);
@@ -193,6 +205,15 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
         const previous = isAsked ? ((await adapter.findOne({ model: query.model, where: query.where })) ?? undefined) : undefined;
         const update = isAsked ? await answered(query.update, scopes.join(" "), previous) : query.update;
         return seen(query.model, await adapter.update({ ...query, update }));
+      },
+      incrementOne: async (query) => {
+        // Here the plugin revokes the refresh token. With `refreshTokenReuseInterval` it then stores its response, and sends that to
+        // whoever presents the token again: nothing undecided may get there.
+        if (query.model === REFRESH_TOKEN && currentRefresh()?.isDecided === false) {
+          const message = "the refresh was not decided: another plugin's adapter may have looked the user up";
+          throw apiError(new Unavailable(message, { code: "FAILED_PRECONDITION", kind: "token" }));
+        }
+        return adapter.incrementOne(query);
       },
       transaction: (callback) => adapter.transaction((transaction) => callback(asking(transaction))),
     };
@@ -259,8 +280,8 @@ export function withScopeward<P extends Plugin>(plugin: P, client: Client, optio
     return { context: { scopeward: { refresh: state } } };
   });
 
-  // A refresh that nobody decided is not sent, nor one with more than the answer. The answer to a token that was rotated a moment ago
-  // (`refreshTokenReuseInterval`) was decided then.
+  // A refresh that nobody decided is not sent, nor one with more than the answer. The response to a token that was rotated a moment
+  // ago (`refreshTokenReuseInterval`) was decided then, since a token is only rotated by a refresh that was decided.
   const refreshed = createAuthMiddleware(async (ctx) => {
     const { token, scopes, isDecided } = (ctx as unknown as EndpointContext).scopeward?.refresh ?? {};
     const issued = ctx.context.returned as { access_token?: unknown; scope?: unknown } | undefined;

@@ -5,11 +5,12 @@ import { after, before, describe, test } from "node:test";
 
 import { createCimdClientDiscovery } from "@better-auth/cimd";
 import { oauthProvider } from "@better-auth/oauth-provider";
+import { createAuthMiddleware } from "better-auth/api";
 import { Client } from "scopeward";
 import { withScopeward } from "scopeward/better-auth";
 
 import { EXAMPLE, USER } from "../examples/better-auth.mjs";
-import { Browser, Login, OAuthFailure, REDIRECT_URI, served } from "../examples/demo.mjs";
+import { Browser, Login, OAuthFailure, POLICY, REDIRECT_URI, served } from "../examples/demo.mjs";
 import { eventually, shared, started } from "./service.mjs";
 
 const DOCUMENTS = ["https://app.example.com/client.json", "https://app.example.com/other.json"];
@@ -215,27 +216,64 @@ describe("Better Auth alone", () => {
     const first = await login.refresh(client, tokens, "openid");
     assert.equal((await login.refresh(client, tokens, "openid"))["access_token"], first["access_token"]);
     await refused(login.refresh(client, tokens, "profile"), 400, "invalid_grant");
-    assert.equal(scopes(await login.refresh(client, first)), "offline_access openid profile");
+    const second = await login.refresh(client, first);
+    assert.equal(scopes(second), "offline_access openid profile");
+    // Where the policy took something away, the plugin does not recognize the retry. The new token stays good.
+    await own.writePolicy(POLICY.replace("profile, ", ""));
+    const third = await login.refresh(client, second);
+    assert.equal(scopes(third), "offline_access openid");
+    await refused(login.refresh(client, second), 400, "invalid_grant");
+    assert.equal(scopes(await login.refresh(client, third)), "offline_access openid");
   });
 
   test("a refresh that nobody decided is not sent", async (t) => {
+    let isElsewhere = true;
     // As by a plugin that has users elsewhere.
     const elsewhere = {
       id: "elsewhere",
       init: (/** @type {any} */ { adapter }) => {
-        const findOne = async (/** @type {any} */ query) => (query.model === "user" ? (await adapter.findMany(query))[0] ?? null : adapter.findOne(query));
+        const findOne = async (/** @type {any} */ query) => (isElsewhere && query.model === "user" ? (await adapter.findMany(query))[0] ?? null : adapter.findOne(query));
         return { context: { adapter: { ...adapter, findOne } } };
       },
     };
     const example = {
       ...EXAMPLE,
-      makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, {}, [elsewhere]),
+      makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, { refreshTokenReuseInterval: 600 }, [elsewhere]),
     };
     const other = await served(example, new Client(service.target, { deadline: 5000 }));
     t.after(() => other.close());
+    // With a resource the access token is a JWT, without one it is a row.
+    for (const login of [new Login(EXAMPLE, other.base), new Login({ ...EXAMPLE, resource: null }, other.base)]) {
+      isElsewhere = true;
+      const client = await login.register("openid");
+      const tokens = await login.login(client, "openid offline_access");
+      await refused(login.refresh(client, tokens), 500, "server_error");
+      // Nor is it stored for the next try.
+      await refused(login.refresh(client, tokens), 500, "server_error");
+      isElsewhere = false;
+      assert.equal(scopes(await login.refresh(client, tokens)), "offline_access openid");
+    }
+  });
+
+  test("a refresh of a scope that a hook brought back is not sent", async (t) => {
+    const own = await started(t);
+    // As by a hook of the operator that returns a copy of the body.
+    const handler = createAuthMiddleware(async () => ({ context: { body: { scope: "openid profile" } } }));
+    const matcher = (/** @type {any} */ { path, body }) => path === "/oauth2/token" && body.grant_type === "refresh_token";
+    const copying = { id: "copying", hooks: { before: [{ matcher, handler }] } };
+    const example = {
+      ...EXAMPLE,
+      makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, { refreshTokenReuseInterval: 600 }, [copying]),
+    };
+    const other = await served(example, new Client(own.target, { deadline: 5000 }));
+    t.after(() => other.close());
     const login = new Login(EXAMPLE, other.base);
-    const client = await login.register("openid");
-    await refused(login.refresh(client, await login.login(client, "openid offline_access")), 500, "server_error");
+    const client = await login.register("openid profile");
+    const tokens = await login.login(client, "openid profile offline_access");
+    await own.writePolicy(POLICY.replace("profile, ", ""));
+    for (let count = 0; count < 2; count++) await refused(login.refresh(client, tokens, "openid profile"), 500, "server_error");
+    await own.writePolicy(POLICY);
+    assert.equal(scopes(await login.refresh(client, tokens, "openid profile")), "openid profile");
   });
 
   test("settings that pass by the policy are refused at start", (t) => {
