@@ -116,7 +116,10 @@ type provider struct {
 
 // NewAuthorizeRequest asks for what fosite found to be valid.
 func (p *provider) NewAuthorizeRequest(ctx context.Context, r *http.Request) (fosite.AuthorizeRequester, error) {
-	isPushed := p.takesPushed(ctx, r)
+	isPushed, err := p.takesPushed(ctx, r)
+	if err != nil {
+		return fosite.NewAuthorizeRequest(), err
+	}
 	request, err := p.OAuth2Provider.NewAuthorizeRequest(ctx, r)
 	if err != nil {
 		return request, err
@@ -138,18 +141,19 @@ func (p *provider) NewPushedAuthorizeRequest(ctx context.Context, r *http.Reques
 }
 
 // takesPushed returns true for an authorize request that refers to a pushed one, and takes out of it what only the pushed one may
-// say (RFC 9126 section 4): fosite merges both.
-func (p *provider) takesPushed(ctx context.Context, r *http.Request) bool {
+// say (RFC 9126 section 4): fosite merges both. After an error fosite would parse again and may get a form: of a body that was read
+// before an error of the query, or of what is left of the body.
+func (p *provider) takesPushed(ctx context.Context, r *http.Request) (bool, error) {
 	if err := r.ParseMultipartForm(1 << 20); err != nil && !errors.Is(err, http.ErrNotMultipart) {
-		return false // fosite says so
+		return false, fosite.ErrInvalidRequest.WithHint("The query or the form is malformed.").WithWrap(err)
 	}
 	uri := r.Form.Get("request_uri")
 	if uri == "" || !strings.HasPrefix(uri, p.config.GetPushedAuthorizeRequestURIPrefix(ctx)) {
-		return false
+		return false, nil
 	}
 	r.Form.Del("scope")
 	r.Form.Del("resource")
-	return true
+	return true, nil
 }
 
 // requestedScope returns the parameter as received, that of a request object included; nil if there was none.

@@ -257,9 +257,10 @@ func (a asker) refresh(ctx context.Context, grant fosite.Requester, form url.Val
 
 // token keeps a refresh within its own grant, whatever the client registered: the storage looks the grant up, and asks for it.
 func token(next http.Handler, w http.ResponseWriter, r *http.Request) {
-	// As fosite will: it reads both kinds of forms.
+	// As fosite will: it reads both kinds of forms. After an error it would parse again and may get a form: of a body that was read
+	// before an error of the query, or of what is left of the body.
 	if err := r.ParseMultipartForm(1 << 20); err != nil && !errors.Is(err, http.ErrNotMultipart) {
-		next.ServeHTTP(w, r)
+		scopeward.WriteTokenError(w, refused{"invalid_request", "the query or the form is malformed"})
 		return
 	}
 	if types := strings.Fields(r.PostForm.Get("grant_type")); len(types) == 1 && types[0] == "refresh_token" {

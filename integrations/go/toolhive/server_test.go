@@ -198,7 +198,7 @@ func (r *running) visits(query string, form string) (url.Values, int) {
 	r.t.Helper()
 	kind := ""
 	if form != "" {
-		kind = "multipart/form-data; boundary=x"
+		kind = multipartForm
 	}
 	response := r.send("GET", r.base+"/oauth/authorize?"+query, kind, form)
 	for response.StatusCode/100 == 3 {
@@ -424,12 +424,52 @@ func TestARefreshTakesNothingMore(t *testing.T) {
 	r.doesNotRefresh(id, tokens, nil, 400, "invalid_grant", "")
 }
 
+const multipartForm = "multipart/form-data; boundary=x"
+
+func part(name, value string) string {
+	return "--x\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + value + "\r\n"
+}
+
+func TestAMalformedRefreshGetsNothing(t *testing.T) {
+	r := start(t)
+	id := r.registers(`,"scope":"openid mcp:read"`, "openid mcp:read offline_access")
+	whole := "openid mcp:read offline_access"
+	cases := []struct{ query, before string }{
+		{"?%zz", ""},
+		{"?a;b", ""},
+		// A second parse would begin after what the first one has read.
+		{"", "--x\r\nno header\r\n\r\n" + strings.Repeat("padding\r\n", 1000)},
+	}
+	var tokens []map[string]any
+	for range cases {
+		tokens = append(tokens, r.gets(id, whole, whole))
+	}
+	last := r.gets(id, whole, whole)
+	body := func(tokens map[string]any) string {
+		return part("grant_type", "refresh_token") + part("refresh_token", fmt.Sprint(tokens["refresh_token"])) +
+			part("client_id", id) + part("resource", resource) + "--x--\r\n"
+	}
+	r.serves(strings.ReplaceAll(policy, `, "mcp:read"`, ``))
+	for i, c := range cases {
+		response := r.send("POST", r.base+"/oauth/token"+c.query, multipartForm, c.before+body(tokens[i]))
+		answer := object(t, response)
+		if response.StatusCode != 400 || answer["error"] != "invalid_request" {
+			t.Errorf("%+.40v: %s %v", c, response.Status, answer)
+			continue
+		}
+		// It did not take the token.
+		r.refreshes(id, tokens[i], "openid offline_access")
+	}
+	// The same body without anything malformed is a refresh like any other.
+	response := r.send("POST", r.base+"/oauth/token", multipartForm, body(last))
+	if fresh := object(t, response); response.StatusCode != http.StatusOK || fresh["scope"] != "openid offline_access" {
+		t.Fatalf("%s %v", response.Status, fresh)
+	}
+}
+
 func TestWhatWouldGoAround(t *testing.T) {
 	r := start(t)
 	id := r.registers(`,"scope":"openid"`, "openid offline_access")
-	part := func(name, value string) string {
-		return "--x\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + value + "\r\n"
-	}
 	// fosite adds a form in the body to the query, for GET as well.
 	attempt := newLogin(id, "-", nil)
 	r.getsBy(attempt, attempt.query.Encode(), part("scope", "openid admin")+"--x--\r\n", "openid offline_access")

@@ -102,14 +102,20 @@ func (s askingStorage) granted(ctx context.Context, client fosite.Client, token 
 }
 
 // GetRefreshTokenSession returns a grant with what the policy leaves of its scopes. Nobody is asked for one that fosite refuses: it is
-// expired, or of another client than the one that was authenticated.
+// expired, or of another client than the one that was authenticated. A token request that [server.Handler] did not see gets an error.
+// Revocation and introspection are no token requests, and get the grant as stored.
 func (s askingStorage) GetRefreshTokenSession(ctx context.Context, signature string, session fosite.Session) (fosite.Requester, error) {
 	request, err := s.Storage.GetRefreshTokenSession(ctx, signature, session)
 	refreshed, isThere := ctx.Value(grantKey{}).(*grant)
 	access, isAccess := ctx.Value(fosite.AccessRequestContextKey).(fosite.AccessRequester)
-	if err != nil || !isThere || !isAccess || len(request.GetGrantedScopes()) == 0 ||
-		request.GetClient().GetID() != access.GetClient().GetID() {
+	if err != nil || !isAccess {
 		return request, err
+	}
+	if !isThere {
+		return nil, errors.New("the scope policy was not asked for this refresh")
+	}
+	if len(request.GetGrantedScopes()) == 0 || request.GetClient().GetID() != access.GetClient().GetID() {
+		return request, nil
 	}
 	if expires := request.GetSession().GetExpiresAt(fosite.RefreshToken); !expires.IsZero() && expires.Before(time.Now()) {
 		return request, nil

@@ -531,6 +531,19 @@ func TestPushedRequests(t *testing.T) {
 	query.Set("scope", "openid mcp:write")
 	query.Set("resource", "https://other.example.com")
 	equal(t, got(attempt, query), "openid offline_access")
+	// The same in a form, with a query that cannot be parsed.
+	for _, malformed := range []string{"%zz", "a;b"} {
+		_, query = pushed("-", nil)
+		query.Set("scope", "openid mcp:write")
+		var form strings.Builder
+		for name := range query {
+			form.WriteString("--x\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + query.Get(name) + "\r\n")
+		}
+		form.WriteString("--x--\r\n")
+		to, kind := r.server.base+"/oauth/authorize?"+malformed, "multipart/form-data; boundary=x"
+		_, err := r.call(t.Context(), http.MethodPost, to, kind, form.String(), "")
+		failure(t, err, "invalid_request")
+	}
 	// A denial is told at once.
 	_, err := r.Push(t.Context(), NewAttempt(id, "openid root", nil))
 	failure(t, err, "invalid_scope")
