@@ -1,6 +1,7 @@
 //! The joined store in a real PostgreSQL: what `audit forward` writes, and what `audit verify` and `audit tail` read of it.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use scopeward::audit::forward::Forwarder;
@@ -45,6 +46,17 @@ pub(super) fn forward(place: &Place, server: &Postgres) -> Value {
         place.run(&[&args[..], &["--audit-forward-password-file", password.to_str().unwrap()]].concat());
     assert_eq!((ran.code, &*ran.stderr), (0, ""), "{}", ran.stdout);
     ran.json()
+}
+
+/// A store, and a server that forwards to it with a password of this file and these variables.
+pub(super) fn forwarding(variables: &[(&str, &OsStr)]) -> (Postgres, Place, PathBuf, Piped) {
+    let store = Postgres::start();
+    let place = serve_place();
+    let password = store.password_file(place.0.path());
+    let url = store.url("writer");
+    let flags = ["--audit-forward", &url, "--audit-forward-password-file", password.to_str().unwrap()];
+    let server = Piped::start_with(&place, &flags, variables);
+    (store, place, password, server)
 }
 
 #[test]
@@ -274,12 +286,7 @@ fn a_store_that_answers_slowly_delays_nobody_and_gets_everything() {
     if !wanted("postgres") {
         return;
     }
-    let store = Postgres::start();
-    let place = serve_place();
-    let password = store.password_file(place.0.path());
-    let url = store.url("writer");
-    let flags = ["--audit-forward", &url, "--audit-forward-password-file", password.to_str().unwrap()];
-    let server = Piped::start(&place, &flags);
+    let (store, _place, _, server) = forwarding(&[]);
     caught_up(&server, 1.0);
     // No transaction ends before the gate opens.
     store.query(
@@ -570,12 +577,7 @@ fn records_that_come_one_after_the_other_share_transactions() {
     if !wanted("postgres") {
         return;
     }
-    let store = Postgres::start();
-    let place = serve_place();
-    let password = store.password_file(place.0.path());
-    let url = store.url("writer");
-    let flags = ["--audit-forward", &url, "--audit-forward-password-file", password.to_str().unwrap()];
-    let server = Piped::start(&place, &flags);
+    let (store, _place, _, server) = forwarding(&[]);
     caught_up(&server, 1.0);
     let begin = Instant::now();
     server.expand(200);
@@ -591,12 +593,7 @@ fn a_schema_that_changes_under_a_running_server_is_named_and_waited_for() {
     if !wanted("postgres") {
         return;
     }
-    let store = Postgres::start();
-    let place = serve_place();
-    let password = store.password_file(place.0.path());
-    let url = store.url("writer");
-    let flags = ["--audit-forward", &url, "--audit-forward-password-file", password.to_str().unwrap()];
-    let server = Piped::start(&place, &flags);
+    let (store, place, _, server) = forwarding(&[]);
     server.expand(5);
     caught_up(&server, 5.0);
     store.query("UPDATE scopeward_audit_schema SET version = 9");

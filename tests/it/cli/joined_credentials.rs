@@ -2,8 +2,7 @@
 
 use std::ffi::OsStr;
 
-use super::joined::{append, caught_up, condition, recorded};
-use super::serve::{Piped, place as serve_place};
+use super::joined::{append, caught_up, condition, forwarding, recorded};
 use super::*;
 use crate::postgres::Postgres;
 use crate::tools::wanted;
@@ -97,12 +96,7 @@ fn a_password_that_changes_is_read_from_its_file_without_a_restart() {
     if !wanted("postgres") {
         return;
     }
-    let store = Postgres::start();
-    let place = serve_place();
-    let password = store.password_file(place.0.path());
-    let url = store.url("writer");
-    let flags = ["--audit-forward", &url, "--audit-forward-password-file", password.to_str().unwrap()];
-    let server = Piped::start_with(&place, &flags, &[("PGPASSWORD", OsStr::new("guess"))]);
+    let (store, place, password, server) = forwarding(&[("PGPASSWORD", OsStr::new("guess"))]);
     server.expand(3);
     caught_up(&server, 4.0);
     store.query("ALTER ROLE writer PASSWORD 'next'");
