@@ -321,23 +321,6 @@ impl<'a> ClientRef<'a> {
         Some(())
     }
 
-    /// Each text of it that is not empty.
-    pub fn texts(&self) -> impl Iterator<Item = &'a str> {
-        let Self {
-            client_id,
-            source: _,
-            client_name,
-            software_id,
-            software_version,
-            redirect_uris,
-            grant_types,
-            application_type,
-        } = self;
-        let single = [*client_id, client_name, software_id, software_version, application_type];
-        let lists = redirect_uris.iter().chain(&**grant_types).copied();
-        single.into_iter().filter(|text| !text.is_empty()).chain(lists)
-    }
-
     /// Borrows from a message.
     #[must_use]
     pub fn of(message: &'a v1::Client) -> Self {

@@ -43,9 +43,12 @@ pub(super) trait DecidingRequest {
         let AskedTexts { audiences, client, scope, registered_scope, grant, correlation_id } = self.asked();
         let texts =
             [scope, registered_scope, grant.and_then(|grant| grant.granted_scope), Some(correlation_id)];
-        let client = client.into_iter().flat_map(ClientRef::texts);
-        let all = texts.into_iter().flatten().chain(audiences.iter()).chain(client);
-        all.map(|text| text.len() + FIELD_BYTES).sum::<usize>() + 2 * FIELD_BYTES
+        let client = client.map_or(0, |client| {
+            let entries = client.redirect_uris.len() + client.grant_types.len();
+            call::facts(client).bytes() + (CLIENT_FIELDS + entries) * FIELD_BYTES
+        });
+        let all = texts.into_iter().flatten().chain(audiences.iter());
+        all.map(|text| text.len() + FIELD_BYTES).sum::<usize>() + client + 2 * FIELD_BYTES
     }
 
     /// What records tell of it.
@@ -233,6 +236,8 @@ impl DecidingRequest for TokenRequestRef<'_> {
 
 /// The most bytes that a field has before its text: a key and a length.
 const FIELD_BYTES: usize = 6;
+/// The fields of a client that are no lists.
+const CLIENT_FIELDS: usize = 6;
 
 /// A check that may be asked in a batch.
 pub(super) trait BatchedCheck: Readable + Send + 'static {
