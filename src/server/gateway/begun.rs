@@ -98,6 +98,8 @@ mod tests {
         assert_eq!(begun, BegunLogin::new(place, &request, &question, "y x y"));
         let asked = CheckRequestRef { scope: Some("x"), ..question.clone() };
         assert_eq!(begun, BegunLogin::new(place, &request, &asked, "y x"));
+        let of = |question: CheckRequestRef<'_>| BegunLogin::new(place, &request, &question, "x y");
+        let of_client = |client| of(CheckRequestRef { client: Some(client), ..question.clone() });
         let others = [
             BegunLogin::new((1, 1, None), &request, &question, "x y"),
             BegunLogin::new((0, 2, None), &request, &question, "x y"),
@@ -107,72 +109,14 @@ mod tests {
             BegunLogin::new(place, &OAuthRequest::default(), &question, "x y"),
             BegunLogin::new(place, &request, &question, "x"),
             BegunLogin::new(place, &request, &question, "x y z"),
-            BegunLogin::new(
-                place,
-                &request,
-                &CheckRequestRef { registered_scope: None, ..question.clone() },
-                "x y",
-            ),
-            BegunLogin::new(
-                place,
-                &request,
-                &CheckRequestRef {
-                    client: Some(ClientRef { client_id: "d", ..client.clone() }),
-                    ..question.clone()
-                },
-                "x y",
-            ),
-            BegunLogin::new(
-                place,
-                &request,
-                &CheckRequestRef {
-                    client: Some(ClientRef { source: 1, ..client.clone() }),
-                    ..question.clone()
-                },
-                "x y",
-            ),
-            BegunLogin::new(
-                place,
-                &request,
-                &CheckRequestRef {
-                    client: Some(ClientRef { client_name: "n", ..client.clone() }),
-                    ..question.clone()
-                },
-                "x y",
-            ),
-            BegunLogin::new(
-                place,
-                &request,
-                &CheckRequestRef {
-                    client: Some(ClientRef { software_id: "n", ..client.clone() }),
-                    ..question.clone()
-                },
-                "x y",
-            ),
-            BegunLogin::new(
-                place,
-                &request,
-                &CheckRequestRef {
-                    client: Some(ClientRef { redirect_uris: ["n"].into_iter().collect(), ..client.clone() }),
-                    ..question.clone()
-                },
-                "x y",
-            ),
-            BegunLogin::new(
-                place,
-                &request,
-                &CheckRequestRef {
-                    client: Some(ClientRef { grant_types: ["n"].into_iter().collect(), ..client }),
-                    ..question.clone()
-                },
-                "x y",
-            ),
-            BegunLogin::new(
-                place,
-                &request,
-                &CheckRequestRef { audiences: ["a", "b"].into_iter().collect(), ..question.clone() },
-                "x y",
-            ),
+            of(CheckRequestRef { registered_scope: None, ..question.clone() }),
+            of(CheckRequestRef { audiences: ["a", "b"].into_iter().collect(), ..question.clone() }),
+            of_client(ClientRef { client_id: "d", ..client.clone() }),
+            of_client(ClientRef { source: 1, ..client.clone() }),
+            of_client(ClientRef { client_name: "n", ..client.clone() }),
+            of_client(ClientRef { software_id: "n", ..client.clone() }),
+            of_client(ClientRef { redirect_uris: ["n"].into_iter().collect(), ..client.clone() }),
+            of_client(ClientRef { grant_types: ["n"].into_iter().collect(), ..client }),
         ];
         assert!(others.iter().all(|other| *other != begun));
         let different: HashSet<_> = others.iter().collect();
