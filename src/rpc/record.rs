@@ -21,7 +21,7 @@ use crate::rpc::count::DecidingMethod;
 use crate::rpc::deciding::AskedGrant;
 use crate::rpc::encode::{FieldWriter, WireMessage};
 use crate::rpc::error::RpcError;
-use crate::rpc::trace_parent::TraceParent;
+use crate::rpc::trace_parent::{TRACE_PARENT, TraceParent};
 use crate::rpc::v1;
 use crate::rpc::wire_id::WireId;
 use crate::short_list::TextsRef;
@@ -303,7 +303,6 @@ fn kept(scope: &str, reason: Option<Reason>) -> &str {
 
 /// About what an event has more than its scopes.
 const EVENT_BYTES: usize = 500;
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// What is known about a call apart from its message.

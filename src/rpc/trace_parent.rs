@@ -1,5 +1,10 @@
 //! The `traceparent` header: which span of the caller a call belongs to (W3C Trace Context section 3.2).
 
+use http::HeaderName;
+
+/// The name of the header.
+pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// What a well-formed header says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TraceParent<'h> {

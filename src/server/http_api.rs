@@ -30,6 +30,7 @@ use super::web::body::{AnswerBody, CollectError, collect};
 use super::web::{self, WebConnection};
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::error::RpcError;
+use crate::rpc::trace_parent::TRACE_PARENT;
 
 mod authzen;
 mod connect;
@@ -203,8 +204,7 @@ fn headers_for_services(headers: &HeaderMap) -> HeaderMap {
     passed.collect()
 }
 
-const PASSED_ON: [HeaderName; 2] =
-    [HeaderName::from_static("traceparent"), HeaderName::from_static("grpc-previous-rpc-attempts")];
+const PASSED_ON: [HeaderName; 2] = [TRACE_PARENT, HeaderName::from_static("grpc-previous-rpc-attempts")];
 /// What is still read of a body that nobody wants.
 const MAX_UNREAD_BYTES: usize = 64 * 1024;
 const UNREAD_PATIENCE: Duration = Duration::from_secs(1);

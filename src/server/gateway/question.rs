@@ -1,7 +1,7 @@
 //! The questions of a gateway, decided in this process by what answers RPCs: with its budgets, counters and audit, and only once the
 //! record of an expansion is durable.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 use tracing::warn;
@@ -16,6 +16,7 @@ use crate::proto::borrowed::{CheckRequestRef, ClientRef, ExpandRequestRef};
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::error::RpcError;
 use crate::rpc::scope_policy::CallHead;
+use crate::rpc::trace_parent::TRACE_PARENT;
 use crate::rpc::v1;
 use crate::scope;
 
@@ -131,5 +132,3 @@ fn failure(error: RpcError, code: &'static str) -> Decided {
     warn!(code = ?status.code(), message = status.message(), "a request of the gateway was not decided");
     Decided::Outage(OAuthProblem::unavailable("the request could not be decided, try again"))
 }
-
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -15,6 +15,7 @@ use super::Traces;
 use super::call::set_decisions;
 use crate::rpc::caller::{CallerIdentity, PeerAddress};
 use crate::rpc::notes::DecisionNotes;
+use crate::rpc::trace_parent::TRACE_PARENT;
 
 /// A host that is in the settings, as spans name it.
 #[derive(Clone, Debug)]
@@ -181,5 +182,4 @@ fn name_of(method: &Method) -> &'static str {
     }
 }
 
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
