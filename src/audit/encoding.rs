@@ -3,11 +3,10 @@
 //! `log_id` and `sequence` have the lowest numbers of an [`AuditEvent`], and its hashes are never stored. So everything else
 //! can be encoded, in the canonical encoding, before an event has its place in the chain.
 
-use std::time::SystemTime;
-
 use prost::Message as _;
+use prost_types::Timestamp;
 
-use super::record::{nanos_of, to_nanos};
+use super::record::nanos_of;
 use crate::proto::v1::{AuditEvent, AuditEventKind, Reason};
 
 /// An event in its canonical encoding, without a place in the chain.
@@ -24,8 +23,8 @@ impl EncodedEvent {
     /// An event of these fields: from `event_id` on, hashes left out, in the canonical encoding. Kind, reason and time are those
     /// that the fields have.
     #[must_use]
-    pub fn new(kind: AuditEventKind, reason: Reason, time: SystemTime, fields: Vec<u8>) -> Self {
-        Self { fields, kind, reason, time: to_nanos(time) }
+    pub fn new(kind: AuditEventKind, reason: Reason, time: Timestamp, fields: Vec<u8>) -> Self {
+        Self { fields, kind, reason, time: nanos_of(Some(time)) }
     }
 
     /// The fields from `event_id` on, in the canonical encoding.

@@ -160,7 +160,7 @@ impl AnsweredCall<'_> {
     /// The audit event. Its parts are the same as those of the answer.
     #[must_use]
     pub fn event(&self, kind: RecordKind) -> EncodedEvent {
-        let time = SystemTime::now();
+        let time = Timestamp::from(SystemTime::now());
         // As much as counts there, or a little more.
         let large = self.client.filter(|client| call::facts(client).bytes() > MAX_CLIENT_BYTES);
         let cut =
@@ -169,8 +169,8 @@ impl AnsweredCall<'_> {
         let event = AnsweredEvent {
             answered: self,
             kind: kind.of_event(),
-            time: time.into(),
-            event_id: WireId::now(),
+            time,
+            event_id: self.decision_id.of_event(),
             is_cut: cut.is_some(),
             client: cut.as_ref().or(self.client),
             peer: self.call.peer(),
@@ -302,7 +302,7 @@ fn kept(scope: &str, reason: Option<Reason>) -> &str {
 }
 
 /// About what an event has more than its scopes.
-const EVENT_BYTES: usize = 500;
+const EVENT_BYTES: usize = 700;
 const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// What is known about a call apart from its message.

@@ -45,6 +45,19 @@ impl WireId {
         Self { uuid, text }
     }
 
+    /// The id of the event that records what has this one: the same time, and the highest of the bits that are random turned. No id
+    /// that follows this one in a call is the same.
+    #[must_use]
+    pub fn of_event(&self) -> Self {
+        let uuid = Uuid::from_u128(self.uuid.as_u128() ^ EVENT_BIT);
+        // Its only digit that differs is the first of the fourth group.
+        let mut text = self.text;
+        if let Some(first) = text.get_mut(FOURTH_GROUP_AT) {
+            *first = digit((uuid.as_u128() >> 60) as u8 & 0xF);
+        }
+        Self { uuid, text }
+    }
+
     /// The id itself.
     #[must_use]
     pub const fn uuid(&self) -> Uuid {
@@ -72,6 +85,11 @@ impl fmt::Display for WireId {
 
 /// The last of the random bits of a UUID of version 7, behind its variant.
 const RANDOM_BITS: u128 = (1 << 62) - 1;
+
+/// The highest of them.
+const EVENT_BIT: u128 = 1 << 61;
+/// Where the group that begins with the variant is in the text.
+const FOURTH_GROUP_AT: usize = 19;
 
 const fn digit(value: u8) -> u8 {
     match value {
@@ -106,5 +124,25 @@ mod tests {
         }
         let new = WireId::now();
         assert_eq!(new.to_string().as_bytes(), new.text());
+    }
+
+    #[test]
+    fn the_id_of_an_event_is_of_version_7_and_of_the_same_time_and_no_other() {
+        for text in ["019ac0de-0000-7000-8000-000000000000", "019ac0de-0000-7fff-bfff-ffffffffffff"] {
+            let id = WireId::from(text.parse::<Uuid>().unwrap());
+            let event = id.of_event();
+            assert_eq!(event, WireId::from(event.uuid()), "its text is that of the id");
+            assert_eq!(
+                (event.uuid().get_version_num(), event.uuid().get_variant()),
+                (7, uuid::Variant::RFC4122)
+            );
+            assert_eq!(event.uuid().as_u128() >> 64, id.uuid().as_u128() >> 64);
+            let mut following = id;
+            for _ in 0..1000 {
+                assert!(following != event);
+                following = following.following();
+            }
+            assert_eq!(event.of_event(), id, "each decision has its own");
+        }
     }
 }
