@@ -392,9 +392,13 @@ impl OpenStore {
 fn last_to_trim(connection: &Connection, cut: Cut) -> rusqlite::Result<Option<(i64, Trimmed)>> {
     let newest: Option<i64> =
         connection.query_row("SELECT max(sequence) FROM record", [], |row| row.get(0))?;
-    let mut statement = connection.prepare_cached(
-        "SELECT sequence, latest_time, length(content), content FROM record ORDER BY sequence LIMIT ?1",
-    )?;
+    // Only an age needs the content.
+    let mut statement = connection.prepare_cached(match cut {
+        Cut::Bytes(..) => {
+            "SELECT sequence, latest_time, length(content) FROM record ORDER BY sequence LIMIT ?1"
+        }
+        Cut::OlderThan(..) => "SELECT sequence, latest_time, content FROM record ORDER BY sequence LIMIT ?1",
+    })?;
     let mut rows = statement.query([signed(TRIM_ROWS)])?;
     let mut last = None;
     let mut seen = Trimmed::default();
@@ -413,7 +417,7 @@ fn last_to_trim(connection: &Connection, cut: Cut) -> rusqlite::Result<Option<(i
             }
             Cut::OlderThan(_, _, last) if unsigned(sequence) > last => break,
             Cut::OlderThan(cutoff, now, _) => {
-                let time = time_of(row.get_ref(3)?.as_blob()?).unwrap_or(0);
+                let time = time_of(row.get_ref(2)?.as_blob()?).unwrap_or(0);
                 let ahead = to_nanos(from_nanos(now) + CLOCK_SLACK);
                 if time < cutoff {
                     last = Some((sequence, seen));
