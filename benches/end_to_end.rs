@@ -156,14 +156,22 @@ async fn decisions() {
 }
 
 /// The columns of a pass of `audit`.
-const AUDIT_LOADS: [&str; 4] = ["blocking", "batch", "none, blocking", "none, batch"];
+const AUDIT_LOADS: [&str; 5] = ["blocking", "batch", "none, blocking", "none, batch", "batch, full"];
+/// More than all passes write: nothing is deleted meanwhile.
+const LARGE_STORE: &str = "16GiB";
+/// Less than the first two loads write: with the last one as much is deleted as is written.
+const SMALL_STORE: &str = "512MiB";
 
 async fn audit() {
     let policies = example_policies();
     let folder = std::env::var_os("BENCH_STATE_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let (one, two) = (tempfile::tempdir_in(&folder).unwrap(), tempfile::tempdir_in(&folder).unwrap());
-    let blocking = Process::start(scopeward(policies.path(), one.path(), &["--audit-mode", "blocking"]));
-    let batch = Process::start(scopeward(policies.path(), two.path(), &["--audit-mode", "batch"]));
+    let states = [(); 3].map(|()| tempfile::tempdir_in(&folder).unwrap());
+    let start = |at: usize, mode: &str, size: &str| {
+        let flags = ["--audit-mode", mode, "--audit-max-size", size];
+        Process::start(scopeward(policies.path(), states[at].path(), &flags))
+    };
+    let (blocking, batch) = (start(0, "blocking", LARGE_STORE), start(1, "batch", LARGE_STORE));
+    let full = start(2, "batch", SMALL_STORE);
     println!(
         "audit, in {}: expansions in both modes, and calls that expand nothing; {AUDIT_PASSES} passes of 3 s each, every other one backwards",
         folder.display()
@@ -173,16 +181,18 @@ async fn audit() {
         let streams = callers / connections;
         let (blocking_channels, batch_channels) =
             (blocking.channels(connections).await, batch.channels(connections).await);
+        let full_channels = full.channels(connections).await;
         let loads = [
             (&blocking, &blocking_channels, Question::Expanding),
             (&batch, &batch_channels, Question::Expanding),
             (&blocking, &blocking_channels, Question::Registered),
             (&batch, &batch_channels, Question::Registered),
+            (&full, &full_channels, Question::Expanding),
         ];
-        let mut passes: Vec<[Load; 4]> = Vec::new();
+        let mut passes: Vec<[Load; 5]> = Vec::new();
         for pass in 1..=AUDIT_PASSES {
-            let mut seen = [None; 4];
-            let mut order = [0, 1, 2, 3];
+            let mut seen = [None; 5];
+            let mut order = [0, 1, 2, 3, 4];
             if pass % 2 == 0 {
                 order.reverse();
             }
@@ -191,7 +201,7 @@ async fn audit() {
                 seen[at] = Some(load(server, channels, streams, Duration::from_secs(3), question).await);
             }
             let seen = seen.map(|load| load.expect("each load ran"));
-            let fsyncs = fsync_rate(one.path());
+            let fsyncs = fsync_rate(states[0].path());
             println!("  {callers} callers, pass {pass}, {fsyncs:.0} fsync/s of this disk");
             for (name, Load { per_second, p50, p99, cpu }) in AUDIT_LOADS.into_iter().zip(seen) {
                 println!(
@@ -205,11 +215,12 @@ async fn audit() {
             ("expansion, `batch`, against none", 1, 3, "0.90"),
             ("expansion, `blocking`, against none", 0, 2, ""),
             ("none, `blocking` against `batch`", 2, 3, "0.95"),
+            ("expansion, `batch`, a full store against one that is not", 4, 1, ""),
         ] {
             let calls = passes.iter().map(|pass| pass[own].per_second / pass[reference].per_second).collect();
             let cpu = passes.iter().map(|pass| pass[reference].cpu / pass[own].cpu).collect();
             println!(
-                "  {callers:>3} callers, {name:<38} calls {:.3}, CPU {:.3} (goal {goal})",
+                "  {callers:>3} callers, {name:<57} calls {:.3}, CPU {:.3} (goal {goal})",
                 median(calls),
                 median(cpu)
             );
@@ -217,7 +228,7 @@ async fn audit() {
     }
 }
 
-/// Rounds of the four loads.
+/// Rounds of the five loads.
 const AUDIT_PASSES: usize = 5;
 
 /// How often a second the disk makes 400 appended bytes durable.
