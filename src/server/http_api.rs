@@ -27,7 +27,7 @@ use super::observe::ObservedCall;
 use super::response::{Held, HeldCall, hold};
 use super::web::bad_request::check;
 use super::web::body::{AnswerBody, CollectError, collect};
-use super::web::{self, WebConnection};
+use super::web::{self, AfterAnswer, WebConnection};
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::error::RpcError;
 use crate::rpc::trace_parent::TRACE_PARENT;
@@ -41,9 +41,9 @@ pub(super) async fn serve(mut connection: Connection, calls: Calls, stop: Cancel
     let limits = calls.limits.clone();
     let web = Arc::new(WebConnection::new(connection.peer(), &calls.pressure));
     let api = Arc::new(ApiConnection { calls, web: Arc::clone(&web), is_tls: connection.is_tls() });
-    let answer = move |request| {
+    let answer = move |request, after: AfterAnswer| {
         let api = Arc::clone(&api);
-        async move { api.respond(request).await }
+        async move { after.said(api.respond(request).await) }
     };
     let with_limits = (&limits, limits.max_header_list_bytes);
     web::serve((connection, closed.as_mut()), web, with_limits, &stop, answer).await;

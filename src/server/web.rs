@@ -72,9 +72,9 @@ pub(super) async fn serve<F, B>(
     shared: Arc<WebConnection>,
     (limits, max_head_bytes): (&PeerLimits, u32),
     stop: &CancellationToken,
-    answer: impl Fn(Request<Incoming>) -> F,
+    answer: impl Fn(Request<Incoming>, AfterAnswer) -> F,
 ) where
-    F: Future<Output = Response<B>> + Send + 'static,
+    F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>, Data: Send> + Send + 'static,
 {
     let watch = HeadWatch::new(connection, shared.faults.clone(), limits.first_frame_timeout);
@@ -91,17 +91,12 @@ pub(super) async fn serve<F, B>(
         // What follows on such a connection is not looked at (`raw_head`), so it is the last request.
         let is_last = version != Version::HTTP_2
             && (request.headers().contains_key(TRANSFER_ENCODING) || request.headers().contains_key(UPGRADE));
-        let answer = answer(request);
-        async move {
-            let mut response = answer.await;
-            if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            if version == Version::HTTP_2 {
-                response.headers_mut().remove(CONNECTION);
-            }
-            Ok::<_, Infallible>(response)
-        }
+        let after = match version {
+            Version::HTTP_2 => AfterAnswer::Stream,
+            _ if is_last => AfterAnswer::Close,
+            _ => AfterAnswer::Next,
+        };
+        answer(request, after)
     });
     let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(watch), service));
     // It is polled when something happens to it, and not whenever a byte comes.
@@ -122,6 +117,31 @@ pub(super) async fn serve<F, B>(
                 }
             },
         }
+    }
+}
+
+/// What comes after an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum AfterAnswer {
+    /// The next request of its connection, if there is one.
+    Next,
+    /// The end of its connection.
+    Close,
+    /// The end of its stream.
+    Stream,
+}
+
+impl AfterAnswer {
+    /// The answer that says so. Whoever answers calls it: a future around theirs would have twice its size, and hyper moves that.
+    pub(super) fn said<B>(self, mut response: Response<B>) -> Result<Response<B>, Infallible> {
+        match self {
+            Self::Close if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::Stream => _ = response.headers_mut().remove(CONNECTION),
+            Self::Next | Self::Close => {}
+        }
+        Ok(response)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Gateway;
 use super::head::ClientAddress;
 use crate::server::accept::Connection;
-use crate::server::web::{self, WebConnection};
+use crate::server::web::{self, AfterAnswer, WebConnection};
 
 /// What the requests of a connection share.
 pub(super) struct ClientConnection {
@@ -42,9 +42,9 @@ pub(super) async fn serve(mut connection: Connection, gateway: Arc<Gateway>, sto
     });
     let answer = {
         let client = Arc::clone(&client);
-        move |request| {
+        move |request, after: AfterAnswer| {
             let client = Arc::clone(&client);
-            async move { client.respond(request).await }
+            async move { after.said(client.respond(request).await) }
         }
     };
     web::serve((connection, closed.as_mut()), web, (&limits, MAX_HEAD_BYTES), &stop, answer).await;
