@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::upstream::body::UpstreamBody;
 use crate::server::pressure::CallPlace;
 use crate::server::web::WebConnection;
 use crate::server::web::body::ResponseTaking;
@@ -54,6 +55,17 @@ impl BodyProgress {
         self.0.as_ref().map_or(0, |parts| parts.load(Ordering::Relaxed))
     }
 
+    /// Returns `true` of a body that comes in parts.
+    pub(super) const fn is_of_parts(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Returns `true` as long as there is somebody who takes the parts of the body.
+    pub(super) fn is_under_way(&self) -> bool {
+        // The body has the other one.
+        self.0.as_ref().is_some_and(|parts| Arc::strong_count(parts) > 1)
+    }
+
     fn note(&self) {
         if let Some(parts) = &self.0 {
             parts.fetch_add(1, Ordering::Relaxed);
@@ -63,8 +75,8 @@ impl BodyProgress {
 
 /// A body that is passed on as it comes. Nothing is read ahead: a part is taken when the other side wants one.
 #[derive(Debug)]
-pub(super) struct StreamedBody {
-    body: Incoming,
+pub(super) struct StreamedBody<B> {
+    body: B,
     /// How long a part may take that is waited for.
     patience: Duration,
     waiting: Option<ConnectionTimer>,
@@ -76,7 +88,7 @@ pub(super) struct StreamedBody {
     _place: Option<CallPlace>,
 }
 
-impl StreamedBody {
+impl StreamedBody<Incoming> {
     /// The body of a request. Each part is noted in `progress`.
     pub(super) fn of_request(
         body: Incoming,
@@ -87,10 +99,12 @@ impl StreamedBody {
         let timers = web.timers.clone();
         Self { body, patience, waiting: None, timers, progress, taking: None, _place: None }.boxed_unsync()
     }
+}
 
+impl StreamedBody<UpstreamBody> {
     /// The body of a response of a connection, which holds its place.
     pub(super) fn of_response(
-        body: Incoming,
+        body: UpstreamBody,
         patience: Duration,
         web: &WebConnection,
         place: CallPlace,
@@ -101,7 +115,7 @@ impl StreamedBody {
     }
 }
 
-impl Body for StreamedBody {
+impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Body for StreamedBody<B> {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use tracing::{error, info, warn};
 
 use super::answer::OAuthProblem;
@@ -17,6 +16,7 @@ use super::head::strip_hop;
 use super::question::{Decided, client};
 use super::request::{Rewritten, TakenRequest};
 use super::upstream::UpstreamError;
+use super::upstream::body::UpstreamBody;
 use super::upstream_admin::AdminError;
 use crate::clients::{ClientRecord, ClientsError};
 use crate::escape::shown;
@@ -148,7 +148,7 @@ impl ClientConnection {
     /// Remembers what the upstream answered, and makes the answer for the client. Of an answer that is an error nothing is learned.
     async fn learn(
         &self,
-        response: Response<Incoming>,
+        response: Response<UpstreamBody>,
         issuer: usize,
         sent: Sent<'_>,
         asked: Option<&ClientMetadata>,

@@ -1,6 +1,7 @@
 //! One request of a client: whether it is taken, where it goes, and what is passed on unchanged.
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_REQUEST_HEADERS, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue,
@@ -25,6 +26,7 @@ use super::count::RequestTarget;
 use super::discovery::KnownUpstream;
 use super::head::{has_length, strip_hop, upgrade_of};
 use super::upstream::UpstreamError;
+use super::upstream::body::UpstreamBody;
 use crate::access::Right;
 use crate::escape::shown;
 use crate::gateway::endpoint::{EndpointName, GatewayRoute};
@@ -111,9 +113,11 @@ impl ClientConnection {
         let method = request.method().clone();
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| shown(request.uri().path()));
         let traces = self.gateway.traces.as_ref();
+        // Spans are large, and few requests have one.
         let mut span = traces
-            .and_then(|traces| traces.request(request.method(), request.headers(), &self.web.peer.address));
-        let (target, response) = self.take(request, span.as_mut()).await;
+            .and_then(|traces| traces.request(request.method(), request.headers(), &self.web.peer.address))
+            .map(Box::new);
+        let (target, response) = self.take(request, span.as_deref_mut()).await;
         if let Some(span) = span {
             span.end(response.status());
         }
@@ -264,7 +268,7 @@ impl ClientConnection {
     }
 
     /// Passes a request on and its answer back, both as they come.
-    pub(super) async fn pass(&self, request: TakenRequest) -> Response<GatewayBody> {
+    pub(super) fn pass(&self, request: TakenRequest) -> impl Future<Output = Response<GatewayBody>> + Send {
         let upgrade = upgrade_of(request.parts.version, request.headers());
         let patience = self.gateway.limits.response_progress_timeout;
         let TakenRequest { mut parts, body, target, place, .. } = request;
@@ -286,21 +290,24 @@ impl ClientConnection {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             parts.headers.insert(UPGRADE, protocol.clone());
         }
-        let response = match self.send(parts, target, body, &progress).await {
-            Ok(response) => response,
-            Err(error) => return self.failed(&error),
-        };
-        self.note_cors(page.as_ref(), &response);
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.upgraded(response, client, upgrade, place);
-        }
-        self.passed_back(response, place)
+        // Not in an async block, which would have the size of the request.
+        self.send(parts, target, body, progress).map(move |sent| {
+            let response = match sent {
+                Ok(response) => response,
+                Err(error) => return self.failed(&error),
+            };
+            self.note_cors(page.as_ref(), &response);
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return self.upgraded(response, client, upgrade, place);
+            }
+            self.passed_back(response, place)
+        })
     }
 
     /// The answer of the upstream as it comes.
     pub(super) fn passed_back(
         &self,
-        response: Response<Incoming>,
+        response: Response<UpstreamBody>,
         place: CallPlace,
     ) -> Response<GatewayBody> {
         let (mut parts, body) = response.into_parts();
@@ -316,7 +323,7 @@ impl ClientConnection {
 
     fn upgraded(
         &self,
-        mut response: Response<Incoming>,
+        mut response: Response<UpstreamBody>,
         client: Option<upgrade::OnUpgrade>,
         protocol: Option<HeaderValue>,
         place: CallPlace,
@@ -353,7 +360,7 @@ impl ClientConnection {
         mut parts: Parts,
         target: PathAndQuery,
         rewritten: Rewritten,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let Rewritten { target: other, body, is_read } = rewritten;
         let page = AskingPage::of(&target, &parts.headers);
         parts.extensions.remove::<upgrade::OnUpgrade>();
@@ -371,7 +378,7 @@ impl ClientConnection {
                 empty()
             }
         };
-        let sent = self.send(parts, other.unwrap_or(target), body, &BodyProgress::default()).await;
+        let sent = self.send(parts, other.unwrap_or(target), body, BodyProgress::default()).await;
         if let Ok(response) = &sent {
             self.note_cors(page.as_ref(), response);
         }
@@ -379,38 +386,38 @@ impl ClientConnection {
     }
 
     /// Notes what the upstream says to a page, if one asked.
-    fn note_cors(&self, page: Option<&AskingPage>, response: &Response<Incoming>) {
+    fn note_cors(&self, page: Option<&AskingPage>, response: &Response<UpstreamBody>) {
         if let Some(AskingPage { target, origin }) = page {
             self.gateway.cors.note(target.path(), origin, response.headers());
         }
     }
 
-    async fn send(
+    fn send(
         &self,
         mut parts: Parts,
         target: PathAndQuery,
         body: GatewayBody,
-        progress: &BodyProgress,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let upstream = &self.gateway.upstream;
-        let uri = upstream.uri(target).map_err(|error| UpstreamError::Broken(error.to_string()))?;
-        parts.uri = uri;
+        progress: BodyProgress,
+    ) -> impl Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send {
+        parts.uri = target.into();
         parts.version = Version::HTTP_11;
         let span = match (parts.extensions.remove::<SpanOfRequest>(), &self.gateway.traces) {
             (Some(SpanOfRequest(below)), Some(traces)) => {
-                Some(traces.to_upstream(&parts.method, &below, &mut parts.headers))
+                Some(Box::new(traces.to_upstream(&parts.method, &below, &mut parts.headers)))
             }
             _ => None,
         };
-        let sent = upstream.send(Request::from_parts(parts, body), progress, &self.web.timers).await;
-        if let Some(span) = span {
-            span.end(sent.as_ref().map(Response::status).map_err(UpstreamError::as_str));
-        }
-        sent.inspect_err(|error| {
-            self.gateway.counts.upstream_failed(error);
-            if let Some(count) = self.gateway.failures.count(std::time::Instant::now()) {
-                warn!(%error, count, "requests were not answered by the upstream");
+        let sent = self.gateway.upstream.send(Request::from_parts(parts, body), progress, &self.web.timers);
+        sent.map(move |sent| {
+            if let Some(span) = span {
+                span.end(sent.as_ref().map(Response::status).map_err(UpstreamError::as_str));
             }
+            sent.inspect_err(|error| {
+                self.gateway.counts.upstream_failed(error);
+                if let Some(count) = self.gateway.failures.count(std::time::Instant::now()) {
+                    warn!(%error, count, "requests were not answered by the upstream");
+                }
+            })
         })
     }
 
@@ -444,4 +451,19 @@ fn route_of(route: &GatewayRoute, known: &KnownUpstream) -> Option<String> {
 pub(super) fn with_query(target: &PathAndQuery, query: &[u8]) -> Option<PathAndQuery> {
     let whole = [target.path().as_bytes(), query].join(&b'?');
     PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// hyper moves the future of a request, and an async block has each future twice that it awaits as a captured one.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        fn size<'c, F>(_: impl FnOnce(&'c ClientConnection, Request<Incoming>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let respond = size(ClientConnection::respond);
+        assert!(respond < 4096, "{respond}");
+    }
 }

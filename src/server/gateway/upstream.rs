@@ -1,34 +1,47 @@
 //! The client of the upstream: HTTP/1.1 over connections that are kept for a while, each request sent once.
 
-use std::io;
+use std::fmt;
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, HeaderValue};
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
+use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, HeaderValue, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout_at};
 
+use self::body::UpstreamBody;
+use self::connection::UpstreamConnection;
+use self::pool::UpstreamPool;
 use super::body::{BodyProgress, GatewayBody, empty};
 use crate::server::dial::cause;
 use crate::server::tls::{ClientTlsFiles, ServerTrust, TlsError, client_config};
 use crate::server::web::timers::SpareTimers;
 
+pub(super) mod body;
+mod connection;
+mod pool;
+mod wakes;
+
 /// Where an authorization server is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, GatewayBody>,
-    scheme: Scheme,
+    pool: UpstreamPool,
     authority: Authority,
     timeout: Duration,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Upstream").field("authority", &self.authority).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no answer of the upstream.
@@ -64,6 +77,12 @@ impl UpstreamError {
     }
 }
 
+impl From<hyper::Error> for UpstreamError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Broken(cause(&error))
+    }
+}
+
 impl Upstream {
     /// A client of `url`, which has a scheme and an authority. Over TLS it is known by a certificate of `ca`.
     ///
@@ -88,17 +107,7 @@ impl Upstream {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEPT_IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
-            // Odd clients get the names of headers as the upstream spells them. What clients send has no need of it.
-            .http1_preserve_header_case(true)
-            .http1_max_buf_size(MAX_BUFFER_BYTES)
-            .set_host(false)
-            .retry_canceled_requests(false)
-            .build(connector);
-        Ok(Self { client, scheme, authority, timeout })
+        Ok(Self { pool: UpstreamPool::new(connector, scheme, authority.clone()), authority, timeout })
     }
 
     /// How long it may take to begin its answer, and between two parts of it.
@@ -111,15 +120,6 @@ impl Upstream {
         Ok(HeaderValue::try_from(self.authority.as_str())?)
     }
 
-    /// The whole URI of something there.
-    pub(super) fn uri(&self, target: PathAndQuery) -> Result<Uri, http::Error> {
-        Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(target)
-            .build()
-    }
-
     /// Sends a request, once. The time begins again with each part of its body, noted in `progress`.
     ///
     /// # Errors
@@ -127,24 +127,53 @@ impl Upstream {
     pub(super) async fn send(
         &self,
         request: Request<GatewayBody>,
-        progress: &BodyProgress,
+        progress: BodyProgress,
         timers: &SpareTimers,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let mut answered = pin!(self.client.request(request));
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
+        let mut answered = pin!(self.exchange(request, &progress));
         loop {
             let seen = progress.parts();
             match timers.within(self.timeout, answered.as_mut()).await {
-                Some(Ok(response)) => return Ok(response),
-                Some(Err(error)) if error.is_connect() => {
-                    let cause = cause(&error);
-                    let is_late = io::ErrorKind::TimedOut.to_string() == cause;
-                    return Err(if is_late { UpstreamError::Timeout } else { UpstreamError::Connect(cause) });
-                }
-                Some(Err(error)) => return Err(UpstreamError::Broken(cause(&error))),
+                Some(answered) => return answered,
                 None if progress.parts() > seen => {}
                 None => return Err(UpstreamError::Timeout),
             }
         }
+    }
+
+    /// Sends a request, however long it takes.
+    fn exchange<'u>(
+        &'u self,
+        request: Request<GatewayBody>,
+        progress: &'u BodyProgress,
+    ) -> impl Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send + 'u {
+        let is_upgrade = request.headers().contains_key(UPGRADE);
+        match if is_upgrade { None } else { self.pool.take() } {
+            Some(connection) => {
+                Either::Left(connection.send(request).map(|answered| Ok(self.answered(answered?, progress))))
+            }
+            None => Either::Right(Box::pin(async move {
+                if is_upgrade {
+                    return Ok(self.pool.send_upgrade(request).await?.map(UpstreamBody::alone));
+                }
+                let connection = self.pool.connect().await?;
+                Ok(self.answered(connection.send(request).await?, progress))
+            })),
+        }
+    }
+
+    /// An answer with the body that its connection brings.
+    fn answered(
+        &self,
+        (response, connection): (Response<Incoming>, UpstreamConnection),
+        progress: &BodyProgress,
+    ) -> Response<UpstreamBody> {
+        if progress.is_under_way() {
+            // The rest of the request goes on even if the client does not take the answer.
+            connection.end_alone();
+            return response.map(UpstreamBody::alone);
+        }
+        response.map(|body| UpstreamBody::of(body, connection, &self.pool, progress.is_of_parts()))
     }
 
     /// Gets a JSON document of at most `limit` bytes: status and bytes.
@@ -154,14 +183,14 @@ impl Upstream {
     pub(super) async fn get(&self, path: &str, limit: usize) -> Result<(StatusCode, Bytes), UpstreamError> {
         let broken = |error: http::Error| UpstreamError::Broken(error.to_string());
         let target = PathAndQuery::try_from(path).map_err(|error| broken(error.into()))?;
-        let request = Request::get(self.uri(target).map_err(broken)?)
+        let request = Request::get(target)
             .header(HOST, self.host().map_err(broken)?)
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "identity")
             .body(empty())
             .map_err(broken)?;
         let whole = async {
-            let response = self.send(request, &BodyProgress::default(), &SpareTimers::default()).await?;
+            let response = self.send(request, BodyProgress::default(), &SpareTimers::default()).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), limit).collect().await;
             let body = body.map_err(|error| UpstreamError::Broken(cause(&*error)))?;
@@ -176,8 +205,6 @@ impl Upstream {
 /// How long a document may take: a start waits for it.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Less than the 5 s after which servers with Node close a connection that is idle: a request on one that is being closed is lost.
-const KEPT_IDLE: Duration = Duration::from_secs(4);
-const MAX_IDLE: usize = 256;
-/// What is read of the upstream before a client has taken it.
-const MAX_BUFFER_BYTES: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -441,7 +441,7 @@ impl AdminHttp {
             PathAndQuery::try_from(format!("{}{path}", self.base)).map_err(|error| broken(error.into()))?;
         let mut request = Request::builder()
             .method(method)
-            .uri(self.upstream.uri(target).map_err(broken)?)
+            .uri(target)
             .header(HOST, self.upstream.host().map_err(broken)?)
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "identity");
@@ -457,7 +457,7 @@ impl AdminHttp {
         let request = request.map_err(broken)?;
         let whole = async {
             let response =
-                self.upstream.send(request, &BodyProgress::default(), &SpareTimers::default()).await?;
+                self.upstream.send(request, BodyProgress::default(), &SpareTimers::default()).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| UpstreamError::Broken(error.to_string()))?;

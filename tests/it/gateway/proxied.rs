@@ -1,6 +1,7 @@
 //! For everything that is not scope, an upstream behind the gateway and without it answers the same.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::{Request, Version};
@@ -10,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::upstream::Upstream;
-use super::{Answer, Gateway, raw};
+use super::{Answer, Gateway, get, post, raw};
 use crate::harness::within;
 
 /// Headers between two hops, and what the framing of a body needs.
@@ -192,6 +193,34 @@ async fn trailers_of_an_answer_pass_to_who_takes_them() {
     }
     let trailers = within("trailers", body.trailers()).await.unwrap().unwrap();
     assert_eq!(trailers["x-sum"], "1");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn requests_in_turn_share_one_connection_to_the_upstream() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start_with(upstream.addr, |gateway| {
+        gateway.discovery_interval = std::time::Duration::from_secs(3600);
+    });
+    let gateway = gateway.await.unwrap();
+    let chunked =
+        "POST /digest HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let large = post("/digest", "text/plain", &"x".repeat(1 << 20));
+    for _ in 0..5 {
+        for request in
+            [&get("/echo"), &large, chunked, &get("/head").replace("GET", "HEAD"), &get("/chunked")]
+        {
+            assert_eq!(gateway.send(request).await.status, 200, "{request:.20}");
+        }
+        for (target, status) in
+            [("/no-content", 204), ("/not-modified", 304), ("/trailers", 200), ("/gone", 404)]
+        {
+            assert_eq!(gateway.get(target).await.status, status);
+        }
+        assert_eq!(gateway.register(r#"{"scope": "openid"}"#).await.status, 201);
+        assert_eq!(gateway.get("/authorize?client_id=c1&scope=openid").await.status, 200);
+    }
+    assert_eq!(upstream.state.connections.load(Ordering::SeqCst), 1);
     gateway.stop().await;
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -59,6 +60,8 @@ pub struct UpstreamState {
     /// `/slow` answers once this is notified.
     pub go: Notify,
     clients: Mutex<usize>,
+    /// How many connections there were.
+    pub connections: AtomicUsize,
 }
 
 pub struct Upstream {
@@ -81,6 +84,7 @@ impl Upstream {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                served.connections.fetch_add(1, Ordering::SeqCst);
                 let state = Arc::clone(&served);
                 connections.spawn(async move {
                     let service = service_fn(move |request| answer(Arc::clone(&state), request));
