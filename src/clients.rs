@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use self::cache::{ClientCache, OtherChanges};
+use self::cache::{CacheVersion, ClientCache, OtherChanges};
 use self::queue::JobQueue;
 use self::store::{ClientChange, ClientStore, WrittenChanges};
 use crate::gateway::metadata::ClientMetadata;
@@ -300,10 +300,20 @@ impl Clients {
         issuer: &str,
         client_id: &str,
     ) -> Result<Option<Arc<ClientRecord>>, ClientsError> {
-        let version = match self.0.cache.get(issuer, client_id) {
-            Ok(known) => return Ok(known),
-            Err(version) => version,
-        };
+        match self.0.cache.get(issuer, client_id) {
+            Ok(known) => Ok(known),
+            // Boxed: most are there at once, and then nothing is made to wait with.
+            Err(version) => Box::pin(self.read(version, issuer, client_id)).await,
+        }
+    }
+
+    /// What the file has of a client, which is kept if the record is still of this version.
+    async fn read(
+        &self,
+        version: CacheVersion,
+        issuer: &str,
+        client_id: &str,
+    ) -> Result<Option<Arc<ClientRecord>>, ClientsError> {
         let (outcome, found) = oneshot::channel();
         self.look_up(Lookup::Client { issuer: issuer.to_owned(), client_id: client_id.to_owned(), outcome })?;
         let known = found.await.unwrap_or_else(|_| Err(reader_ended()))?.map(Arc::new);

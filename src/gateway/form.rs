@@ -6,16 +6,16 @@
 //! pair of the scope changes, and it is written as all of them read it.
 
 use std::borrow::Cow;
+use std::{iter, str};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use memchr::{memchr_iter, memchr2, memchr3};
+use memchr::{memchr, memchr_iter, memchr2, memchr3};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 use super::fold::fold_name;
 use super::path::has_whole_encodings;
 use crate::escape::shown;
-use crate::short_list::ShortList;
 
 /// Most pairs in one query or body. Frameworks stop at 1,000 and more, and ignore the rest.
 pub const MAX_PAIRS: usize = 256;
@@ -24,24 +24,67 @@ pub const MAX_PAIRS: usize = 256;
 pub const MAX_FORM_BYTES: usize = 256 * 1024;
 
 /// What a decision depends on. Each at most once, but for `resource` (RFC 8707 section 2).
-const NAMES: [&str; 14] = [
-    "scope",
-    "client_id",
-    "redirect_uri",
-    "response_type",
-    "response_mode",
-    "state",
-    "resource",
-    "request",
-    "request_uri",
-    "client_assertion",
-    "login_verifier",
-    "consent_verifier",
-    // HTML section 4.10.21.7: the encoding of the others.
-    "_charset_",
-    // Frameworks that let a form say its method: a POST that is something else.
-    "_method",
-];
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum FormName {
+    Scope,
+    ClientId,
+    RedirectUri,
+    ResponseType,
+    ResponseMode,
+    State,
+    Resource,
+    Request,
+    RequestUri,
+    ClientAssertion,
+    LoginVerifier,
+    ConsentVerifier,
+    /// HTML section 4.10.21.7: the encoding of the others.
+    Charset,
+    /// Frameworks let a form say its method: a POST that is something else.
+    Method,
+}
+
+impl FormName {
+    /// The name that is spelled exactly so.
+    fn of(raw: &[u8]) -> Option<Self> {
+        Some(match raw {
+            b"scope" => Self::Scope,
+            b"client_id" => Self::ClientId,
+            b"redirect_uri" => Self::RedirectUri,
+            b"response_type" => Self::ResponseType,
+            b"response_mode" => Self::ResponseMode,
+            b"state" => Self::State,
+            b"resource" => Self::Resource,
+            b"request" => Self::Request,
+            b"request_uri" => Self::RequestUri,
+            b"client_assertion" => Self::ClientAssertion,
+            b"login_verifier" => Self::LoginVerifier,
+            b"consent_verifier" => Self::ConsentVerifier,
+            b"_charset_" => Self::Charset,
+            b"_method" => Self::Method,
+            _ => return None,
+        })
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scope => "scope",
+            Self::ClientId => "client_id",
+            Self::RedirectUri => "redirect_uri",
+            Self::ResponseType => "response_type",
+            Self::ResponseMode => "response_mode",
+            Self::State => "state",
+            Self::Resource => "resource",
+            Self::Request => "request",
+            Self::RequestUri => "request_uri",
+            Self::ClientAssertion => "client_assertion",
+            Self::LoginVerifier => "login_verifier",
+            Self::ConsentVerifier => "consent_verifier",
+            Self::Charset => "_charset_",
+            Self::Method => "_method",
+        }
+    }
+}
 
 /// Unreserved characters (RFC 3986 section 2.3) stand for themselves.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -104,65 +147,66 @@ pub enum FormRefusal {
     Credentials,
 }
 
-/// What an authorize, PAR, device or CIBA request says, decoded. `None` where a parameter is not there.
+/// What an authorize, PAR, device or CIBA request says, decoded; borrowed where nothing has to be. `None` where a parameter is not there.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct OAuthRequest {
+pub struct OAuthRequest<'f> {
     /// As sent; `Some("")` where it is there and empty.
-    pub scope: Option<String>,
+    pub scope: Option<Cow<'f, str>>,
     /// `client_id`.
-    pub client_id: Option<String>,
+    pub client_id: Option<Cow<'f, str>>,
     /// `redirect_uri`.
-    pub redirect_uri: Option<String>,
+    pub redirect_uri: Option<Cow<'f, str>>,
     /// `response_type`.
-    pub response_type: Option<String>,
+    pub response_type: Option<Cow<'f, str>>,
     /// `response_mode`.
-    pub response_mode: Option<String>,
+    pub response_mode: Option<Cow<'f, str>>,
     /// `state`.
-    pub state: Option<String>,
+    pub state: Option<Cow<'f, str>>,
     /// Each `resource` (RFC 8707 section 2), in order; empty ones are left out.
-    pub resources: Vec<String>,
+    pub resources: Vec<Cow<'f, str>>,
     /// `request`: a request object (RFC 9101).
-    pub request: Option<String>,
+    pub request: Option<Cow<'f, str>>,
     /// `request_uri`.
-    pub request_uri: Option<String>,
+    pub request_uri: Option<Cow<'f, str>>,
     /// `client_assertion` (RFC 7521 section 4.2).
-    pub client_assertion: Option<String>,
+    pub client_assertion: Option<Cow<'f, str>>,
     /// `login_verifier` of Ory Hydra.
-    pub login_verifier: Option<String>,
+    pub login_verifier: Option<Cow<'f, str>>,
     /// `consent_verifier` of Ory Hydra.
-    pub consent_verifier: Option<String>,
+    pub consent_verifier: Option<Cow<'f, str>>,
 }
 
-impl OAuthRequest {
+impl<'f> OAuthRequest<'f> {
     /// Reads a query or a body.
     ///
     /// # Errors
     /// The first [`FormRefusal`] that holds.
-    pub fn read(form: &[u8]) -> Result<Self, FormRefusal> {
+    pub fn read(form: &'f [u8]) -> Result<Self, FormRefusal> {
         let mut read = Self::default();
         for pair in pairs(form)? {
             let (name, value) = pair?;
             let place = match name {
-                "scope" => &mut read.scope,
-                "client_id" => &mut read.client_id,
-                "redirect_uri" => &mut read.redirect_uri,
-                "response_type" => &mut read.response_type,
-                "response_mode" => &mut read.response_mode,
-                "state" => &mut read.state,
-                "request" => &mut read.request,
-                "request_uri" => &mut read.request_uri,
-                "client_assertion" => &mut read.client_assertion,
-                "login_verifier" => &mut read.login_verifier,
-                "consent_verifier" => &mut read.consent_verifier,
-                "resource" => {
+                FormName::Scope => &mut read.scope,
+                FormName::ClientId => &mut read.client_id,
+                FormName::RedirectUri => &mut read.redirect_uri,
+                FormName::ResponseType => &mut read.response_type,
+                FormName::ResponseMode => &mut read.response_mode,
+                FormName::State => &mut read.state,
+                FormName::Request => &mut read.request,
+                FormName::RequestUri => &mut read.request_uri,
+                FormName::ClientAssertion => &mut read.client_assertion,
+                FormName::LoginVerifier => &mut read.login_verifier,
+                FormName::ConsentVerifier => &mut read.consent_verifier,
+                FormName::Resource => {
                     // RFC 6749 section 3.1: a parameter without a value counts as omitted.
                     if !value.is_empty() {
                         read.resources.push(value);
                     }
                     continue;
                 }
-                "_charset_" | "_method" => return Err(FormRefusal::NotAccepted { name }),
-                _ => continue,
+                FormName::Charset | FormName::Method => {
+                    return Err(FormRefusal::NotAccepted { name: name.as_str() });
+                }
             };
             *place = Some(value);
         }
@@ -190,19 +234,19 @@ impl OAuthRequest {
     ///
     /// # Errors
     /// If two of them are not the same, or if one is malformed.
-    pub fn client(&self, authorization: Option<&[u8]>) -> Result<Option<String>, FormRefusal> {
+    pub fn client(&self, authorization: Option<&[u8]>) -> Result<Option<Cow<'f, str>>, FormRefusal> {
         let named = self.client_id.clone().filter(|id| !id.is_empty());
         let basic = authorization.and_then(basic_credentials).map(basic_name).transpose()?;
         let asserted = match self.client_assertion.as_deref() {
             Some(assertion) => Some(super::object::subject(assertion).ok_or(FormRefusal::Credentials)?),
             None => None,
         };
-        let mut known: Option<String> = None;
-        for name in [named, basic, asserted].into_iter().flatten() {
-            if known.as_ref().is_some_and(|known| *known != name) {
+        let mut known = named;
+        for name in [basic, asserted].into_iter().flatten() {
+            if known.as_ref().is_some_and(|known| **known != name) {
                 return Err(FormRefusal::Credentials);
             }
-            known = Some(name);
+            known = Some(name.into());
         }
         Ok(known)
     }
@@ -217,9 +261,8 @@ pub fn client_of_query(query: &[u8]) -> Result<Option<String>, FormRefusal> {
     let mut client = None;
     for pair in pairs(query)? {
         match pair? {
-            ("client_id", id) => client = Some(id).filter(|id| !id.is_empty()),
-            ("", _) => {}
-            (name, _) => return Err(FormRefusal::InQuery { name }),
+            (FormName::ClientId, id) => client = Some(id.into_owned()).filter(|id| !id.is_empty()),
+            (name, _) => return Err(FormRefusal::InQuery { name: name.as_str() }),
         }
     }
     Ok(client)
@@ -230,13 +273,10 @@ pub fn client_of_query(query: &[u8]) -> Result<Option<String>, FormRefusal> {
 /// # Errors
 /// If a parameter that a decision depends on is in it, in whatever spelling.
 pub fn check_query_of_post(query: &[u8]) -> Result<(), FormRefusal> {
-    for pair in pairs(query)? {
-        let (name, _) = pair?;
-        if !name.is_empty() {
-            return Err(FormRefusal::InQuery { name });
-        }
+    match pairs(query)?.next().transpose()? {
+        Some((name, _)) => Err(FormRefusal::InQuery { name: name.as_str() }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The query or body with this scope. It must be one that [`OAuthRequest::read`] takes. Nothing but the bytes of the scope
@@ -245,13 +285,13 @@ pub fn check_query_of_post(query: &[u8]) -> Result<(), FormRefusal> {
 #[must_use]
 pub fn with_scope<'f>(form: &'f [u8], scope: &str) -> Cow<'f, [u8]> {
     let mut at = 0;
-    let mut pieces = form.split(|byte| *byte == b'&').map(|piece| {
+    let mut pieces = pieces(form).map(|piece| {
         let begin = at;
         at += piece.len() + 1;
         (begin, piece)
     });
-    let said = pieces.find(|(_, piece)| raw_name(piece) == b"scope");
-    if said.is_some_and(|(_, piece)| says_plainly(piece, scope)) {
+    let said = pieces.find(|(_, piece)| matches!(piece.strip_prefix(b"scope"), Some([] | [b'=', ..])));
+    if said.is_some_and(|(_, piece)| says_plainly(split_pair(piece).1, scope)) {
         return Cow::Borrowed(form);
     }
     let pair = format!("scope={}", utf8_percent_encode(scope, ENCODED)).into_bytes();
@@ -265,10 +305,8 @@ pub fn with_scope<'f>(form: &'f [u8], scope: &str) -> Cow<'f, [u8]> {
     })
 }
 
-/// Returns `true` if all parsers read this value in a pair: a `+` is a space to some alone.
-fn says_plainly(pair: &[u8], scope: &str) -> bool {
-    let raw =
-        pair.iter().position(|byte| *byte == b'=').and_then(|at| pair.get(at + 1..)).unwrap_or_default();
+/// Returns `true` if all parsers read this scope in a value: a `+` is a space to some alone.
+fn says_plainly(raw: &[u8], scope: &str) -> bool {
     match memchr2(b'+', b'%', raw) {
         None => raw == scope.as_bytes(),
         Some(_) => !raw.contains(&b'+') && value(raw).is_some_and(|said| said == scope),
@@ -292,50 +330,92 @@ pub fn check_content_type(value: &[u8]) -> Result<(), FormRefusal> {
     if is_form && parts.all(is_utf8) { Ok(()) } else { Err(FormRefusal::ContentType) }
 }
 
-/// The pairs that matter, with their values decoded; `("", "")` for each other one.
+/// The pairs that matter, with their values decoded.
 fn pairs(
     form: &[u8],
-) -> Result<impl Iterator<Item = Result<(&'static str, String), FormRefusal>>, FormRefusal> {
+) -> Result<impl Iterator<Item = Result<(FormName, Cow<'_, str>), FormRefusal>>, FormRefusal> {
     if form.len() > MAX_FORM_BYTES {
         return Err(FormRefusal::TooLong);
     }
-    // Parsers of C strings stop at a NUL, and a line break ends what some of them read. Without an early end, so that it is done for
-    // many bytes at once.
-    if form.iter().fold(false, |found, byte| found | byte.is_ascii_control()) {
+    let FormBytes { has_control, has_semicolon, is_plain } = FormBytes::of(form);
+    // Parsers of C strings stop at a NUL, and a line break ends what some of them read.
+    if has_control {
         return Err(FormRefusal::Control);
     }
-    if memchr_iter(b'&', form).count() >= MAX_PAIRS {
+    if form.len() >= MAX_PAIRS && memchr_iter(b'&', form).count() >= MAX_PAIRS {
         return Err(FormRefusal::TooMany);
     }
-    let mut seen: ShortList<&'static str, 8> = ShortList::new();
-    Ok(form.split(|byte| *byte == b'&').map(move |piece| {
-        let Some(name) = name_of(piece)? else { return Ok(("", String::new())) };
-        if name != "resource" && seen.contains(&name) {
-            return Err(FormRefusal::Duplicate { name });
+    let mut seen = 0_u16;
+    let read = move |piece| {
+        let Some((name, raw)) = name_of(piece, has_semicolon)? else { return Ok(None) };
+        let bit = 1 << name as u16;
+        if name != FormName::Resource && seen & bit != 0 {
+            return Err(FormRefusal::Duplicate { name: name.as_str() });
         }
-        seen.push(name);
-        let raw = piece.get(name.len() + 1..).unwrap_or_default();
-        Ok((name, value(raw).ok_or(FormRefusal::Value { name })?))
-    }))
+        seen |= bit;
+        let read = if is_plain { str::from_utf8(raw).ok().map(Cow::Borrowed) } else { value(raw) };
+        read.map(|value| Some((name, value))).ok_or(FormRefusal::Value { name: name.as_str() })
+    };
+    Ok(pieces(form).map(read).filter_map(Result::transpose))
 }
 
-/// The name of a piece between two `&` if it is one of [`NAMES`], spelled so.
-fn name_of(piece: &[u8]) -> Result<Option<&'static str>, FormRefusal> {
-    let raw = raw_name(piece);
-    let exact = NAMES.into_iter().find(|known| known.as_bytes() == raw);
+/// What there is among the bytes of a form.
+#[derive(Clone, Copy, Debug)]
+struct FormBytes {
+    has_control: bool,
+    has_semicolon: bool,
+    /// All of them are ASCII, and none stands for another one.
+    is_plain: bool,
+}
+
+impl FormBytes {
+    fn of(form: &[u8]) -> Self {
+        let (mut has_control, mut has_semicolon, mut is_plain) = (false, false, true);
+        // Without an early end, so that it is done for many bytes at once.
+        for byte in form {
+            has_control |= byte.is_ascii_control();
+            has_semicolon |= *byte == b';';
+            is_plain &= byte.is_ascii() & (*byte != b'%') & (*byte != b'+');
+        }
+        Self { has_control, has_semicolon, is_plain }
+    }
+}
+
+/// What is between the `&` of a form; one empty piece in an empty one.
+fn pieces(form: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(form);
+    iter::from_fn(move || {
+        let text = rest?;
+        let (piece, after) = text.split_at(memchr(b'&', text).unwrap_or(text.len()));
+        rest = after.get(1..);
+        Some(piece)
+    })
+}
+
+/// The name and the value of a piece, as they are.
+fn split_pair(piece: &[u8]) -> (&[u8], &[u8]) {
+    let end = piece.iter().position(|byte| *byte == b'=').unwrap_or(piece.len());
+    let (name, value) = piece.split_at(end);
+    (name, value.get(1..).unwrap_or_default())
+}
+
+/// The name of a piece if it is one that matters, spelled so, with what follows its `=`.
+fn name_of(piece: &[u8], has_semicolon: bool) -> Result<Option<(FormName, &[u8])>, FormRefusal> {
+    let (raw, value) = split_pair(piece);
+    let exact = FormName::of(raw);
     // What parsers that separate at `;` see as pairs.
-    let has_semicolon = piece.contains(&b';');
+    let has_semicolon = has_semicolon && piece.contains(&b';');
     if let (Some(name), true) = (exact, has_semicolon) {
-        return Err(FormRefusal::Separator { name });
+        return Err(FormRefusal::Separator { name: name.as_str() });
     }
     // A plain name is no spelling of another one.
     let is_plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
     if exact.is_some() || (!has_semicolon && raw.iter().all(is_plain)) {
-        return Ok(exact);
+        return Ok(exact.map(|name| (name, value)));
     }
     for part in piece.split(|byte| *byte == b';') {
-        for (spelling, folded) in readings(raw_name(part)) {
-            if let Some(name) = NAMES.into_iter().find(|known| *known == folded) {
+        for (spelling, folded) in readings(split_pair(part).0) {
+            if let Some(name) = FormName::of(folded.as_bytes()).map(FormName::as_str) {
                 return Err(if has_semicolon && part.starts_with(name.as_bytes()) {
                     FormRefusal::Separator { name }
                 } else {
@@ -365,10 +445,6 @@ fn readings(raw: &[u8]) -> Vec<(String, String)> {
     readings
 }
 
-fn raw_name(piece: &[u8]) -> &[u8] {
-    piece.split(|byte| *byte == b'=').next().unwrap_or_default()
-}
-
 /// `+` is a space, `%XX` a byte; what is no encoding stays.
 fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     if raw.contains(&b'+') {
@@ -380,18 +456,18 @@ fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// A value that all parsers decode alike.
-fn value(raw: &[u8]) -> Option<String> {
+fn value(raw: &[u8]) -> Option<Cow<'_, str>> {
     if !raw.is_ascii() {
         return None;
     }
     if memchr3(b'%', b'+', 0, raw).is_none() {
-        return String::from_utf8(raw.to_vec()).ok();
+        return str::from_utf8(raw).ok().map(Cow::Borrowed);
     }
     if !has_whole_encodings(raw) {
         return None;
     }
     let text = String::from_utf8(decode(raw).into_owned()).ok()?;
-    (!text.contains('\0')).then_some(text)
+    (!text.contains('\0')).then_some(Cow::Owned(text))
 }
 
 /// What follows `Basic`.
@@ -408,7 +484,7 @@ fn basic_name(credentials: &[u8]) -> Result<String, FormRefusal> {
     if name.is_empty() || decoded.iter().all(|byte| *byte != b':') {
         return Err(FormRefusal::Credentials);
     }
-    Ok(name)
+    Ok(name.into_owned())
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Such an object cannot be written again without its key, so it passes only if it says exactly what a decision grants. Its
 //! signature is for the authorization server to check; here it is read as if it were valid.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
@@ -59,7 +61,7 @@ pub enum ObjectRefusal {
 ///
 /// # Errors
 /// If the object cannot be read, or is read differently by servers in common use.
-pub fn effective(request: &OAuthRequest) -> Result<OAuthRequest, ObjectRefusal> {
+pub fn effective<'f>(request: &OAuthRequest<'f>) -> Result<OAuthRequest<'f>, ObjectRefusal> {
     let object = request.request.as_deref().unwrap_or_default();
     let payload = payload(object)?;
     for name in ["request", "request_uri", "login_verifier", "consent_verifier"] {
@@ -68,7 +70,7 @@ pub fn effective(request: &OAuthRequest) -> Result<OAuthRequest, ObjectRefusal> 
         }
     }
     let mut effective = request.clone();
-    effective.scope = Some(text(&payload, "scope")?.ok_or(ObjectRefusal::NoScope)?);
+    effective.scope = Some(text(&payload, "scope")?.ok_or(ObjectRefusal::NoScope)?.into());
     for (name, outer) in [
         ("client_id", &mut effective.client_id),
         ("redirect_uri", &mut effective.redirect_uri),
@@ -77,20 +79,20 @@ pub fn effective(request: &OAuthRequest) -> Result<OAuthRequest, ObjectRefusal> 
         ("state", &mut effective.state),
     ] {
         let Some(inner) = text(&payload, name)? else { continue };
-        if outer.as_ref().is_some_and(|outer| *outer != inner) {
+        if outer.as_ref().is_some_and(|outer| **outer != inner) {
             return Err(ObjectRefusal::Differs(name));
         }
-        *outer = Some(inner);
+        *outer = Some(inner.into());
     }
     let malformed = ObjectRefusal::Malformed("payload");
-    let inner: Vec<String> = match payload.get("resource") {
+    let inner: Vec<Cow<'f, str>> = match payload.get("resource") {
         None => Vec::new(),
         Some(StrictJson::Array(entries)) => entries
             .iter()
-            .map(|entry| entry.as_str().map(str::to_owned))
+            .map(|entry| entry.as_str().map(|entry| entry.to_owned().into()))
             .collect::<Option<_>>()
             .ok_or(malformed)?,
-        Some(value) => vec![value.as_str().ok_or(malformed)?.to_owned()],
+        Some(value) => vec![value.as_str().ok_or(malformed)?.to_owned().into()],
     };
     if !inner.is_empty() {
         if !effective.resources.is_empty() && effective.resources != inner {
@@ -173,16 +175,17 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(form: &str, header: &str, payload: &str, expected: Result<OAuthRequest, ObjectRefusal>) {
+    fn check(form: &str, header: &str, payload: &str, expected: Result<OAuthRequest<'_>, ObjectRefusal>) {
         let request = jwt(header, payload);
-        let read = OAuthRequest::read(format!("{form}&request={request}").as_bytes()).unwrap();
-        let expected = expected.map(|expected| OAuthRequest { request: Some(request), ..expected });
+        let form = format!("{form}&request={request}");
+        let read = OAuthRequest::read(form.as_bytes()).unwrap();
+        let expected = expected.map(|expected| OAuthRequest { request: Some(request.into()), ..expected });
         assert_eq!(effective(&read), expected, "{form} {header} {payload}");
     }
 
     #[test]
     fn what_is_in_the_object_counts() {
-        let text = |text: &str| Some(text.to_owned());
+        let text = |text: &'static str| Some(text.into());
         let base = OAuthRequest { scope: text("a b"), client_id: text("c"), ..Default::default() };
         check("client_id=c&scope=z", "{}", r#"{"scope":"a b"}"#, Ok(base.clone()));
         check(

@@ -4,12 +4,12 @@ use proptest::prelude::*;
 use super::*;
 
 #[track_caller]
-fn check(form: &str, expected: Result<OAuthRequest, FormRefusal>) {
+fn check(form: &str, expected: Result<OAuthRequest<'_>, FormRefusal>) {
     assert_eq!(OAuthRequest::read(form.as_bytes()), expected, "{form:?}");
 }
 
-fn text(text: &str) -> Option<String> {
-    Some(text.to_owned())
+fn text(text: &str) -> Option<Cow<'_, str>> {
+    Some(text.into())
 }
 
 #[test]
@@ -32,6 +32,14 @@ fn parameters_are_decoded() {
 }
 
 #[test]
+fn only_what_is_decoded_is_copied() {
+    let form = b"scope=x&client_id=a%2Bb&state=y%20z&resource=r";
+    let OAuthRequest { scope, client_id, state, resources, .. } = OAuthRequest::read(form).unwrap();
+    assert!(matches!((scope, client_id), (Some(Cow::Borrowed("x")), Some(Cow::Owned(_)))));
+    assert!(matches!((state, &*resources), (Some(Cow::Owned(_)), [Cow::Borrowed("r")])));
+}
+
+#[test]
 fn what_parsers_read_differently_is_refused() {
     use FormRefusal::{Control, Duplicate, NotAccepted, Separator, Spelling, TooLong, TooMany, Value};
     for name in ["scope", "client_id", "redirect_uri", "request_uri", "state", "login_verifier", "request"] {
@@ -51,7 +59,8 @@ fn what_parsers_read_differently_is_refused() {
         ("%C5%BFcope", "\u{17f}cope"),
         ("scope%5B0%5D", "scope[0]"),
     ] {
-        let found = OAuthRequest::read(format!("a=b&{raw}=x").as_bytes());
+        let form = format!("a=b&{raw}=x");
+        let found = OAuthRequest::read(form.as_bytes());
         assert!(matches!(&found, Err(Spelling { name: "scope", .. })), "{raw} {spelling} {found:?}");
     }
     assert!(matches!(OAuthRequest::read(b"s%2563ope=x"), Err(Spelling { name: "scope", .. })));
@@ -115,7 +124,7 @@ fn a_client_is_named_by_one_of_three_or_by_all_alike() {
         let header = basic.map(|basic| format!("bAsIc {}", BASE64_STANDARD.encode(basic)));
         let client =
             OAuthRequest::read(form.as_bytes()).unwrap().client(header.as_deref().map(str::as_bytes));
-        assert_eq!(client, expected.map(|client| client.map(str::to_owned)), "{form} {basic:?}");
+        assert_eq!(client, expected.map(|client| client.map(Cow::from)), "{form} {basic:?}");
     }
     let assertion = |payload: &str| {
         let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
@@ -245,6 +254,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
+    fn what_is_looked_at_once_is_what_a_close_look_reads(form in forms()) {
+        // A pair that is nobody's business, with what makes each pair be looked at closely.
+        let closely = [&form, &b"x=;%78"[..]].join(&b'&');
+        prop_assert_eq!(OAuthRequest::read(&form), OAuthRequest::read(&closely));
+    }
+
+    #[test]
     fn every_reader_reads_the_decided_scope_and_nothing_else_changes(form in forms(), scope in "[a-c:*;+%&=]{1,4}( [a-c.]{1,3}){0,2}") {
         let Ok(before) = OAuthRequest::read(&form) else { return Ok(()) };
         let written = with_scope(&form, &scope);
@@ -253,7 +269,7 @@ proptest! {
             prop_assert_eq!(read.as_deref(), Some(scope.as_bytes()), "{:?}", reader);
         }
         let others = |form: &[u8]| -> Vec<Vec<u8>> {
-            let pieces = form.split(|byte| *byte == b'&').filter(|piece| raw_name(piece) != b"scope");
+            let pieces = form.split(|byte| *byte == b'&').filter(|piece| split_pair(piece).0 != b"scope");
             pieces.map(<[u8]>::to_vec).collect()
         };
         // An empty query has one empty piece.
@@ -261,6 +277,6 @@ proptest! {
             prop_assert_eq!(others(&written), others(&form));
         }
         let after = OAuthRequest::read(&written).unwrap();
-        prop_assert_eq!(after, OAuthRequest { scope: Some(scope), ..before });
+        prop_assert_eq!(after, OAuthRequest { scope: Some(scope.into()), ..before });
     }
 }

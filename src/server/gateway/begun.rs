@@ -24,7 +24,7 @@ impl BegunLogin {
     /// `scope`. `caller`: who it is by the access file, which may let it know other audiences later.
     pub(super) fn new(
         (issuer, generation, caller): (usize, u64, Option<&Caller>),
-        request: &OAuthRequest,
+        request: &OAuthRequest<'_>,
         question: &CheckRequestRef<'_>,
         scope: &str,
     ) -> Self {

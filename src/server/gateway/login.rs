@@ -52,10 +52,11 @@ enum LoginVerdict {
 }
 
 /// What a login asks for, and what is known of who asks.
-struct AskedLogin {
-    request: OAuthRequest,
-    client_id: String,
+struct AskedLogin<'f> {
+    request: OAuthRequest<'f>,
+    client_id: Cow<'f, str>,
     record: Option<Arc<ClientRecord>>,
+    /// `""` where the requests of the login cannot be told.
     correlation_id: String,
 }
 
@@ -73,7 +74,7 @@ impl LoginForm {
         }
     }
 
-    /// What is sent: other parameters, if there are any, in their place.
+    /// What is sent: other parameters, if there are any, in their place. `None` if they fit in no target.
     fn rewritten(self, other: Option<Vec<u8>>) -> Option<Rewritten> {
         Some(match self {
             Self::Query(target) => {
@@ -91,28 +92,32 @@ impl LoginForm {
 }
 
 impl ClientConnection {
-    /// The authorization endpoint.
+    /// The authorization endpoint: what is sent to the upstream, if anything is.
+    ///
+    /// # Errors
+    /// The answer where nothing is.
     pub(super) async fn authorize(
         &self,
-        mut request: TakenRequest,
+        request: &mut TakenRequest,
         issuer: usize,
         known: &KnownUpstream,
-    ) -> Response<GatewayBody> {
+    ) -> Result<Rewritten, Response<GatewayBody>> {
         let is_post = request.parts.method == Method::POST;
+        let form = match is_post {
+            // What waits for a body, or is rare, is boxed: then a request that needs neither has a small future.
+            true => Box::pin(self.body_form(request)).await,
+            false => query_form(request),
+        };
         let page = |problem: &OAuthProblem, request: &TakenRequest| problem.page(request.headers());
-        let form = match self.form(&mut request, is_post).await {
-            Ok(form) => form,
-            Err(problem) => return page(&problem, &request),
-        };
-        let judged = self.judge(&request, EndpointName::Authorization, issuer, form.bytes()).await;
-        let (login, verdict) = match judged {
-            Ok(judged) => judged,
-            Err(problem) => return page(&problem, &request),
-        };
+        let form = form.map_err(|problem| page(&problem, request))?;
+        let login = read_login(request, EndpointName::Authorization, form.bytes());
+        let mut login = login.map_err(|problem| page(&problem, request))?;
+        let verdict =
+            self.verdict(request, (EndpointName::Authorization, issuer), form.bytes(), &mut login).await;
         let is_outage = matches!(verdict, LoginVerdict::Outage(_));
         let other = match verdict {
             LoginVerdict::Pass { form, .. } => form,
-            LoginVerdict::Malformed(problem) => return page(&problem, &request),
+            LoginVerdict::Malformed(problem) => return Err(page(&problem, request)),
             LoginVerdict::Denied(problem) | LoginVerdict::Outage(problem) => {
                 if !is_outage {
                     info!(
@@ -128,21 +133,16 @@ impl ClientConnection {
                     }
                     OnDeny::Redirect => {
                         let redirected = redirect(&login, &problem, known.response_issuer(issuer));
-                        return redirected.unwrap_or_else(|| page(&problem, &request));
+                        return Err(redirected.unwrap_or_else(|| page(&problem, request)));
                     }
-                    OnDeny::Upstream | OnDeny::Page => return page(&problem, &request),
+                    OnDeny::Upstream | OnDeny::Page => return Err(page(&problem, request)),
                 }
             }
         };
-        let Some(rewritten) = form.rewritten(other) else {
+        form.rewritten(other).ok_or_else(|| {
             let problem = OAuthProblem::bad_request("invalid_request", "the query is malformed");
-            return page(&problem, &request);
-        };
-        let TakenRequest { parts, target, place, .. } = request;
-        match self.send_rewritten(parts, target, rewritten).await {
-            Ok(response) => self.passed_back(response, place),
-            Err(error) => self.failed(&error),
-        }
+            page(&problem, request)
+        })
     }
 
     /// The endpoints that take a form and answer with JSON.
@@ -152,15 +152,15 @@ impl ClientConnection {
         name: EndpointName,
         issuer: usize,
     ) -> Response<GatewayBody> {
-        let form = match self.form(&mut request, true).await {
+        let form = match self.body_form(&mut request).await {
             Ok(form) => form,
             Err(problem) => return problem.json(),
         };
-        let (login, verdict) = match self.judge(&request, name, issuer, form.bytes()).await {
-            Ok(judged) => judged,
+        let mut login = match read_login(&request, name, form.bytes()) {
+            Ok(login) => login,
             Err(problem) => return problem.json(),
         };
-        let (other, granted) = match verdict {
+        let (other, granted) = match self.verdict(&request, (name, issuer), form.bytes(), &mut login).await {
             LoginVerdict::Pass { form, granted } => (form, granted),
             LoginVerdict::Denied(problem)
             | LoginVerdict::Malformed(problem)
@@ -169,6 +169,8 @@ impl ClientConnection {
             }
         };
         let is_read = name == EndpointName::PushedAuthorization;
+        let AskedLogin { client_id, correlation_id, .. } = login;
+        let client_id = client_id.into_owned();
         let TakenRequest { parts, target, place, .. } = request;
         let rewritten = Rewritten { is_read, ..form.rewritten(other).unwrap_or_default() };
         let response = match self.send_rewritten(parts, target, rewritten).await {
@@ -191,27 +193,19 @@ impl ClientConnection {
                 Some(StrictJson::Number(seconds)) => seconds.as_u64().unwrap_or_default(),
                 _ => DEFAULT_LIFETIME_SECONDS,
             };
-            let pushed = PushedRequest { issuer, client_id: login.client_id, scope: granted };
+            let pushed = PushedRequest { issuer, client_id, scope: granted };
             let lifetime = Duration::from_secs(lifetime);
             self.gateway.pushed.remember(uri.into(), pushed, lifetime, Instant::now());
-            debug!(correlation_id = login.correlation_id, "a pushed request was taken");
+            debug!(correlation_id, "a pushed request was taken");
         }
         strip_hop(&mut parts.headers);
         parts.headers.remove(http::header::CONTENT_LENGTH);
         Response::from_parts(parts, full(body))
     }
 
-    /// The parameters of a request: of its query, or of its body.
-    async fn form(&self, request: &mut TakenRequest, in_body: bool) -> Result<LoginForm, OAuthProblem> {
-        let refused =
-            |refusal: FormRefusal| OAuthProblem::bad_request("invalid_request", &refusal.to_string());
-        if !in_body {
-            // Some frameworks read a form in the body of a GET.
-            if request.has_body() {
-                return Err(OAuthProblem::bad_request("invalid_request", "a GET has no body here"));
-            }
-            return Ok(LoginForm::Query(request.target.clone()));
-        }
+    /// The parameters in the body of a request.
+    async fn body_form(&self, request: &mut TakenRequest) -> Result<LoginForm, OAuthProblem> {
+        let refused = |refusal: FormRefusal| refused(&refusal);
         check_query_of_post(request.query()).map_err(refused)?;
         let mut types = request.headers().get_all(CONTENT_TYPE).iter();
         let (Some(content_type), None) = (types.next(), types.next()) else {
@@ -247,53 +241,13 @@ impl ClientConnection {
         })
     }
 
-    /// Reads and decides a request.
-    ///
-    /// # Errors
-    /// If it cannot be read, or does not say whose it is.
-    async fn judge(
-        &self,
-        taken: &TakenRequest,
-        name: EndpointName,
-        issuer: usize,
-        form: &[u8],
-    ) -> Result<(AskedLogin, LoginVerdict), OAuthProblem> {
-        let refused =
-            |refusal: FormRefusal| OAuthProblem::bad_request("invalid_request", &refusal.to_string());
-        let request = OAuthRequest::read(form).map_err(refused)?;
-        let authorization = match name {
-            EndpointName::Authorization => None,
-            _ => {
-                let mut headers = taken.headers().get_all(AUTHORIZATION).iter();
-                match (headers.next(), headers.next()) {
-                    // Servers differ in which of them says whose the request is.
-                    (Some(_), Some(_)) => {
-                        let text = "there is more than one Authorization header";
-                        return Err(OAuthProblem::bad_request("invalid_request", text));
-                    }
-                    (one, _) => one.map(http::HeaderValue::as_bytes),
-                }
-            }
-        };
-        let client_id = request.client(authorization).map_err(refused)?;
-        let client_id =
-            client_id.ok_or_else(|| OAuthProblem::bad_request("invalid_request", "there is no client_id"))?;
-        let correlation_id = match name {
-            EndpointName::PushedAuthorization => Uuid::now_v7().to_string(),
-            _ => String::new(),
-        };
-        let mut login = AskedLogin { request, client_id, record: None, correlation_id };
-        let verdict = self.verdict(taken, (name, issuer), form, &mut login).await;
-        Ok((login, verdict))
-    }
-
     /// Decides a request that was read, and fills in what is known of its client.
     async fn verdict(
         &self,
         taken: &TakenRequest,
         (name, issuer): (EndpointName, usize),
         form: &[u8],
-        login: &mut AskedLogin,
+        login: &mut AskedLogin<'_>,
     ) -> LoginVerdict {
         let AskedLogin { request, client_id, record, correlation_id } = login;
         let malformed = |error, text: &str| LoginVerdict::Malformed(OAuthProblem::bad_request(error, text));
@@ -319,16 +273,17 @@ impl ClientConnection {
             };
         }
         let has_object = request.request.as_deref().is_some_and(|object| !object.is_empty());
-        let effective = match (has_object, self.gateway.request_objects) {
-            (false, _) => Cow::Borrowed(&*request),
+        let of_object = match (has_object, self.gateway.request_objects) {
+            (false, _) => None,
             (true, RequestObjects::Refuse) => {
                 return malformed("request_not_supported", "request objects are not supported");
             }
             (true, RequestObjects::Match) => match object::effective(request) {
-                Ok(effective) => Cow::Owned(effective),
+                Ok(effective) => Some(Box::new(effective)),
                 Err(refusal) => return malformed("invalid_request_object", &refusal.to_string()),
             },
         };
+        let effective = of_object.as_deref().unwrap_or(request);
         let continues = self.gateway.expected.kind == UpstreamKind::Hydra
             && name == EndpointName::Authorization
             && request.continues_login();
@@ -338,7 +293,7 @@ impl ClientConnection {
         };
         let record = record.as_deref();
         let question = CheckRequestRef {
-            audiences: effective.resources.iter().map(String::as_str).collect(),
+            audiences: effective.resources.iter().map(|resource| &**resource).collect(),
             scope: effective.scope.as_deref(),
             registered_scope: record.map(|record| record.registered_scope.as_str()),
             client: Some(client_of(client_id, record)),
@@ -391,6 +346,56 @@ impl ClientConnection {
     }
 }
 
+/// The parameters in the query of a request.
+///
+/// # Errors
+/// If it has a body: some frameworks read a form in the body of a GET.
+fn query_form(request: &TakenRequest) -> Result<LoginForm, OAuthProblem> {
+    if request.has_body() {
+        return Err(OAuthProblem::bad_request("invalid_request", "a GET has no body here"));
+    }
+    Ok(LoginForm::Query(request.target.clone()))
+}
+
+/// What a request asks for; nothing is known of its client yet.
+///
+/// # Errors
+/// If it cannot be read, or does not say whose it is.
+fn read_login<'f>(
+    taken: &TakenRequest,
+    name: EndpointName,
+    form: &'f [u8],
+) -> Result<AskedLogin<'f>, OAuthProblem> {
+    let refused = |refusal: FormRefusal| refused(&refusal);
+    let request = OAuthRequest::read(form).map_err(refused)?;
+    let authorization = match name {
+        EndpointName::Authorization => None,
+        _ => {
+            let mut headers = taken.headers().get_all(AUTHORIZATION).iter();
+            match (headers.next(), headers.next()) {
+                // Servers differ in which of them says whose the request is.
+                (Some(_), Some(_)) => {
+                    let text = "there is more than one Authorization header";
+                    return Err(OAuthProblem::bad_request("invalid_request", text));
+                }
+                (one, _) => one.map(http::HeaderValue::as_bytes),
+            }
+        }
+    };
+    let client_id = request.client(authorization).map_err(refused)?;
+    let client_id =
+        client_id.ok_or_else(|| OAuthProblem::bad_request("invalid_request", "there is no client_id"))?;
+    let correlation_id = match name {
+        EndpointName::PushedAuthorization => Uuid::now_v7().to_string(),
+        _ => String::new(),
+    };
+    Ok(AskedLogin { request, client_id, record: None, correlation_id })
+}
+
+fn refused(refusal: &FormRefusal) -> OAuthProblem {
+    OAuthProblem::bad_request("invalid_request", &refusal.to_string())
+}
+
 /// Other parameters, if they are others.
 fn changed(form: Cow<'_, [u8]>) -> Option<Vec<u8>> {
     match form {
@@ -401,7 +406,7 @@ fn changed(form: Cow<'_, [u8]>) -> Option<Vec<u8>> {
 
 /// A denial at a redirect URI, where that is one that the client registered and the response mode is that of a query.
 fn redirect(
-    login: &AskedLogin,
+    login: &AskedLogin<'_>,
     problem: &OAuthProblem,
     issuer: Option<&str>,
 ) -> Option<Response<GatewayBody>> {

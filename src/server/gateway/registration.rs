@@ -235,7 +235,8 @@ impl ClientConnection {
                     })
                 })
             };
-        admin.look_up(issuer, client_id, is_step_up).await.map_err(|error| admin_problem(&error))
+        // Boxed, as what is rare takes no place in the future of what is not.
+        Box::pin(admin.look_up(issuer, client_id, is_step_up)).await.map_err(|error| admin_problem(&error))
     }
 
     /// Gives a client at the upstream what was granted beyond what it has there, where the gateway may.
@@ -248,9 +249,8 @@ impl ClientConnection {
     ) -> Result<(), OAuthProblem> {
         let Some(admin) = &self.gateway.admin else { return Ok(()) };
         let registered = record.map_or("", |record| record.registered_scope.as_str());
-        let completed =
-            admin.complete(self.gateway.issuer_path(issuer), client_id, registered, granted).await;
-        completed.map_err(|error| admin_problem(&error))
+        let completed = admin.complete(self.gateway.issuer_path(issuer), client_id, registered, granted);
+        Box::pin(completed).await.map_err(|error| admin_problem(&error))
     }
 }
 

@@ -188,7 +188,7 @@ impl ClientConnection {
     async fn answer_route(
         &self,
         route: GatewayRoute,
-        request: TakenRequest,
+        mut request: TakenRequest,
         known: &KnownUpstream,
     ) -> Response<GatewayBody> {
         let method = request.parts.method.clone();
@@ -222,7 +222,10 @@ impl ClientConnection {
             },
             GatewayRoute::Endpoint(EndpointName::Authorization, issuer) => match method {
                 Method::GET | Method::HEAD | Method::POST => {
-                    Box::pin(self.authorize(request, issuer, known)).await
+                    match self.authorize(&mut request, issuer, known).await {
+                        Ok(rewritten) => self.pass_decided(request, rewritten).await,
+                        Err(response) => response,
+                    }
                 }
                 _ => method_not_allowed("GET, HEAD, POST, OPTIONS"),
             },
@@ -352,6 +355,15 @@ impl ClientConnection {
     /// Makes the headers of a request those for the upstream.
     fn prepare(&self, parts: &mut Parts) {
         self.gateway.forwarded.apply(parts.version, &mut parts.headers, &self.address);
+    }
+
+    /// Passes a request on as it was decided, and its answer back as it comes.
+    async fn pass_decided(&self, request: TakenRequest, rewritten: Rewritten) -> Response<GatewayBody> {
+        let TakenRequest { parts, target, place, .. } = request;
+        match self.send_rewritten(parts, target, rewritten).await {
+            Ok(response) => self.passed_back(response, place),
+            Err(error) => self.failed(&error),
+        }
     }
 
     /// Sends what was decided on: its body, if it has one, is here.
