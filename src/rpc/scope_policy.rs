@@ -318,62 +318,47 @@ impl ScopePolicy {
         let answered = received
             .read()
             .and_then(|(request, bytes)| self.decide_here(&request, bytes, (method, head), (wait, respond)));
-        match answered {
-            Ok(Some(Answered { response, waiting: None })) => Answering::Done(Ok(response)),
-            Ok(Some(Answered { response, waiting: Some(waiting) })) => {
-                Answering::Recording(response, waiting)
-            }
-            Ok(None) => {
-                Answering::Waiting(Box::pin(self.decide_elsewhere(received, (method, head), respond)))
-            }
-            Err(error) => Answering::Done(Err(error)),
-        }
+        Answering::of(answered, || self.decide_elsewhere(received, (method, head), respond))
     }
 
     /// Answers an authorize request that another part of this process has, as a call of the RPC would be, but without messages:
-    /// `respond` makes the answer into what is wanted. It is there once its record is durable.
-    ///
-    /// # Errors
-    /// [`RpcError`], as for a call.
-    pub async fn ask_check<T: Send + 'static>(
-        &self,
-        head: &CallHead,
+    /// `respond` makes the answer into what is wanted.
+    pub fn ask_check<'c, T: Send + 'static>(
+        &'c self,
+        head: &'c CallHead,
         request: &CheckRequestRef<'_>,
         respond: impl Fn(&Answer<'_>) -> T + Copy + Send + 'static,
-    ) -> Result<T, RpcError> {
-        self.ask(DecidingMethod::Check, head, request, respond).await
+    ) -> Answering<'c, T, Appending> {
+        self.ask(DecidingMethod::Check, head, request, respond)
     }
 
     /// The same for a registration.
-    ///
-    /// # Errors
-    /// [`RpcError`], as for a call.
-    pub async fn ask_expand<T: Send + 'static>(
-        &self,
-        head: &CallHead,
+    pub fn ask_expand<'c, T: Send + 'static>(
+        &'c self,
+        head: &'c CallHead,
         request: &ExpandRequestRef<'_>,
         respond: impl Fn(&Answer<'_>) -> T + Copy + Send + 'static,
-    ) -> Result<T, RpcError> {
-        self.ask(DecidingMethod::Expand, head, request, respond).await
+    ) -> Answering<'c, T, Appending> {
+        self.ask(DecidingMethod::Expand, head, request, respond)
     }
 
-    async fn ask<R, T>(
-        &self,
+    fn ask<'c, R, T>(
+        &'c self,
         method: DecidingMethod,
-        head: &CallHead,
+        head: &'c CallHead,
         request: &R,
         respond: impl Fn(&Answer<'_>) -> T + Copy + Send + 'static,
-    ) -> Result<T, RpcError>
+    ) -> Answering<'c, T, Appending>
     where
         R: DecidingRequest<Message: Readable + 'static>,
         for<'r> <R::Message as Readable>::Borrowed<'r>: DecidingRequest,
         T: Send + 'static,
     {
         let respond = move |answer: &Answer<'_>, _: &Active, _: &WireId| respond(answer);
-        match self.decide_here(request, request.bytes(), (method, head), (&WaitAlone, respond))? {
-            Some(answered) => answered.wait().await,
-            None => self.decide_elsewhere(request.to_message().into(), (method, head), respond).await,
-        }
+        let answered = self.decide_here(request, request.bytes(), (method, head), (&WaitAlone, respond));
+        Answering::of(answered, || {
+            self.decide_elsewhere(request.to_message().into(), (method, head), respond)
+        })
     }
 
     /// Decides a request whose message has so many bytes; `None` if it is too large for a serving thread.
@@ -410,7 +395,8 @@ impl ScopePolicy {
         let decide = move |service: &Self| {
             let (request, bytes) = received.read()?;
             service.with_policy(&head.origin, |policy| {
-                let (asked, of) = ((&request, &request.question()), (method, head.call(), &WireId::now()));
+                let (asked, of) =
+                    ((&request, &request.question()), (method, head.call(), &WireId::now()));
                 service.decide(asked, bytes, (policy, None), of, String::new, (&WaitAlone, respond))
             })
         };
@@ -599,8 +585,27 @@ pub enum Answering<'c, T, W> {
     Waiting(Pin<Box<dyn Future<Output = Result<T, RpcError>> + Send + 'c>>),
 }
 
+impl<'c, T, W> Answering<'c, T, W> {
+    /// What was decided here, or what `elsewhere` decides.
+    fn of<F>(decided: Result<Option<Answered<T, W>>, RpcError>, elsewhere: impl FnOnce() -> F) -> Self
+    where
+        F: Future<Output = Result<T, RpcError>> + Send + 'c,
+    {
+        match decided {
+            Ok(Some(Answered { response, waiting: None })) => Self::Done(Ok(response)),
+            Ok(Some(Answered { response, waiting: Some(waiting) })) => Self::Recording(response, waiting),
+            Ok(None) => Self::Waiting(Box::pin(elsewhere())),
+            Err(error) => Self::Done(Err(error)),
+        }
+    }
+}
+
 impl<T> Answering<'_, T, Appending> {
-    async fn wait(self) -> Result<T, RpcError> {
+    /// The answer once its record is durable. How long that may take is up to the caller.
+    ///
+    /// # Errors
+    /// [`RpcError`], as for a call.
+    pub async fn wait(self) -> Result<T, RpcError> {
         match self {
             Self::Done(answer) => answer,
             Self::Recording(response, waiting) => Answered { response, waiting: Some(waiting) }.wait().await,

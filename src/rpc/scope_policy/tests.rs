@@ -112,7 +112,8 @@ async fn what_another_part_asks_is_answered_like_a_call() {
         let request = CheckRequestRef::of(&message);
         let more = request.bytes() - message.encoded_len();
         assert!(more < 200, "{more} more than the message has");
-        let asked = service.ask_check(&head, &request, |answer| answer.reason).await.expect("an answer");
+        let asked =
+            service.ask_check(&head, &request, |answer| answer.reason).wait().await.expect("an answer");
         let called = service.check_authorize_scopes(Request::new(message)).await.expect("an answer");
         assert_eq!(i32::from(convert::reason(asked)), called.into_inner().reason);
         let message = v1::ExpandRegistrationScopesRequest {
@@ -121,7 +122,8 @@ async fn what_another_part_asks_is_answered_like_a_call() {
             ..Default::default()
         };
         let request = ExpandRequestRef::of(&message);
-        let asked = service.ask_expand(&head, &request, |answer| answer.reason).await.expect("an answer");
+        let asked =
+            service.ask_expand(&head, &request, |answer| answer.reason).wait().await.expect("an answer");
         let called = service.expand_registration_scopes(Request::new(message)).await.expect("an answer");
         assert_eq!(i32::from(convert::reason(asked)), called.into_inner().reason);
         assert_eq!(threads.were_here(), [here; 4], "{registered} scopes");

@@ -9,13 +9,14 @@ use tracing::warn;
 use super::answer::OAuthProblem;
 use super::connection::ClientConnection;
 use super::request::TakenRequest;
+use crate::audit::Appending;
 use crate::clients::{ClientRecord, RecordSource};
 use crate::decision::{Answer, OAuthError};
 use crate::gateway::metadata::ClientMetadata;
 use crate::proto::borrowed::{CheckRequestRef, ClientRef, ExpandRequestRef};
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::error::RpcError;
-use crate::rpc::scope_policy::CallHead;
+use crate::rpc::scope_policy::{Answering, CallHead};
 use crate::rpc::trace_parent::TRACE_PARENT;
 use crate::rpc::v1;
 use crate::scope;
@@ -100,14 +101,23 @@ impl ClientConnection {
     /// What a question takes of its request.
     fn call_head(&self, taken: &TakenRequest) -> CallHead {
         let mut headers = HeaderMap::new();
-        headers.extend(taken.headers().get(TRACE_PARENT).map(|value| (TRACE_PARENT, value.clone())));
+        if let Some(value) = taken.headers().get(TRACE_PARENT) {
+            headers.insert(TRACE_PARENT, value.clone());
+        }
         let (identity, notes) = (taken.identity.clone(), taken.notes.clone());
         CallHead { headers, origin: CallOrigin { peer: Some(self.web.peer.address), identity, notes } }
     }
 
-    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, RpcError>>) -> Result<T, RpcError> {
-        let answered = timeout(self.gateway.limits.request_timeout, asked).await;
-        answered.unwrap_or(Err(RpcError::DeadlineExceeded))
+    /// What is answered, by the end of the time that a question has.
+    async fn in_time(&self, asked: Answering<'_, Decided, Appending>) -> Result<Decided, RpcError> {
+        match asked {
+            Answering::Done(answer) => answer,
+            // Boxed: a timer is large, and most answers are there at once.
+            asked => {
+                let answered = Box::pin(timeout(self.gateway.limits.request_timeout, asked.wait())).await;
+                answered.unwrap_or(Err(RpcError::DeadlineExceeded))
+            }
+        }
     }
 }
 
