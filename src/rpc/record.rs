@@ -23,7 +23,7 @@ use crate::rpc::encode::{FieldWriter, WireMessage};
 use crate::rpc::error::RpcError;
 use crate::rpc::trace_parent::{TRACE_PARENT, TraceParent};
 use crate::rpc::v1;
-use crate::rpc::wire_id::WireId;
+use crate::rpc::wire_id::{DecisionId, WireId};
 use crate::short_list::TextsRef;
 use crate::store::Active;
 
@@ -151,7 +151,7 @@ pub struct AnsweredCall<'a> {
     /// The policy that decided.
     pub policy: &'a Active,
     /// The id that the caller gets.
-    pub decision_id: &'a WireId,
+    pub decision_id: &'a DecisionId,
     /// The call.
     pub call: CallFacts<'a>,
 }
@@ -394,7 +394,7 @@ mod tests {
         headers.insert("traceparent", header.parse().expect("a header"));
         headers.insert("grpc-previous-rpc-attempts", "2".parse().expect("a header"));
         let origin = CallOrigin { peer: Some(PeerAddress::Unix { uid: 998 }), ..CallOrigin::default() };
-        let decision_id = WireId::now();
+        let decision_id = DecisionId::default();
         let record = AnsweredCall {
             method: DecidingMethod::Expand,
             asked_audiences: question.audiences,
@@ -459,7 +459,7 @@ mod tests {
                 correlation_id: "",
                 answer: &answer,
                 policy: &policy,
-                decision_id: &uuid::Uuid::nil().into(),
+                decision_id: &WireId::from(uuid::Uuid::nil()).into(),
                 call: CallFacts { headers: &headers, origin: &origin },
             };
             let found = message(&record, RecordKind::Denial);

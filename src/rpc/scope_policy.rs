@@ -40,7 +40,7 @@ use crate::rpc::record::{
 use crate::rpc::shadow::Shadow;
 use crate::rpc::v1;
 use crate::rpc::v1::scope_policy_service_server::{ScopePolicyService, ScopePolicyServiceServer};
-use crate::rpc::wire_id::WireId;
+use crate::rpc::wire_id::{DecisionId, WireId};
 use crate::store::{Active, Current};
 
 /// Answers from the policy that serves. Clones share everything.
@@ -181,9 +181,9 @@ impl ScopePolicy {
         (request, question): (&'q R, &R::Question<'q>),
         bytes: usize,
         (policy, near): (&'q Arc<Active>, Option<&'q AudiencePolicy>),
-        (method, call, decision_id): (DecidingMethod, CallFacts<'_>, &WireId),
+        (method, call, decision_id): (DecidingMethod, CallFacts<'_>, &DecisionId),
         path: impl Fn() -> String,
-        (wait, respond): (&W, impl FnOnce(&Answer<'q>, &Active, &WireId) -> T),
+        (wait, respond): (&W, impl FnOnce(&Answer<'q>, &Active, &DecisionId) -> T),
     ) -> Result<Answered<T, W::Waiting>, RpcError> {
         let AskedTexts { audiences, client, scope, registered_scope, grant, correlation_id } =
             request.asked();
@@ -229,6 +229,9 @@ impl ScopePolicy {
             return Err(RpcError::OverLimit { field, unit: "bytes", limit, actual: bytes });
         }
         let path = || format!("checks[{at}].");
+        let (method, call, decision_id) = of;
+        let respond = |answer: &Answer<'q>, policy: &Active, id: &DecisionId| respond(answer, policy, id);
+        let of = (method, call, &DecisionId::from(*decision_id));
         self.decide(asked, bytes, policy, of, path, (&WaitAlone, respond))
     }
 
@@ -315,6 +318,8 @@ impl ScopePolicy {
         for<'r> M::Borrowed<'r>: DecidingRequest,
         T: Send + 'static,
     {
+        let respond =
+            move |answer: &Answer<'_>, policy: &Active, id: &DecisionId| respond(answer, policy, id);
         let answered = received
             .read()
             .and_then(|(request, bytes)| self.decide_here(&request, bytes, (method, head), (wait, respond)));
@@ -354,7 +359,7 @@ impl ScopePolicy {
         for<'r> <R::Message as Readable>::Borrowed<'r>: DecidingRequest,
         T: Send + 'static,
     {
-        let respond = move |answer: &Answer<'_>, _: &Active, _: &WireId| respond(answer);
+        let respond = move |answer: &Answer<'_>, _: &Active, _: &DecisionId| respond(answer);
         let answered = self.decide_here(request, request.bytes(), (method, head), (&WaitAlone, respond));
         Answering::of(answered, || {
             self.decide_elsewhere(request.to_message().into(), (method, head), respond)
@@ -367,14 +372,14 @@ impl ScopePolicy {
         request: &R,
         bytes: usize,
         (method, head): (DecidingMethod, &CallHead),
-        (wait, respond): (&W, impl Fn(&Answer<'_>, &Active, &WireId) -> T),
+        (wait, respond): (&W, impl Fn(&Answer<'_>, &Active, &DecisionId) -> T),
     ) -> Result<Option<Answered<T, W::Waiting>>, RpcError> {
         self.with_policy(&head.origin, |policy| {
             let question = request.question();
             if question.lookups(&policy.set) > MAX_LOOKUPS {
                 return Ok(None);
             }
-            let (asked, of) = ((request, &question), (method, head.call(), &WireId::now()));
+            let (asked, of) = ((request, &question), (method, head.call(), &DecisionId::default()));
             self.decide(asked, bytes, (policy, None), of, String::new, (wait, respond)).map(Some)
         })
     }
@@ -384,7 +389,7 @@ impl ScopePolicy {
         &self,
         received: Received<M>,
         (method, head): (DecidingMethod, &CallHead),
-        respond: impl Fn(&Answer<'_>, &Active, &WireId) -> T + Copy + Send + 'static,
+        respond: impl Fn(&Answer<'_>, &Active, &DecisionId) -> T + Copy + Send + 'static,
     ) -> Result<T, RpcError>
     where
         M: Readable + 'static,
@@ -396,7 +401,7 @@ impl ScopePolicy {
             let (request, bytes) = received.read()?;
             service.with_policy(&head.origin, |policy| {
                 let (asked, of) =
-                    ((&request, &request.question()), (method, head.call(), &WireId::now()));
+                    ((&request, &request.question()), (method, head.call(), &DecisionId::default()));
                 service.decide(asked, bytes, (policy, None), of, String::new, (&WaitAlone, respond))
             })
         };

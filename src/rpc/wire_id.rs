@@ -1,6 +1,8 @@
 //! The ids of decisions and of audit events: UUIDs of version 7 (RFC 9562 section 5.7).
 
+use std::cell::OnceCell;
 use std::fmt;
+use std::ops::Deref;
 
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
@@ -83,6 +85,24 @@ impl fmt::Display for WireId {
     }
 }
 
+/// The id of a decision. It is made when somebody wants to know it first: most decisions of a gateway are told to nobody.
+#[derive(Clone, Debug, Default)]
+pub struct DecisionId(OnceCell<WireId>);
+
+impl Deref for DecisionId {
+    type Target = WireId;
+
+    fn deref(&self) -> &WireId {
+        self.0.get_or_init(WireId::now)
+    }
+}
+
+impl From<WireId> for DecisionId {
+    fn from(id: WireId) -> Self {
+        Self(id.into())
+    }
+}
+
 /// The last of the random bits of a UUID of version 7, behind its variant.
 const RANDOM_BITS: u128 = (1 << 62) - 1;
 
@@ -144,5 +164,14 @@ mod tests {
             }
             assert_eq!(event.of_event(), id, "each decision has its own");
         }
+    }
+
+    #[test]
+    fn the_id_of_a_decision_is_made_once_and_when_it_is_wanted() {
+        let (first, second) = (DecisionId::default(), DecisionId::default());
+        let wanted = *second;
+        assert_eq!(*second, wanted);
+        assert!(first.uuid() > wanted.uuid(), "it was wanted later");
+        assert_eq!(*DecisionId::from(wanted), wanted);
     }
 }
