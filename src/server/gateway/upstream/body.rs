@@ -61,8 +61,9 @@ impl Body for UpstreamBody {
         let Some((connection, _)) = connection else { return Pin::new(body).poll_frame(cx) };
         let polled = connection.poll(cx, |cx| Pin::new(&mut *body).poll_frame(cx));
         match &polled {
-            Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => {}
             Poll::Ready(Some(Err(_))) => self.connection = None,
+            // After trailers nothing comes, and nobody asks.
+            Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !self.body.is_end_stream() => {}
             Poll::Ready(_) => self.give_back(),
             Poll::Pending => {}
         }

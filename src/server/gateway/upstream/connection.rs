@@ -65,24 +65,23 @@ impl UpstreamConnection {
         }
     }
 
-    /// Polls what the connection is to bring, the connection before it.
+    /// Polls what the connection brings: what of it is here already, and else the connection and then that.
     pub(super) fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
-        mut brought: impl FnMut(&mut Context<'_>) -> Poll<T>,
+        mut poll_brought: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        // What is here already needs no look at the socket.
         self.0.http.wakes.hold();
-        if let Poll::Ready(brought) = brought(&mut Context::from_waker(&self.0.http.waker)) {
-            return Poll::Ready(brought);
+        match poll_brought(&mut Context::from_waker(&self.0.http.waker)) {
+            Poll::Ready(brought) => Poll::Ready(brought),
+            Poll::Pending => self.0.http.poll(cx, |cx, _| poll_brought(cx)),
         }
-        self.0.http.poll(cx, |cx, _| brought(cx))
     }
 
-    /// The connection as an idle one; `None` if it takes no more requests. With `again` it is polled even if nothing seems to have
+    /// The connection as an idle one; `None` if it takes no more requests. `is_due`: it is polled even if nothing seems to have
     /// happened.
-    pub(super) fn rest(mut self, again: bool) -> Option<Self> {
-        if self.settle(again) {
+    pub(super) fn rest(mut self, is_due: bool) -> Option<Self> {
+        if self.settle(is_due) {
             self.0.idle_since = Instant::now();
             return Some(self);
         }

@@ -78,6 +78,10 @@ impl UpstreamPool {
     /// A new connection, or one that becomes idle before that is there.
     pub(super) async fn connect(&self) -> Result<UpstreamConnection, UpstreamError> {
         let _waiting = WaitingRequest::new(&self.0);
+        // One that was put back before that told nobody.
+        if let Some(idle) = self.take() {
+            return Ok(idle);
+        }
         let parts = Arc::clone(&self.0);
         let mut connecting = Box::pin(async move { parts.connect().await });
         loop {
@@ -119,7 +123,7 @@ impl UpstreamPool {
         if idle.waiting > 0 {
             self.0.returned.notify_one();
         }
-        // A panic would have ended it as well.
+        // One is there, unless it panicked.
         if idle.keeper.as_ref().is_none_or(JoinHandle::is_finished) {
             let (pool, touched) = (Arc::downgrade(&self.0), Arc::clone(&self.0.touched));
             idle.keeper = Some(tokio::spawn(keep(pool, touched)));
