@@ -64,7 +64,7 @@ impl LoggedDecisions {
             effective = list(answer.scope.iter().map(|scope| (*scope).to_owned())),
             added = list(added),
             refused = list(refused),
-            decision_id = %**decision_id,
+            decision_id = %decision_id.get(),
             generation = policy.generation,
             caller,
             trace_id = Some(call.trace_id()).filter(|id| !id.is_empty()),

@@ -41,13 +41,13 @@ impl DecisionNotes {
             allowed: 0,
             denied: 0,
             reason: None,
-            decision_id: **decision_id,
+            decision_id: *decision_id.get(),
             audiences: 0,
         });
         noted.allowed += u32::from(answer.is_allowed());
         noted.denied += u32::from(!answer.is_allowed());
         noted.reason = answer.reason;
-        noted.decision_id = **decision_id;
+        noted.decision_id = *decision_id.get();
         noted.audiences += answer.audiences.len();
     }
 

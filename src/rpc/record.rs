@@ -170,7 +170,7 @@ impl AnsweredCall<'_> {
             answered: self,
             kind: kind.of_event(),
             time,
-            event_id: self.decision_id.of_event(),
+            event_id: self.decision_id.get().of_event(),
             is_cut: cut.is_some(),
             client: cut.as_ref().or(self.client),
             peer: self.call.peer(),
@@ -223,7 +223,7 @@ impl WireMessage for AnsweredEvent<'_> {
         fields.bytes(3, event_id.text());
         fields.message(4, time);
         fields.number(5, *kind as u64);
-        fields.bytes(6, decision_id.text());
+        fields.bytes(6, decision_id.get().text());
         fields.bytes(7, method.path().as_bytes());
         // The audiences that decided; as named where they could not be found.
         for audience in &answer.audiences {
@@ -413,7 +413,7 @@ mod tests {
             event_id: found.event_id.clone(),
             event_time: found.event_time,
             kind: v1::AuditEventKind::Expansion.into(),
-            decision_id: decision_id.to_string(),
+            decision_id: decision_id.get().to_string(),
             method: "/scopeward.v1.ScopePolicyService/ExpandRegistrationScopes".to_owned(),
             audiences: vec!["one".to_owned()],
             client: Some(v1::Client { client_id: "c".repeat(4_096), ..v1::Client::default() }),

@@ -196,7 +196,14 @@ impl ScopePolicy {
             self.counts.unknown_registration(client.and_then(|client| call::facts(client).source));
         }
         if let Some(shadow) = &self.shadow {
-            shadow.offer(|| request.to_shadow(), bytes, method, policy, known(call), decision_id.uuid());
+            shadow.offer(
+                || request.to_shadow(),
+                bytes,
+                method,
+                policy,
+                known(call),
+                decision_id.get().uuid(),
+            );
         }
         let answered = AnsweredCall {
             method,
@@ -230,7 +237,8 @@ impl ScopePolicy {
         }
         let path = || format!("checks[{at}].");
         let (method, call, decision_id) = of;
-        let respond = |answer: &Answer<'q>, policy: &Active, id: &DecisionId| respond(answer, policy, id);
+        let respond =
+            |answer: &Answer<'q>, policy: &Active, id: &DecisionId| respond(answer, policy, id.get());
         let of = (method, call, &DecisionId::from(*decision_id));
         self.decide(asked, bytes, policy, of, path, (&WaitAlone, respond))
     }
@@ -319,7 +327,7 @@ impl ScopePolicy {
         T: Send + 'static,
     {
         let respond =
-            move |answer: &Answer<'_>, policy: &Active, id: &DecisionId| respond(answer, policy, id);
+            move |answer: &Answer<'_>, policy: &Active, id: &DecisionId| respond(answer, policy, id.get());
         let answered = received
             .read()
             .and_then(|(request, bytes)| self.decide_here(&request, bytes, (method, head), (wait, respond)));

@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::fmt;
-use std::ops::Deref;
 
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
@@ -86,13 +85,14 @@ impl fmt::Display for WireId {
 }
 
 /// The id of a decision. It is made when somebody wants to know it first: most decisions of a gateway are told to nobody.
-#[derive(Clone, Debug, Default)]
+/// Not `Clone`: two of which none was wanted yet would become two ids.
+#[derive(Debug, Default)]
 pub struct DecisionId(OnceCell<WireId>);
 
-impl Deref for DecisionId {
-    type Target = WireId;
-
-    fn deref(&self) -> &WireId {
+impl DecisionId {
+    /// The id, the same each time.
+    #[must_use]
+    pub fn get(&self) -> &WireId {
         self.0.get_or_init(WireId::now)
     }
 }
@@ -169,9 +169,9 @@ mod tests {
     #[test]
     fn the_id_of_a_decision_is_made_once_and_when_it_is_wanted() {
         let (first, second) = (DecisionId::default(), DecisionId::default());
-        let wanted = *second;
-        assert_eq!(*second, wanted);
-        assert!(first.uuid() > wanted.uuid(), "it was wanted later");
-        assert_eq!(*DecisionId::from(wanted), wanted);
+        let wanted = *second.get();
+        assert_eq!(*second.get(), wanted);
+        assert!(first.get().uuid() > wanted.uuid(), "it was wanted later");
+        assert_eq!(*DecisionId::from(wanted).get(), wanted);
     }
 }

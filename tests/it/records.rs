@@ -49,7 +49,7 @@ impl Recorder for Gate {
             record.call.trace_id(),
             record.call.attempt(),
         );
-        self.ids.lock().unwrap().push(record.decision_id.to_string());
+        self.ids.lock().unwrap().push(record.decision_id.get().to_string());
         self.seen.send(told).expect("the test listens");
         if kind == RecordKind::Denial {
             return;
