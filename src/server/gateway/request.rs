@@ -1,7 +1,7 @@
 //! One request of a client: whether it is taken, where it goes, and what is passed on unchanged.
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use http::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_REQUEST_HEADERS, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue,
@@ -358,21 +358,25 @@ impl ClientConnection {
     }
 
     /// Passes a request on as it was decided, and its answer back as it comes.
-    async fn pass_decided(&self, request: TakenRequest, rewritten: Rewritten) -> Response<GatewayBody> {
+    fn pass_decided(
+        &self,
+        request: TakenRequest,
+        rewritten: Rewritten,
+    ) -> impl Future<Output = Response<GatewayBody>> + Send {
         let TakenRequest { parts, target, place, .. } = request;
-        match self.send_rewritten(parts, target, rewritten).await {
+        self.send_rewritten(parts, target, rewritten).map(move |sent| match sent {
             Ok(response) => self.passed_back(response, place),
             Err(error) => self.failed(&error),
-        }
+        })
     }
 
     /// Sends what was decided on: its body, if it has one, is here.
-    pub(super) async fn send_rewritten(
+    pub(super) fn send_rewritten(
         &self,
         mut parts: Parts,
         target: PathAndQuery,
         rewritten: Rewritten,
-    ) -> Result<Response<UpstreamBody>, UpstreamError> {
+    ) -> impl Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send {
         let Rewritten { target: other, body, is_read } = rewritten;
         let page = AskingPage::of(&target, &parts.headers);
         parts.extensions.remove::<upgrade::OnUpgrade>();
@@ -390,11 +394,8 @@ impl ClientConnection {
                 empty()
             }
         };
-        let sent = self.send(parts, other.unwrap_or(target), body, BodyProgress::default()).await;
-        if let Ok(response) = &sent {
-            self.note_cors(page.as_ref(), response);
-        }
-        sent
+        let sent = self.send(parts, other.unwrap_or(target), body, BodyProgress::default());
+        sent.inspect_ok(move |response| self.note_cors(page.as_ref(), response))
     }
 
     /// Notes what the upstream says to a page, if one asked.
