@@ -43,7 +43,7 @@ pub(super) async fn serve(mut connection: Connection, calls: Calls, stop: Cancel
     let api = Arc::new(ApiConnection { calls, web: Arc::clone(&web), is_tls: connection.is_tls() });
     let answer = move |request, after: AfterAnswer| {
         let api = Arc::clone(&api);
-        async move { after.said(api.respond(request).await) }
+        async move { after.apply_to(api.respond(request).await) }
     };
     let with_limits = (&limits, limits.max_header_list_bytes);
     web::serve((connection, closed.as_mut()), web, with_limits, &stop, answer).await;

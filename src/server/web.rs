@@ -132,8 +132,9 @@ pub(super) enum AfterAnswer {
 }
 
 impl AfterAnswer {
-    /// The answer that says so. Whoever answers calls it: a future around theirs would have twice its size, and hyper moves that.
-    pub(super) fn said<B>(self, mut response: Response<B>) -> Result<Response<B>, Infallible> {
+    /// The answer with what it has to say of that. For the end of whatever future answers: another one around that would have twice its
+    /// size, and hyper moves it.
+    pub(super) fn apply_to<B>(self, mut response: Response<B>) -> Result<Response<B>, Infallible> {
         match self {
             Self::Close if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

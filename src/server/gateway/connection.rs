@@ -44,7 +44,7 @@ pub(super) async fn serve(mut connection: Connection, gateway: Arc<Gateway>, sto
         let client = Arc::clone(&client);
         move |request, after: AfterAnswer| {
             let client = Arc::clone(&client);
-            async move { after.said(client.respond(request).await) }
+            async move { after.apply_to(client.respond(request).await) }
         }
     };
     web::serve((connection, closed.as_mut()), web, (&limits, MAX_HEAD_BYTES), &stop, answer).await;
