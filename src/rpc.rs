@@ -3,6 +3,7 @@
 //! Knows messages, limits and gRPC codes. Does not know where policies come from, how audit records are kept, or how
 //! connections are accepted.
 
+pub mod answering;
 pub mod audit;
 mod batch;
 pub mod caller;
@@ -12,6 +13,7 @@ pub mod convert;
 pub mod count;
 mod deciding;
 pub mod decision_line;
+mod describe;
 pub mod encode;
 pub mod error;
 pub mod explain;

@@ -3,36 +3,30 @@
 //! A handler takes one snapshot of the policy and uses it to the end, a batch too. All that borrows from it happens before
 //! the first await; what an answer may wait for after that is its record.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use prost::Message;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
 
-use crate::audience::MAX_AUDIENCE_BYTES;
 use crate::audit::Appending;
 use crate::budget::Budget;
 use crate::call;
 use crate::decision::{Answer, check_limits};
 use crate::policy::AudiencePolicy;
 use crate::proto::borrowed::{CheckRequestRef, ExpandRequestRef};
+use crate::rpc::answering::{Answered, Answering};
 use crate::rpc::batch::BatchAnswer;
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::convert;
 use crate::rpc::count::{DecidingMethod, DecisionCounts};
 use crate::rpc::deciding::{AskedTexts, BatchedCheck, DecidingQuestion as _, DecidingRequest};
 use crate::rpc::decision_line::LoggedDecisions;
+use crate::rpc::describe::describe;
 use crate::rpc::encode::{EncodedCheck, EncodedExpand, EncodedToken, WireMessage as _};
 use crate::rpc::error::{Overload, RpcError};
-use crate::rpc::limits::{
-    DEFAULT_PAGE_SIZE, MAX_ANSWER_BYTES, MAX_BATCH_ITEMS, MAX_LARGE_QUESTIONS, MAX_LOOKUPS,
-    MAX_MESSAGE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_SIZE,
-};
-use crate::rpc::page;
+use crate::rpc::limits::{MAX_BATCH_ITEMS, MAX_LARGE_QUESTIONS, MAX_LOOKUPS, MAX_MESSAGE_BYTES};
 use crate::rpc::received::{Readable, Received};
 use crate::rpc::record::{
     AnsweredCall, CallFacts, RecordKind, RecordWait, Recorder, Room, WaitAlone, not_durable,
@@ -552,17 +546,7 @@ impl ScopePolicyService for ScopePolicy {
         request: Request<v1::DescribeAudienceRequest>,
     ) -> Result<Response<v1::DescribeAudienceResponse>, Status> {
         let (head, request) = CallHead::of(request);
-        let describe = |policy: &Arc<Active>| {
-            let (audiences, next_page_token) =
-                if request.audience.is_empty() { page_of(policy, &request)? } else { one(policy, &request)? };
-            let policy = Some(convert::policy_version(policy));
-            let response = v1::DescribeAudienceResponse { audiences, next_page_token, policy };
-            if response.encoded_len() > MAX_ANSWER_BYTES {
-                return Err(RpcError::AnswerTooLarge { limit: MAX_ANSWER_BYTES });
-            }
-            Ok(response)
-        };
-        Ok(Response::new(self.with_policy(&head.origin, describe)?))
+        Ok(Response::new(self.with_policy(&head.origin, |policy| describe(policy, &request))?))
     }
 }
 
@@ -588,51 +572,6 @@ impl CallHead {
     }
 }
 
-/// An answer: most are there at once.
-pub enum Answering<'c, T, W> {
-    /// It is there, or why there is none.
-    Done(Result<T, RpcError>),
-    /// It is there, and may leave once its record is durable.
-    Recording(T, W),
-    /// It waits for the answers and records of a batch, or for a thread that decides large questions.
-    Waiting(Pin<Box<dyn Future<Output = Result<T, RpcError>> + Send + 'c>>),
-}
-
-impl<'c, T, W> Answering<'c, T, W> {
-    /// What was decided here, or what `elsewhere` decides.
-    fn of<F>(decided: Result<Option<Answered<T, W>>, RpcError>, elsewhere: impl FnOnce() -> F) -> Self
-    where
-        F: Future<Output = Result<T, RpcError>> + Send + 'c,
-    {
-        match decided {
-            Ok(Some(Answered { response, waiting: None })) => Self::Done(Ok(response)),
-            Ok(Some(Answered { response, waiting: Some(waiting) })) => Self::Recording(response, waiting),
-            Ok(None) => Self::Waiting(Box::pin(elsewhere())),
-            Err(error) => Self::Done(Err(error)),
-        }
-    }
-}
-
-impl<T> Answering<'_, T, Appending> {
-    /// The answer once its record is durable. How long that may take is up to the caller.
-    ///
-    /// # Errors
-    /// [`RpcError`], as for a call.
-    pub async fn wait(self) -> Result<T, RpcError> {
-        match self {
-            Self::Done(answer) => answer,
-            Self::Recording(response, waiting) => Answered { response, waiting: Some(waiting) }.wait().await,
-            Self::Waiting(answer) => answer.await,
-        }
-    }
-}
-
-/// A response, and what it has to wait for.
-pub(super) struct Answered<T, W> {
-    response: T,
-    waiting: Option<W>,
-}
-
 /// A check of a batch: its place, how many bytes it has, and what it is of.
 #[derive(Clone, Copy)]
 pub(super) struct BatchItem<'c> {
@@ -651,64 +590,9 @@ enum ItemAttempt<'q> {
     Large,
 }
 
-impl<T> Answered<T, Appending> {
-    /// The response once its record is durable. How long that may take is up to the deadline of the call.
-    async fn wait(self) -> Result<T, RpcError> {
-        let Self { response, waiting } = self;
-        if let Some(waiting) = waiting {
-            waiting.await.map_err(|error| not_durable(&error))?;
-        }
-        Ok(response)
-    }
-}
-
-type Descriptions = (Vec<v1::AudienceDescription>, String);
-
 /// The audiences that the caller knows, if not all.
 fn known(call: CallFacts<'_>) -> Option<Arc<[Box<str>]>> {
     call.origin.known_audiences().cloned()
-}
-
-fn one(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Descriptions, RpcError> {
-    let name = &request.audience;
-    if name.len() > MAX_AUDIENCE_BYTES {
-        let (field, actual) = ("audience".to_owned(), name.len());
-        return Err(RpcError::OverLimit { field, unit: "bytes", limit: MAX_AUDIENCE_BYTES, actual });
-    }
-    // What cannot name an audience names none of this policy.
-    let found = policy.set.audience(name).ok().flatten();
-    let audience = found.ok_or_else(|| RpcError::AudienceNotFound { audience: name.clone() })?;
-    Ok((vec![convert::audience_description(audience)], String::new()))
-}
-
-fn page_of(policy: &Active, request: &v1::DescribeAudienceRequest) -> Result<Descriptions, RpcError> {
-    let size = match usize::try_from(request.page_size) {
-        Err(_) => return Err(RpcError::InvalidPageSize { actual: request.page_size }),
-        Ok(0) => DEFAULT_PAGE_SIZE,
-        Ok(size) => size.min(MAX_PAGE_SIZE),
-    };
-    let all = policy.set.audiences();
-    let start = if request.page_token.is_empty() {
-        0
-    } else {
-        let last = page::last_of(&request.page_token).ok_or(RpcError::InvalidPageToken)?;
-        all.partition_point(|audience| audience.normal() <= last.as_str())
-    };
-    let rest = all.get(start..).unwrap_or_default();
-    let mut descriptions = Vec::with_capacity(size.min(rest.len()));
-    let mut bytes = 0;
-    for audience in rest.iter().take(size) {
-        let description = convert::audience_description(audience);
-        bytes += description.encoded_len();
-        // One that is too long for a page has one to itself, or there would be no way past it.
-        if bytes > MAX_PAGE_BYTES && !descriptions.is_empty() {
-            break;
-        }
-        descriptions.push(description);
-    }
-    let is_last_page = descriptions.len() == rest.len();
-    let last = descriptions.len().checked_sub(1).and_then(|at| rest.get(at)).filter(|_| !is_last_page);
-    Ok((descriptions, last.map(|last| page::token_after(last.normal())).unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -47,12 +47,13 @@ use super::response::{
 };
 use super::traces::Traces;
 use super::traces::call::GRPC;
+use crate::rpc::answering::Answering;
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::codec::{PREFIX_BYTES, frame, frame_with_capacity};
 use crate::rpc::count::DecidingMethod;
 use crate::rpc::error::RpcError;
 use crate::rpc::policy_status::SharedBytes;
-use crate::rpc::scope_policy::{Answering, CallHead, ScopePolicy};
+use crate::rpc::scope_policy::{CallHead, ScopePolicy};
 
 /// What the calls of all connections share.
 #[derive(Clone, Debug)]

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::task::Poll;
 use std::thread::{self, ThreadId};
 
+use prost::Message as _;
+
 use super::*;
 use crate::audit::AppendReply;
 use crate::rpc::record::NoRoom;
