@@ -85,6 +85,23 @@ async fn within<T>(event: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), work).await.unwrap_or_else(|_| panic!("too late: {event}"))
 }
 
+/// Polls requests, which get no answer, until the upstream has accepted so many connections.
+async fn until_accepted(
+    upstream: &ScriptedUpstream,
+    count: usize,
+    asking: &mut [&mut (impl Future + Unpin)],
+) {
+    let accepted = poll_fn(|cx| {
+        assert!(asking.iter_mut().all(|asking| asking.poll_unpin(cx).is_pending()));
+        if upstream.accepted() == count {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    });
+    within("the connections", accepted).await;
+}
+
 fn request(method: Method, body: GatewayBody) -> Request<GatewayBody> {
     Request::builder().method(method).uri("/a?b").header(HOST, "a").body(body).unwrap()
 }
@@ -274,15 +291,7 @@ async fn a_connection_that_is_not_at_its_end_is_not_used_again() {
     let (upstream, mut closed) = ScriptedUpstream::answering(b"").await;
     let client = upstream.client();
     let mut asking = Box::pin(get(&client));
-    let accepted = poll_fn(|cx| {
-        assert!(asking.as_mut().poll(cx).is_pending());
-        if upstream.accepted() == 1 {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    });
-    within("it is asked", accepted).await;
+    until_accepted(&upstream, 1, &mut [&mut asking]).await;
     drop(asking);
     assert_eq!(within("it is closed", closed.recv()).await, Some(0));
 }
@@ -536,25 +545,10 @@ async fn a_connection_that_becomes_idle_serves_who_waits_for_a_new_one() {
     let go = Arc::new(Semaphore::new(0));
     let (upstream, _ca, client) = over_tls(1, Arc::clone(&go)).await;
     let mut first = Box::pin(get(&client));
-    let accepted = poll_fn(|cx| {
-        assert!(first.as_mut().poll(cx).is_pending());
-        if upstream.accepted() == 1 {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    });
-    within("the first connection", accepted).await;
+    until_accepted(&upstream, 1, &mut [&mut first]).await;
     let mut second = Box::pin(get(&client));
-    let accepted = poll_fn(|cx| {
-        assert!(first.as_mut().poll(cx).is_pending() && second.as_mut().poll(cx).is_pending());
-        if upstream.accepted() == 2 {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    });
-    within("the second, whose handshake nobody answers", accepted).await;
+    // The handshake of the second is answered by nobody.
+    until_accepted(&upstream, 2, &mut [&mut first, &mut second]).await;
     go.add_permits(2);
     let (first, second) = within("both answers", async { tokio::join!(first, second) }).await;
     assert_eq!((first.unwrap(), second.unwrap()), (Bytes::from("hello"), Bytes::from("hello")));
@@ -601,4 +595,14 @@ async fn idle_connections_are_bounded_and_go_with_their_client() {
     for _ in 0..MAX_IDLE {
         within("the others are closed", is_closed.recv()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_put_back_before_anybody_waited_is_taken() {
+    let (upstream, _) = ScriptedUpstream::answering(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    let client = upstream.client();
+    get(&client).await.unwrap();
+    let connection = within("a connection", client.pool.connect()).await.unwrap();
+    assert!(client.pool.take().is_none(), "it is the one that was idle");
+    drop(connection);
 }
