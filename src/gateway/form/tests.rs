@@ -32,6 +32,28 @@ fn parameters_are_decoded() {
 }
 
 #[test]
+fn a_name_is_told_as_it_is_read() {
+    for name in [
+        "scope",
+        "client_id",
+        "redirect_uri",
+        "response_type",
+        "response_mode",
+        "state",
+        "resource",
+        "request",
+        "request_uri",
+        "client_assertion",
+        "login_verifier",
+        "consent_verifier",
+        "_charset_",
+        "_method",
+    ] {
+        assert_eq!(FormName::of(name.as_bytes()).map(FormName::as_str), Some(name));
+    }
+}
+
+#[test]
 fn only_what_is_decoded_is_copied() {
     let form = b"scope=x&client_id=a%2Bb&state=y%20z&resource=r";
     let OAuthRequest { scope, client_id, state, resources, .. } = OAuthRequest::read(form).unwrap();
