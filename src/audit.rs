@@ -9,6 +9,7 @@
 
 mod age;
 mod aside;
+mod blocks;
 mod chain;
 mod check;
 mod cursor;

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::record::{Body, GENESIS_HASH, Hash, Head, Record, Tip, sha256};
@@ -18,15 +19,16 @@ pub(super) struct StoredRow {
     pub(super) sequence: u64,
     /// The greatest time of any record up to this one, nanoseconds since 1970.
     pub(super) latest_time: i64,
-    pub(super) content: Vec<u8>,
+    /// Shares memory with the records that were written with it.
+    pub(super) content: Bytes,
     pub(super) hash: Hash,
 }
 
 impl StoredRow {
     /// A record at its place.
-    pub(super) const fn new(place: Tip, content: Vec<u8>) -> Self {
+    pub(super) fn new(place: Tip, content: impl Into<Bytes>) -> Self {
         let Tip { head, latest_time } = place;
-        Self { sequence: head.sequence, latest_time, content, hash: head.hash }
+        Self { sequence: head.sequence, latest_time, content: content.into(), hash: head.hash }
     }
 
     /// Checks what can be checked without the record before, and decodes it.

@@ -47,11 +47,11 @@ impl EncodedEvent {
     pub(super) const fn time(&self) -> i64 {
         self.time
     }
+}
 
-    /// The id of the event; `""` if it has none.
-    pub(super) fn id(&self) -> String {
-        AuditEvent::decode(&*self.fields).map(|event| event.event_id).unwrap_or_default()
-    }
+/// The id of the event of these fields; `""` if it has none.
+pub(super) fn event_id(fields: &[u8]) -> String {
+    AuditEvent::decode(fields).map(|event| event.event_id).unwrap_or_default()
 }
 
 impl From<AuditEvent> for EncodedEvent {
@@ -92,10 +92,10 @@ mod tests {
                 ..*message.clone()
             };
             let encoded = EncodedEvent::from(placed);
-            prop_assert_eq!(encoded.id(), message.event_id.clone());
+            prop_assert_eq!(event_id(encoded.fields()), message.event_id.clone());
             let row = seal_event(&encoded, LOG_ID, tip);
             let (place, content) = body.seal(LOG_ID, tip);
-            prop_assert_eq!((row.tip(), row.content), (place, content));
+            prop_assert_eq!((row.tip(), row.content.to_vec()), (place, content));
         }
     }
 }

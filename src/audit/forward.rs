@@ -4,7 +4,6 @@
 //! lost is written again as long as it is kept here.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -164,7 +163,7 @@ impl ForwardSource {
                     && let Some((row, record)) = store.scan.next_row()?
                 {
                     bytes += row.content.len();
-                    batch.push(JoinedRow::new(Arc::new(row), &record));
+                    batch.push(JoinedRow::new(row, &record));
                 }
             }
         }

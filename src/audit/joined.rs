@@ -222,12 +222,12 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct JoinedRow {
     pub(super) prev_hash: Hash,
-    pub(super) stored: Arc<StoredRow>,
+    pub(super) stored: StoredRow,
     pub(super) columns: Columns,
 }
 
 impl JoinedRow {
-    pub(super) fn new(stored: Arc<StoredRow>, record: &Record) -> Self {
+    pub(super) fn new(stored: StoredRow, record: &Record) -> Self {
         Self { prev_hash: record.prev_hash, stored, columns: Columns::of(&record.body) }
     }
 }

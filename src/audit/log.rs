@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::AuditError;
 use super::encoding::EncodedEvent;
-use super::jobs::{JobSender, jobs};
+use super::jobs::{JobSender, NotQueued, jobs};
 use super::ledger::Ledger;
-use super::queue::{AppendReply, QueueBudget, QueuedEvent, Recorded};
+use super::queue::{AppendReply, QueueBudget, Recorded};
 use super::rate::RateLimit;
 use super::read::{Filter, LogReader, Page};
 use super::record::{GapReason, Head, PLACE_BYTES, from_nanos};
@@ -239,8 +239,14 @@ impl AuditLog {
         if let Err(error) = self.inner.shared.queue.fit(&mut room, bytes) {
             return reply.send(Err(error.into()));
         }
+        let inner = &self.inner;
         // The reply of an event that nobody takes any more says that the log is closed.
-        let _ = self.send(QueuedEvent { event, bytes, reply: Some(reply), _room: room });
+        if !inner.closing.load(Ordering::Acquire) {
+            inner.shared.figures.entered_queue();
+            if inner.jobs.append(&event, reply, room).is_err() {
+                inner.shared.figures.left_queue(1);
+            }
+        }
     }
 
     /// Records an event and returns when it is durable: [`AuditLog::reserve`] and
@@ -257,7 +263,7 @@ impl AuditLog {
     }
 
     /// Records an event without waiting. What cannot be queued, and denials beyond their rate, are
-    /// counted by gap records. Takes no lock and does not touch the disk.
+    /// counted by gap records. Takes no lock that is held during anything but a copy in memory, and does not touch the disk.
     pub fn enqueue(&self, event: impl Into<EncodedEvent>) {
         let event = event.into();
         let inner = &self.inner;
@@ -277,14 +283,17 @@ impl AuditLog {
         if bytes > MAX_RECORD_BYTES {
             return self.lose(GapReason::TooLarge, event.time());
         }
-        let Ok(room) = inner.shared.queue.take(bytes) else {
-            let reason =
-                if inner.shared.is_degraded() { GapReason::WriteFailed } else { GapReason::QueueFull };
-            return self.lose(reason, event.time());
-        };
-        // If the writer has ended by now, the high-water file has counted the event, and the next
-        // start says so.
-        let _ = self.send(QueuedEvent { event, bytes, reply: None, _room: room });
+        inner.shared.figures.entered_queue();
+        let Err(error) = inner.jobs.enqueue(&event, bytes, &inner.shared.queue) else { return };
+        inner.shared.figures.left_queue(1);
+        match error {
+            // The high-water file has counted the event, and the next start says so.
+            NotQueued::Gone => {}
+            NotQueued::Full(_) if inner.shared.is_degraded() => {
+                self.lose(GapReason::WriteFailed, event.time());
+            }
+            NotQueued::Full(_) => self.lose(GapReason::QueueFull, event.time()),
+        }
     }
 
     /// One page of the records after a sequence that fit the filter, at most `limit`.
@@ -409,21 +418,6 @@ impl AuditLog {
 
     pub(super) fn now(&self) -> SystemTime {
         (self.inner.clock.wall)()
-    }
-
-    fn send(&self, entry: QueuedEvent) -> Result<(), AuditError> {
-        if self.inner.closing.load(Ordering::Acquire) {
-            return Err(AuditError::Closed);
-        }
-        let Self { inner } = self;
-        let is_urgent = entry.reply.is_some() || inner.shared.queue.is_filling();
-        inner.shared.figures.entered_queue();
-        let job = Job::Append(entry);
-        let sent = if is_urgent { inner.jobs.send(job) } else { inner.jobs.send_gathered(job) };
-        sent.map_err(|_| {
-            inner.shared.figures.left_queue();
-            AuditError::Closed
-        })
     }
 
     fn lose(&self, reason: GapReason, time: i64) {

@@ -1,12 +1,17 @@
-//! The queue of events that wait to be written: what one entry takes, and how much may wait.
+//! The queue of events that wait to be written: where their bytes lie, what one entry takes, and how much may wait.
+//!
+//! The bytes of all events lie one after another in the memory of the queue. Memory that each event has for itself, which one
+//! thread takes and another gives back, costs both of them more than a copy.
 //!
 //! The room of an event that somebody waits for is taken before its question is decided, so that a
 //! decision is never made that cannot be recorded; the rest of the reservation is given back when
 //! the event is known. Events that nobody waits for have room of their own, so that they never
 //! cost a caller an answer.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,12 +20,14 @@ use tokio::sync::oneshot;
 
 use super::AuditError;
 use super::encoding::EncodedEvent;
-use super::record::Head;
+use super::record::{Head, PLACE_BYTES};
 use crate::budget::{Budget, Exhausted, Permit};
 
 /// The least that an entry takes: what it needs in memory next to its bytes, and a share of what a
 /// transaction costs.
 const LEAST_BYTES: usize = 1024;
+/// The memory for fields that an empty queue keeps.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// The bytes that may wait to be written.
 #[derive(Debug)]
@@ -51,11 +58,6 @@ impl QueueBudget {
         Ok(())
     }
 
-    /// Takes room for an event of so many bytes that nobody waits for.
-    pub(super) fn take(&self, bytes: usize) -> Result<Permit, Exhausted> {
-        self.unawaited.take(charge(bytes).min(self.unawaited.limit()))
-    }
-
     /// How often there was no room for an event that somebody would have waited for.
     pub(super) fn refused(&self) -> u64 {
         self.awaited.refused()
@@ -76,16 +78,180 @@ fn charge(bytes: usize) -> usize {
     bytes.max(LEAST_BYTES)
 }
 
-/// A record that waits to be written.
+/// Events that wait to be written, in order.
+#[derive(Debug, Default)]
+pub(super) struct EventQueue {
+    entries: VecDeque<QueuedEvent>,
+    /// The fields of the events, one after another, and before them what is left of events that are gone.
+    fields: Vec<u8>,
+    /// Where the fields of the first event begin.
+    start: usize,
+    /// The room of the events that nobody waits for; `None` until there was one.
+    unawaited: Option<Permit>,
+    /// How many events somebody waits for.
+    awaited: usize,
+}
+
+/// An event that waits to be written, without a place in the chain.
+#[derive(Debug)]
 pub(super) struct QueuedEvent {
-    /// The event, without a place in the chain.
-    pub(super) event: EncodedEvent,
-    /// The most bytes that its record can have.
-    pub(super) bytes: usize,
+    /// How many bytes its fields have.
+    field_bytes: usize,
+    /// When it happened, nanoseconds since 1970.
+    pub(super) time: i64,
     /// Who waits for it; `None` if nobody does, and then it is kept until it can be written.
     pub(super) reply: Option<AppendReply>,
-    /// The room it takes in the queue.
-    pub(super) _room: Permit,
+    room: EventRoom,
+}
+
+/// The room that an event takes in the queue.
+#[derive(Debug)]
+enum EventRoom {
+    /// So many bytes of those that the queue has for events that nobody waits for.
+    Shared(usize),
+    /// What was reserved for it.
+    Own(#[expect(dead_code, reason = "it is given back when it is dropped")] Permit),
+}
+
+impl EventQueue {
+    /// How many events wait.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no event waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether somebody waits for one of them.
+    pub(super) const fn is_awaited(&self) -> bool {
+        self.awaited > 0
+    }
+
+    /// Adds an event that somebody waits for, in the room that was reserved for it.
+    pub(super) fn push_awaited(&mut self, event: &EncodedEvent, reply: AppendReply, room: Permit) {
+        self.awaited += 1;
+        self.push(event, Some(reply), EventRoom::Own(room));
+    }
+
+    /// Adds an event that nobody waits for, if there is room for a record of so many bytes.
+    pub(super) fn push_unawaited(
+        &mut self,
+        event: &EncodedEvent,
+        bytes: usize,
+        budget: &QueueBudget,
+    ) -> Result<(), Exhausted> {
+        let bytes = charge(bytes).min(budget.unawaited.limit());
+        match &mut self.unawaited {
+            Some(room) => room.grow(bytes)?,
+            none => *none = Some(budget.unawaited.take(bytes)?),
+        }
+        self.push(event, None, EventRoom::Shared(bytes));
+        Ok(())
+    }
+
+    fn push(&mut self, event: &EncodedEvent, reply: Option<AppendReply>, room: EventRoom) {
+        let fields = event.fields();
+        self.fields.extend_from_slice(fields);
+        self.entries.push_back(QueuedEvent { field_bytes: fields.len(), time: event.time(), reply, room });
+    }
+
+    /// Takes all events of another queue over, to the end of this one. The other keeps some memory for those to come.
+    pub(super) fn take_over(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            mem::swap(self, other);
+        } else {
+            // Not more often than as many bytes have come.
+            if self.start > self.fields.len() / 2 {
+                self.fields.drain(..mem::take(&mut self.start));
+            }
+            self.fields.extend_from_slice(other.fields.get(other.start..).unwrap_or_default());
+            self.entries.append(&mut other.entries);
+            self.awaited += other.awaited;
+            match (&mut self.unawaited, other.unawaited.take()) {
+                (Some(room), Some(more)) => room.join(more),
+                (none, room) => *none = none.take().or(room),
+            }
+        }
+        other.clear();
+    }
+
+    /// Forgets all events.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.entries.shrink_to(KEPT_BYTES / LEAST_BYTES);
+        self.fields.clear();
+        self.fields.shrink_to(KEPT_BYTES);
+        (self.start, self.awaited, self.unawaited) = (0, 0, None);
+    }
+
+    /// The events in order, each with its fields.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&QueuedEvent, &[u8])> {
+        let mut rest = self.fields.get(self.start..).unwrap_or_default();
+        self.entries.iter().map(move |entry| (entry, split(&mut rest, entry.field_bytes)))
+    }
+
+    /// Takes the first `count` events out, all if they are fewer, and hands each to `take`.
+    pub(super) fn take_first(&mut self, count: usize, mut take: impl FnMut(QueuedEvent)) {
+        let mut given_back = 0;
+        for entry in self.entries.drain(..count.min(self.entries.len())) {
+            self.start += entry.field_bytes;
+            self.awaited -= usize::from(entry.reply.is_some());
+            given_back += entry.shared_bytes();
+            take(entry);
+        }
+        self.give_back(given_back);
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Keeps those events of which `keep` says so when it sees them and their fields.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut QueuedEvent, &[u8]) -> bool) {
+        let Self { entries, fields, start, unawaited, .. } = mem::take(self);
+        self.unawaited = unawaited;
+        let mut rest = fields.get(start..).unwrap_or_default();
+        let mut given_back = 0;
+        for mut entry in entries {
+            let fields = split(&mut rest, entry.field_bytes);
+            if keep(&mut entry, fields) {
+                self.awaited += usize::from(entry.reply.is_some());
+                self.fields.extend_from_slice(fields);
+                self.entries.push_back(entry);
+            } else {
+                given_back += entry.shared_bytes();
+            }
+        }
+        self.give_back(given_back);
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        if let Some(room) = &mut self.unawaited {
+            room.shrink_to(room.amount().saturating_sub(bytes));
+        }
+    }
+}
+
+impl QueuedEvent {
+    /// The most bytes that its record can have.
+    pub(super) const fn record_bytes(&self) -> usize {
+        PLACE_BYTES + self.field_bytes
+    }
+
+    const fn shared_bytes(&self) -> usize {
+        match self.room {
+            EventRoom::Shared(bytes) => bytes,
+            EventRoom::Own(_) => 0,
+        }
+    }
+}
+
+/// Splits the first `bytes` off `rest`.
+fn split<'a>(rest: &mut &'a [u8], bytes: usize) -> &'a [u8] {
+    let (first, after) = rest.split_at_checked(bytes).unwrap_or_default();
+    *rest = after;
+    first
 }
 
 /// The place that an event got in the chain. It is durable.
@@ -171,5 +337,111 @@ impl Future for Appending {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // A reply always has an outcome; this is for the sake of the type.
         Pin::new(&mut self.done).poll(context).map(|done| done.unwrap_or(Err(AuditError::Closed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::Timestamp;
+
+    use super::*;
+    use crate::proto::v1::{AuditEventKind, Reason};
+
+    fn event(fields: &str) -> EncodedEvent {
+        EncodedEvent::new(AuditEventKind::Denial, Reason::Unspecified, Timestamp::default(), fields.into())
+    }
+
+    fn queue(budget: &QueueBudget, events: impl IntoIterator<Item = impl AsRef<str>>) -> EventQueue {
+        let mut queue = EventQueue::default();
+        for fields in events {
+            let fields = fields.as_ref();
+            queue.push_unawaited(&event(fields), PLACE_BYTES + fields.len(), budget).unwrap();
+        }
+        queue
+    }
+
+    #[track_caller]
+    fn check(queue: &EventQueue, expected: &[&str]) {
+        let found: Vec<&[u8]> = queue.iter().map(|(_, fields)| fields).collect();
+        let expected: Vec<&[u8]> = expected.iter().map(|fields| fields.as_bytes()).collect();
+        assert_eq!(found, expected);
+        assert_eq!((queue.len(), queue.is_empty()), (expected.len(), expected.is_empty()));
+        assert!(queue.iter().all(|(entry, fields)| entry.record_bytes() == PLACE_BYTES + fields.len()));
+    }
+
+    #[test]
+    fn events_leave_in_the_order_in_which_they_came_each_with_its_fields() {
+        let budget = QueueBudget::new(1 << 20);
+        let mut waiting = EventQueue::default();
+        let mut sent = queue(&budget, ["a", "", "bcd"]);
+        waiting.take_over(&mut sent);
+        check(&sent, &[]);
+        check(&waiting, &["a", "", "bcd"]);
+        waiting.take_first(1, |entry| assert_eq!(entry.field_bytes, 1));
+        sent.push_unawaited(&event("ef"), 0, &budget).unwrap();
+        waiting.take_over(&mut sent);
+        check(&waiting, &["", "bcd", "ef"]);
+        let (reply, _appending) = AppendReply::future();
+        sent.push_awaited(&event("g"), reply, budget.reserve(0).unwrap());
+        assert!(sent.is_awaited() && !waiting.is_awaited());
+        waiting.take_over(&mut sent);
+        assert!(!sent.is_awaited() && waiting.is_awaited());
+        waiting.retain(|entry, fields| entry.reply.is_none() && fields != b"bcd");
+        assert!(!waiting.is_awaited());
+        check(&waiting, &["", "ef"]);
+        assert_eq!(budget.used(), 2 * LEAST_BYTES);
+        let mut left = 0;
+        waiting.take_first(9, |_| left += 1);
+        assert_eq!(left, 2);
+        check(&waiting, &[]);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn room_is_taken_with_each_event_and_given_back_when_it_leaves() {
+        let budget = QueueBudget::new(8 * LEAST_BYTES);
+        let mut sent = queue(&budget, ["a", "b", "c"]);
+        let large = "d".repeat(2 * LEAST_BYTES);
+        assert!(sent.push_unawaited(&event(&large), large.len(), &budget).is_err());
+        check(&sent, &["a", "b", "c"]);
+        let mut waiting = EventQueue::default();
+        waiting.take_over(&mut sent);
+        sent.push_unawaited(&event("e"), 0, &budget).unwrap();
+        assert!(sent.push_unawaited(&event("f"), 0, &budget).is_err(), "both queues share it");
+        waiting.take_first(3, drop);
+        assert_eq!(budget.used(), LEAST_BYTES);
+        // More than all may have all.
+        waiting.take_over(&mut sent);
+        waiting.take_first(1, drop);
+        let larger = "g".repeat(9 * LEAST_BYTES);
+        sent.push_unawaited(&event(&larger), larger.len(), &budget).unwrap();
+        assert_eq!(budget.used(), 4 * LEAST_BYTES);
+        drop(sent);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn queue_that_never_empties_does_not_grow() {
+        let budget = QueueBudget::new(1 << 30);
+        let mut waiting = queue(&budget, ["first"; 10]);
+        for round in 0..10_000 {
+            let mut sent = queue(&budget, [format!("{round}-a"), format!("{round}-b")]);
+            waiting.take_over(&mut sent);
+            waiting.take_first(2, drop);
+        }
+        let last = ["9995-a", "9995-b", "9996-a", "9996-b", "9997-a", "9997-b", "9998-a", "9998-b", "9999-a", "9999-b"];
+        check(&waiting, &last);
+        assert!(waiting.fields.capacity() < 1000, "{}", waiting.fields.capacity());
+    }
+
+    #[test]
+    fn memory_of_a_burst_is_given_back() {
+        let budget = QueueBudget::new(64 << 20);
+        let mut sent = queue(&budget, vec!["a".repeat(1 << 20); 8]);
+        let mut waiting = EventQueue::default();
+        waiting.take_over(&mut sent);
+        waiting.take_first(8, drop);
+        waiting.take_over(&mut sent);
+        assert!(sent.fields.capacity() <= KEPT_BYTES && waiting.fields.capacity() <= KEPT_BYTES);
     }
 }

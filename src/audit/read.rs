@@ -143,7 +143,7 @@ type Reply<T> = oneshot::Sender<Result<T, AuditError>>;
 struct RawPage {
     /// The record before them.
     place: Tip,
-    rows: Vec<Arc<StoredRow>>,
+    rows: Vec<StoredRow>,
 }
 
 impl ReadJob {
@@ -197,7 +197,7 @@ fn page(
             }
         })?,
     };
-    Ok(RawPage { place, rows: rows.into_iter().map(Arc::new).collect() })
+    Ok(RawPage { place, rows })
 }
 
 /// The column `latest_time` never falls with the sequence, so the first record at which it reaches
@@ -301,7 +301,7 @@ impl LogReader {
         &self,
         after: u64,
         hash: Option<Hash>,
-    ) -> Result<Vec<(Arc<StoredRow>, Record)>, AuditError> {
+    ) -> Result<Vec<(StoredRow, Record)>, AuditError> {
         let (base, tip) = self.shared.ends();
         check_range(after, base, tip)?;
         let RawPage { place, rows } = self.raw_page(after, u64::MAX, PAGE_ROWS).await?;

@@ -2,7 +2,6 @@
 //! alone, and a store that lost them gets them back.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::chain::StoredRow;
 use super::record::Tip;
@@ -21,7 +20,7 @@ pub(super) struct Recent {
     tip: Tip,
     /// The place before the first of `rows`.
     before: Tip,
-    rows: VecDeque<Arc<StoredRow>>,
+    rows: VecDeque<StoredRow>,
     bytes: usize,
 }
 
@@ -45,7 +44,7 @@ impl Recent {
     pub(super) fn push(&mut self, row: StoredRow) {
         self.tip = row.tip();
         self.bytes += ROW_BYTES + row.content.len();
-        self.rows.push_back(Arc::new(row));
+        self.rows.push_back(row);
         while self.bytes > MOST_BYTES
             && let Some(oldest) = self.rows.pop_front()
         {
@@ -71,7 +70,7 @@ impl Recent {
     }
 
     /// The place of a record and at most `limit` records after it; `None` if they are not here.
-    pub(super) fn after(&self, sequence: u64, limit: usize) -> Option<(Tip, Vec<Arc<StoredRow>>)> {
+    pub(super) fn after(&self, sequence: u64, limit: usize) -> Option<(Tip, Vec<StoredRow>)> {
         let skip = usize::try_from(sequence.checked_sub(self.before.head.sequence)?).ok()?;
         let place = match skip.checked_sub(1) {
             None => self.before,
@@ -91,8 +90,7 @@ mod tests {
     }
 
     fn row(sequence: u64, bytes: usize) -> StoredRow {
-        let Tip { head, latest_time } = tip(sequence);
-        StoredRow { sequence, latest_time, content: vec![0; bytes], hash: head.hash }
+        StoredRow::new(tip(sequence), vec![0; bytes])
     }
 
     #[track_caller]

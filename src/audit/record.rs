@@ -10,6 +10,7 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::chain::StoredRow;
 use super::encoding::EncodedEvent;
@@ -234,23 +235,44 @@ impl Body {
 
 /// Gives an encoded event the place after `tip`, with the content that [`Body::seal`] makes of its message.
 pub(super) fn seal_event(event: &EncodedEvent, log_id: Uuid, tip: Tip) -> StoredRow {
-    let sequence = tip.head.sequence.wrapping_add(1);
-    let mut id = Uuid::encode_buffer();
-    let log_id = log_id.hyphenated().encode_lower(&mut id).as_bytes();
     let mut content = Vec::with_capacity(PLACE_BYTES + event.fields().len());
-    content.extend_from_slice(TAG);
-    content.extend_from_slice(&tip.head.hash);
-    content.push(EVENT_KEY);
-    let place_bytes = 2 + log_id.len() + 1 + encoded_len_varint(sequence);
-    encode_varint((place_bytes + event.fields().len()) as u64, &mut content);
-    content.push(LOG_ID_KEY);
-    encode_varint(log_id.len() as u64, &mut content);
-    content.extend_from_slice(log_id);
-    content.push(SEQUENCE_KEY);
-    encode_varint(sequence, &mut content);
-    content.extend_from_slice(event.fields());
-    let head = Head { sequence, hash: sha256(&content) };
-    StoredRow::new(Tip { head, latest_time: tip.latest_time.max(event.time()) }, content)
+    let place = EventSealer::new(log_id).seal(event.fields(), event.time(), tip, &mut content);
+    StoredRow::new(place, content)
+}
+
+/// Gives events of one log their places.
+pub(super) struct EventSealer {
+    /// The log id as text.
+    log_id: [u8; Hyphenated::LENGTH],
+}
+
+impl EventSealer {
+    /// For a log of this id.
+    pub(super) fn new(log_id: Uuid) -> Self {
+        let mut text = [0; Hyphenated::LENGTH];
+        log_id.hyphenated().encode_lower(&mut text);
+        Self { log_id: text }
+    }
+
+    /// Adds the content of the record after `tip` to `contents`, which are those of records before it: an event of these fields and
+    /// this time. Returns its place.
+    pub(super) fn seal(&self, fields: &[u8], time: i64, tip: Tip, contents: &mut Vec<u8>) -> Tip {
+        let sequence = tip.head.sequence.wrapping_add(1);
+        let start = contents.len();
+        contents.extend_from_slice(TAG);
+        contents.extend_from_slice(&tip.head.hash);
+        contents.push(EVENT_KEY);
+        let place_bytes = 2 + self.log_id.len() + 1 + encoded_len_varint(sequence);
+        encode_varint((place_bytes + fields.len()) as u64, contents);
+        contents.push(LOG_ID_KEY);
+        encode_varint(self.log_id.len() as u64, contents);
+        contents.extend_from_slice(&self.log_id);
+        contents.push(SEQUENCE_KEY);
+        encode_varint(sequence, contents);
+        contents.extend_from_slice(fields);
+        let hash = sha256(contents.get(start..).unwrap_or_default());
+        Tip { head: Head { sequence, hash }, latest_time: tip.latest_time.max(time) }
+    }
 }
 
 /// Decodes content of format 2. Only what [`Body::encode`] writes is taken: every record has one encoding. Returns the

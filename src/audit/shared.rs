@@ -176,7 +176,7 @@ impl Shared {
     }
 
     /// The place of a record and the records after it, if they are recent.
-    pub(super) fn recent_after(&self, sequence: u64, limit: usize) -> Option<(Tip, Vec<Arc<StoredRow>>)> {
+    pub(super) fn recent_after(&self, sequence: u64, limit: usize) -> Option<(Tip, Vec<StoredRow>)> {
         self.recent().after(sequence, limit)
     }
 
@@ -291,8 +291,8 @@ impl Figures {
         self.entered.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn left_queue(&self) {
-        self.left.fetch_add(1, Ordering::AcqRel);
+    pub(super) fn left_queue(&self, count: usize) {
+        self.left.fetch_add(count as u64, Ordering::AcqRel);
     }
 
     /// How many entries the queue ever got, and how many of them have left it.

@@ -253,7 +253,7 @@ impl Ledger for SqliteLedger {
             "INSERT INTO record (sequence, latest_time, content, hash) VALUES (?1, ?2, ?3, ?4)",
         )?;
         for StoredRow { sequence, latest_time, content, hash } in rows {
-            statement.execute(params![signed(*sequence), latest_time, content, hash])?;
+            statement.execute(params![signed(*sequence), latest_time, &**content, hash])?;
         }
         Ok(())
     }
@@ -599,7 +599,7 @@ pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredRow> {
     Ok(StoredRow {
         sequence: unsigned(row.get(0)?),
         latest_time: row.get(1)?,
-        content: row.get(2)?,
+        content: row.get::<_, Vec<u8>>(2)?.into(),
         hash: hash(row, 3)?,
     })
 }

@@ -14,14 +14,16 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::AuditError;
+use super::blocks::RowBlocks;
 use super::chain::{BadRecord, ChainWalk, StoredRow};
 use super::check::{ChainCheck, WalkResult};
+use super::encoding::event_id;
 use super::jobs::{JobReceiver, WakeOn};
 use super::ledger::{Ledger, LedgerError, PAGE_BYTES};
 use super::loss::TakenLosses;
-use super::queue::{QueuedEvent, Recorded};
+use super::queue::{EventQueue, Recorded};
 use super::read::ReadJob;
-use super::record::{Body, GapReason, Head, Tip, seal_event};
+use super::record::{Body, EventSealer, GapReason, Head, Tip};
 use super::repair::fill_lost;
 use super::retention::Retention;
 use super::shared::{Degraded, DegradedReason, Shared};
@@ -53,8 +55,6 @@ pub type CommitObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
 
 /// What the writer is asked for.
 pub(super) enum Job {
-    /// Write a record.
-    Append(QueuedEvent),
     /// Read from the store.
     Read(ReadJob),
     /// Look at the losses.
@@ -81,7 +81,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     jobs: JobReceiver,
     settings: WriterSettings,
-    waiting: VecDeque<QueuedEvent>,
+    waiting: EventQueue,
     reads: VecDeque<ReadJob>,
     /// Reads that wait until so many of the first that are `waiting` have been written, in order.
     reads_after: VecDeque<(usize, ReadJob)>,
@@ -140,7 +140,7 @@ impl Writer {
             shared,
             jobs,
             settings,
-            waiting: VecDeque::new(),
+            waiting: EventQueue::default(),
             reads: VecDeque::new(),
             reads_after: VecDeque::new(),
             tip,
@@ -224,31 +224,37 @@ impl Writer {
             && let Some((wake_on, until)) = self.pause()
             && Instant::now() < until
         {
-            let first = self.jobs.sleep(wake_on, until).is_some_and(|job| self.accept(job));
+            let first = self.jobs.sleep(wake_on, until);
+            let first = first.map(|job| self.accept(job)).is_some();
             // Woken by an event that nobody waits for, it gathers more of them.
             has_work = self.accept_all() || first || (wake_on == WakeOn::Any && self.waiting.is_empty());
         }
     }
 
-    /// Takes all jobs that are there. Returns `true` if one of them cannot wait.
+    /// Takes all events and jobs that are there. Returns `true` if one of them cannot wait.
     fn accept_all(&mut self) -> bool {
         let mut is_urgent = false;
         // The queues are bounded, hence so is this.
         loop {
             match self.jobs.try_recv() {
-                Ok(job) => is_urgent |= self.accept(job),
-                Err(TryRecvError::Empty) => return is_urgent,
+                Ok(job) => {
+                    self.accept(job);
+                    is_urgent = true;
+                }
+                Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     self.closing = true;
-                    return true;
+                    is_urgent = true;
+                    break;
                 }
             }
         }
+        self.jobs.take_events(&mut self.waiting);
+        is_urgent || self.waiting.is_awaited()
     }
 
     /// Until when to sleep, and what ends it earlier; `None` if there is work already.
     fn pause(&self) -> Option<(WakeOn, Instant)> {
-        let is_awaited = || self.waiting.iter().any(|entry| entry.reply.is_some());
         match &self.trouble {
             _ if !self.reads.is_empty() => None,
             Some(trouble) => Some((WakeOn::Urgent, trouble.retry_at)),
@@ -259,7 +265,7 @@ impl Writer {
             None if self.waiting.len() >= BATCH_RECORDS
                 || self.shared.queue.is_filling()
                 || !self.reads_after.is_empty()
-                || is_awaited() =>
+                || self.waiting.is_awaited() =>
             {
                 None
             }
@@ -278,14 +284,11 @@ impl Writer {
         }
     }
 
-    /// Takes a job. Returns `true` if it cannot wait.
-    fn accept(&mut self, job: Job) -> bool {
+    /// Takes a job. None of them can wait.
+    fn accept(&mut self, job: Job) {
+        // The events that came before it; some of those that come after it may be among them.
+        self.jobs.take_events(&mut self.waiting);
         match job {
-            Job::Append(entry) => {
-                let is_awaited = entry.reply.is_some();
-                self.waiting.push_back(entry);
-                return is_awaited;
-            }
             Job::Read(job) if job.waits_for_commit() && !self.waiting.is_empty() => {
                 self.reads_after.push_back((self.waiting.len(), job));
             }
@@ -296,7 +299,6 @@ impl Writer {
                 self.closed = Some(closed);
             }
         }
-        true
     }
 
     /// How long the wait after the last failure is, while it lasts.
@@ -311,10 +313,10 @@ impl Writer {
             return;
         };
         let mut woken = Vec::new();
-        self.waiting.retain_mut(|entry| match entry.reply.take() {
+        self.waiting.retain(|entry, _| match entry.reply.take() {
             None => true,
             Some(mut reply) => {
-                self.shared.figures.left_queue();
+                self.shared.figures.left_queue(1);
                 woken.extend(reply.settle(Err(AuditError::NotDurable { cause: cause.clone() })));
                 false
             }
@@ -385,9 +387,9 @@ impl Writer {
         self.waiting
             .iter()
             .take(BATCH_RECORDS)
-            .take_while(|entry| {
-                let fits = bytes == 0 || bytes + entry.bytes <= self.settings.retention.batch_bytes;
-                bytes += entry.bytes;
+            .take_while(|(entry, _)| {
+                let fits = bytes == 0 || bytes + entry.record_bytes() <= self.settings.retention.batch_bytes;
+                bytes += entry.record_bytes();
                 fits
             })
             .count()
@@ -397,14 +399,16 @@ impl Writer {
     fn commit(&mut self, count: usize, gaps: &[Gap]) -> Result<Vec<StoredRow>, LedgerError> {
         let log_id = self.settings.log_id;
         let mut tip = self.tip;
-        let mut rows = Vec::with_capacity(count + gaps.len());
+        let events = || self.waiting.iter().take(count);
+        let bytes = events().map(|(entry, _)| entry.record_bytes()).sum();
+        let mut rows = RowBlocks::new(count + gaps.len(), bytes);
         let mut accounted = self.accounted;
-        for entry in self.waiting.iter().take(count) {
-            let row = seal_event(&entry.event, log_id, tip);
-            tip = row.tip();
+        let sealer = EventSealer::new(log_id);
+        for (entry, fields) in events() {
+            tip = rows.add(entry.record_bytes(), |contents| sealer.seal(fields, entry.time, tip, contents));
             accounted += u64::from(entry.reply.is_none());
-            rows.push(row);
         }
+        let mut rows = rows.finish();
         for gap in gaps {
             let (next, content) = Body::Gap(gap.clone()).seal(log_id, tip);
             accounted += gap.count;
@@ -430,7 +434,10 @@ impl Writer {
         if let Some(observer) = &self.settings.observer {
             observer(took, rows.len());
         }
-        let heads: Vec<Head> = rows.iter().map(|row| row.tip().head).collect();
+        let heads: Vec<Head> = match self.waiting.is_awaited() {
+            true => rows.iter().map(|row| row.tip().head).collect(),
+            false => Vec::new(),
+        };
         if let Some(last) = rows.last().map(StoredRow::tip) {
             let mut recent = self.shared.recent();
             rows.into_iter().for_each(|row| recent.push(row));
@@ -439,12 +446,13 @@ impl Writer {
         }
         // Each of those who wait is woken once, when all that it waits for is known to it.
         let mut woken = Vec::new();
-        for (entry, head) in self.waiting.drain(..count).zip(heads) {
-            self.shared.figures.left_queue();
-            if let Some(mut reply) = entry.reply {
+        let mut heads = heads.into_iter();
+        self.waiting.take_first(count, |entry| {
+            if let (Some(mut reply), Some(head)) = (entry.reply, heads.next()) {
                 woken.extend(reply.settle(Ok(Recorded { head })));
             }
-        }
+        });
+        self.shared.figures.left_queue(count);
         woken.iter().for_each(|waiter| waiter.wake());
         self.release_reads(count);
     }
@@ -503,10 +511,10 @@ impl Writer {
         if tip.head != found.head {
             return Err(LedgerError::Diverged);
         }
-        self.waiting.retain(|entry| {
-            let written = known.contains(&entry.event.id());
+        self.waiting.retain(|_, fields| {
+            let written = known.contains(&event_id(fields));
             if written {
-                self.shared.figures.left_queue();
+                self.shared.figures.left_queue(1);
             }
             !written
         });
@@ -528,7 +536,6 @@ impl Writer {
         match in_memory.filter(|(place, _)| *place == found) {
             Some((_, rows)) => {
                 self.ledger.begin()?;
-                let rows: Vec<StoredRow> = rows.iter().map(|row| StoredRow::clone(row)).collect();
                 self.ledger.append(&rows)?;
                 self.ledger.account(self.accounted)?;
                 self.ledger.commit()?;

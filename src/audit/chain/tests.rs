@@ -20,8 +20,7 @@ fn rows() -> Vec<StoredRow> {
     let mut rows = Vec::new();
     for mut body in bodies() {
         let (next, content) = body.seal(LOG_ID, tip);
-        let Tip { head, latest_time } = next;
-        rows.push(StoredRow { sequence: head.sequence, latest_time, content, hash: head.hash });
+        rows.push(StoredRow::new(next, content));
         tip = next;
     }
     rows
@@ -164,7 +163,7 @@ fn each_kind_of_change_to_a_row_has_a_name_of_its_own() {
     let found = ChainWalk::new(LOG_ID, earlier).take(&moved).unwrap_err();
     assert_eq!(found, BadRecord { sequence: 3, problem: ChainProblem::Reordered { found: 5 } });
     assert_eq!(from(Uuid::nil(), BASE), Err(ChainProblem::OtherLog { found: LOG_ID.to_string() }));
-    let nonsense = StoredRow { content: b"nonsense".to_vec(), hash: sha256(b"nonsense"), ..good.clone() };
+    let nonsense = StoredRow { content: b"nonsense".as_slice().into(), hash: sha256(b"nonsense"), ..good.clone() };
     assert!(matches!(check(&nonsense), Err(ChainProblem::Undecodable(_))));
 }
 

@@ -72,10 +72,10 @@ fn records_say_what_they_said() {
 #[test]
 fn records_have_the_bytes_and_the_hash_that_they_had() {
     for (row, record) in old_rows().into_iter().zip(old_records()) {
-        assert_eq!(encode(&record.body, &record.prev_hash), Some(row.content.clone()));
+        assert_eq!(encode(&record.body, &record.prev_hash), Some(row.content.to_vec()));
         assert_eq!(hash(&record.body, &record.prev_hash), Some(row.hash));
         for at in 0..row.content.len() {
-            let mut bytes = row.content.clone();
+            let mut bytes = row.content.to_vec();
             bytes[at] ^= 1 << (at % 8);
             if let Ok((body, prev_hash)) = decode(&bytes) {
                 assert_eq!(encode(&body, &prev_hash), Some(bytes));

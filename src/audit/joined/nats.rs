@@ -253,7 +253,7 @@ impl NatsStore {
                 headers.insert(BATCH_ID, &*id);
                 headers.insert(BATCH_SEQUENCE, (at + 1).to_string());
             }
-            (headers, Bytes::from(stored.content.clone()))
+            (headers, stored.content.clone())
         };
         let Some((newest, before)) = batch.split_last() else { return Ok(last) };
         let publishing = async {
@@ -493,9 +493,8 @@ fn covers(pattern: &str, prefix: &str) -> bool {
 
 /// A message as it was read: its headers say where it belongs, and the walk finds out whether that is true.
 fn read_row(log_id: Uuid, headers: &HeaderMap, payload: &Bytes) -> ReadRow {
-    let content = payload.to_vec();
     let text = |name: &str| headers.get(name).map(|value| value.as_str());
-    let found = decode(&content, sha256(&content)).ok();
+    let found = decode(payload, sha256(payload)).ok();
     let sequence = text(SEQUENCE).and_then(|value| value.parse().ok());
     let hash = text(HASH).and_then(hex::decode).and_then(|bytes| Hash::try_from(bytes).ok());
     let event_time = found.as_ref().map(|record| Columns::of(&record.body).event_time);
@@ -505,7 +504,7 @@ fn read_row(log_id: Uuid, headers: &HeaderMap, payload: &Bytes) -> ReadRow {
         stored: StoredRow {
             sequence: sequence.unwrap_or_default(),
             latest_time: i64::MIN,
-            content,
+            content: payload.clone(),
             hash: hash.unwrap_or_default(),
         },
         event_time: event_time.unwrap_or(from_nanos(0)),

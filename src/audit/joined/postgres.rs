@@ -239,7 +239,7 @@ impl PostgresStore {
                     &signed(stored.sequence),
                     &prev_hash.as_slice(),
                     &stored.hash.as_slice(),
-                    &stored.content,
+                    &&*stored.content,
                     &columns.event_time,
                     &columns.kind,
                     &columns.decision_id,
@@ -321,7 +321,7 @@ fn read_row(row: &Row) -> Result<ReadRow, JoinedProblem> {
         stored: StoredRow {
             sequence: sequence.unsigned_abs(),
             latest_time: i64::MIN,
-            content: row.try_get(4)?,
+            content: row.try_get::<_, Vec<u8>>(4)?.into(),
             hash: hash(row.try_get(3)?)?,
         },
         event_time: row.try_get(5)?,

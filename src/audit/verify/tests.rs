@@ -66,7 +66,7 @@ async fn every_flipped_byte_of_every_record_is_noticed() {
     let rows = super::super::sqlite::read_rows(&connection, 0, 100).unwrap();
     let mut flips = 0;
     for row in rows {
-        for (column, bytes) in [("content", row.content), ("hash", row.hash.to_vec())] {
+        for (column, bytes) in [("content", row.content.to_vec()), ("hash", row.hash.to_vec())] {
             let update = format!("UPDATE record SET {column} = ?1 WHERE sequence = ?2");
             for at in 0..bytes.len() {
                 let mut flipped = bytes.clone();
@@ -117,7 +117,7 @@ async fn record_replaced_with_a_fitting_hash_is_found_by_the_next() {
     let connection = Connection::open(&path).unwrap();
     let replace = |sequence: u64| {
         let row = super::super::sqlite::read_rows(&connection, sequence - 1, 1).unwrap().remove(0);
-        let mut content = row.content;
+        let mut content = row.content.to_vec();
         // Another digit in the log id would be noticed, one of the event id is not.
         let at = content.windows(4).position(|bytes| bytes == [0x1a, 36, b'0', b'1']).unwrap() + 20;
         content[at] ^= 1;
