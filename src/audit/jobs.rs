@@ -104,19 +104,13 @@ impl JobSender {
         Ok(())
     }
 
-    /// Sends an event that nobody waits for and whose record has at most so many bytes, if there is room for it. The writer may
-    /// gather others before it writes it.
-    pub(super) fn enqueue(
-        &self,
-        event: &EncodedEvent,
-        bytes: usize,
-        budget: &QueueBudget,
-    ) -> Result<(), NotQueued> {
+    /// Sends an event that nobody waits for, if there is room for it. The writer may gather others before it writes it.
+    pub(super) fn enqueue(&self, event: &EncodedEvent, budget: &QueueBudget) -> Result<(), NotQueued> {
         let mut events = locked(&self.events);
         if events.is_closed {
             return Err(NotQueued::Gone);
         }
-        events.queue.push_unawaited(event, bytes, budget)?;
+        events.queue.push_unawaited(event, budget)?;
         drop(events);
         self.waker.0.wake(if budget.is_filling() { WakeOn::Urgent } else { WakeOn::Any });
         Ok(())
@@ -270,7 +264,7 @@ mod tests {
     }
 
     fn enqueue(sender: &JobSender, budget: &QueueBudget, name: &str) {
-        sender.enqueue(&event(name), 0, budget).unwrap();
+        sender.enqueue(&event(name), budget).unwrap();
     }
 
     #[test]
@@ -308,7 +302,7 @@ mod tests {
                 assert_eq!(taken.names(), [b"a", b"b", b"c", b"d"]);
             });
             until_asleep(&sender, GATHERS);
-            ["a", "b", "c"].map(|name| enqueue(&sender, &budget, name));
+            ["a", "b", "c"].iter().for_each(|name| enqueue(&sender, &budget, name));
             assert_eq!(sender.waker.0.state.load(Ordering::SeqCst), GATHERS, "it sleeps on");
             let (reply, _appending) = AppendReply::future();
             sender.append(&event("d"), reply, budget.reserve(0).unwrap()).unwrap();
@@ -361,7 +355,7 @@ mod tests {
         let (sent, after) = append();
         assert!(sent.is_err());
         is_closed(after);
-        assert!(matches!(sender.enqueue(&event("c"), 0, &budget), Err(NotQueued::Gone)));
+        assert!(matches!(sender.enqueue(&event("c"), &budget), Err(NotQueued::Gone)));
         assert!(sender.send(Job::Wake).is_err());
         assert_eq!(budget.used(), 0, "all room is given back");
     }

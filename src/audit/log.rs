@@ -284,7 +284,7 @@ impl AuditLog {
             return self.lose(GapReason::TooLarge, event.time());
         }
         inner.shared.figures.entered_queue();
-        let Err(error) = inner.jobs.enqueue(&event, bytes, &inner.shared.queue) else { return };
+        let Err(error) = inner.jobs.enqueue(&event, &inner.shared.queue) else { return };
         inner.shared.figures.left_queue(1);
         match error {
             // The high-water file has counted the event, and the next start says so.

@@ -78,8 +78,9 @@ fn charge(bytes: usize) -> usize {
     bytes.max(LEAST_BYTES)
 }
 
-/// Events that wait to be written, in order.
+/// Events that wait to be written, in order. What each event changes is in one line of the caches of the processor, or in two.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub(super) struct EventQueue {
     entries: VecDeque<QueuedEvent>,
     /// The fields of the events, one after another, and before them what is left of events that are gone.
@@ -88,29 +89,27 @@ pub(super) struct EventQueue {
     start: usize,
     /// The room of the events that nobody waits for; `None` until there was one.
     unawaited: Option<Permit>,
-    /// How many events somebody waits for.
-    awaited: usize,
+    /// Of the events that somebody waits for, in order, who does.
+    awaited: VecDeque<Awaited>,
 }
 
-/// An event that waits to be written, without a place in the chain.
-#[derive(Debug)]
+/// An event that waits to be written, without a place in the chain. Small, since the writer reads what others have just written.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct QueuedEvent {
-    /// How many bytes its fields have.
-    field_bytes: usize,
     /// When it happened, nanoseconds since 1970.
     pub(super) time: i64,
-    /// Who waits for it; `None` if nobody does, and then it is kept until it can be written.
-    pub(super) reply: Option<AppendReply>,
-    room: EventRoom,
+    /// How many bytes its fields have; no record has as many as there are numbers.
+    field_bytes: u32,
+    /// Whether somebody waits for it. If nobody does, it is kept until it can be written.
+    pub(super) is_awaited: bool,
 }
 
-/// The room that an event takes in the queue.
+/// Who waits for an event.
 #[derive(Debug)]
-enum EventRoom {
-    /// So many bytes of those that the queue has for events that nobody waits for.
-    Shared(usize),
-    /// What was reserved for it.
-    Own(#[expect(dead_code, reason = "it is given back when it is dropped")] Permit),
+struct Awaited {
+    reply: AppendReply,
+    /// The room of the event.
+    _room: Permit,
 }
 
 impl EventQueue {
@@ -125,50 +124,50 @@ impl EventQueue {
     }
 
     /// Whether somebody waits for one of them.
-    pub(super) const fn is_awaited(&self) -> bool {
-        self.awaited > 0
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.awaited.is_empty()
     }
 
     /// Adds an event that somebody waits for, in the room that was reserved for it.
     pub(super) fn push_awaited(&mut self, event: &EncodedEvent, reply: AppendReply, room: Permit) {
-        self.awaited += 1;
-        self.push(event, Some(reply), EventRoom::Own(room));
+        self.awaited.push_back(Awaited { reply, _room: room });
+        self.push(event, true);
     }
 
-    /// Adds an event that nobody waits for, if there is room for a record of so many bytes.
+    /// Adds an event that nobody waits for, if there is room for it.
     pub(super) fn push_unawaited(
         &mut self,
         event: &EncodedEvent,
-        bytes: usize,
         budget: &QueueBudget,
     ) -> Result<(), Exhausted> {
-        let bytes = charge(bytes).min(budget.unawaited.limit());
+        let bytes = charge(PLACE_BYTES + event.fields().len()).min(budget.unawaited.limit());
         match &mut self.unawaited {
             Some(room) => room.grow(bytes)?,
             none => *none = Some(budget.unawaited.take(bytes)?),
         }
-        self.push(event, None, EventRoom::Shared(bytes));
+        self.push(event, false);
         Ok(())
     }
 
-    fn push(&mut self, event: &EncodedEvent, reply: Option<AppendReply>, room: EventRoom) {
+    fn push(&mut self, event: &EncodedEvent, is_awaited: bool) {
         let fields = event.fields();
         self.fields.extend_from_slice(fields);
-        self.entries.push_back(QueuedEvent { field_bytes: fields.len(), time: event.time(), reply, room });
+        let field_bytes = u32::try_from(fields.len()).unwrap_or(u32::MAX);
+        self.entries.push_back(QueuedEvent { time: event.time(), field_bytes, is_awaited });
     }
 
     /// Takes all events of another queue over, to the end of this one. The other keeps some memory for those to come.
     pub(super) fn take_over(&mut self, other: &mut Self) {
         if self.is_empty() {
             mem::swap(self, other);
-        } else {
+        } else if !other.is_empty() {
             // Not more often than as many bytes have come.
             if self.start > self.fields.len() / 2 {
                 self.fields.drain(..mem::take(&mut self.start));
             }
             self.fields.extend_from_slice(other.fields.get(other.start..).unwrap_or_default());
             self.entries.append(&mut other.entries);
-            self.awaited += other.awaited;
+            self.awaited.append(&mut other.awaited);
             match (&mut self.unawaited, other.unawaited.take()) {
                 (Some(room), Some(more)) => room.join(more),
                 (none, room) => *none = none.take().or(room),
@@ -183,49 +182,60 @@ impl EventQueue {
         self.entries.shrink_to(KEPT_BYTES / LEAST_BYTES);
         self.fields.clear();
         self.fields.shrink_to(KEPT_BYTES);
-        (self.start, self.awaited, self.unawaited) = (0, 0, None);
+        self.awaited.clear();
+        self.awaited.shrink_to(KEPT_BYTES / LEAST_BYTES);
+        (self.start, self.unawaited) = (0, None);
     }
 
     /// The events in order, each with its fields.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&QueuedEvent, &[u8])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (QueuedEvent, &[u8])> {
         let mut rest = self.fields.get(self.start..).unwrap_or_default();
-        self.entries.iter().map(move |entry| (entry, split(&mut rest, entry.field_bytes)))
+        self.entries.iter().map(move |entry| (*entry, entry.split(&mut rest)))
     }
 
-    /// Takes the first `count` events out, all if they are fewer, and hands each to `take`.
-    pub(super) fn take_first(&mut self, count: usize, mut take: impl FnMut(QueuedEvent)) {
-        let mut given_back = 0;
-        for entry in self.entries.drain(..count.min(self.entries.len())) {
-            self.start += entry.field_bytes;
-            self.awaited -= usize::from(entry.reply.is_some());
-            given_back += entry.shared_bytes();
-            take(entry);
+    /// Takes the first `count` events out, all if they are fewer. Returns of those that somebody waits for who does, with the number of
+    /// the event among all that were taken out, from 0.
+    pub(super) fn take_first(&mut self, count: usize) -> Vec<(usize, AppendReply)> {
+        let (mut given_back, mut replies) = (0, Vec::new());
+        for (at, entry) in self.entries.drain(..count.min(self.entries.len())).enumerate() {
+            self.start += entry.field_bytes();
+            if !entry.is_awaited {
+                given_back += charge(entry.record_bytes());
+            } else if let Some(Awaited { reply, _room }) = self.awaited.pop_front() {
+                replies.push((at, reply));
+            }
         }
         self.give_back(given_back);
         if self.is_empty() {
             self.clear();
         }
+        replies
     }
 
-    /// Keeps those events of which `keep` says so when it sees them and their fields.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut QueuedEvent, &[u8]) -> bool) {
-        let Self { entries, fields, start, unawaited, .. } = mem::take(self);
+    /// Keeps those events of which `keep` says so when it sees them and their fields. Returns who waits for the others.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(QueuedEvent, &[u8]) -> bool) -> Vec<AppendReply> {
+        let Self { entries, fields, start, unawaited, mut awaited } = mem::take(self);
         self.unawaited = unawaited;
+        let (mut given_back, mut replies) = (0, Vec::new());
         let mut rest = fields.get(start..).unwrap_or_default();
-        let mut given_back = 0;
-        for mut entry in entries {
-            let fields = split(&mut rest, entry.field_bytes);
-            if keep(&mut entry, fields) {
-                self.awaited += usize::from(entry.reply.is_some());
+        for entry in entries {
+            let fields = entry.split(&mut rest);
+            let waits = if entry.is_awaited { awaited.pop_front() } else { None };
+            if keep(entry, fields) {
                 self.fields.extend_from_slice(fields);
                 self.entries.push_back(entry);
+                self.awaited.extend(waits);
+            } else if let Some(Awaited { reply, _room }) = waits {
+                replies.push(reply);
             } else {
-                given_back += entry.shared_bytes();
+                given_back += charge(entry.record_bytes());
             }
         }
         self.give_back(given_back);
+        replies
     }
 
+    /// Gives back the room of events that nobody waited for. One that is larger than the budget had all of it, and was alone.
     fn give_back(&mut self, bytes: usize) {
         if let Some(room) = &mut self.unawaited {
             room.shrink_to(room.amount().saturating_sub(bytes));
@@ -236,22 +246,19 @@ impl EventQueue {
 impl QueuedEvent {
     /// The most bytes that its record can have.
     pub(super) const fn record_bytes(&self) -> usize {
-        PLACE_BYTES + self.field_bytes
+        PLACE_BYTES + self.field_bytes()
     }
 
-    const fn shared_bytes(&self) -> usize {
-        match self.room {
-            EventRoom::Shared(bytes) => bytes,
-            EventRoom::Own(_) => 0,
-        }
+    const fn field_bytes(self) -> usize {
+        self.field_bytes as usize
     }
-}
 
-/// Splits the first `bytes` off `rest`.
-fn split<'a>(rest: &mut &'a [u8], bytes: usize) -> &'a [u8] {
-    let (first, after) = rest.split_at_checked(bytes).unwrap_or_default();
-    *rest = after;
-    first
+    /// Splits its fields off the front of `rest`.
+    fn split<'f>(&self, rest: &mut &'f [u8]) -> &'f [u8] {
+        let (first, after) = rest.split_at_checked(self.field_bytes()).unwrap_or_default();
+        *rest = after;
+        first
+    }
 }
 
 /// The place that an event got in the chain. It is durable.
@@ -355,7 +362,7 @@ mod tests {
         let mut queue = EventQueue::default();
         for fields in events {
             let fields = fields.as_ref();
-            queue.push_unawaited(&event(fields), PLACE_BYTES + fields.len(), budget).unwrap();
+            queue.push_unawaited(&event(fields), budget).unwrap();
         }
         queue
     }
@@ -377,8 +384,8 @@ mod tests {
         waiting.take_over(&mut sent);
         check(&sent, &[]);
         check(&waiting, &["a", "", "bcd"]);
-        waiting.take_first(1, |entry| assert_eq!(entry.field_bytes, 1));
-        sent.push_unawaited(&event("ef"), 0, &budget).unwrap();
+        assert_eq!(waiting.take_first(1).len(), 0);
+        sent.push_unawaited(&event("ef"), &budget).unwrap();
         waiting.take_over(&mut sent);
         check(&waiting, &["", "bcd", "ef"]);
         let (reply, _appending) = AppendReply::future();
@@ -386,13 +393,14 @@ mod tests {
         assert!(sent.is_awaited() && !waiting.is_awaited());
         waiting.take_over(&mut sent);
         assert!(!sent.is_awaited() && waiting.is_awaited());
-        waiting.retain(|entry, fields| entry.reply.is_none() && fields != b"bcd");
-        assert!(!waiting.is_awaited());
+        let replies = waiting.retain(|entry, fields| !entry.is_awaited && fields != b"bcd");
+        assert_eq!((replies.len(), waiting.is_awaited()), (1, false));
         check(&waiting, &["", "ef"]);
         assert_eq!(budget.used(), 2 * LEAST_BYTES);
-        let mut left = 0;
-        waiting.take_first(9, |_| left += 1);
-        assert_eq!(left, 2);
+        let (reply, _appending) = AppendReply::future();
+        waiting.push_awaited(&event("h"), reply, budget.reserve(0).unwrap());
+        let replies = waiting.take_first(9);
+        assert_eq!(replies.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [2]);
         check(&waiting, &[]);
         assert_eq!(budget.used(), 0);
     }
@@ -402,19 +410,19 @@ mod tests {
         let budget = QueueBudget::new(8 * LEAST_BYTES);
         let mut sent = queue(&budget, ["a", "b", "c"]);
         let large = "d".repeat(2 * LEAST_BYTES);
-        assert!(sent.push_unawaited(&event(&large), large.len(), &budget).is_err());
+        assert!(sent.push_unawaited(&event(&large), &budget).is_err());
         check(&sent, &["a", "b", "c"]);
         let mut waiting = EventQueue::default();
         waiting.take_over(&mut sent);
-        sent.push_unawaited(&event("e"), 0, &budget).unwrap();
-        assert!(sent.push_unawaited(&event("f"), 0, &budget).is_err(), "both queues share it");
-        waiting.take_first(3, drop);
+        sent.push_unawaited(&event("e"), &budget).unwrap();
+        assert!(sent.push_unawaited(&event("f"), &budget).is_err(), "both queues share it");
+        waiting.take_first(3);
         assert_eq!(budget.used(), LEAST_BYTES);
         // More than all may have all.
         waiting.take_over(&mut sent);
-        waiting.take_first(1, drop);
+        waiting.take_first(1);
         let larger = "g".repeat(9 * LEAST_BYTES);
-        sent.push_unawaited(&event(&larger), larger.len(), &budget).unwrap();
+        sent.push_unawaited(&event(&larger), &budget).unwrap();
         assert_eq!(budget.used(), 4 * LEAST_BYTES);
         drop(sent);
         assert_eq!(budget.used(), 0);
@@ -427,7 +435,7 @@ mod tests {
         for round in 0..10_000 {
             let mut sent = queue(&budget, [format!("{round}-a"), format!("{round}-b")]);
             waiting.take_over(&mut sent);
-            waiting.take_first(2, drop);
+            waiting.take_first(2);
         }
         let last = ["9995-a", "9995-b", "9996-a", "9996-b", "9997-a", "9997-b", "9998-a", "9998-b", "9999-a", "9999-b"];
         check(&waiting, &last);
@@ -440,7 +448,7 @@ mod tests {
         let mut sent = queue(&budget, vec!["a".repeat(1 << 20); 8]);
         let mut waiting = EventQueue::default();
         waiting.take_over(&mut sent);
-        waiting.take_first(8, drop);
+        waiting.take_first(8);
         waiting.take_over(&mut sent);
         assert!(sent.fields.capacity() <= KEPT_BYTES && waiting.fields.capacity() <= KEPT_BYTES);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::chain::{StoredRow, time_of};
@@ -31,6 +31,9 @@ pub(super) const APPLICATION_ID: i64 = 0x5357_414c;
 const CHECKED_BYTES: u64 = 64 << 20;
 /// A time further ahead than this says that the clock was wrong when the event was recorded.
 const CLOCK_SLACK: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many rows one statement adds where there are so many.
+const ROWS: usize = 16;
 
 const SCHEMA: &str = "
     CREATE TABLE log (
@@ -249,13 +252,29 @@ impl Ledger for SqliteLedger {
     }
 
     fn append(&mut self, rows: &[StoredRow]) -> Result<(), LedgerError> {
-        let mut statement = self.connection()?.prepare_cached(
+        let connection = self.connection()?;
+        let mut insert = connection.prepare_cached(
             "INSERT INTO record (sequence, latest_time, content, hash) VALUES (?1, ?2, ?3, ?4)",
         )?;
-        for StoredRow { sequence, latest_time, content, hash } in rows {
-            statement.execute(params![signed(*sequence), latest_time, &**content, hash])?;
+        let mut insert_one = |StoredRow { sequence, latest_time, content, hash }: &StoredRow| {
+            insert.execute(params![signed(*sequence), latest_time, &**content, hash]).map(|_| ())
+        };
+        // Once the first is there, SQLite numbers those after it in the same way.
+        let numbered = |pair: &[StoredRow; 2]| pair[1].sequence == pair[0].sequence.wrapping_add(1);
+        let Some((first, more)) = rows.split_first().filter(|_| rows.array_windows().all(numbered)) else {
+            return Ok(rows.iter().try_for_each(insert_one)?);
+        };
+        insert_one(first)?;
+        let (groups, rest) = more.as_chunks();
+        if !groups.is_empty() {
+            let mut statement = connection.prepare_cached(&insert_next())?;
+            groups.iter().try_for_each(|rows| run_insert_next(&mut statement, rows))?;
         }
-        Ok(())
+        rest.iter().try_for_each(insert_one)?;
+        match rows.last() {
+            Some(last) if signed(last.sequence) != connection.last_insert_rowid() => Err(LedgerError::Diverged),
+            _ => Ok(()),
+        }
     }
 
     fn account(&mut self, accounted: u64) -> Result<(), LedgerError> {
@@ -386,6 +405,27 @@ impl OpenStore {
         let files = StoreFiles::new(path, &wal_path(path), unsigned(page_bytes), written)?;
         Ok(Self { connection, files })
     }
+}
+
+/// The statement that adds [`ROWS`] rows after the newest, with the sequences that follow.
+///
+/// A number that is not given is one more than the largest of the table, and the row goes to its end, without a search. After an error no
+/// transaction is left, so that SQLite keeps no copy of the pages for the case that this statement alone fails; nor does it where no number
+/// is given that could be none.
+fn insert_next() -> String {
+    let rows = ["(?, ?, ?)"; ROWS].join(", ");
+    format!("INSERT OR ROLLBACK INTO record (latest_time, content, hash) VALUES {rows}")
+}
+
+/// Runs it.
+fn run_insert_next(statement: &mut CachedStatement<'_>, rows: &[StoredRow; ROWS]) -> rusqlite::Result<()> {
+    let parameters = |at: usize| 3 * at + 1;
+    for (at, StoredRow { latest_time, content, hash, .. }) in rows.iter().enumerate() {
+        statement.raw_bind_parameter(parameters(at), latest_time)?;
+        statement.raw_bind_parameter(parameters(at) + 1, &**content)?;
+        statement.raw_bind_parameter(parameters(at) + 2, hash)?;
+    }
+    statement.raw_execute().map(|_| ())
 }
 
 /// The last record that one step of retention deletes, and what goes with it.

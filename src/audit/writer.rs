@@ -312,15 +312,14 @@ impl Writer {
         let Some(cause) = self.trouble.as_ref().map(|trouble| trouble.error.clone()) else {
             return;
         };
+        if !self.waiting.is_awaited() {
+            return;
+        }
         let mut woken = Vec::new();
-        self.waiting.retain(|entry, _| match entry.reply.take() {
-            None => true,
-            Some(mut reply) => {
-                self.shared.figures.left_queue(1);
-                woken.extend(reply.settle(Err(AuditError::NotDurable { cause: cause.clone() })));
-                false
-            }
-        });
+        for mut reply in self.waiting.retain(|entry, _| !entry.is_awaited) {
+            self.shared.figures.left_queue(1);
+            woken.extend(reply.settle(Err(AuditError::NotDurable { cause: cause.clone() })));
+        }
         woken.iter().for_each(|waiter| waiter.wake());
     }
 
@@ -406,7 +405,7 @@ impl Writer {
         let sealer = EventSealer::new(log_id);
         for (entry, fields) in events() {
             tip = rows.add(entry.record_bytes(), |contents| sealer.seal(fields, entry.time, tip, contents));
-            accounted += u64::from(entry.reply.is_none());
+            accounted += u64::from(!entry.is_awaited);
         }
         let mut rows = rows.finish();
         for gap in gaps {
@@ -446,13 +445,13 @@ impl Writer {
         }
         // Each of those who wait is woken once, when all that it waits for is known to it.
         let mut woken = Vec::new();
-        let mut heads = heads.into_iter();
-        self.waiting.take_first(count, |entry| {
-            if let (Some(mut reply), Some(head)) = (entry.reply, heads.next()) {
+        let replies = self.waiting.take_first(count);
+        self.shared.figures.left_queue(count);
+        for (at, mut reply) in replies {
+            if let Some(&head) = heads.get(at) {
                 woken.extend(reply.settle(Ok(Recorded { head })));
             }
-        });
-        self.shared.figures.left_queue(count);
+        }
         woken.iter().for_each(|waiter| waiter.wake());
         self.release_reads(count);
     }
@@ -511,13 +510,10 @@ impl Writer {
         if tip.head != found.head {
             return Err(LedgerError::Diverged);
         }
-        self.waiting.retain(|_, fields| {
-            let written = known.contains(&event_id(fields));
-            if written {
-                self.shared.figures.left_queue(1);
-            }
-            !written
-        });
+        let before = self.waiting.len();
+        // None of them is waited for: who waited was refused when the commit failed.
+        self.waiting.retain(|_, fields| !known.contains(&event_id(fields)));
+        self.shared.figures.left_queue(before - self.waiting.len());
         self.accounted = self.ledger.accounted()?;
         let mut recent = self.shared.recent();
         stored.into_iter().for_each(|row| recent.push(row));
