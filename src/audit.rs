@@ -9,6 +9,7 @@
 
 mod age;
 mod aside;
+mod batch;
 mod blocks;
 mod chain;
 mod check;
@@ -35,6 +36,7 @@ mod read;
 mod recent;
 mod record;
 mod repair;
+mod reply;
 mod retention;
 mod scan;
 mod shared;
@@ -56,9 +58,9 @@ pub use encoding::EncodedEvent;
 pub use error::AuditError;
 pub use event::{MAX_CLIENT_BYTES, cut_client, new_event};
 pub use log::{AuditLog, AuditOptions, LEAST_STORE_BYTES, MAX_RECORD_BYTES};
-pub use queue::{AppendReply, AppendWaiter, Appending, Recorded};
 pub use read::{Filter, Page};
 pub use record::{Body, GENESIS_HASH, GapReason, Hash, Head, Record, Tip};
+pub use reply::{AppendReply, AppendWaiter, Appending, Recorded};
 pub use retention::{Clock, Evicted};
 pub use scan::Scan;
 pub use shared::{AuditHealth, AuditStatus, Degraded, DegradedReason, Stalled};

@@ -104,12 +104,6 @@ impl Permit {
         Ok(())
     }
 
-    /// Takes over what `other` holds, a permit of the same budget.
-    pub fn join(&mut self, mut other: Self) {
-        debug_assert!(Arc::ptr_eq(&self.budget.state, &other.budget.state), "permits of one budget");
-        self.amount += std::mem::take(&mut other.amount);
-    }
-
     /// Gives back all but `amount` units. Does nothing if no more are held.
     pub fn shrink_to(&mut self, amount: usize) {
         let spare = self.amount.saturating_sub(amount);
@@ -163,8 +157,6 @@ mod tests {
         permit.shrink_to(3);
         permit.shrink_to(7);
         assert_eq!((permit.amount(), budget.used()), (3, 3));
-        permit.join(budget.take(4).expect("room"));
-        assert_eq!((permit.amount(), budget.used()), (7, 7));
         drop(permit);
         assert_eq!(budget.used(), 0);
     }

@@ -64,7 +64,8 @@ mod tests {
     fn rows(sizes: &[usize]) -> Vec<StoredRow> {
         let mut rows = RowBlocks::new(sizes.len(), sizes.iter().sum());
         for (sequence, &bytes) in sizes.iter().enumerate() {
-            let place = Tip { head: Head { sequence: sequence as u64, hash: [sequence as u8; 32] }, latest_time: 7 };
+            let place =
+                Tip { head: Head { sequence: sequence as u64, hash: [sequence as u8; 32] }, latest_time: 7 };
             let added = rows.add(bytes, |contents| {
                 contents.extend(std::iter::repeat_n(sequence as u8, bytes));
                 place

@@ -1,19 +1,19 @@
 //! The way to the writer: a queue of events, one of other jobs, and a sleep from which only those wake it that cannot wait.
 //!
 //! Waking a thread costs a call of the kernel. Events that nobody waits for come one at a time and many in a second, so the writer
-//! gathers them: it sleeps until a time, and such an event does not wake it. The lock of the events is held while one is copied
-//! into their queue, or while the writer takes all of them, which moves no event.
+//! gathers them: it sleeps until a time, and such an event does not wake it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
 use super::encoding::EncodedEvent;
-use super::queue::{AppendReply, EventQueue, QueueBudget};
+use super::queue::{EventQueue, NotQueued};
+use super::reply::AppendReply;
 use super::writer::Job;
-use crate::budget::{Exhausted, Permit};
+use crate::budget::Permit;
 
 /// What wakes the writer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,7 +35,7 @@ const GATHERS: u8 = 2;
 #[derive(Clone, Debug)]
 pub(super) struct JobSender {
     jobs: mpsc::Sender<Job>,
-    events: Arc<Mutex<SentEvents>>,
+    queue: Arc<EventQueue>,
     /// INVARIANT: dropped after `jobs`, hence declared after it.
     waker: WakeOnDrop,
 }
@@ -44,16 +44,8 @@ pub(super) struct JobSender {
 #[derive(Debug)]
 pub(super) struct JobReceiver {
     jobs: mpsc::Receiver<Job>,
-    events: Arc<Mutex<SentEvents>>,
+    queue: Arc<EventQueue>,
     sleep: Arc<WriterSleep>,
-}
-
-/// The events that were sent and that the writer has not taken.
-#[derive(Debug, Default)]
-struct SentEvents {
-    queue: EventQueue,
-    /// The writer has ended: nobody takes any more.
-    is_closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -66,15 +58,14 @@ struct WriterSleep {
 #[derive(Clone, Debug)]
 struct WakeOnDrop(Arc<WriterSleep>);
 
-/// Makes both ends.
-pub(super) fn jobs() -> (JobSender, JobReceiver) {
+/// Makes both ends of the way that has this queue of events.
+pub(super) fn jobs(queue: Arc<EventQueue>) -> (JobSender, JobReceiver) {
     let (sender, receiver) = mpsc::channel();
-    let events = Arc::<Mutex<SentEvents>>::default();
     let sleep = Arc::<WriterSleep>::default();
     let waker = WakeOnDrop(Arc::clone(&sleep));
     (
-        JobSender { jobs: sender, events: Arc::clone(&events), waker },
-        JobReceiver { jobs: receiver, events, sleep },
+        JobSender { jobs: sender, queue: Arc::clone(&queue), waker },
+        JobReceiver { jobs: receiver, queue, sleep },
     )
 }
 
@@ -86,50 +77,24 @@ impl JobSender {
         Ok(())
     }
 
-    /// Sends an event that somebody waits for, in its room, and wakes the writer. An error if it has ended; the reply has said so.
+    /// Sends an event that somebody waits for, in its room, and wakes the writer.
     pub(super) fn append(
         &self,
         event: &EncodedEvent,
         reply: AppendReply,
         room: Permit,
-    ) -> Result<(), WriterGone> {
-        let mut events = locked(&self.events);
-        if events.is_closed {
-            drop(events);
-            return Err(WriterGone);
-        }
-        events.queue.push_awaited(event, reply, room);
-        drop(events);
+    ) -> Result<(), NotQueued> {
+        self.queue.push_awaited(event, reply, room)?;
         self.waker.0.wake(WakeOn::Urgent);
         Ok(())
     }
 
-    /// Sends an event that nobody waits for, if there is room for it. The writer may gather others before it writes it.
-    pub(super) fn enqueue(&self, event: &EncodedEvent, budget: &QueueBudget) -> Result<(), NotQueued> {
-        let mut events = locked(&self.events);
-        if events.is_closed {
-            return Err(NotQueued::Gone);
-        }
-        events.queue.push_unawaited(event, budget)?;
-        drop(events);
-        self.waker.0.wake(if budget.is_filling() { WakeOn::Urgent } else { WakeOn::Any });
+    /// Sends an event that nobody waits for. The writer may gather others before it writes it.
+    pub(super) fn enqueue(&self, event: &EncodedEvent) -> Result<(), NotQueued> {
+        let is_much = self.queue.push_unawaited(event)?;
+        self.waker.0.wake(if is_much { WakeOn::Urgent } else { WakeOn::Any });
         Ok(())
     }
-}
-
-fn locked(events: &Mutex<SentEvents>) -> MutexGuard<'_, SentEvents> {
-    events.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Why an event was not put into the queue.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub(super) enum NotQueued {
-    /// The writer has ended.
-    #[error("the writer has ended")]
-    Gone,
-    /// There is no room.
-    #[error(transparent)]
-    Full(#[from] Exhausted),
 }
 
 /// The writer has ended.
@@ -142,11 +107,6 @@ impl JobReceiver {
         self.jobs.try_recv()
     }
 
-    /// Moves all events that are there to the end of `waiting`.
-    pub(super) fn take_events(&self, waiting: &mut EventQueue) {
-        waiting.take_over(&mut locked(&self.events).queue);
-    }
-
     /// Sleeps until `until`, or until an event or a job comes that is to wake the writer; not at all if it is there already. A job
     /// that is there is returned. May also return early for no reason.
     pub(super) fn sleep(&self, wake_on: WakeOn, until: Instant) -> Option<Job> {
@@ -155,31 +115,17 @@ impl JobReceiver {
         state.store(if wake_on == WakeOn::Any { SLEEPS } else { GATHERS }, Ordering::SeqCst);
         // In one order with what a sender does: this sees its job, or it sees that the writer sleeps.
         let there = self.jobs.try_recv();
-        if matches!(there, Err(TryRecvError::Empty)) && !self.has_event(wake_on) {
+        if matches!(there, Err(TryRecvError::Empty)) && !self.queue.has_event(wake_on == WakeOn::Urgent) {
             thread::park_timeout(until.saturating_duration_since(Instant::now()));
         }
         state.store(AWAKE, Ordering::SeqCst);
         there.ok()
     }
-
-    /// Whether an event is there that would have woken the writer.
-    fn has_event(&self, wake_on: WakeOn) -> bool {
-        let events = locked(&self.events);
-        match wake_on {
-            WakeOn::Any => !events.queue.is_empty(),
-            WakeOn::Urgent => events.queue.is_awaited(),
-        }
-    }
 }
 
 impl Drop for JobReceiver {
     fn drop(&mut self) {
-        let mut events = locked(&self.events);
-        events.is_closed = true;
-        let left = std::mem::take(&mut events.queue);
-        drop(events);
-        // Those who wait for an event learn that the log is closed, and may do something then.
-        drop(left);
+        self.queue.close();
     }
 }
 
@@ -212,12 +158,12 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::FutureExt as _;
-    use prost_types::Timestamp;
 
     use super::super::AuditError;
-    use super::super::queue::Appending;
+    use super::super::batch::EventBatch;
+    use super::super::batch::tests::event;
+    use super::super::reply::Appending;
     use super::*;
-    use crate::proto::v1::{AuditEventKind, Reason};
 
     const FAR: Duration = Duration::from_secs(3600);
 
@@ -231,7 +177,7 @@ mod tests {
     /// What a writer has taken.
     #[derive(Default)]
     struct Taken {
-        events: EventQueue,
+        events: EventBatch,
         jobs: usize,
         /// All senders are gone.
         is_last: bool,
@@ -251,7 +197,7 @@ mod tests {
                     }
                 }
             }
-            receiver.take_events(&mut self.events);
+            receiver.queue.take(&mut self.events);
         }
 
         fn names(&self) -> Vec<&[u8]> {
@@ -259,21 +205,21 @@ mod tests {
         }
     }
 
-    fn event(name: &str) -> EncodedEvent {
-        EncodedEvent::new(AuditEventKind::Denial, Reason::Unspecified, Timestamp::default(), name.into())
+    fn way() -> (JobSender, JobReceiver) {
+        jobs(Arc::new(EventQueue::new(1 << 30)))
     }
 
-    fn enqueue(sender: &JobSender, budget: &QueueBudget, name: &str) {
-        sender.enqueue(&event(name), budget).unwrap();
+    fn append(sender: &JobSender, name: &str) -> (Result<(), NotQueued>, Appending) {
+        let (reply, appending) = AppendReply::future();
+        (sender.append(&event(name), reply, sender.queue.reserve(0).unwrap()), appending)
     }
 
     #[test]
     fn any_event_or_job_wakes_a_writer_that_has_nothing_to_do() {
-        let budget = QueueBudget::new(1 << 20);
-        let sends: [fn(&JobSender, &QueueBudget); 2] =
-            [|sender, _| sender.send(Job::Wake).unwrap(), |sender, budget| enqueue(sender, budget, "a")];
+        let sends: [fn(&JobSender); 2] =
+            [|sender| sender.send(Job::Wake).unwrap(), |sender| sender.enqueue(&event("a")).unwrap()];
         for send in sends {
-            let (sender, receiver) = jobs();
+            let (sender, receiver) = way();
             thread::scope(|scope| {
                 let writer = scope.spawn(move || {
                     let mut taken = Taken::default();
@@ -282,7 +228,7 @@ mod tests {
                     }
                 });
                 until_asleep(&sender, SLEEPS);
-                send(&sender, &budget);
+                send(&sender);
                 writer.join().unwrap();
             });
         }
@@ -290,8 +236,7 @@ mod tests {
 
     #[test]
     fn gathering_ends_with_an_event_that_somebody_waits_for_and_finds_all_in_order() {
-        let budget = QueueBudget::new(1 << 20);
-        let (sender, receiver) = jobs();
+        let (sender, receiver) = way();
         thread::scope(|scope| {
             let writer = scope.spawn(move || {
                 let mut taken = Taken::default();
@@ -302,10 +247,9 @@ mod tests {
                 assert_eq!(taken.names(), [b"a", b"b", b"c", b"d"]);
             });
             until_asleep(&sender, GATHERS);
-            ["a", "b", "c"].iter().for_each(|name| enqueue(&sender, &budget, name));
+            ["a", "b", "c"].iter().for_each(|name| sender.enqueue(&event(name)).unwrap());
             assert_eq!(sender.waker.0.state.load(Ordering::SeqCst), GATHERS, "it sleeps on");
-            let (reply, _appending) = AppendReply::future();
-            sender.append(&event("d"), reply, budget.reserve(0).unwrap()).unwrap();
+            append(&sender, "d").0.unwrap();
             writer.join().unwrap();
         });
     }
@@ -313,15 +257,14 @@ mod tests {
     #[test]
     fn no_event_and_no_job_is_slept_through() {
         const EACH: usize = 20_000;
-        let budget = &QueueBudget::new(usize::MAX);
-        let (sender, receiver) = jobs();
+        let (sender, receiver) = way();
         thread::scope(|scope| {
             for (sender, sends_jobs) in [(sender.clone(), false), (sender.clone(), false), (sender, true)] {
                 scope.spawn(move || {
                     for _ in 0..EACH {
                         match sends_jobs {
                             true => sender.send(Job::Wake).unwrap(),
-                            false => enqueue(&sender, budget, "a"),
+                            false => sender.enqueue(&event("a")).unwrap(),
                         }
                     }
                 });
@@ -337,26 +280,21 @@ mod tests {
 
     #[test]
     fn when_the_writer_has_ended_nothing_is_taken_and_those_who_wait_learn_it() {
-        let budget = QueueBudget::new(1 << 20);
-        let (sender, receiver) = jobs();
-        let append = || {
-            let (reply, appending) = AppendReply::future();
-            (sender.append(&event("a"), reply, budget.reserve(0).unwrap()), appending)
-        };
+        let (sender, receiver) = way();
         let is_closed = |appending: Appending| {
             let outcome = appending.now_or_never();
             assert!(matches!(outcome, Some(Err(AuditError::Closed))), "{outcome:?}");
         };
-        let (sent, before) = append();
+        let (sent, before) = append(&sender, "a");
         sent.unwrap();
-        enqueue(&sender, &budget, "b");
+        sender.enqueue(&event("b")).unwrap();
         drop(receiver);
         is_closed(before);
-        let (sent, after) = append();
+        let (sent, after) = append(&sender, "c");
         assert!(sent.is_err());
         is_closed(after);
-        assert!(matches!(sender.enqueue(&event("c"), &budget), Err(NotQueued::Gone)));
+        assert!(matches!(sender.enqueue(&event("d")), Err(NotQueued::Closed)));
         assert!(sender.send(Job::Wake).is_err());
-        assert_eq!(budget.used(), 0, "all room is given back");
+        assert_eq!((sender.queue.used(), sender.queue.waiting()), (0, 0), "all room is given back");
     }
 }

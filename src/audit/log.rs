@@ -12,12 +12,13 @@ use uuid::Uuid;
 
 use super::AuditError;
 use super::encoding::EncodedEvent;
-use super::jobs::{JobSender, NotQueued, jobs};
+use super::jobs::{JobSender, jobs};
 use super::ledger::Ledger;
-use super::queue::{AppendReply, QueueBudget, Recorded};
+use super::queue::{EventQueue, NotQueued};
 use super::rate::RateLimit;
 use super::read::{Filter, LogReader, Page};
 use super::record::{GapReason, Head, PLACE_BYTES, from_nanos};
+use super::reply::{AppendReply, Recorded};
 use super::retention::{Clock, Retention};
 use super::shared::{AuditHealth, AuditStatus, Shared};
 use super::start::{StartReport, Started, start};
@@ -166,11 +167,12 @@ impl AuditLog {
         let retention = Retention::new(max_age, max_bytes, clock.clone(), newest);
         let denial_rate = denials_per_second.map(|rate| RateLimit::new(rate, (clock.monotonic)()));
         let log_id = ledger.log_id();
-        let shared = Arc::new(Shared::new(high_water, QueueBudget::new(queue_bytes), base, tip));
+        let queue = Arc::new(EventQueue::new(queue_bytes));
+        let shared = Arc::new(Shared::new(high_water, Arc::clone(&queue), base, tip));
         shared.figures.lost(report.unwritten + report.lost + report.damaged);
         shared.losses.put_back(unwritten.into_iter().collect());
 
-        let (jobs, receiver) = jobs();
+        let (jobs, receiver) = jobs(queue);
         let reader = LogReader::new(log_id, Arc::clone(&shared), jobs.clone());
         let settings = WriterSettings {
             log_id,
@@ -239,13 +241,9 @@ impl AuditLog {
         if let Err(error) = self.inner.shared.queue.fit(&mut room, bytes) {
             return reply.send(Err(error.into()));
         }
-        let inner = &self.inner;
         // The reply of an event that nobody takes any more says that the log is closed.
-        if !inner.closing.load(Ordering::Acquire) {
-            inner.shared.figures.entered_queue();
-            if inner.jobs.append(&event, reply, room).is_err() {
-                inner.shared.figures.left_queue(1);
-            }
+        if !self.inner.closing.load(Ordering::Acquire) {
+            let _ = self.inner.jobs.append(&event, reply, room);
         }
     }
 
@@ -283,16 +281,13 @@ impl AuditLog {
         if bytes > MAX_RECORD_BYTES {
             return self.lose(GapReason::TooLarge, event.time());
         }
-        inner.shared.figures.entered_queue();
-        let Err(error) = inner.jobs.enqueue(&event, &inner.shared.queue) else { return };
-        inner.shared.figures.left_queue(1);
-        match error {
-            // The high-water file has counted the event, and the next start says so.
-            NotQueued::Gone => {}
-            NotQueued::Full(_) if inner.shared.is_degraded() => {
+        match inner.jobs.enqueue(&event) {
+            // If the writer has ended, the high-water file has counted the event, and the next start says so.
+            Ok(()) | Err(NotQueued::Closed) => {}
+            Err(NotQueued::Full(_)) if inner.shared.is_degraded() => {
                 self.lose(GapReason::WriteFailed, event.time());
             }
-            NotQueued::Full(_) => self.lose(GapReason::QueueFull, event.time()),
+            Err(NotQueued::Full(_)) => self.lose(GapReason::QueueFull, event.time()),
         }
     }
 
@@ -403,7 +398,7 @@ impl AuditLog {
             Ok(result) => result,
             Err(_) => {
                 let shared = &self.inner.shared;
-                Err(AuditError::Abandoned { records: shared.figures.waiting() + shared.losses.count() })
+                Err(AuditError::Abandoned { records: shared.queue.waiting() + shared.losses.count() })
             }
         }
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::chain::{BadRecord, StoredRow};
 use super::high_water::HighWaterFile;
 use super::loss::Losses;
-use super::queue::QueueBudget;
+use super::queue::EventQueue;
 use super::recent::Recent;
 use super::record::{Head, Tip};
 use super::retention::{Evicted, Space};
@@ -108,7 +108,7 @@ pub struct AuditStatus {
 pub(super) struct Shared {
     pub(super) losses: Losses,
     pub(super) high_water: HighWaterFile,
-    pub(super) queue: QueueBudget,
+    pub(super) queue: Arc<EventQueue>,
     /// The end of what is durable.
     pub(super) head: watch::Sender<Head>,
     pub(super) health: watch::Sender<AuditHealth>,
@@ -123,7 +123,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(high_water: HighWaterFile, queue: QueueBudget, base: Tip, tip: Tip) -> Self {
+    pub(super) fn new(high_water: HighWaterFile, queue: Arc<EventQueue>, base: Tip, tip: Tip) -> Self {
         let figures = Figures::default();
         figures.oldest.store(base.head.sequence + 1, Ordering::Relaxed);
         Self {
@@ -157,7 +157,7 @@ impl Shared {
     /// Looks whether an event has waited for longer than `limit`. To be called a few times in that
     /// time.
     pub(super) fn look_for_stall(&self, limit: Duration, now: SystemTime) {
-        let (entered, left) = self.figures.queue();
+        let (entered, left) = self.queue.counts();
         let mut detector = self.stall.lock().unwrap_or_else(PoisonError::into_inner);
         let stalled = detector.look(Instant::now(), entered, left, limit);
         self.health.send_if_modified(|health| {
@@ -243,7 +243,7 @@ impl Shared {
         let figures = &self.figures;
         AuditStatus {
             log_id,
-            queue_length: figures.waiting(),
+            queue_length: self.queue.waiting(),
             queue_bytes: self.queue.used() as u64,
             refused: self.queue.refused(),
             appended: figures.appended.load(Ordering::Relaxed),
@@ -270,10 +270,6 @@ impl Shared {
 /// Counters that anyone may read at any time.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
-    /// Entries that the queue ever got.
-    entered: AtomicU64,
-    /// Those of them that were written, refused or given up.
-    left: AtomicU64,
     appended: AtomicU64,
     errors: AtomicU64,
     lost: AtomicU64,
@@ -287,27 +283,6 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn entered_queue(&self) {
-        self.entered.fetch_add(1, Ordering::AcqRel);
-    }
-
-    pub(super) fn left_queue(&self, count: usize) {
-        self.left.fetch_add(count as u64, Ordering::AcqRel);
-    }
-
-    /// How many entries the queue ever got, and how many of them have left it.
-    fn queue(&self) -> (u64, u64) {
-        // In this order, so that nothing seems to have left that never entered.
-        let left = self.left.load(Ordering::Acquire);
-        (self.entered.load(Ordering::Acquire), left)
-    }
-
-    /// How many entries wait.
-    pub(super) fn waiting(&self) -> u64 {
-        let (entered, left) = self.queue();
-        entered.saturating_sub(left)
-    }
-
     pub(super) fn error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
     }

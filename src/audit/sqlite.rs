@@ -260,8 +260,9 @@ impl Ledger for SqliteLedger {
             insert.execute(params![signed(*sequence), latest_time, &**content, hash]).map(|_| ())
         };
         // Once the first is there, SQLite numbers those after it in the same way.
-        let numbered = |pair: &[StoredRow; 2]| pair[1].sequence == pair[0].sequence.wrapping_add(1);
-        let Some((first, more)) = rows.split_first().filter(|_| rows.array_windows().all(numbered)) else {
+        let numbered =
+            |pair: &[StoredRow]| matches!(pair, [one, next] if next.sequence == one.sequence.wrapping_add(1));
+        let Some((first, more)) = rows.split_first().filter(|_| rows.windows(2).all(numbered)) else {
             return Ok(rows.iter().try_for_each(insert_one)?);
         };
         insert_one(first)?;
@@ -272,7 +273,9 @@ impl Ledger for SqliteLedger {
         }
         rest.iter().try_for_each(insert_one)?;
         match rows.last() {
-            Some(last) if signed(last.sequence) != connection.last_insert_rowid() => Err(LedgerError::Diverged),
+            Some(last) if signed(last.sequence) != connection.last_insert_rowid() => {
+                Err(LedgerError::Diverged)
+            }
             _ => Ok(()),
         }
     }

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::AuditError;
+use super::batch::EventBatch;
 use super::blocks::RowBlocks;
 use super::chain::{BadRecord, ChainWalk, StoredRow};
 use super::check::{ChainCheck, WalkResult};
@@ -21,10 +22,10 @@ use super::encoding::event_id;
 use super::jobs::{JobReceiver, WakeOn};
 use super::ledger::{Ledger, LedgerError, PAGE_BYTES};
 use super::loss::TakenLosses;
-use super::queue::{EventQueue, Recorded};
 use super::read::ReadJob;
 use super::record::{Body, EventSealer, GapReason, Head, Tip};
 use super::repair::fill_lost;
+use super::reply::Recorded;
 use super::retention::Retention;
 use super::shared::{Degraded, DegradedReason, Shared};
 use super::state_dir::StateDir;
@@ -81,7 +82,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     jobs: JobReceiver,
     settings: WriterSettings,
-    waiting: EventQueue,
+    waiting: EventBatch,
     reads: VecDeque<ReadJob>,
     /// Reads that wait until so many of the first that are `waiting` have been written, in order.
     reads_after: VecDeque<(usize, ReadJob)>,
@@ -140,7 +141,7 @@ impl Writer {
             shared,
             jobs,
             settings,
-            waiting: EventQueue::default(),
+            waiting: EventBatch::default(),
             reads: VecDeque::new(),
             reads_after: VecDeque::new(),
             tip,
@@ -249,7 +250,7 @@ impl Writer {
                 }
             }
         }
-        self.jobs.take_events(&mut self.waiting);
+        self.shared.queue.take(&mut self.waiting);
         is_urgent || self.waiting.is_awaited()
     }
 
@@ -287,7 +288,7 @@ impl Writer {
     /// Takes a job. None of them can wait.
     fn accept(&mut self, job: Job) {
         // The events that came before it; some of those that come after it may be among them.
-        self.jobs.take_events(&mut self.waiting);
+        self.shared.queue.take(&mut self.waiting);
         match job {
             Job::Read(job) if job.waits_for_commit() && !self.waiting.is_empty() => {
                 self.reads_after.push_back((self.waiting.len(), job));
@@ -316,8 +317,7 @@ impl Writer {
             return;
         }
         let mut woken = Vec::new();
-        for mut reply in self.waiting.retain(|entry, _| !entry.is_awaited) {
-            self.shared.figures.left_queue(1);
+        for mut reply in self.shared.queue.leave_unless(&mut self.waiting, |entry, _| !entry.is_awaited) {
             woken.extend(reply.settle(Err(AuditError::NotDurable { cause: cause.clone() })));
         }
         woken.iter().for_each(|waiter| waiter.wake());
@@ -445,9 +445,7 @@ impl Writer {
         }
         // Each of those who wait is woken once, when all that it waits for is known to it.
         let mut woken = Vec::new();
-        let replies = self.waiting.take_first(count);
-        self.shared.figures.left_queue(count);
-        for (at, mut reply) in replies {
+        for (at, mut reply) in self.shared.queue.leave_first(&mut self.waiting, count) {
             if let Some(&head) = heads.get(at) {
                 woken.extend(reply.settle(Ok(Recorded { head })));
             }
@@ -510,10 +508,8 @@ impl Writer {
         if tip.head != found.head {
             return Err(LedgerError::Diverged);
         }
-        let before = self.waiting.len();
-        // None of them is waited for: who waited was refused when the commit failed.
-        self.waiting.retain(|_, fields| !known.contains(&event_id(fields)));
-        self.shared.figures.left_queue(before - self.waiting.len());
+        // Nobody waits for any of them: who did was refused when the commit failed.
+        self.shared.queue.leave_unless(&mut self.waiting, |_, fields| !known.contains(&event_id(fields)));
         self.accounted = self.ledger.accounted()?;
         let mut recent = self.shared.recent();
         stored.into_iter().for_each(|row| recent.push(row));

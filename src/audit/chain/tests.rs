@@ -163,7 +163,8 @@ fn each_kind_of_change_to_a_row_has_a_name_of_its_own() {
     let found = ChainWalk::new(LOG_ID, earlier).take(&moved).unwrap_err();
     assert_eq!(found, BadRecord { sequence: 3, problem: ChainProblem::Reordered { found: 5 } });
     assert_eq!(from(Uuid::nil(), BASE), Err(ChainProblem::OtherLog { found: LOG_ID.to_string() }));
-    let nonsense = StoredRow { content: b"nonsense".as_slice().into(), hash: sha256(b"nonsense"), ..good.clone() };
+    let nonsense =
+        StoredRow { content: b"nonsense".as_slice().into(), hash: sha256(b"nonsense"), ..good.clone() };
     assert!(matches!(check(&nonsense), Err(ChainProblem::Undecodable(_))));
 }
 
