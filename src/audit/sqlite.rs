@@ -266,18 +266,15 @@ impl Ledger for SqliteLedger {
             return Ok(rows.iter().try_for_each(insert_one)?);
         };
         insert_one(first)?;
-        let (groups, rest) = more.as_chunks();
-        if !groups.is_empty() {
+        let (groups, rest) = more.as_chunks::<ROWS>();
+        if let Some([.., last]) = groups.last() {
             let mut statement = connection.prepare_cached(&insert_next())?;
             groups.iter().try_for_each(|rows| run_insert_next(&mut statement, rows))?;
-        }
-        rest.iter().try_for_each(insert_one)?;
-        match rows.last() {
-            Some(last) if signed(last.sequence) != connection.last_insert_rowid() => {
-                Err(LedgerError::Diverged)
+            if connection.last_insert_rowid() != signed(last.sequence) {
+                return Err(LedgerError::Diverged);
             }
-            _ => Ok(()),
         }
+        Ok(rest.iter().try_for_each(insert_one)?)
     }
 
     fn account(&mut self, accounted: u64) -> Result<(), LedgerError> {
@@ -666,6 +663,73 @@ pub(super) fn unsigned(number: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ledger(folder: &tempfile::TempDir) -> SqliteLedger {
+        SqliteLedger::open(&folder.path().join("audit.db")).unwrap()
+    }
+
+    /// Rows of these sequences, each of so many bytes that differ from those of the others.
+    fn rows(sequences: impl IntoIterator<Item = u64>, bytes: usize) -> Vec<StoredRow> {
+        let row = |sequence: u64| {
+            let head = Head { sequence, hash: [sequence as u8; 32] };
+            StoredRow::new(Tip { head, latest_time: -(sequence as i64) }, vec![sequence as u8; bytes])
+        };
+        sequences.into_iter().map(row).collect()
+    }
+
+    fn append(ledger: &mut SqliteLedger, rows: &[StoredRow]) -> Result<(), LedgerError> {
+        ledger.begin()?;
+        ledger.append(rows)?;
+        ledger.commit()
+    }
+
+    #[test]
+    fn rows_are_stored_as_they_are_given_however_many_they_are() {
+        let rooms = ROWS as u64;
+        for count in [0, 1, 2, rooms, rooms + 1, rooms + 2, 3 * rooms, 3 * rooms + 7] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut ledger = ledger(&folder);
+            let given = [rows(1..=count, 700), rows(count + 1..=2 * count, 20_000)];
+            given.iter().for_each(|rows| append(&mut ledger, rows).unwrap());
+            assert_eq!(ledger.rows_after(0, 1000).unwrap(), given.concat(), "{count}");
+        }
+    }
+
+    #[test]
+    fn rows_with_a_hole_keep_their_sequences() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = ledger(&folder);
+        let given = rows((5..40).filter(|sequence| *sequence != 30), 10);
+        append(&mut ledger, &given).unwrap();
+        assert_eq!(ledger.rows_after(0, 1000).unwrap(), given);
+    }
+
+    #[test]
+    fn rows_that_do_not_follow_the_newest_of_the_store_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = ledger(&folder);
+        let stored = rows([1, 2, 50], 10);
+        append(&mut ledger, &stored).unwrap();
+        let error = append(&mut ledger, &rows(3..40, 10)).unwrap_err();
+        assert!(matches!(error, LedgerError::Diverged), "{error}");
+        ledger.rollback();
+        assert_eq!(ledger.rows_after(0, 1000).unwrap(), stored);
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_nothing_of_its_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = ledger(&folder);
+        append(&mut ledger, &rows(1..=3, 10)).unwrap();
+        ledger.limit_pages(20);
+        let large = rows(4..100, 9000);
+        assert!(append(&mut ledger, &large).is_err());
+        ledger.rollback();
+        assert_eq!(ledger.rows_after(0, 1000).unwrap(), rows(1..=3, 10));
+        ledger.limit_pages(1 << 20);
+        append(&mut ledger, &large).unwrap();
+        assert_eq!(ledger.rows_after(3, 1000).unwrap(), large);
+    }
 
     // SQLite cuts a write-ahead file of more than its limit of 16 MiB when it begins it again; that is no damage.
     #[test]
