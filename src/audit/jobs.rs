@@ -197,7 +197,7 @@ mod tests {
                     }
                 }
             }
-            receiver.queue.take(&mut self.events);
+            receiver.queue.take(&mut self.events, &mut EventBatch::default());
         }
 
         fn names(&self) -> Vec<&[u8]> {

@@ -5,8 +5,9 @@
 //! the event is known. Events that nobody waits for have room of their own, so that they never
 //! cost a caller an answer.
 //!
-//! The lock is held while one event is copied, or while the writer takes all of them, which moves none.
+//! The lock is held while one event is copied, or while the writer takes all of them, which copies none.
 
+use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -171,12 +172,20 @@ impl EventQueue {
         entered.saturating_sub(left)
     }
 
-    /// Moves all events to the end of `waiting`. For the writer alone, as all that follows.
-    pub(super) fn take(&self, waiting: &mut EventBatch) {
+    /// Moves all events to the end of `waiting`. `spare` is an empty batch, whose memory is for the events to come; it is empty again
+    /// then, with other memory. Returns `true` if somebody waits for one of the events. For the writer alone, as all that follows.
+    pub(super) fn take(&self, waiting: &mut EventBatch, spare: &mut EventBatch) -> bool {
         let mut sent = self.sent();
+        if sent.events.is_empty() {
+            return false;
+        }
         self.taken.fetch_add(sent.events.len() as u64, Ordering::Relaxed);
         self.at_writer.fetch_add(sent.events.unawaited_bytes(), Ordering::Relaxed);
-        waiting.take_over(&mut sent.events);
+        mem::swap(&mut sent.events, spare);
+        drop(sent);
+        let is_awaited = spare.is_awaited();
+        waiting.take_over(spare);
+        is_awaited
     }
 
     /// Takes the first `count` of `waiting` out, and their room. Returns who waits for them, each with the number of its event, from 0.
@@ -205,7 +214,7 @@ impl EventQueue {
     pub(super) fn close(&self) {
         let mut gone = EventBatch::default();
         self.sent().is_closed = true;
-        self.take(&mut gone);
+        self.take(&mut gone, &mut EventBatch::default());
         self.leave_first(&mut gone, usize::MAX);
     }
 }
@@ -214,6 +223,10 @@ impl EventQueue {
 mod tests {
     use super::super::batch::tests::event;
     use super::*;
+
+    fn take(queue: &EventQueue, waiting: &mut EventBatch) -> bool {
+        queue.take(waiting, &mut EventBatch::default())
+    }
 
     fn push(queue: &EventQueue, fields: &str) -> Result<bool, NotQueued> {
         queue.push_unawaited(&event(fields))
@@ -228,13 +241,13 @@ mod tests {
         assert!(matches!(push(&queue, &"d".repeat(2 * LEAST_BYTES)), Err(NotQueued::Full(_))));
         assert_eq!((queue.used(), queue.counts()), (3 * LEAST_BYTES, (3, 0)));
         let mut waiting = EventBatch::default();
-        queue.take(&mut waiting);
+        take(&queue, &mut waiting);
         assert_eq!((queue.used(), queue.counts(), queue.waiting()), (3 * LEAST_BYTES, (3, 0), 3));
         push(&queue, "e").unwrap();
         assert!(push(&queue, "f").is_err(), "what the writer has takes room as well");
         queue.leave_first(&mut waiting, 2);
         assert_eq!((queue.used(), queue.counts(), queue.waiting()), (2 * LEAST_BYTES, (4, 2), 2));
-        queue.take(&mut waiting);
+        take(&queue, &mut waiting);
         queue.leave_unless(&mut waiting, |_, fields| fields == b"c");
         assert_eq!((queue.used(), queue.counts()), (LEAST_BYTES, (4, 3)));
         queue.leave_first(&mut waiting, 9);
@@ -249,7 +262,7 @@ mod tests {
         assert_eq!(queue.used(), 4 * LEAST_BYTES);
         assert!(push(&queue, "b").is_err());
         let mut waiting = EventBatch::default();
-        queue.take(&mut waiting);
+        take(&queue, &mut waiting);
         queue.leave_first(&mut waiting, 1);
         assert_eq!(queue.used(), 0);
         push(&queue, "b").unwrap();
@@ -258,17 +271,19 @@ mod tests {
     #[test]
     fn events_that_somebody_waits_for_have_room_of_their_own() {
         let queue = EventQueue::new(4 * LEAST_BYTES);
-        push(&queue, &"a".repeat(2 * LEAST_BYTES)).unwrap();
+        push(&queue, "a").unwrap();
         let (reply, _appending) = AppendReply::future();
         let mut room = queue.reserve(0).unwrap();
         queue.fit(&mut room, 2 * LEAST_BYTES).unwrap();
         assert!(queue.reserve(0).is_err());
         queue.push_awaited(&event("b"), reply, room).unwrap();
-        assert_eq!((queue.used(), queue.refused()), (4 * LEAST_BYTES, 1));
+        assert_eq!((queue.used(), queue.refused()), (3 * LEAST_BYTES, 1));
         let mut waiting = EventBatch::default();
-        queue.take(&mut waiting);
+        assert!(take(&queue, &mut waiting));
+        push(&queue, "c").unwrap();
+        assert!(!take(&queue, &mut waiting) && waiting.is_awaited(), "nobody waits for what was taken now");
         let replies = queue.leave_unless(&mut waiting, |event, _| !event.is_awaited);
-        assert_eq!((replies.len(), queue.used(), queue.waiting()), (1, 2 * LEAST_BYTES, 1));
+        assert_eq!((replies.len(), queue.used(), queue.waiting()), (1, 2 * LEAST_BYTES, 2));
     }
 
     #[test]
@@ -280,11 +295,11 @@ mod tests {
                 .collect();
             let mut waiting = EventBatch::default();
             while pushing.iter().any(|thread| !thread.is_finished()) {
-                queue.take(&mut waiting);
+                take(&queue, &mut waiting);
                 assert!(waiting.len() <= 4 && queue.used() <= 4 * LEAST_BYTES);
                 queue.leave_first(&mut waiting, 1);
             }
-            queue.take(&mut waiting);
+            take(&queue, &mut waiting);
             queue.leave_first(&mut waiting, usize::MAX);
             let pushed: usize = pushing.into_iter().map(|thread| thread.join().unwrap()).sum();
             assert_eq!((queue.used(), queue.counts()), (0, (pushed as u64, pushed as u64)));

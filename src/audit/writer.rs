@@ -83,6 +83,8 @@ pub(super) struct Writer {
     jobs: JobReceiver,
     settings: WriterSettings,
     waiting: EventBatch,
+    /// Empty, with memory for the events to come.
+    spare: EventBatch,
     reads: VecDeque<ReadJob>,
     /// Reads that wait until so many of the first that are `waiting` have been written, in order.
     reads_after: VecDeque<(usize, ReadJob)>,
@@ -142,6 +144,7 @@ impl Writer {
             jobs,
             settings,
             waiting: EventBatch::default(),
+            spare: EventBatch::default(),
             reads: VecDeque::new(),
             reads_after: VecDeque::new(),
             tip,
@@ -250,8 +253,12 @@ impl Writer {
                 }
             }
         }
-        self.shared.queue.take(&mut self.waiting);
-        is_urgent || self.waiting.is_awaited()
+        self.take_events() | is_urgent
+    }
+
+    /// Takes all events that are there. Returns `true` if somebody waits for one of them.
+    fn take_events(&mut self) -> bool {
+        self.shared.queue.take(&mut self.waiting, &mut self.spare)
     }
 
     /// Until when to sleep, and what ends it earlier; `None` if there is work already.
@@ -288,7 +295,7 @@ impl Writer {
     /// Takes a job. None of them can wait.
     fn accept(&mut self, job: Job) {
         // The events that came before it; some of those that come after it may be among them.
-        self.shared.queue.take(&mut self.waiting);
+        self.take_events();
         match job {
             Job::Read(job) if job.waits_for_commit() && !self.waiting.is_empty() => {
                 self.reads_after.push_back((self.waiting.len(), job));
