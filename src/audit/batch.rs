@@ -98,8 +98,8 @@ impl EventBatch {
         if self.is_empty() {
             mem::swap(self, other);
         } else if !other.is_empty() {
-            // Not more often than as many have come.
-            if self.first > self.entries.len() / 2 {
+            // So that no more is moved than has gone.
+            if self.first > self.entries.len() / 2 || self.start > self.fields.len() / 2 {
                 self.entries.drain(..mem::take(&mut self.first));
                 self.fields.drain(..mem::take(&mut self.start));
             }
@@ -158,7 +158,11 @@ impl EventBatch {
         room: impl Fn(usize) -> usize,
         mut keep: impl FnMut(QueuedEvent, &[u8]) -> bool,
     ) -> Vec<AppendReply> {
-        let mut kept = Self::default();
+        let mut kept = Self {
+            entries: Vec::with_capacity(self.len()),
+            fields: Vec::with_capacity(self.fields.len() - self.start),
+            ..Self::default()
+        };
         let mut awaited = mem::take(&mut self.awaited);
         let mut replies = Vec::new();
         for (entry, fields) in self.iter() {

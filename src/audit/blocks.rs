@@ -31,7 +31,7 @@ impl RowBlocks {
     pub(super) fn add(&mut self, bytes: usize, write: impl FnOnce(&mut Vec<u8>) -> Tip) -> Tip {
         if self.block.capacity() - self.block.len() < bytes {
             self.finish_block();
-            // No more than is filled: a few records are not to keep a whole block.
+            // No more than all that come need: a few records are not to keep a whole block.
             self.block = Vec::with_capacity(self.to_come.min(BLOCK_BYTES).max(bytes));
         }
         self.to_come = self.to_come.saturating_sub(bytes);

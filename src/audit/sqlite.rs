@@ -409,9 +409,9 @@ impl OpenStore {
 
 /// The statement that adds [`ROWS`] rows after the newest, with the sequences that follow.
 ///
-/// A number that is not given is one more than the largest of the table, and the row goes to its end, without a search. After an error no
-/// transaction is left, so that SQLite keeps no copy of the pages for the case that this statement alone fails; nor does it where no number
-/// is given that could be none.
+/// A number that is not given is one more than the largest of the table, and the row goes to its end, without a search. SQLite keeps no copy
+/// of the pages for the case that this statement alone fails: most errors end the transaction, and after the others its first rows are
+/// still there, so the caller rolls back in any case.
 fn insert_next() -> String {
     let rows = ["(?, ?, ?)"; ROWS].join(", ");
     format!("INSERT OR ROLLBACK INTO record (latest_time, content, hash) VALUES {rows}")

@@ -292,7 +292,7 @@ impl Writer {
         }
     }
 
-    /// Takes a job. None of them can wait.
+    /// Takes a job. Each of them is urgent.
     fn accept(&mut self, job: Job) {
         // The events that came before it; some of those that come after it may be among them.
         self.take_events();
@@ -640,7 +640,7 @@ impl Writer {
 
     /// Closes the store and gives the lock back.
     fn finish(self) {
-        let Self { ledger, shared, jobs, waiting, trouble, closed, locked, tip, unsure, .. } = self;
+        let Self { ledger, shared, jobs, mut waiting, trouble, closed, locked, tip, unsure, .. } = self;
         // What is sent from here on fails at once, and what was sent and not taken is counted by
         // the mark.
         drop(jobs);
@@ -652,7 +652,7 @@ impl Writer {
             }
             _ => Ok(()),
         };
-        drop(waiting);
+        shared.queue.leave_first(&mut waiting, usize::MAX);
         drop(ledger);
         // Without this the next start takes what is missing at the end for what a crash tore off.
         if !unsure && let Err(error) = shared.high_water.close(tip.head.sequence) {
