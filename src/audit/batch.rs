@@ -158,25 +158,33 @@ impl EventBatch {
         room: impl Fn(usize) -> usize,
         mut keep: impl FnMut(QueuedEvent, &[u8]) -> bool,
     ) -> Vec<AppendReply> {
-        let mut kept = Self {
-            entries: Vec::with_capacity(self.len()),
-            fields: Vec::with_capacity(self.fields.len() - self.start),
-            ..Self::default()
-        };
         let mut awaited = mem::take(&mut self.awaited);
         let mut replies = Vec::new();
-        for (entry, fields) in self.iter() {
+        // What is kept is moved only if something before it is not.
+        let (mut events, mut bytes, mut next) = (self.first, self.start, self.start);
+        for at in self.first..self.entries.len() {
+            let Some(&entry) = self.entries.get(at) else { break };
+            let from = next..next + entry.field_bytes();
+            next = from.end;
             let waits = if entry.is_awaited { awaited.pop_front() } else { None };
-            if keep(entry, fields) {
-                kept.fields.extend_from_slice(fields);
-                kept.entries.push(entry);
-                kept.unawaited_bytes += if entry.is_awaited { 0 } else { room(entry.record_bytes()) };
-                kept.awaited.extend(waits);
+            if keep(entry, self.fields.get(from.clone()).unwrap_or_default()) {
+                if bytes < from.start {
+                    self.fields.copy_within(from, bytes);
+                }
+                self.entries.swap(events, at);
+                (events, bytes) = (events + 1, bytes + entry.field_bytes());
+                self.awaited.extend(waits);
             } else if let Some(Awaited { reply, _room }) = waits {
                 replies.push(reply);
+            } else {
+                self.unawaited_bytes -= room(entry.record_bytes());
             }
         }
-        *self = kept;
+        self.entries.truncate(events);
+        self.fields.truncate(bytes);
+        if self.is_empty() {
+            self.clear();
+        }
         replies
     }
 }

@@ -142,10 +142,11 @@ impl EventQueue {
         self.is_much(self.unawaited_bytes(&self.sent()))
     }
 
-    /// Whether an event is there that the writer has not taken: any, or one that somebody waits for.
-    pub(super) fn has_event(&self, awaited: bool) -> bool {
+    /// Whether an event is there that the writer has not taken: any, or only what it is to be woken for while it gathers.
+    pub(super) fn has_event(&self, urgent: bool) -> bool {
         let sent = self.sent();
-        if awaited { sent.events.is_awaited() } else { !sent.events.is_empty() }
+        let is_urgent = || sent.events.is_awaited() || self.is_much(self.unawaited_bytes(&sent));
+        !sent.events.is_empty() && (!urgent || is_urgent())
     }
 
     /// How often there was no room for an event that somebody would have waited for.
@@ -236,13 +237,16 @@ mod tests {
     fn room_is_taken_with_each_event_and_given_back_when_it_leaves() {
         let queue = EventQueue::new(8 * LEAST_BYTES);
         assert!(!push(&queue, "a").unwrap(), "a quarter is not much");
+        assert!(queue.has_event(false) && !queue.has_event(true));
         assert!(push(&queue, "b").unwrap());
+        assert!(queue.has_event(true));
         push(&queue, "c").unwrap();
         assert!(matches!(push(&queue, &"d".repeat(2 * LEAST_BYTES)), Err(NotQueued::Full(_))));
         assert_eq!((queue.used(), queue.counts()), (3 * LEAST_BYTES, (3, 0)));
         let mut waiting = EventBatch::default();
         take(&queue, &mut waiting);
         assert_eq!((queue.used(), queue.counts(), queue.waiting()), (3 * LEAST_BYTES, (3, 0), 3));
+        assert!(!queue.has_event(false) && !queue.has_event(true), "the writer has them");
         push(&queue, "e").unwrap();
         assert!(push(&queue, "f").is_err(), "what the writer has takes room as well");
         queue.leave_first(&mut waiting, 2);

@@ -1,65 +1,32 @@
 //! The ledger in a SQLite file.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
-use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::chain::{StoredRow, time_of};
 use super::files::{StoreFiles, Written};
 use super::header::StoreHeader;
-use super::ledger::{Cut, Ledger, LedgerError, PAGE_BYTES, TRIM_ROWS, Trimmed, Usage};
-use super::record::{GENESIS_HASH, Hash, Head, Tip, from_nanos, to_nanos};
+use super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS, Trimmed, Usage};
+use super::record::{Hash, Head, Tip, from_nanos, to_nanos};
 use super::{AuditError, wal};
-use crate::file::sync_parent;
+use open::{FORMAT_VERSION, connect, create, integrity, is_empty, open_file, read_log_id};
 
-/// The format of the records that this program writes; those of older formats in a store stay as they are.
-const FORMAT_VERSION: i64 = 2;
-/// The oldest format that it reads.
-const OLDEST_FORMAT: i64 = 1;
-/// Marks the file as ours; the letters `SWAL`.
-pub(super) const APPLICATION_ID: i64 = 0x5357_414c;
+mod append;
+mod open;
+
+pub(super) use open::{APPLICATION_ID, check_header, find_damage, identify};
+
 /// A store up to this size is checked as a whole by each start, which reads all of it; of a larger one
 /// a start checks the newest records and the small tables, and the walk over the chain reads the rest.
 const CHECKED_BYTES: u64 = 64 << 20;
 /// A time further ahead than this says that the clock was wrong when the event was recorded.
 const CLOCK_SLACK: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How many rows one statement adds where there are so many.
-const ROWS: usize = 16;
-
-const SCHEMA: &str = "
-    CREATE TABLE log (
-        one INTEGER PRIMARY KEY CHECK (one = 1),
-        log_id BLOB NOT NULL,
-        base_sequence INTEGER NOT NULL,
-        base_hash BLOB NOT NULL,
-        base_latest_time INTEGER NOT NULL,
-        accounted INTEGER NOT NULL
-    ) STRICT;
-    CREATE TABLE record (
-        sequence INTEGER PRIMARY KEY,
-        latest_time INTEGER NOT NULL,
-        content BLOB NOT NULL,
-        hash BLOB NOT NULL
-    ) STRICT;
-    CREATE TABLE damaged (
-        id INTEGER PRIMARY KEY,
-        sequence INTEGER NOT NULL,
-        latest_time INTEGER NOT NULL,
-        content BLOB NOT NULL,
-        hash BLOB NOT NULL,
-        found_time INTEGER NOT NULL
-    ) STRICT;
-    CREATE TABLE probe (filler BLOB NOT NULL) STRICT;
-";
 
 /// The store in a SQLite file.
 #[derive(Debug)]
@@ -252,29 +219,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn append(&mut self, rows: &[StoredRow]) -> Result<(), LedgerError> {
-        let connection = self.connection()?;
-        let mut insert = connection.prepare_cached(
-            "INSERT INTO record (sequence, latest_time, content, hash) VALUES (?1, ?2, ?3, ?4)",
-        )?;
-        let mut insert_one = |StoredRow { sequence, latest_time, content, hash }: &StoredRow| {
-            insert.execute(params![signed(*sequence), latest_time, &**content, hash]).map(|_| ())
-        };
-        // Once the first is there, SQLite numbers those after it in the same way.
-        let numbered =
-            |pair: &[StoredRow]| matches!(pair, [one, next] if next.sequence == one.sequence.wrapping_add(1));
-        let Some((first, more)) = rows.split_first().filter(|_| rows.windows(2).all(numbered)) else {
-            return Ok(rows.iter().try_for_each(insert_one)?);
-        };
-        insert_one(first)?;
-        let (groups, rest) = more.as_chunks::<ROWS>();
-        if let Some([.., last]) = groups.last() {
-            let mut statement = connection.prepare_cached(&insert_next())?;
-            groups.iter().try_for_each(|rows| run_insert_next(&mut statement, rows))?;
-            if connection.last_insert_rowid() != signed(last.sequence) {
-                return Err(LedgerError::Diverged);
-            }
-        }
-        Ok(rest.iter().try_for_each(insert_one)?)
+        append::append(self.connection()?, rows)
     }
 
     fn account(&mut self, accounted: u64) -> Result<(), LedgerError> {
@@ -407,27 +352,6 @@ impl OpenStore {
     }
 }
 
-/// The statement that adds [`ROWS`] rows after the newest, with the sequences that follow.
-///
-/// A number that is not given is one more than the largest of the table, and the row goes to its end, without a search. SQLite keeps no copy
-/// of the pages for the case that this statement alone fails: most errors end the transaction, and after the others its first rows are
-/// still there, so the caller rolls back in any case.
-fn insert_next() -> String {
-    let rows = ["(?, ?, ?)"; ROWS].join(", ");
-    format!("INSERT OR ROLLBACK INTO record (latest_time, content, hash) VALUES {rows}")
-}
-
-/// Runs it.
-fn run_insert_next(statement: &mut CachedStatement<'_>, rows: &[StoredRow; ROWS]) -> rusqlite::Result<()> {
-    let parameters = |at: usize| 3 * at + 1;
-    for (at, StoredRow { latest_time, content, hash, .. }) in rows.iter().enumerate() {
-        statement.raw_bind_parameter(parameters(at), latest_time)?;
-        statement.raw_bind_parameter(parameters(at) + 1, &**content)?;
-        statement.raw_bind_parameter(parameters(at) + 2, hash)?;
-    }
-    statement.raw_execute().map(|_| ())
-}
-
 /// The last record that one step of retention deletes, and what goes with it.
 fn last_to_trim(connection: &Connection, cut: Cut) -> rusqlite::Result<Option<(i64, Trimmed)>> {
     let newest: Option<i64> =
@@ -478,130 +402,12 @@ pub(super) fn wal_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Opens the file, or makes it.
-fn open_file(path: &Path) -> io::Result<File> {
-    // Only the owner may read what clients asked for.
-    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    sync_parent(path)?;
-    Ok(file)
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    connection.busy_timeout(Duration::from_secs(2))?;
-    // Before the first read: then SQLite keeps its index of the write-ahead file in memory of its
-    // own, and no other process can open the store, stall it, or cut that index off.
-    connection.pragma_update_and_check(None, "locking_mode", "exclusive", |_| Ok(()))?;
-    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON")?;
-    // Both say something to a new file only.
-    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
-    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-    // FULL syncs the write-ahead file at each commit; NORMAL would lose the last commits when the
-    // power fails.
-    connection.execute_batch("PRAGMA synchronous = FULL")?;
-    // The writer moves pages itself, after it has answered.
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
-    connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
-    connection.set_prepared_statement_cache_capacity(32);
-    // Or a statement whose condition has a value is made anew whenever one is bound to it.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    Ok(connection)
-}
-
-fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    Ok(objects == 0 && version == 0)
-}
-
-fn create(connection: &Connection) -> rusqlite::Result<Uuid> {
-    let log_id = Uuid::new_v4();
-    let mode: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
-    if mode != 2 {
-        // The file got its first page in an attempt that ended before this setting.
-        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")?;
-    }
-    connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {SCHEMA}
-         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION};"
-    ))?;
-    connection.execute(
-        "INSERT INTO log (one, log_id, base_sequence, base_hash, base_latest_time, accounted)
-         VALUES (1, ?1, 0, ?2, ?3, 0)",
-        params![log_id.as_bytes().as_slice(), GENESIS_HASH, i64::MIN],
-    )?;
-    connection.execute_batch("COMMIT")?;
-    Ok(log_id)
-}
-
-/// Checks what the first bytes of a file say of it.
-pub(super) fn check_header(header: &StoreHeader, path: &Path) -> Result<(), AuditError> {
-    let other = |detail: &str| AuditError::NotAnAuditLog { path: path.to_owned(), detail: detail.to_owned() };
-    match header.problem() {
-        Some(problem) if header.is_ours() => Err(AuditError::Damaged { what: problem.to_owned() }),
-        Some(problem) => Err(other(problem)),
-        None if header.is_foreign() => Err(other("it is a SQLite database of another application")),
-        None => Ok(()),
-    }
-}
-
-/// Checks that the file is an audit log that this program understands, and reads its id.
-pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Uuid, AuditError> {
-    let failed = || AuditError::database("open the audit log");
-    let number = |pragma: &str| -> rusqlite::Result<i64> {
-        connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))
-    };
-    let application = number("application_id").map_err(failed())?;
-    if application != APPLICATION_ID {
-        return Err(AuditError::NotAnAuditLog {
-            path: path.to_owned(),
-            detail: format!(
-                "it is a SQLite database of another application, with application id {application:#x} and not \
-                 {APPLICATION_ID:#x}"
-            ),
-        });
-    }
-    let version = number("user_version").map_err(failed())?;
-    if !(OLDEST_FORMAT..=FORMAT_VERSION).contains(&version) {
-        return Err(AuditError::UnknownFormat {
-            path: path.to_owned(),
-            found: version,
-            known: FORMAT_VERSION,
-        });
-    }
-    let log_id = read_log_id(connection).map_err(failed())?;
-    log_id.ok_or_else(|| AuditError::Damaged { what: "it has no log id".to_owned() })
-}
-
-/// What SQLite finds wrong with the whole file, which it reads; `None` if that is nothing.
-pub(super) fn find_damage(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    integrity(connection, "1")
-}
-
-/// The first finding of SQLite's integrity check. `scope` is the name of a table, or a number of findings
-/// for all of the file.
-fn integrity(connection: &Connection, scope: &str) -> rusqlite::Result<Option<String>> {
-    let found: String =
-        connection.query_row(&format!("PRAGMA integrity_check({scope})"), [], |row| row.get(0))?;
-    let line = found.lines().find(|line| !line.starts_with("***")).unwrap_or_default();
-    Ok((line != "ok").then(|| format!("its pages are damaged: {line}")))
-}
-
 /// An error of the ledger before the log is open.
 pub(super) fn cannot_start(error: LedgerError) -> AuditError {
     match error {
         LedgerError::Sqlite(source) => AuditError::Database { action: "open the audit log", source },
         other => AuditError::NotDurable { cause: other.to_string() },
     }
-}
-
-fn read_log_id(connection: &Connection) -> rusqlite::Result<Option<Uuid>> {
-    let bytes: Vec<u8> = connection.query_row("SELECT log_id FROM log", [], |row| row.get(0))?;
-    Ok(Uuid::from_slice(&bytes).ok())
 }
 
 /// Reads what retention left of the records before the oldest.
@@ -663,73 +469,6 @@ pub(super) fn unsigned(number: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn ledger(folder: &tempfile::TempDir) -> SqliteLedger {
-        SqliteLedger::open(&folder.path().join("audit.db")).unwrap()
-    }
-
-    /// Rows of these sequences, each of so many bytes that differ from those of the others.
-    fn rows(sequences: impl IntoIterator<Item = u64>, bytes: usize) -> Vec<StoredRow> {
-        let row = |sequence: u64| {
-            let head = Head { sequence, hash: [sequence as u8; 32] };
-            StoredRow::new(Tip { head, latest_time: -(sequence as i64) }, vec![sequence as u8; bytes])
-        };
-        sequences.into_iter().map(row).collect()
-    }
-
-    fn append(ledger: &mut SqliteLedger, rows: &[StoredRow]) -> Result<(), LedgerError> {
-        ledger.begin()?;
-        ledger.append(rows)?;
-        ledger.commit()
-    }
-
-    #[test]
-    fn rows_are_stored_as_they_are_given_however_many_they_are() {
-        let rooms = ROWS as u64;
-        for count in [0, 1, 2, rooms, rooms + 1, rooms + 2, 3 * rooms, 3 * rooms + 7] {
-            let folder = tempfile::tempdir().unwrap();
-            let mut ledger = ledger(&folder);
-            let given = [rows(1..=count, 700), rows(count + 1..=2 * count, 20_000)];
-            given.iter().for_each(|rows| append(&mut ledger, rows).unwrap());
-            assert_eq!(ledger.rows_after(0, 1000).unwrap(), given.concat(), "{count}");
-        }
-    }
-
-    #[test]
-    fn rows_with_a_hole_keep_their_sequences() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = ledger(&folder);
-        let given = rows((5..40).filter(|sequence| *sequence != 30), 10);
-        append(&mut ledger, &given).unwrap();
-        assert_eq!(ledger.rows_after(0, 1000).unwrap(), given);
-    }
-
-    #[test]
-    fn rows_that_do_not_follow_the_newest_of_the_store_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = ledger(&folder);
-        let stored = rows([1, 2, 50], 10);
-        append(&mut ledger, &stored).unwrap();
-        let error = append(&mut ledger, &rows(3..40, 10)).unwrap_err();
-        assert!(matches!(error, LedgerError::Diverged), "{error}");
-        ledger.rollback();
-        assert_eq!(ledger.rows_after(0, 1000).unwrap(), stored);
-    }
-
-    #[test]
-    fn what_does_not_fit_leaves_nothing_of_its_transaction() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = ledger(&folder);
-        append(&mut ledger, &rows(1..=3, 10)).unwrap();
-        ledger.limit_pages(20);
-        let large = rows(4..100, 9000);
-        assert!(append(&mut ledger, &large).is_err());
-        ledger.rollback();
-        assert_eq!(ledger.rows_after(0, 1000).unwrap(), rows(1..=3, 10));
-        ledger.limit_pages(1 << 20);
-        append(&mut ledger, &large).unwrap();
-        assert_eq!(ledger.rows_after(3, 1000).unwrap(), large);
-    }
 
     // SQLite cuts a write-ahead file of more than its limit of 16 MiB when it begins it again; that is no damage.
     #[test]
