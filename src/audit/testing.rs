@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
@@ -128,9 +128,13 @@ pub(super) struct Faults {
     /// The store cannot be opened again, which also leaves it closed.
     pub(super) fail_reopen: bool,
     pub(super) reopened: u32,
+    /// The next page is read only when it is sent a `()`, or the sender is dropped.
+    pub(super) page_gate: Option<Receiver<()>>,
+    /// Closing the store waits for the gate.
+    pub(super) hang_on_close: bool,
     /// Transactions that were begun.
     pub(super) begun: u32,
-    /// Pages that were read and commits that were tried, in order.
+    /// Pages that were read, commits that were tried and probes, in order.
     pub(super) steps: Vec<&'static str>,
 }
 
@@ -168,6 +172,15 @@ pub(super) fn open_gated_and_faulty(options: AuditOptions) -> (AuditLog, Sender<
     (log.unwrap(), sender, faults)
 }
 
+impl Drop for FaultyLedger {
+    fn drop(&mut self) {
+        let hangs = self.faults.lock().unwrap_or_else(PoisonError::into_inner).hang_on_close;
+        if let Some(gate) = self.gate.as_ref().filter(|_| hangs) {
+            let _ = gate.recv();
+        }
+    }
+}
+
 impl Ledger for FaultyLedger {
     fn tip(&mut self) -> Result<Tip, LedgerError> {
         self.ledger.tip()
@@ -196,7 +209,14 @@ impl Ledger for FaultyLedger {
         limit: usize,
         bytes: usize,
     ) -> Result<Vec<StoredRow>, LedgerError> {
-        self.faults.lock().unwrap().steps.push("page");
+        let gate = {
+            let mut faults = self.faults.lock().unwrap();
+            faults.steps.push("page");
+            faults.page_gate.take()
+        };
+        if let Some(gate) = gate {
+            let _ = gate.recv();
+        }
         self.ledger.page(after, until, limit, bytes)
     }
 
@@ -242,7 +262,8 @@ impl Ledger for FaultyLedger {
     }
 
     fn probe(&mut self) -> Result<(), LedgerError> {
-        let faults = self.faults.lock().unwrap();
+        let mut faults = self.faults.lock().unwrap();
+        faults.steps.push("probe");
         if faults.fail_probes || faults.lose_commits {
             return Err(LedgerError::Injected("disk I/O error"));
         }

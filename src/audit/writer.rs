@@ -78,7 +78,6 @@ pub(super) struct WriterSettings {
 
 /// The state of the thread.
 pub(super) struct Writer {
-    ledger: Box<dyn Ledger>,
     shared: Arc<Shared>,
     jobs: JobReceiver,
     settings: WriterSettings,
@@ -111,6 +110,8 @@ pub(super) struct Writer {
     high_water_errors: Throttle,
     closing: bool,
     closed: Option<oneshot::Sender<Result<(), AuditError>>>,
+    /// Closed after a panic when those who wait know of it: its disk may hang.
+    ledger: Box<dyn Ledger>,
     /// Held until the thread ends.
     locked: StateDir,
 }
@@ -139,7 +140,6 @@ impl Writer {
     ) -> Self {
         let check = ChainCheck::new(settings.log_id, Instant::now());
         Self {
-            ledger,
             shared,
             jobs,
             settings,
@@ -164,6 +164,7 @@ impl Writer {
             high_water_errors: Throttle::every_minute(),
             closing: false,
             closed: None,
+            ledger,
             locked,
         }
     }
@@ -264,9 +265,10 @@ impl Writer {
     /// Until when to sleep, and what ends it earlier; `None` if there is work already.
     fn pause(&self) -> Option<(WakeOn, Instant)> {
         match &self.trouble {
-            _ if !self.reads.is_empty() => None,
+            _ if !self.reads.is_empty() || self.closing => None,
+            // Taken during a read; what comes later wakes the writer.
+            Some(trouble) if trouble.delay > PATIENCE && self.waiting.is_awaited() => None,
             Some(trouble) => Some((WakeOn::Urgent, trouble.retry_at)),
-            None if self.closing => None,
             None if self.waiting.is_empty() => {
                 Some((WakeOn::Any, self.next_maintenance.min(self.check.next())))
             }
@@ -328,6 +330,7 @@ impl Writer {
             woken.extend(reply.settle(Err(AuditError::NotDurable { cause: cause.clone() })));
         }
         woken.iter().for_each(|waiter| waiter.wake());
+        self.release_reads_of_gone();
     }
 
     /// Writes one batch, or probes a store that failed. False if the store failed.
@@ -468,6 +471,13 @@ impl Writer {
         self.reads.extend(self.reads_after.drain(..ready).map(|(_, job)| job));
     }
 
+    /// Lets no read wait for more than there is, after events have gone that this did not write.
+    fn release_reads_of_gone(&mut self) {
+        let most = self.waiting.len();
+        self.reads_after.iter_mut().for_each(|(left, _)| *left = most.min(*left));
+        self.release_reads(0);
+    }
+
     fn advance(&mut self, tip: Tip) {
         self.tip = tip;
         // Before anyone can know of the record, so that a later start knows that one may.
@@ -517,6 +527,7 @@ impl Writer {
         }
         // Nobody waits for any of them: who did was refused when the commit failed.
         self.shared.queue.leave_unless(&mut self.waiting, |_, fields| !known.contains(&event_id(fields)));
+        self.release_reads_of_gone();
         self.accounted = self.ledger.accounted()?;
         let mut recent = self.shared.recent();
         stored.into_iter().for_each(|row| recent.push(row));

@@ -244,3 +244,61 @@ async fn panic_of_the_writer_is_noticed() {
     let degraded = log.status().health.degraded.unwrap();
     assert_eq!(degraded.error, "the audit writer exited unexpectedly");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn panic_of_the_writer_is_known_to_who_waits_though_the_disk_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, gate, faults) = open_gated_and_faulty(options(&folder));
+    {
+        let mut faults = faults.lock().unwrap();
+        faults.panic = true;
+        faults.hang_on_close = true;
+    }
+    gate.send(()).unwrap();
+    let outcome = tokio::time::timeout(DEADLINE, log.append_durable(expansion("a"))).await;
+    let error = outcome.expect("an answer").unwrap_err();
+    assert!(matches!(error, AuditError::Closed), "{error}");
+    drop(gate);
+    log.ended().await;
+}
+
+/// While the store fails and the next attempt is far, an event and a reader that come during a read need not wait for that attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_during_a_read_while_the_store_fails_is_answered_before_the_next_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(options(&folder)).unwrap();
+    log.append_durable(expansion("before")).await.unwrap();
+    log.close().await.unwrap();
+    drop(log);
+    // One that has nothing in memory, so that a page comes from the store.
+    let (log, faults) = open_faulty(options(&folder));
+    faults.lock().unwrap().lose_commits = true;
+    log.append_durable(expansion("refused")).await.unwrap_err();
+    // An attempt may come in between by chance.
+    for _ in 0..20 {
+        let errors = log.status().errors;
+        until(&log, |status| status.errors > errors.max(6)).await;
+        let (gate, closed) = std::sync::mpsc::channel();
+        {
+            let mut faults = faults.lock().unwrap();
+            faults.steps.clear();
+            faults.page_gate = Some(closed);
+        }
+        let reading = log.clone();
+        let page = tokio::spawn(async move { reading.read_after(0, &Filter::default(), 9).await });
+        until(&log, |_| faults.lock().unwrap().steps.contains(&"page")).await;
+        let event = append(&log, expansion("during"));
+        let reader = log.reader().clone();
+        let committed = tokio::spawn(async move { reader.committed().await });
+        until(&log, |_| log.reader().pending() == 2).await;
+        drop(gate);
+        assert!(matches!(event.await, Err(AuditError::NotDurable { .. })));
+        assert_eq!(client_ids(&page.await.unwrap().unwrap().records), ["before"]);
+        committed.await.unwrap();
+        // A reader that gave up has its place until the writer comes to it.
+        if log.reader().pending() == 0 && faults.lock().unwrap().steps == ["page"] {
+            return;
+        }
+    }
+    panic!("an attempt came before the answers each time");
+}
