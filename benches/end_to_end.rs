@@ -80,6 +80,9 @@ struct Load {
     cpu: f64,
 }
 
+/// How long calls are made before they are measured, at most.
+const LONGEST_WARM_UP: Duration = Duration::from_millis(500);
+
 /// Calls in closed loops: `streams` on each channel, for `duration` after a short warm-up.
 async fn load(
     server: &Process,
@@ -109,7 +112,7 @@ async fn load(
             }));
         }
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(LONGEST_WARM_UP.min(duration / 3)).await;
     measuring.store(true, Ordering::Relaxed);
     let (started, cpu) = (Instant::now(), server.cpu());
     tokio::time::sleep(duration).await;
@@ -173,7 +176,7 @@ async fn audit() {
     let (blocking, batch) = (start(0, "blocking", LARGE_STORE), start(1, "batch", LARGE_STORE));
     let full = start(2, "batch", SMALL_STORE);
     println!(
-        "audit, in {}: expansions in both modes, and calls that expand nothing; {AUDIT_PASSES} passes of 3 s each, every other one backwards",
+        "audit, in {}: expansions in both modes, and calls that expand nothing; {AUDIT_PASSES} passes of {AUDIT_PASS:?} each, every other one backwards",
         folder.display()
     );
     for callers in [1usize, 32, 256] {
@@ -190,6 +193,7 @@ async fn audit() {
             (&full, &full_channels, Question::Expanding),
         ];
         let mut passes: Vec<[Load; 5]> = Vec::new();
+        let mut fsyncs = Vec::new();
         for pass in 1..=AUDIT_PASSES {
             let mut seen = [None; 5];
             let mut order = [0, 1, 2, 3, 4];
@@ -198,17 +202,23 @@ async fn audit() {
             }
             for at in order {
                 let (server, channels, question) = loads[at];
-                seen[at] = Some(load(server, channels, streams, Duration::from_secs(3), question).await);
+                seen[at] = Some(load(server, channels, streams, AUDIT_PASS, question).await);
             }
-            let seen = seen.map(|load| load.expect("each load ran"));
-            let fsyncs = fsync_rate(states[0].path());
-            println!("  {callers} callers, pass {pass}, {fsyncs:.0} fsync/s of this disk");
-            for (name, Load { per_second, p50, p99, cpu }) in AUDIT_LOADS.into_iter().zip(seen) {
-                println!(
-                    "    {name:<15} {per_second:>7.0}/s, p50 {p50:.3} ms, p99 {p99:.3} ms, CPU {cpu:.1} us"
-                );
+            passes.push(seen.map(|load| load.expect("each load ran")));
+            if pass % 10 == 0 {
+                fsyncs.push(fsync_rate(states[0].path()));
             }
-            passes.push(seen);
+        }
+        println!("  {callers} callers, {:.0} fsync/s of this disk; medians", median(fsyncs));
+        for (at, name) in AUDIT_LOADS.into_iter().enumerate() {
+            let of = |figure: fn(&Load) -> f64| median(passes.iter().map(|pass| figure(&pass[at])).collect());
+            println!(
+                "    {name:<15} {:>7.0}/s, p50 {:.3} ms, p99 {:.3} ms, CPU {:.1} us",
+                of(|load| load.per_second),
+                of(|load| load.p50),
+                of(|load| load.p99),
+                of(|load| load.cpu)
+            );
         }
         for (name, own, reference, goal) in [
             ("expansion, `blocking` against `batch`", 0, 1, if callers == 256 { "0.90" } else { "" }),
@@ -217,10 +227,13 @@ async fn audit() {
             ("none, `blocking` against `batch`", 2, 3, "0.95"),
             ("expansion, `batch`, a full store against one that is not", 4, 1, ""),
         ] {
-            let calls = passes.iter().map(|pass| pass[own].per_second / pass[reference].per_second).collect();
+            let mut calls: Vec<f64> =
+                passes.iter().map(|pass| pass[own].per_second / pass[reference].per_second).collect();
+            calls.sort_by(f64::total_cmp);
+            let (low, high) = median_interval(&calls);
             let cpu = passes.iter().map(|pass| pass[reference].cpu / pass[own].cpu).collect();
             println!(
-                "  {callers:>3} callers, {name:<57} calls {:.3}, CPU {:.3} (goal {goal})",
+                "  {callers:>3} callers, {name:<57} calls {:.3} ({low:.3} to {high:.3}), CPU {:.3} (goal {goal})",
                 median(calls),
                 median(cpu)
             );
@@ -228,8 +241,18 @@ async fn audit() {
     }
 }
 
-/// Rounds of the five loads.
-const AUDIT_PASSES: usize = 5;
+/// Rounds of the five loads, and how long each of them is measured: many short ones, since what else the machine does changes from second
+/// to second.
+const AUDIT_PASSES: usize = 40;
+const AUDIT_PASS: Duration = Duration::from_millis(600);
+
+/// The interval that has the true median in 95 of 100 cases, were the sorted figures independent of each other: those whose places are
+/// about one square root of their number before and after the middle.
+fn median_interval(sorted: &[f64]) -> (f64, f64) {
+    let (count, away) = (sorted.len(), (sorted.len() as f64).sqrt());
+    let low = ((count as f64 / 2.0 - away).floor() as usize).min(count - 1);
+    (sorted[low], sorted[count - 1 - low])
+}
 
 /// How often a second the disk makes 400 appended bytes durable.
 fn fsync_rate(folder: &Path) -> f64 {
