@@ -58,11 +58,12 @@ class Example:
 class OAuthFailure(Exception):
     """An OAuth error, as the client got it."""
 
-    def __init__(self, status: int, answer: dict[str, Any]) -> None:
+    def __init__(self, status: int, answer: dict[str, Any], retry_after: str | None = None) -> None:
         super().__init__(f"{status} {answer}")
         self.status = status
         self.answer = answer
         self.error = answer.get("error")
+        self.retry_after = retry_after
 
 
 class Login:
@@ -91,7 +92,7 @@ class Login:
             with urllib.request.urlopen(request, timeout=60) as response:
                 return dict(json.load(response))
         except urllib.error.HTTPError as error:
-            raise OAuthFailure(error.code, json.loads(error.read())) from None
+            raise OAuthFailure(error.code, json.loads(error.read()), error.headers.get("Retry-After")) from None
 
     def authorize(self, client: dict[str, Any], scope: str | None = None, **parameters: Any) -> dict[str, str]:
         """Goes through the pages; returns what came back to the redirect URI, and the code verifier."""

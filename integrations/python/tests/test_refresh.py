@@ -129,7 +129,7 @@ def test_down_and_back(server: Running) -> None:
     for scope in (None, "openid", "root"):
         with pytest.raises(OAuthFailure) as failure:
             server.login.refresh(client, tokens, scope)
-        assert refused(failure) == (503, "temporarily_unavailable")
+        assert (*refused(failure), failure.value.retry_after) == (503, "temporarily_unavailable", "1")
     server.service.start()
     # The refresh token was not used up.
     assert scopes(eventually(lambda: server.login.refresh(client, tokens))) == {"openid", "offline_access"}

@@ -129,7 +129,7 @@ def test_down_and_back(server: Running) -> None:
     server.service.stop()
     with pytest.raises(OAuthFailure) as failure:
         login.register("openid")
-    assert (failure.value.status, refused(failure)) == (503, "server_error")
+    assert (failure.value.status, refused(failure), failure.value.retry_after) == (503, "server_error", "1")
     for scope in ("openid offline_access", None, "root"):
         with pytest.raises(OAuthFailure) as failure:
             login.authorize(client, scope)

@@ -158,9 +158,14 @@ def _resources(payload: Any) -> list[str]:
 def _error(failure: Denied | Unavailable) -> OAuth2Error:
     if failure.error == "invalid_scope":
         return InvalidScopeError(description=failure.error_description)
-    return OAuth2Error(
-        error=failure.error, description=failure.error_description, status_code=failure.http_status
-    )
+    error = OAuth2Error if isinstance(failure, Denied) else _UnavailableError
+    return error(error=failure.error, description=failure.error_description, status_code=failure.http_status)
+
+
+class _UnavailableError(OAuth2Error):  # type: ignore[misc]
+    def get_headers(self) -> list[tuple[str, str]]:
+        headers: list[tuple[str, str]] = super().get_headers()
+        return [*headers, ("Retry-After", "1")] if self.status_code == 503 else headers
 
 
 def _metadata(stored: Any) -> Mapping[str, Any]:

@@ -135,8 +135,15 @@ def _narrowed(grant: TokenGrant, request: Any, application: Any, granted: str | 
 
 def _no_answer(unavailable: Unavailable, request: Any, status: int | None = None) -> errors.OAuth2Error:
     is_transient = unavailable.error == "temporarily_unavailable"
-    kind = errors.TemporarilyUnavailableError if is_transient else errors.ServerError
+    kind = _UnavailableError if is_transient else errors.ServerError
     return kind(unavailable.error_description, status_code=status, request=request)
+
+
+class _UnavailableError(errors.TemporarilyUnavailableError):  # type: ignore[misc]
+    @property
+    def headers(self) -> dict[str, str]:
+        headers: dict[str, str] = super().headers
+        return {**headers, "Retry-After": "1"} if self.status_code == 503 else headers
 
 
 def _custom(denied: Denied, request: Any) -> errors.OAuth2Error:
