@@ -180,13 +180,21 @@ fn a_state_directory_that_is_gone_is_a_condition_and_one_line_until_it_is_back()
     assert_eq!(place.run(&["audit", "verify"]).code, 0);
 }
 
-/// `fsync` and `fdatasync` that do not return while a file is there.
-const HANG: &str = r#"
+/// `fsync` and `fdatasync` that write their names into a file, a line each, and do not return while another file is there.
+const SYNCS: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 static int held(const char *name, int fd) {
+    const char *log = getenv("SYNC_LOG");
+    int written = log ? open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+    if (written >= 0) {
+        dprintf(written, "%s\n", name);
+        close(written);
+    }
     const char *file = getenv("HANG_FILE");
     while (file && access(file, F_OK) == 0) usleep(5000);
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
@@ -196,17 +204,17 @@ int fsync(int fd) { return held("fsync", fd); }
 int fdatasync(int fd) { return held("fdatasync", fd); }
 "#;
 
-/// Compiles [`HANG`]; `None` without a C compiler.
-fn hang_library(place: &Place) -> Option<PathBuf> {
-    place.write("hang.c", HANG);
-    let library = place.0.path().join("hang.so");
+/// Compiles [`SYNCS`]; `None` without a C compiler.
+fn sync_library(place: &Place) -> Option<PathBuf> {
+    place.write("syncs.c", SYNCS);
+    let library = place.0.path().join("syncs.so");
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let mut command = Command::new(compiler);
-    command.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(place.0.path().join("hang.c")).arg("-ldl");
+    command.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(place.0.path().join("syncs.c")).arg("-ldl");
     match command.output() {
         Ok(output) if output.status.success() => Some(library),
         problem => {
-            skipped(&format!("no library that lets fsync hang could be compiled: {problem:?}"));
+            skipped(&format!("no library that notes each sync could be compiled: {problem:?}"));
             None
         }
     }
@@ -218,10 +226,31 @@ fn resident_kib(server: &Piped) -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// `fsync` writes the time of the last write of a file as well, for which a file system with a journal waits once more.
+#[test]
+fn expansions_are_synced_without_the_times_of_the_file() {
+    let place = place();
+    let Some(library) = sync_library(&place) else { return };
+    let log = place.0.path().join("syncs");
+    let variables = [("LD_PRELOAD", library.as_os_str()), ("SYNC_LOG", log.as_os_str())];
+    let mut server = Piped::start_with(&place, &[], &variables);
+    let counts = || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        ["fsync", "fdatasync"].map(|name| text.lines().filter(|line| *line == name).count())
+    };
+    let [other, data] = counts();
+    server.expand(20);
+    let [other, data] = [counts()[0] - other, counts()[1] - data];
+    // What is kept of the policy after the start is synced at the same time.
+    assert!(data >= 20 && other < 20, "{data} and {other}");
+    server.signal("TERM");
+    assert_eq!(server.end().code(), Some(0));
+}
+
 #[test]
 fn a_disk_that_does_not_answer_holds_neither_memory_nor_the_shutdown() {
     let place = place();
-    let Some(library) = hang_library(&place) else { return };
+    let Some(library) = sync_library(&place) else { return };
     let hang = place.0.path().join("hang");
     let variables = [("LD_PRELOAD", library.as_os_str()), ("HANG_FILE", hang.as_os_str())];
     let mut server = Piped::start_with(&place, &["--shutdown-timeout", "2s"], &variables);
