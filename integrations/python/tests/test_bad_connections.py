@@ -81,3 +81,4 @@ def test_an_answer_that_is_not_understood_grants_nothing(
         with pytest.raises(OAuthFailure) as failure:
             login.register("openid")
         assert (failure.value.status, failure.value.error) == (500, "server_error"), failure.value.answer
+        assert failure.value.retry_after is None

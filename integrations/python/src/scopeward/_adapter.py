@@ -10,7 +10,7 @@ from typing import Any
 
 from .answers import ClientSource
 
-__all__ = ["assertion_claims", "granted_by", "login_id", "source_of"]
+__all__ = ["assertion_claims", "granted_by", "login_id", "retry_after", "source_of"]
 
 
 def login_id(*parameters: object) -> str:
@@ -26,6 +26,11 @@ def login_id(*parameters: object) -> str:
 def source_of(client_id: str) -> ClientSource:
     """Where a client is from, as far as its id says: an https URL is a metadata document."""
     return "cimd" if client_id[:8].lower() == "https://" else "dcr"
+
+
+def retry_after(status: int) -> dict[str, str]:
+    """The header that tells a client when to come back (RFC 9110 section 10.2.3), for what passes by itself; none for another status."""
+    return {"Retry-After": "1"} if status == 503 else {}
 
 
 def assertion_claims(assertion: str) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import InvalidScopeError
 from authlib.oauth2.rfc7591 import InvalidClientMetadataError
 
-from ._adapter import granted_by, login_id, source_of
+from ._adapter import granted_by, login_id, retry_after, source_of
 from ._client import Client
 from .answers import ClientSource, OAuthClient, TokenGrant
 from .errors import Denied, Unavailable
@@ -164,8 +164,7 @@ def _error(failure: Denied | Unavailable) -> OAuth2Error:
 
 class _UnavailableError(OAuth2Error):  # type: ignore[misc]
     def get_headers(self) -> list[tuple[str, str]]:
-        headers: list[tuple[str, str]] = super().get_headers()
-        return [*headers, ("Retry-After", "1")] if self.status_code == 503 else headers
+        return [*super().get_headers(), *retry_after(self.status_code).items()]
 
 
 def _metadata(stored: Any) -> Mapping[str, Any]:

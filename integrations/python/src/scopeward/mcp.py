@@ -27,7 +27,7 @@ from mcp.server.auth.provider import (
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from starlette.exceptions import HTTPException
 
-from ._adapter import assertion_claims, granted_by, login_id, source_of
+from ._adapter import assertion_claims, granted_by, login_id, retry_after, source_of
 from ._async_client import AsyncClient
 from .answers import ClientSource, OAuthClient, TokenGrant
 from .errors import Denied, Unavailable
@@ -231,7 +231,7 @@ def _http_error(unavailable: Unavailable) -> HTTPException:
     return HTTPException(
         unavailable.http_status,
         json.dumps(unavailable.oauth_error()),
-        {"content-type": "application/json", "cache-control": "no-store", "retry-after": "1"},
+        {"content-type": "application/json", "cache-control": "no-store", **retry_after(unavailable.http_status)},
     )
 
 

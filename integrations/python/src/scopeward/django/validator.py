@@ -8,7 +8,7 @@ from oauth2_provider.models import get_device_grant_model
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.oauth2.rfc6749 import errors
 
-from .._adapter import login_id
+from .._adapter import login_id, retry_after
 from ..answers import TokenGrant
 from ..errors import Denied, Unavailable
 from . import asking
@@ -142,8 +142,7 @@ def _no_answer(unavailable: Unavailable, request: Any, status: int | None = None
 class _UnavailableError(errors.TemporarilyUnavailableError):  # type: ignore[misc]
     @property
     def headers(self) -> dict[str, str]:
-        headers: dict[str, str] = super().headers
-        return {**headers, "Retry-After": "1"} if self.status_code == 503 else headers
+        return {**super().headers, **retry_after(self.status_code)}
 
 
 def _custom(denied: Denied, request: Any) -> errors.OAuth2Error:

@@ -13,6 +13,7 @@ from oauth2_provider.views import (
     DynamicClientRegistrationView,
 )
 
+from .._adapter import retry_after
 from ..errors import Denied, Unavailable
 from . import asking
 from .models import Registration
@@ -61,7 +62,7 @@ class DeviceView(DeviceAuthorizationView):  # type: ignore[misc]
                 client=asking.oauth_client(application, registration),
             )
         except (Denied, Unavailable) as failure:
-            return _retry_after(failure.http_status), json.dumps(failure.oauth_error()), failure.http_status
+            return retry_after(failure.http_status), json.dumps(failure.oauth_error()), failure.http_status
         # The grant is made of what was posted.
         request.POST = form = request.POST.copy()
         form["scope"] = answer.scope
@@ -97,11 +98,7 @@ def _decided(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 def _refused(error: str, description: str, status: int) -> HttpResponse:
     transaction.set_rollback(True)
-    return JsonResponse({"error": error, "error_description": description}, status=status, headers=_retry_after(status))
-
-
-def _retry_after(status: int) -> dict[str, str]:
-    return {"Retry-After": "1"} if status == 503 else {}
+    return JsonResponse({"error": error, "error_description": description}, status=status, headers=retry_after(status))
 
 
 def _with_scope(response: HttpResponse, scope: str) -> HttpResponse:
