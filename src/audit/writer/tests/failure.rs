@@ -246,6 +246,24 @@ async fn panic_of_the_writer_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reader_goes_on_when_what_it_waits_for_turns_out_to_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, faults) = open_faulty(options(&folder));
+    faults.lock().unwrap().lose_commits = true;
+    log.enqueue(denial("a"));
+    until(&log, |status| status.errors >= 6).await;
+    {
+        let mut faults = faults.lock().unwrap();
+        (faults.lose_commits, faults.hide_commits) = (false, 1);
+    }
+    until(&log, |_| faults.lock().unwrap().hide_commits == 0).await;
+    // Before the next attempt, which finds the record in the store and has nothing to write.
+    log.reader().committed().await;
+    until(&log, |status| status.durable == 1 && log.reader().pending() == 0).await;
+    assert_eq!(client_ids(&all(&log).await), ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn panic_of_the_writer_is_known_to_who_waits_though_the_disk_hangs() {
     let folder = tempfile::tempdir().unwrap();
     let (log, gate, faults) = open_gated_and_faulty(options(&folder));
