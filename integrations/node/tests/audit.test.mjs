@@ -12,7 +12,7 @@ import { AuditEvent, AuditGap, AuditStopped, Client, Denied, FileCursor, Unavail
 import { STREAM, readAudit } from "../dist/audit-reader.js";
 import { decoder, encoder } from "../dist/wire.js";
 import { RESOURCE, binary } from "../examples/demo.mjs";
-import { connected, env, eventually, started, temporary } from "./service.mjs";
+import { cleanup, connected, env, eventually, started, temporary } from "./service.mjs";
 
 /** Makes an expansion; waits until the client is connected again. @param {Client} client @param {string} name */
 async function ask(client, name) {
@@ -171,7 +171,7 @@ test("a silent stream is dead", async (t) => {
   // The reader of the client, with less patience.
   let streams = 0;
   const channel = new grpc.Client(service.target, grpc.credentials.createInsecure());
-  t.after(() => channel.close());
+  cleanup(t, () => channel.close());
   const events = readAudit({ kinds: ["EXPANSION"] }, async (question) => {
     streams++;
     return channel.makeServerStreamRequest(STREAM.path, encoder(STREAM.question), decoder(STREAM.answer), question);

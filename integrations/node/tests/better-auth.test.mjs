@@ -11,7 +11,7 @@ import { withScopeward } from "scopeward/better-auth";
 
 import { EXAMPLE, USER } from "../examples/better-auth.mjs";
 import { Browser, Login, OAuthFailure, POLICY, REDIRECT_URI, served } from "../examples/demo.mjs";
-import { eventually, shared, started } from "./service.mjs";
+import { cleanup, eventually, shared, started } from "./service.mjs";
 
 const DOCUMENTS = ["https://app.example.com/client.json", "https://app.example.com/other.json"];
 
@@ -101,10 +101,10 @@ describe("Better Auth alone", () => {
   test("an update without an answer changes nothing", async (t) => {
     const own = await started(t);
     const other = await served(EXAMPLE, new Client(own.target, { deadline: 5000 }));
-    t.after(() => other.close());
+    cleanup(t, () => other.close());
     const home = server;
     server = other;
-    t.after(() => void (server = home));
+    cleanup(t, () => void (server = home));
     const post = await user();
     const { client_id } = await post("/oauth2/create-client", { ...CLIENT, scope: "openid" });
     await own.stop();
@@ -157,7 +157,7 @@ describe("Better Auth alone", () => {
       makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, { scopes: ["openid"] }),
     };
     const narrow = await served(example, new Client(service.target, { deadline: 5000 }));
-    t.after(() => narrow.close());
+    cleanup(t, () => narrow.close());
     await refused(new Login(EXAMPLE, narrow.base).register("openid"), 500, "server_error");
   });
 
@@ -209,7 +209,7 @@ describe("Better Auth alone", () => {
       makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, { refreshTokenReuseInterval: 600 }),
     };
     const other = await served(example, new Client(own.target, { deadline: 5000 }));
-    t.after(() => other.close());
+    cleanup(t, () => other.close());
     const login = new Login(EXAMPLE, other.base);
     const client = await login.register("openid profile");
     const tokens = await login.login(client, "openid profile offline_access");
@@ -241,7 +241,7 @@ describe("Better Auth alone", () => {
       makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, { refreshTokenReuseInterval: 600 }, [elsewhere]),
     };
     const other = await served(example, new Client(service.target, { deadline: 5000 }));
-    t.after(() => other.close());
+    cleanup(t, () => other.close());
     // With a resource the access token is a JWT, without one it is a row.
     for (const login of [new Login(EXAMPLE, other.base), new Login({ ...EXAMPLE, resource: null }, other.base)]) {
       isElsewhere = true;
@@ -266,7 +266,7 @@ describe("Better Auth alone", () => {
       makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, { refreshTokenReuseInterval: 600 }, [copying]),
     };
     const other = await served(example, new Client(own.target, { deadline: 5000 }));
-    t.after(() => other.close());
+    cleanup(t, () => other.close());
     const login = new Login(EXAMPLE, other.base);
     const client = await login.register("openid profile");
     const tokens = await login.login(client, "openid profile offline_access");
@@ -278,7 +278,7 @@ describe("Better Auth alone", () => {
 
   test("settings that pass by the policy are refused at start", (t) => {
     const client = new Client(service.target);
-    t.after(() => client.close());
+    cleanup(t, () => client.close());
     const pages = { loginPage: "/login", consentPage: "/consent" };
     for (const [name, options] of Object.entries({
       cachedTrustedClients: { cachedTrustedClients: new Set(["trusted"]) },

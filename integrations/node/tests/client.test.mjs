@@ -14,7 +14,7 @@ import { parseTarget } from "../dist/connection.js";
 import { POLICY, RESOURCE } from "../examples/demo.mjs";
 import { Authority } from "./certificates.mjs";
 import { oldServer } from "./old-server.mjs";
-import { connected, eventually, shared, started, temporary } from "./service.mjs";
+import { cleanup, connected, eventually, shared, started, temporary } from "./service.mjs";
 import { sickServer } from "./sick-server.mjs";
 
 const BASELINE = "openid offline_access";
@@ -157,7 +157,7 @@ describe("one server for all that only ask", () => {
     const warnings = [];
     const keep = (/** @type {Error} */ warning) => void warnings.push(warning);
     process.on("warning", keep);
-    t.after(() => process.off("warning", keep));
+    cleanup(t, () => process.off("warning", keep));
     for (let count = 0; count < 2; count++) {
       await assert.rejects(old.checkTokenScopes({ grant: "refresh", grantedScope: "openid" }), (error) => {
         assert(error instanceof Unavailable && has(error, { code: "UNIMPLEMENTED", error: "server_error", httpStatus: 500 }));
@@ -339,7 +339,7 @@ test("a server that never answers a connection ends with the deadline", async (t
   const sockets = [];
   const listener = createServer((socket) => sockets.push(socket));
   await new Promise((resolve) => listener.listen(0, "127.0.0.1", () => resolve(undefined)));
-  t.after(() => {
+  cleanup(t, () => {
     listener.close();
     for (const socket of sockets) socket.destroy();
   });

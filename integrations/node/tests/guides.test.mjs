@@ -8,7 +8,7 @@ import { test } from "node:test";
 
 import { Login, OAuthFailure } from "../examples/demo.mjs";
 import { PACKAGE, fences, freePort } from "./pages.mjs";
-import { env, eventually, started } from "./service.mjs";
+import { cleanup, env, eventually, started } from "./service.mjs";
 
 const EXAMPLE = JSON.stringify(new URL("../examples/mcp-sdk.mjs", import.meta.url));
 /** The guides: the registration endpoint, and what each leaves to its readers, as it runs and for the compiler. */
@@ -32,7 +32,7 @@ for (const [name, { register, own }] of Object.entries(GUIDES)) {
     const port = await freePort();
     // Next to the package, so that its name and those of the servers are found.
     const folder = mkdtempSync(join(PACKAGE, ".guide-"));
-    t.after(() => rmSync(folder, { recursive: true, force: true }));
+    cleanup(t, () => rmSync(folder, { recursive: true, force: true }));
     const page = readFileSync(join(PACKAGE, "../../docs/guides", `${name}.md`), "utf8");
     const blocks = fences(page).filter(({ words }) => words.startsWith("file="));
     assert(blocks.length > 0);
@@ -42,7 +42,7 @@ for (const [name, { register, own }] of Object.entries(GUIDES)) {
     }
     for (const [file, text] of Object.entries(own)) writeFileSync(join(folder, file), text);
     const child = spawn(process.execPath, ["server.mjs"], { cwd: folder, env, stdio: "ignore" });
-    t.after(() => child.kill());
+    cleanup(t, () => child.kill());
     const login = new Login({ makeApp: () => () => {}, register }, `http://localhost:${port}`);
     const isNotThere = (/** @type {unknown} */ error) => !(error instanceof OAuthFailure) || error.status === 503;
     const client = await eventually(() => login.register("openid"), isNotThere);

@@ -7,7 +7,7 @@ import { Client } from "scopeward";
 
 import { Browser, Login, OAuthFailure, REDIRECT_URI, RESOURCE, served } from "../examples/demo.mjs";
 import { EXAMPLE } from "../examples/oidc-provider.mjs";
-import { shared, started } from "./service.mjs";
+import { cleanup, shared, started } from "./service.mjs";
 
 const DOCUMENT = "https://app.example.com/client.json";
 const DEVICE = "urn:ietf:params:oauth:grant-type:device_code";
@@ -73,7 +73,7 @@ describe("oidc-provider alone", () => {
   test("a pushed request without an answer is refused", async (t) => {
     const own = await started(t);
     const other = await served(EXAMPLE, new Client(own.target, { deadline: 5000 }));
-    t.after(() => other.close());
+    cleanup(t, () => other.close());
     const impatient = new Login(EXAMPLE, other.base);
     const client = await impatient.register("openid");
     const { page } = await push(impatient, client, "openid");
@@ -145,7 +145,7 @@ describe("oidc-provider alone", () => {
     };
     const own = await started(t);
     const other = await served(example, new Client(own.target, { deadline: 5000 }));
-    t.after(() => other.close());
+    cleanup(t, () => other.close());
     const login = new Login({ ...EXAMPLE, resource: null }, other.base);
     const metadata = { grant_types: [BACKCHANNEL], response_types: [], redirect_uris: [], backchannel_token_delivery_mode: "poll" };
     const client = await login.register("openid", metadata);
@@ -170,7 +170,7 @@ describe("oidc-provider alone", () => {
       makeApp: (/** @type {Client} */ client, /** @type {string} */ base) => EXAMPLE.makeApp(client, base, { scopes: ["openid"] }),
     };
     const narrow = await served(example, new Client(service.target, { deadline: 5000 }));
-    t.after(() => narrow.close());
+    cleanup(t, () => narrow.close());
     await refused(new Login(EXAMPLE, narrow.base).register("openid"), 500, "server_error");
   });
 

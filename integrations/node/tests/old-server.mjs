@@ -4,6 +4,7 @@
 import grpc from "@grpc/grpc-js";
 
 import { CHECK, EXPAND, TOKEN, decoder, encoder } from "../dist/wire.js";
+import { cleanup } from "./service.mjs";
 
 /**
  * Returns its target.
@@ -41,7 +42,7 @@ export async function oldServer(t, target, faults, also = {}) {
   const port = await new Promise((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound)));
   });
-  t.after(() => {
+  cleanup(t, () => {
     server.forceShutdown();
     channel.close();
   });

@@ -8,7 +8,7 @@ import { Client } from "scopeward";
 import { Login, OAuthFailure, POLICY, REDIRECT_URI, served } from "../examples/demo.mjs";
 import { Authority } from "./certificates.mjs";
 import { oldServer } from "./old-server.mjs";
-import { eventually, restored, shared, started, temporary } from "./service.mjs";
+import { cleanup, eventually, restored, shared, started, temporary } from "./service.mjs";
 
 /** The servers: the status of a registration without an answer, and whether they have RFC 7592. */
 const SERVERS = {
@@ -187,7 +187,7 @@ for (const [name, { example, unavailable, hasUpdate }] of Object.entries(SERVERS
     test("a stalled service and a deadline of 50 ms", async (t) => {
       isTouched = true;
       const hasty = await served(example, new Client(service.target, { deadline: 50 }));
-      t.after(() => hasty.close());
+      cleanup(t, () => hasty.close());
       const impatient = new Login(example, hasty.base);
       const isTransient = (/** @type {any} */ error) => error.error === "temporarily_unavailable" || error.status === unavailable;
       const client = await eventually(() => impatient.register("openid"), isTransient);
@@ -205,7 +205,7 @@ for (const [name, { example, unavailable, hasUpdate }] of Object.entries(SERVERS
       const secure = await started(t, { folder, args: ["--tls-cert-file", certificate, "--tls-private-key-file", key] });
       const target = `https://localhost:${secure.target.split(":")[1]}`;
       const own = await served(example, new Client(target, { tlsCaFile: authority.file, deadline: 5000 }));
-      t.after(() => own.close());
+      cleanup(t, () => own.close());
       const login = new Login(example, own.base);
       const client = await login.register("openid");
       assert.equal(client.scope, "openid offline_access");
@@ -224,7 +224,7 @@ for (const [name, { example, unavailable, hasUpdate }] of Object.entries(SERVERS
     test("a service from before some fields", async (t) => {
       const missing = ["added", "policy", "decisionId", "reason", "effectiveRegisteredScope", "audienceGrants"];
       const own = await served(example, new Client(await oldServer(t, service.target, missing), { deadline: 5000 }));
-      t.after(() => own.close());
+      cleanup(t, () => own.close());
       const login = new Login(example, own.base);
       const client = await login.register("openid");
       assert.equal(client.scope, "openid offline_access");
@@ -237,7 +237,7 @@ for (const [name, { example, unavailable, hasUpdate }] of Object.entries(SERVERS
       test(`an answer that is not understood grants nothing: ${missing} ${JSON.stringify(changed)}`, async (t) => {
         const faults = { missing: /** @type {string[]} */ ([]), changed: {} };
         const own = await served(example, new Client(await oldServer(t, service.target, faults), { deadline: 5000 }));
-        t.after(() => own.close());
+        cleanup(t, () => own.close());
         const login = new Login(example, own.base);
         const client = await login.register("openid");
         Object.assign(faults, { missing, changed });

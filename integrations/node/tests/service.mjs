@@ -17,10 +17,37 @@ import { POLICY, binary } from "../examples/demo.mjs";
 /** The environment without variables that the program would warn of. */
 export const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SCOPEWARD_")));
 
+/** What each test undoes at its end. @type {WeakMap<import("node:test").TestContext, (() => unknown)[]>} */
+const undone = new WeakMap();
+
+/**
+ * Undoes something at the end of the test: the last step first, unlike `t.after`, so that a folder outlives the service in it.
+ * A step that fails leaves out no other: a service that stays would keep its test file from ending.
+ *
+ * @param {import("node:test").TestContext} t @param {() => unknown} undo
+ */
+export function cleanup(t, undo) {
+  const steps = undone.get(t);
+  if (steps) return void steps.push(undo);
+  const first = [undo];
+  undone.set(t, first);
+  t.after(async () => {
+    const failures = [];
+    for (const step of first.reverse()) {
+      try {
+        await step();
+      } catch (failure) {
+        failures.push(failure);
+      }
+    }
+    if (failures.length > 0) throw failures.length === 1 ? failures[0] : new AggregateError(failures);
+  });
+}
+
 /** A folder that goes with the test. @param {import("node:test").TestContext} t */
 export function temporary(t) {
   const folder = mkdtempSync(join(tmpdir(), "scopeward-test-"));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  cleanup(t, () => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
@@ -30,11 +57,8 @@ export function temporary(t) {
  * @param {import("node:test").TestContext} t @param {{ listen?: string, args?: string[], folder?: string }} [options]
  */
 export async function started(t, options = {}) {
-  const service = new Service(options.folder ?? mkdtempSync(join(tmpdir(), "scopeward-test-")), options);
-  t.after(async () => {
-    await service.stop();
-    rmSync(service.folder, { recursive: true, force: true });
-  });
+  const service = new Service(options.folder ?? temporary(t), options);
+  cleanup(t, () => service.stop());
   await service.start();
   return service;
 }
@@ -66,7 +90,7 @@ export async function restored(service, attempt, isTransient) {
 export function connected(t, ...[target, options]) {
   // A busy machine may take a second for an answer, and most tests are not about that.
   const client = new Client(target, { deadline: 5000, ...options });
-  t.after(() => client.close());
+  cleanup(t, () => client.close());
   return client;
 }
 

@@ -3,6 +3,7 @@
 import grpc from "@grpc/grpc-js";
 
 import { EXPAND } from "../dist/wire.js";
+import { cleanup } from "./service.mjs";
 
 /** @param {import("node:test").TestContext} t @param {string} target */
 export async function sickServer(t, target) {
@@ -31,7 +32,7 @@ export async function sickServer(t, target) {
   function fail(status, count) {
     [failures, code] = [count, status];
   }
-  t.after(() => {
+  cleanup(t, () => {
     server.forceShutdown();
     channel.close();
   });

@@ -12,7 +12,7 @@ import { Login, OAuthFailure, POLICY, RESOURCE, served } from "../examples/demo.
 import { EXAMPLE as MCP_SDK, MemoryProvider } from "../examples/mcp-sdk.mjs";
 import { EXAMPLE as OIDC_PROVIDER } from "../examples/oidc-provider.mjs";
 import { oldServer } from "./old-server.mjs";
-import { eventually, restored, shared, started } from "./service.mjs";
+import { cleanup, eventually, restored, shared, started } from "./service.mjs";
 
 /**
  * The servers; the status of a refresh without an answer that passes by itself: the MCP SDK has none but 400 for that; and what has to be
@@ -177,7 +177,7 @@ for (const [name, { example, unavailable, needed }] of Object.entries(SERVERS)) 
     test("a service that hangs", async (t) => {
       isTouched = true;
       const hasty = await served(example, new Client(service.target, { deadline: 300 }));
-      t.after(() => hasty.close());
+      cleanup(t, () => hasty.close());
       const impatient = new Login(example, hasty.base);
       const { client, tokens } = await eventually(() => loggedIn("openid", "openid", impatient), isTransient);
       await service.pause();
@@ -188,7 +188,7 @@ for (const [name, { example, unavailable, needed }] of Object.entries(SERVERS)) 
 
     test("a service without the question", async (t) => {
       const own = await served(example, new Client(await oldServer(t, service.target, []), { deadline: 5000 }));
-      t.after(() => own.close());
+      cleanup(t, () => own.close());
       const login = new Login(example, own.base);
       const { client, tokens } = await loggedIn("openid", "openid", login);
       for (let count = 0; count < 2; count++) await refused(login.refresh(client, tokens), 500, "server_error");
@@ -197,7 +197,7 @@ for (const [name, { example, unavailable, needed }] of Object.entries(SERVERS)) 
     test("an answer that widens is none", async (t) => {
       const faults = { missing: [], changed: {}, hasTokens: true };
       const own = await served(example, new Client(await oldServer(t, service.target, faults), { deadline: 5000 }));
-      t.after(() => own.close());
+      cleanup(t, () => own.close());
       const login = new Login(example, own.base);
       const { client, tokens } = await loggedIn("openid", "openid", login);
       faults.changed = { scope: "openid admin" };
@@ -218,7 +218,7 @@ describe("the provider of the MCP SDK", () => {
     const makeApp = (/** @type {Client} */ client, /** @type {string} */ base) =>
       express().use(mcpAuthRouter({ provider: withScopeward(provider, client, options), issuerUrl: new URL(base) }));
     const own = await served({ makeApp }, new Client(service.target, { deadline: 5000 }));
-    t.after(() => own.close());
+    cleanup(t, () => own.close());
     return new Login({ makeApp }, own.base);
   }
 
@@ -317,7 +317,7 @@ describe("other grants of oidc-provider", () => {
       return provider.callback();
     };
     const own = await served({ makeApp }, new Client(service.target, { deadline: 5000 }));
-    t.after(() => own.close());
+    cleanup(t, () => own.close());
     const login = new Login({ makeApp, token: "/token", resource: null }, own.base);
     const present = (/** @type {string} */ grant_type, /** @type {Record<string, string>} */ parameters = {}, client_id = "machine") =>
       login.token({ client_id }, { client_secret: SECRET, grant_type, resource: RESOURCE, ...parameters });
