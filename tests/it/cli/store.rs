@@ -262,12 +262,15 @@ fn a_disk_that_does_not_answer_holds_neither_memory_nor_the_shutdown() {
     let codes: Vec<Code> = runtime().block_on(async {
         let mut codes = Vec::new();
         for _ in 0..40 {
-            // One that resets very many calls is closed.
-            let client = ScopePolicyServiceClient::connect(server.url.clone()).await.unwrap();
-            let calls = (0..100).map(|_| {
-                let mut client = client.clone();
-                async move { expand(&mut client, given_up).await }
-            });
+            // One that has given up more than 20 calls that the server has not yet taken is closed.
+            let connects = (0..5).map(|_| ScopePolicyServiceClient::connect(server.url.clone()));
+            let clients = futures_util::future::try_join_all(connects).await.unwrap();
+            let calls = clients
+                .iter()
+                .cycle()
+                .take(100)
+                .cloned()
+                .map(|mut client| async move { expand(&mut client, given_up).await });
             codes.extend(futures_util::future::join_all(calls).await);
         }
         codes
