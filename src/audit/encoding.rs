@@ -3,6 +3,8 @@
 //! `log_id` and `sequence` have the lowest numbers of an [`AuditEvent`], and its hashes are never stored. So everything else
 //! can be encoded, in the canonical encoding, before an event has its place in the chain.
 
+use std::borrow::Cow;
+
 use prost::Message as _;
 use prost_types::Timestamp;
 
@@ -31,6 +33,12 @@ impl EncodedEvent {
     #[must_use]
     pub fn fields(&self) -> &[u8] {
         &self.fields
+    }
+
+    /// The memory of the fields, for another event.
+    #[must_use]
+    pub fn into_fields(self) -> Vec<u8> {
+        self.fields
     }
 
     /// What happened.
@@ -65,6 +73,18 @@ impl From<AuditEvent> for EncodedEvent {
             time: nanos_of(event.event_time),
             fields: event.encode_to_vec(),
         }
+    }
+}
+
+impl From<AuditEvent> for Cow<'_, EncodedEvent> {
+    fn from(event: AuditEvent) -> Self {
+        Cow::Owned(event.into())
+    }
+}
+
+impl<'e> From<&'e EncodedEvent> for Cow<'e, EncodedEvent> {
+    fn from(event: &'e EncodedEvent) -> Self {
+        Cow::Borrowed(event)
     }
 }
 

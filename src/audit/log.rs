@@ -1,5 +1,6 @@
 //! The handle of an audit log: open, append, read, look at, close.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -232,7 +233,7 @@ impl AuditLog {
     /// [`AuditError::QueueFull`] if the event is larger than its room and there is no more.
     ///
     /// Nothing takes an event back. One whose append failed is normally not in the log; it is there at most once.
-    pub fn append(&self, event: impl Into<EncodedEvent>, mut room: Permit, reply: AppendReply) {
+    pub fn append<'e>(&self, event: impl Into<Cow<'e, EncodedEvent>>, mut room: Permit, reply: AppendReply) {
         let event = event.into();
         let bytes = PLACE_BYTES + event.fields().len();
         if bytes > MAX_RECORD_BYTES {
@@ -253,7 +254,10 @@ impl AuditLog {
     /// # Errors
     ///
     /// As those.
-    pub async fn append_durable(&self, event: impl Into<EncodedEvent>) -> Result<Recorded, AuditError> {
+    pub async fn append_durable<'e>(
+        &self,
+        event: impl Into<Cow<'e, EncodedEvent>>,
+    ) -> Result<Recorded, AuditError> {
         let room = self.reserve(0)?;
         let (reply, appending) = AppendReply::future();
         self.append(event, room, reply);
@@ -262,7 +266,7 @@ impl AuditLog {
 
     /// Records an event without waiting. What cannot be queued, and denials beyond their rate, are
     /// counted by gap records. Takes no lock that is held during anything but a copy in memory, and does not touch the disk.
-    pub fn enqueue(&self, event: impl Into<EncodedEvent>) {
+    pub fn enqueue<'e>(&self, event: impl Into<Cow<'e, EncodedEvent>>) {
         let event = event.into();
         let inner = &self.inner;
         if inner.closing.load(Ordering::Acquire) {

@@ -229,9 +229,13 @@ impl Writer {
             && let Some((wake_on, until)) = self.pause()
             && Instant::now() < until
         {
-            let first = self.jobs.sleep(wake_on, until);
+            let mut first = self.jobs.sleep(wake_on, until);
+            if wake_on == WakeOn::Any && first.is_none() && self.shared.queue.has_event(false) {
+                // Woken by an event that nobody waits for, it gathers more of them, and where they are: a few that were taken now would
+                // have all others copied to their end.
+                first = self.jobs.sleep(WakeOn::Urgent, self.gathers_until);
+            }
             let first = first.map(|job| self.accept(job)).is_some();
-            // Woken by an event that nobody waits for, it gathers more of them.
             has_work = self.accept_all() || first || (wake_on == WakeOn::Any && self.waiting.is_empty());
         }
     }

@@ -67,7 +67,7 @@ impl LoggedDecisions {
             decision_id = %decision_id.get(),
             generation = policy.generation,
             caller,
-            trace_id = Some(call.trace_id()).filter(|id| !id.is_empty()),
+            trace_id = Some(call.audited_headers().trace_id).filter(|id| !id.is_empty()),
             correlation_id = Some(shown(correlation_id)).filter(|id| !id.is_empty()),
             "decided"
         );

@@ -287,6 +287,7 @@ pub struct FieldWriter<'b> {
 
 impl FieldWriter<'_> {
     /// A number or the number of an enum, unless it is 0.
+    #[inline]
     pub fn number(&mut self, field: u8, value: u64) {
         if value != 0 {
             self.varint(u64::from(field) << 3);
@@ -295,6 +296,7 @@ impl FieldWriter<'_> {
     }
 
     /// A text, unless it is empty.
+    #[inline]
     pub fn bytes(&mut self, field: u8, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.entry(field, bytes);
@@ -302,6 +304,7 @@ impl FieldWriter<'_> {
     }
 
     /// A text, empty or not: one that may be absent and is not, or an entry of a list.
+    #[inline]
     pub fn entry(&mut self, field: u8, bytes: &[u8]) {
         self.key(field);
         self.varint(bytes.len() as u64);
@@ -336,6 +339,7 @@ impl FieldWriter<'_> {
     }
 
     /// A text that `put` appends, not empty and shorter than 128 bytes.
+    #[inline]
     pub fn text(&mut self, field: u8, put: impl FnOnce(&mut Vec<u8>)) {
         self.nested::<1>(field, |fields| put(fields.bytes));
     }
@@ -354,9 +358,18 @@ impl FieldWriter<'_> {
         self.bytes.extend_from_slice(&[0; WIDTH]);
         put(self);
         let length = self.bytes.len() - start - WIDTH;
+        match self.bytes.get_mut(start) {
+            // As most are.
+            Some(place) if WIDTH == 1 && length < 0x80 => *place = length as u8,
+            _ => self.put_length(start, WIDTH, length),
+        }
+    }
+
+    /// Puts the length of what follows it into its room, which is made as wide as it needs to be.
+    fn put_length(&mut self, start: usize, room: usize, length: usize) {
         let width = prost::length_delimiter_len(length);
-        if width != WIDTH {
-            self.shift(start + WIDTH, start + width);
+        if width != room {
+            self.shift(start + room, start + width);
         }
         let places = self.bytes.iter_mut().skip(start).take(width);
         for (at, place) in places.enumerate() {
@@ -376,11 +389,13 @@ impl FieldWriter<'_> {
         self.bytes.truncate(end + to - from);
     }
 
+    #[inline]
     fn key(&mut self, field: u8) {
         self.varint(u64::from(field) << 3 | 2);
     }
 
     /// A number without its key.
+    #[inline]
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.bytes.push(value as u8 | 0x80);

@@ -160,12 +160,19 @@ impl AnsweredCall<'_> {
     /// The audit event. Its parts are the same as those of the answer.
     #[must_use]
     pub fn event(&self, kind: RecordKind) -> EncodedEvent {
+        self.event_in(kind, Vec::new())
+    }
+
+    /// The same in the memory of `fields`, whose content is forgotten.
+    #[must_use]
+    pub fn event_in(&self, kind: RecordKind, mut fields: Vec<u8>) -> EncodedEvent {
         let time = Timestamp::from(SystemTime::now());
         // As much as counts there, or a little more.
         let large = self.client.filter(|client| call::facts(client).bytes() > MAX_CLIENT_BYTES);
         let cut =
             large.map(ClientRef::to_message).and_then(|mut client| cut_client(&mut client).then_some(client));
         let cut = cut.as_ref().map(ClientRef::of);
+        let AuditedHeaders { trace_id, attempt } = self.call.audited_headers();
         let event = AnsweredEvent {
             answered: self,
             kind: kind.of_event(),
@@ -174,18 +181,15 @@ impl AnsweredCall<'_> {
             is_cut: cut.is_some(),
             client: cut.as_ref().or(self.client),
             peer: self.call.peer(),
-            trace_id: self.call.trace_id(),
-            attempt: self.call.attempt(),
+            trace_id,
+            attempt,
         };
         let scopes = self.requested_scope.map_or(0, |scope| 2 * scope.len());
         let granted = self.grant.and_then(|grant| grant.granted_scope);
         let held = self.registered_scope.map_or(0, str::len) + granted.map_or(0, str::len);
-        let mut fields = Vec::with_capacity(EVENT_BYTES + scopes + held);
+        fields.clear();
+        fields.reserve(EVENT_BYTES + scopes + held);
         event.encode(&mut fields);
-        // It may wait in a queue that is bounded by the bytes of its events.
-        if fields.capacity() - fields.len() > EVENT_BYTES {
-            fields.shrink_to_fit();
-        }
         EncodedEvent::new(event.kind, convert::reason(self.answer.reason), time, fields)
     }
 }
@@ -269,6 +273,7 @@ impl WireMessage for AnsweredEvent<'_> {
 }
 
 impl WireMessage for Timestamp {
+    #[inline]
     fn put(&self, fields: &mut FieldWriter<'_>) {
         fields.number(1, self.seconds.cast_unsigned());
         fields.number(2, i64::from(self.nanos).cast_unsigned());
@@ -303,7 +308,8 @@ fn kept(scope: &str, reason: Option<Reason>) -> &str {
 
 /// About what an event has more than its scopes.
 const EVENT_BYTES: usize = 700;
-const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+/// The header that says how often a caller tried before (gRPC retry design, A6).
+pub static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// What is known about a call apart from its message.
 #[derive(Clone, Copy, Debug)]
@@ -327,23 +333,37 @@ impl CallFacts<'_> {
         self.origin.identity.as_ref().map(CallerIdentity::message)
     }
 
+    /// What the audit keeps of the headers.
+    #[must_use]
+    pub fn audited_headers(&self) -> AuditedHeaders<'_> {
+        let (mut parent, mut attempts) = (None, None);
+        // A call has few: looking at each takes less than hashing two names.
+        for (name, value) in self.headers {
+            // Of one that is there twice, the first counts.
+            if *name == TRACE_PARENT {
+                parent = parent.or(Some(value));
+            } else if *name == PREVIOUS_ATTEMPTS {
+                attempts = attempts.or(Some(value));
+            }
+        }
+        let parent = parent.and_then(|value| TraceParent::read(value.to_str().ok()?));
+        let attempts = attempts.and_then(|value| value.to_str().ok()?.parse().ok());
+        AuditedHeaders {
+            trace_id: parent.map_or("", |parent| parent.trace_id),
+            attempt: attempts.unwrap_or_default(),
+        }
+    }
+}
+
+/// What the audit keeps of the headers of a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AuditedHeaders<'a> {
     /// The trace id of the `traceparent` header: 32 hex digits in lower case (W3C Trace Context section 3.2.2.3).
     ///
     /// `""` if there is none or it is not well-formed.
-    #[must_use]
-    pub fn trace_id(&self) -> &str {
-        self.header(&TRACE_PARENT).and_then(TraceParent::read).map_or("", |parent| parent.trace_id)
-    }
-
+    pub trace_id: &'a str,
     /// How often the caller tried before, by its own count. 0 if it does not say, or not in a number.
-    #[must_use]
-    pub fn attempt(&self) -> u32 {
-        self.header(&PREVIOUS_ATTEMPTS).and_then(|count| count.parse().ok()).unwrap_or_default()
-    }
-
-    fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
+    pub attempt: u32,
 }
 
 #[cfg(test)]
@@ -370,7 +390,7 @@ mod tests {
 
     /// The event of an answer as a message, which has to be encoded as protobuf encodes it.
     fn message(record: &AnsweredCall<'_>, kind: RecordKind) -> v1::AuditEvent {
-        let event = record.event(kind);
+        let event = record.event_in(kind, b"of another event".to_vec());
         let message = v1::AuditEvent::decode(event.fields()).expect("a message");
         assert_eq!(EncodedEvent::from(message.clone()), event);
         message
@@ -433,6 +453,35 @@ mod tests {
         };
         assert_eq!(found, expected);
         assert_eq!(found.added.len(), 1);
+    }
+
+    #[test]
+    fn of_the_headers_the_first_counts_of_each_name_and_only_if_it_can_be_read() {
+        let parent = format!("00-{TRACE_ID}-00f067aa0ba902b7-01");
+        let of = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for &(name, value) in pairs {
+                headers.append(name, value.parse().expect("a header"));
+            }
+            let origin = CallOrigin::default();
+            let facts = CallFacts { headers: &headers, origin: &origin };
+            let AuditedHeaders { trace_id, attempt } = facts.audited_headers();
+            (trace_id.to_owned(), attempt)
+        };
+        let (none, attempts) = (String::new(), "grpc-previous-rpc-attempts");
+        assert_eq!(of(&[]), (none.clone(), 0));
+        let both = [
+            ("te", "trailers"),
+            (attempts, "3"),
+            ("traceparent", &*parent),
+            (attempts, "4"),
+            ("traceparent", "x"),
+        ];
+        assert_eq!(of(&both), (TRACE_ID.to_owned(), 3));
+        assert_eq!(
+            of(&[("traceparent", "x"), ("traceparent", &*parent), (attempts, "many"), (attempts, "4")]),
+            (none, 0)
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 /// The name of the header.
-pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+pub static TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What a well-formed header says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

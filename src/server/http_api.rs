@@ -30,6 +30,7 @@ use super::web::body::{AnswerBody, CollectError, collect};
 use super::web::{self, AfterAnswer, WebConnection};
 use crate::rpc::caller::CallOrigin;
 use crate::rpc::error::RpcError;
+use crate::rpc::record::PREVIOUS_ATTEMPTS;
 use crate::rpc::trace_parent::TRACE_PARENT;
 
 mod authzen;
@@ -200,11 +201,10 @@ impl ApiAnswer {
 
 /// The headers of a request that the services look at.
 fn headers_for_services(headers: &HeaderMap) -> HeaderMap {
-    let passed = PASSED_ON.into_iter().filter_map(|name| Some((name.clone(), headers.get(&name)?.clone())));
-    passed.collect()
+    let passed = [&TRACE_PARENT, &PREVIOUS_ATTEMPTS];
+    passed.into_iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
 }
 
-const PASSED_ON: [HeaderName; 2] = [TRACE_PARENT, HeaderName::from_static("grpc-previous-rpc-attempts")];
 /// What is still read of a body that nobody wants.
 const MAX_UNREAD_BYTES: usize = 64 * 1024;
 const UNREAD_PATIENCE: Duration = Duration::from_secs(1);

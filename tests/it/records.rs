@@ -46,8 +46,8 @@ impl Recorder for Gate {
             record.requested_scope,
             record.registered_scope,
             record.call.peer().is_some_and(|peer| peer.to_string().starts_with("127.0.0.1:")),
-            record.call.trace_id(),
-            record.call.attempt(),
+            record.call.audited_headers().trace_id,
+            record.call.audited_headers().attempt,
         );
         self.ids.lock().unwrap().push(record.decision_id.get().to_string());
         self.seen.send(told).expect("the test listens");

@@ -102,8 +102,8 @@ impl ClientConnection {
     /// What a question takes of its request.
     fn call_head(&self, taken: &TakenRequest) -> CallHead {
         let mut headers = HeaderMap::new();
-        if let Some(value) = taken.headers().get(TRACE_PARENT) {
-            headers.insert(TRACE_PARENT, value.clone());
+        if let Some(value) = taken.headers().get(&TRACE_PARENT) {
+            headers.insert(&TRACE_PARENT, value.clone());
         }
         let (identity, notes) = (taken.identity.clone(), taken.notes.clone());
         CallHead { headers, origin: CallOrigin { peer: Some(self.web.peer.address), identity, notes } }

@@ -93,7 +93,7 @@ impl RequestTraces {
         let (trace, id, flags) = (context.trace_id(), context.span_id(), context.trace_flags());
         let parent = format!("00-{trace}-{id}-{:02x}", flags.to_u8());
         headers.remove(TRACE_STATE);
-        for (name, text) in [(TRACE_PARENT, parent), (TRACE_STATE, context.trace_state().header())] {
+        for (name, text) in [(TRACE_PARENT.clone(), parent), (TRACE_STATE, context.trace_state().header())] {
             if let Some(value) = HeaderValue::try_from(text).ok().filter(|value| !value.is_empty()) {
                 headers.insert(name, value);
             }
