@@ -186,7 +186,7 @@ pub struct Answer<'a> {
     /// The effective scopes, each once; empty on denial, never empty otherwise.
     pub scope: TokenList<'a>,
     /// The effective scopes that were not asked for, or not registered. In the order of `scope`.
-    pub added: Vec<Added<'a>>,
+    pub added: AddedList<'a>,
     /// Every scope that was asked for and refused, in the order asked; also on an allowed request
     /// where the policy drops them. Empty where the question was not looked at scope by scope.
     pub refused: Vec<Refused<'a>>,
@@ -204,6 +204,9 @@ pub struct Answer<'a> {
     /// How each scope fared at each audience; only filled in by `explain`.
     pub trail: Vec<ScopeStep<'a>>,
 }
+
+/// What a client gets without asking: most get little.
+pub type AddedList<'a> = ShortList<Added<'a>, 2>;
 
 /// The audiences of a question: most have one.
 pub type AudienceList<'a> = ShortList<&'a AudiencePolicy, 1>;
@@ -346,7 +349,7 @@ pub struct OAuthError {
 struct Granted<'a> {
     scope: crate::scope::Distinct<'a>,
     /// Those of `scope` that were not asked for or not registered, with their positions, in order.
-    added: Vec<(usize, Added<'a>)>,
+    added: ShortList<(usize, Added<'a>), 2>,
 }
 
 impl<'a> Granted<'a> {
@@ -423,8 +426,7 @@ impl<'a> Granted<'a> {
         self.added.binary_search_by_key(&at, |(known, _)| *known)
     }
 
-    fn into_parts(self) -> (TokenList<'a>, Vec<Added<'a>>) {
-        // A new list: one made in place gives memory of two sizes back, and the allocator has neither at hand for the next.
+    fn into_parts(self) -> (TokenList<'a>, AddedList<'a>) {
         let added = self.added.iter().map(|(_, added)| *added).collect();
         (self.scope.into_list(), added)
     }

@@ -2,7 +2,7 @@
 //! they are kept.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 /// Up to `N` entries in place, any number beyond that on the heap. Covariant in `T`.
 #[derive(Clone)]
@@ -40,6 +40,14 @@ impl<T: Copy, const N: usize> ShortList<T, N> {
         }
     }
 
+    /// Puts an entry before the one at a position, or to the end if there is none.
+    pub fn insert(&mut self, at: usize, entry: T) {
+        self.push(entry);
+        if let Some(from @ [_, ..]) = self.get_mut(at..) {
+            from.rotate_right(1);
+        }
+    }
+
     #[cold]
     fn push_on_heap(&mut self, entry: T) {
         let mut entries = Vec::with_capacity(4 * N.max(1));
@@ -57,6 +65,17 @@ impl<T, const N: usize> Deref for ShortList<T, N> {
         match &self.0 {
             Entries::Empty => &[],
             Entries::InPlace(count, entries) => entries.get(..usize::from(*count)).unwrap_or_default(),
+            Entries::OnHeap(entries) => entries,
+        }
+    }
+}
+
+impl<T, const N: usize> DerefMut for ShortList<T, N> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        match &mut self.0 {
+            Entries::Empty => &mut [],
+            Entries::InPlace(count, entries) => entries.get_mut(..usize::from(*count)).unwrap_or_default(),
             Entries::OnHeap(entries) => entries,
         }
     }
@@ -176,6 +195,27 @@ mod tests {
         check::<1>();
         check::<8>();
         check::<280>();
+    }
+
+    #[test]
+    fn an_entry_is_put_before_the_one_of_its_position_and_what_is_there_can_be_changed() {
+        fn check<const N: usize>() {
+            for count in 0..8_usize {
+                for at in 0..=count + 1 {
+                    let mut list: ShortList<usize, N> = (0..count).collect();
+                    let mut expected: Vec<_> = (0..count).collect();
+                    list.insert(at, 100);
+                    expected.insert(at.min(count), 100);
+                    assert_eq!(*list, *expected, "{count} of {N} at {at}");
+                    list.iter_mut().for_each(|entry| *entry += 1);
+                    expected.iter_mut().for_each(|entry| *entry += 1);
+                    assert_eq!(*list, *expected);
+                }
+            }
+        }
+        check::<0>();
+        check::<1>();
+        check::<4>();
     }
 
     #[test]

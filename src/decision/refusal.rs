@@ -1,8 +1,8 @@
 //! Denials and refused scopes in words: for the client (RFC 6749 section 5.2) and for whoever reads `refused`.
 
 use super::{
-    Answer, AudienceList, EffectiveScope, Grants, MAX_DESCRIPTION_BYTES, OAuthError, Reason, Refused,
-    RequestKind, ScopeOutcome, ScopeStep, Standing,
+    AddedList, Answer, AudienceList, EffectiveScope, Grants, MAX_DESCRIPTION_BYTES, OAuthError, Reason,
+    Refused, RequestKind, ScopeOutcome, ScopeStep, Standing,
 };
 use crate::escape::printable;
 use crate::scope::{TokenError, TokenList};
@@ -17,7 +17,7 @@ pub(super) fn denied<'a>(
     Answer {
         reason: Some(reason),
         scope: TokenList::new(),
-        added: Vec::new(),
+        added: AddedList::new(),
         refused,
         effective: EffectiveScope::Granted,
         grants: Grants::Nothing,

@@ -114,7 +114,11 @@ fn answers_are_written_as_prost_writes_them() {
                 note(compare(&policy, || Answer {
                     reason: (count > 0).then_some(reason),
                     scope: scope().collect(),
-                    added: vec![Added { scope: &text, origin, rule: &text, is_registered: false }; count],
+                    added: std::iter::repeat_n(
+                        Added { scope: &text, origin, rule: &text, is_registered: false },
+                        count,
+                    )
+                    .collect(),
                     refused: vec![
                         Refused {
                             scope: &text,
