@@ -230,7 +230,8 @@ impl Writer {
             && Instant::now() < until
         {
             let mut first = self.jobs.sleep(wake_on, until);
-            if wake_on == WakeOn::Any && first.is_none() && self.shared.queue.has_event(false) {
+            let may_gather = wake_on == WakeOn::Any && Instant::now() < self.gathers_until;
+            if may_gather && first.is_none() && self.shared.queue.has_event(false) {
                 // Woken by an event that nobody waits for, it gathers more of them, and where they are: a few that were taken now would
                 // have all others copied to their end.
                 first = self.jobs.sleep(WakeOn::Urgent, self.gathers_until);

@@ -27,7 +27,7 @@ pub enum PeerAddress {
 impl PeerAddress {
     /// Appends what it is printed as.
     pub(super) fn append_to(&self, text: &mut Vec<u8>) {
-        // Most are of this kind, and what formats anything takes ten times as long for it.
+        // Most are of this kind, and what formats anything takes many times as long for it.
         if let Self::Tcp(SocketAddr::V4(address)) = self {
             let mut digits = Digits { bytes: [0; 24], count: 0 };
             for (at, octet) in address.ip().octets().into_iter().enumerate() {
