@@ -184,6 +184,7 @@ fn adapted(argument: &str, container: &Value, root: &Path) -> Result<String, Str
     let port = match flag {
         "--listen" => "grpc",
         "--admin-listen" => "admin",
+        "--http-listen" => "http",
         _ => return Ok(argument.to_owned()),
     };
     let (address, number) = value.rsplit_once(':').ok_or(format!("{argument}: no port"))?;
