@@ -12,5 +12,5 @@ node generate.mjs --check
 npm run --silent build
 npx tsc -p tests
 (($#)) || set -- tests/*.test.mjs
-# A test that hangs fails, with its name.
+# A file that hangs fails, with its name.
 node --test --test-timeout=900000 "$@"

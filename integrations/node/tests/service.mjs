@@ -27,20 +27,20 @@ const undone = new WeakMap();
  * @param {import("node:test").TestContext} t @param {() => unknown} undo
  */
 export function cleanup(t, undo) {
-  const steps = undone.get(t);
-  if (steps) return void steps.push(undo);
-  const first = [undo];
-  undone.set(t, first);
+  const known = undone.get(t);
+  if (known) return void known.push(undo);
+  const steps = [undo];
+  undone.set(t, steps);
   t.after(async () => {
     const failures = [];
-    for (const step of first.reverse()) {
+    for (let step = steps.pop(); step !== undefined; step = steps.pop()) {
       try {
         await step();
       } catch (failure) {
         failures.push(failure);
       }
     }
-    if (failures.length > 0) throw failures.length === 1 ? failures[0] : new AggregateError(failures);
+    if (failures.length > 0) throw failures.length === 1 ? failures[0] : new AggregateError(failures, "several steps failed");
   });
 }
 
@@ -145,7 +145,7 @@ export class Service {
   async stop() {
     const child = this.#process;
     this.#process = undefined;
-    if (child === undefined || child.exitCode !== null) return;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((resolve) => child.once("exit", resolve));
     child.kill("SIGCONT");
     child.kill("SIGTERM");
