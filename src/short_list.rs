@@ -11,7 +11,7 @@ pub struct ShortList<T, const N: usize>(Entries<T, N>);
 #[derive(Clone)]
 enum Entries<T, const N: usize> {
     Empty,
-    /// So many of the entries count; the others repeat one that does.
+    /// So many of the entries count; the others are copies of some.
     InPlace(u8, [T; N]),
     OnHeap(Vec<T>),
 }

@@ -232,8 +232,8 @@ impl Writer {
             let mut first = self.jobs.sleep(wake_on, until);
             let may_gather = wake_on == WakeOn::Any && Instant::now() < self.gathers_until;
             if may_gather && first.is_none() && self.shared.queue.has_event(false) {
-                // Woken by an event that nobody waits for, it gathers more of them, and where they are: a few that were taken now would
-                // have all others copied to their end.
+                // Woken by an event that nobody waits for, it gathers more of them. All stay in the queue: if the first few were taken now,
+                // those that come later would have to be copied behind them.
                 first = self.jobs.sleep(WakeOn::Urgent, self.gathers_until);
             }
             let first = first.map(|job| self.accept(job)).is_some();

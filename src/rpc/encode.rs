@@ -359,7 +359,7 @@ impl FieldWriter<'_> {
         put(self);
         let length = self.bytes.len() - start - WIDTH;
         match self.bytes.get_mut(start) {
-            // As most are.
+            // Most lengths are of one byte.
             Some(place) if WIDTH == 1 && length < 0x80 => *place = length as u8,
             _ => self.put_length(start, WIDTH, length),
         }

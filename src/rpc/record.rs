@@ -333,7 +333,7 @@ impl CallFacts<'_> {
         self.origin.identity.as_ref().map(CallerIdentity::message)
     }
 
-    /// What the audit keeps of the headers.
+    /// What the audit and the log of decisions tell of the headers.
     #[must_use]
     pub fn audited_headers(&self) -> AuditedHeaders<'_> {
         let (mut parent, mut attempts) = (None, None);
@@ -355,7 +355,7 @@ impl CallFacts<'_> {
     }
 }
 
-/// What the audit keeps of the headers of a call.
+/// What the audit and the log of decisions tell of the headers of a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AuditedHeaders<'a> {
     /// The trace id of the `traceparent` header: 32 hex digits in lower case (W3C Trace Context section 3.2.2.3).

@@ -262,7 +262,7 @@ fn a_disk_that_does_not_answer_holds_neither_memory_nor_the_shutdown() {
     let codes: Vec<Code> = runtime().block_on(async {
         let mut codes = Vec::new();
         for _ in 0..40 {
-            // One that has given up more than 20 calls that the server has not yet taken is closed.
+            // A connection is closed on which more than 20 calls were given up that the server has not taken yet.
             let connects = (0..5).map(|_| ScopePolicyServiceClient::connect(server.url.clone()));
             let clients = futures_util::future::try_join_all(connects).await.unwrap();
             let calls = clients

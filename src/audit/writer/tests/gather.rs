@@ -7,16 +7,39 @@ fn gathering(folder: &tempfile::TempDir) -> AuditOptions {
     AuditOptions { gather_interval: Duration::from_secs(3600), ..options(folder) }
 }
 
-/// A log that has written `first` and gathers: `second` came while that was written.
-async fn gathering_log(options: AuditOptions) -> (AuditLog, Arc<std::sync::Mutex<Faults>>) {
+/// When the second event comes.
+#[derive(Clone, Copy, Debug)]
+enum Second {
+    /// While the first is written: the writer gathers from the end of that on.
+    Meanwhile,
+    /// After that: it wakes the writer, which then gathers.
+    Later,
+}
+
+const BOTH: [Second; 2] = [Second::Meanwhile, Second::Later];
+
+/// A log that has written `first` and gathers: it has `second`.
+async fn gathering_log(options: AuditOptions, second: Second) -> (AuditLog, Arc<std::sync::Mutex<Faults>>) {
     let (log, gate, faults) = open_gated_and_faulty(options);
     log.enqueue(denial("first"));
     while faults.lock().unwrap().begun == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    log.enqueue(denial("second"));
-    drop(gate);
-    until(&log, |status| status.durable == 1).await;
+    match second {
+        Second::Meanwhile => {
+            log.enqueue(denial("second"));
+            drop(gate);
+            until(&log, |status| status.durable == 1).await;
+        }
+        Second::Later => {
+            drop(gate);
+            until(&log, |status| (status.durable, status.queue_length) == (1, 0)).await;
+            // Until it sleeps, and again.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            log.enqueue(denial("second"));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
     (log, faults)
 }
 
@@ -45,18 +68,20 @@ async fn event_that_wakes_the_writer_within_the_interval_is_gathered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_gathered_is_written_with_an_event_that_somebody_waits_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, _) = gathering_log(gathering(&folder)).await;
-    (0..100).for_each(|n| log.enqueue(denial(&n.to_string())));
-    assert_eq!((log.status().commits, log.status().queue_length), (1, 101));
-    let recorded = log.append_durable(expansion("awaited")).await.unwrap();
-    // In the order in which they came.
-    assert_eq!(recorded.head.sequence, 103);
-    assert_eq!((log.status().commits, log.status().queue_length), (2, 0));
-    let names: Vec<String> = (0..100).map(|n| n.to_string()).collect();
-    assert!(client_ids(&all(&log).await)[2..102].iter().eq(names.iter()));
-    log.close().await.unwrap();
-    assert_eq!(assert_holds(&state(&folder)).records, 103);
+    for second in BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, _) = gathering_log(gathering(&folder), second).await;
+        (0..100).for_each(|n| log.enqueue(denial(&n.to_string())));
+        assert_eq!((log.status().commits, log.status().queue_length), (1, 101));
+        let recorded = log.append_durable(expansion("awaited")).await.unwrap();
+        // In the order in which they came.
+        assert_eq!(recorded.head.sequence, 103);
+        assert_eq!((log.status().commits, log.status().queue_length), (2, 0));
+        let names: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        assert!(client_ids(&all(&log).await)[2..102].iter().eq(names.iter()));
+        log.close().await.unwrap();
+        assert_eq!(assert_holds(&state(&folder)).records, 103);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,36 +98,43 @@ async fn what_was_gathered_is_written_at_the_end_of_the_interval() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_writes_what_was_gathered() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, _) = gathering_log(gathering(&folder)).await;
-    (0..2_000).for_each(|n| log.enqueue(denial(&n.to_string())));
-    log.close().await.unwrap();
-    let report = assert_holds(&state(&folder));
-    assert_eq!((report.records, report.gaps), (2_002, 0));
+    for second in BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, _) = gathering_log(gathering(&folder), second).await;
+        (0..2_000).for_each(|n| log.enqueue(denial(&n.to_string())));
+        log.close().await.unwrap();
+        let report = assert_holds(&state(&folder));
+        assert_eq!((report.records, report.gaps), (2_002, 0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn last_handle_that_goes_writes_what_was_gathered() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, _) = gathering_log(gathering(&folder)).await;
-    let reader = log.watch_head();
-    let shared = Arc::downgrade(log.shared());
-    drop((log, reader));
-    while shared.strong_count() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    for second in BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, _) = gathering_log(gathering(&folder), second).await;
+        let reader = log.watch_head();
+        let shared = Arc::downgrade(log.shared());
+        drop((log, reader));
+        while shared.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(assert_holds(&state(&folder)).records, 2);
     }
-    assert_eq!(assert_holds(&state(&folder)).records, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queue_that_fills_ends_the_gathering_before_it_is_full() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, _) = gathering_log(AuditOptions { queue_bytes: 64 << 10, ..gathering(&folder) }).await;
-    // A quarter of the half that they may take; each counts as 1 KiB.
-    (0..8).for_each(|n| log.enqueue(denial(&n.to_string())));
-    until(&log, |status| status.queue_length == 0).await;
-    assert_eq!((log.status().durable, log.status().lost), (10, 0));
-    log.close().await.unwrap();
+    for second in BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, _) =
+            gathering_log(AuditOptions { queue_bytes: 64 << 10, ..gathering(&folder) }, second).await;
+        // A quarter of the half that they may take; each counts as 1 KiB.
+        (0..8).for_each(|n| log.enqueue(denial(&n.to_string())));
+        until(&log, |status| status.queue_length == 0).await;
+        assert_eq!((log.status().durable, log.status().lost), (10, 0));
+        log.close().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,19 +153,21 @@ async fn a_whole_batch_is_not_held_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gathered_events_outlast_a_disk_that_is_full_for_a_while() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, faults) = gathering_log(gathering(&folder)).await;
-    faults.lock().unwrap().lose_commits = true;
-    (0..10).for_each(|n| log.enqueue(denial(&n.to_string())));
-    let error = log.append_durable(expansion("refused")).await.unwrap_err();
-    assert!(matches!(error, AuditError::NotDurable { .. }), "{error}");
-    // They stay, and are written once it works, without anything that asks for it.
-    assert_eq!(log.status().queue_length, 11);
-    faults.lock().unwrap().lose_commits = false;
-    until(&log, |status| status.queue_length == 0).await;
-    assert_eq!((log.status().durable, log.status().lost), (12, 0));
-    log.close().await.unwrap();
-    assert_eq!(assert_holds(&state(&folder)).gaps, 0);
+    for second in BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, faults) = gathering_log(gathering(&folder), second).await;
+        faults.lock().unwrap().lose_commits = true;
+        (0..10).for_each(|n| log.enqueue(denial(&n.to_string())));
+        let error = log.append_durable(expansion("refused")).await.unwrap_err();
+        assert!(matches!(error, AuditError::NotDurable { .. }), "{error}");
+        // They stay, and are written once it works, without anything that asks for it.
+        assert_eq!(log.status().queue_length, 11);
+        faults.lock().unwrap().lose_commits = false;
+        until(&log, |status| status.queue_length == 0).await;
+        assert_eq!((log.status().durable, log.status().lost), (12, 0));
+        log.close().await.unwrap();
+        assert_eq!(assert_holds(&state(&folder)).gaps, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
