@@ -157,15 +157,9 @@ pub struct AnsweredCall<'a> {
 }
 
 impl AnsweredCall<'_> {
-    /// The audit event. Its parts are the same as those of the answer.
+    /// The audit event. Its parts are the same as those of the answer. It takes the memory of `fields`, whose content is forgotten.
     #[must_use]
-    pub fn event(&self, kind: RecordKind) -> EncodedEvent {
-        self.event_in(kind, Vec::new())
-    }
-
-    /// The same in the memory of `fields`, whose content is forgotten.
-    #[must_use]
-    pub fn event_in(&self, kind: RecordKind, mut fields: Vec<u8>) -> EncodedEvent {
+    pub fn event(&self, kind: RecordKind, mut fields: Vec<u8>) -> EncodedEvent {
         let time = Timestamp::from(SystemTime::now());
         // As much as counts there, or a little more.
         let large = self.client.filter(|client| call::facts(client).bytes() > MAX_CLIENT_BYTES);
@@ -390,7 +384,7 @@ mod tests {
 
     /// The event of an answer as a message, which has to be encoded as protobuf encodes it.
     fn message(record: &AnsweredCall<'_>, kind: RecordKind) -> v1::AuditEvent {
-        let event = record.event_in(kind, b"of another event".to_vec());
+        let event = record.event(kind, b"of another event".to_vec());
         let message = v1::AuditEvent::decode(event.fields()).expect("a message");
         assert_eq!(EncodedEvent::from(message.clone()), event);
         message

@@ -91,7 +91,7 @@ impl Recorder for AuditRecorder {
         room: Room,
         reply: &mut dyn FnMut() -> AppendReply,
     ) {
-        let event = record.event_in(kind, FIELDS.take());
+        let event = record.event(kind, FIELDS.take());
         match room.into_permit().filter(|_| kind == RecordKind::Expansion) {
             // The event is on its way before anybody waits for it, so that a batch shares one write, and a caller that
             // disconnects leaves it whole.
