@@ -3,36 +3,36 @@
 //! Everything that waits is written in one transaction, so that many answers share one sync. Events that nobody waits for are
 //! gathered for a moment before. Hashing happens here, so that no serving thread does it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::AuditError;
 use super::batch::EventBatch;
 use super::blocks::RowBlocks;
-use super::chain::{BadRecord, ChainWalk, StoredRow};
+use super::chain::{BadRecord, StoredRow};
 use super::check::{ChainCheck, WalkResult};
-use super::encoding::event_id;
 use super::jobs::{JobReceiver, WakeOn};
 use super::ledger::{Ledger, LedgerError, PAGE_BYTES};
 use super::loss::TakenLosses;
 use super::read::ReadJob;
 use super::record::{Body, EventSealer, GapReason, Head, Tip};
-use super::repair::fill_lost;
 use super::reply::Recorded;
 use super::retention::Retention;
 use super::shared::{Degraded, DegradedReason, Shared};
 use super::state_dir::StateDir;
 use super::volume::VolumeProbe;
-use crate::backoff::Backoff;
 use crate::proto::v1::Gap;
 use crate::throttle::Throttle;
+use trouble::{PATIENCE, WriterTrouble};
+
+mod trouble;
 
 /// The most records in one transaction.
 const BATCH_RECORDS: usize = 1024;
@@ -40,14 +40,6 @@ const BATCH_RECORDS: usize = 1024;
 const MAINTAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// The least time between two gaps for denials beyond their rate.
 const RATE_GAP_INTERVAL: Duration = Duration::from_secs(1);
-/// The wait after a first failure, doubled up to the longest.
-const FIRST_RETRY: Duration = Duration::from_millis(20);
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
-/// Until the wait is longer than this, events that somebody waits for stay in the queue for the next
-/// attempt, so that one failure refuses one batch. After that they are refused at once.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// After so many failures in a row the store is opened again, and then again.
-const FAILURES_TO_REOPEN: u32 = 3;
 /// A guess at the pages that a transaction writes in addition to its contents.
 const COMMIT_OVERHEAD: u64 = 3 * PAGE_BYTES as u64;
 
@@ -114,18 +106,6 @@ pub(super) struct Writer {
     ledger: Box<dyn Ledger>,
     /// Held until the thread ends.
     locked: StateDir,
-}
-
-/// The store cannot be written at the moment.
-struct WriterTrouble {
-    since: SystemTime,
-    error: String,
-    backoff: Backoff,
-    /// The wait after the last failure.
-    delay: Duration,
-    retry_at: Instant,
-    /// Whether the log has a line about it.
-    is_logged: bool,
 }
 
 impl Writer {
@@ -316,28 +296,6 @@ impl Writer {
         }
     }
 
-    /// How long the wait after the last failure is, while it lasts.
-    fn backoff(&self) -> Option<Duration> {
-        let trouble = self.trouble.as_ref()?;
-        (Instant::now() < trouble.retry_at).then_some(trouble.delay)
-    }
-
-    /// Fails those who wait for an answer, while the store is known not to work.
-    fn refuse(&mut self) {
-        let Some(cause) = self.trouble.as_ref().map(|trouble| trouble.error.clone()) else {
-            return;
-        };
-        if !self.waiting.is_awaited() {
-            return;
-        }
-        let mut woken = Vec::new();
-        for mut reply in self.shared.queue.leave_unless(&mut self.waiting, |entry, _| !entry.is_awaited) {
-            woken.extend(reply.settle(Err(AuditError::NotDurable { cause: cause.clone() })));
-        }
-        woken.iter().for_each(|waiter| waiter.wake());
-        self.release_reads_of_gone();
-    }
-
     /// Writes one batch, or probes a store that failed. False if the store failed.
     fn write_batch(&mut self) -> bool {
         if let Err(error) = self.make_sure() {
@@ -379,20 +337,6 @@ impl Writer {
             self.next_rate_gap = now + RATE_GAP_INTERVAL;
         }
         losses
-    }
-
-    /// After failures: opens the store again if it is time to, and finds out what it has.
-    fn make_sure(&mut self) -> Result<(), LedgerError> {
-        self.locked.check()?;
-        if self.reopen {
-            self.ledger.reopen()?;
-            self.reopen = false;
-        }
-        if self.unsure {
-            self.reconcile()?;
-            self.unsure = false;
-        }
-        Ok(())
     }
 
     /// How many of those that wait fit into one transaction; at least one if any waits.
@@ -493,125 +437,6 @@ impl Writer {
             }
         }
         self.shared.head.send_replace(tip.head);
-    }
-
-    /// After a failure: finds out from the store what was written.
-    ///
-    /// A failed commit normally left nothing. If it did (the store was opened again and recovered
-    /// the transaction), its records must not be written a second time.
-    fn reconcile(&mut self) -> Result<(), LedgerError> {
-        let found = self.ledger.tip()?;
-        if found.head == self.tip.head {
-            return Ok(());
-        }
-        if found.head.sequence < self.tip.head.sequence {
-            return self.restore(found);
-        }
-        let mut stored = Vec::new();
-        let mut walk = ChainWalk::new(self.settings.log_id, self.tip);
-        let mut known = HashSet::new();
-        while walk.last().head.sequence < found.head.sequence {
-            let rows = self.ledger.rows_after(walk.last().head.sequence, 1000)?;
-            if rows.is_empty() {
-                return Err(LedgerError::Diverged);
-            }
-            for row in rows {
-                let record = walk.take(&row).map_err(|_| LedgerError::Diverged)?;
-                match record.body {
-                    Body::Event(event) => {
-                        known.insert(event.event_id);
-                    }
-                    Body::Gap(gap) => self.shared.losses.subtract(&gap),
-                }
-                stored.push(row);
-            }
-        }
-        let tip = walk.last();
-        if tip.head != found.head {
-            return Err(LedgerError::Diverged);
-        }
-        // Nobody waits for any of them: who did was refused when the commit failed.
-        self.shared.queue.leave_unless(&mut self.waiting, |_, fields| !known.contains(&event_id(fields)));
-        self.release_reads_of_gone();
-        self.accounted = self.ledger.accounted()?;
-        let mut recent = self.shared.recent();
-        stored.into_iter().for_each(|row| recent.push(row));
-        drop(recent);
-        self.advance(tip);
-        Ok(())
-    }
-
-    /// The store has lost records that were acknowledged: puts back those that are still in memory,
-    /// or gives the sequence of each to a gap.
-    fn restore(&mut self, found: Tip) -> Result<(), LedgerError> {
-        let WriterSettings { log_id, retention, .. } = &self.settings;
-        let durable = self.tip.head.sequence;
-        let lost = durable - found.head.sequence;
-        let in_memory = self.shared.recent_after(found.head.sequence, usize::MAX);
-        match in_memory.filter(|(place, _)| *place == found) {
-            Some((_, rows)) => {
-                self.ledger.begin()?;
-                self.ledger.append(&rows)?;
-                self.ledger.account(self.accounted)?;
-                self.ledger.commit()?;
-                warn!(lost, "the store had lost audit records, which were put back from memory");
-            }
-            None => {
-                let now = (retention.clock.wall)();
-                let tip = fill_lost(self.ledger.as_mut(), *log_id, found, durable, now)?;
-                warn!(lost, "the store has lost audit records; gaps have their sequences");
-                self.shared.figures.lost(lost);
-                self.shared.recent().reset(tip);
-                self.accounted = self.ledger.accounted()?;
-                self.advance(tip);
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes a failure and fails those who wait. Returns false for the caller to pass on.
-    fn failed(&mut self, error: &LedgerError) -> bool {
-        self.ledger.rollback();
-        self.note_damage(error);
-        self.unsure = true;
-        self.shared.figures.error();
-        let now = Instant::now();
-        let trouble = self.trouble.get_or_insert_with(|| WriterTrouble {
-            since: (self.settings.retention.clock.wall)(),
-            error: String::new(),
-            backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
-            delay: Duration::ZERO,
-            retry_at: now,
-            is_logged: false,
-        });
-        if let Some(count) = self.write_errors.count(now) {
-            warn!(%error, count, "audit log cannot be written");
-            trouble.is_logged = true;
-        }
-        trouble.error = error.to_string();
-        trouble.delay = trouble.backoff.failed();
-        trouble.retry_at = now + trouble.delay;
-        let reason = match error {
-            LedgerError::StateDirectory(_) => DegradedReason::StateDirectoryMissing,
-            _ => DegradedReason::AppendFailed,
-        };
-        let degraded = Degraded { since: trouble.since, reason, error: trouble.error.clone() };
-        self.reopen |=
-            error.wants_reopening() || trouble.backoff.failures().is_multiple_of(FAILURES_TO_REOPEN);
-        self.shared.set_degraded(Some(degraded));
-        self.refuse();
-        // Readers get what is durable.
-        self.release_reads(usize::MAX);
-        false
-    }
-
-    fn recovered(&mut self) {
-        if let Some(trouble) = self.trouble.take() {
-            if trouble.is_logged {
-                info!(failures = trouble.backoff.failures(), "audit log is written again");
-            }
-            self.shared.set_degraded(None);
-        }
     }
 
     /// Keeps the store within its size and age.

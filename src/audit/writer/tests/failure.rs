@@ -1,5 +1,7 @@
 //! A store that fails, hangs or is full.
 
+use std::collections::HashSet;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
