@@ -173,28 +173,28 @@ async fn audit() {
         let flags = ["--audit-mode", mode, "--audit-max-size", size];
         Process::start(scopeward(policies.path(), states[at].path(), &flags))
     };
-    let (blocking, batch) = (start(0, "blocking", LARGE_STORE), start(1, "batch", LARGE_STORE));
-    let full = start(2, "batch", SMALL_STORE);
     println!(
-        "audit, in {}: expansions in both modes, and calls that expand nothing; {AUDIT_PASSES} passes of {AUDIT_PASS:?} each, every other one backwards",
+        "audit, in {}: expansions in both modes, and calls that expand nothing; {AUDIT_PASSES} passes of {AUDIT_PASS:?} each, every other one backwards, each with servers that were started for it",
         folder.display()
     );
     for callers in [1usize, 32, 256] {
         let connections = callers.min(8);
         let streams = callers / connections;
-        let (blocking_channels, batch_channels) =
-            (blocking.channels(connections).await, batch.channels(connections).await);
-        let full_channels = full.channels(connections).await;
-        let loads = [
-            (&blocking, &blocking_channels, Question::Expanding),
-            (&batch, &batch_channels, Question::Expanding),
-            (&blocking, &blocking_channels, Question::Registered),
-            (&batch, &batch_channels, Question::Registered),
-            (&full, &full_channels, Question::Expanding),
-        ];
         let mut passes: Vec<[Load; 5]> = Vec::new();
         let mut fsyncs = Vec::new();
         for pass in 1..=AUDIT_PASSES {
+            let (blocking, batch) = (start(0, "blocking", LARGE_STORE), start(1, "batch", LARGE_STORE));
+            let full = start(2, "batch", SMALL_STORE);
+            let (blocking_channels, batch_channels) =
+                (blocking.channels(connections).await, batch.channels(connections).await);
+            let full_channels = full.channels(connections).await;
+            let loads = [
+                (&blocking, &blocking_channels, Question::Expanding),
+                (&batch, &batch_channels, Question::Expanding),
+                (&blocking, &blocking_channels, Question::Registered),
+                (&batch, &batch_channels, Question::Registered),
+                (&full, &full_channels, Question::Expanding),
+            ];
             let mut seen = [None; 5];
             let mut order = [0, 1, 2, 3, 4];
             if pass % 2 == 0 {
@@ -204,6 +204,7 @@ async fn audit() {
                 let (server, channels, question) = loads[at];
                 seen[at] = Some(load(server, channels, streams, AUDIT_PASS, question).await);
             }
+            [blocking, batch, full].into_iter().for_each(Process::stop);
             passes.push(seen.map(|load| load.expect("each load ran")));
             if pass % 10 == 0 {
                 fsyncs.push(fsync_rate(states[0].path()));
@@ -242,7 +243,7 @@ async fn audit() {
 }
 
 /// Rounds of the five loads, and how long each of them is measured: many short ones, since what else the machine does changes from second
-/// to second.
+/// to second. Each has servers that were started for it: two starts of one server differ by more than two rounds of one start.
 const AUDIT_PASSES: usize = 40;
 const AUDIT_PASS: Duration = Duration::from_millis(600);
 
