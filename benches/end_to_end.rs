@@ -158,8 +158,14 @@ async fn decisions() {
     }
 }
 
-/// The columns of a pass of `audit`.
-const AUDIT_LOADS: [&str; 5] = ["blocking", "batch", "none, blocking", "none, batch", "batch, full"];
+/// The columns of a pass of `audit`: each with the number of its server, and what that is asked.
+const AUDIT_LOADS: [(&str, usize, Question); 5] = [
+    ("blocking", 0, Question::Expanding),
+    ("batch", 1, Question::Expanding),
+    ("none, blocking", 0, Question::Registered),
+    ("none, batch", 1, Question::Registered),
+    ("batch, full", 2, Question::Expanding),
+];
 /// More than all passes write: nothing is deleted meanwhile.
 const LARGE_STORE: &str = "16GiB";
 /// Less than the first two loads write: with the last one as much is deleted as is written.
@@ -183,35 +189,33 @@ async fn audit() {
         let mut passes: Vec<[Load; 5]> = Vec::new();
         let mut fsyncs = Vec::new();
         for pass in 1..=AUDIT_PASSES {
-            let (blocking, batch) = (start(0, "blocking", LARGE_STORE), start(1, "batch", LARGE_STORE));
-            let full = start(2, "batch", SMALL_STORE);
-            let (blocking_channels, batch_channels) =
-                (blocking.channels(connections).await, batch.channels(connections).await);
-            let full_channels = full.channels(connections).await;
-            let loads = [
-                (&blocking, &blocking_channels, Question::Expanding),
-                (&batch, &batch_channels, Question::Expanding),
-                (&blocking, &blocking_channels, Question::Registered),
-                (&batch, &batch_channels, Question::Registered),
-                (&full, &full_channels, Question::Expanding),
+            let servers = [
+                start(0, "blocking", LARGE_STORE),
+                start(1, "batch", LARGE_STORE),
+                start(2, "batch", SMALL_STORE),
             ];
+            let mut channels = Vec::new();
+            for server in &servers {
+                channels.push(server.channels(connections).await);
+            }
             let mut seen = [None; 5];
             let mut order = [0, 1, 2, 3, 4];
             if pass % 2 == 0 {
                 order.reverse();
             }
             for at in order {
-                let (server, channels, question) = loads[at];
+                let (_, server, question) = AUDIT_LOADS[at];
+                let (server, channels) = (&servers[server], &channels[server]);
                 seen[at] = Some(load(server, channels, streams, AUDIT_PASS, question).await);
             }
-            [blocking, batch, full].into_iter().for_each(Process::stop);
+            servers.into_iter().for_each(Process::stop);
             passes.push(seen.map(|load| load.expect("each load ran")));
             if pass % 10 == 0 {
                 fsyncs.push(fsync_rate(states[0].path()));
             }
         }
         println!("  {callers} callers, {:.0} fsync/s of this disk; medians", median(fsyncs));
-        for (at, name) in AUDIT_LOADS.into_iter().enumerate() {
+        for (at, (name, ..)) in AUDIT_LOADS.into_iter().enumerate() {
             let of = |figure: fn(&Load) -> f64| median(passes.iter().map(|pass| figure(&pass[at])).collect());
             println!(
                 "    {name:<15} {:>7.0}/s, p50 {:.3} ms, p99 {:.3} ms, CPU {:.1} us",
