@@ -158,29 +158,32 @@ async fn decisions() {
     }
 }
 
-/// The columns of a pass of `audit`: each with the number of its server, and what that is asked.
-const AUDIT_LOADS: [(&str, usize, Question); 5] = [
-    ("blocking", 0, Question::Expanding),
-    ("batch", 1, Question::Expanding),
-    ("none, blocking", 0, Question::Registered),
-    ("none, batch", 1, Question::Registered),
-    ("batch, full", 2, Question::Expanding),
+/// The columns of a pass of `audit`: each with the mode of its server, and what that is asked. Each has a server that is started for it,
+/// on an empty store: a server that finds records checks them all in the background, which takes time from every load.
+const AUDIT_LOADS: [(&str, &str, Question); 5] = [
+    ("blocking", "blocking", Question::Expanding),
+    ("batch", "batch", Question::Expanding),
+    ("none, blocking", "blocking", Question::Registered),
+    ("none, batch", "batch", Question::Registered),
+    (FULL, "batch", Question::Expanding),
 ];
-/// More than all passes write: nothing is deleted meanwhile.
+/// The load whose store stays from pass to pass.
+const FULL: &str = "batch, full";
+/// More than a pass writes: nothing is deleted meanwhile.
 const LARGE_STORE: &str = "16GiB";
-/// Less than the first two loads write: with the last one as much is deleted as is written.
+/// Less than all passes write with few callers: with more of them as much is deleted as is written.
 const SMALL_STORE: &str = "512MiB";
 
 async fn audit() {
     let policies = example_policies();
     let folder = std::env::var_os("BENCH_STATE_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let states = [(); 3].map(|()| tempfile::tempdir_in(&folder).unwrap());
-    let start = |at: usize, mode: &str, size: &str| {
+    let full = tempfile::tempdir_in(&folder).unwrap();
+    let start = |state: &Path, mode: &str, size: &str| {
         let flags = ["--audit-mode", mode, "--audit-max-size", size];
-        Process::start(scopeward(policies.path(), states[at].path(), &flags))
+        Process::start(scopeward(policies.path(), state, &flags))
     };
     println!(
-        "audit, in {}: expansions in both modes, and calls that expand nothing; {AUDIT_PASSES} passes of {AUDIT_PASS:?} each, every other one backwards, each with servers that were started for it",
+        "audit, in {}: expansions in both modes, and calls that expand nothing; {AUDIT_PASSES} passes of {AUDIT_PASS:?} each, every other one backwards, each of their loads with a server that was started for it",
         folder.display()
     );
     for callers in [1usize, 32, 256] {
@@ -189,29 +192,25 @@ async fn audit() {
         let mut passes: Vec<[Load; 5]> = Vec::new();
         let mut fsyncs = Vec::new();
         for pass in 1..=AUDIT_PASSES {
-            let servers = [
-                start(0, "blocking", LARGE_STORE),
-                start(1, "batch", LARGE_STORE),
-                start(2, "batch", SMALL_STORE),
-            ];
-            let mut channels = Vec::new();
-            for server in &servers {
-                channels.push(server.channels(connections).await);
-            }
             let mut seen = [None; 5];
             let mut order = [0, 1, 2, 3, 4];
             if pass % 2 == 0 {
                 order.reverse();
             }
             for at in order {
-                let (_, server, question) = AUDIT_LOADS[at];
-                let (server, channels) = (&servers[server], &channels[server]);
-                seen[at] = Some(load(server, channels, streams, AUDIT_PASS, question).await);
+                let (name, mode, question) = AUDIT_LOADS[at];
+                let empty = tempfile::tempdir_in(&folder).unwrap();
+                let server = match name {
+                    FULL => start(full.path(), mode, SMALL_STORE),
+                    _ => start(empty.path(), mode, LARGE_STORE),
+                };
+                let channels = server.channels(connections).await;
+                seen[at] = Some(load(&server, &channels, streams, AUDIT_PASS, question).await);
+                server.stop();
             }
-            servers.into_iter().for_each(Process::stop);
             passes.push(seen.map(|load| load.expect("each load ran")));
             if pass % 10 == 0 {
-                fsyncs.push(fsync_rate(states[0].path()));
+                fsyncs.push(fsync_rate(full.path()));
             }
         }
         println!("  {callers} callers, {:.0} fsync/s of this disk; medians", median(fsyncs));
@@ -247,7 +246,7 @@ async fn audit() {
 }
 
 /// Rounds of the five loads, and how long each of them is measured: many short ones, since what else the machine does changes from second
-/// to second. Each has servers that were started for it: two starts of one server differ by more than two rounds of one start.
+/// to second. Each load has a server that was started for it: two starts of one server differ by more than two rounds of one start.
 const AUDIT_PASSES: usize = 40;
 const AUDIT_PASS: Duration = Duration::from_millis(600);
 
