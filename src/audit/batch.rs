@@ -13,7 +13,7 @@ use crate::budget::Permit;
 
 /// The memory for fields, and the places for events, that an empty batch keeps.
 const KEPT_BYTES: usize = 1 << 20;
-const KEPT_EVENTS: usize = 1024;
+const KEPT_EVENTS: usize = 2048;
 
 /// Events that wait to be written. What an event that nobody waits for changes comes first, so that it is in as few lines of the
 /// processor's caches as it can be.

@@ -85,25 +85,32 @@ async fn write_ahead_file_that_was_damaged_loses_nothing_that_is_in_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_damaged_file_lost_and_memory_has_not_is_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = AuditLog::open(options(&folder)).unwrap();
-    // More than memory keeps, and none of it moved to the main file.
-    let mut large = expansion("large");
-    large.requested_scope = Some("scope ".repeat(80_000));
-    for _ in 0..12 {
-        log.append_durable(large.clone()).await.unwrap();
+    // Where nobody waits, the write-ahead file has more than memory keeps, and none of it was moved to the main file.
+    for somebody_waits in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = AuditLog::open(options(&folder)).unwrap();
+        let mut large = expansion("large");
+        large.requested_scope = Some("scope ".repeat(80_000));
+        for written in 1..=12 {
+            if somebody_waits {
+                log.append_durable(large.clone()).await.unwrap();
+            } else {
+                log.enqueue(large.clone());
+                until(&log, |status| status.durable == written).await;
+            }
+        }
+        let wal = crate::audit::sqlite::wal_path(&state(&folder).join(STORE_FILE));
+        damage(&wal, 0, Some(&[0; 32]));
+        log.append_durable(expansion("refused")).await.unwrap_err();
+        until(&log, |status| status.health.degraded.is_none()).await;
+        let recorded = log.append_durable(expansion("after")).await.unwrap();
+        assert_eq!(recorded.head.sequence, 13);
+        let lost = log.status().lost;
+        assert_eq!(lost > 0, !somebody_waits, "{lost}");
+        log.close().await.unwrap();
+        let report = assert_holds(&state(&folder));
+        assert_eq!((report.records, report.missing_events), (13, lost));
     }
-    let wal = crate::audit::sqlite::wal_path(&state(&folder).join(STORE_FILE));
-    damage(&wal, 0, Some(&[0; 32]));
-    log.append_durable(expansion("refused")).await.unwrap_err();
-    until(&log, |status| status.health.degraded.is_none()).await;
-    let recorded = log.append_durable(expansion("after")).await.unwrap();
-    assert_eq!(recorded.head.sequence, 13);
-    let lost = log.status().lost;
-    assert!(lost > 0);
-    log.close().await.unwrap();
-    let report = assert_holds(&state(&folder));
-    assert_eq!((report.records, report.missing_events), (13, lost));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,4 +172,24 @@ async fn damage_that_a_start_does_not_look_for_is_found_by_the_walk() {
     assert_eq!(bad, Some(BadRecord { sequence: 7, problem: ChainProblem::ContentChanged }));
     // What is new is recorded all the same.
     log.append_durable(expansion("next")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn write_ahead_file_is_moved_sooner_where_somebody_waits_for_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(options(&folder)).unwrap();
+    let large = |event: AuditEvent| AuditEvent { requested_scope: Some("a".repeat(250_000)), ..event };
+    let wal = crate::audit::sqlite::wal_path(&state(&folder).join(STORE_FILE));
+    let wal_bytes = || std::fs::metadata(&wal).unwrap().len();
+    for n in 0..40 {
+        log.append_durable(large(expansion(&n.to_string()))).await.unwrap();
+    }
+    assert!(wal_bytes() < AWAITED_WAL_BYTES + (1 << 20), "{}", wal_bytes());
+    for n in 0..40 {
+        log.enqueue(large(denial(&n.to_string())));
+        until(&log, |status| status.durable == 41 + n).await;
+    }
+    assert!(wal_bytes() > AWAITED_WAL_BYTES + (2 << 20), "{}", wal_bytes());
+    log.close().await.unwrap();
+    assert_eq!(assert_holds(&state(&folder)).records, 80);
 }
