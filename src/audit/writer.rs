@@ -37,8 +37,8 @@ mod trouble;
 
 /// The most records in one transaction: about as many as are gathered before a quarter of their room is taken.
 const BATCH_RECORDS: usize = 2048;
-/// How large the write-ahead file gets, at most, where somebody waits for records: nothing is answered while it is moved. The newest records
-/// take as much memory, so a file that is damaged meanwhile loses none of them.
+/// How large the write-ahead file gets, at most, where somebody waits for records: nothing is answered while it is moved. As much is
+/// kept of the newest records in memory, so a file that is damaged meanwhile loses none of them, or of a very large transaction a few.
 const AWAITED_WAL_BYTES: u64 = 4 << 20;
 /// How long nothing may happen before the store is maintained.
 const MAINTAIN_INTERVAL: Duration = Duration::from_secs(1);
