@@ -30,7 +30,7 @@ use crate::throttle::Throttle;
 pub(super) const HIGH_WATER_FILE: &str = "audit.mark";
 
 /// The least time between two writes of the count. After a pause it is written at once.
-const COUNT_PAUSE: Duration = Duration::from_millis(5);
+const COUNT_PAUSE: Duration = Duration::from_millis(2);
 /// Where the last acknowledged sequence is.
 const DURABLE_AT: u64 = 0;
 /// Where the count of queued events is: in another sector, since another thread writes it.
