@@ -7,7 +7,7 @@ use super::chain::StoredRow;
 use super::record::Tip;
 
 /// How many bytes of records are kept.
-const MOST_BYTES: usize = 4 << 20;
+pub(super) const MOST_BYTES: usize = 4 << 20;
 /// What a record takes in memory in addition to its content.
 const ROW_BYTES: usize = 128;
 

@@ -23,6 +23,7 @@ use super::jobs::{JobReceiver, WakeOn};
 use super::ledger::{Ledger, LedgerError, PAGE_BYTES};
 use super::loss::TakenLosses;
 use super::read::ReadJob;
+use super::recent;
 use super::record::{Body, EventSealer, GapReason, Head, Tip};
 use super::reply::Recorded;
 use super::retention::Retention;
@@ -39,7 +40,7 @@ mod trouble;
 const BATCH_RECORDS: usize = 2048;
 /// How large the write-ahead file gets, at most, where somebody waits for records: nothing is answered while it is moved. As much is
 /// kept of the newest records in memory, so a file that is damaged meanwhile loses none of them, or of a very large transaction a few.
-const AWAITED_WAL_BYTES: u64 = 4 << 20;
+const AWAITED_WAL_BYTES: u64 = recent::MOST_BYTES as u64;
 /// How long nothing may happen before the store is maintained.
 const MAINTAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// The least time between two gaps for denials beyond their rate.
