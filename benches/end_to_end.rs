@@ -171,7 +171,7 @@ const AUDIT_LOADS: [(&str, &str, Question); 5] = [
 const FULL: &str = "batch, full";
 /// More than a pass writes: nothing is deleted meanwhile.
 const LARGE_STORE: &str = "16GiB";
-/// Less than all passes write with few callers: with more of them as much is deleted as is written.
+/// Less than the passes of 32 callers write: from then on as much is deleted as is written.
 const SMALL_STORE: &str = "512MiB";
 
 async fn audit() {
