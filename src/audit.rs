@@ -13,14 +13,15 @@ mod batch;
 mod blocks;
 mod chain;
 mod check;
+mod convert;
 mod cursor;
+mod database;
 mod encoding;
 mod error;
 mod event;
 mod files;
 mod format1;
 pub mod forward;
-mod header;
 mod high_water;
 mod jobs;
 pub mod joined;
@@ -39,8 +40,8 @@ mod repair;
 mod reply;
 mod retention;
 mod scan;
+mod segments;
 mod shared;
-mod sqlite;
 mod stall;
 mod start;
 mod state_dir;
@@ -49,7 +50,6 @@ mod stream;
 mod testing;
 mod verify;
 mod volume;
-mod wal;
 mod writer;
 
 pub use chain::{BadRecord, ChainProblem, ChainWalk, VerifyReport};
@@ -58,6 +58,7 @@ pub use encoding::EncodedEvent;
 pub use error::AuditError;
 pub use event::{MAX_CLIENT_BYTES, cut_client, new_event};
 pub use log::{AuditLog, AuditOptions, LEAST_STORE_BYTES, MAX_RECORD_BYTES};
+pub use offline::{is_store, store_of};
 pub use read::{Filter, Page};
 pub use record::{Body, GENESIS_HASH, GapReason, Hash, Head, Record, Tip};
 pub use reply::{AppendReply, AppendWaiter, Appending, Recorded};
@@ -70,5 +71,7 @@ pub use verify::{VerifyOptions, verify};
 pub use volume::{StorageLow, Volume, VolumeProbe};
 pub use writer::CommitObserver;
 
-/// The file name of the store inside the state directory.
-pub const STORE_FILE: &str = "audit.db";
+/// The name of the store inside the state directory.
+pub const STORE_DIRECTORY: &str = "audit";
+/// The name of a store of an earlier version.
+const DATABASE_FILE: &str = "audit.db";

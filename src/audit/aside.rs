@@ -9,15 +9,16 @@ use tracing::warn;
 
 use super::high_water::{HIGH_WATER_FILE, read_last};
 use super::ledger::{Ledger, LedgerError};
+use super::offline::{database_files, has_database, store_of};
 use super::record::seal_event;
-use super::sqlite::{SqliteLedger, wal_path};
-use super::{AuditError, Head, STORE_FILE, VerifyOptions, new_event, verify};
+use super::segments::{SegmentLedger, has_segments};
+use super::{AuditError, Head, STORE_DIRECTORY, VerifyOptions, new_event, verify};
 use crate::proto::v1::{AuditEventKind, LogOpened};
 
 /// Checks that the store of a state directory is there if it ever was.
 pub(super) fn check_present(state_dir: &Path) -> Result<(), AuditError> {
     let high_water = state_dir.join(HIGH_WATER_FILE);
-    let has_store = std::fs::metadata(state_dir.join(STORE_FILE)).is_ok_and(|data| data.len() > 0);
+    let has_store = has_segments(&state_dir.join(STORE_DIRECTORY)) || has_database(state_dir);
     if has_store || !high_water.exists() {
         return Ok(());
     }
@@ -50,10 +51,10 @@ pub(super) fn set_store_aside(
     now: SystemTime,
 ) -> Result<LogOpened, AuditError> {
     let target = new_directory(state_dir, now)?;
-    let store = state_dir.join(STORE_FILE);
     let high_water = state_dir.join(HIGH_WATER_FILE);
     let known = read_last(&high_water);
-    for from in [wal_path(&store), store, high_water] {
+    let segments = state_dir.join(STORE_DIRECTORY);
+    for from in database_files(state_dir).into_iter().chain([segments, high_water]) {
         let Some(name) = from.file_name() else { continue };
         match std::fs::rename(&from, target.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -63,7 +64,7 @@ pub(super) fn set_store_aside(
         }
     }
     // What is good of it, as far as it can be read.
-    let good = verify(&target.join(STORE_FILE), &VerifyOptions::default()).ok();
+    let good = verify(&store_of(&target), &VerifyOptions::default()).ok();
     let log_id = good.as_ref().map(|report| report.log_id.clone()).filter(|id| !id.is_empty());
     let head = good.map(|report| report.head).filter(|head| head.sequence > 0);
     warn!(
@@ -82,7 +83,7 @@ pub(super) fn set_store_aside(
 
 /// Writes the first record of a log that follows a broken one.
 pub(super) fn open_log(
-    ledger: &mut SqliteLedger,
+    ledger: &mut SegmentLedger,
     opened: LogOpened,
     now: SystemTime,
 ) -> Result<(), LedgerError> {

@@ -80,6 +80,12 @@ pub enum AuditError {
         /// The store.
         path: PathBuf,
     },
+    /// A program that reads the store has it.
+    #[error("`{}` is being read by another program; start again when that has ended", path.display())]
+    StoreRead {
+        /// The store.
+        path: PathBuf,
+    },
     /// More readers wait for the store than may.
     #[error("too many readers wait for the audit log: {0}")]
     TooManyReads(Exhausted),
@@ -104,7 +110,7 @@ pub enum AuditError {
         acknowledged: Option<u64>,
     },
     /// There is a high-water file, but not the store that it belongs to.
-    #[error("the file is missing or empty, though `{}` is there", path.display())]
+    #[error("it is missing or empty, though `{}` is there", path.display())]
     StoreMissing {
         /// The high-water file.
         path: PathBuf,
@@ -159,7 +165,7 @@ pub enum AuditError {
         /// Why not.
         source: io::Error,
     },
-    /// The store failed.
+    /// A store of an earlier version failed.
     #[error("could not {action}: {source}")]
     Database {
         /// What was tried.

@@ -16,7 +16,7 @@ use super::joined::{JoinedError, JoinedProblem, JoinedRow, JoinedStore, JoinedTa
 use super::record::{Hash, Head};
 use super::scan::Scan;
 use super::stream::Start;
-use super::{AuditError, AuditLog, ChainProblem, STORE_FILE};
+use super::{AuditError, AuditLog, ChainProblem, store_of};
 use crate::backoff::Backoff;
 use crate::throttle::Throttle;
 
@@ -194,7 +194,7 @@ impl Forwarder {
     ///
     /// The store cannot be read, or a server has it.
     pub fn of_store(state_dir: &Path, target: JoinedTarget) -> Result<Self, AuditError> {
-        let path = state_dir.join(STORE_FILE);
+        let path = store_of(state_dir);
         let newest = Scan::open(&path, Start::Latest, "")?.position();
         let scan = Scan::open(&path, Start::Earliest, "")?;
         let base = scan.position();

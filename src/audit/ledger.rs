@@ -1,42 +1,23 @@
 //! What the writer needs of a store.
 //!
-//! Knows rows and transactions, nothing of queues, events, readers or SQLite. Tests put a ledger
+//! Knows rows and transactions, nothing of queues, events, readers or files. Tests put a ledger
 //! that fails in the place of the real one.
 
 use std::io;
 use std::path::PathBuf;
 
-use rusqlite::ErrorCode;
-
 use super::chain::StoredRow;
 use super::record::Tip;
 
-/// The size of a page of a new store. Records of some 700 bytes share fewer pages of this size than of SQLite's 4 KiB, and each page of a
-/// transaction is two writes; a record that is written alone costs little more.
-pub(super) const PAGE_BYTES: u16 = 16 << 10;
-/// The size of a page of stores that were made before that, which keep it.
-pub(super) const SMALL_PAGE_BYTES: u16 = 4096;
-
-/// The most rows that one step of retention deletes.
-pub(super) const TRIM_ROWS: u64 = 1000;
-
-/// The space that the store takes.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Usage {
-    /// Pages in the main file that hold something.
-    pub(super) used_bytes: u64,
-    /// The main file, free pages included.
-    pub(super) main_bytes: u64,
-    /// The write-ahead file.
-    pub(super) wal_bytes: u64,
-}
+/// The most rows that one step of retention deletes for their age.
+pub(super) const TRIM_ROWS: usize = 1000;
 
 /// What retention may delete in one step, always from the oldest on.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cut {
-    /// Records until this many bytes of content are gone, but never the newest record. Those from
-    /// the time or later (nanoseconds since 1970) count as young.
-    Bytes(u64, i64),
+    /// The oldest segment with all its records, but never the last one. Records from the time or later
+    /// (nanoseconds since 1970) count as young.
+    Segment(i64),
     /// Records from before the first time, by a clock that shows the second (nanoseconds since
     /// 1970), and none after this sequence.
     OlderThan(i64, i64, u64),
@@ -55,8 +36,6 @@ pub(super) struct Trimmed {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LedgerError {
     #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    #[error(transparent)]
     Io(#[from] io::Error),
     #[error("`{}` was removed or replaced", .0.display())]
     Replaced(PathBuf),
@@ -67,6 +46,8 @@ pub(super) enum LedgerError {
     StateDirectory(PathBuf),
     #[error("`{}` was damaged while it was open: {what}", path.display())]
     Damaged { path: PathBuf, what: &'static str },
+    #[error("`{}`: {what}", path.display())]
+    Corrupt { path: PathBuf, what: String },
     #[error("the store does not continue what was acknowledged")]
     Diverged,
     #[error("the store is not open")]
@@ -88,7 +69,9 @@ pub(super) trait Ledger: Send {
     /// How many events of the queue are in records or counted by gaps.
     fn accounted(&mut self) -> Result<u64, LedgerError>;
     /// Records after a sequence, in order.
-    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<StoredRow>, LedgerError>;
+    fn rows_after(&mut self, sequence: u64, limit: usize) -> Result<Vec<StoredRow>, LedgerError> {
+        self.page(sequence, u64::MAX, limit, usize::MAX)
+    }
 
     /// The place of a record; `None` if it is not there.
     fn tip_at(&mut self, sequence: u64) -> Result<Option<Tip>, LedgerError>;
@@ -115,14 +98,12 @@ pub(super) trait Ledger: Send {
 
     /// Writes something durable that takes space, and removes it again.
     fn probe(&mut self) -> Result<(), LedgerError>;
-    /// The space taken.
-    fn usage(&mut self) -> Result<Usage, LedgerError>;
-    /// Deletes the oldest records, at most 1000. The last of them becomes the base.
+    /// The bytes of all its files.
+    fn usage(&mut self) -> Result<u64, LedgerError>;
+    /// Looks at a part of the store that is not written any more, another each time: whether it is there, whole.
+    fn look(&mut self) -> Result<(), LedgerError>;
+    /// Deletes the oldest records, as one step of retention does. The last of them becomes the base.
     fn trim(&mut self, cut: Cut) -> Result<Trimmed, LedgerError>;
-    /// Gives free pages back to the file system.
-    fn vacuum(&mut self, pages: u64) -> Result<(), LedgerError>;
-    /// Moves the write-ahead file into the main file; the next transaction begins it again.
-    fn checkpoint(&mut self) -> Result<(), LedgerError>;
     /// Closes the store and opens it again.
     fn reopen(&mut self) -> Result<(), LedgerError>;
 }
@@ -133,9 +114,8 @@ impl LedgerError {
         matches!(self, Self::Replaced(_) | Self::Damaged { .. } | Self::NotOpen)
     }
 
-    /// Whether SQLite found the store damaged.
-    pub(super) fn is_damage(&self) -> bool {
-        let Self::Sqlite(error) = self else { return false };
-        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    /// Whether the store was found damaged, elsewhere than where it is written.
+    pub(super) const fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. })
     }
 }

@@ -145,7 +145,7 @@ impl AuditLog {
     /// Opens the log with something between the writer and the store.
     pub(super) fn open_with(
         options: AuditOptions,
-        wrap: impl FnOnce(super::sqlite::SqliteLedger) -> Box<dyn Ledger>,
+        wrap: impl FnOnce(super::segments::SegmentLedger) -> Box<dyn Ledger>,
     ) -> Result<Self, AuditError> {
         let AuditOptions {
             state_dir,
@@ -163,7 +163,7 @@ impl AuditLog {
         } = options;
         Retention::check(max_bytes)?;
         let Started { ledger, state_dir: locked, high_water, tip, base, accounted, unwritten, report } =
-            start(&state_dir, set_aside_broken, (clock.wall)())?;
+            start(&state_dir, set_aside_broken, Retention::segment_bytes(max_bytes), (clock.wall)())?;
         let newest = (tip.latest_time > i64::MIN).then(|| from_nanos(tip.latest_time));
         let retention = Retention::new(max_age, max_bytes, clock.clone(), newest);
         let denial_rate = denials_per_second.map(|rate| RateLimit::new(rate, (clock.monotonic)()));

@@ -354,7 +354,7 @@ const fn lost(sequence: u64, problem: ChainProblem) -> AuditError {
 impl From<LedgerError> for AuditError {
     fn from(error: LedgerError) -> Self {
         match error {
-            LedgerError::Sqlite(source) => source.into(),
+            damage @ LedgerError::Corrupt { .. } => Self::Damaged { what: damage.to_string() },
             other => Self::Unreadable { cause: other.to_string() },
         }
     }

@@ -9,16 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::AuditError;
 use super::age::AgeClock;
-use super::ledger::{Cut, Ledger, LedgerError, PAGE_BYTES, TRIM_ROWS, Usage};
+use super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS};
+use super::recent;
 use super::record::{Tip, to_nanos};
 
 /// How many steps of each kind run between two batches.
 const STEPS: u64 = 4;
-/// Pages given back to the file system in one step.
-const VACUUM_PAGES: u64 = 64;
-/// Free pages that are kept for records to come: they cost less than to shrink and grow.
-const SPARE_BYTES: u64 = 4 << 20;
-
 /// The two clocks of a log; a test turns them by hand.
 #[derive(Clone)]
 pub struct Clock {
@@ -47,8 +43,8 @@ pub(super) struct Retention {
     pub(super) max_bytes: Option<u64>,
     /// The most content in one transaction, unless a single record has more.
     pub(super) batch_bytes: usize,
-    /// The size of the write-ahead file after which it is moved into the main file.
-    pub(super) wal_bytes: u64,
+    /// The size of a segment after which the next begins.
+    pub(super) segment_bytes: u64,
     pub(super) clock: Clock,
     age: AgeClock,
 }
@@ -71,14 +67,14 @@ pub struct Evicted {
 }
 
 /// What one round did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Maintained {
     pub(super) space: Space,
     pub(super) evicted: Evicted,
-    /// Transactions that were needed.
-    pub(super) steps: u64,
     /// Whether another round should follow soon.
     pub(super) more: bool,
+    /// Why records could not be looked at, if what is damaged was in the way.
+    pub(super) damage: Option<LedgerError>,
 }
 
 impl Retention {
@@ -95,6 +91,12 @@ impl Retention {
         }
     }
 
+    /// The size of a segment after which the next begins. As much is kept of the newest records in memory, so a last segment that
+    /// is damaged while it is written loses none of them, or of a very large transaction a few.
+    pub(super) fn segment_bytes(max_bytes: Option<u64>) -> u64 {
+        share(max_bytes).min(recent::MOST_BYTES as u64)
+    }
+
     /// `newest` is the time of the newest record.
     pub(super) fn new(
         max_age: Option<Duration>,
@@ -102,85 +104,57 @@ impl Retention {
         clock: Clock,
         newest: Option<SystemTime>,
     ) -> Self {
-        let share = max_bytes.map_or(8 << 20, |bytes| (bytes / 64).min(8 << 20));
         Self {
             max_age,
             max_bytes,
-            batch_bytes: usize::try_from(share / 2).unwrap_or(usize::MAX),
-            wal_bytes: share,
+            batch_bytes: usize::try_from(share(max_bytes) / 2).unwrap_or(usize::MAX),
+            segment_bytes: Self::segment_bytes(max_bytes),
             age: AgeClock::new((clock.monotonic)(), (clock.wall)(), newest),
             clock,
         }
     }
 
-    /// Does one round. `move_wal` says that the write-ahead file has grown to its size. Records after `hold` stay whatever their age
-    /// is, as long as the size allows it.
-    pub(super) fn maintain(
-        &mut self,
-        ledger: &mut dyn Ledger,
-        move_wal: bool,
-        hold: u64,
-    ) -> Result<Maintained, LedgerError> {
-        if move_wal {
-            ledger.checkpoint()?;
-        }
-        let mut steps = 0;
+    /// Does one round. Records after `hold` stay whatever their age is, as long as the size allows it.
+    pub(super) fn maintain(&mut self, ledger: &mut dyn Ledger, hold: u64) -> Result<Maintained, LedgerError> {
         let mut evicted = Evicted::default();
         let age = self.max_age.and_then(|max_age| {
             let now = self.age.time((self.clock.monotonic)(), (self.clock.wall)(), max_age);
             Some((now.checked_sub(max_age)?, now))
         });
-        let mut more = false;
+        let (mut more, mut damage) = (false, None);
         if let Some((cutoff, now)) = age {
-            more |= trim_by_age(ledger, cutoff, now, hold, &mut steps, &mut evicted)?;
+            match trim_by_age(ledger, cutoff, now, hold, &mut evicted) {
+                // The size is kept all the same.
+                Err(error) if error.is_damage() => damage = Some(error),
+                trimmed => more |= trimmed?,
+            }
         }
         let young = age.map_or(i64::MIN, |(cutoff, _)| to_nanos(cutoff));
-        more |= self.trim_by_size(ledger, young, &mut steps, &mut evicted)?;
-        more |= self.vacuum(ledger, &mut steps)?;
-        let bytes = total(ledger.usage()?);
+        more |= self.trim_by_size(ledger, young, &mut evicted)?;
+        let bytes = ledger.usage()?;
         let space = Space { bytes, base: ledger.base()? };
-        Ok(Maintained { space, evicted, steps, more })
+        Ok(Maintained { space, evicted, more, damage })
     }
 
     fn trim_by_size(
         &self,
         ledger: &mut dyn Ledger,
         young: i64,
-        steps: &mut u64,
         evicted: &mut Evicted,
     ) -> Result<bool, LedgerError> {
         let Some(limit) = self.max_bytes else {
             return Ok(false);
         };
         for _ in 0..STEPS {
-            let usage = ledger.usage()?;
-            // Records must not be deleted for a write-ahead file that does not get smaller by it.
-            let counted = usage.used_bytes + usage.wal_bytes.min(4 * self.wal_bytes);
-            let Some(excess) = counted.checked_sub(high_water(limit)) else {
+            if ledger.usage()? <= high_water(limit) {
                 return Ok(false);
-            };
-            // A little more than needed, so that not every batch has to delete.
-            let trimmed = ledger.trim(Cut::Bytes(excess + self.wal_bytes / 4, young))?;
+            }
+            let trimmed = ledger.trim(Cut::Segment(young))?;
             if trimmed.rows == 0 {
                 return Ok(false);
             }
             evicted.size += trimmed.young;
             evicted.age += trimmed.rows - trimmed.young;
-            *steps += 1;
-        }
-        Ok(true)
-    }
-
-    fn vacuum(&self, ledger: &mut dyn Ledger, steps: &mut u64) -> Result<bool, LedgerError> {
-        for _ in 0..STEPS {
-            let usage = ledger.usage()?;
-            let free = usage.main_bytes.saturating_sub(usage.used_bytes);
-            let too_large = self.max_bytes.is_some_and(|limit| total(usage) > high_water(limit));
-            if free < u64::from(PAGE_BYTES) || !(too_large || free > usage.used_bytes / 4 + SPARE_BYTES) {
-                return Ok(false);
-            }
-            ledger.vacuum(VACUUM_PAGES)?;
-            *steps += 1;
         }
         Ok(true)
     }
@@ -191,26 +165,24 @@ fn trim_by_age(
     cutoff: SystemTime,
     now: SystemTime,
     hold: u64,
-    steps: &mut u64,
     evicted: &mut Evicted,
 ) -> Result<bool, LedgerError> {
     for _ in 0..STEPS {
         let rows = ledger.trim(Cut::OlderThan(to_nanos(cutoff), to_nanos(now), hold))?.rows;
-        *steps += u64::from(rows > 0);
         evicted.age += rows;
-        if rows < TRIM_ROWS {
+        if rows < TRIM_ROWS as u64 {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// The size at which records are deleted. What is above is room for the batch that is being
-/// written, which for a moment is both in the write-ahead file and in the main file.
-const fn high_water(limit: u64) -> u64 {
-    limit - limit / 8
+/// What a transaction and a segment are sized by.
+fn share(max_bytes: Option<u64>) -> u64 {
+    max_bytes.map_or(8 << 20, |bytes| (bytes / 64).min(8 << 20))
 }
 
-const fn total(usage: Usage) -> u64 {
-    usage.main_bytes + usage.wal_bytes
+/// The size at which records are deleted. What is above is room for what is written until they are.
+const fn high_water(limit: u64) -> u64 {
+    limit - limit / 8
 }

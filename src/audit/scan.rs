@@ -6,18 +6,16 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use rusqlite::OptionalExtension as _;
 use uuid::Uuid;
 
 use super::chain::{ChainWalk, StoredRow};
 use super::offline::OfflineStore;
 use super::record::{Head, Record, Tip, to_nanos};
-use super::sqlite::{read_base, read_newest, read_row, read_tip, signed, unsigned};
 use super::stream::{Start, check_log_id};
 use super::{AuditError, ChainProblem};
 
 /// How many records one query reads.
-const PAGE_ROWS: u64 = 1000;
+const PAGE_ROWS: usize = 1000;
 
 /// The records of a store from a place on, oldest first, up to the newest.
 ///
@@ -39,29 +37,28 @@ impl Scan {
     /// The file is not there, is not an audit log, is damaged, or is in use by a server; as for a stream
     /// [`AuditError::OutOfRange`] and [`AuditError::ForeignLog`].
     pub fn open(path: &Path, start: Start, log_id: &str) -> Result<Self, AuditError> {
-        let store = OfflineStore::open(path)?;
+        let mut store = OfflineStore::open(path)?;
         if !log_id.is_empty() {
-            check_log_id(store.log_id, log_id, start)?;
+            check_log_id(store.log_id(), log_id, start)?;
         }
-        let base = read_base(&store.connection)?;
-        let newest = read_newest(&store.connection)?.unwrap_or(base);
+        let (base, newest) = (store.base()?, store.newest()?);
         let from = match start {
             Start::Earliest => base,
             Start::Latest => newest,
-            Start::After(sequence) => tip_at(&store, sequence, base, newest)?,
+            Start::After(sequence) => tip_at(&mut store, sequence, base, newest)?,
             Start::Time(time) => {
-                let first = first_from(&store, to_nanos(time))?.unwrap_or(newest.head.sequence + 1);
-                tip_at(&store, first.saturating_sub(1), base, newest)?
+                let first = store.first_from(to_nanos(time))?.unwrap_or(newest.head.sequence + 1);
+                tip_at(&mut store, first.saturating_sub(1), base, newest)?
             }
         };
-        let walk = ChainWalk::new(store.log_id, from);
+        let walk = ChainWalk::new(store.log_id(), from);
         Ok(Self { store, walk, rows: VecDeque::new(), ended: false })
     }
 
     /// The id of the log.
     #[must_use]
-    pub const fn log_id(&self) -> Uuid {
-        self.store.log_id
+    pub fn log_id(&self) -> Uuid {
+        self.store.log_id()
     }
 
     /// The place of the last record that was handed out, or that of the start.
@@ -81,31 +78,23 @@ impl Scan {
     }
 
     fn read(&mut self) -> Result<(), AuditError> {
-        let mut statement = self.store.connection.prepare_cached(
-            "SELECT sequence, latest_time, content, hash FROM record WHERE sequence > ?1
-             ORDER BY sequence LIMIT ?2",
-        )?;
         let after = self.walk.last().head.sequence;
-        let mut found = statement.query([signed(after), signed(PAGE_ROWS)])?;
-        loop {
-            match found.next().and_then(|row| row.map(read_row).transpose()) {
-                Ok(Some(row)) => self.rows.push_back(row),
-                Ok(None) => return Ok(()),
-                // What can be read goes first; the next page begins with what cannot.
-                Err(_) if !self.rows.is_empty() => return Ok(()),
-                Err(error) => {
-                    let error = AuditError::from(error);
-                    return Err(match error.is_damage() {
-                        true => {
-                            let problem = ChainProblem::Unreadable(error.to_string());
-                            AuditError::DataLoss { sequence: after + 1, problem }
-                        }
-                        false => error,
-                    });
-                }
-            }
+        let rows = self.store.rows_after(after, PAGE_ROWS).map_err(|error| match error.is_damage() {
+            true => unreadable(after + 1, &error.to_string()),
+            false => error,
+        })?;
+        if rows.is_empty()
+            && let Some(damage) = self.store.known_damage()
+        {
+            return Err(unreadable(after + 1, damage));
         }
+        self.rows.extend(rows);
+        Ok(())
     }
+}
+
+fn unreadable(sequence: u64, what: &str) -> AuditError {
+    AuditError::DataLoss { sequence, problem: ChainProblem::Unreadable(what.to_owned()) }
 }
 
 impl Iterator for Scan {
@@ -122,7 +111,7 @@ impl Iterator for Scan {
 }
 
 /// The place of a record that is kept, or of the one before the oldest.
-fn tip_at(store: &OfflineStore, sequence: u64, base: Tip, newest: Tip) -> Result<Tip, AuditError> {
+fn tip_at(store: &mut OfflineStore, sequence: u64, base: Tip, newest: Tip) -> Result<Tip, AuditError> {
     let (oldest, newest) = (base.head.sequence + 1, newest.head.sequence);
     if sequence == base.head.sequence {
         return Ok(base);
@@ -130,21 +119,13 @@ fn tip_at(store: &OfflineStore, sequence: u64, base: Tip, newest: Tip) -> Result
     if sequence < base.head.sequence || sequence > newest {
         return Err(AuditError::OutOfRange { requested: sequence, oldest, newest });
     }
-    let select = "SELECT sequence, hash, latest_time FROM record WHERE sequence = ?1";
-    let found = store.connection.query_row(select, [signed(sequence)], read_tip).optional()?;
+    let found = store.tip_at(sequence)?;
     found.ok_or(AuditError::DataLoss { sequence, problem: ChainProblem::Missing { next: sequence + 1 } })
-}
-
-/// The first record whose time, or that of one before it, is this or later.
-fn first_from(store: &OfflineStore, time: i64) -> Result<Option<u64>, AuditError> {
-    let select = "SELECT sequence FROM record WHERE latest_time >= ?1 ORDER BY sequence LIMIT 1";
-    Ok(store.connection.query_row(select, [time], |row| row.get(0)).optional()?.map(unsigned))
 }
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::Connection;
-
+    use super::super::segments::tamper::tamper;
     use super::super::testing::*;
     use super::super::*;
     use super::*;
@@ -164,9 +145,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn every_record_is_handed_out_once_no_log_is_open() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(STORE_FILE);
+        let path = folder.path().join(STORE_DIRECTORY);
         let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
-        let count = PAGE_ROWS + 7;
+        let count = PAGE_ROWS as u64 + 7;
         for n in 1..count {
             log.enqueue(denial(&n.to_string()));
         }
@@ -177,12 +158,11 @@ mod tests {
         log.close().await.unwrap();
         assert_eq!(sequences(&path).0, expected);
 
-        let connection = Connection::open(&path).unwrap();
-        connection.execute_batch("UPDATE record SET content = x'00' WHERE sequence = 1003").unwrap();
+        tamper(&path, |stored| stored.zero(|sequence| sequence == 1003));
         let (seen, error) = sequences(&path);
         assert_eq!(seen.last(), Some(&1002));
         assert!(matches!(error, Some(AuditError::DataLoss { sequence: 1003, .. })), "{error:?}");
-        connection.execute_batch("DELETE FROM record WHERE sequence = 3").unwrap();
+        tamper(&path, |stored| stored.remove(|sequence| sequence == 3));
         let (seen, error) = sequences(&path);
         assert_eq!(seen, [1, 2]);
         let missing = ChainProblem::Missing { next: 4 };
@@ -192,7 +172,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_scan_starts_where_a_stream_would() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(STORE_FILE);
+        let path = folder.path().join(STORE_DIRECTORY);
         let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
         for n in 0..3 {
             log.append_durable(expansion(&n.to_string())).await.unwrap();

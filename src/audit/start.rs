@@ -8,30 +8,30 @@ use std::time::SystemTime;
 
 use super::aside::{check_present, is_broken, open_log, set_store_aside};
 use super::chain::ChainWalk;
+use super::convert::convert;
 use super::high_water::{HIGH_WATER_FILE, HighWaterFile, Remembered, read_last};
 use super::ledger::{Ledger, LedgerError};
+use super::offline::store_of;
 use super::record::{GapReason, Tip, gap};
 use super::repair::{fill_lost, known_time, set_aside};
-use super::sqlite::{SqliteLedger, cannot_start, wal_path};
+use super::segments::SegmentLedger;
 use super::state_dir::StateDir;
-use super::{AuditError, BadRecord, ChainProblem, STORE_FILE, wal};
+use super::{AuditError, BadRecord, ChainProblem, STORE_DIRECTORY};
 use crate::proto::v1::Gap;
 
 /// How many of the newest records a start checks.
-const CHECKED_ROWS: u64 = 1000;
+const CHECKED_ROWS: usize = 1000;
 
 /// What a start found, and did about it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct StartReport {
     /// The store did not exist before.
     pub created: bool,
-    /// Bytes at the end of the write-ahead file that belong to no complete transaction. They were
+    /// Bytes at the end of the store that belong to no whole transaction. They were
     /// cut off. Nothing in them was acknowledged, unless `lost` says so.
     pub torn_bytes: u64,
-    /// Complete frames among these bytes.
-    pub torn_frames: u64,
-    /// Records at the end of the chain whose content was damaged. They were set aside in the table
-    /// `damaged`, and a gap record has the sequence of each.
+    /// Records at the end of the chain whose content was damaged. They were set aside in a file
+    /// `damaged-<time>`, and a gap record has the sequence of each.
     pub damaged: u64,
     /// Records that were acknowledged but are gone from the end of the store. A gap record has the
     /// sequence of each.
@@ -51,7 +51,7 @@ impl StartReport {
 /// All that a log works with.
 #[derive(Debug)]
 pub(super) struct Started {
-    pub(super) ledger: SqliteLedger,
+    pub(super) ledger: SegmentLedger,
     pub(super) state_dir: StateDir,
     pub(super) high_water: HighWaterFile,
     pub(super) tip: Tip,
@@ -64,17 +64,22 @@ pub(super) struct Started {
 
 /// Takes the lock, opens the store and brings its end in order. A store that is broken stops the
 /// start, or is moved aside if `aside` says so; the whole store is read to find out then.
-pub(super) fn start(state_dir: &Path, aside: bool, now: SystemTime) -> Result<Started, AuditError> {
+pub(super) fn start(
+    state_dir: &Path,
+    aside: bool,
+    segment_bytes: u64,
+    now: SystemTime,
+) -> Result<Started, AuditError> {
     let locked = StateDir::lock(state_dir)?;
-    let (mut opened, log_opened) = match open_store(state_dir, aside, now) {
+    let (mut opened, log_opened) = match open_store(state_dir, segment_bytes, aside, now) {
         Err(error) if is_broken(state_dir, &error) || (aside && is_of_newer_format(&error)) => {
             if !aside {
                 let acknowledged = read_last(&state_dir.join(HIGH_WATER_FILE)).map(|(_, durable)| durable);
-                let path = state_dir.join(STORE_FILE);
+                let path = store_of(state_dir);
                 return Err(AuditError::Broken { path, cause: Box::new(error), acknowledged });
             }
             let log_opened = set_store_aside(state_dir, &error, now)?;
-            (open_store(state_dir, false, now)?, Some(log_opened))
+            (open_store(state_dir, segment_bytes, false, now)?, Some(log_opened))
         }
         opened => (opened?, None),
     };
@@ -82,7 +87,6 @@ pub(super) fn start(state_dir: &Path, aside: bool, now: SystemTime) -> Result<St
     if let Some(log_opened) = log_opened {
         open_log(ledger, log_opened, now).map_err(cannot_start)?;
     }
-    ledger.mark_format().map_err(cannot_start)?;
     let tip = ledger.tip().map_err(cannot_start)?;
     let base = ledger.base().map_err(cannot_start)?;
     let accounted = ledger.accounted().map_err(cannot_start)?;
@@ -97,7 +101,7 @@ pub(super) fn start(state_dir: &Path, aside: bool, now: SystemTime) -> Result<St
 
 /// A store whose end is in order.
 struct OpenedStore {
-    ledger: SqliteLedger,
+    ledger: SegmentLedger,
     high_water: HighWaterFile,
     remembered: Remembered,
     report: StartReport,
@@ -105,28 +109,29 @@ struct OpenedStore {
 
 /// Opens the store, cuts off what a crash tore, and checks the newest records; all of them if `whole`
 /// says so.
-fn open_store(state_dir: &Path, whole: bool, now: SystemTime) -> Result<OpenedStore, AuditError> {
+fn open_store(
+    state_dir: &Path,
+    segment_bytes: u64,
+    whole: bool,
+    now: SystemTime,
+) -> Result<OpenedStore, AuditError> {
     check_present(state_dir)?;
-    let path = state_dir.join(STORE_FILE);
-    let wal = wal_path(&path);
-    let torn = wal::torn_tail(&wal).map_err(AuditError::io("read", &wal))?;
-    wal::rewrite_in_place(&wal).map_err(AuditError::io("refresh", &wal))?;
-
-    let mut ledger = SqliteLedger::open(&path)?;
-    let log_id = ledger.log_id();
-    let mut report = StartReport {
-        created: ledger.created(),
-        torn_bytes: torn.bytes,
-        torn_frames: torn.frames,
-        ..StartReport::default()
-    };
+    convert(state_dir, segment_bytes)?;
     let mark = state_dir.join(HIGH_WATER_FILE);
+    let acknowledged = read_last(&mark).map(|(_, durable)| durable);
+    let mut ledger = SegmentLedger::open(&state_dir.join(STORE_DIRECTORY), segment_bytes, acknowledged)?;
+    let log_id = ledger.log_id();
+    let mut report =
+        StartReport { created: ledger.created(), torn_bytes: ledger.torn_bytes(), ..StartReport::default() };
     let remembered = Remembered::read_path(&mark, log_id).map_err(AuditError::io("read", &mark))?;
     if let Some(problem) = remembered.problem {
         return Err(AuditError::Damaged { what: format!("`{}` is damaged: {problem}", mark.display()) });
     }
 
     let damaged = check_tail(&mut ledger)?;
+    if let Some(found) = ledger.find_broken_frames().map_err(cannot_start)? {
+        return Err(AuditError::Damaged { what: found });
+    }
     let newest = ledger.tip().map_err(cannot_start)?.head.sequence;
     // The last process closed the store in order after this record, so no crash took what is missing up to it.
     let closed = remembered.closed.unwrap_or(0);
@@ -139,14 +144,15 @@ fn open_store(state_dir: &Path, whole: bool, now: SystemTime) -> Result<OpenedSt
         }
         _ => {}
     }
-    if let Some(found) = ledger.find_damage(whole).map_err(cannot_start)? {
-        return Err(AuditError::Damaged { what: found });
-    }
+    ledger.settle().map_err(cannot_start)?;
     if let Some((last_good, _)) = damaged {
         report.damaged = set_aside(&mut ledger, last_good, now).map_err(cannot_start)?;
     }
     if whole {
         walk_all(&mut ledger)?;
+        if let Some(found) = ledger.find_damage().map_err(cannot_start)? {
+            return Err(AuditError::Damaged { what: found });
+        }
     }
     if let Some(durable) = remembered.durable.filter(|durable| *durable > newest) {
         report.lost = durable - newest;
@@ -162,7 +168,7 @@ const fn is_of_newer_format(error: &AuditError) -> bool {
 }
 
 /// Checks every record.
-fn walk_all(ledger: &mut SqliteLedger) -> Result<(), AuditError> {
+fn walk_all(ledger: &mut SegmentLedger) -> Result<(), AuditError> {
     let mut walk = ChainWalk::new(ledger.log_id(), ledger.base().map_err(cannot_start)?);
     loop {
         let rows = ledger.rows_after(walk.last().head.sequence, CHECKED_ROWS).map_err(cannot_start)?;
@@ -177,11 +183,11 @@ fn walk_all(ledger: &mut SqliteLedger) -> Result<(), AuditError> {
 
 /// Checks the newest records. `Some` is the last good place and the record after it, if all records after
 /// it have damaged content; anything else that is wrong is an error.
-fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<(Tip, BadRecord)>, AuditError> {
+fn check_tail(ledger: &mut SegmentLedger) -> Result<Option<(Tip, BadRecord)>, AuditError> {
     let log_id = ledger.log_id();
     let base = ledger.base().map_err(cannot_start)?;
     let newest = ledger.tip().map_err(cannot_start)?.head.sequence;
-    let from = newest.saturating_sub(CHECKED_ROWS).max(base.head.sequence);
+    let from = newest.saturating_sub(CHECKED_ROWS as u64).max(base.head.sequence);
     let unreadable = |sequence: u64| {
         move |error: LedgerError| AuditError::DataLoss {
             sequence,
@@ -223,6 +229,14 @@ fn check_tail(ledger: &mut SqliteLedger) -> Result<Option<(Tip, BadRecord)>, Aud
         }
     }
     Ok(damaged.map(|bad| (walk.last(), bad)))
+}
+
+/// An error of the ledger before the log is open.
+fn cannot_start(error: LedgerError) -> AuditError {
+    match error {
+        damage @ LedgerError::Corrupt { .. } => damage.into(),
+        other => AuditError::NotDurable { cause: other.to_string() },
+    }
 }
 
 const fn missing(sequence: u64, next: u64) -> AuditError {

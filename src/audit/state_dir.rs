@@ -63,9 +63,11 @@ impl StateDir {
         }
         Ok(())
     }
+}
 
+impl Drop for StateDir {
     /// Gives the lock back.
-    pub(super) fn unlock(self) {
+    fn drop(&mut self) {
         // Not by closing the file: a process that is being started has a copy of it for a moment.
         if let Err(error) = self.lock.unlock() {
             warn!(%error, "the lock of the state directory could not be given back");
@@ -97,7 +99,7 @@ mod tests {
         }
         let error = StateDir::lock(&path).unwrap_err();
         assert!(matches!(&error, AuditError::InUse { path: used } if *used == path), "{error}");
-        first.unlock();
+        drop(first);
         StateDir::lock(&path).unwrap();
     }
 

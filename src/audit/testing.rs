@@ -8,13 +8,18 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 use super::chain::StoredRow;
-use super::ledger::{Cut, Ledger, LedgerError, Trimmed, Usage};
-use super::sqlite::SqliteLedger;
+use super::ledger::{Cut, Ledger, LedgerError, Trimmed};
+use super::segments::SegmentLedger;
 use super::*;
 use crate::proto::v1::{AddedScope, AuditEvent, AuditEventKind, Client, Origin, PolicyVersion};
 
 /// Longer than anything here takes on the slowest machine.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A folder in memory where there is one: nothing here depends on a disk, and each store is synced many times.
+pub(super) fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
 
 /// An event that names a client and an audience.
 pub(super) fn event(kind: AuditEventKind, client_id: &str) -> AuditEvent {
@@ -107,7 +112,7 @@ pub(super) async fn until(log: &AuditLog, wanted: impl Fn(&AuditStatus) -> bool)
 /// The chain of a store that nobody has open holds; returns the report.
 #[track_caller]
 pub(super) fn assert_holds(state_dir: &std::path::Path) -> VerifyReport {
-    let report = verify(&state_dir.join(STORE_FILE), &VerifyOptions::default()).unwrap();
+    let report = verify(&store_of(state_dir), &VerifyOptions::default()).unwrap();
     assert_eq!(report.bad, None);
     report
 }
@@ -123,7 +128,7 @@ pub(super) struct Faults {
     pub(super) fail_probes: bool,
     /// Commits panic.
     pub(super) panic: bool,
-    /// The main file may not grow.
+    /// The store may not grow.
     pub(super) full: bool,
     /// The store cannot be opened again, which also leaves it closed.
     pub(super) fail_reopen: bool,
@@ -138,9 +143,9 @@ pub(super) struct Faults {
     pub(super) steps: Vec<&'static str>,
 }
 
-/// SQLite with faults that a test turns on and off.
+/// The store with faults that a test turns on and off.
 pub(super) struct FaultyLedger {
-    ledger: SqliteLedger,
+    ledger: SegmentLedger,
     faults: Arc<Mutex<Faults>>,
     gate: Option<Receiver<()>>,
 }
@@ -194,10 +199,6 @@ impl Ledger for FaultyLedger {
         self.ledger.accounted()
     }
 
-    fn rows_after(&mut self, sequence: u64, limit: u64) -> Result<Vec<StoredRow>, LedgerError> {
-        self.ledger.rows_after(sequence, limit)
-    }
-
     fn tip_at(&mut self, sequence: u64) -> Result<Option<Tip>, LedgerError> {
         self.ledger.tip_at(sequence)
     }
@@ -226,8 +227,7 @@ impl Ledger for FaultyLedger {
             faults.begun += 1;
             faults.full
         };
-        // SQLite does not go below the present size.
-        self.ledger.limit_pages(if full { 1 } else { u64::from(u32::MAX) - 1 });
+        self.ledger.limit(full.then_some(0));
         self.ledger.begin()
     }
 
@@ -267,24 +267,20 @@ impl Ledger for FaultyLedger {
         if faults.fail_probes || faults.lose_commits {
             return Err(LedgerError::Injected("disk I/O error"));
         }
-        self.ledger.limit_pages(if faults.full { 1 } else { u64::from(u32::MAX) - 1 });
+        self.ledger.limit(faults.full.then_some(0));
         self.ledger.probe()
     }
 
-    fn usage(&mut self) -> Result<Usage, LedgerError> {
+    fn usage(&mut self) -> Result<u64, LedgerError> {
         self.ledger.usage()
+    }
+
+    fn look(&mut self) -> Result<(), LedgerError> {
+        self.ledger.look()
     }
 
     fn trim(&mut self, cut: Cut) -> Result<Trimmed, LedgerError> {
         self.ledger.trim(cut)
-    }
-
-    fn vacuum(&mut self, pages: u64) -> Result<(), LedgerError> {
-        self.ledger.vacuum(pages)
-    }
-
-    fn checkpoint(&mut self) -> Result<(), LedgerError> {
-        self.ledger.checkpoint()
     }
 
     fn reopen(&mut self) -> Result<(), LedgerError> {

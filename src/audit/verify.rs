@@ -5,20 +5,15 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
-use uuid::Uuid;
-
 use super::AuditError;
 use super::aside::{check_present, is_broken, problem_of};
 use super::chain::{BadRecord, ChainProblem, ChainWalk, VerifyReport};
-use super::error::shows_damage;
 use super::high_water::{HIGH_WATER_FILE, Remembered, read_last};
 use super::offline::OfflineStore;
 use super::record::{GENESIS_HASH, Head, Tip};
-use super::sqlite::{find_damage, read_base, read_newest, read_row, signed};
 
-/// How many records one query reads.
-const PAGE_ROWS: u64 = 1000;
+/// How many records are read at once.
+const PAGE_ROWS: usize = 1000;
 
 /// What is known about the chain from elsewhere.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,7 +23,7 @@ pub struct VerifyOptions {
 }
 
 /// Walks the whole chain of the store at `path`, up to where the high-water file next to it says that
-/// records were acknowledged, and lets SQLite check the file. Blocks. No server may have it.
+/// records were acknowledged, and checks the rest of its files. Blocks. No server may have it.
 ///
 /// A chain that does not hold, and a store that is damaged or gone, are a report, not an error.
 ///
@@ -55,21 +50,20 @@ pub fn verify(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, Audi
 }
 
 fn verify_store(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, AuditError> {
-    let OfflineStore { connection, log_id, .. } = &OfflineStore::open(path)?;
+    let mut store = OfflineStore::open(path)?;
     let mark = path.with_file_name(HIGH_WATER_FILE);
-    let remembered = Remembered::read_path(&mark, *log_id).map_err(AuditError::io("read", &mark))?;
-    let mut walk = ChainWalk::new(*log_id, read_base(connection)?);
-    let mut bad = walk_to_end(connection, *log_id, &mut walk, options)?;
+    let remembered = Remembered::read_path(&mark, store.log_id()).map_err(AuditError::io("read", &mark))?;
+    let mut walk = ChainWalk::new(store.log_id(), store.base()?);
+    let mut bad = walk_to_end(&mut store, &mut walk, options)?;
     let newest = walk.last().head.sequence;
+    if bad.is_none() {
+        bad = store.known_damage().map(|damage| BadRecord::store(damage.to_owned()));
+    }
     if bad.is_none() && remembered.durable.is_some_and(|durable| durable > newest) {
         bad = Some(BadRecord { sequence: newest + 1, problem: ChainProblem::EndsEarly { newest } });
     }
     if bad.is_none() {
-        bad = match find_damage(connection) {
-            Ok(found) => found.map(BadRecord::store),
-            Err(error) if shows_damage(&error) => Some(BadRecord::store(error.to_string())),
-            Err(error) => return Err(error.into()),
-        };
+        bad = store.find_damage()?.map(BadRecord::store);
     }
     if bad.is_none() {
         bad = remembered
@@ -81,79 +75,45 @@ fn verify_store(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, Au
 
 /// Walks to the end and returns the first bad record.
 fn walk_to_end(
-    connection: &Connection,
-    log_id: Uuid,
+    store: &mut OfflineStore,
     walk: &mut ChainWalk,
     options: &VerifyOptions,
 ) -> Result<Option<BadRecord>, AuditError> {
     if let Err(bad) = walk.expect(options.expected) {
         return Ok(Some(bad));
     }
-    let base = walk.last().head;
-    let before: i64 = connection.query_row(
-        "SELECT count(*) FROM record WHERE sequence <= ?1",
-        [signed(base.sequence)],
-        |row| row.get(0),
-    )?;
-    // Retention deletes in the transaction that moves the base, but may have run in between.
-    if before > 0 && read_base(connection)?.head == base {
-        return Ok(Some(BadRecord { sequence: base.sequence, problem: ChainProblem::BeforeBase }));
+    if store.has_records_before_base()? {
+        let sequence = walk.last().head.sequence;
+        return Ok(Some(BadRecord { sequence, problem: ChainProblem::BeforeBase }));
     }
     loop {
-        match page(connection, log_id, walk) {
-            Ok(VerifyStep::More) => {}
-            Ok(VerifyStep::End) => return Ok(None),
-            Ok(VerifyStep::Bad(bad)) => return Ok(Some(bad)),
+        let after = walk.last().head.sequence;
+        let rows = match store.rows_after(after, PAGE_ROWS) {
+            Ok(rows) if rows.is_empty() => return Ok(None),
+            Ok(rows) => rows,
             Err(error) => {
-                let sequence = walk.last().head.sequence + 1;
-                return Ok(Some(BadRecord {
-                    sequence,
-                    problem: ChainProblem::Unreadable(error.to_string()),
-                }));
+                let problem = ChainProblem::Unreadable(error.to_string());
+                return Ok(Some(BadRecord { sequence: after + 1, problem }));
+            }
+        };
+        for row in &rows {
+            match walk.take(row) {
+                Ok(_) => {}
+                Err(BadRecord { problem: ChainProblem::LinkBroken, .. }) if !walk.is_at_base() => {
+                    // If the next record builds on this one, it is the one before that was replaced.
+                    let next = store.rows_after(row.sequence, 1).unwrap_or_default();
+                    let mut from_it = ChainWalk::new(store.log_id(), row.tip());
+                    let (sequence, problem) =
+                        match next.first().is_some_and(|next| from_it.take(next).is_ok()) {
+                            true => (row.sequence - 1, ChainProblem::Replaced),
+                            false => (row.sequence, ChainProblem::LinkBroken),
+                        };
+                    return Ok(Some(BadRecord { sequence, problem }));
+                }
+                Err(bad) => return Ok(Some(bad)),
             }
         }
     }
-}
-
-fn page(connection: &Connection, log_id: Uuid, walk: &mut ChainWalk) -> rusqlite::Result<VerifyStep> {
-    let transaction = connection.unchecked_transaction()?;
-    let base = read_base(&transaction)?;
-    if base.head.sequence > walk.last().head.sequence {
-        // Retention has overtaken the walk; what it deleted cannot be checked any more.
-        walk.skip_to(base);
-    }
-    let mut statement = transaction.prepare_cached(
-        "SELECT sequence, latest_time, content, hash FROM record WHERE sequence > ?1
-         ORDER BY sequence LIMIT ?2",
-    )?;
-    let from = walk.last().head;
-    let mut rows = statement.query([signed(from.sequence), signed(PAGE_ROWS)])?;
-    while let Some(row) = rows.next()? {
-        let row = read_row(row)?;
-        match walk.take(&row) {
-            Ok(_) => {}
-            Err(BadRecord { problem: ChainProblem::LinkBroken, .. }) if !walk.is_at_base() => {
-                // If the next record builds on this one, it is the one before that was replaced.
-                let next = rows.next()?.map(read_row).transpose()?;
-                let builds_on_it = |next| ChainWalk::new(log_id, row.tip()).take(&next).is_ok();
-                let (sequence, problem) = match next.is_some_and(builds_on_it) {
-                    true => (row.sequence - 1, ChainProblem::Replaced),
-                    false => (row.sequence, ChainProblem::LinkBroken),
-                };
-                return Ok(VerifyStep::Bad(BadRecord { sequence, problem }));
-            }
-            Err(bad) => return Ok(VerifyStep::Bad(bad)),
-        }
-    }
-    let newest = read_newest(&transaction)?.unwrap_or(base).head;
-    let last = walk.last().head;
-    Ok(if last == from || last == newest { VerifyStep::End } else { VerifyStep::More })
-}
-
-enum VerifyStep {
-    More,
-    End,
-    Bad(BadRecord),
 }
 
 #[cfg(test)]

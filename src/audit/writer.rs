@@ -20,10 +20,9 @@ use super::blocks::RowBlocks;
 use super::chain::{BadRecord, StoredRow};
 use super::check::{ChainCheck, WalkResult};
 use super::jobs::{JobReceiver, WakeOn};
-use super::ledger::{Ledger, LedgerError, PAGE_BYTES};
+use super::ledger::{Ledger, LedgerError};
 use super::loss::TakenLosses;
 use super::read::ReadJob;
-use super::recent;
 use super::record::{Body, EventSealer, GapReason, Head, Tip};
 use super::reply::Recorded;
 use super::retention::Retention;
@@ -38,16 +37,10 @@ mod trouble;
 
 /// The most records in one transaction: about as many as are gathered before a quarter of their room is taken.
 const BATCH_RECORDS: usize = 2048;
-/// How large the write-ahead file gets, at most, where somebody waits for records: nothing is answered while it is moved. As much is
-/// kept of the newest records in memory, so a file that is damaged meanwhile loses none of them, or of a very large transaction a few.
-const AWAITED_WAL_BYTES: u64 = recent::MOST_BYTES as u64;
 /// How long nothing may happen before the store is maintained.
 const MAINTAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// The least time between two gaps for denials beyond their rate.
 const RATE_GAP_INTERVAL: Duration = Duration::from_secs(1);
-/// A guess at the pages that a transaction writes in addition to its contents.
-const COMMIT_OVERHEAD: u64 = 3 * PAGE_BYTES as u64;
-
 /// Is told, on the writer's thread, how long each transaction took and how many records it had.
 pub type CommitObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
 
@@ -91,10 +84,8 @@ pub(super) struct Writer {
     unsure: bool,
     /// The store is to be opened again before the next attempt.
     reopen: bool,
-    /// A guess at the bytes in the write-ahead file that are not yet in the main file.
-    wal_guess: u64,
-    /// From how many of them on they are moved.
-    wal_limit: u64,
+    /// The bytes of content that were written since the store was last maintained.
+    unmaintained: u64,
     next_maintenance: Instant,
     /// Before this, events that nobody waits for are gathered.
     gathers_until: Instant,
@@ -126,7 +117,6 @@ impl Writer {
         locked: StateDir,
     ) -> Self {
         let check = ChainCheck::new(settings.log_id, Instant::now());
-        let wal_limit = settings.retention.wal_bytes;
         Self {
             shared,
             jobs,
@@ -140,8 +130,7 @@ impl Writer {
             trouble: None,
             unsure: false,
             reopen: false,
-            wal_guess: 0,
-            wal_limit,
+            unmaintained: 0,
             next_maintenance: Instant::now(),
             gathers_until: Instant::now(),
             next_rate_gap: Instant::now(),
@@ -175,7 +164,9 @@ impl Writer {
             let written = self.write_batch();
             self.read();
             self.check_chain();
-            if self.next_maintenance <= Instant::now() || self.wal_guess >= self.wal_limit {
+            if self.next_maintenance <= Instant::now()
+                || self.unmaintained >= self.settings.retention.segment_bytes
+            {
                 self.maintain();
             }
             if self.closing && (!written || (self.waiting.is_empty() && self.shared.losses.count() == 0)) {
@@ -389,7 +380,7 @@ impl Writer {
         }
         self.ledger.commit()?;
         self.accounted = accounted;
-        self.wal_guess += COMMIT_OVERHEAD + (bytes + bytes / 4) as u64;
+        self.unmaintained += bytes as u64;
         Ok(rows)
     }
 
@@ -400,10 +391,7 @@ impl Writer {
         if let Some(observer) = &self.settings.observer {
             observer(took, rows.len());
         }
-        let is_awaited = self.waiting.is_awaited();
-        let wal_bytes = self.settings.retention.wal_bytes;
-        self.wal_limit = if is_awaited { wal_bytes.min(AWAITED_WAL_BYTES) } else { wal_bytes };
-        let heads: Vec<Head> = match is_awaited {
+        let heads: Vec<Head> = match self.waiting.is_awaited() {
             true => rows.iter().map(|row| row.tip().head).collect(),
             false => Vec::new(),
         };
@@ -456,15 +444,11 @@ impl Writer {
 
     /// Keeps the store within its size and age.
     fn maintain(&mut self) {
-        let move_wal = self.wal_guess >= self.wal_limit;
-        if move_wal {
-            // Also after an error: otherwise every batch would try again.
-            self.wal_guess = 0;
-        }
+        // Also after an error: otherwise every batch would try again.
+        self.unmaintained = 0;
         let hold = self.shared.hold();
-        let more = match self.settings.retention.maintain(self.ledger.as_mut(), move_wal, hold) {
+        let more = match self.settings.retention.maintain(self.ledger.as_mut(), hold) {
             Ok(done) => {
-                self.wal_guess += done.steps * COMMIT_OVERHEAD;
                 self.shared.set_space(&done.space);
                 self.shared.figures.evicted(done.evicted);
                 if let Some(count) = self.evictions.add(done.evicted.size, Instant::now()) {
@@ -473,6 +457,9 @@ impl Writer {
                         oldest = done.space.base.head.sequence + 1,
                         "audit records were deleted for the size of the store although they are younger than the retention"
                     );
+                }
+                if let Some(damage) = &done.damage {
+                    self.note_damage(damage);
                 }
                 done.more
             }
@@ -486,6 +473,9 @@ impl Writer {
                 false
             }
         };
+        if let Err(error) = self.ledger.look() {
+            self.note_damage(&error);
+        }
         // If the volume cannot be looked at, what was known stays.
         if let Ok(volume) = (self.settings.volume)(&self.settings.state_dir) {
             self.shared.set_storage_low(volume.low());
@@ -516,7 +506,7 @@ impl Writer {
         }
         // The lock goes last: then the files are another's.
         shared.high_water.finish();
-        locked.unlock();
+        drop(locked);
         if let Some(closed) = closed {
             let _ = closed.send(result);
         }

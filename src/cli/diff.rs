@@ -51,7 +51,7 @@ pub(super) struct DiffArgs {
     #[command(flatten)]
     timeout: TimeoutArgs,
     /// Run recorded calls through both policies and list each answer that flips: a state directory,
-    /// its audit.db, or a file of JSON lines (- is standard input)
+    /// the store in it, or a file of JSON lines (- is standard input)
     #[arg(long, value_name = "AUDIT")]
     replay: Option<PathBuf>,
     /// Follow links out of the named folders, and show no text of what they lead to

@@ -161,7 +161,6 @@ pub(super) fn log_start(log: &AuditLog) {
     if report.torn_bytes > 0 {
         warn!(
             torn_bytes = report.torn_bytes,
-            torn_frames = report.torn_frames,
             "the audit log was not closed in order: an unfinished transaction at its end was cut off"
         );
     }

@@ -256,7 +256,7 @@ async fn a_restart_goes_on_with_the_same_log() {
     assert_eq!(after[..before.len()], before);
     assert_eq!(after.len(), before.len() + 1, "the start itself is a policy change");
     let folder = service.stop().await;
-    let report = verify(&folder.path().join("state/audit.db"), &VerifyOptions::default()).unwrap();
+    let report = verify(&folder.path().join("state/audit"), &VerifyOptions::default()).unwrap();
     assert!(report.bad.is_none(), "{report:?}");
 }
 
@@ -377,7 +377,7 @@ async fn acknowledged(channel: &Channel, callers: usize, most: usize) -> (Vec<St
 
 /// Every decision id in the store, after checking its chain.
 async fn recorded(folder: &Path) -> HashSet<String> {
-    let report = verify(&folder.join("state/audit.db"), &VerifyOptions::default()).unwrap();
+    let report = verify(&folder.join("state/audit"), &VerifyOptions::default()).unwrap();
     assert!(report.bad.is_none(), "{report:?}");
     let server = Server::start(folder, "");
     let messages = all(&server.channel().await, Default::default()).await.unwrap();

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use scopeward::audit::{
-    AuditLog, AuditOptions, Body, Filter, GapReason, STORE_FILE, VerifyOptions, new_event, verify,
+    AuditLog, AuditOptions, Body, Filter, GapReason, STORE_DIRECTORY, VerifyOptions, new_event, verify,
 };
 use scopeward::proto::v1::{AuditEvent, AuditEventKind, Client};
 
@@ -131,7 +131,7 @@ async fn everything_acknowledged_survives_kill_9_at_full_load() {
     }
     assert!(said.acknowledged.len() > 5000, "{}", said.acknowledged.len());
 
-    let report = verify(&folder.path().join(STORE_FILE), &VerifyOptions::default()).unwrap();
+    let report = verify(&folder.path().join(STORE_DIRECTORY), &VerifyOptions::default()).unwrap();
     assert_eq!(report.bad, None);
     let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
     let last = log.start_report();

@@ -51,6 +51,7 @@ mod pressure;
 mod records;
 mod reference;
 mod reload;
+mod segments;
 mod service;
 mod service_manager;
 mod shadow;

@@ -248,7 +248,7 @@ async fn a_mixed_load_leaves_nothing_behind() {
     // Threads of the blocking pool come and go, each with a file at most.
     assert!(last.descriptors <= first.descriptors + SPARE, "descriptors: {first:?} to {last:?}");
     assert!(last.threads <= first.threads + SPARE as u64, "threads: {first:?} to {last:?}");
-    // Room for the caches of the allocator and of SQLite, which a short run has not filled when it is first looked at.
+    // Room for the caches of the allocator, which a short run has not filled when it is first looked at.
     assert!(
         last.resident_kib <= first.resident_kib * 5 / 4 + 16 * 1024,
         "resident memory: {first:?} to {last:?}"

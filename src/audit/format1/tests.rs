@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
 use serde_json::Value;
 
 use super::super::chain::StoredRow;
-use super::super::sqlite::read_rows;
+use super::super::database::Database;
+use super::super::offline::OfflineStore;
 use super::super::testing::*;
 use super::super::*;
 use super::*;
@@ -23,13 +23,13 @@ fn old_store() -> (tempfile::TempDir, PathBuf) {
     for name in ["audit.db", "audit.mark"] {
         std::fs::copy(fixture.join(name), folder.path().join(name)).unwrap();
     }
-    let path = folder.path().join(STORE_FILE);
+    let path = folder.path().join(DATABASE_FILE);
     (folder, path)
 }
 
 fn old_rows() -> Vec<StoredRow> {
     let (_folder, path) = old_store();
-    read_rows(&Connection::open(path).unwrap(), 0, 100).unwrap()
+    Database::open(&path).unwrap().rows_after(0, 100).unwrap()
 }
 
 fn old_records() -> Vec<Record> {
@@ -153,7 +153,7 @@ fn an_old_store_verifies_without_being_changed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_store_goes_on_in_the_new_format_and_its_chain_holds() {
-    let (folder, path) = old_store();
+    let (folder, _) = old_store();
     let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
     assert!(log.start_report().is_clean(), "{:?}", log.start_report());
     let mut event = expansion("new");
@@ -182,10 +182,7 @@ async fn an_old_store_goes_on_in_the_new_format_and_its_chain_holds() {
     log.close().await.unwrap();
 
     assert_eq!(assert_holds(folder.path()).records, 12);
-    let rows = read_rows(&Connection::open(&path).unwrap(), 0, 100).unwrap();
+    let rows = OfflineStore::open(&store_of(folder.path())).unwrap().rows_after(0, 100).unwrap();
     let formats: Vec<u8> = rows.iter().map(|row| row.content[0]).collect();
     assert_eq!(formats, [vec![1; 11], vec![2]].concat());
-    let version: i64 =
-        Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 2, "an older program is told that the store is too new");
 }

@@ -2,29 +2,33 @@
 
 use std::path::PathBuf;
 
-use rusqlite::Connection;
-
+use super::super::segments::SegmentStore;
+use super::super::segments::tamper::{Tampered, Tampering, tamper};
 use super::super::testing::*;
 use super::super::*;
 use super::*;
 
 /// A state directory as a crash leaves it: the files of a running log, copied after the last
-/// acknowledgement. Returns how long the write-ahead file was after each acknowledged sequence.
+/// acknowledgement. Returns where the segment ended after each acknowledged sequence.
 async fn crashed(folder: &tempfile::TempDir, events: u64) -> (PathBuf, Vec<u64>) {
     let live = folder.path().join("live");
     let log = AuditLog::open(AuditOptions::new(&live)).unwrap();
-    let wal = wal_path(&live.join(STORE_FILE));
-    let mut lengths = vec![std::fs::metadata(&wal).unwrap().len()];
+    let end = || SegmentStore::open(&live.join(STORE_DIRECTORY), None).unwrap().bytes();
+    let mut lengths = vec![end()];
     for n in 0..events {
         log.append_durable(expansion(&n.to_string())).await.unwrap();
-        lengths.push(std::fs::metadata(&wal).unwrap().len());
+        lengths.push(end());
     }
-    // Copied by another program: closing a file that SQLite has open would drop its locks.
     let copy = folder.path().join("crashed");
     let done = std::process::Command::new("cp").arg("-r").arg(&live).arg(&copy).status().unwrap();
     assert!(done.success());
     log.close().await.unwrap();
     (copy, lengths)
+}
+
+/// The one segment of a small store.
+fn segment(state: &Path) -> PathBuf {
+    state.join(STORE_DIRECTORY).join("00000000000000000001.log")
 }
 
 /// Starts on a fresh copy of a directory whose files were changed.
@@ -33,14 +37,23 @@ async fn restarted(
     change: impl FnOnce(&Path),
 ) -> Result<(AuditLog, Vec<Record>, tempfile::TempDir), AuditError> {
     let folder = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if !entry.file_name().to_string_lossy().ends_with("-shm") {
-            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    std::fs::create_dir(folder.path().join(STORE_DIRECTORY)).unwrap();
+    for directory in [Path::new(""), Path::new(STORE_DIRECTORY)] {
+        for entry in std::fs::read_dir(from.join(directory)).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), folder.path().join(directory).join(entry.file_name())).unwrap();
+            }
         }
     }
     change(folder.path());
-    let log = AuditLog::open(AuditOptions::new(folder.path()))?;
+    let before = std::fs::read(segment(folder.path())).unwrap();
+    let log = AuditLog::open(AuditOptions::new(folder.path())).inspect_err(|_| {
+        assert_eq!(
+            std::fs::read(segment(folder.path())).unwrap(),
+            before,
+            "a start that is refused changes nothing"
+        );
+    })?;
     let records = all(&log).await;
     Ok((log, records, folder))
 }
@@ -65,19 +78,19 @@ async fn file_torn_anywhere_keeps_what_is_before_and_gives_no_sequence_twice() {
     let folder = tempfile::tempdir().unwrap();
     let (copy, lengths) = crashed(&folder, 12).await;
     let whole = *lengths.last().unwrap();
-    for length in (lengths[0]..whole).step_by(1031).chain([whole - 1, lengths[5], lengths[5] - 1]) {
+    for length in (lengths[0]..whole).step_by(131).chain([whole - 1, lengths[5], lengths[5] - 1]) {
         let kept = lengths.iter().filter(|end| **end <= length).count() as u64 - 1;
         let (log, records, folder) = restarted(&copy, |state| {
-            let wal = std::fs::File::options().write(true).open(wal_path(&state.join(STORE_FILE))).unwrap();
-            wal.set_len(length).unwrap();
+            let segment = std::fs::File::options().write(true).open(segment(state)).unwrap();
+            segment.set_len(length).unwrap();
         })
         .await
         .unwrap();
         let report = log.start_report();
         assert_eq!(report.lost, 12 - kept, "cut at {length}: {report:?}");
-        // The header is no part of a transaction.
-        let whole = lengths[kept as usize].max(32);
-        assert_eq!(report.torn_bytes, length.saturating_sub(whole), "cut at {length}");
+        let torn = length - lengths[kept as usize];
+        // Zeros at the end of the cut count as none.
+        assert!(report.torn_bytes <= torn && report.torn_bytes + 64 >= torn, "cut at {length}: {report:?}");
         assert_eq!(records.len(), 12);
         for record in &records {
             assert_eq!(is_gap(record, GapReason::TailLost), record.body.sequence() > kept, "cut at {length}");
@@ -93,11 +106,11 @@ async fn torn_tail_of_what_was_never_acknowledged_is_reported_and_leaves_no_gap(
     let folder = tempfile::tempdir().unwrap();
     let (copy, lengths) = crashed(&folder, 5).await;
     let (log, records, _folder) = restarted(&copy, |state| {
-        let path = wal_path(&state.join(STORE_FILE));
+        let path = segment(state);
         let bytes = std::fs::read(&path).unwrap();
-        // Half a transaction more: the frames of the last one without their end.
+        // Half a transaction more: the last one again, without its end.
         let (start, end) = (lengths[4] as usize, lengths[5] as usize);
-        let mut torn = bytes.clone();
+        let mut torn = bytes[..end].to_vec();
         torn.extend_from_slice(&bytes[start..start + (end - start) / 2]);
         std::fs::write(&path, torn).unwrap();
     })
@@ -112,9 +125,8 @@ async fn torn_tail_of_what_was_never_acknowledged_is_reported_and_leaves_no_gap(
 async fn damaged_end_is_set_aside_and_its_sequences_become_gaps() {
     let folder = tempfile::tempdir().unwrap();
     let (copy, _) = crashed(&folder, 10).await;
-    let damage = "UPDATE record SET content = zeroblob(length(content)) WHERE sequence > 8";
     let (log, records, folder) = restarted(&copy, |state| {
-        Connection::open(state.join(STORE_FILE)).unwrap().execute_batch(damage).unwrap();
+        tamper(&state.join(STORE_DIRECTORY), |stored| stored.zero(|sequence| sequence > 8));
     })
     .await
     .unwrap();
@@ -125,11 +137,28 @@ async fn damaged_end_is_set_aside_and_its_sequences_become_gaps() {
     }
     log.close().await.unwrap();
     assert_holds(folder.path());
-    let aside: i64 = Connection::open(folder.path().join(STORE_FILE))
-        .unwrap()
-        .query_row("SELECT count(*) FROM damaged WHERE sequence IN (9, 10)", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(aside, 2);
+    let aside = || {
+        let entries = std::fs::read_dir(folder.path().join(STORE_DIRECTORY)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("damaged-"))
+            .collect::<Vec<_>>()
+    };
+    let [damaged] = aside().try_into().unwrap();
+    // It has the form of a segment.
+    let looked_at = folder.path().join("looked-at");
+    std::fs::create_dir(&looked_at).unwrap();
+    std::fs::copy(damaged, looked_at.join("00000000000000000009.log")).unwrap();
+    tamper(&looked_at, |stored| {
+        let sequences: Vec<u64> = stored.rows.iter().map(|row| row.sequence).collect();
+        assert_eq!(sequences, [9, 10]);
+        assert!(
+            stored
+                .rows
+                .iter()
+                .all(|row| row.content.len() > 100 && row.content.iter().all(|byte| *byte == 0))
+        );
+    });
     // The next start has nothing to do.
     let again = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
     assert!(again.start_report().is_clean());
@@ -140,29 +169,58 @@ async fn damaged_end_is_set_aside_and_its_sequences_become_gaps() {
     let aged = AuditLog::open(options).unwrap();
     until(&aged, |status| status.oldest == 11).await;
     aged.close().await.unwrap();
-    let aside: i64 = Connection::open(folder.path().join(STORE_FILE))
-        .unwrap()
-        .query_row("SELECT count(*) FROM damaged", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(aside, 0);
+    assert_eq!(aside(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_were_damaged_at_the_end_are_told_from_torn_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, lengths) = crashed(&folder, 10).await;
+    let content = |of: usize| lengths[of] as usize + 84 + 44 + 50;
+    // In the content of the last two, which were acknowledged: their checksums do not hold either.
+    let (log, records, folder) = restarted(&copy, |state| {
+        let mut bytes = std::fs::read(segment(state)).unwrap();
+        [8, 9].into_iter().for_each(|of| bytes[content(of)] ^= 1);
+        std::fs::write(segment(state), bytes).unwrap();
+    })
+    .await
+    .unwrap();
+    let report = log.start_report();
+    assert_eq!((report.damaged, report.lost, report.torn_bytes), (2, 0, 0), "{report:?}");
+    for record in &records {
+        assert_eq!(is_gap(record, GapReason::TailDamaged), record.body.sequence() > 8);
+    }
+    log.close().await.unwrap();
+    assert_eq!(assert_holds(folder.path()).records, 10);
+    // So that the last one cannot be told apart: what was acknowledged is lost then.
+    let (log, records, folder) = restarted(&copy, |state| {
+        let mut bytes = std::fs::read(segment(state)).unwrap();
+        bytes[lengths[9] as usize + 84] ^= 1;
+        std::fs::write(segment(state), bytes).unwrap();
+    })
+    .await
+    .unwrap();
+    let report = log.start_report();
+    assert!((report.damaged, report.lost) == (0, 1) && report.torn_bytes > 0, "{report:?}");
+    assert!(is_gap(&records[9], GapReason::TailLost));
+    log.close().await.unwrap();
+    assert_eq!(assert_holds(folder.path()).records, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_before_the_end_stops_the_start_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (copy, _) = crashed(&folder, 10).await;
-    let cases = [
-        ("UPDATE record SET content = x'00' WHERE sequence = 5", 5),
-        ("DELETE FROM record WHERE sequence = 7", 7),
-        ("UPDATE record SET hash = x'00' WHERE sequence IN (3, 10)", 3),
-        ("UPDATE record SET latest_time = 0 WHERE sequence = 10", 10),
-        ("UPDATE log SET base_hash = x'00'", 1),
+    let cases: [(Tampering, u64); 5] = [
+        (|stored| stored.zero(|sequence| sequence == 5), 5),
+        (|stored| stored.remove(|sequence| sequence == 7), 7),
+        (|stored| [3, 10].iter().for_each(|sequence| stored.row(*sequence).hash = [0; 32]), 3),
+        (|stored| stored.row(10).latest_time = 0, 10),
+        (|stored| stored.base.head.hash = [9; 32], 1),
     ];
     for (damage, expected) in cases {
-        let mut path = PathBuf::new();
         let error = restarted(&copy, |state| {
-            path = state.join(STORE_FILE);
-            Connection::open(&path).unwrap().execute_batch(damage).unwrap();
+            tamper(&state.join(STORE_DIRECTORY), damage);
         })
         .await
         .unwrap_err();
@@ -172,7 +230,7 @@ async fn damage_before_the_end_stops_the_start_and_changes_nothing() {
                 AuditError::Broken { cause, .. }
                     if matches!(**cause, AuditError::DataLoss { sequence, .. } if sequence == expected)
             ),
-            "{damage}: {error}"
+            "{expected}: {error}"
         );
     }
 }
@@ -200,8 +258,8 @@ async fn events_queued_at_a_crash_are_counted() {
 #[test]
 fn file_of_another_program_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(STORE_FILE);
-    Connection::open(&path).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
+    let path = folder.path().join(DATABASE_FILE);
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
     let before = std::fs::read(&path).unwrap();
     let error = AuditLog::open(AuditOptions::new(folder.path())).unwrap_err();
     assert!(matches!(error, AuditError::NotAnAuditLog { .. }), "{error}");
@@ -216,10 +274,10 @@ async fn broken_store_stops_the_start_until_it_is_to_be_set_aside() {
     /// What is done to a state directory with ten records, and the last good one of it.
     type Case = (fn(&std::path::Path), u64);
     let cases: [Case; 4] = [
-        (|state| sql(state, "UPDATE record SET content = x'00' WHERE sequence = 5"), 4),
-        (|state| std::fs::remove_file(state.join(STORE_FILE)).unwrap(), 0),
-        (|state| std::fs::write(state.join(STORE_FILE), "x".repeat(5000)).unwrap(), 0),
-        (|state| sql(state, "UPDATE log SET base_hash = x'00'"), 0),
+        (|state| changed(state, |stored| stored.zero(|sequence| sequence == 5)), 4),
+        (|state| std::fs::remove_dir_all(state.join(STORE_DIRECTORY)).unwrap(), 0),
+        (|state| std::fs::write(segment(state), "x".repeat(5000)).unwrap(), 0),
+        (|state| changed(state, |stored| stored.base.head.hash = [9; 32]), 0),
     ];
     for (at, (break_it, last_good)) in cases.into_iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
@@ -236,7 +294,7 @@ async fn broken_store_stops_the_start_until_it_is_to_be_set_aside() {
         let error = AuditLog::open(AuditOptions::new(folder.path())).unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, AuditError::Broken { .. }), "case {at}: {text}");
-        assert!(text.contains(folder.path().join(STORE_FILE).to_str().unwrap()), "{text}");
+        assert!(text.contains(folder.path().join(STORE_DIRECTORY).to_str().unwrap()), "{text}");
         assert!(text.contains("--set-aside-broken-audit"), "{text}");
 
         let options = AuditOptions { set_aside_broken: true, ..AuditOptions::new(folder.path()) };
@@ -266,6 +324,6 @@ async fn broken_store_stops_the_start_until_it_is_to_be_set_aside() {
     }
 }
 
-fn sql(state: &std::path::Path, statement: &str) {
-    Connection::open(state.join(STORE_FILE)).unwrap().execute_batch(statement).unwrap();
+fn changed(state: &std::path::Path, change: impl FnOnce(&mut Tampered)) {
+    tamper(&state.join(STORE_DIRECTORY), change);
 }

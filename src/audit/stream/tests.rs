@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use futures_util::StreamExt as _;
 use proptest::prelude::*;
 
+use super::super::segments::tamper::{Tampered, tamper};
 use super::super::testing::*;
 use super::super::*;
 use super::*;
@@ -265,7 +266,7 @@ async fn status_knows_the_readers_and_the_slowest() {
 }
 
 /// A log of which the start checks only the end, with damage before that.
-async fn damaged(sql: &str) -> Fixture {
+async fn damaged(change: impl FnOnce(&mut Tampered)) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
     for n in 0..1200 {
@@ -273,32 +274,31 @@ async fn damaged(sql: &str) -> Fixture {
     }
     log.append_durable(expansion("last")).await.unwrap();
     log.close().await.unwrap();
-    let foreign = rusqlite::Connection::open(folder.path().join(STORE_FILE)).unwrap();
-    foreign.execute_batch(sql).unwrap();
-    drop(foreign);
+    drop(log);
+    tamper(&folder.path().join(STORE_DIRECTORY), change);
     let log = AuditLog::open(AuditOptions::new(folder.path())).unwrap();
     Fixture { log, _folder: folder }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_good_before_a_bad_record_is_sent_before_data_loss() {
-    let damages = [
-        "UPDATE record SET content = zeroblob(length(content)) WHERE sequence = 53",
-        "DELETE FROM record WHERE sequence = 53",
-        "UPDATE record SET latest_time = latest_time - 1 WHERE sequence = 53",
+    let damages: [fn(&mut Tampered); 3] = [
+        |stored| stored.zero(|sequence| sequence == 53),
+        |stored| stored.remove(|sequence| sequence == 53),
+        |stored| stored.row(53).latest_time -= 1,
     ];
-    for sql in damages {
-        let fixture = damaged(sql).await;
+    for (at, change) in damages.into_iter().enumerate() {
+        let fixture = damaged(change).await;
         for after in [0, 50, 52] {
             let stream = fixture.log.stream(fixture.after(after)).await.unwrap();
             let mut items: Vec<_> = stream.into_stream().collect().await;
             let error = items.pop().unwrap().unwrap_err();
-            assert!(matches!(error, AuditError::DataLoss { sequence: 53, .. }), "{sql}: {error}");
+            assert!(matches!(error, AuditError::DataLoss { sequence: 53, .. }), "{at}: {error}");
             let records = items.into_iter().filter_map(|item| match item.unwrap() {
                 StreamItem::Record(record) => Some(record.body.sequence()),
                 StreamItem::Checkpoint(_) => None,
             });
-            assert_eq!(records.collect::<Vec<_>>(), (after + 1..=52).collect::<Vec<_>>(), "{sql}");
+            assert_eq!(records.collect::<Vec<_>>(), (after + 1..=52).collect::<Vec<_>>(), "{at}");
         }
     }
 }

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rusqlite::params;
-
 use super::super::record::sha256;
+use super::super::segments::tamper::{Tampered, tamper};
 use super::super::testing::*;
 use super::super::*;
 use super::*;
@@ -25,7 +24,7 @@ async fn store() -> (tempfile::TempDir, PathBuf) {
         log.append_durable(denial(&n.to_string())).await.unwrap();
     }
     log.close().await.unwrap();
-    let path = folder.path().join(STORE_FILE);
+    let path = folder.path().join(STORE_DIRECTORY);
     (folder, path)
 }
 
@@ -39,13 +38,14 @@ fn found(sequence: u64, problem: ChainProblem) -> Option<BadRecord> {
 
 /// Changes the store, checks it, and takes the change back.
 #[track_caller]
-fn changed(path: &Path, sql: &str) -> Option<BadRecord> {
-    let connection = Connection::open(path).unwrap();
-    let saved = std::fs::read(path).unwrap();
-    connection.execute_batch(sql).unwrap();
-    drop(connection);
+fn changed(path: &Path, change: impl FnOnce(&mut Tampered)) -> Option<BadRecord> {
+    let mut saved = None;
+    tamper(path, |stored| {
+        saved = Some(stored.clone());
+        change(stored);
+    });
     let bad = check(path);
-    std::fs::write(path, saved).unwrap();
+    tamper(path, |stored| *stored = saved.unwrap());
     bad
 }
 
@@ -62,20 +62,25 @@ async fn untouched_store_holds_and_is_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_flipped_byte_of_every_record_is_noticed() {
     let (_folder, path) = store().await;
-    let connection = Connection::open(&path).unwrap();
-    let rows = super::super::sqlite::read_rows(&connection, 0, 100).unwrap();
+    let mut rows = Vec::new();
+    tamper(&path, |stored| rows.clone_from(&stored.rows));
     let mut flips = 0;
     for row in rows {
-        for (column, bytes) in [("content", row.content.to_vec()), ("hash", row.hash.to_vec())] {
-            let update = format!("UPDATE record SET {column} = ?1 WHERE sequence = ?2");
-            for at in 0..bytes.len() {
-                let mut flipped = bytes.clone();
-                flipped[at] ^= 1 << (at % 8);
-                connection.execute(&update, params![flipped, signed(row.sequence)]).unwrap();
-                assert_eq!(check(&path), found(row.sequence, ChainProblem::ContentChanged), "{column} {at}");
+        let sequence = row.sequence;
+        for (column, count) in [("content", row.content.len()), ("hash", row.hash.len())] {
+            for at in 0..count {
+                let flip = |bytes: &mut [u8]| bytes[at] ^= 1 << (at % 8);
+                let bad = changed(&path, |stored| match column {
+                    "hash" => flip(&mut stored.row(sequence).hash),
+                    _ => {
+                        let mut content = row.content.to_vec();
+                        flip(&mut content);
+                        stored.row(sequence).content = content.into();
+                    }
+                });
+                assert_eq!(bad, found(sequence, ChainProblem::ContentChanged), "{column} {at}");
                 flips += 1;
             }
-            connection.execute(&update, params![bytes, signed(row.sequence)]).unwrap();
         }
     }
     assert!(flips > 1000, "{flips}");
@@ -83,47 +88,64 @@ async fn every_flipped_byte_of_every_record_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_flipped_byte_of_the_file_is_noticed() {
+    let (_folder, path) = store().await;
+    let segment = path.join("00000000000000000001.log");
+    let bytes = std::fs::read(&segment).unwrap();
+    let mut records = 0;
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        std::fs::write(&segment, flipped).unwrap();
+        match verify(&path, &VerifyOptions::default()) {
+            Ok(report) => records += usize::from(report.bad.unwrap().sequence > 0),
+            Err(AuditError::UnknownFormat { .. }) => assert!((8..12).contains(&at), "{at}"),
+            Err(error) => panic!("{at}: {error}"),
+        }
+    }
+    std::fs::write(&segment, &bytes).unwrap();
+    assert_eq!(check(&path), None);
+    assert!(records > bytes.len() / 2, "{records} of {} name a record", bytes.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_way_to_tamper_is_named() {
     let (_folder, path) = store().await;
-    let removed = changed(&path, "DELETE FROM record WHERE sequence = 3");
+    let removed = changed(&path, |stored| stored.remove(|sequence| sequence == 3));
     assert_eq!(removed, found(3, ChainProblem::Missing { next: 4 }));
-    let first = changed(&path, "DELETE FROM record WHERE sequence = 1");
+    let first = changed(&path, |stored| stored.remove(|sequence| sequence == 1));
     assert_eq!(first, found(1, ChainProblem::Missing { next: 2 }));
-    let swapped = "UPDATE record SET sequence = -2 WHERE sequence = 2;
-        UPDATE record SET sequence = 2 WHERE sequence = 3;
-        UPDATE record SET sequence = 3 WHERE sequence = -2";
-    assert_eq!(changed(&path, swapped), found(2, ChainProblem::Reordered { found: 3 }));
-    let time = "UPDATE record SET latest_time = latest_time + 1 WHERE sequence = 4";
-    assert_eq!(changed(&path, time), found(4, ChainProblem::TimeColumn));
-    let base = "UPDATE log SET base_hash = randomblob(32)";
-    assert_eq!(changed(&path, base), found(1, ChainProblem::LinkBroken));
-    let base = "UPDATE log SET base_sequence = 2";
-    assert_eq!(changed(&path, base), found(2, ChainProblem::BeforeBase));
-    let hidden = "UPDATE record SET sequence = sequence - 10 WHERE sequence = 1";
-    assert_eq!(changed(&path, hidden), found(0, ChainProblem::BeforeBase));
-    let other = "UPDATE log SET log_id = randomblob(16)";
-    assert!(matches!(
-        changed(&path, other),
-        Some(BadRecord { sequence: 1, problem: ChainProblem::OtherLog { .. } })
-    ));
-    let prev = "UPDATE record SET hash = x'00' WHERE sequence = 5";
-    assert_eq!(changed(&path, prev), found(5, ChainProblem::ContentChanged));
+    let swapped = changed(&path, |stored| {
+        stored.rows.swap(1, 2);
+        (stored.rows[1].sequence, stored.rows[2].sequence) = (2, 3);
+    });
+    assert_eq!(swapped, found(2, ChainProblem::Reordered { found: 3 }));
+    let time = changed(&path, |stored| stored.row(4).latest_time += 1);
+    assert_eq!(time, found(4, ChainProblem::TimeColumn));
+    let base = changed(&path, |stored| stored.base.head.hash = [9; 32]);
+    assert_eq!(base, found(1, ChainProblem::LinkBroken));
+    let hidden = changed(&path, |stored| stored.base.head.sequence = 2);
+    assert_eq!(hidden, found(3, ChainProblem::LinkBroken));
+    let other = changed(&path, |stored| stored.log_id = uuid::Uuid::new_v4());
+    assert!(matches!(other, Some(BadRecord { sequence: 1, problem: ChainProblem::OtherLog { .. } })));
+    let prev = changed(&path, |stored| stored.row(5).hash = [0; 32]);
+    assert_eq!(prev, found(5, ChainProblem::ContentChanged));
     assert_eq!(check(&path), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn record_replaced_with_a_fitting_hash_is_found_by_the_next() {
     let (_folder, path) = store().await;
-    let connection = Connection::open(&path).unwrap();
     let replace = |sequence: u64| {
-        let row = super::super::sqlite::read_rows(&connection, sequence - 1, 1).unwrap().remove(0);
-        let mut content = row.content.to_vec();
-        // Another digit in the log id would be noticed, one of the event id is not.
-        let at = content.windows(4).position(|bytes| bytes == [0x1a, 36, b'0', b'1']).unwrap() + 20;
-        content[at] ^= 1;
-        let hash = sha256(&content);
-        let update = "UPDATE record SET content = ?1, hash = ?2 WHERE sequence = ?3";
-        connection.execute(update, params![content, hash, signed(sequence)]).unwrap();
+        tamper(&path, |stored| {
+            let row = stored.row(sequence);
+            let mut content = row.content.to_vec();
+            // Another digit in the log id would be noticed, one of the event id is not.
+            let at = content.windows(4).position(|bytes| bytes == [0x1a, 36, b'0', b'1']).unwrap() + 20;
+            content[at] ^= 1;
+            row.hash = sha256(&content);
+            row.content = content.into();
+        });
     };
     replace(2);
     assert_eq!(check(&path), found(2, ChainProblem::Replaced));
@@ -134,7 +156,7 @@ async fn record_replaced_with_a_fitting_hash_is_found_by_the_next() {
     assert_eq!(check(&path), None);
     let with = VerifyOptions { expected: Some(expected) };
     assert_eq!(verify(&path, &with).unwrap().bad, found(6, ChainProblem::UnexpectedHash));
-    connection.execute("DELETE FROM record WHERE sequence = 6", []).unwrap();
+    tamper(&path, |stored| stored.remove(|sequence| sequence == 6));
     assert_eq!(check(&path), found(6, ChainProblem::EndsEarly { newest: 5 }));
     std::fs::remove_file(path.with_file_name("audit.mark")).unwrap();
     assert_eq!(check(&path), None);
@@ -155,7 +177,7 @@ async fn chain_holds_after_the_log_was_written_and_trimmed() {
         log.enqueue(denial("c"));
     }
     until(&log, |status| status.durable == 3000).await;
-    let path = folder.path().join(STORE_FILE);
+    let path = folder.path().join(STORE_DIRECTORY);
     let error = verify(&path, &VerifyOptions::default()).unwrap_err();
     assert!(error.to_string().ends_with("is in use by a running server; use --server, or stop it first"));
     ahead.pass(3600);
@@ -169,6 +191,8 @@ async fn chain_holds_after_the_log_was_written_and_trimmed() {
 
 #[test]
 fn what_is_no_audit_log_is_an_error() {
+    use rusqlite::Connection;
+
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("any.db");
     let error = verify(&path, &VerifyOptions::default()).unwrap_err();
@@ -197,11 +221,8 @@ async fn records_missing_at_the_end_are_known_from_the_high_water_file() {
     }
     log.close().await.unwrap();
     assert_holds(folder.path());
-    let path = folder.path().join(STORE_FILE);
-    rusqlite::Connection::open(&path)
-        .unwrap()
-        .execute_batch("DELETE FROM record WHERE sequence > 3")
-        .unwrap();
+    let path = folder.path().join(STORE_DIRECTORY);
+    tamper(&path, |stored| stored.remove(|sequence| sequence > 3));
     let report = verify(&path, &VerifyOptions::default()).unwrap();
     assert_eq!(report.bad, Some(BadRecord { sequence: 4, problem: ChainProblem::EndsEarly { newest: 3 } }));
     assert_eq!(report.records, 3);

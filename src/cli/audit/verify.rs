@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::source::{ChainSource, JoinedPlace, StoreOrServer};
 use crate::audit::joined::{JoinedStore, verify_joined};
-use crate::audit::{self, BadRecord, ChainProblem, ChainWalk, Head, STORE_FILE, VerifyOptions, VerifyReport};
+use crate::audit::{self, BadRecord, ChainProblem, ChainWalk, Head, VerifyOptions, VerifyReport};
 use crate::cli::Exit;
 use crate::cli::output::{Format, bad, dim, good, print, print_error};
 use crate::cli::remote::{MAX_ANSWER_BYTES, ServerTarget, TimeoutArgs, connect, said, shown};
@@ -69,7 +69,7 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
     let report = match &source {
         ChainSource::Joined(place) => return joined(place, &expect_head, output),
         ChainSource::StateDir(state_dir) => {
-            audit::verify(&state_dir.join(STORE_FILE), &VerifyOptions { expected: one_head()? })?
+            audit::verify(&audit::store_of(state_dir), &VerifyOptions { expected: one_head()? })?
         }
         ChainSource::Server(server) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
-use crate::audit::{AuditError, Body, STORE_FILE, Scan, Start};
+use crate::audit::{self, AuditError, Body, Scan, Start};
 use crate::escape::shown;
 use crate::replay::{Line, RecordError};
 
@@ -20,7 +20,8 @@ pub(super) fn read(path: &Path, each: &mut dyn FnMut(Line)) -> anyhow::Result<()
         return lines(io::stdin().lock(), "standard input", each);
     }
     if path.is_dir() {
-        return store(&path.join(STORE_FILE), each);
+        let is_store = audit::is_store(path);
+        return store(&if is_store { path.to_owned() } else { audit::store_of(path) }, each);
     }
     let mut file = File::open(path).with_context(|| format!("cannot read `{shown_path}`"))?;
     let mut start = Vec::new();

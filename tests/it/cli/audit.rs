@@ -12,6 +12,7 @@ use scopeward::proto::v1::{
 
 use super::status::Lines;
 use super::*;
+use crate::segments::change_record;
 
 mod verify;
 
@@ -337,7 +338,7 @@ fn what_cannot_be_read_of_a_store_is_said() {
     };
     let ran = tail(&["--after", "9"]);
     assert_eq!((ran.code, &*ran.stdout), (2, ""));
-    let said = "`--after` is at sequence 9, but the store `.scopeward/audit.db` keeps records 1 to 3";
+    let said = "`--after` is at sequence 9, but the store `.scopeward/audit` keeps records 1 to 3";
     assert!(ran.stderr.contains(said), "{}", ran.stderr);
     let ran = tail(&["--after", "1", "--log-id", "00000000-0000-4000-8000-000000000000"]);
     assert_eq!(ran.code, 2);
@@ -345,8 +346,7 @@ fn what_cannot_be_read_of_a_store_is_said() {
     assert_eq!(tail(&["--follow"]).code, 2);
     assert_eq!(place.run(&["audit", "tail", "--state-dir", "elsewhere"]).code, 2);
     // What is good before a bad record is printed.
-    let store = rusqlite::Connection::open(place.0.path().join(".scopeward/audit.db")).unwrap();
-    store.execute_batch("UPDATE record SET content = x'00' WHERE sequence = 3").unwrap();
+    change_record(&place.0.path().join(".scopeward"), 3, |content| content.fill(0));
     let ran = tail(&["--cursor-file", "cursor"]);
     assert_eq!((ran.code, sequences(&ran.stdout)), (2, vec![1, 2]));
     assert!(ran.stderr.contains("audit chain is broken at record 3"), "{}", ran.stderr);

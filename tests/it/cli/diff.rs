@@ -99,7 +99,7 @@ fn what_cannot_be_compared_is_2() {
         (&["diff", "old", "new", "--against", "http://127.217.3.9:1"], "--against"),
         (&["diff", "new", "--against", "http://127.217.3.9:1"], "could not connect to http://127.217.3.9:1"),
         (&["diff", "old", "new", "--replay", "nowhere"], "cannot read `nowhere`"),
-        (&["diff", "old", "new", "--replay", "old"], "old/audit.db"),
+        (&["diff", "old", "new", "--replay", "old"], "old/audit`"),
         (&["diff", "old", "new", "--replay", "notes.txt"], "notes.txt:1: "),
         (&["diff", "old", "new", "--replay", "store.db"], "`store.db` is not an audit log"),
         (&["diff", "-", "-"], "standard input can be read only once"),
@@ -135,7 +135,7 @@ fn recorded_calls_show_which_answers_flip() {
     assert_eq!(server.end("TERM"), Some(0));
     let ran = place.run(&["diff", "old", "new", "--replay", ".scopeward"]);
     assert_snapshot!(ran.shown());
-    let ran = place.run(&["diff", "old", "new", "--replay", ".scopeward/audit.db", "--output", "json"]);
+    let ran = place.run(&["diff", "old", "new", "--replay", ".scopeward/audit", "--output", "json"]);
     let replay = &ran.json()["replay"];
     assert_eq!((&replay["calls"], &replay["flipped"]), (&4.into(), &3.into()));
     assert_eq!(replay["flips"][0]["flip"], "now-allowed");

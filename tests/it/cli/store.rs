@@ -14,12 +14,15 @@ use tonic::transport::Channel;
 use super::audit::{event, sequences, with_log};
 use super::serve::{Piped, place};
 use super::*;
+use crate::segments::change_record;
 
-/// Overwrites a part of the page that has the newest records of a small store.
+/// Overwrites a part of a frame's header in the middle of a small store.
 fn damage(place: &Place) {
-    let path = place.0.path().join(".scopeward/audit.db");
+    let path = place.0.path().join(".scopeward/audit/00000000000000000001.log");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[3 * 16_384..3 * 16_384 + 100].fill(0xa5);
+    let frames = memchr::memmem::find_iter(&bytes, b"\xffSWF").collect::<Vec<_>>();
+    let second = frames[1];
+    bytes[second + 20..second + 60].fill(0xa5);
     fs::write(path, bytes).unwrap();
 }
 
@@ -48,7 +51,7 @@ fn a_damaged_store_is_refused_reported_and_set_aside() {
     let refused = place.run(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     assert_eq!((refused.code, &*refused.stdout), (2, ""));
     let words = [
-        "audit store `.scopeward/audit.db` is broken: ",
+        "audit store `.scopeward/audit` is broken: ",
         "record 4 was the last acknowledged",
         "start once with --set-aside-broken-audit",
     ];
@@ -77,7 +80,7 @@ fn a_damaged_store_is_refused_reported_and_set_aside() {
         .collect();
     assert_eq!(aside.len(), 1);
     assert_eq!(fs::metadata(&aside[0]).unwrap().permissions().mode() & 0o777, 0o700);
-    assert!(aside[0].join("audit.db").exists() && aside[0].join("audit.mark").exists());
+    assert!(aside[0].join("audit").is_dir() && aside[0].join("audit.mark").exists());
 }
 
 #[test]
@@ -87,10 +90,10 @@ fn a_store_that_is_gone_is_told_by_verify_and_the_start() {
     server.expand(2);
     server.signal("TERM");
     assert_eq!(server.end().code(), Some(0));
-    fs::remove_file(place.0.path().join(".scopeward/audit.db")).unwrap();
+    fs::remove_dir_all(place.0.path().join(".scopeward/audit")).unwrap();
     let report = place.run(&["audit", "verify"]);
     assert_eq!((report.code, &*report.stderr), (1, ""));
-    for words in ["BROKEN log ", "the file is missing or empty", "record 3 was the last acknowledged"] {
+    for words in ["BROKEN log ", "it is missing or empty", "record 3 was the last acknowledged"] {
         assert!(report.stdout.contains(words), "{words}: {}", report.stdout);
     }
     let refused = place.run(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
@@ -113,9 +116,7 @@ fn a_bad_record_that_is_found_while_serving_is_a_condition_and_a_metric() {
             }
         },
     );
-    let store = rusqlite::Connection::open(place.0.path().join(".scopeward/audit.db")).unwrap();
-    store.execute_batch("UPDATE record SET content = x'00' WHERE sequence = 53").unwrap();
-    drop(store);
+    change_record(&place.0.path().join(".scopeward"), 53, |content| content.fill(0));
     let mut server = Piped::start(&place, &[]);
     server.status_when(&place, "the condition", |status| {
         condition(status, "AuditChainBroken") == Some(("True", "AuditRecordBad"))
@@ -325,9 +326,10 @@ fn other_processes_that_open_or_copy_the_store_neither_stall_nor_end_the_server(
                 let mut rounds = 0;
                 while !done.load(Ordering::Relaxed) || rounds == 0 {
                     // This process is another one than the server's.
-                    let other = rusqlite::Connection::open(state.join("audit.db")).unwrap();
-                    assert!(other.execute_batch("BEGIN IMMEDIATE").is_err(), "it can write");
-                    assert!(other.query_row("SELECT count(*) FROM record", [], |_| Ok(())).is_err());
+                    let other = fs::File::open(state.join("audit")).unwrap();
+                    assert!(other.try_lock_shared().is_err(), "it can be locked");
+                    let segment = state.join("audit/00000000000000000001.log");
+                    assert!(fs::read(segment).unwrap().starts_with(b"\x89SWAUDIT"));
                     rounds += 1;
                 }
                 rounds
@@ -345,7 +347,7 @@ fn other_processes_that_open_or_copy_the_store_neither_stall_nor_end_the_server(
                 rounds
             }),
         ];
-        // Each is answered within its own deadline, far below the two seconds for which SQLite waits for a lock.
+        // Each is answered within its own deadline, far below the two seconds for which a lock is waited for.
         runtime().block_on(async {
             let mut client = ScopePolicyServiceClient::connect(server.url.clone()).await.unwrap();
             for _ in 0..60 {
@@ -356,7 +358,6 @@ fn other_processes_that_open_or_copy_the_store_neither_stall_nor_end_the_server(
         others.map(|other| other.join().unwrap())
     });
     assert!(looked.iter().all(|rounds| *rounds > 0), "{looked:?}");
-    assert!(!state.join("audit.db-shm").exists(), "there is no memory to share or to cut off");
     assert_eq!(server.metric("scopeward_audit_errors_total"), 0.0);
     server.signal("TERM");
     assert_eq!(server.end().code(), Some(0), "{}", server.errors());

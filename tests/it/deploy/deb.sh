@@ -81,7 +81,7 @@ stop
 
 inside dpkg -r scopeward
 [[ ! -e $root/usr/bin/scopeward ]] || fail 'the binary stayed'
-[[ -e $root/var/lib/scopeward/audit.db || -n $(ls "$root/var/lib/scopeward") ]] || fail 'the state went'
+[[ -e $root/var/lib/scopeward/audit || -n $(ls "$root/var/lib/scopeward") ]] || fail 'the state went'
 [[ -e $root/etc/scopeward/policies/own.yaml ]] || fail 'the policy went'
 inside dpkg -P scopeward
 for path in /etc/scopeward /var/lib/scopeward; do

@@ -122,7 +122,7 @@ async fn full_disk_under_load_loses_nothing_acknowledged_and_recovers_without_tr
                     match log.append_durable(expansion(&id)).await {
                         Ok(_) => acknowledged.lock().unwrap().push(id),
                         Err(AuditError::NotDurable { cause }) => {
-                            assert_eq!(cause, "database or disk is full");
+                            assert_eq!(cause, "No space left on device (os error 28)");
                             refused.fetch_add(1, Ordering::Relaxed);
                         }
                         Err(other) => panic!("{other}"),

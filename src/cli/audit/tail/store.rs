@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use super::refusal::{out_of_range, replaced};
 use super::selection::Choice;
 use super::{ReadingEnd, TailRun};
-use crate::audit::{self, AuditError, Cursor, STORE_FILE, Scan};
+use crate::audit::{self, AuditError, Cursor, Scan};
 use crate::rpc::v1::AuditStart;
 use crate::rpc::v1::stream_audit_events_request::Start;
 
@@ -20,7 +20,7 @@ impl TailRun {
             Some(Cursor { log_id, sequence }) => (audit::Start::After(sequence), log_id),
             None => (self.start()?, self.request.log_id.clone()),
         };
-        let path = state_dir.join(STORE_FILE);
+        let path = audit::store_of(state_dir);
         let scan =
             Scan::open(&path, start, &log_id).map_err(|error| self.not_from_there(error, start, &path))?;
         let log_id = scan.log_id().to_string();

@@ -1,6 +1,7 @@
 //! `audit verify`: what it proves, and what it names.
 
 use super::*;
+use crate::segments::remove_record;
 
 #[test]
 fn verify_agrees_offline_and_through_a_server() {
@@ -18,7 +19,7 @@ fn verify_agrees_offline_and_through_a_server() {
     let busy = place.run(&["audit", "verify"]);
     assert_eq!(busy.code, 2);
     assert!(
-        busy.stderr.contains("`.scopeward/audit.db` is in use by a running server; use --server"),
+        busy.stderr.contains("`.scopeward/audit` is in use by a running server; use --server"),
         "{}",
         busy.stderr
     );
@@ -80,9 +81,7 @@ fn what_is_good_before_a_bad_record_is_handed_on_and_counted() {
             log.append_durable(event(AuditEventKind::Expansion, MCP)).await.unwrap();
         },
     );
-    let store = rusqlite::Connection::open(place.0.path().join(".scopeward/audit.db")).unwrap();
-    store.execute_batch("UPDATE record SET content = x'00' WHERE sequence = 53").unwrap();
-    drop(store);
+    change_record(&place.0.path().join(".scopeward"), 53, |content| content.fill(0));
     let server = Server::start(&place);
     let ran = server.ask(&place, &["audit", "verify", "--output", "json"]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
@@ -97,13 +96,10 @@ fn what_is_good_before_a_bad_record_is_handed_on_and_counted() {
 #[test]
 fn verify_names_a_record_in_which_one_byte_was_changed() {
     let place = filled(5);
-    let store = rusqlite::Connection::open(place.0.path().join(".scopeward/audit.db")).unwrap();
-    let content: Vec<u8> =
-        store.query_row("SELECT content FROM record WHERE sequence = 3", [], |row| row.get(0)).unwrap();
-    let at = content.len() - 1;
-    let mut changed = content.clone();
-    changed[at] ^= 1;
-    store.execute("UPDATE record SET content = ?1 WHERE sequence = 3", [&changed]).unwrap();
+    let flip = || {
+        change_record(&place.0.path().join(".scopeward"), 3, |content| *content.last_mut().unwrap() ^= 1);
+    };
+    flip();
 
     let ran = place.run(&["audit", "verify"]);
     assert_eq!((ran.code, &*ran.stderr), (1, ""));
@@ -121,9 +117,9 @@ fn verify_names_a_record_in_which_one_byte_was_changed() {
     let ran = place.run(&["audit", "verify", "--output", "json"]);
     assert_eq!((ran.code, &ran.json()["bad"]["sequence"]), (1, &3.into()));
 
-    store.execute("UPDATE record SET content = ?1 WHERE sequence = 3", [&content]).unwrap();
+    flip();
     assert_eq!(place.run(&["audit", "verify"]).code, 0);
-    store.execute("DELETE FROM record WHERE sequence = 2", []).unwrap();
+    remove_record(&place.0.path().join(".scopeward"), 2);
     let ran = place.run(&["audit", "verify"]);
     assert_eq!(ran.code, 1);
     assert!(ran.stdout.contains("record 2: removed: the next record is 3"), "{}", ran.stdout);

@@ -9,9 +9,11 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::ledger::{PAGE_BYTES, SMALL_PAGE_BYTES};
-use super::sqlite::APPLICATION_ID;
+use super::APPLICATION_ID;
 
+/// The sizes of a page that these stores have.
+const PAGE_BYTES: u16 = 16 << 10;
+const SMALL_PAGE_BYTES: u16 = 4096;
 const HEADER_BYTES: usize = 100;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The fractions that a payload may take of a page, which SQLite has never varied.
