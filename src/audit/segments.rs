@@ -30,6 +30,8 @@ const DIGITS: usize = 20;
 /// The frames of a store up to this size are found by each start, which reads all of it; of a larger one those of the last segment
 /// and of the newest records, and the walk over the chain finds the rest.
 const CHECKED_BYTES: u64 = 64 << 20;
+/// More than any transaction has: so much at the end was not torn by a crash.
+const MOST_TORN_BYTES: u64 = 64 << 20;
 /// How much is read at once where frames are small.
 const WINDOW_BYTES: u64 = 64 << 10;
 /// How far apart the frames are, at least, whose places are remembered.
@@ -100,16 +102,14 @@ impl SegmentStore {
                     damage = Some(format!("`{}` belongs to log `{}`", path.display(), other.header.log_id));
                 }
                 Err(problem @ HeaderProblem::Newer(_)) => return Err(problem.error(&path)),
-                Err(problem) => {
-                    let bytes = std::fs::read(&path).map_err(AuditError::io("read", &path))?;
-                    if problem == HeaderProblem::Missing && !format::has_frame(&bytes) {
-                        // A crash came before its first frame was written; nothing of it was acknowledged.
-                        tail.torn_bytes = bytes.len() as u64;
+                Err(problem) => match unwritten(&path).map_err(AuditError::io("read", &path))? {
+                    // A crash came before its first frame was written; nothing of it was acknowledged.
+                    Some(bytes) if problem == HeaderProblem::Missing => {
+                        tail.torn_bytes = bytes;
                         tail.torn_segment = Some(path);
-                    } else {
-                        damage = Some(problem.error(&path).to_string());
                     }
-                }
+                    _ => damage = Some(problem.error(&path).to_string()),
+                },
             }
             break;
         }
@@ -227,6 +227,13 @@ impl SegmentStore {
         if self.damage.is_some() {
             return Ok(self.damage.clone());
         }
+        let first = self.segments.first().map_or(0, |first| first.header.before.head.sequence);
+        if first > self.base.head.sequence {
+            return Ok(Some(format!(
+                "the segments with records {} to {first} are missing",
+                self.base.head.sequence + 1
+            )));
+        }
         let followers = self.segments.iter().skip(1).map(|next| Some(next.header.before)).chain([None]);
         for (segment, next) in self.segments.iter().zip(followers) {
             match segment.check(next, by_checksum) {
@@ -264,6 +271,15 @@ impl SegmentStore {
             }
         }
         segment.bytes = at;
+        if frames.length - at > MOST_TORN_BYTES {
+            let what = format!(
+                "`{}` has no record after byte {at}, but {} bytes",
+                segment.path.display(),
+                frames.length - at
+            );
+            self.damage.get_or_insert(what);
+            return Ok(());
+        }
         let Some(rest) = frames.rest(at)? else { return Ok(()) };
         if format::has_frame(rest.get(1..).unwrap_or_default()) {
             let what =
@@ -491,6 +507,12 @@ impl SegmentFile {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         Ok(self.window.get(from..).and_then(|rest| rest.get(..count)))
     }
+}
+
+/// The bytes of a file in which no whole frame is; `None` if one is, or it has more than any transaction.
+fn unwritten(path: &Path) -> io::Result<Option<u64>> {
+    let bytes = std::fs::metadata(path)?.len();
+    Ok((bytes <= MOST_TORN_BYTES && !format::has_frame(&std::fs::read(path)?)).then_some(bytes))
 }
 
 /// The segments in a directory, in order.

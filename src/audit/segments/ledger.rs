@@ -512,6 +512,7 @@ impl Ledger for SegmentLedger {
                 return Err(replaced());
             }
             Err(AuditError::Io { source, .. }) => return Err(source.into()),
+            Err(error @ AuditError::StoreRead { .. }) => return Err(io::Error::other(error).into()),
             Err(error) => {
                 return Err(LedgerError::Corrupt { path: self.dir.clone(), what: error.to_string() });
             }
@@ -608,6 +609,8 @@ impl OpenStore {
             }
             Err(error) => {
                 _ = std::fs::remove_file(&path);
+                // If it is still there, nothing may be added to the one before it: the next attempt makes it anew.
+                self.ends = true;
                 Err(error.into())
             }
         }

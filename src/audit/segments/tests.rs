@@ -188,6 +188,37 @@ fn header_that_was_damaged_is_not_taken_for_torn() {
 }
 
 #[test]
+fn file_that_somebody_made_huge_is_damaged_and_not_read() {
+    let folder = scratch();
+    let (path, _) = three_transactions(&folder);
+    let huge =
+        |path: &Path| std::fs::File::options().write(true).open(path).unwrap().set_len(1 << 40).unwrap();
+    huge(&path);
+    let store = SegmentStore::open(&folder.path().join("audit"), None).unwrap();
+    assert!(store.damage().is_some_and(|damage| damage.contains("has no record after byte")));
+    assert_eq!(store.tip().head.sequence, 6);
+    std::fs::File::create(path_of(&folder.path().join("audit"), 7)).unwrap();
+    huge(&path_of(&folder.path().join("audit"), 7));
+    let store = SegmentStore::open(&folder.path().join("audit"), None).unwrap();
+    assert!(store.damage().is_some_and(|damage| damage.contains("7.log` has no header")));
+}
+
+#[test]
+fn oldest_segment_that_is_gone_is_missed() {
+    let folder = scratch();
+    let dir = folder.path().join("audit");
+    let mut ledger = ledger(&folder, 1);
+    for first in [1, 3, 5] {
+        write(&mut ledger, &rows(first..=first + 1, 20)).unwrap();
+    }
+    drop(ledger);
+    std::fs::remove_file(path_of(&dir, 1)).unwrap();
+    let store = SegmentStore::open(&dir, None).unwrap();
+    let found = store.find_broken_frames().unwrap();
+    assert_eq!(found.as_deref(), Some("the segments with records 1 to 2 are missing"));
+}
+
+#[test]
 fn records_are_read_from_any_place_across_segments() {
     let folder = scratch();
     let mut ledger = ledger(&folder, 400_000);
