@@ -19,6 +19,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Predicate;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -93,6 +94,18 @@ final class KeycloakServer implements AutoCloseable {
     /** The time that it spent on a processor so far. */
     Duration cpu() {
         return ProcessHandle.of(pid()).flatMap(server -> server.info().totalCpuDuration()).orElseThrow();
+    }
+
+    /** Waits for a line of the log: an answer may be here before the line that was written ahead of it. */
+    boolean logs(Predicate<String> line) throws InterruptedException {
+        long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(10);
+        while (log().stream().noneMatch(line)) {
+            if (System.nanoTime() > end) {
+                return false;
+            }
+            Thread.sleep(10);
+        }
+        return true;
     }
 
     List<String> log() {
