@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::database::Database;
 use super::ledger::{Ledger as _, LedgerError};
@@ -22,55 +23,87 @@ const NEW_DIRECTORY: &str = "audit.new";
 /// How many records are copied at once.
 const PAGE_ROWS: usize = 1000;
 
-/// Moves the store of a state directory to segments if it is of an earlier version. The caller holds the lock of the directory.
+/// Moves the store of a state directory to segments if it is of an earlier version, and returns whether it did. The caller holds the
+/// lock of the directory, and lets the old store go with [`remove_moved`] when the new one has been found good.
 ///
 /// # Errors
 ///
-/// The old store cannot be read, or there is no room for the new one; the old one is as it was then.
-pub(super) fn convert(state_dir: &Path, segment_bytes: u64) -> Result<(), AuditError> {
+/// The old store is damaged or cannot be read, or there is no room for the new one. The old one is as it was, and nothing is left of
+/// the new one.
+pub(super) fn convert(state_dir: &Path, segment_bytes: u64) -> Result<bool, AuditError> {
+    let (new, directory) = (state_dir.join(NEW_DIRECTORY), state_dir.join(STORE_DIRECTORY));
+    // What is left of a move that was cut short.
+    remove_all(&new)?;
+    if has_segments(&directory) || !has_database(state_dir) {
+        return Ok(false);
+    }
+    let moved = move_to(&state_dir.join(DATABASE_FILE), &new, segment_bytes).and_then(|newest| {
+        fs::rename(&new, &directory)
+            .and_then(|()| sync_parent(&directory))
+            .map_err(AuditError::io("move the audit log to", &directory))?;
+        info!(newest, "the audit log was moved to segments");
+        Ok(true)
+    });
+    if moved.is_err() {
+        // It would take room, and nothing would ever be deleted from it.
+        remove_all(&new)?;
+    }
+    moved
+}
+
+/// Takes a move back, of which the store was not found good.
+pub(super) fn take_back(state_dir: &Path) -> Result<(), AuditError> {
+    remove_all(&state_dir.join(STORE_DIRECTORY))
+}
+
+/// Removes what is left of a store that was moved to segments with this log id. One of another log is not ours to remove.
+pub(super) fn remove_moved(state_dir: &Path, log_id: Uuid) {
     if !has_database(state_dir) {
-        return Ok(());
+        return;
     }
-    let (path, directory) = (state_dir.join(DATABASE_FILE), state_dir.join(STORE_DIRECTORY));
-    if has_segments(&directory) {
-        return remove_moved(state_dir, &directory);
+    let path = state_dir.join(DATABASE_FILE);
+    if !Database::open(&path).is_ok_and(|old| old.log_id() == log_id) {
+        warn!(path = %path.display(), "this file is not a part of the audit log, and is left alone");
+        return;
     }
-    let old = Database::open(&path)?;
+    for path in database_files(state_dir) {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // The next start tries again.
+                warn!(path = %path.display(), %error, "an audit log that was moved could not be removed");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Makes segments of a store. Returns the sequence of the newest record.
+fn move_to(path: &Path, new: &Path, segment_bytes: u64) -> Result<u64, AuditError> {
+    let old = Database::open(path)?;
     let base = old.base()?;
     if old.has_records_before_base()? {
         let sequence = base.head.sequence;
         return Err(BadRecord { sequence, problem: ChainProblem::BeforeBase }.into());
     }
-    info!(path = %path.display(), "the audit log is moved to segments, which may take a while");
-    let new = state_dir.join(NEW_DIRECTORY);
-    match fs::remove_dir_all(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(AuditError::Io { action: "remove", path: new, source: error });
-        }
-        _ => {}
+    if let Some(what) = old.find_damage()? {
+        return Err(AuditError::Damaged { what });
     }
+    info!(path = %path.display(), "the audit log is moved to segments, which may take a while");
     let failed = |error: LedgerError| match error {
         LedgerError::Io(source) => {
-            AuditError::Io { action: "move the audit log to", path: new.clone(), source }
+            AuditError::Io { action: "move the audit log to", path: new.to_owned(), source }
         }
         other => other.into(),
     };
-    let mut segments = SegmentLedger::create(&new, segment_bytes, old.log_id(), base, old.accounted()?)?;
+    let mut segments = SegmentLedger::create(new, segment_bytes, old.log_id(), base, old.accounted()?)?;
     let newest = copy(&old, &mut segments, base, failed)?;
     let damaged = old.damaged()?;
     for rows in damaged.chunk_by(|one, next| one.found == next.found) {
         let found = rows.first().map_or(0, |first| first.found);
         let rows: Vec<_> = rows.iter().map(|damaged| damaged.row.clone()).collect();
-        keep_damaged(&new, old.log_id(), &rows, found).map_err(failed)?;
+        keep_damaged(new, old.log_id(), &rows, found).map_err(failed)?;
     }
-    drop(segments);
-    fs::rename(&new, &directory)
-        .and_then(|()| sync_parent(&directory))
-        .map_err(AuditError::io("move the audit log to", &directory))?;
-    drop(old);
-    remove_files(state_dir);
-    info!(newest, "the audit log was moved to segments");
-    Ok(())
+    Ok(newest)
 }
 
 /// Copies all records. Returns the sequence of the newest.
@@ -104,29 +137,13 @@ fn copy(
     }
 }
 
-/// Removes what is left of a store that was moved. One of another log is not ours to remove.
-fn remove_moved(state_dir: &Path, directory: &Path) -> Result<(), AuditError> {
-    let path = state_dir.join(DATABASE_FILE);
-    let moved = super::segments::SegmentStore::open(directory, None)?.log_id();
-    match Database::open(&path) {
-        Ok(old) if old.log_id() == moved => {
-            drop(old);
-            remove_files(state_dir);
+/// Removes a directory with all that is in it, if it is there.
+fn remove_all(path: &Path) -> Result<(), AuditError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(AuditError::Io { action: "remove", path: path.to_owned(), source: error })
         }
-        _ => warn!(path = %path.display(), "this file is not a part of the audit log, and is left alone"),
-    }
-    Ok(())
-}
-
-fn remove_files(state_dir: &Path) {
-    for path in database_files(state_dir) {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                // The next start tries again.
-                warn!(path = %path.display(), %error, "an audit log that was moved could not be removed");
-            }
-            _ => {}
-        }
+        _ => Ok(()),
     }
 }
 

@@ -21,6 +21,8 @@ mod header;
 const FORMAT_VERSION: i64 = 2;
 /// The oldest format that is read.
 const OLDEST_FORMAT: i64 = 1;
+/// How many bytes of records are read at once.
+const PAGE_BYTES: usize = 4 << 20;
 /// Marks the file as ours; the letters `SWAL`.
 const APPLICATION_ID: i64 = 0x5357_414c;
 
@@ -90,17 +92,24 @@ impl Database {
         Ok(unsigned(accounted))
     }
 
-    /// Records after a sequence, in order. What can be read goes first; the next call begins with what cannot.
+    /// Records after a sequence, in order, no more once they have 4 MiB. What can be read goes first; the next call begins with what cannot.
     pub(super) fn rows_after(&self, sequence: u64, limit: usize) -> Result<Vec<StoredRow>, AuditError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT sequence, latest_time, content, hash FROM record WHERE sequence > ?1
              ORDER BY sequence LIMIT ?2",
         )?;
         let mut found = statement.query([signed(sequence), signed(limit as u64)])?;
-        let mut rows = Vec::new();
+        let mut rows: Vec<StoredRow> = Vec::new();
+        let mut bytes = 0;
         loop {
             match found.next().and_then(|row| row.map(read_row).transpose()) {
-                Ok(Some(row)) => rows.push(row),
+                Ok(Some(row)) => {
+                    bytes += row.content.len();
+                    rows.push(row);
+                    if bytes >= PAGE_BYTES {
+                        return Ok(rows);
+                    }
+                }
                 Ok(None) => return Ok(rows),
                 Err(_) if !rows.is_empty() => return Ok(rows),
                 Err(error) => return Err(error.into()),

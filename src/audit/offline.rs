@@ -12,6 +12,9 @@ use super::record::Tip;
 use super::segments::{SegmentStore, has_segments};
 use super::{AuditError, DATABASE_FILE, STORE_DIRECTORY};
 
+/// How many bytes of records are read at once.
+const PAGE_BYTES: usize = 4 << 20;
+
 /// A store that is open for reading.
 #[derive(Debug)]
 pub(super) enum OfflineStore {
@@ -88,10 +91,10 @@ impl OfflineStore {
         }
     }
 
-    /// Records after a sequence, in order. What can be read goes first; the next call begins with what cannot.
+    /// Records after a sequence, in order, no more once they have 4 MiB. What can be read goes first; the next call begins with what cannot.
     pub(super) fn rows_after(&mut self, sequence: u64, limit: usize) -> Result<Vec<StoredRow>, AuditError> {
         match self {
-            Self::Segments { store, .. } => Ok(store.read(sequence, u64::MAX, limit, usize::MAX)?),
+            Self::Segments { store, .. } => Ok(store.read(sequence, u64::MAX, limit, PAGE_BYTES)?),
             Self::Database(store) => store.rows_after(sequence, limit),
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::AuditError;
 use super::age::AgeClock;
-use super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS};
+use super::ledger::{Cut, Ledger, LedgerError};
 use super::recent;
 use super::record::{Tip, to_nanos};
 
@@ -91,8 +91,8 @@ impl Retention {
         }
     }
 
-    /// The size of a segment after which the next begins. As much is kept of the newest records in memory, so a last segment that
-    /// is damaged while it is written loses none of them, or of a very large transaction a few.
+    /// The size of a segment after which the next begins. About as much is kept of the newest records in memory, so of a last
+    /// segment that is damaged while it is written mostly nothing is lost.
     pub(super) fn segment_bytes(max_bytes: Option<u64>) -> u64 {
         share(max_bytes).min(recent::MOST_BYTES as u64)
     }
@@ -170,7 +170,7 @@ fn trim_by_age(
     for _ in 0..STEPS {
         let rows = ledger.trim(Cut::OlderThan(to_nanos(cutoff), to_nanos(now), hold))?.rows;
         evicted.age += rows;
-        if rows < TRIM_ROWS as u64 {
+        if rows == 0 {
             return Ok(false);
         }
     }

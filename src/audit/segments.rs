@@ -113,6 +113,14 @@ impl SegmentStore {
             }
             break;
         }
+        let ended = segments.split_last().map_or(&[][..], |(_, ended)| ended);
+        if let Some(long) = ended.iter().find(|segment| segment.bytes > MOST_TORN_BYTES) {
+            damage = Some(format!(
+                "`{}` has {} bytes, more than a segment can have",
+                long.path.display(),
+                long.bytes
+            ));
+        }
         if let (Some(torn), Some(next)) = (&tail.torn_segment, paths.next()) {
             damage = Some(format!("`{}` has no header, though `{}` follows", torn.display(), next.display()));
         }
@@ -188,6 +196,22 @@ impl SegmentStore {
         Ok(rows.rows)
     }
 
+    /// All records after a sequence and up to another.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be read, or is not there.
+    fn read_all(&mut self, after: u64, until: u64) -> Result<Vec<StoredRow>, LedgerError> {
+        let mut rows = Vec::new();
+        let mut last = after;
+        while last < until {
+            let more = self.read(last, until, usize::MAX, usize::MAX)?;
+            last = more.last().map(|row| row.sequence).ok_or(LedgerError::Diverged)?;
+            rows.extend(more);
+        }
+        Ok(rows)
+    }
+
     /// The place of a record; `None` if it is not there.
     pub(super) fn tip_at(&mut self, sequence: u64) -> Result<Option<Tip>, LedgerError> {
         let Some(before) = sequence.checked_sub(1) else { return Ok(None) };
@@ -215,7 +239,11 @@ impl SegmentStore {
     /// What is damaged so that records cannot be told apart; `None` if that is nothing. What the records say is not
     /// looked at, nor is all of a large store.
     pub(super) fn find_broken_frames(&self) -> Result<Option<String>, LedgerError> {
-        if self.bytes() <= CHECKED_BYTES { self.find(false) } else { Ok(self.damage.clone()) }
+        if self.bytes() <= CHECKED_BYTES {
+            self.find(false)
+        } else {
+            Ok(self.damage.clone().or(self.missing()))
+        }
     }
 
     /// What is damaged anywhere; reads everything. `None` if that is nothing.
@@ -223,16 +251,19 @@ impl SegmentStore {
         self.find(true)
     }
 
+    /// The oldest records, if their segments are gone.
+    fn missing(&self) -> Option<String> {
+        let base = self.base.head.sequence;
+        let first = self.segments.first().map_or(0, |first| first.header.before.head.sequence);
+        (first > base).then(|| format!("the segments with records {} to {first} are missing", base + 1))
+    }
+
     fn find(&self, by_checksum: bool) -> Result<Option<String>, LedgerError> {
         if self.damage.is_some() {
             return Ok(self.damage.clone());
         }
-        let first = self.segments.first().map_or(0, |first| first.header.before.head.sequence);
-        if first > self.base.head.sequence {
-            return Ok(Some(format!(
-                "the segments with records {} to {first} are missing",
-                self.base.head.sequence + 1
-            )));
+        if let Some(missing) = self.missing() {
+            return Ok(Some(missing));
         }
         let followers = self.segments.iter().skip(1).map(|next| Some(next.header.before)).chain([None]);
         for (segment, next) in self.segments.iter().zip(followers) {
@@ -266,7 +297,8 @@ impl SegmentStore {
             self.accounted = header.accounted;
             segment.note(header.before, at);
             at += header.frame_bytes();
-            if header.last() <= acknowledged {
+            // One without records may be of a sync that failed, whatever was acknowledged.
+            if header.rows > 0 && header.last() <= acknowledged {
                 self.tail.unsure_from = at;
             }
         }
@@ -484,7 +516,9 @@ impl SegmentFile {
 
     /// What follows an offset, but for the zeros at the end; `None` if the file ends before.
     fn rest(&mut self, at: u64) -> Result<Option<&[u8]>, LedgerError> {
-        let Some(count) = self.length.checked_sub(at) else { return Ok(None) };
+        let Some(count) = self.length.checked_sub(at).filter(|rest| *rest <= MOST_TORN_BYTES) else {
+            return Ok(None);
+        };
         Ok(self.bytes(at, count)?.map(|rest| {
             let end = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
             rest.get(..end).unwrap_or_default()

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::aside::{check_present, is_broken, open_log, set_store_aside};
 use super::chain::ChainWalk;
-use super::convert::convert;
+use super::convert::{convert, remove_moved, take_back};
 use super::high_water::{HIGH_WATER_FILE, HighWaterFile, Remembered, read_last};
 use super::ledger::{Ledger, LedgerError};
 use super::offline::store_of;
@@ -107,8 +107,7 @@ struct OpenedStore {
     report: StartReport,
 }
 
-/// Opens the store, cuts off what a crash tore, and checks the newest records; all of them if `whole`
-/// says so.
+/// Opens the store; one of an earlier version is moved to segments first, and stays what it is unless those are found good.
 fn open_store(
     state_dir: &Path,
     segment_bytes: u64,
@@ -116,7 +115,24 @@ fn open_store(
     now: SystemTime,
 ) -> Result<OpenedStore, AuditError> {
     check_present(state_dir)?;
-    convert(state_dir, segment_bytes)?;
+    let is_moved = convert(state_dir, segment_bytes)?;
+    let opened = open_segments(state_dir, segment_bytes, whole, now);
+    match &opened {
+        Ok(opened) => remove_moved(state_dir, opened.ledger.log_id()),
+        Err(_) if is_moved => take_back(state_dir)?,
+        Err(_) => {}
+    }
+    opened
+}
+
+/// Opens the segments, cuts off what a crash tore, and checks the newest records; all of them if `whole`
+/// says so.
+fn open_segments(
+    state_dir: &Path,
+    segment_bytes: u64,
+    whole: bool,
+    now: SystemTime,
+) -> Result<OpenedStore, AuditError> {
     let mark = state_dir.join(HIGH_WATER_FILE);
     let acknowledged = read_last(&mark).map(|(_, durable)| durable);
     let mut ledger = SegmentLedger::open(&state_dir.join(STORE_DIRECTORY), segment_bytes, acknowledged)?;
@@ -205,11 +221,17 @@ fn check_tail(ledger: &mut SegmentLedger) -> Result<Option<(Tip, BadRecord)>, Au
         }
     };
 
+    // What cannot be read may lie before records that can.
+    let mut rows = Vec::new();
+    let mut last = from;
+    while last < newest {
+        let more = ledger.rows_after(last, CHECKED_ROWS).map_err(unreadable(last + 1))?;
+        last = more.last().map(|row| row.sequence).ok_or_else(|| missing(last + 1, newest))?;
+        rows.extend(more);
+    }
     let mut walk = ChainWalk::new(log_id, start);
     let mut damaged: Option<BadRecord> = None;
-    for (sequence, row) in
-        (from + 1..).zip(ledger.rows_after(from, CHECKED_ROWS).map_err(unreadable(from + 1))?)
-    {
+    for (sequence, row) in (from + 1..).zip(rows) {
         let Some(bad) = &damaged else {
             match walk.take(&row) {
                 Ok(_) => {}

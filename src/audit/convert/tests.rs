@@ -150,6 +150,23 @@ async fn move_that_was_cut_short_begins_again_and_one_that_was_done_is_not_repea
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn old_store_stays_until_the_new_one_was_found_good() {
+    // A copy was put back without its write-ahead file, in which the newest records are.
+    let old = OldState::new(30).await;
+    let whole = std::fs::read(old.path()).unwrap();
+    old.sql("DELETE FROM record WHERE sequence > 20");
+    let before = std::fs::read(old.path()).unwrap();
+    let error = old.open().unwrap_err();
+    assert!(error.to_string().contains("the chain ends at record 20"), "{error}");
+    assert!(error.to_string().contains("audit.db` is broken"), "{error}");
+    assert_eq!(std::fs::read(old.path()).unwrap(), before);
+    assert!(!old.names().iter().any(|name| name == "audit" || name == NEW_DIRECTORY), "{:?}", old.names());
+    std::fs::write(old.path(), whole).unwrap();
+    old.open().unwrap().close().await.unwrap();
+    old.assert_moved().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn transactions_in_the_write_ahead_file_are_moved_too() {
     let old = OldState::new(30).await;
     // A process that ended without closing: its files are copied while they are open.
@@ -228,6 +245,7 @@ async fn damage_is_moved_as_it_is_or_stops_the_start() {
         assert!(matches!(error, AuditError::Broken { .. }), "{error}");
         assert!(error.to_string().contains("audit.db` is broken"), "{error}");
         assert_eq!(std::fs::read(old.path()).unwrap(), before);
+        assert!(!old.folder.path().join(NEW_DIRECTORY).exists());
         let options = AuditOptions { set_aside_broken: true, ..AuditOptions::new(old.folder.path()) };
         let log = AuditLog::open(options).unwrap();
         assert_ne!(log.log_id(), old.log_id);

@@ -31,6 +31,8 @@ use crate::file::{sync_parent, write_whole};
 const CLOCK_SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 /// A segment ends when it has this share of the age that records may reach, so that no file has what is much older.
 const AGE_SHARE: i64 = 32;
+/// How many bytes of records are looked at in one step of retention.
+const TRIM_BYTES: usize = 4 << 20;
 /// What a probe writes.
 const PROBE_BYTES: usize = 64 << 10;
 /// A transaction that is smaller makes the file longer in steps of so many bytes.
@@ -69,6 +71,8 @@ struct OpenStore {
     ends: bool,
     /// Which segment was looked at last, of those that are not written any more.
     looked_at: usize,
+    /// There are files with records that were damaged.
+    has_damaged: bool,
     /// The directory; locked.
     _lock: DirectoryLock,
 }
@@ -204,10 +208,17 @@ impl SegmentLedger {
         let Some(first) = rows.first() else { return Ok(()) };
         let kept = first.sequence.saturating_sub(1);
         let open = self.open.as_mut().ok_or(LedgerError::NotOpen)?;
-        let replaced = open.store.read(kept, u64::MAX, usize::MAX, usize::MAX)?;
-        keep_damaged(&self.dir, self.log_id, &replaced, now)?;
+        let (tip, base, accounted) = (open.store.tip, open.store.base, open.store.accounted);
         let begins = |segment: &Segment| segment.header.before.head.sequence <= kept;
         let at = open.store.segments.partition_point(begins).saturating_sub(1);
+        let Some(segment) = open.store.segments.get(at) else { return Err(LedgerError::NotOpen) };
+        let (path, header) = (segment.path.clone(), segment.header);
+        // All of it is read before anything is changed: what goes, and the good records of the same segment, if retention has left any.
+        let replaced = open.store.read_all(kept, tip.head.sequence)?;
+        let from = header.before.head.sequence.max(base.head.sequence);
+        let mut kept_rows = open.store.read_all(from, kept)?;
+        kept_rows.extend_from_slice(rows);
+        keep_damaged(&self.dir, self.log_id, &replaced, now)?;
         // From the end on, so that no hole comes to be.
         while open.store.segments.len() > at + 1
             && let Some(segment) = open.store.segments.pop()
@@ -215,15 +226,7 @@ impl SegmentLedger {
             std::fs::remove_file(&segment.path)?;
             sync_parent(&segment.path)?;
         }
-        let Some(segment) = open.store.segments.last() else { return Err(LedgerError::NotOpen) };
-        let header = segment.header;
-        let (accounted, base) = (open.store.accounted, open.store.base);
-        let (path, before) = (segment.path.clone(), header.before.head.sequence);
         let mut bytes = header.encode().to_vec();
-        // The good records of the segment, if retention has left any, and those in the place of the others.
-        let from = before.max(base.head.sequence);
-        let mut kept_rows = open.store.read(from, kept, usize::MAX, usize::MAX)?;
-        kept_rows.extend_from_slice(rows);
         put_frames(&mut bytes, &kept_rows, accounted, base);
         write_whole(&path, |file| file.write_all(&bytes))?;
         sync_parent(&path)?;
@@ -259,9 +262,7 @@ impl SegmentLedger {
     fn set_base(&mut self, base: Tip) -> Result<(), LedgerError> {
         self.begin()?;
         self.pending()?.base = base;
-        self.commit()?;
-        self.open.as_mut().ok_or(LedgerError::NotOpen)?.remove_dead();
-        Ok(())
+        self.commit()
     }
 
     /// The last record that is to be deleted, and what goes with it.
@@ -293,7 +294,7 @@ impl SegmentLedger {
                     Ok(first) if first.first().is_none_or(|row| is_young(row, cutoff, ahead)) => {
                         return Ok(None);
                     }
-                    Ok(_) => store.read(base, hold, TRIM_ROWS, usize::MAX)?,
+                    Ok(_) => store.read(base, hold, TRIM_ROWS, TRIM_BYTES)?,
                     // What cannot be read goes when all that was recorded up to its end is old.
                     Err(error @ LedgerError::Corrupt { .. }) => {
                         let is_old = |last: &Tip| last.latest_time < cutoff && last.head.sequence <= hold;
@@ -410,7 +411,10 @@ impl Ledger for SegmentLedger {
             return Err(io::Error::from_raw_os_error(28).into());
         }
         let has_rows = store.segments.last().is_some_and(|last| last.first() <= frame.before.head.sequence);
-        if has_rows && (open.ends || open.current.bytes >= self.segment_bytes) {
+        // What only says that records are deleted takes no new file, which a full volume may not have room for.
+        let is_full = open.current.bytes
+            >= if frame.rows > 0 { self.segment_bytes } else { self.segment_bytes.saturating_mul(2) };
+        if has_rows && ((open.ends && frame.rows > 0) || is_full) {
             let header = SegmentHeader {
                 log_id: self.log_id,
                 before: frame.before,
@@ -425,7 +429,9 @@ impl Ledger for SegmentLedger {
             let at = open.current.bytes;
             let end = at + frame_bytes;
             if end > open.current.length {
-                open.current.length = with_zeros(&mut self.frame, frame_bytes, end);
+                let grows_in_steps = frame.rows > 0;
+                open.current.length =
+                    if grows_in_steps { with_zeros(&mut self.frame, frame_bytes, end) } else { end };
             }
             open.current.file.write_all_at(self.frame.get(HEADER_BYTES..).unwrap_or_default(), at)?;
             open.current.file.sync_data()?;
@@ -484,11 +490,18 @@ impl Ledger for SegmentLedger {
     fn trim(&mut self, cut: Cut) -> Result<Trimmed, LedgerError> {
         if let Cut::OlderThan(cutoff, now, _) = cut {
             // What was set aside is as personal as what was not.
-            remove_damaged(&self.dir, cutoff)?;
+            if let Some(open) = self.open.as_mut().filter(|open| open.has_damaged) {
+                remove_damaged(&self.dir, cutoff)?;
+                open.has_damaged = has_damaged(&self.dir)?;
+            }
             self.end_old_segment(now, now.saturating_sub(cutoff))?;
         }
         match self.last_to_trim(cut)? {
-            None => Ok(Trimmed::default()),
+            None => {
+                // What an earlier attempt has left.
+                self.leave_dead_segment()?;
+                Ok(Trimmed::default())
+            }
             Some((last, trimmed)) => {
                 self.set_base(last)?;
                 self.leave_dead_segment()?;
@@ -535,9 +548,14 @@ impl SegmentLedger {
         if open.ends || first > open.store.tip.head.sequence {
             return Ok(());
         }
-        // If its first record is not there any more, that was too old itself.
-        let began = open.store.tip_at(first)?;
-        open.ends = began.is_none_or(|tip| now.saturating_sub(tip.latest_time) > max_age / AGE_SHARE);
+        open.ends = match open.store.read(first.saturating_sub(1), first, 1, usize::MAX) {
+            // If its first record is not there any more, that was too old itself. A clock may have been wrong.
+            Ok(began) => began
+                .first()
+                .is_none_or(|row| now.saturating_sub(time(row)).saturating_abs() > max_age / AGE_SHARE),
+            Err(LedgerError::Corrupt { .. }) => true,
+            Err(error) => return Err(error),
+        };
         Ok(())
     }
 
@@ -550,9 +568,8 @@ impl SegmentLedger {
             let header = SegmentHeader { log_id, before: tip, base, accounted };
             let mut bytes = header.encode().to_vec();
             open.begin_segment(&self.dir, header, &mut bytes)?;
-            open.remove_dead();
         }
-        Ok(())
+        Ok(open.remove_dead()?)
     }
 }
 
@@ -564,7 +581,10 @@ impl OpenStore {
             return Err(AuditError::Damaged { what: "it has no segment".to_owned() });
         };
         let current = CurrentSegment::open(segment).map_err(AuditError::io("open", &segment.path))?;
-        Ok(Self { store, current, ends: false, looked_at: 0, _lock: lock })
+        // Memory has none of its records, and the first may be old.
+        let ends = segment.first() <= store.tip.head.sequence;
+        let has_damaged = has_damaged(dir).map_err(AuditError::io("read", dir))?;
+        Ok(Self { store, current, ends, looked_at: 0, has_damaged, _lock: lock })
     }
 
     fn settle(&mut self) -> Result<(), LedgerError> {
@@ -574,7 +594,8 @@ impl OpenStore {
         self.current.settle(self.store.tail.unsure_from)?;
         self.store.tail = super::Tail::default();
         sync_parent(&self.current.path)?;
-        self.remove_dead();
+        // Retention tries again.
+        _ = self.remove_dead();
         Ok(())
     }
 
@@ -616,12 +637,16 @@ impl OpenStore {
         }
     }
 
-    /// Removes the segments of which retention has left nothing. What cannot be removed now is by the next start.
-    fn remove_dead(&mut self) {
+    /// Removes the segments of which retention has left nothing.
+    fn remove_dead(&mut self) -> io::Result<()> {
         self.store.forget_dead();
-        self.store.dead.retain(|path| {
-            std::fs::remove_file(path).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
-        });
+        while let Some(path) = self.store.dead.last() {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.store.dead.pop(),
+            };
+        }
+        Ok(())
     }
 
     /// Looks at one of the segments that are not written any more, another each time: whether it is there, whole.
@@ -770,6 +795,15 @@ pub(in super::super) fn keep_damaged(
     let path = dir.join(format!("{DAMAGED_PREFIX}{found}"));
     write_whole(&path, |file| file.write_all(&bytes))?;
     Ok(sync_parent(&path)?)
+}
+
+/// Whether there are files with damaged records.
+fn has_damaged(dir: &Path) -> io::Result<bool> {
+    let mut names = std::fs::read_dir(dir)?;
+    names.try_fold(false, |found, entry| {
+        let name = entry?.file_name();
+        Ok(found || name.to_str().is_some_and(|name| name.starts_with(DAMAGED_PREFIX)))
+    })
 }
 
 /// Removes the damaged records that were found before a time.

@@ -55,6 +55,8 @@ fn cut_at_every_byte_leaves_the_transactions_before_it() {
     for length in HEADER_BYTES..=whole.len() {
         // Of what was acknowledged nothing is torn, yet it can be missing.
         for acknowledged in [None, Some(0), Some(2), Some(6)] {
+            // Without those that the attempt before has begun.
+            list(path.parent().unwrap()).unwrap().iter().for_each(|path| std::fs::remove_file(path).unwrap());
             std::fs::write(&path, &whole[..length]).unwrap();
             let mut ledger =
                 SegmentLedger::open(&folder.path().join("audit"), u64::MAX, acknowledged).unwrap();
@@ -197,6 +199,10 @@ fn file_that_somebody_made_huge_is_damaged_and_not_read() {
     let store = SegmentStore::open(&folder.path().join("audit"), None).unwrap();
     assert!(store.damage().is_some_and(|damage| damage.contains("has no record after byte")));
     assert_eq!(store.tip().head.sequence, 6);
+    std::fs::write(path_of(&folder.path().join("audit"), 9), b"").unwrap();
+    let store = SegmentStore::open(&folder.path().join("audit"), None).unwrap();
+    assert!(store.damage().is_some(), "{:?}", store.damage());
+    std::fs::remove_file(path_of(&folder.path().join("audit"), 9)).unwrap();
     std::fs::File::create(path_of(&folder.path().join("audit"), 7)).unwrap();
     huge(&path_of(&folder.path().join("audit"), 7));
     let store = SegmentStore::open(&folder.path().join("audit"), None).unwrap();
@@ -301,6 +307,34 @@ fn end_that_is_replaced_may_span_segments() {
     drop(ledger);
     let mut again = SegmentLedger::open(&dir, 1, None).unwrap();
     assert_eq!(all(&mut again), [expected, rows(10..=11, 20)].concat());
+}
+
+#[test]
+fn end_is_not_replaced_where_good_records_cannot_be_told_apart() {
+    let folder = scratch();
+    let dir = folder.path().join("audit");
+    let mut ledger = ledger(&folder, 1);
+    for first in [1, 4, 7] {
+        write(&mut ledger, &rows(first..=first + 2, 20)).unwrap();
+    }
+    // The header of the only frame of the second segment.
+    let path = path_of(&dir, 4);
+    let whole = std::fs::read(&path).unwrap();
+    let mut bytes = whole.clone();
+    bytes[HEADER_BYTES + 30] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    for first in [3, 5, 8] {
+        if first == 8 {
+            // What is kept of the same segment cannot be read.
+            std::fs::write(&path, &whole).unwrap();
+            let last = path_of(&dir, 7);
+            let mut bytes = std::fs::read(&last).unwrap();
+            bytes[HEADER_BYTES + 30] ^= 1;
+            std::fs::write(last, bytes).unwrap();
+        }
+        assert!(ledger.replace_end(&rows(first..=9, 3), 1).is_err(), "{first}");
+        assert_eq!(list(&dir).unwrap().len(), 3, "nothing is removed");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::super::segments::tamper::{Tampered, Tampering, tamper};
 use super::super::testing::*;
 use super::super::*;
 use super::*;
+use crate::proto::v1::AuditEvent;
 
 /// A state directory as a crash leaves it: the files of a running log, copied after the last
 /// acknowledgement. Returns where the segment ended after each acknowledged sequence.
@@ -326,4 +327,35 @@ async fn broken_store_stops_the_start_until_it_is_to_be_set_aside() {
 
 fn changed(state: &std::path::Path, change: impl FnOnce(&mut Tampered)) {
     tamper(&state.join(STORE_DIRECTORY), change);
+}
+
+/// Else the good records behind it would be taken for a damaged end, and set aside.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_before_the_end_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = folder.path().join("live");
+    let least = AuditOptions { max_bytes: Some(16 << 20), ..AuditOptions::new(&live) };
+    let log = AuditLog::open(least).unwrap();
+    let large = AuditEvent { effective_scope: "x".repeat(40_000), ..expansion("large") };
+    for n in 0..20 {
+        log.append_durable(AuditEvent { event_id: format!("{n}"), ..large.clone() }).await.unwrap();
+    }
+    let crashed = folder.path().join("crashed");
+    let done = std::process::Command::new("cp").arg("-r").arg(&live).arg(&crashed).status().unwrap();
+    assert!(done.success());
+    log.close().await.unwrap();
+    // Of segment 8 to 14 the end of the content of record 10, and the header of the frame of record 11.
+    let path = crashed.join(STORE_DIRECTORY).join("00000000000000000008.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let frames: Vec<usize> = memchr::memmem::find_iter(&bytes, b"\xffSWF").collect();
+    let header = frames[3];
+    bytes[header - 40..header + 40].fill(0xa5);
+    std::fs::write(&path, &bytes).unwrap();
+    let error = AuditLog::open(AuditOptions::new(&crashed)).unwrap_err();
+    let AuditError::Broken { cause, .. } = &error else { panic!("{error}") };
+    let problem =
+        matches!(**cause, AuditError::DataLoss { sequence: 11, problem: ChainProblem::Unreadable(_) });
+    assert!(problem, "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    assert!(crashed.join(STORE_DIRECTORY).join("00000000000000000015.log").exists());
 }
