@@ -25,7 +25,7 @@ use super::super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS, Trimmed};
 use super::super::record::{GENESIS_HASH, Head, Tip, from_nanos, to_nanos};
 use super::format::{self, FRAME_HEADER_BYTES, FrameHeader, HEADER_BYTES, SegmentHeader};
 use super::{Segment, SegmentStore, path_of};
-use crate::file::{sync_parent, write_whole};
+use crate::file::sync_parent;
 
 /// A time further ahead than this says that the clock was wrong when the event was recorded.
 const CLOCK_SLACK: Duration = Duration::from_secs(24 * 60 * 60);
@@ -228,8 +228,7 @@ impl SegmentLedger {
         }
         let mut bytes = header.encode().to_vec();
         put_frames(&mut bytes, &kept_rows, accounted, base);
-        write_whole(&path, |file| file.write_all(&bytes))?;
-        sync_parent(&path)?;
+        replace(&path, &bytes)?;
         self.reopen()
     }
 
@@ -753,9 +752,18 @@ fn lock(dir: &Path) -> Result<DirectoryLock, AuditError> {
 /// Makes the first segment of a store.
 fn create(dir: &Path, header: &SegmentHeader) -> io::Result<()> {
     let path = path_of(dir, header.before.head.sequence.saturating_add(1));
-    write_whole(&path, |file| file.write_all(&header.encode()))?;
-    sync_parent(&path)?;
+    replace(&path, &header.encode())?;
     sync_parent(dir)
+}
+
+/// Replaces a file, or makes it, as a whole: after a crash the old one is there or the new one. Only the owner may read it.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_added_extension("new");
+    let file = create_file(&new, false)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    sync_parent(path)
 }
 
 /// Makes a file that only the owner may read: it has what clients asked for. What was there is gone.
@@ -793,8 +801,7 @@ pub(in super::super) fn keep_damaged(
     let mut bytes = header.encode().to_vec();
     put_frames(&mut bytes, rows, 0, before);
     let path = dir.join(format!("{DAMAGED_PREFIX}{found}"));
-    write_whole(&path, |file| file.write_all(&bytes))?;
-    Ok(sync_parent(&path)?)
+    Ok(replace(&path, &bytes)?)
 }
 
 /// Whether there are files with damaged records.

@@ -338,6 +338,23 @@ fn end_is_not_replaced_where_good_records_cannot_be_told_apart() {
 }
 
 #[test]
+fn only_the_owner_may_read_any_of_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = scratch();
+    let dir = folder.path().join("audit");
+    let mut ledger = ledger(&folder, 1);
+    for first in [1, 4, 7] {
+        write(&mut ledger, &rows(first..=first + 2, 20)).unwrap();
+    }
+    ledger.replace_end(&rows(8..=9, 3), 1234).unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let entries: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(entries.len(), 4, "{entries:?}");
+    entries.iter().for_each(|path| assert_eq!(mode(path), 0o600, "{}", path.display()));
+    assert_eq!(mode(&dir), 0o700);
+}
+
+#[test]
 fn only_names_of_segments_count() {
     for (name, expected) in [
         ("00000000000000000001.log", Some(1)),
