@@ -16,12 +16,15 @@ use super::ledger::LedgerError;
 use super::record::Tip;
 use format::{FRAME_HEADER_BYTES, FrameHeader, HEADER_BYTES, HeaderProblem, Rows, SegmentHeader, VERSION};
 
+mod current;
+mod damaged;
 pub(super) mod format;
 mod ledger;
 #[cfg(test)]
 pub(super) mod tamper;
 
-pub(super) use ledger::{SegmentLedger, keep_damaged};
+pub(super) use damaged::keep_damaged;
+pub(super) use ledger::SegmentLedger;
 
 /// How a segment's name ends.
 const EXTENSION: &str = "log";

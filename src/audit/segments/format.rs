@@ -165,6 +165,18 @@ pub(super) fn put_row(body: &mut Vec<u8>, row: &StoredRow) {
     body.extend_from_slice(&row.content);
 }
 
+/// Adds records as frames of one each, so that any sequences can follow each other.
+pub(super) fn put_frames(bytes: &mut Vec<u8>, rows: &[StoredRow], accounted: u64, base: Tip) {
+    let mut body = Vec::new();
+    for row in rows {
+        body.clear();
+        put_row(&mut body, row);
+        let before = row.sequence.wrapping_sub(1);
+        bytes.extend_from_slice(&FrameHeader::of(&body, 1, before, accounted, base).encode());
+        bytes.extend_from_slice(&body);
+    }
+}
+
 /// The records of a frame, in order. Nothing is checked but that they are as many and as long as their lengths say.
 pub(super) struct Rows<'a> {
     next: u64,

@@ -10,9 +10,9 @@
 //! transaction begins and before it is acknowledged: one that was unlinked can still be written, but nobody would find
 //! what is in it.
 
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ use super::super::chain::{StoredRow, time_of};
 use super::super::files::{DirectoryLock, FileIdentity};
 use super::super::ledger::{Cut, Ledger, LedgerError, TRIM_ROWS, Trimmed};
 use super::super::record::{GENESIS_HASH, Head, Tip, from_nanos, to_nanos};
+use super::current::{CurrentSegment, create_file, replace, with_zeros};
+use super::damaged::{has_damaged, keep_damaged, remove_damaged};
 use super::format::{self, FRAME_HEADER_BYTES, FrameHeader, HEADER_BYTES, SegmentHeader};
 use super::{Segment, SegmentStore, path_of};
 use crate::file::sync_parent;
@@ -35,12 +37,8 @@ const AGE_SHARE: i64 = 32;
 const TRIM_BYTES: usize = 4 << 20;
 /// What a probe writes.
 const PROBE_BYTES: usize = 64 << 10;
-/// A transaction that is smaller makes the file longer in steps of so many bytes.
-const STEP_BYTES: u64 = 64 << 10;
 /// How long an opening waits for a tool that reads the store.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-/// How the name of a file begins that has records which were damaged.
-const DAMAGED_PREFIX: &str = "damaged-";
 
 /// The store, open for writing.
 #[derive(Debug)]
@@ -75,21 +73,6 @@ struct OpenStore {
     has_damaged: bool,
     /// The directory; locked.
     _lock: DirectoryLock,
-}
-
-/// The last segment, which is written.
-#[derive(Debug)]
-struct CurrentSegment {
-    path: PathBuf,
-    file: File,
-    identity: FileIdentity,
-    header: [u8; HEADER_BYTES],
-    /// The end of its last frame.
-    bytes: u64,
-    /// The end of the zeros after it.
-    length: u64,
-    /// Nothing but zeros is behind its last frame. Until then it is not changed.
-    is_settled: bool,
 }
 
 /// What a transaction has so far.
@@ -227,7 +210,7 @@ impl SegmentLedger {
             sync_parent(&segment.path)?;
         }
         let mut bytes = header.encode().to_vec();
-        put_frames(&mut bytes, &kept_rows, accounted, base);
+        format::put_frames(&mut bytes, &kept_rows, accounted, base);
         replace(&path, &bytes)?;
         self.reopen()
     }
@@ -663,80 +646,6 @@ impl OpenStore {
     }
 }
 
-impl CurrentSegment {
-    fn open(segment: &Segment) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).open(&segment.path)?;
-        let identity = FileIdentity::of(&file.metadata()?);
-        let (path, header, bytes) = (segment.path.clone(), segment.header.encode(), segment.bytes);
-        Ok(Self { path, file, identity, header, bytes, length: bytes, is_settled: false })
-    }
-
-    /// It is the file that was opened, and nothing of it is missing.
-    fn check(&self) -> Result<(), LedgerError> {
-        let data = std::fs::metadata(&self.path).ok().filter(|data| FileIdentity::of(data) == self.identity);
-        let length = data.ok_or_else(|| LedgerError::Replaced(self.path.clone()))?.len();
-        if length < self.bytes {
-            return Err(self.damaged("it was cut off"));
-        }
-        let mut header = [0; HEADER_BYTES];
-        match self.file.read_exact_at(&mut header, 0) {
-            Ok(()) if header == self.header => Ok(()),
-            Ok(()) => Err(self.damaged("its header was overwritten")),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.damaged("it was cut off")),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Cuts off what is behind the last frame.
-    fn shorten(&mut self) -> io::Result<()> {
-        if !self.is_settled {
-            return Ok(());
-        }
-        self.length = self.bytes;
-        // A file that somebody has cut off must not become longer by this.
-        if self.file.metadata()?.len() > self.bytes { self.file.set_len(self.bytes) } else { Ok(()) }
-    }
-
-    /// Cuts off what is behind the last frame, and writes what is there from an offset on again: what was read may only be in the
-    /// memory of the system, after a sync that failed.
-    fn settle(&mut self, from: u64) -> Result<(), LedgerError> {
-        self.file.set_len(self.bytes)?;
-        let unsure = usize::try_from(self.bytes.saturating_sub(from)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; unsure];
-        self.file.read_exact_at(&mut bytes, from)?;
-        self.file.write_all_at(&bytes, from)?;
-        self.file.sync_all()?;
-        self.is_settled = true;
-        Ok(())
-    }
-
-    /// Puts the header back if somebody has overwritten it or cut it off, in the file that was opened.
-    fn restore_header(&self) -> io::Result<()> {
-        let is_there =
-            std::fs::metadata(&self.path).is_ok_and(|data| FileIdentity::of(&data) == self.identity);
-        let mut found = [0; HEADER_BYTES];
-        if is_there && (self.file.read_exact_at(&mut found, 0).is_err() || found != self.header) {
-            self.file.write_all_at(&self.header, 0)?;
-        }
-        Ok(())
-    }
-
-    fn damaged(&self, what: &'static str) -> LedgerError {
-        LedgerError::Damaged { path: self.path.clone(), what }
-    }
-}
-
-/// Adds zeros to a small transaction of so many bytes, which makes the file this long. Returns how long it is with them.
-fn with_zeros(frame: &mut Vec<u8>, frame_bytes: u64, end: u64) -> u64 {
-    if frame_bytes >= STEP_BYTES {
-        return end;
-    }
-    let length = end.next_multiple_of(STEP_BYTES);
-    let zeros = usize::try_from(length - end).unwrap_or(0);
-    frame.resize(frame.len() + zeros, 0);
-    length
-}
-
 /// Takes the lock of a store's directory for writing.
 fn lock(dir: &Path) -> Result<DirectoryLock, AuditError> {
     let started = Instant::now();
@@ -756,72 +665,6 @@ fn create(dir: &Path, header: &SegmentHeader) -> io::Result<()> {
     sync_parent(dir)
 }
 
-/// Replaces a file, or makes it, as a whole: after a crash the old one is there or the new one. Only the owner may read it.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_added_extension("new");
-    let file = create_file(&new, false)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    sync_parent(path)
-}
-
-/// Makes a file that only the owner may read: it has what clients asked for. What was there is gone.
-fn create_file(path: &Path, reads: bool) -> io::Result<File> {
-    File::options().read(reads).write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
 fn is_empty(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|data| data.len() == 0)
-}
-
-/// Adds records as frames of one each, so that any sequences can follow each other.
-pub(super) fn put_frames(bytes: &mut Vec<u8>, rows: &[StoredRow], accounted: u64, base: Tip) {
-    let mut body = Vec::new();
-    for row in rows {
-        body.clear();
-        format::put_row(&mut body, row);
-        let before = row.sequence.wrapping_sub(1);
-        bytes.extend_from_slice(&FrameHeader::of(&body, 1, before, accounted, base).encode());
-        bytes.extend_from_slice(&body);
-    }
-}
-
-/// Writes records that were damaged, when they were found, to a file of their own: in the form of a segment.
-pub(in super::super) fn keep_damaged(
-    dir: &Path,
-    log_id: Uuid,
-    rows: &[StoredRow],
-    found: i64,
-) -> Result<(), LedgerError> {
-    let Some(first) = rows.first() else { return Ok(()) };
-    let before =
-        Tip { head: Head { sequence: first.sequence.saturating_sub(1), hash: [0; 32] }, latest_time: found };
-    let header = SegmentHeader { log_id, before, base: before, accounted: 0 };
-    let mut bytes = header.encode().to_vec();
-    put_frames(&mut bytes, rows, 0, before);
-    let path = dir.join(format!("{DAMAGED_PREFIX}{found}"));
-    Ok(replace(&path, &bytes)?)
-}
-
-/// Whether there are files with damaged records.
-fn has_damaged(dir: &Path) -> io::Result<bool> {
-    let mut names = std::fs::read_dir(dir)?;
-    names.try_fold(false, |found, entry| {
-        let name = entry?.file_name();
-        Ok(found || name.to_str().is_some_and(|name| name.starts_with(DAMAGED_PREFIX)))
-    })
-}
-
-/// Removes the damaged records that were found before a time.
-fn remove_damaged(dir: &Path, cutoff: i64) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let found = name.to_str().and_then(|name| name.strip_prefix(DAMAGED_PREFIX)?.parse::<i64>().ok());
-        if found.is_some_and(|found| found < cutoff) {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }

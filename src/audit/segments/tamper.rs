@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use super::super::chain::StoredRow;
 use super::super::record::{Head, Tip};
-use super::format::SegmentHeader;
-use super::ledger::put_frames;
+use super::format::{SegmentHeader, put_frames};
 use super::{SegmentStore, list, path_of};
 
 /// What a store has, to be changed.

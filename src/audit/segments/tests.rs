@@ -46,6 +46,15 @@ fn three_transactions(folder: &tempfile::TempDir) -> (PathBuf, Vec<u64>) {
     (path, ends)
 }
 
+/// Each of a transaction of two records.
+fn three_segments(folder: &tempfile::TempDir) -> PathBuf {
+    let mut ledger = ledger(folder, 1);
+    for first in [1, 3, 5] {
+        write(&mut ledger, &rows(first..=first + 1, 20)).unwrap();
+    }
+    folder.path().join("audit")
+}
+
 #[test]
 fn cut_at_every_byte_leaves_the_transactions_before_it() {
     let folder = scratch();
@@ -121,12 +130,7 @@ fn damage_that_good_transactions_follow_is_no_torn_end() {
 #[test]
 fn segment_whose_making_was_cut_short_is_none() {
     let folder = scratch();
-    let dir = folder.path().join("audit");
-    let mut ledger = ledger(&folder, 1);
-    for first in [1, 3, 5] {
-        write(&mut ledger, &rows(first..=first + 1, 20)).unwrap();
-    }
-    drop(ledger);
+    let dir = three_segments(&folder);
     let last = path_of(&dir, 5);
     let mut whole = std::fs::read(&last).unwrap();
     let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
@@ -149,12 +153,7 @@ fn segment_whose_making_was_cut_short_is_none() {
 #[test]
 fn header_that_was_damaged_is_not_taken_for_torn() {
     let folder = scratch();
-    let dir = folder.path().join("audit");
-    let mut ledger = ledger(&folder, 1);
-    for first in [1, 3, 5] {
-        write(&mut ledger, &rows(first..=first + 1, 20)).unwrap();
-    }
-    drop(ledger);
+    let dir = three_segments(&folder);
     for (first, newest) in [(3, 2), (5, 4)] {
         let path = path_of(&dir, first);
         let whole = std::fs::read(&path).unwrap();
@@ -212,12 +211,7 @@ fn file_that_somebody_made_huge_is_damaged_and_not_read() {
 #[test]
 fn oldest_segment_that_is_gone_is_missed() {
     let folder = scratch();
-    let dir = folder.path().join("audit");
-    let mut ledger = ledger(&folder, 1);
-    for first in [1, 3, 5] {
-        write(&mut ledger, &rows(first..=first + 1, 20)).unwrap();
-    }
-    drop(ledger);
+    let dir = three_segments(&folder);
     std::fs::remove_file(path_of(&dir, 1)).unwrap();
     let store = SegmentStore::open(&dir, None).unwrap();
     let found = store.find_broken_frames().unwrap();
